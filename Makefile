@@ -1,0 +1,23 @@
+# `make demo` and `make test` do all the set-up in a virtual environment of their own.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test clean
+
+demo: $(VENV)/installed
+	$(BIN)/python -m comhe.train.demo
+
+test: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+# The stamp is newer than pyproject.toml only after an install that went through.
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) *.egg-info build

@@ -1,0 +1,49 @@
+"""Hyperspherical-energy regularization for any PyTorch model: the penalties, and the plug that attaches them.
+
+Needs torch and nothing else. Start with :func:`create_regularizer`; the bare energy is :func:`hyperspherical_energy`.
+"""
+
+from .comhe_group import GroupProjection
+from .comhe_learned import AdversarialProjection, AnglePreservingProjection
+from .comhe_random import RandomProjection
+from .cosines import cosines
+from .double_soft_orthogonality import double_soft_orthogonality
+from .energy import hyperspherical_energy
+from .mhe import MHE, EnergyRegularizer, HalfSpaceMHE, NoRegularizer
+from .mutual_coherence import mutual_coherence
+from .neurons import NoNeuronsError, neurons, register_neurons
+from .orthogonal import orthogonal
+from .orthonormal import orthonormal
+from .penalty import PenaltyRegularizer
+from .registry import create_regularizer, list_regularizers, register_regularizer, regularizer_options
+from .regularizer import Regularizer
+from .soft_orthogonality import soft_orthogonality
+from .srip import srip
+
+__all__ = [
+    "MHE",
+    "AdversarialProjection",
+    "AnglePreservingProjection",
+    "EnergyRegularizer",
+    "GroupProjection",
+    "HalfSpaceMHE",
+    "NoNeuronsError",
+    "NoRegularizer",
+    "PenaltyRegularizer",
+    "RandomProjection",
+    "Regularizer",
+    "cosines",
+    "create_regularizer",
+    "double_soft_orthogonality",
+    "hyperspherical_energy",
+    "list_regularizers",
+    "mutual_coherence",
+    "neurons",
+    "orthogonal",
+    "orthonormal",
+    "register_neurons",
+    "register_regularizer",
+    "regularizer_options",
+    "soft_orthogonality",
+    "srip",
+]

@@ -1,0 +1,171 @@
+"""CoMHE with learned projections: angle-preserving and adversarial."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from .cosines import cosines
+from .draws import random_matrix
+from .energy import single
+from .mhe import EnergyRegularizer
+from .registry import register_regularizer
+from .selection import Layer
+
+Rate = float | Callable[[int], float]
+
+
+class LearnedProjection(EnergyRegularizer):
+    """A projection P [k, d] for each hidden layer, trained by gradient descent on :meth:`objective`.
+
+    ``"alternating"`` makes ``steps`` descent steps on P with the neurons held fixed, then takes the energy of P W.
+    ``"unrolled"`` makes one step P' = P - rate dL/dP inside the loss instead, so that the gradient for W also flows
+    through it, and carries P' on. ``"both"``, the released code, does the first and then takes the energy after a step
+    of the second kind, which is not carried on. Layers with d <= k are not projected, nor is the output layer.
+
+    Args:
+        dim: k.
+        mode: ``"alternating"``, ``"unrolled"`` or ``"both"``.
+        steps: descent steps on P per call.
+        rate: learning rate of P, a number > 0 or a function of the step; the released code takes the network's.
+        decay: weight decay on P in the alternating steps.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        dim: int = 30,
+        mode: Literal["alternating", "unrolled", "both"] = "both",
+        steps: int = 1,
+        rate: Rate = 0.1,
+        decay: float = 1e-3 * 5e-4,
+        **options,
+    ) -> None:
+        super().__init__(model, **options)
+        if dim < 2:
+            raise ValueError(f"dim must be at least 2: a projection to {dim} dimension(s) leaves no angles")
+        if mode not in ("alternating", "unrolled", "both"):
+            raise ValueError(f"mode must be 'alternating', 'unrolled' or 'both', not {mode!r}")
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, not {steps}")
+        if not callable(rate) and not (rate > 0 and math.isfinite(rate)):
+            raise ValueError(f"rate must be a finite number > 0 or a function of the step, not {rate!r}")
+        if not decay >= 0:
+            raise ValueError(f"decay must be >= 0, not {decay!r}")
+        self.dim, self.mode, self.steps, self.rate, self.decay = dim, mode, steps, rate, decay
+        for layer in self.layers:
+            if layer.role == "hidden" and layer.shape[-1] > dim:
+                w = layer.neurons()
+                start = random_matrix((dim, layer.shape[-1]), "gaussian", "cpu", self.seed, layer.name)
+                self.register_buffer(_key(layer), start.to(w.device, single(w.detach()[:0]).dtype))
+
+    def objective(self, w: Tensor, projection: Tensor) -> Tensor:
+        """What P descends, a scalar."""
+        raise NotImplementedError(f"{type(self).__name__} must define objective()")
+
+    def projection(self, layer: Layer) -> Tensor | None:
+        """The layer's P [k, d], None where the layer is not projected."""
+        return self._buffers.get(_key(layer))
+
+    def prepare(self) -> None:
+        if self.mode != "unrolled":
+            self._train(self.steps, self.decay)
+
+    def forward(self) -> Tensor:
+        total = super().forward()
+        if self.mode == "unrolled":
+            self._train(1, 0.0)  # the step that was unrolled in the loss, on the same neurons
+        return total
+
+    def _train(self, steps: int, decay: float) -> None:
+        for layer in self.layers:
+            projection = self.projection(layer)
+            if projection is None:
+                continue
+            w = single(layer.neurons().detach())
+            projection = projection.to(w.device)
+            for _ in range(steps):
+                projection = self._descend(w, projection, create_graph=False) - self._rate() * decay * projection
+            self._buffers[_key(layer)] = projection
+
+    def hidden(self, layer: Layer, w: Tensor) -> Tensor:
+        projection = self.projection(layer)
+        if projection is None:
+            return self.energy(w, self.half_space)
+        w = single(w)
+        if self.mode != "alternating":
+            projection = self._descend(w, projection, create_graph=torch.is_grad_enabled())
+        return self.energy(w @ projection.mT, self.half_space)
+
+    def _descend(self, w: Tensor, projection: Tensor, create_graph: bool) -> Tensor:
+        with torch.enable_grad(), torch.autocast(w.device.type, enabled=False):
+            start = projection.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.objective(w, start), start, create_graph=create_graph)
+        return projection - self._rate() * slope
+
+    def _rate(self) -> float:
+        return self.rate(self.step) if callable(self.rate) else self.rate
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, mode={self.mode!r}, steps={self.steps}, rate={self.rate}, {super().extra_repr()}"
+
+
+@register_regularizer("ap-comhe")
+class AnglePreservingProjection(LearnedProjection):
+    r"""CoMHE with angle-preserving projections: P is trained to keep the angles between the neurons.
+
+    .. math:: P^* = \arg\min_P \sum_{i \ne j} (\angle(u_i, u_j) - \angle(P u_i, P u_j))^2
+
+    Args:
+        loss: ``"cosine"``, the released code's surrogate :math:`\|C(PW) - C(W)\|_F` on the cosines, or ``"angle"``, the
+            same norm of the differences of the angles themselves (in radians), minimal where the paper's sum is.
+
+    Source: Lin et al., CVPR 2020.
+    """
+
+    def __init__(self, model: nn.Module, *, loss: Literal["cosine", "angle"] = "cosine", **options) -> None:
+        super().__init__(model, **options)
+        if loss not in ("cosine", "angle"):
+            raise ValueError(f"loss must be 'cosine' or 'angle', not {loss!r}")
+        self.loss = loss
+
+    def objective(self, w: Tensor, projection: Tensor) -> Tensor:
+        before, after = cosines(w), cosines(w @ projection.mT)
+        if self.loss == "angle":
+            before, after = _angles(before), _angles(after)
+        squared = ((after - before) ** 2).sum()
+        return (squared + torch.finfo(w.dtype).tiny).sqrt()  # the root has a slope at 0 too
+
+
+@register_regularizer("adv-comhe")
+class AdversarialProjection(LearnedProjection):
+    r"""CoMHE with adversarial projections: P looks for the space in which the neurons crowd most.
+
+    .. math:: \min_W \max_P E_s(P W)
+
+    As in the released code P ascends the full-space energy while W descends the half-space one.
+
+    Source: Lin et al., CVPR 2020.
+    """
+
+    def __init__(self, model: nn.Module, *, steps: int = 10, **options) -> None:
+        super().__init__(model, steps=steps, **options)
+
+    def objective(self, w: Tensor, projection: Tensor) -> Tensor:
+        return -self.energy(w @ projection.mT, half_space=False).sum()
+
+
+def _angles(c: Tensor) -> Tensor:
+    """Angles in radians off the diagonal, 0 on it; the slope stays finite at parallel pairs."""
+    edge = 1 - 8 * torch.finfo(c.dtype).eps
+    off_diagonal = 1 - torch.eye(c.shape[-1], dtype=c.dtype, device=c.device)
+    return (c * off_diagonal).clamp(-edge, edge).acos() * off_diagonal
+
+
+def _key(layer: Layer) -> str:
+    return f"projection:{layer.name.replace('.', '/')}"

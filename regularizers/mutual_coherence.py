@@ -1,0 +1,26 @@
+"""Mutual coherence (MC)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .gram import excess
+from .penalty import PenaltyRegularizer
+from .registry import register_regularizer
+
+
+def mutual_coherence(w: Tensor) -> Tensor:
+    r"""Largest deviation of the Gram matrix from the identity.
+
+    .. math:: \max_{ij} |G - I|_{ij}, \qquad G = W W^\top
+
+    Shapes: ``[..., N, d] -> [...]``. Source: Bansal et al., NeurIPS 2018.
+    """
+    return excess(w).abs().amax((-2, -1))
+
+
+@register_regularizer("mc")
+class MutualCoherence(PenaltyRegularizer):
+    """:func:`mutual_coherence` of every layer."""
+
+    function = staticmethod(mutual_coherence)

@@ -1,0 +1,156 @@
+"""The matrix view: which rows of which matrix are a layer's neurons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.weight_norm import WeightNorm
+
+Rule = Callable[[nn.Module], Tensor]
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_GATES = {nn.RNN: 1, nn.RNNCell: 1, nn.GRU: 3, nn.GRUCell: 3, nn.LSTM: 4, nn.LSTMCell: 4}
+
+
+class NoNeuronsError(ValueError):
+    """The module has no matrix view; the message says why."""
+
+
+def neurons(module: nn.Module) -> Tensor:
+    """The weight of one layer as a matrix whose rows are its neurons, differentiable with respect to its parameters.
+
+    ==============================  =============================================================================
+    layer                           view
+    ==============================  =============================================================================
+    Conv1d, 2d, 3d                  ``[out, in * kernel]``; with g groups ``[g, out / g, in / g * kernel]``
+    depthwise (in / groups = 1)     ``[out, kernel]``: one filter a group has no partner, all see the same kernel space
+    ConvTranspose1d, 2d, 3d         as the convolution, a neuron being what makes one *output* channel
+    Linear (torch's, PyG's)         ``[out, in]``
+    Embedding, EmbeddingBag         ``[entries, dim]`` without the padding entry
+    Bilinear                        ``[out, in1 * in2]``
+    MultiheadAttention              ``[3, E, E]``: queries, keys and values are three sets
+    RNN, GRU, LSTM (and cells)      ``[gates, hidden, in]`` of the first layer's input weights, each gate a set
+    PyG's GCN2Conv                  ``[channels, channels]``, transposed since it multiplies from the right
+    ==============================  =============================================================================
+
+    Parametrized and weight-normed weights are read as the layer computes them, so the gradient reaches the parameters
+    behind them. Rules for other layers are added with :func:`register_neurons`.
+
+    Raises:
+        NoNeuronsError: the module has no weight matrix, or one that is not initialised yet.
+    """
+    rule = _rule(type(module))
+    if rule is None:
+        raise NoNeuronsError(f"{type(module).__name__} has no weight matrix")
+    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in module.parameters(recurse=False)):
+        raise NoNeuronsError(f"{type(module).__name__} is lazy: run one forward pass before attaching a regularizer")
+    return rule(module)
+
+
+def register_neurons(layer: type[nn.Module] | str) -> Callable[[Rule], Rule]:
+    """Decorator: the matrix view of a layer class, or of the class with this name where it must not be imported."""
+
+    def register(rule: Rule) -> Rule:
+        if layer in _RULES:
+            raise ValueError(f"{layer!r} already has a matrix view")
+        _RULES[layer] = rule
+        return rule
+
+    return register
+
+
+def kind(module: nn.Module) -> str | None:
+    """``"conv"``, ``"linear"``, ``"embedding"``, ``"attention"``, ``"recurrent"``, ``"other"``; None without a view."""
+    if isinstance(module, (*_CONVOLUTIONS, *_TRANSPOSED)):
+        return "conv"
+    if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+        return "embedding"
+    if isinstance(module, nn.MultiheadAttention):
+        return "attention"
+    if isinstance(module, tuple(_GATES)):
+        return "recurrent"
+    if any(base.__name__ == "Linear" for base in type(module).__mro__):
+        return "linear"
+    return None if _rule(type(module)) is None else "other"
+
+
+def sources(module: nn.Module) -> tuple[nn.Parameter, ...]:
+    """The parameters that the view is computed from: they identify a tied weight, and must require a gradient."""
+    if is_parametrized(module, "weight"):
+        return tuple(module.parametrizations["weight"].parameters())
+    named = module.named_parameters(recurse=False)
+    return tuple(p for name, p in named if "weight" in name and "weight_hh" not in name)
+
+
+def _rule(cls: type) -> Rule | None:
+    for base in cls.__mro__:
+        rule = _RULES.get(base) or _RULES.get(f"{base.__module__}.{base.__qualname__}")
+        if rule is not None:
+            return rule
+    return None
+
+
+def _weight(module: nn.Module, name: str = "weight") -> Tensor:
+    """``module.weight``, computed afresh where a forward hook of the older weight norm would leave a stale one."""
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, WeightNorm) and hook.name == name:
+            return hook.compute_weight(module)
+    return getattr(module, name)
+
+
+def _convolution(module: nn.Module) -> Tensor:
+    w = _weight(module)
+    if module.groups == 1 or w.shape[1] == 1:
+        return w.flatten(1)
+    return w.unflatten(0, (module.groups, -1)).flatten(2)
+
+
+def _transposed(module: nn.Module) -> Tensor:
+    w = _weight(module).unflatten(0, (module.groups, -1)).transpose(1, 2).flatten(3).flatten(2, 3)
+    if module.groups == 1 or w.shape[2] == module.weight[0, 0].numel():
+        return w.flatten(0, 1)
+    return w
+
+
+def _embedding(module: nn.Module) -> Tensor:
+    w, pad = _weight(module), module.padding_idx
+    if pad is None:
+        return w
+    return torch.cat((w[:pad], w[pad + 1 :]))
+
+
+def _attention(module: nn.MultiheadAttention) -> Tensor:
+    if module.in_proj_weight is None:
+        raise NoNeuronsError("MultiheadAttention with kdim or vdim has three unequal input projections")
+    return module.in_proj_weight.unflatten(0, (3, -1))
+
+
+def _recurrent(module: nn.Module) -> Tensor:
+    gates = next(number for cls, number in _GATES.items() if isinstance(module, cls))
+    w = module.weight_ih if isinstance(module, nn.RNNCellBase) else module.weight_ih_l0
+    return w.unflatten(0, (gates, -1)) if gates > 1 else w
+
+
+_RULES: dict[type | str, Rule] = {
+    **dict.fromkeys(_CONVOLUTIONS, _convolution),
+    **dict.fromkeys(_TRANSPOSED, _transposed),
+    **dict.fromkeys((nn.Embedding, nn.EmbeddingBag), _embedding),
+    **dict.fromkeys(_GATES, _recurrent),
+    nn.Linear: _weight,
+    nn.Bilinear: lambda module: _weight(module).flatten(1),
+    nn.MultiheadAttention: _attention,
+    # Named, not imported: the regularizers need torch and nothing else.
+    "torch_geometric.nn.dense.linear.Linear": _weight,
+    "torch_geometric.nn.conv.gcn2_conv.GCN2Conv": lambda module: module.weight1.mT,
+}
+
+
+def views(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Every module of the model that has a matrix view, by name, in order of registration."""
+    for name, module in model.named_modules():
+        inside_parametrization = "parametrizations" in name.split(".")
+        if not inside_parametrization and _rule(type(module)) is not None:
+            yield name, module

@@ -1,0 +1,141 @@
+"""The plug: a penalty attached to the layers of a model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from .energy import hyperspherical_energy
+from .report import LayerReport, Report
+from .selection import Layer, Skipped, select
+
+Weight = float | Callable[[int], float]
+
+
+class Regularizer(nn.Module):
+    """A penalty on the neurons of a model's layers; call it once per optimizer step and add the result to the loss.
+
+    The value is ``sum over hidden layers of weight * hidden(layer) + sum over output layers of output_weight *
+    output(layer)``. Subclasses say what the two penalties are.
+
+    The model is referred to, not owned: its parameters appear neither in ``parameters()`` nor in ``state_dict()``. The
+    state is the number of steps made and whatever the penalty learns; random projections are a function of the seed and
+    that number alone, hence equal on every rank and after a restart.
+
+    Args:
+        model: any module; see :func:`comhe.regularizers.neurons` for the layers that are understood.
+        weight: factor of each hidden layer's penalty, a number >= 0 or a function of the step.
+        output_weight: the same for the output layer; None means ``weight``.
+        seed: of everything random.
+        selection: ``include, exclude, kinds, min_neurons, max_neurons, output``, see
+            :func:`comhe.regularizers.selection.select`.
+
+    Raises:
+        ValueError: a negative weight, or a model without a layer to regularize (the message lists what was skipped).
+    """
+
+    name = "regularizer"  # set by the registry
+    needs_layers = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        weight: Weight = 1.0,
+        output_weight: Weight | None = 10.0,
+        seed: int = 0,
+        **selection,
+    ) -> None:
+        super().__init__()
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+        self.weight = _checked(weight, "weight")
+        self.output_weight = self.weight if output_weight is None else _checked(output_weight, "output_weight")
+        self.seed = int(seed)
+        self.step = 0
+        self.layers: list[Layer]
+        self.skipped: list[Skipped]
+        self.layers, self.skipped = select(model, **selection)
+        if not self.layers and self.needs_layers:
+            reasons = "; ".join(f"{item.name or '(the model)'}: {item.reason}" for item in self.skipped)
+            raise ValueError(
+                f"{type(model).__name__} has no layer to regularize"
+                + (f": {reasons}" if reasons else ": none of its modules has a weight matrix")
+            )
+
+    def hidden(self, layer: Layer, w: Tensor) -> Tensor:
+        """Penalty of a hidden layer's neurons [..., N, d] -> [...]."""
+        raise NotImplementedError(f"{type(self).__name__} must define hidden()")
+
+    def output(self, layer: Layer, w: Tensor) -> Tensor:
+        """Penalty of an output layer's neurons; the hidden layers' unless a subclass says otherwise."""
+        return self.hidden(layer, w)
+
+    def prepare(self) -> None:
+        """What has to happen once a step before the penalties are taken, such as training a projection."""
+
+    def forward(self) -> Tensor:
+        """The weighted penalty, a scalar. Advances the state by one step."""
+        self.prepare()
+        total = None
+        for layer in self.layers:
+            weight = self.weight_of(layer)
+            if weight == 0:
+                continue
+            term = weight * self.penalty(layer)
+            total = term if total is None else total + term
+        self.step += 1
+        if total is None:
+            return torch.zeros((), device=self.layers[0].neurons().device if self.layers else None)
+        return total
+
+    def penalty(self, layer: Layer) -> Tensor:
+        """Unweighted penalty of one layer, a scalar: the mean over its sets of neurons (groups, gates)."""
+        w = layer.neurons()
+        with torch.autocast(w.device.type, enabled=False):
+            value = self.hidden(layer, w) if layer.role == "hidden" else self.output(layer, w)
+        return value.mean() if value.dim() else value
+
+    def weight_of(self, layer: Layer) -> float:
+        """The layer's factor at the present step."""
+        weight = self.weight if layer.role == "hidden" else self.output_weight
+        return _checked(weight(self.step), f"the schedule's weight at step {self.step}") if callable(weight) else weight
+
+    def report(self) -> Report:
+        """What is regularized with which energies, what is skipped and why; changes nothing."""
+        rows = []
+        for layer in self.layers:
+            penalty = self.penalty(layer).detach()  # not under no_grad: an unrolled projection needs its inner gradient
+            w = layer.neurons().detach()
+            energies = (float(hyperspherical_energy(w, 2, half).mean()) for half in (False, True))
+            rows.append(
+                LayerReport(layer.name, layer.role, layer.shape, self.weight_of(layer), float(penalty), *energies)
+            )
+        return Report(repr(self), tuple(rows), tuple(self.skipped))
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"step": self.step, "seed": self.seed}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        self.step, self.seed = state["step"], state["seed"]
+
+    def extra_repr(self) -> str:
+        hidden = sum(layer.role == "hidden" for layer in self.layers)
+        return (
+            f"weight={self.weight}, output_weight={self.output_weight}, "
+            f"{hidden} hidden and {len(self.layers) - hidden} output layers"
+        )
+
+    def __repr__(self) -> str:
+        return f"{self.name}({self.extra_repr()})"
+
+
+def _checked(weight: Weight, what: str) -> Weight:
+    if callable(weight):
+        return weight
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not (weight >= 0 and math.isfinite(weight)):
+        raise ValueError(f"{what} must be a finite number >= 0 or a function of the step, not {weight!r}")
+    return float(weight)

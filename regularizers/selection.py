@@ -1,0 +1,131 @@
+"""Which layers of a model are regularized, in which role, and why the others are not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from torch import Tensor, nn
+
+from .neurons import NoNeuronsError, kind, neurons, sources, views
+
+KINDS = ("conv", "linear", "attention", "recurrent", "embedding", "other")
+DEFAULT_KINDS = ("conv", "linear", "attention", "recurrent", "other")
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One regularized weight: its name in the model, its module, and its role."""
+
+    name: str
+    module: nn.Module = field(repr=False)
+    role: Literal["hidden", "output"]
+    shape: tuple[int, ...]
+
+    def neurons(self) -> Tensor:
+        """The weight as a matrix [..., N, d], differentiable."""
+        return neurons(self.module)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A layer that is left alone."""
+
+    name: str
+    reason: str
+
+
+def select(
+    model: nn.Module,
+    *,
+    include: str | Iterable[str] = "*",
+    exclude: str | Iterable[str] = (),
+    kinds: str | Iterable[str] = DEFAULT_KINDS,
+    min_neurons: int = 2,
+    max_neurons: int | None = None,
+    output: str | None = "auto",
+) -> tuple[list[Layer], list[Skipped]]:
+    """Split a model's weight matrices into regularized layers and skipped ones, each skipped one with the reason.
+
+    Args:
+        model: any module.
+        include, exclude: globs on module names (``"blocks.*.conv?"``), one or several.
+        kinds: which of ``conv linear attention recurrent embedding other``. Embeddings have to be named.
+        min_neurons, max_neurons: bounds on the number of neurons of a set.
+        output: glob of the output layer; ``"auto"`` takes the model's last weight matrix in order of registration,
+            None treats every layer as hidden.
+
+    Raises:
+        ValueError: an unknown kind, or an ``output`` that names no layer.
+    """
+    include, exclude, kinds = _several(include), _several(exclude), _several(kinds)
+    for name in kinds:
+        if name not in KINDS:
+            raise ValueError(f"unknown kind of layer {name!r}; the kinds are {', '.join(KINDS)}")
+    if min_neurons < 2:
+        raise ValueError(f"min_neurons must be at least 2, since one neuron has no partner, not {min_neurons}")
+    candidates = list(views(model))
+    outputs = _outputs([name for name, _ in candidates], output)
+    layers: list[Layer] = []
+    skipped = [Skipped(name, reason) for name, reason in _unknown(model)]
+    owners: dict[tuple[int, ...], str] = {}
+    for name, module in candidates:
+        reason, shape = _reason(name, module, include, exclude, kinds, min_neurons, max_neurons)
+        identity = tuple(id(p) for p in sources(module))
+        if reason is None and identity in owners:
+            reason = f"tied to {owners[identity]}"
+        if reason is None:
+            owners[identity] = name
+            layers.append(Layer(name, module, "output" if name in outputs else "hidden", shape))
+        else:
+            skipped.append(Skipped(name, reason))
+    return layers, skipped
+
+
+def _several(names: str | Iterable[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _outputs(names: list[str], output: str | None) -> set[str]:
+    if output is None or not names:
+        return set()
+    if output == "auto":
+        return {names[-1]}
+    found = {name for name in names if fnmatchcase(name, output)}
+    if not found:
+        raise ValueError(f"output={output!r} names no layer; the model has {', '.join(names)}")
+    return found
+
+
+def _reason(name, module, include, exclude, kinds, min_neurons, max_neurons) -> tuple[str | None, tuple[int, ...]]:
+    """Why the layer is skipped (None: it is not), and the shape of its neurons."""
+    if not any(fnmatchcase(name, glob) for glob in include):
+        return "not in include", ()
+    if any(fnmatchcase(name, glob) for glob in exclude):
+        return "excluded by name", ()
+    if kind(module) not in kinds:
+        return f"kind {kind(module)!r} is not among kinds", ()
+    try:
+        shape = tuple(neurons(module).shape)
+    except NoNeuronsError as error:
+        return str(error), ()
+    if shape[-2] < min_neurons:
+        return f"{shape[-2]} neuron{'s' * (shape[-2] != 1)}, fewer than min_neurons={min_neurons}", shape
+    if max_neurons is not None and shape[-2] > max_neurons:
+        return f"{shape[-2]} neurons, more than max_neurons={max_neurons}", shape
+    if not any(p.requires_grad for p in sources(module)):
+        return "frozen (requires_grad is False)", shape
+    return None, shape
+
+
+def _unknown(model: nn.Module) -> Iterable[tuple[str, str]]:
+    """Modules that own a matrix but have no view, so that a report does not pass over them in silence."""
+    known = {id(module) for _, module in views(model)}
+    for name, module in model.named_modules():
+        if id(module) in known or "parametrizations" in name.split("."):
+            continue
+        for parameter, value in module.named_parameters(recurse=False):
+            if "weight" in parameter and value.dim() >= 2:
+                yield name, f"no matrix view for {type(module).__name__}.{parameter}; add one with register_neurons"

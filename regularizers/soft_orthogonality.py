@@ -1,0 +1,27 @@
+"""Soft orthogonality (SO)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .gram import excess
+from .penalty import PenaltyRegularizer
+from .registry import register_regularizer
+
+
+def soft_orthogonality(w: Tensor) -> Tensor:
+    r"""Squared deviation of the smaller Gram matrix from the identity.
+
+    .. math:: \|G - I\|_F^2, \qquad G = W W^\top \ (N \le d) \ \text{or} \ W^\top W
+
+    Shapes: ``[..., N, d] -> [...]``. Source: Bansal et al., *Can We Gain More from Orthogonality Regularizations in
+    Training Deep CNNs?*, NeurIPS 2018.
+    """
+    return excess(w, smaller=True).square().sum((-2, -1))
+
+
+@register_regularizer("so")
+class SoftOrthogonality(PenaltyRegularizer):
+    """:func:`soft_orthogonality` of every layer."""
+
+    function = staticmethod(soft_orthogonality)
