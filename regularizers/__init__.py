@@ -7,6 +7,7 @@ from .comhe_group import GroupProjection
 from .comhe_learned import AdversarialProjection, AnglePreservingProjection
 from .comhe_random import RandomProjection
 from .cosines import cosines
+from .diagnostics import Diagnostics, diagnose, effective_rank
 from .double_soft_orthogonality import double_soft_orthogonality
 from .energy import hyperspherical_energy
 from .mhe import MHE, EnergyRegularizer, HalfSpaceMHE, NoRegularizer
@@ -24,6 +25,7 @@ __all__ = [
     "MHE",
     "AdversarialProjection",
     "AnglePreservingProjection",
+    "Diagnostics",
     "EnergyRegularizer",
     "GroupProjection",
     "HalfSpaceMHE",
@@ -34,7 +36,9 @@ __all__ = [
     "Regularizer",
     "cosines",
     "create_regularizer",
+    "diagnose",
     "double_soft_orthogonality",
+    "effective_rank",
     "hyperspherical_energy",
     "list_regularizers",
     "mutual_coherence",

@@ -81,15 +81,15 @@ def single(w: Tensor) -> Tensor:
 
 def _inverse_norms(squared: Tensor, eps: float) -> Tensor:
     """1 / n from squared norms; 0 for a neuron too small to have a direction (or too large: its square is infinite)."""
-    squared = squared + eps
-    alive = squared > torch.finfo(squared.dtype).tiny
-    return torch.where(alive, squared.clamp_min(torch.finfo(squared.dtype).tiny).rsqrt(), 0.0)
+    squared = squared + eps if eps else squared
+    tiny = torch.finfo(squared.dtype).tiny
+    return torch.where(squared > tiny, squared.clamp_min(tiny).rsqrt(), 0.0)
 
 
-def _antipodes(w: Tensor, potential: Potential, eps: float) -> Tensor:
+def _antipodes(w: Tensor, potential: Potential, eps: float) -> Tensor | float:
     """Energy of the N pairs of a neuron and its own negative: f(-1) each, a constant, unless eps shortens neurons."""
     if eps == 0:
-        return w.shape[-2] * potential.point(w.new_tensor(-1.0))
+        return w.shape[-2] * potential.antipodal
     squared = (w * w).sum(-1)
     return potential.point(-squared / (squared + eps)).sum(-1)
 
@@ -114,9 +114,13 @@ class _PairSum(torch.autograd.Function):
             energies, gradients = zip(*parts, strict=True)
             energy, gradient = torch.stack(energies), torch.stack(gradients) if with_gradient else None
         else:
-            parts = [_dense(chunk, potential, eps, with_gradient) for chunk in batch.split(max(1, CHUNK // (n * n)))]
-            energies, gradients = zip(*parts, strict=True)
-            energy, gradient = torch.cat(energies), torch.cat(gradients) if with_gradient else None
+            size = max(1, CHUNK // (n * n))
+            if len(batch) <= size:
+                energy, gradient = _dense(batch, potential, eps, with_gradient)
+            else:
+                parts = [_dense(chunk, potential, eps, with_gradient) for chunk in batch.split(size)]
+                energies, gradients = zip(*parts, strict=True)
+                energy, gradient = torch.cat(energies), torch.cat(gradients) if with_gradient else None
         shape = w.shape[:-2]
         return energy.view(shape), gradient.view(shape + gradient.shape[1:]) if with_gradient else None
 
@@ -155,21 +159,19 @@ def _weights(w: Tensor, potential: Potential, eps: float) -> tuple[Tensor, Tenso
 
 def _dense(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
     """Pair sum [B] of [B, N, d] and its gradient (M W or M), with all cosines in memory at once."""
-    gram = w @ w.mT
-    diagonal = gram.diagonal(dim1=-2, dim2=-1)
+    c = w @ w.mT
+    diagonal = c.diagonal(dim1=-2, dim2=-1)
     inverse = _inverse_norms(diagonal, eps)
     scale = inverse[..., :, None] * inverse[..., None, :]
     diagonal.zero_()
-    c = gram.mul_(scale)
-    n = w.shape[-2]
-    # The diagonal's cosines are zero now; what phi(0) adds there is taken off again.
-    energy = (potential.value(c).sum((-2, -1)) - n * potential.value(c.new_zeros(()))) / 2
+    c.mul_(scale)
+    value, slope = potential.value_and_slope(c) if with_gradient else (potential.value(c), None)
+    # The diagonal's cosines are zero; what phi(0) adds there is taken off again.
+    energy = value.sum((-2, -1)).sub_(w.shape[-2] * potential.orthogonal).mul_(0.5)
     if not with_gradient:
         return energy, None
-    slope = potential.slope(c)
-    slope.diagonal(dim1=-2, dim2=-1).zero_()
-    radial = (slope * c).sum(-1).mul_(inverse * inverse)
-    slope.mul_(scale).diagonal(dim1=-2, dim2=-1).sub_(radial)
+    radial = c.mul_(slope).sum(-1).mul_(inverse).mul_(inverse)
+    slope.mul_(scale).diagonal(dim1=-2, dim2=-1).copy_(radial.neg_())
     return energy, slope @ w if _keeps_product(w) else slope
 
 
@@ -186,12 +188,11 @@ def _tiled(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> 
             c = (wi @ wj.mT).mul_(scale)
             if i == j:
                 c.fill_diagonal_(0)
-                energy += (potential.value(c).sum() - len(ri) * potential.value(c.new_zeros(()))) / 2
-            else:
-                energy += potential.value(c).sum()
+            value, slope = potential.value_and_slope(c) if with_gradient else (potential.value(c), None)
+            total = value.sum()
+            energy += (total - len(ri) * potential.orthogonal) / 2 if i == j else total
             if not with_gradient:
                 continue
-            slope = potential.slope(c)
             if i == j:
                 slope.fill_diagonal_(0)
             c.mul_(slope)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -63,12 +64,32 @@ class Potential:
         q = (1 - c * c).clamp_min(self.floor(c.dtype))
         return 4 * c / (q * q) if self.s == 2 else 4 * c / q
 
+    def value_and_slope(self, c: Tensor) -> tuple[Tensor, Tensor]:
+        """phi(c) and d phi / d c, not differentiable, in few passes over the matrix for the default energies."""
+        if self.s != 2 or self.geodesic:
+            return self.value(c), self.slope(c)
+        if self.half_space:
+            inverse = (1 - c * c).clamp_min_(self.floor(c.dtype)).reciprocal_()
+            return 2 * inverse, (inverse * inverse).mul_(c).mul_(4)
+        inverse = (2 - 2 * c).clamp_min_(self.floor(c.dtype)).reciprocal_()
+        return inverse, (inverse * inverse).mul_(2)
+
+    @cached_property
+    def orthogonal(self) -> float:
+        """phi(0): the energy of two orthogonal neurons."""
+        return float(self.value(torch.zeros((), dtype=torch.float64)))
+
+    @cached_property
+    def antipodal(self) -> float:
+        """f(-1): the energy of a point and its negative."""
+        return float(self.point(torch.tensor(-1.0, dtype=torch.float64)))
+
     def point(self, c: Tensor) -> Tensor:
         """f(c): one pair of points."""
         floor = self.floor(c.dtype)
         if self.geodesic:
             edge = 1 - floor / 2
-            a = self._angle(c.clamp(-edge, edge))
+            a = self._angle(c.clamp(-1, edge))
             return -a.log() if self.s == 0 else a.pow(-self.s)
         squared = (2 - 2 * c).clamp_min(floor)
         return -squared.log() if self.s == 0 else squared.pow(-self.s / 2)

@@ -1,0 +1,70 @@
+"""How a layer's neurons lie on the sphere, in a few numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .cosines import cosines
+from .energy import check_neurons, hyperspherical_energy, single
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """Numbers of one matrix of neurons; angles in degrees.
+
+    Attributes:
+        energy, half_space_energy: s = 2, mean over pairs.
+        smallest_angle: of two neurons (directions, 0 to 180).
+        mean_angle: over all pairs.
+        coherence: largest |cosine|.
+        effective_rank: exp of the entropy of the normalised singular values (Roy & Vetterli, 2007).
+        dead: neurons whose norm is below 1e-3 of the median norm.
+    """
+
+    energy: float
+    half_space_energy: float
+    smallest_angle: float
+    mean_angle: float
+    coherence: float
+    effective_rank: float
+    dead: int
+
+
+@torch.no_grad()
+def diagnose(w: Tensor) -> Diagnostics:
+    """Diagnostics of neurons [..., N, d]; over several sets the mean, the smallest angle, the largest coherence.
+
+    Raises:
+        TypeError, ValueError: as :func:`hyperspherical_energy`.
+    """
+    check_neurons(w)
+    w = single(w).flatten(0, -3) if w.dim() > 2 else single(w)[None]
+    c = cosines(w).clamp(-1, 1)
+    upper = torch.triu_indices(*c.shape[-2:], offset=1, device=w.device)
+    c = c[:, upper[0], upper[1]]
+    norms = torch.linalg.vector_norm(w, dim=-1)
+    return Diagnostics(
+        energy=float(hyperspherical_energy(w, 2).mean()),
+        half_space_energy=float(hyperspherical_energy(w, 2, half_space=True).mean()),
+        smallest_angle=math.degrees(float(c.amax().acos())),
+        mean_angle=math.degrees(float(c.acos().mean())),
+        coherence=float(c.abs().amax()),
+        effective_rank=float(effective_rank(w).mean()),
+        dead=int((norms < 1e-3 * norms.median(-1, keepdim=True).values).sum()),
+    )
+
+
+def effective_rank(w: Tensor) -> Tensor:
+    r"""Effective rank :math:`\exp(-\sum_i p_i \log p_i)`, :math:`p_i = \sigma_i / \sum_j \sigma_j`.
+
+    Shapes: ``[..., N, d] -> [...]``; between 1 and min(N, d), 0 for a zero matrix. Source: Roy & Vetterli, *The
+    Effective Rank: a Measure of Effective Dimensionality*, EUSIPCO 2007.
+    """
+    values = torch.linalg.svdvals(single(w))
+    total = values.sum(-1, keepdim=True)
+    p = values / total.clamp_min(torch.finfo(values.dtype).tiny)
+    return torch.where(total[..., 0] > 0, torch.special.entr(p).sum(-1).exp(), 0)

@@ -1,0 +1,1 @@
+"""Train, evaluate and compare: recipes, the loop, run folders, the command line."""

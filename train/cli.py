@@ -1,0 +1,247 @@
+"""The command ``comhe``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, make_dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from .console import console, epochs
+from .flags import given, parse, recipe_flags
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where things are and run; nothing that changes a result."""
+
+    data_root: Annotated[str | None, arg(help="folder of the data sets; else $COMHE_DATA, else the user's cache")] = (
+        None
+    )
+    runs: Annotated[Path, arg(help="folder of the run folders")] = Path("runs")
+    device: Annotated[str, arg(help="cpu, cuda, cuda:1, ...")] = "cpu"
+
+
+def train(domain: str, words: list[str]) -> None:
+    """Train one model; a run that was cut is taken up again, one that is done is left alone."""
+    from .compare import train_one
+    from .domains import named_recipe, recipe_class
+    from .run import Run
+
+    kind = recipe_class(domain)
+    wanted = recipe_flags(kind)
+    both = make_dataclass("Train", [("settings", wanted, wanted()), ("place", Place, Place())])
+    flags = parse(both, words, f"comhe train {domain}", train.__doc__)
+    settings = given(flags.settings)
+    default = kind()
+    name = settings.pop("recipe", "kipf")
+    cell = {key: settings.pop(key, getattr(default, key)) for key in ("model", "data", "regularizer")}
+    recipe = named_recipe(name, **cell, **settings)
+    with epochs(f"{recipe.name} seed {recipe.seed}") as progress:
+        folder = train_one(recipe, flags.place.runs, flags.place.data_root, flags.place.device, progress)
+    result = Run(folder).result()
+    for which, title in (("last", "last epoch"), ("best", "validation-selected")):
+        figures = result[which]
+        console.print(
+            f"{title} ({figures['epoch'] + 1}): validation {100 * figures['val_accuracy']:.2f} %, "
+            f"test {100 * figures['test_accuracy']:.2f} %"
+        )
+    console.print(f"{folder}  ({result['seconds']:.1f} s)")
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Train models x data sets x regularizers x seeds, what is missing of them, and print the table."""
+
+    models: Annotated[str, arg(help="comma-separated")] = "gcn"
+    data: Annotated[str, arg(help="comma-separated")] = "cora,citeseer,pubmed"
+    regularizers: Annotated[str, arg(help="comma-separated; differences are taken to `none`")] = "none,hs-mhe,rp-comhe"
+    seeds: Annotated[int, arg(help="runs of each cell, seeds 0, 1, ...")] = 10
+    recipe: Annotated[str, arg(help="recipes, comma-separated")] = "kipf"
+    jobs: Annotated[int, arg(help="processes at once")] = os.cpu_count() or 1
+    output: Annotated[Path | None, arg(help="folder for the table as CSV and Markdown, and every run as CSV")] = None
+    place: Place = Place()
+
+
+def compare(words: list[str]) -> None:
+    """Compare models, data sets and regularizers over seeds."""
+    from .compare import collect as collect_runs
+    from .compare import save, table, train_all
+    from .domains import named_recipe
+
+    flags = parse(Compare, words, "comhe compare", Compare.__doc__)
+    if flags.seeds < 1 or flags.jobs < 1:
+        raise ValueError(f"seeds and jobs must be at least 1, not {flags.seeds} and {flags.jobs}")
+    place = flags.place
+    for recipe_name in flags.recipe.split(","):
+        recipes = [
+            named_recipe(recipe_name, model, data, regularizer, seed=seed)
+            for data in flags.data.split(",")  # seeds inside data sets: an early look finds whole pairs
+            for seed in range(flags.seeds)
+            for model in flags.models.split(",")
+            for regularizer in flags.regularizers.split(",")
+        ]
+        failures = train_all(recipes, place.runs, place.data_root, place.device, flags.jobs, console.print)
+        records = collect_runs(recipes, place.runs)
+        if records:
+            rows = table(records)
+            show(rows, recipe_name)
+            if flags.output is not None:
+                save(flags.output, recipe_name, records, rows)
+        if failures:
+            raise ValueError(f"{len(failures)} of {len(recipes)} runs failed; the first: {failures[0]}")
+
+
+def show(rows: list, title: str) -> None:
+    """The table on the terminal, one for each rule of choosing the epoch."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from .compare import EPOCHS, HEADER, cells_of
+
+    for epoch, rule in EPOCHS.items():
+        shown = Table(title=f"{title}, {rule}", title_justify="left", box=SIMPLE_HEAD)
+        for name in HEADER:
+            shown.add_column(name, justify="left" if name in HEADER[:3] else "right", no_wrap=True)
+        for row in rows:
+            if row.epoch == epoch:
+                shown.add_row(*cells_of(row))
+        console.print(shown)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Evaluate the weights of a run folder again."""
+
+    run: Annotated[Positional[Path], arg(help="a run folder")]
+    data: Annotated[str | None, arg(help="another data set than the run's, with the same features and classes")] = None
+    weights: Annotated[Literal["last", "best"], arg(help="which of the run's weights")] = "best"
+    place: Place = Place()
+
+
+def evaluate(words: list[str]) -> None:
+    """Evaluate a run's weights."""
+    from .domains import make_task
+    from .run import Run
+
+    flags = parse(Evaluate, words, "comhe evaluate", Evaluate.__doc__)
+    run = Run(flags.run)
+    recipe = run.recipe()
+    if flags.data is not None:
+        recipe = recipe.replace(data=flags.data)
+    task = make_task(recipe, flags.place.data_root, flags.place.device)
+    model = task.model().to(task.device)
+    weights = run.weights(flags.weights)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"{flags.run}: the weights do not fit {recipe.model} on {recipe.data}: {error}") from error
+    for split in ("val", "test"):
+        figures = task.evaluate(model, split)
+        console.print(f"{recipe.data} {split}: accuracy {100 * figures['accuracy']:.2f} %, loss {figures['loss']:.4f}")
+
+
+@dataclass(frozen=True)
+class Energy:
+    """How the neurons of each layer lie on the sphere: energies, angles, coherence, effective rank, dead neurons."""
+
+    source: Annotated[Positional[str], arg(help="a run folder, a .safetensors or .pt state dict, or a model's name")]
+    weights: Annotated[Literal["last", "best"], arg(help="which of a run's weights")] = "best"
+    data: Annotated[str, arg(help="for a model's name: the data set that gives inputs and classes")] = "citations"
+    seed: Annotated[int, arg(help="for a model's name: of the initialisation")] = 0
+    place: Place = Place()
+
+
+def energy(words: list[str]) -> None:
+    """Print each layer's diagnostics."""
+    from .energy import layers_of, print_diagnostics
+
+    flags = parse(Energy, words, "comhe energy", Energy.__doc__)
+    print_diagnostics(layers_of(flags.source, flags.weights, flags.data, flags.seed, flags.place.data_root))
+
+
+@dataclass(frozen=True)
+class Data:
+    """Fetch a data set where it is not on disk, verify it, and describe it."""
+
+    name: Annotated[Positional[str], arg(help="a name of `comhe list datasets`")]
+    place: Place = Place()
+
+
+def data(words: list[str]) -> None:
+    """Fetch, verify and describe a data set."""
+    from comhe.datasets import describe, load_graph
+
+    flags = parse(Data, words, "comhe data", Data.__doc__)
+    for key, value in describe(load_graph(flags.name, flags.place.data_root)).items():
+        console.print(f"{key:15} {value}")
+
+
+@dataclass(frozen=True)
+class List:
+    """Names of what there is."""
+
+    what: Positional[Literal["models", "datasets", "regularizers", "recipes"]]
+    pattern: Positional[str] = "*"
+
+
+def list_names(words: list[str]) -> None:
+    """List models, datasets, regularizers or recipes."""
+    flags = parse(List, words, "comhe list", List.__doc__)
+    if flags.what == "models":
+        from comhe.zoo import list_models as names
+    elif flags.what == "datasets":
+        from comhe.datasets import list_graphs as names
+    elif flags.what == "regularizers":
+        from comhe.regularizers import list_regularizers as names
+    else:
+        from .graph_recipes import RECIPES
+
+        names = RECIPES.keys
+    for name in names():
+        if fnmatchcase(name, flags.pattern):
+            print(name)
+
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "train graphs": lambda words: train("graphs", words),
+    "compare": compare,
+    "evaluate": evaluate,
+    "energy": energy,
+    "data": data,
+    "list": list_names,
+}
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run one command; a mistake of the user's is one line on standard error and exit status 2."""
+    words = sys.argv[1:] if words is None else words
+    for command, function in COMMANDS.items():
+        parts = command.split()
+        if words[: len(parts)] == parts:
+            return guarded(function, words[len(parts) :])
+    usage = "usage: comhe COMMAND ... (COMMAND --help tells more)\n" + "\n".join(f"  comhe {name}" for name in COMMANDS)
+    asked = bool(words) and words[0] in ("-h", "--help")
+    print(usage if asked or not words else f"comhe: no command {' '.join(words[:2])!r}\n{usage}", file=sys.stderr)
+    return 0 if asked else 2
+
+
+def guarded(function: Callable[[list[str]], None], words: list[str]) -> int:
+    """Call a command and turn what a user can mend into one line; COMHE_TRACEBACK=1 shows the whole story."""
+    try:
+        function(words)
+    except (ValueError, TypeError, OSError) as error:
+        if os.environ.get("COMHE_TRACEBACK"):
+            raise
+        print(f"comhe: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""Progress: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+# A file or pipe has no width to fit into: tables are as wide as they need.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+
+
+@contextmanager
+def epochs(label: str):
+    """Yields ``report(row, epochs)``, to be called after each epoch."""
+    if not console.is_terminal:
+        yield lambda row, total: _line(label, row, total)
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"), TimeRemainingColumn()
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(label, figures="")
+
+        def report(row: dict[str, Any], total: int) -> None:
+            progress.update(task, completed=row["epoch"] + 1, total=total, figures=figures(row))
+
+        yield report
+
+
+def figures(row: dict[str, Any]) -> str:
+    return f"loss {row['loss']:.3f}  penalty {row['penalty']:.3f}  val {100 * row['val_accuracy']:.2f} %"
+
+
+def _line(label: str, row: dict[str, Any], total: int) -> None:
+    if (row["epoch"] + 1) % max(1, total // 10) == 0 or row["epoch"] + 1 == total:
+        console.print(f"{label}  epoch {row['epoch'] + 1}/{total}  {figures(row)}")

@@ -1,0 +1,32 @@
+"""Command-line flags made from dataclasses, so that a setting is described once."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any, get_type_hints
+
+import tyro
+
+from .recipe import Recipe
+
+
+def recipe_flags(kind: type[Recipe], leave_out: tuple[str, ...] = ()) -> type:
+    """A dataclass with the fields of a recipe, all optional: what is not given is as the named recipe says."""
+    hints = get_type_hints(kind)
+    made = [
+        (f.name, Annotated[hints[f.name] | None, tyro.conf.arg(help=f.metadata["help"])], None)
+        for f in dataclasses.fields(kind)
+        if f.name not in leave_out
+    ]
+    return dataclasses.make_dataclass(f"{kind.__name__}Flags", made, frozen=True)
+
+
+def given(flags: Any) -> dict[str, Any]:
+    """The flags that were given."""
+    values = {f.name: getattr(flags, f.name) for f in dataclasses.fields(flags)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def parse(kind: type, words: list[str], program: str, description: str) -> Any:
+    """Parse the words behind a command; a mistake ends the program with one clear message."""
+    return tyro.cli(kind, args=words, prog=program, description=description, config=(tyro.conf.OmitArgPrefixes,))

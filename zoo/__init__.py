@@ -1,0 +1,8 @@
+"""Networks by name, one folder per domain.
+
+>>> create_model("gcn", in_channels=1433, num_classes=7)
+"""
+
+from .registry import create_model, list_models, model_domain, register_model
+
+__all__ = ["create_model", "list_models", "model_domain", "register_model"]

@@ -1,0 +1,107 @@
+"""The names of the networks: a builder function's name is the model's name, everywhere."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import importlib
+import importlib.util
+import inspect
+import re
+from collections.abc import Callable
+
+from torch import nn
+
+# Folders of networks, each imported when a name is first looked for in it. graphs comes last because it imports
+# torch_geometric, which costs seconds that create_model("cnn9") should not pay.
+_DOMAINS = ("images", "points", "graphs")
+_PACKAGE = __package__
+
+_builders: dict[str, Callable[..., nn.Module]] = {}
+_domain_of: dict[str, str] = {}
+
+
+def register_model(builder: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """Decorator: makes ``builder`` available as ``create_model(builder.__name__)``.
+
+    The domain is the zoo folder the builder is written in, ``"custom"`` for one from elsewhere.
+    Errors: ValueError if the name is taken.
+    """
+    name = builder.__name__
+    if name in _builders:
+        other = _builders[name]
+        raise ValueError(
+            f"model {name!r} is registered twice: by {other.__module__} and by {builder.__module__}; rename one of them"
+        )
+    inside = builder.__module__.removeprefix(_PACKAGE + ".").split(".")[0]
+    _builders[name] = builder
+    _domain_of[name] = inside if inside in _DOMAINS else "custom"
+    return builder
+
+
+def create_model(name: str, **kwargs) -> nn.Module:
+    """Builds the model called ``name``; ``kwargs`` are those of its builder function.
+
+    Errors: ValueError for an unknown name, TypeError for an argument the builder does not take or still needs.
+    """
+    builder = _find(name)
+    parameters = inspect.signature(builder).parameters
+    accepted = ", ".join(str(p).replace("'", "") for p in parameters.values())
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    unknown = [] if takes_any else [k for k in kwargs if k not in parameters]
+    if unknown:
+        raise TypeError(f"model {name!r} takes no {', '.join(map(repr, unknown))}; it accepts {accepted}")
+    missing = [
+        p.name
+        for p in parameters.values()
+        if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and p.name not in kwargs
+    ]
+    if missing:
+        raise TypeError(f"model {name!r} needs {', '.join(map(repr, missing))}; it accepts {accepted}")
+    return builder(**kwargs)
+
+
+def list_models(pattern: str = "*", domain: str | None = None) -> list[str]:
+    """Names that match the shell-style ``pattern``, in natural order (resnet20 before resnet110).
+
+    Errors: ValueError for an unknown ``domain``.
+    """
+    _import_domains()
+    known = sorted({*_DOMAINS, *_domain_of.values()})
+    if domain is not None and domain not in known:
+        raise ValueError(f"unknown domain {domain!r}; the domains are {', '.join(known)}")
+    names = [n for n in _builders if fnmatch.fnmatchcase(n, pattern) and domain in (None, _domain_of[n])]
+    return sorted(names, key=_natural)
+
+
+def model_domain(name: str) -> str:
+    """The domain of a model: "images", "points", "graphs", or "custom" for one registered outside the zoo."""
+    _find(name)
+    return _domain_of[name]
+
+
+def _find(name: str) -> Callable[..., nn.Module]:
+    for domain in _DOMAINS:
+        if name in _builders:
+            break
+        _import_domain(domain)
+    if name not in _builders:
+        near = difflib.get_close_matches(name, _builders, n=3, cutoff=0.4)
+        hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(list_models())}"
+        raise ValueError(f"unknown model {name!r}; {hint}")
+    return _builders[name]
+
+
+def _import_domains() -> None:
+    for domain in _DOMAINS:
+        _import_domain(domain)
+
+
+def _import_domain(domain: str) -> None:
+    module = f"{_PACKAGE}.{domain}"
+    if importlib.util.find_spec(module) is not None:
+        importlib.import_module(module)
+
+
+def _natural(name: str) -> list[tuple[int, int | str]]:
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.findall(r"\d+|\D+", name)]
