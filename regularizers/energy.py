@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -56,13 +57,16 @@ def hyperspherical_energy(
         raise ValueError(f"reduction must be 'mean' or 'sum', not {reduction!r}")
     if not eps >= 0:
         raise ValueError(f"eps must be >= 0, not {eps!r}")
-    potential = Potential(float(s), geodesic, half_space)
+    potential = _potential(s, geodesic, half_space)
     with torch.autocast(w.device.type, enabled=False):
         w = single(w)
         total = _PairSum.apply(w, potential, float(eps), torch.is_grad_enabled() and w.requires_grad)[0]
         if half_space:
             total = total + _antipodes(w, potential, eps)
         return 2 * total if reduction == "sum" else total / potential.pairs(w.shape[-2])
+
+
+_potential = lru_cache(Potential)  # keeps the constants that a potential computes once
 
 
 def check_neurons(w: Tensor) -> None:

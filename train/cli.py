@@ -202,7 +202,9 @@ def list_names(words: list[str]) -> None:
     else:
         from .graph_recipes import RECIPES
 
-        names = RECIPES.keys
+        def names() -> tuple[str, ...]:
+            return RECIPES
+
     for name in names():
         if fnmatchcase(name, flags.pattern):
             print(name)

@@ -36,10 +36,9 @@ def named_recipe(name: str, model: str, data: str, regularizer: str, **changes: 
         ValueError: no such recipe in the model's domain (the nearest are listed), or a setting out of range.
     """
     domain = model_domain(model)
-    from .graph_recipes import RECIPES
+    from .graph_recipes import RECIPES, graph_recipe
 
-    recipes = {"graphs": RECIPES}[domain]
-    if name not in recipes:
-        near = difflib.get_close_matches(name, recipes, n=3, cutoff=0.4) or list(recipes)
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, n=3, cutoff=0.4) or RECIPES
         raise ValueError(f"unknown recipe {name!r} for {domain}; did you mean {', '.join(near)}?")
-    return recipes[name](model, data, regularizer).replace(**changes)
+    return graph_recipe(name, model, data, regularizer).replace(**changes)
