@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, make_dataclass
+from dataclasses import dataclass, field, make_dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal
@@ -65,7 +65,7 @@ class Compare:
     recipe: Annotated[str, arg(help="recipes, comma-separated")] = "kipf"
     jobs: Annotated[int, arg(help="processes at once")] = os.cpu_count() or 1
     output: Annotated[Path | None, arg(help="folder for the table as CSV and Markdown, and every run as CSV")] = None
-    place: Place = Place()
+    place: Place = field(default_factory=Place)
 
 
 def compare(words: list[str]) -> None:
@@ -121,7 +121,7 @@ class Evaluate:
     run: Annotated[Positional[Path], arg(help="a run folder")]
     data: Annotated[str | None, arg(help="another data set than the run's, with the same features and classes")] = None
     weights: Annotated[Literal["last", "best"], arg(help="which of the run's weights")] = "best"
-    place: Place = Place()
+    place: Place = field(default_factory=Place)
 
 
 def evaluate(words: list[str]) -> None:
@@ -154,7 +154,7 @@ class Energy:
     weights: Annotated[Literal["last", "best"], arg(help="which of a run's weights")] = "best"
     data: Annotated[str, arg(help="for a model's name: the data set that gives inputs and classes")] = "citations"
     seed: Annotated[int, arg(help="for a model's name: of the initialisation")] = 0
-    place: Place = Place()
+    place: Place = field(default_factory=Place)
 
 
 def energy(words: list[str]) -> None:
@@ -170,7 +170,7 @@ class Data:
     """Fetch a data set where it is not on disk, verify it, and describe it."""
 
     name: Annotated[Positional[str], arg(help="a name of `comhe list datasets`")]
-    place: Place = Place()
+    place: Place = field(default_factory=Place)
 
 
 def data(words: list[str]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,7 +59,7 @@ class Search:
     more: Annotated[int, arg(help="how many more")] = 8
     jobs: Annotated[int, arg(help="processes at once")] = os.cpu_count() or 1
     output: Annotated[Path, arg(help="folder for the table of all trials")] = Path("results/graphs")
-    place: Place = Place()
+    place: Place = field(default_factory=Place)
 
 
 def draw(recipe: str, data: str, regularizer: str, trials: int) -> list[Recipe]:
@@ -108,9 +108,12 @@ def main(words: list[str] | None = None) -> None:
             values = _values(trial, records)
             settings = _settings(trial, base_recipe(flags.recipe, "gcn", *cell))
             rows.append(
-                dict(zip(("data", "regularizer"), cell, strict=True))
-                | {"trial": trial.recipe.rsplit("-", 1)[1], "n": len(values), "val": mean_std(values)[0]}
-                | {
+                {
+                    "data": cell[0],
+                    "regularizer": cell[1],
+                    "trial": trial.recipe.rsplit("-", 1)[1],
+                    "n": len(values),
+                    "val": mean_std(values)[0],
                     "std": mean_std(values)[1],
                     "chosen": "yes" if trial == chosen else "",
                     "settings": json.dumps(settings),
