@@ -9,8 +9,9 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from comhe.datasets import planetoid
 from scipy.sparse import csr_matrix
+
+from comhe.datasets import planetoid
 
 
 class Python2Pickler(pickle._Pickler):

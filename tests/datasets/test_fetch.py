@@ -6,6 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
 from comhe.datasets.fetch import DataError, data_root, fetch, read_bounded
 
 BODY = bytes(range(256)) * 1000

@@ -4,6 +4,7 @@ import hashlib
 
 import pytest
 import torch
+
 from comhe.datasets import describe, list_graphs, load_graph
 
 

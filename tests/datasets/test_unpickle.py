@@ -6,9 +6,10 @@ import struct
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
+
 from comhe.datasets.fetch import DataError
 from comhe.datasets.unpickle import unpickle
-from scipy.sparse import csr_matrix
 
 from .conftest import python2
 

@@ -1,0 +1,61 @@
+import csv
+
+import pytest
+
+from comhe.train import compare
+from comhe.train.compare import collect, markdown, save, table, train_all, train_one
+
+
+def _record(regularizer: str, seed: int, test: float) -> dict:
+    shared = {"recipe": "kipf", "model": "gcn", "data": "cora", "seconds": 1.0}
+    figures = {f"{epoch}_{key}": value for epoch in ("last", "best") for key, value in (("val", 80.0), ("test", test))}
+    return {**shared, "regularizer": regularizer, "seed": seed, **figures}
+
+
+def test_differences_are_taken_on_shared_seeds():
+    records = [_record("none", seed, 80.0 + seed) for seed in range(4)]
+    records += [_record("mhe", seed, 81.0 + seed + 0.1 * (seed == 2)) for seed in range(1, 4)]
+    rows = {(row.regularizer, row.epoch): row for row in table(records)}
+    assert rows["none", "last"].n == 4
+    assert rows["none", "last"].difference is None
+    mhe = rows["mhe", "last"]
+    assert mhe.n == 3
+    assert mhe.difference == pytest.approx(1.0 + 0.1 / 3)  # not the difference of the two means
+    assert mhe.low < mhe.difference < mhe.high
+    assert "+1.03" in markdown(table(records))
+
+
+def test_corrections_cover_the_family():
+    records = [_record("none", s, 80.0 + s % 3) for s in range(6)]
+    records += [_record("mhe", s, 80.5 + s % 3 + 0.2 * (s % 2)) for s in range(6)]
+    records += [_record("so", s, 80.0 + s % 3 + 0.3 * (s % 2)) for s in range(6)]
+    rows = {row.regularizer: row for row in table(records) if row.epoch == "last"}
+    assert rows["mhe"].p_holm == pytest.approx(2 * rows["mhe"].p)
+    assert rows["so"].p_holm == pytest.approx(rows["so"].p)
+
+
+def test_missing_runs_are_made_done_ones_left_and_failures_named(tmp_path, recipe):
+    good = [recipe.replace(seed=seed, epochs=3) for seed in range(2)]
+    bad = recipe.replace(model_options={"no_such_option": 1}, seed=7)
+    train_one(good[0], tmp_path, None, "cpu")
+    stamp = (tmp_path / "test" / recipe.name / "seed0" / "result.json").stat().st_mtime_ns
+    lines = []
+    failures = train_all([*good, bad], tmp_path, None, "cpu", jobs=1, say=lines.append)
+    assert len(failures) == 1
+    assert "seed 7" in failures[0]
+    assert "no_such_option" in failures[0]
+    assert (tmp_path / "test" / recipe.name / "seed0" / "result.json").stat().st_mtime_ns == stamp
+    records = collect([*good, bad], tmp_path)
+    assert [record["seed"] for record in records] == [0, 1]
+
+    save(tmp_path / "out", "test", records, table(records))
+    rows = list(csv.DictReader((tmp_path / "out" / "test-runs.csv").open()))
+    assert [float(row["last_test"]) for row in rows] == pytest.approx([record["last_test"] for record in records])
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"test.csv", "test.md", "test-runs.csv"}
+
+
+def test_runs_of_another_recipe_are_not_mixed_in(tmp_path, recipe):
+    train_one(recipe.replace(epochs=2), tmp_path, None, "cpu")
+    with pytest.raises(ValueError, match="another recipe"):
+        collect([recipe.replace(epochs=3)], tmp_path)
+    assert compare.run_folder(tmp_path, recipe).name == "seed0"

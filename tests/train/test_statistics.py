@@ -1,0 +1,48 @@
+import math
+
+import pytest
+from scipy import stats
+
+from comhe.train.statistics import holm, mean_std, paired
+
+
+def test_mean_and_sample_deviation():
+    assert mean_std([2.0, 4.0, 9.0]) == (5.0, pytest.approx(math.sqrt((9 + 1 + 16) / 2)))
+    mean, std = mean_std([3.0])
+    assert mean == 3.0
+    assert math.isnan(std)
+    with pytest.raises(ValueError, match="no values"):
+        mean_std([])
+
+
+def test_paired_agrees_with_scipy():
+    a, b = [81.0, 80.2, 82.3, 81.9, 80.8], [81.4, 80.9, 82.1, 82.8, 81.0]
+    ours, theirs = paired(a, b), stats.ttest_rel(b, a)
+    interval = theirs.confidence_interval(0.95)
+    assert ours.n == 5
+    assert ours.difference == pytest.approx(sum(b) / 5 - sum(a) / 5)
+    assert ours.p == pytest.approx(theirs.pvalue)
+    assert (ours.low, ours.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+
+
+def test_pairing_removes_what_the_seeds_share():
+    seeds = [70.0, 75.0, 80.0, 85.0]  # a spread of seeds far larger than the effect
+    result = paired(seeds, [s + d for s, d in zip(seeds, (0.5, 0.6, 0.4, 0.5), strict=True)])
+    assert result.low > 0.3
+    assert result.high < 0.7
+
+
+def test_paired_edge_cases():
+    assert paired([1.0, 2.0], [1.0, 2.0]).p == 1.0
+    assert paired([1.0, 2.0], [2.0, 3.0]).p == 0.0
+    assert math.isnan(paired([1.0], [2.0]).p)
+    with pytest.raises(ValueError, match="same seeds"):
+        paired([1.0], [1.0, 2.0])
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    corrected = holm([math.nan, 0.02])
+    assert math.isnan(corrected[0])
+    assert corrected[1] == pytest.approx(0.02)
