@@ -10,16 +10,23 @@ from .cosines import cosines
 from .diagnostics import Diagnostics, diagnose, effective_rank
 from .double_soft_orthogonality import double_soft_orthogonality
 from .energy import hyperspherical_energy
+from .mgd import mgd
 from .mhe import MHE, EnergyRegularizer, HalfSpaceMHE, NoRegularizer
+from .mhs import mhs
+from .mma import mma
 from .mutual_coherence import mutual_coherence
 from .neurons import NoNeuronsError, neurons, register_neurons
+from .ocnn import ocnn
 from .orthogonal import orthogonal
 from .orthonormal import orthonormal
+from .orthoreg import orthoreg
 from .penalty import PenaltyRegularizer
+from .poles import mhc, mhp
 from .registry import create_regularizer, list_regularizers, register_regularizer, regularizer_options
 from .regularizer import Regularizer
 from .soft_orthogonality import soft_orthogonality
 from .srip import srip
+from .uniformity import uniformity
 
 __all__ = [
     "MHE",
@@ -41,13 +48,21 @@ __all__ = [
     "effective_rank",
     "hyperspherical_energy",
     "list_regularizers",
+    "mgd",
+    "mhc",
+    "mhp",
+    "mhs",
+    "mma",
     "mutual_coherence",
     "neurons",
+    "ocnn",
     "orthogonal",
     "orthonormal",
+    "orthoreg",
     "register_neurons",
     "register_regularizer",
     "regularizer_options",
     "soft_orthogonality",
     "srip",
+    "uniformity",
 ]

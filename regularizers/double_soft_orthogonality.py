@@ -24,6 +24,10 @@ def double_soft_orthogonality(w: Tensor) -> Tensor:
 
 @register_regularizer("dso")
 class DoubleSoftOrthogonality(PenaltyRegularizer):
-    """:func:`double_soft_orthogonality` of every layer."""
+    """:func:`double_soft_orthogonality` of every layer.
 
+    Weight: where the authors' code starts; it lowers it as training goes on.
+    """
+
+    default_weight = 1e-2
     function = staticmethod(double_soft_orthogonality)

@@ -21,6 +21,10 @@ def mutual_coherence(w: Tensor) -> Tensor:
 
 @register_regularizer("mc")
 class MutualCoherence(PenaltyRegularizer):
-    """:func:`mutual_coherence` of every layer."""
+    """:func:`mutual_coherence` of every layer.
 
+    Weight: where the authors' code starts; it lowers it as training goes on.
+    """
+
+    default_weight = 1e-2
     function = staticmethod(mutual_coherence)

@@ -22,6 +22,7 @@ def orthogonal(w: Tensor) -> Tensor:
 
 @register_regularizer("orthogonal")
 class Orthogonal(PenaltyRegularizer):
-    """:func:`orthogonal` of every layer."""
+    """:func:`orthogonal` of every layer. Weight: ours."""
 
+    default_weight = 1e-4
     function = staticmethod(orthogonal)

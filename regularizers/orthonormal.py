@@ -25,6 +25,7 @@ def orthonormal(w: Tensor) -> Tensor:
 
 @register_regularizer("orthonormal")
 class Orthonormal(PenaltyRegularizer):
-    """:func:`orthonormal` of every layer."""
+    """:func:`orthonormal` of every layer. Weight: ours."""
 
+    default_weight = 1e-3
     function = staticmethod(orthonormal)

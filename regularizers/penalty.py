@@ -9,11 +9,17 @@ from .selection import Layer
 
 
 class PenaltyRegularizer(Regularizer):
-    """The same penalty for every layer, the output layer included; subclasses define :meth:`function`."""
+    """The same penalty for every layer, the output layer included; subclasses define :meth:`function`.
+
+    ``weight`` None means :attr:`default_weight`: the source's where one is known to us, else ours, as the class says.
+    """
+
+    default_weight = 1.0
 
     def __init__(
-        self, model: nn.Module, *, weight: Weight = 1.0, output_weight: Weight | None = None, **options
+        self, model: nn.Module, *, weight: Weight | None = None, output_weight: Weight | None = None, **options
     ) -> None:
+        weight = self.default_weight if weight is None else weight
         super().__init__(model, weight=weight, output_weight=output_weight, **options)
 
     @staticmethod

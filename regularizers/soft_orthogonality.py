@@ -22,6 +22,10 @@ def soft_orthogonality(w: Tensor) -> Tensor:
 
 @register_regularizer("so")
 class SoftOrthogonality(PenaltyRegularizer):
-    """:func:`soft_orthogonality` of every layer."""
+    """:func:`soft_orthogonality` of every layer.
 
+    Weight: where the authors' code starts; it lowers it as training goes on.
+    """
+
+    default_weight = 1e-2
     function = staticmethod(soft_orthogonality)

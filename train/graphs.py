@@ -63,14 +63,9 @@ class GraphTask:
 
     def regularizer(self, model: nn.Module) -> Regularizer:
         recipe = self.recipe
-        return create_regularizer(
-            recipe.regularizer,
-            model,
-            weight=recipe.weight,
-            output_weight=recipe.output_weight,
-            seed=recipe.seed,
-            **recipe.regularizer_options,
-        )
+        weights = {"weight": recipe.weight, "output_weight": recipe.output_weight}
+        given = {name: value for name, value in weights.items() if value is not None}
+        return create_regularizer(recipe.regularizer, model, seed=recipe.seed, **given, **recipe.regularizer_options)
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         recipe = self.recipe

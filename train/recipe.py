@@ -26,8 +26,8 @@ class Recipe:
     )
     data: str = setting("", "a name of `comhe list datasets`")
     regularizer: str = setting("none", "a name of `comhe list regularizers`")
-    weight: float = setting(1.0, "factor of each hidden layer's penalty")
-    output_weight: float = setting(10.0, "factor of the output layer's penalty")
+    weight: float | None = setting(None, "factor of each hidden layer's penalty; not given, the regularizer's own")
+    output_weight: float | None = setting(None, "the same for the output layer")
     regularizer_options: dict[str, Option] = field(
         default_factory=dict, metadata={"help": "further options of the regularizer"}
     )
@@ -41,8 +41,9 @@ class Recipe:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)!r}")
         for name in ("weight", "output_weight", "weight_decay", "seed"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative, and is {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise ValueError(f"{name} must not be negative, and is {value!r}")
 
     @property
     def name(self) -> str:

@@ -1,0 +1,106 @@
+"""Maximum hyperspherical polarization and coverage: penalties that look at the neurons from a learned pole."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .draws import random_matrix
+from .energy import check_neurons, single
+from .penalty import PenaltyRegularizer
+from .registry import register_regularizer
+from .selection import Layer
+
+COVERAGE = 10.0  # g of the coverage's soft minimum
+
+
+def mhp(w: Tensor, pole: Tensor) -> Tensor:
+    r"""Mean inverse squared distance of the neurons' directions from a pole.
+
+    .. math:: \frac{1}{N} \sum_i \frac{1}{2 - 2 \langle v, u_i \rangle}
+
+    Shapes: ``w`` [..., N, d], ``pole`` v [..., d], any length but zero -> [...]. Source: Liu et al., *Learning with
+    Hyperspherical Uniformity*, AISTATS 2021.
+    """
+    squared = _squared_distances(w, pole)
+    return squared.clamp_min(8 * torch.finfo(squared.dtype).eps).reciprocal().mean(-1)
+
+
+def mhc(w: Tensor, pole: Tensor) -> Tensor:
+    r"""Soft minimum of the squared distances of the neurons' directions from a pole.
+
+    .. math:: -\frac{1}{g} \log \frac{1}{N} \sum_i e^{-g (2 - 2 \langle v, u_i \rangle)}, \qquad g = 10
+
+    Shapes: ``w`` [..., N, d], ``pole`` v [..., d], any length but zero -> [...]. Source: Liu et al., AISTATS 2021.
+    """
+    squared = _squared_distances(w, pole)
+    return -((-COVERAGE * squared).logsumexp(-1) - torch.tensor(squared.shape[-1]).log()) / COVERAGE
+
+
+def _squared_distances(w: Tensor, pole: Tensor) -> Tensor:
+    check_neurons(w)
+    w = single(w)
+    if pole.shape[-1] != w.shape[-1]:
+        raise ValueError(f"the pole must have d = {w.shape[-1]} entries, not {pole.shape[-1]}")
+    return 2 - 2 * (_directions(w) @ _directions(pole.to(w.dtype))[..., None])[..., 0]
+
+
+def _directions(w: Tensor) -> Tensor:
+    squared = (w * w).sum(-1, keepdim=True)
+    alive = squared > torch.finfo(w.dtype).tiny
+    return w * torch.where(alive, squared, 1).rsqrt() * alive
+
+
+class PoleRegularizer(PenaltyRegularizer):
+    """A penalty with a pole for each layer, which takes ``steps`` gradient steps of its own before each call.
+
+    Args:
+        steps: gradient steps on the pole per call.
+        rate: their learning rate; the pole is put back on the sphere after each.
+    """
+
+    ascends = False
+
+    def __init__(self, model: nn.Module, *, steps: int = 1, rate: float = 0.1, **options) -> None:
+        super().__init__(model, **options)
+        if steps < 1 or not rate > 0:
+            raise ValueError(f"steps must be at least 1 and rate positive, not {steps} and {rate}")
+        self.steps, self.rate = steps, rate
+        for layer in self.layers:
+            w = layer.neurons()
+            shape = (*w.shape[:-2], w.shape[-1])
+            start = _directions(random_matrix(shape, "gaussian", "cpu", self.seed, layer.name))
+            self.register_buffer(_key(layer), start.to(w.device, single(w.detach()[:0]).dtype))
+
+    def prepare(self) -> None:
+        for layer in self.layers:
+            w = single(layer.neurons().detach())
+            pole = self._buffers[_key(layer)].to(w.device)
+            for _ in range(self.steps):
+                with torch.enable_grad():
+                    start = pole.detach().requires_grad_()
+                    (slope,) = torch.autograd.grad(self.function(w, start).sum(), start)
+                pole = _directions(pole + (self.rate if self.ascends else -self.rate) * slope)
+            self._buffers[_key(layer)] = pole
+
+    def hidden(self, layer: Layer, w: Tensor) -> Tensor:
+        return self.function(w, self._buffers[_key(layer)])
+
+
+@register_regularizer("mhp")
+class Polarization(PoleRegularizer):
+    """:func:`mhp` of every layer; the pole seeks the emptiest place, as the neurons flee it. Weight: ours."""
+
+    function = staticmethod(mhp)
+
+
+@register_regularizer("mhc")
+class Coverage(PoleRegularizer):
+    r"""The largest hole between the neurons: :math:`\max_v` :func:`mhc`, which the neurons lessen. Weight: ours."""
+
+    ascends = True
+    function = staticmethod(mhc)
+
+
+def _key(layer: Layer) -> str:
+    return f"pole:{layer.name.replace('.', '/')}"
