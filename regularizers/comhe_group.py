@@ -31,6 +31,8 @@ class GroupProjection(EnergyRegularizer):
     Source: Lin et al., arXiv 1906.04892, the abstract of an earlier version; the number of groups is not given there.
     """
 
+    ordered = True
+
     def __init__(
         self,
         model: nn.Module,

@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .cosines import cosines
+from .cosines import cosines, inverse_norms, weighted_gram
 from .draws import random_matrix
-from .energy import single
+from .energy import energy_slope, single
 from .mhe import EnergyRegularizer
 from .registry import register_regularizer
 from .selection import Layer
@@ -20,7 +20,7 @@ Rate = float | Callable[[int], float]
 
 
 class LearnedProjection(EnergyRegularizer):
-    """A projection P [k, d] for each hidden layer, trained by gradient descent on :meth:`objective`.
+    """A projection P [k, d] for each hidden layer, trained by gradient descent along :meth:`slope`.
 
     ``"alternating"`` makes ``steps`` descent steps on P with the neurons held fixed, then takes the energy of P W.
     ``"unrolled"`` makes one step P' = P - rate dL/dP inside the loss instead, so that the gradient for W also flows
@@ -34,6 +34,8 @@ class LearnedProjection(EnergyRegularizer):
         rate: learning rate of P, a number > 0 or a function of the step; the released code takes the network's.
         decay: weight decay on P in the alternating steps.
     """
+
+    ordered = True
 
     def __init__(
         self,
@@ -58,15 +60,20 @@ class LearnedProjection(EnergyRegularizer):
         if not decay >= 0:
             raise ValueError(f"decay must be >= 0, not {decay!r}")
         self.dim, self.mode, self.steps, self.rate, self.decay = dim, mode, steps, rate, decay
+        self._targets: dict[str, Tensor | None] = {}
         for layer in self.layers:
             if layer.role == "hidden" and layer.shape[-1] > dim:
                 w = layer.neurons()
                 start = random_matrix((dim, layer.shape[-1]), "gaussian", "cpu", self.seed, layer.name)
                 self.register_buffer(_key(layer), start.to(w.device, single(w.detach()[:0]).dtype))
 
-    def objective(self, w: Tensor, projection: Tensor) -> Tensor:
-        """What P descends, a scalar."""
-        raise NotImplementedError(f"{type(self).__name__} must define objective()")
+    def target(self, w: Tensor) -> Tensor | None:
+        """What the objective compares projections with; depends on the neurons alone, so it is made once a step."""
+        return None
+
+    def slope(self, w: Tensor, projection: Tensor, target: Tensor | None) -> Tensor:
+        """Gradient [k, d] with respect to P of what P descends, differentiable with respect to w and target."""
+        raise NotImplementedError(f"{type(self).__name__} must define slope()")
 
     def projection(self, layer: Layer) -> Tensor | None:
         """The layer's P [k, d], None where the layer is not projected."""
@@ -80,18 +87,8 @@ class LearnedProjection(EnergyRegularizer):
         total = super().forward()
         if self.mode == "unrolled":
             self._train(1, 0.0)  # the step that was unrolled in the loss, on the same neurons
+        self._targets.clear()
         return total
-
-    def _train(self, steps: int, decay: float) -> None:
-        for layer in self.layers:
-            projection = self.projection(layer)
-            if projection is None:
-                continue
-            w = single(layer.neurons().detach())
-            projection = projection.to(w.device)
-            for _ in range(steps):
-                projection = self._descend(w, projection, create_graph=False) - self._rate() * decay * projection
-            self._buffers[_key(layer)] = projection
 
     def hidden(self, layer: Layer, w: Tensor) -> Tensor:
         projection = self.projection(layer)
@@ -99,14 +96,26 @@ class LearnedProjection(EnergyRegularizer):
             return self.energy(w, self.half_space)
         w = single(w)
         if self.mode != "alternating":
-            projection = self._descend(w, projection, create_graph=torch.is_grad_enabled())
+            target = self._targets.get(layer.name)
+            target = self.target(w) if target is None else target
+            projection = projection - self._rate() * self.slope(w, projection, target)
         return self.energy(w @ projection.mT, self.half_space)
 
-    def _descend(self, w: Tensor, projection: Tensor, create_graph: bool) -> Tensor:
-        with torch.enable_grad(), torch.autocast(w.device.type, enabled=False):
-            start = projection.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(self.objective(w, start), start, create_graph=create_graph)
-        return projection - self._rate() * slope
+    def _train(self, steps: int, decay: float) -> None:
+        for layer in self.layers:
+            projection = self.projection(layer)
+            if projection is None:
+                continue
+            w = single(layer.neurons(self.ordered))
+            with torch.autocast(w.device.type, enabled=False):
+                target = self.target(w)
+                self._targets[layer.name] = target  # kept with its graph: the unrolled step needs it again
+                with torch.no_grad():
+                    projection = projection.to(w.device)
+                    for _ in range(steps):
+                        slope = self.slope(w, projection, target)
+                        projection = projection - self._rate() * (slope + decay * projection)
+            self._buffers[_key(layer)] = projection
 
     def _rate(self) -> float:
         return self.rate(self.step) if callable(self.rate) else self.rate
@@ -134,12 +143,23 @@ class AnglePreservingProjection(LearnedProjection):
             raise ValueError(f"loss must be 'cosine' or 'angle', not {loss!r}")
         self.loss = loss
 
-    def objective(self, w: Tensor, projection: Tensor) -> Tensor:
-        before, after = cosines(w), cosines(w @ projection.mT)
-        if self.loss == "angle":
-            before, after = _angles(before), _angles(after)
-        squared = ((after - before) ** 2).sum()
-        return (squared + torch.finfo(w.dtype).tiny).sqrt()  # the root has a slope at 0 too
+    def target(self, w: Tensor) -> Tensor:
+        return cosines(w)
+
+    def slope(self, w: Tensor, projection: Tensor, target: Tensor) -> Tensor:
+        """Gradient of L = |C(V) - C(W)|_F, V = W P^T: with S = 2 dL/dC(V), it is (M V)^T W, see weighted_gram."""
+        v = w @ projection.mT
+        gram = v @ v.mT
+        inverse = inverse_norms(gram.diagonal(dim1=-2, dim2=-1))
+        c = gram * inverse[..., :, None] * inverse[..., None, :]
+        if self.loss == "cosine":
+            change, rate = c - target, 1.0
+        else:
+            angles, rate = _angles(c)
+            change = angles - _angles(target)[0]
+        norm = (change.square().sum() + torch.finfo(w.dtype).tiny).sqrt()  # the root has a slope at 0 too
+        push = weighted_gram(2 * change * rate / norm, c, inverse) @ v
+        return _over_sets(push.mT @ w)
 
 
 @register_regularizer("adv-comhe")
@@ -156,15 +176,23 @@ class AdversarialProjection(LearnedProjection):
     def __init__(self, model: nn.Module, *, steps: int = 10, **options) -> None:
         super().__init__(model, steps=steps, **options)
 
-    def objective(self, w: Tensor, projection: Tensor) -> Tensor:
-        return -self.energy(w @ projection.mT, half_space=False).sum()
+    def slope(self, w: Tensor, projection: Tensor, target: None) -> Tensor:
+        """Gradient of -E(W P^T) in the full space."""
+        push = energy_slope(w @ projection.mT, self.s, **self._options)
+        return -_over_sets(push.mT @ w)
 
 
-def _angles(c: Tensor) -> Tensor:
-    """Angles in radians off the diagonal, 0 on it; the slope stays finite at parallel pairs."""
+def _over_sets(slopes: Tensor) -> Tensor:
+    """[..., k, d] -> [k, d]: the sets of neurons of a layer (groups, gates) share its projection."""
+    return slopes.sum(tuple(range(slopes.dim() - 2))) if slopes.dim() > 2 else slopes
+
+
+def _angles(c: Tensor) -> tuple[Tensor, Tensor]:
+    """Angles in radians off the diagonal, 0 on it, and their slope in the cosine; finite at parallel pairs."""
     edge = 1 - 8 * torch.finfo(c.dtype).eps
     off_diagonal = 1 - torch.eye(c.shape[-1], dtype=c.dtype, device=c.device)
-    return (c * off_diagonal).clamp(-edge, edge).acos() * off_diagonal
+    c = (c * off_diagonal).clamp(-edge, edge)
+    return c.acos() * off_diagonal, -(1 - c * c).rsqrt()
 
 
 def _key(layer: Layer) -> str:

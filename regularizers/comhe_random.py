@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from .cosines import inverse_norms
 from .draws import DISTRIBUTIONS, Distribution, random_matrix
 from .energy import single
 from .mhe import EnergyRegularizer
@@ -35,7 +36,7 @@ class RandomProjection(EnergyRegularizer):
         span: draw each P only within the span of the layer's neurons (for N < d). For Gaussian entries the projected
             neurons, so the energies, have exactly the same distribution, from N k numbers instead of d k; the gradient
             is its conditional mean: what an ordinary draw adds to it is noise orthogonal to all neurons of the layer.
-            Excludes ``shared`` and ``"ternary"``.
+            What is shared then are the numbers, by layers with equally many neurons. Excludes ``"ternary"``.
 
     Source: Lin et al., *Regularizing Neural Networks via Minimizing Hyperspherical Energy*, CVPR 2020.
     """
@@ -48,7 +49,7 @@ class RandomProjection(EnergyRegularizer):
         count: int = 20,
         redraw: int = 1,
         distribution: Distribution = "gaussian",
-        shared: bool | None = None,
+        shared: bool = True,
         across: Literal["mean", "max"] = "mean",
         span: bool = False,
         **options,
@@ -62,11 +63,12 @@ class RandomProjection(EnergyRegularizer):
             raise ValueError(f"distribution must be one of {', '.join(DISTRIBUTIONS)}, not {distribution!r}")
         if across not in ("mean", "max"):
             raise ValueError(f"across must be 'mean' or 'max', not {across!r}")
-        if span and (shared or distribution != "gaussian"):
-            raise ValueError("span=True draws Gaussian numbers for each layer; it excludes shared=True and 'ternary'")
+        if span and distribution != "gaussian":
+            raise ValueError(f"span=True is exact for 'gaussian' projections only, not for {distribution!r}")
         self.dim, self.count, self.redraw = dim, count, redraw
         self.distribution, self.across, self.span = distribution, across, span
-        self.shared = not span if shared is None else shared
+        self.shared = shared
+        self.ordered = not span
         self._drawn: tuple[tuple, dict] = ((), {})
 
     def hidden(self, layer: Layer, w: Tensor) -> Tensor:
@@ -77,8 +79,8 @@ class RandomProjection(EnergyRegularizer):
         if self.span and n < d:
             w, d = _InSpan.apply(w)[0], n
         projection = self.projections(layer, d, w.device).to(w.dtype)
-        projected = w @ projection.flatten(0, 1).mT
-        energies = self.energy(projected.unflatten(-1, (self.count, self.dim)).transpose(-2, -3), self.half_space)
+        projected = projection.flatten(0, 1) @ w.mT  # all C at once, [..., C k, N], in no need of being copied
+        energies = self.energy(projected.unflatten(-2, (self.count, self.dim)).mT, self.half_space)
         return energies.mean(-1) if self.across == "mean" else energies.amax(-1)
 
     def projections(self, layer: Layer, width: int, device: torch.device) -> Tensor:
@@ -105,22 +107,26 @@ class _InSpan(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(w: Tensor) -> tuple[Tensor, Tensor]:
-        norms = torch.linalg.vector_norm(w, dim=-1, keepdim=True)
-        inverse = torch.where(norms > torch.finfo(w.dtype).tiny ** 0.5, 1 / norms, 0)
-        cosines = (w @ w.mT) * inverse * inverse.mT
-        # Dependent or zero rows have no Cholesky factor; a diagonal this small moves no cosine more than rounding does.
-        cosines.diagonal(dim1=-2, dim2=-1).add_(16 * torch.finfo(w.dtype).eps * w.shape[-2])
-        return torch.linalg.cholesky(cosines), inverse
+    def forward(w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        cosines = w @ w.mT
+        inverse = inverse_norms(cosines.diagonal(dim1=-2, dim2=-1))[..., None]
+        scale = inverse * inverse.mT
+        cosines.mul_(scale).masked_fill_(scale == 0, 0)
+        # Dependent or zero rows have no Cholesky factor. This much more on the diagonal is the rounding of N-term sums;
+        # it also is the distance at which exact duplicates are seen.
+        cosines.diagonal(dim1=-2, dim2=-1).add_(2 * torch.finfo(w.dtype).eps * w.shape[-2])
+        factor = torch.linalg.cholesky_ex(cosines).L
+        return factor * (inverse > 0), factor, inverse  # a zero neuron stays zero
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
-        ctx.save_for_backward(*inputs, *output)
-        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(*inputs, *output[1:])
+        ctx.mark_non_differentiable(*output[1:])
 
     @staticmethod
-    def backward(ctx, grad: Tensor, _) -> Tensor:
+    def backward(ctx, grad: Tensor, *_) -> Tensor:
         w, factor, inverse = ctx.saved_tensors
-        # dW = inverse * grad Q^T = inverse * grad L^-1 U; first the N x N solve, then the only product with W.
-        weights = torch.linalg.solve_triangular(factor, grad, upper=False, left=False)
-        return (inverse * weights * inverse.mT) @ w
+        with torch.autocast(w.device.type, enabled=False):
+            # dW = inverse * grad Q^T = inverse * grad L^-1 U; first the N x N solve, then the only product with W.
+            weights = torch.linalg.solve_triangular(factor, grad, upper=False, left=False)
+            return (inverse * weights * inverse.mT) @ w

@@ -8,7 +8,45 @@ from torch import Tensor
 
 def cosines(w: Tensor) -> Tensor:
     """Cosines [..., N, N] between the rows of w [..., N, d]; 0 for a row that is zero. Differentiable twice."""
-    squared = (w * w).sum(-1, keepdim=True)
-    alive = squared > torch.finfo(w.dtype).tiny
-    u = w * torch.where(alive, squared, 1).rsqrt() * alive
-    return u @ u.mT
+    return _Cosines.apply(w)
+
+
+def inverse_norms(squared: Tensor) -> Tensor:
+    """1 / |w_i| from squared norms; 0 for a neuron too small to have a direction, or too large for a finite square."""
+    tiny = torch.finfo(squared.dtype).tiny
+    return torch.where(squared > tiny, squared.clamp_min(tiny).rsqrt(), 0.0)
+
+
+def weighted_gram(slope: Tensor, c: Tensor, inverse: Tensor) -> Tensor:
+    r"""The matrix M with :math:`\partial f / \partial W = M W` for a function f of the cosines, differentiable.
+
+    .. math:: M_{ij} = S_{ij} / (n_i n_j), \quad M_{ii} = -\sum_{j \ne i} S_{ij} c_{ij} / n_i^2, \quad
+              S_{ij} = \partial f / \partial c_{ij} + \partial f / \partial c_{ji}
+
+    Shapes: ``slope`` S and ``c`` [..., N, N], ``inverse`` 1 / n [..., N] -> [..., N, N]. The diagonal of S is ignored.
+    """
+    off_diagonal = 1 - torch.eye(c.shape[-1], dtype=c.dtype, device=c.device)
+    slope = slope * off_diagonal
+    scaled = slope * inverse[..., :, None] * inverse[..., None, :]
+    return scaled - torch.diag_embed((slope * c).sum(-1) * inverse * inverse)
+
+
+class _Cosines(torch.autograd.Function):
+    """From the Gram matrix, so that W is read by two products and nothing else: one forward, one backward."""
+
+    @staticmethod
+    def forward(w: Tensor) -> Tensor:
+        c = w @ w.mT
+        inverse = inverse_norms(c.diagonal(dim1=-2, dim2=-1))
+        scale = inverse[..., :, None] * inverse[..., None, :]
+        return c.mul_(scale).masked_fill_(scale == 0, 0)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        ctx.save_for_backward(*inputs, output)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        w, c = ctx.saved_tensors
+        with torch.autocast(w.device.type, enabled=False):
+            return weighted_gram(grad + grad.mT, c, inverse_norms((w * w).sum(-1))) @ w

@@ -8,10 +8,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .cosines import inverse_norms, weighted_gram
 from .potential import Potential
 
 TILE = 1024  # neurons on a side of the largest block of cosines that is ever in memory
-CHUNK = 1 << 20  # cosines handled at a time when many small matrices come together: they stay in the cache
+CHUNK = 1 << 19  # cosines handled at a time where many small matrices come together
 
 
 def hyperspherical_energy(
@@ -66,6 +67,22 @@ def hyperspherical_energy(
         return 2 * total if reduction == "sum" else total / potential.pairs(w.shape[-2])
 
 
+def energy_slope(
+    w: Tensor, s: float = 2, *, geodesic: bool = False, reduction: str = "mean", eps: float = 0.0
+) -> Tensor:
+    """The gradient of the full-space :func:`hyperspherical_energy` with respect to w, ``[..., N, d]``.
+
+    An expression that can be differentiated once more: what an unrolled ascent step is made of.
+    """
+    potential = _potential(s, geodesic, False)
+    if torch.is_grad_enabled() and w.requires_grad:
+        slope = _weights(w, potential, eps) @ w
+    else:
+        gradient = _PairSum.apply(w, potential, eps, True)[1]
+        slope = gradient if _keeps_product(w) else gradient @ w
+    return slope * (2 if reduction == "sum" else 1 / potential.pairs(w.shape[-2]))
+
+
 _potential = lru_cache(Potential)  # keeps the constants that a potential computes once
 
 
@@ -84,10 +101,7 @@ def single(w: Tensor) -> Tensor:
 
 
 def _inverse_norms(squared: Tensor, eps: float) -> Tensor:
-    """1 / n from squared norms; 0 for a neuron too small to have a direction (or too large: its square is infinite)."""
-    squared = squared + eps if eps else squared
-    tiny = torch.finfo(squared.dtype).tiny
-    return torch.where(squared > tiny, squared.clamp_min(tiny).rsqrt(), 0.0)
+    return inverse_norms(squared + eps if eps else squared)
 
 
 def _antipodes(w: Tensor, potential: Potential, eps: float) -> Tensor | float:
@@ -112,19 +126,14 @@ class _PairSum(torch.autograd.Function):
     @staticmethod
     def forward(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
         batch = w.flatten(0, -3) if w.dim() > 2 else w[None]
-        n = batch.shape[-2]
-        if n > TILE:
-            parts = [_tiled(matrix, potential, eps, with_gradient) for matrix in batch]
-            energies, gradients = zip(*parts, strict=True)
-            energy, gradient = torch.stack(energies), torch.stack(gradients) if with_gradient else None
+        method = _tiled if w.shape[-2] > TILE else _tall if _keeps_product(w) else _wide
+        size = max(1, CHUNK // min(w.shape[-2], TILE) ** 2)
+        if len(batch) <= size:
+            energy, gradient = method(batch, potential, eps, with_gradient)
         else:
-            size = max(1, CHUNK // (n * n))
-            if len(batch) <= size:
-                energy, gradient = _dense(batch, potential, eps, with_gradient)
-            else:
-                parts = [_dense(chunk, potential, eps, with_gradient) for chunk in batch.split(size)]
-                energies, gradients = zip(*parts, strict=True)
-                energy, gradient = torch.cat(energies), torch.cat(gradients) if with_gradient else None
+            parts = [method(chunk, potential, eps, with_gradient) for chunk in batch.split(size)]
+            energies, gradients = zip(*parts, strict=True)
+            energy, gradient = torch.cat(energies), torch.cat(gradients) if with_gradient else None
         shape = w.shape[:-2]
         return energy.view(shape), gradient.view(shape + gradient.shape[1:]) if with_gradient else None
 
@@ -138,10 +147,11 @@ class _PairSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_energy: Tensor, _) -> tuple[Tensor, None, None, None]:
         w, gradient = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a second derivative is wanted: make M once more, this time on the tape
-            gradient = _weights(w, ctx.potential, ctx.eps)[1] @ w
-        elif not _keeps_product(w):
-            gradient = gradient @ w
+        with torch.autocast(w.device.type, enabled=False):
+            if torch.is_grad_enabled():  # a second derivative is wanted: make M once more, this time on the tape
+                gradient = _weights(w, ctx.potential, ctx.eps) @ w
+            elif not _keeps_product(w):
+                gradient = gradient @ w
         return grad_energy[..., None, None] * gradient, None, None, None
 
 
@@ -150,62 +160,84 @@ def _keeps_product(w: Tensor) -> bool:
     return w.shape[-2] > min(w.shape[-1], TILE)
 
 
-def _weights(w: Tensor, potential: Potential, eps: float) -> tuple[Tensor, Tensor]:
-    """Cosines c and the matrix M of the gradient, both [..., N, N]; differentiable."""
+def _weights(w: Tensor, potential: Potential, eps: float) -> Tensor:
+    """The matrix M of the gradient, [..., N, N]; differentiable."""
     gram = w @ w.mT
     inverse = _inverse_norms(gram.diagonal(dim1=-2, dim2=-1), eps)
-    scale = inverse[..., :, None] * inverse[..., None, :]
-    c = gram * scale
+    c = gram * inverse[..., :, None] * inverse[..., None, :]
     off_diagonal = 1 - torch.eye(c.shape[-1], dtype=c.dtype, device=c.device)
-    slope = potential.slope(c * off_diagonal) * off_diagonal
-    return c, slope * scale - torch.diag_embed((slope * c).sum(-1) * inverse * inverse)
+    return weighted_gram(potential.slope(c * off_diagonal), c, inverse)
 
 
-def _dense(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
-    """Pair sum [B] of [B, N, d] and its gradient (M W or M), with all cosines in memory at once."""
+def _wide(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
+    """Pair sums [B] of [B, N, d] and M, for few neurons, N <= d: all but one product happens on [N, N]."""
     c = w @ w.mT
     diagonal = c.diagonal(dim1=-2, dim2=-1)
     inverse = _inverse_norms(diagonal, eps)
     scale = inverse[..., :, None] * inverse[..., None, :]
     diagonal.zero_()
-    c.mul_(scale)
-    value, slope = potential.value_and_slope(c) if with_gradient else (potential.value(c), None)
-    # The diagonal's cosines are zero; what phi(0) adds there is taken off again.
-    energy = value.sum((-2, -1)).sub_(w.shape[-2] * potential.orthogonal).mul_(0.5)
-    if not with_gradient:
+    c.mul_(scale).masked_fill_(scale == 0, 0)  # an infinite square times a dead neuron's zero
+    energy, slope, factor = _pairs(c, potential, with_gradient)
+    if slope is None:
         return energy, None
     radial = c.mul_(slope).sum(-1).mul_(inverse).mul_(inverse)
     slope.mul_(scale).diagonal(dim1=-2, dim2=-1).copy_(radial.neg_())
-    return energy, slope @ w if _keeps_product(w) else slope
+    bound = torch.finfo(w.dtype).max / 4  # duplicates with norms near the smallest number: no infinities to cancel
+    return energy, slope.mul_(factor).clamp_(-bound, bound)
+
+
+def _tall(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
+    """Pair sums [B] of [B, N, d] and M W, for N > d: norms and the sums over rows are taken on [N, d]."""
+    inverse = _inverse_norms((w * w).sum(-1), eps)[..., None]
+    u = w * inverse
+    c = u @ u.mT
+    c.diagonal(dim1=-2, dim2=-1).zero_()
+    energy, slope, factor = _pairs(c, potential, with_gradient)
+    if slope is None:
+        return energy, None
+    slope.diagonal(dim1=-2, dim2=-1).zero_()
+    return energy, _tangent(slope @ u, u, inverse * factor)
 
 
 def _tiled(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
-    """Pair sum of one [N, d] and its gradient M W, by tiles of the upper triangle: TILE^2 cosines at once."""
-    inverse = _inverse_norms((w * w).sum(-1), eps)
-    blocks = list(zip(w.split(TILE), inverse.split(TILE), strict=True))
-    energy = w.new_zeros(())
-    gradient, radial = torch.zeros_like(w), torch.zeros_like(inverse)
-    gradients, radials = gradient.split(TILE), radial.split(TILE)
-    for i, (wi, ri) in enumerate(blocks):
-        for j, (wj, rj) in enumerate(blocks[i:], start=i):
-            scale = ri[:, None] * rj
-            c = (wi @ wj.mT).mul_(scale)
-            if i == j:
-                c.fill_diagonal_(0)
-            value, slope = potential.value_and_slope(c) if with_gradient else (potential.value(c), None)
-            total = value.sum()
-            energy += (total - len(ri) * potential.orthogonal) / 2 if i == j else total
-            if not with_gradient:
+    """As :func:`_tall`, for any N: TILE x TILE cosines at a time, and of these only those on and above the diagonal."""
+    inverse = _inverse_norms((w * w).sum(-1), eps)[..., None]
+    u = w * inverse
+    energy, push = w.new_zeros(len(w)), torch.zeros_like(u) if with_gradient else None
+    tiles = [slice(start, start + TILE) for start in range(0, w.shape[-2], TILE)]
+    for i, rows in enumerate(tiles):
+        for columns in tiles[i:]:
+            c = u[:, rows] @ u[:, columns].mT
+            if rows is columns:
+                c.diagonal(dim1=-2, dim2=-1).zero_()
+                total, slope, factor = _pairs(c, potential, with_gradient)
+            else:
+                total, slope, factor = _entries(c, potential, with_gradient)
+            energy += total
+            if slope is None:
                 continue
-            if i == j:
-                slope.fill_diagonal_(0)
-            c.mul_(slope)
-            slope.mul_(scale)
-            gradients[i].addmm_(slope, wj)
-            radials[i].add_(c.sum(1))
-            if i != j:  # the mirrored tile
-                gradients[j].addmm_(slope.mT, wi)
-                radials[j].add_(c.sum(0))
-    if not with_gradient:
-        return energy, None
-    return energy, gradient.sub_(w * (radial * inverse * inverse)[:, None])
+            if rows is columns:
+                slope.diagonal(dim1=-2, dim2=-1).zero_()
+            else:  # the mirrored tile
+                push[:, columns].baddbmm_(slope.mT, u[:, rows], alpha=factor)
+            push[:, rows].baddbmm_(slope, u[:, columns], alpha=factor)
+    return energy, None if push is None else _tangent(push, u, inverse)
+
+
+def _tangent(push: Tensor, u: Tensor, inverse: Tensor) -> Tensor:
+    """The part of ``push`` across u (along it no neuron turns), divided by the norms. Overwrites ``push``."""
+    return push.sub_(u * (push * u).sum(-1, keepdim=True)).mul_(inverse)
+
+
+def _entries(c: Tensor, potential: Potential, with_gradient: bool) -> tuple[Tensor, Tensor | None, float]:
+    """Sums of phi over all entries, and the slopes as a matrix and a factor."""
+    if with_gradient:
+        return potential.sum_and_slope(c)
+    return potential.value(c).sum((-2, -1)), None, 1.0
+
+
+def _pairs(c: Tensor, potential: Potential, with_gradient: bool) -> tuple[Tensor, Tensor | None, float]:
+    """Sums of phi(c_ij) over i < j for cosines with a zero diagonal, and the slopes."""
+    total, slope, factor = _entries(c, potential, with_gradient)
+    # What phi(0) adds on the diagonal is taken off again.
+    return total.sub_(c.shape[-1] * potential.orthogonal).mul_(0.5), slope, factor

@@ -23,6 +23,8 @@ class EnergyRegularizer(Regularizer):
         eps: added to squared norms, see :func:`hyperspherical_energy`.
     """
 
+    ordered = False
+
     def __init__(
         self,
         model: nn.Module,

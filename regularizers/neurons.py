@@ -19,7 +19,7 @@ class NoNeuronsError(ValueError):
     """The module has no matrix view; the message says why."""
 
 
-def neurons(module: nn.Module) -> Tensor:
+def neurons(module: nn.Module, ordered: bool = True) -> Tensor:
     """The weight of one layer as a matrix whose rows are its neurons, differentiable with respect to its parameters.
 
     ==============================  =============================================================================
@@ -33,11 +33,15 @@ def neurons(module: nn.Module) -> Tensor:
     Bilinear                        ``[out, in1 * in2]``
     MultiheadAttention              ``[3, E, E]``: queries, keys and values are three sets
     RNN, GRU, LSTM (and cells)      ``[gates, hidden, in]`` of the first layer's input weights, each gate a set
-    PyG's GCN2Conv                  ``[channels, channels]``, transposed since it multiplies from the right
+    PyG's GCN2Conv                  ``[channels, channels]``, transposed since it multiplies from the right; two of
+                                    them where its weights are not shared
     ==============================  =============================================================================
 
     Parametrized and weight-normed weights are read as the layer computes them, so the gradient reaches the parameters
     behind them. Rules for other layers are added with :func:`register_neurons`.
+
+    ``ordered=False`` leaves open how the dimensions are ordered within the rows, all alike: no energy depends on it and
+    a channels-last weight need not be copied.
 
     Raises:
         NoNeuronsError: the module has no weight matrix, or one that is not initialised yet.
@@ -47,7 +51,7 @@ def neurons(module: nn.Module) -> Tensor:
         raise NoNeuronsError(f"{type(module).__name__} has no weight matrix")
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in module.parameters(recurse=False)):
         raise NoNeuronsError(f"{type(module).__name__} is lazy: run one forward pass before attaching a regularizer")
-    return rule(module)
+    return rule(module) if ordered or rule is not _convolution else _unordered_convolution(module)
 
 
 def register_neurons(layer: type[nn.Module] | str) -> Callable[[Rule], Rule]:
@@ -79,10 +83,17 @@ def kind(module: nn.Module) -> str | None:
 
 def sources(module: nn.Module) -> tuple[nn.Parameter, ...]:
     """The parameters that the view is computed from: they identify a tied weight, and must require a gradient."""
-    if is_parametrized(module, "weight"):
-        return tuple(module.parametrizations["weight"].parameters())
-    named = module.named_parameters(recurse=False)
-    return tuple(p for name, p in named if "weight" in name and "weight_hh" not in name)
+    own = [p for name, p in module.named_parameters(recurse=False) if _in_view(name)]
+    if is_parametrized(module):
+        parametrized = (p for name, p in module.parametrizations.items() if _in_view(name))
+        own += [parameter for parametrization in parametrized for parameter in parametrization.parameters()]
+    return tuple(own)
+
+
+def _in_view(name: str) -> bool:
+    """Whether a parameter of this name (or of what weight norm makes of it) is part of a layer's view."""
+    later_layer = name.startswith("weight_ih_l") and not name.startswith("weight_ih_l0")
+    return "weight" in name and "weight_hh" not in name and not later_layer
 
 
 def _rule(cls: type) -> Rule | None:
@@ -108,6 +119,13 @@ def _convolution(module: nn.Module) -> Tensor:
     return w.unflatten(0, (module.groups, -1)).flatten(2)
 
 
+def _unordered_convolution(module: nn.Module) -> Tensor:
+    w = _weight(module)
+    if module.groups == 1 and w.dim() > 2 and w.movedim(1, -1).is_contiguous():
+        return w.movedim(1, -1).flatten(1)
+    return _convolution(module)
+
+
 def _transposed(module: nn.Module) -> Tensor:
     w = _weight(module).unflatten(0, (module.groups, -1)).transpose(1, 2).flatten(3).flatten(2, 3)
     if module.groups == 1 or w.shape[2] == module.weight[0, 0].numel():
@@ -125,13 +143,19 @@ def _embedding(module: nn.Module) -> Tensor:
 def _attention(module: nn.MultiheadAttention) -> Tensor:
     if module.in_proj_weight is None:
         raise NoNeuronsError("MultiheadAttention with kdim or vdim has three unequal input projections")
-    return module.in_proj_weight.unflatten(0, (3, -1))
+    return _weight(module, "in_proj_weight").unflatten(0, (3, -1))
 
 
 def _recurrent(module: nn.Module) -> Tensor:
     gates = next(number for cls, number in _GATES.items() if isinstance(module, cls))
-    w = module.weight_ih if isinstance(module, nn.RNNCellBase) else module.weight_ih_l0
+    w = _weight(module, "weight_ih" if isinstance(module, nn.RNNCellBase) else "weight_ih_l0")
     return w.unflatten(0, (gates, -1)) if gates > 1 else w
+
+
+def _gcn2(module: nn.Module) -> Tensor:
+    if module.weight2 is None:
+        return module.weight1.mT
+    return torch.stack((module.weight1.mT, module.weight2.mT))
 
 
 _RULES: dict[type | str, Rule] = {
@@ -144,7 +168,7 @@ _RULES: dict[type | str, Rule] = {
     nn.MultiheadAttention: _attention,
     # Named, not imported: the regularizers need torch and nothing else.
     "torch_geometric.nn.dense.linear.Linear": _weight,
-    "torch_geometric.nn.conv.gcn2_conv.GCN2Conv": lambda module: module.weight1.mT,
+    "torch_geometric.nn.conv.gcn2_conv.GCN2Conv": _gcn2,
 }
 
 

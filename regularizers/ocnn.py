@@ -51,6 +51,7 @@ class OrthogonalConvolution(PenaltyRegularizer):
     """
 
     default_weight = 0.5
+    ordered = True
 
     def hidden(self, layer: Layer, w: Tensor) -> Tensor:
         module = layer.module

@@ -15,6 +15,7 @@ class PenaltyRegularizer(Regularizer):
     """
 
     default_weight = 1.0
+    ordered = False  # functions of the Gram matrix
 
     def __init__(
         self, model: nn.Module, *, weight: Weight | None = None, output_weight: Weight | None = None, **options

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -23,7 +25,10 @@ def mhp(w: Tensor, pole: Tensor) -> Tensor:
     Hyperspherical Uniformity*, AISTATS 2021.
     """
     squared = _squared_distances(w, pole)
-    return squared.clamp_min(8 * torch.finfo(squared.dtype).eps).reciprocal().mean(-1)
+    floor = 8 * torch.finfo(squared.dtype).eps
+    # Below the floor 1 / x goes on along its tangent, so that a neuron at the pole is still pushed away.
+    tangent = (2 - squared / floor) / floor
+    return torch.where(squared > floor, squared.clamp_min(floor).reciprocal(), tangent).mean(-1)
 
 
 def mhc(w: Tensor, pole: Tensor) -> Tensor:
@@ -34,7 +39,7 @@ def mhc(w: Tensor, pole: Tensor) -> Tensor:
     Shapes: ``w`` [..., N, d], ``pole`` v [..., d], any length but zero -> [...]. Source: Liu et al., AISTATS 2021.
     """
     squared = _squared_distances(w, pole)
-    return -((-COVERAGE * squared).logsumexp(-1) - torch.tensor(squared.shape[-1]).log()) / COVERAGE
+    return -((-COVERAGE * squared).logsumexp(-1) - math.log(squared.shape[-1])) / COVERAGE
 
 
 def _squared_distances(w: Tensor, pole: Tensor) -> Tensor:
@@ -60,6 +65,7 @@ class PoleRegularizer(PenaltyRegularizer):
     """
 
     ascends = False
+    ordered = True
 
     def __init__(self, model: nn.Module, *, steps: int = 1, rate: float = 0.1, **options) -> None:
         super().__init__(model, **options)
@@ -76,11 +82,11 @@ class PoleRegularizer(PenaltyRegularizer):
         for layer in self.layers:
             w = single(layer.neurons().detach())
             pole = self._buffers[_key(layer)].to(w.device)
-            for _ in range(self.steps):
-                with torch.enable_grad():
+            with torch.enable_grad(), torch.autocast(w.device.type, enabled=False):
+                for _ in range(self.steps):
                     start = pole.detach().requires_grad_()
                     (slope,) = torch.autograd.grad(self.function(w, start).sum(), start)
-                pole = _directions(pole + (self.rate if self.ascends else -self.rate) * slope)
+                    pole = _directions(pole.detach() + (self.rate if self.ascends else -self.rate) * slope)
             self._buffers[_key(layer)] = pole
 
     def hidden(self, layer: Layer, w: Tensor) -> Tensor:

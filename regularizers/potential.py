@@ -38,9 +38,9 @@ class Potential:
             raise ValueError(f"s must be a finite number >= 0, not {self.s!r}; the usual choices are 0, 1 and 2")
 
     def floor(self, dtype: torch.dtype) -> float:
-        """Smallest squared distance told apart from 0: the rounding error of 2 - 2c, more where d^-(s+4) overflows."""
+        """Smallest squared distance told apart from 0: the rounding of 2 - 2c, more where slopes would overflow."""
         limits = torch.finfo(dtype)
-        return max(8 * limits.eps, limits.max ** (-1 / (self.s / 2 + 2)))
+        return max(8 * limits.eps, limits.max ** (-0.5 / (self.s / 2 + 1)))
 
     def pairs(self, neurons: int) -> int:
         """Number of unordered pairs that the mean runs over."""
@@ -64,15 +64,18 @@ class Potential:
         q = (1 - c * c).clamp_min(self.floor(c.dtype))
         return 4 * c / (q * q) if self.s == 2 else 4 * c / q
 
-    def value_and_slope(self, c: Tensor) -> tuple[Tensor, Tensor]:
-        """phi(c) and d phi / d c, not differentiable, in few passes over the matrix for the default energies."""
+    def sum_and_slope(self, c: Tensor) -> tuple[Tensor, Tensor, float]:
+        """Sums of phi over matrices of cosines, and d phi / d c as a matrix and a factor; not differentiable.
+
+        For s = 2 in few passes over the matrix, which is where the time goes.
+        """
         if self.s != 2 or self.geodesic:
-            return self.value(c), self.slope(c)
-        if self.half_space:
-            inverse = (1 - c * c).clamp_min_(self.floor(c.dtype)).reciprocal_()
-            return 2 * inverse, (inverse * inverse).mul_(c).mul_(4)
-        inverse = (2 - 2 * c).clamp_min_(self.floor(c.dtype)).reciprocal_()
-        return inverse, (inverse * inverse).mul_(2)
+            return self.value(c).sum((-2, -1)), self.slope(c), 1.0
+        if self.half_space:  # phi = 2 / (1 - c^2), slope = 4 c / (1 - c^2)^2
+            inverse = torch.addcmul(c.new_ones(()), c, c, value=-1).clamp_min_(self.floor(c.dtype)).reciprocal_()
+            return inverse.sum((-2, -1)).mul_(2), inverse.square_().mul_(c), 4.0
+        inverse = torch.sub(2, c, alpha=2).clamp_min_(self.floor(c.dtype)).reciprocal_()
+        return inverse.sum((-2, -1)), inverse.square_(), 2.0
 
     @cached_property
     def orthogonal(self) -> float:

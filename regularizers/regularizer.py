@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from .energy import hyperspherical_energy
 from .report import LayerReport, Report
@@ -39,6 +41,7 @@ class Regularizer(nn.Module):
 
     name = "regularizer"  # set by the registry
     needs_layers = True
+    ordered = True  # whether it matters in which order the dimensions of a neuron come
 
     def __init__(
         self,
@@ -94,7 +97,7 @@ class Regularizer(nn.Module):
 
     def penalty(self, layer: Layer) -> Tensor:
         """Unweighted penalty of one layer, a scalar: the mean over its sets of neurons (groups, gates)."""
-        w = layer.neurons()
+        w = layer.neurons(self.ordered)
         with torch.autocast(w.device.type, enabled=False):
             value = self.hidden(layer, w) if layer.role == "hidden" else self.output(layer, w)
         return value.mean() if value.dim() else value
@@ -106,15 +109,14 @@ class Regularizer(nn.Module):
 
     def report(self) -> Report:
         """What is regularized with which energies, what is skipped and why; changes nothing."""
-        rows = []
-        for layer in self.layers:
-            penalty = self.penalty(layer).detach()  # not under no_grad: an unrolled projection needs its inner gradient
-            w = layer.neurons().detach()
-            energies = (float(hyperspherical_energy(w, 2, half).mean()) for half in (False, True))
-            rows.append(
-                LayerReport(layer.name, layer.role, layer.shape, self.weight_of(layer), float(penalty), *energies)
-            )
-        return Report(repr(self), tuple(rows), tuple(self.skipped))
+        with torch.no_grad(), _still(self.layers):
+            return Report(repr(self), tuple(self._row(layer) for layer in self.layers), tuple(self.skipped))
+
+    def _row(self, layer: Layer) -> LayerReport:
+        w = layer.neurons()
+        full, half = (float(hyperspherical_energy(w, 2, half_space).mean()) for half_space in (False, True))
+        penalty, weight = float(self.penalty(layer)), self.weight_of(layer)
+        return LayerReport(layer.name, layer.role, layer.shape, weight, penalty, full, half)
 
     def get_extra_state(self) -> dict[str, int]:
         return {"step": self.step, "seed": self.seed}
@@ -131,6 +133,20 @@ class Regularizer(nn.Module):
 
     def __repr__(self) -> str:
         return f"{self.name}({self.extra_repr()})"
+
+
+@contextmanager
+def _still(layers: list[Layer]) -> Iterator[None]:
+    """Parametrizations in evaluation mode: reading a spectrally normalised weight must not train its vectors."""
+    found = [part for layer in layers for part in layer.module.modules() if isinstance(part, ParametrizationList)]
+    training = [part.training for part in found]
+    try:
+        for part in found:
+            part.eval()
+        yield
+    finally:
+        for part, mode in zip(found, training, strict=True):
+            part.train(mode)
 
 
 def _checked(weight: Weight, what: str) -> Weight:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -24,9 +24,9 @@ class Layer:
     role: Literal["hidden", "output"]
     shape: tuple[int, ...]
 
-    def neurons(self) -> Tensor:
+    def neurons(self, ordered: bool = True) -> Tensor:
         """The weight as a matrix [..., N, d], differentiable."""
-        return neurons(self.module)
+        return neurons(self.module, ordered)
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,17 @@ def select(
     outputs = _outputs([name for name, _ in candidates], output)
     layers: list[Layer] = []
     skipped = [Skipped(name, reason) for name, reason in _unknown(model)]
-    owners: dict[tuple[int, ...], str] = {}
+    owners: dict[tuple[int, ...], int] = {}
     for name, module in candidates:
         reason, shape = _reason(name, module, include, exclude, kinds, min_neurons, max_neurons)
         identity = tuple(id(p) for p in sources(module))
         if reason is None and identity in owners:
-            reason = f"tied to {owners[identity]}"
+            owner = owners[identity]
+            reason = f"tied to {layers[owner].name}"
+            if name in outputs:
+                layers[owner] = replace(layers[owner], role="output")
         if reason is None:
-            owners[identity] = name
+            owners[identity] = len(layers)
             layers.append(Layer(name, module, "output" if name in outputs else "hidden", shape))
         else:
             skipped.append(Skipped(name, reason))
@@ -95,7 +98,8 @@ def _outputs(names: list[str], output: str | None) -> set[str]:
         return {names[-1]}
     found = {name for name in names if fnmatchcase(name, output)}
     if not found:
-        raise ValueError(f"output={output!r} names no layer; the model has {', '.join(names)}")
+        listed = ", ".join(name or "(the model itself)" for name in names)
+        raise ValueError(f"output={output!r} names no layer; the model has {listed}")
     return found
 
 

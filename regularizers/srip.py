@@ -44,6 +44,7 @@ class SpectralIsometry(PenaltyRegularizer):
     """:func:`srip` of every layer, from a new random vector in every step. Weight: where the authors' code starts."""
 
     default_weight = 1e-2
+    ordered = True
 
     def hidden(self, layer: Layer, w: Tensor) -> Tensor:
         shape = (*w.shape[:-2], min(w.shape[-2:]))

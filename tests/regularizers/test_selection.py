@@ -1,0 +1,154 @@
+"""Which layers are regularized, as what, and what the user is told about the others."""
+
+import pytest
+import torch
+from torch import nn
+
+from comhe.regularizers import create_regularizer
+
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(10, 6)
+        self.conv = nn.Conv1d(6, 8, 3)
+        self.norm = nn.BatchNorm1d(8)
+        self.attention = nn.MultiheadAttention(8, 2)
+        self.memory = nn.GRU(8, 4)
+        self.mix = nn.Bilinear(4, 4, 5)
+        self.body = nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 7))
+        self.head = nn.Linear(7, 3)
+
+
+def roles(model=None, **selection):
+    regularizer = create_regularizer("mhe", model or Network(), **selection)
+    return {layer.name: layer.role for layer in regularizer.layers}
+
+
+def reasons(model=None, **selection):
+    return {item.name: item.reason for item in create_regularizer("mhe", model or Network(), **selection).skipped}
+
+
+ALL = ["conv", "attention", "attention.out_proj", "memory", "mix", "body.0", "body.2", "head"]
+
+
+def test_defaults():
+    assert list(roles()) == ALL
+    assert roles() == dict.fromkeys(ALL[:-1], "hidden") | {"head": "output"}
+    assert reasons() == {"words": "kind 'embedding' is not among kinds"}
+
+
+@pytest.mark.parametrize(
+    ("selection", "names"),
+    [
+        ({"include": "body.*"}, ["body.0", "body.2"]),
+        ({"include": ["body.0", "c*"]}, ["conv", "body.0"]),
+        ({"exclude": "*o*"}, ["mix", "head"]),
+        ({"include": ("body.*", "head"), "exclude": ["*.2"]}, ["body.0", "head"]),
+        ({"kinds": "conv"}, ["conv"]),
+        ({"kinds": ("embedding", "recurrent")}, ["words", "memory"]),
+        ({"kinds": "attention"}, ["attention"]),
+        ({"kinds": "other"}, ["mix"]),
+        ({"kinds": ["linear"]}, ["attention.out_proj", "body.0", "body.2", "head"]),
+        ({"min_neurons": 7}, ["conv", "attention", "attention.out_proj", "body.0", "body.2"]),
+        ({"max_neurons": 4}, ["memory", "head"]),
+        ({"min_neurons": 4, "max_neurons": 5}, ["memory", "mix"]),
+    ],
+)
+def test_include_exclude_kinds_and_sizes(selection, names):
+    assert list(roles(**selection)) == names
+    assert set(reasons(**selection)) == {"words", *ALL} - set(names)  # nobody is passed over in silence
+
+
+@pytest.mark.parametrize(
+    ("output", "outputs"), [("auto", ["head"]), (None, []), ("body.*", ["body.0", "body.2"]), ("conv", ["conv"])]
+)
+def test_output(output, outputs):
+    assert [name for name, role in roles(output=output).items() if role == "output"] == outputs
+    assert len(roles(output=output)) == len(ALL)
+
+
+def test_excluding_the_output_does_not_promote_another_layer():
+    assert set(roles(exclude="head").values()) == {"hidden"}
+
+
+def test_tied_weights_count_once():
+    model = nn.ModuleDict({"words": nn.Embedding(9, 4), "body": nn.Linear(4, 4), "head": nn.Linear(4, 9)})
+    model["head"].weight = model["words"].weight
+    assert roles(model) == {"body": "hidden", "head": "output"}
+    every = {"kinds": ("linear", "embedding")}
+    assert list(roles(model, **every)) == ["words", "body"]
+    assert reasons(model, **every) == {"head": "tied to words"}
+    same = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    same.append(same[0])  # one module, twice
+    assert list(roles(same)) == ["0"]
+
+
+def test_frozen_layers_are_skipped():
+    model = Network()
+    model.body[0].weight.requires_grad_(False)
+    model.conv.bias.requires_grad_(False)
+    assert "body.0" not in roles(model)
+    assert "conv" in roles(model)
+    assert reasons(model)["body.0"] == "frozen (requires_grad is False)"
+
+
+def test_lazy_unknown_and_single_neurons_are_explained():
+    class Unknown(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.in_weight = nn.Parameter(torch.randn(3, 3))
+
+    model = nn.Sequential(nn.LazyLinear(4), Unknown(), nn.Linear(4, 1), nn.Linear(4, 2))
+    why = reasons(model)
+    assert set(why) == {"0", "1", "2"}
+    assert "lazy: run one forward pass" in why["0"]
+    assert "Unknown.in_weight" in why["1"]
+    assert "register_neurons" in why["1"]
+    assert "1 neuron, fewer than min_neurons=2" in why["2"]
+    text = str(create_regularizer("mhe", model).report())
+    for name, reason in why.items():
+        assert f"skipped {name}: {reason}" in text
+
+
+@pytest.mark.parametrize(
+    ("selection", "message"),
+    [
+        ({"kinds": "convolution"}, "unknown kind of layer 'convolution'; the kinds are conv, linear, attention"),
+        ({"output": "classifier"}, "output='classifier' names no layer; the model has .*head"),
+        ({"min_neurons": 1}, "min_neurons must be at least 2"),
+        ({"include": "encoder.*"}, "Network has no layer to regularize: .*head: not in include"),
+    ],
+)
+def test_errors_are_one_clear_line(selection, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        roles(**selection)
+    assert "\n" not in str(caught.value)
+
+
+def test_models_without_neurons():
+    with pytest.raises(ValueError, match="ReLU has no layer to regularize: none of its modules has a weight matrix"):
+        create_regularizer("mhe", nn.ReLU())
+    with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module, not Tensor"):
+        create_regularizer("mhe", torch.ones(3, 3))
+    value = create_regularizer("none", nn.ReLU())()
+    assert value == 0
+
+
+def test_the_model_may_be_a_single_layer():
+    assert roles(nn.Linear(4, 3)) == {"": "output"}
+    assert "(the model)" in str(create_regularizer("mhe", nn.Linear(4, 3)).report())
+
+
+def test_report_lists_every_layer():
+    regularizer = create_regularizer("hs-mhe", Network(), weight=0.5)
+    report = regularizer.report()
+    assert [row.name for row in report.layers] == ALL
+    assert {row.weight for row in report.layers[:-1]} == {0.5}
+    assert report.layers[-1].weight == 10
+    assert report.layers[1].shape == (3, 8, 8)
+    total = sum(row.weight * row.penalty for row in report.layers)
+    assert regularizer().item() == pytest.approx(total, rel=1e-5)
+    lines = str(report).splitlines()
+    assert lines[0] == repr(regularizer)
+    assert all(name in text for name, text in zip(ALL, lines[2:], strict=False))

@@ -1,0 +1,5 @@
+"""Networks for images."""
+
+from .cnn import CNN
+
+__all__ = ["CNN"]

@@ -1,0 +1,70 @@
+"""The paper's plain CNN-6, CNN-9 and CNN-15."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from ..registry import register_model
+
+WIDTHS = (64, 128, 256)
+
+
+class CNN(nn.Module):
+    """Three blocks of 3x3 convolutions with 64, 128 and 256 filters, then a 4x4 and a 1x1 convolution.
+
+    Each 3x3 convolution is followed by batch norm (eps 1e-3, running averages with decay 0.999) and ReLU, each block by
+    2x2 max-pooling. The valid 4x4 convolution to 256 has neither batch norm nor ReLU, as in the released code: trained
+    without warm-up at learning rate 0.1 the logits explode at first. No convolution has a bias; all weights start from
+    N(0, 2 / fan-in).
+
+    Shapes:
+        [B, in_channels, 32, 32] -> [B, num_classes].
+    Source: github.com/rmlin/CoMHE, Lin et al., CVPR 2020.
+    """
+
+    def __init__(self, depth: int, num_classes: int, in_channels: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for width in WIDTHS:
+            for _ in range(depth):
+                layers += [
+                    nn.Conv2d(in_channels, width, 3, padding=1, bias=False),
+                    nn.BatchNorm2d(width, eps=1e-3, momentum=1e-3),
+                    nn.ReLU(inplace=True),
+                ]
+                in_channels = width
+            layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers)
+        self.fc1 = nn.Conv2d(in_channels, 256, 4, bias=False)
+        self.fc2 = nn.Conv2d(256, num_classes, 1, bias=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=math.sqrt(2 / module.weight[0].numel()))
+            elif isinstance(module, nn.BatchNorm2d):
+                module.reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.fc1(self.features(x))).flatten(1)
+
+
+@register_model
+def cnn6(num_classes: int = 100, in_channels: int = 3) -> CNN:
+    """Two convolutions a block."""
+    return CNN(2, num_classes, in_channels)
+
+
+@register_model
+def cnn9(num_classes: int = 100, in_channels: int = 3) -> CNN:
+    """Three convolutions a block."""
+    return CNN(3, num_classes, in_channels)
+
+
+@register_model
+def cnn15(num_classes: int = 100, in_channels: int = 3) -> CNN:
+    """Five convolutions a block."""
+    return CNN(5, num_classes, in_channels)
