@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .cosines import cosines, inverse_norms, weighted_gram
 from .draws import random_matrix
-from .energy import energy_slope, single
+from .energy import energy_slope, exact, single
 from .mhe import EnergyRegularizer
 from .registry import register_regularizer
 from .selection import Layer
@@ -63,9 +63,7 @@ class LearnedProjection(EnergyRegularizer):
         self._targets: dict[str, Tensor | None] = {}
         for layer in self.layers:
             if layer.role == "hidden" and layer.shape[-1] > dim:
-                w = layer.neurons()
-                start = random_matrix((dim, layer.shape[-1]), "gaussian", "cpu", self.seed, layer.name)
-                self.register_buffer(_key(layer), start.to(w.device, single(w.detach()[:0]).dtype))
+                self.register_buffer(_key(layer), self._start(layer))
 
     def target(self, w: Tensor) -> Tensor | None:
         """What the objective compares projections with; depends on the neurons alone, so it is made once a step."""
@@ -83,8 +81,8 @@ class LearnedProjection(EnergyRegularizer):
         if self.mode != "unrolled":
             self._train(self.steps, self.decay)
 
-    def forward(self) -> Tensor:
-        total = super().forward()
+    def total(self) -> Tensor:
+        total = super().total()
         if self.mode == "unrolled":
             self._train(1, 0.0)  # the step that was unrolled in the loss, on the same neurons
         self._targets.clear()
@@ -101,17 +99,23 @@ class LearnedProjection(EnergyRegularizer):
             projection = projection - self._rate() * self.slope(w, projection, target)
         return self.energy(w @ projection.mT, self.half_space)
 
+    def _start(self, layer: Layer) -> Tensor:
+        w = layer.neurons().detach()
+        start = random_matrix((self.dim, w.shape[-1]), "gaussian", "cpu", self.seed, layer.name)
+        return start.to(w.device, single(w[..., :0, :0]).dtype)
+
     def _train(self, steps: int, decay: float) -> None:
         for layer in self.layers:
             projection = self.projection(layer)
             if projection is None:
                 continue
-            w = single(layer.neurons(self.ordered))
-            with torch.autocast(w.device.type, enabled=False):
+            w = single(self.neurons(layer))
+            with exact(w):
                 target = self.target(w)
                 self._targets[layer.name] = target  # kept with its graph: the unrolled step needs it again
                 with torch.no_grad():
-                    projection = projection.to(w.device)
+                    # A model that was on the meta device when the regularizer was attached has its weights only now.
+                    projection = self._start(layer) if projection.is_meta else projection.to(w.device)
                     for _ in range(steps):
                         slope = self.slope(w, projection, target)
                         projection = projection - self._rate() * (slope + decay * projection)

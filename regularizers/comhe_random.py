@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .cosines import inverse_norms
 from .draws import DISTRIBUTIONS, Distribution, random_matrix
-from .energy import single
+from .energy import exact, single
 from .mhe import EnergyRegularizer
 from .registry import register_regularizer
 from .selection import Layer
@@ -126,7 +126,7 @@ class _InSpan(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor, *_) -> Tensor:
         w, factor, inverse = ctx.saved_tensors
-        with torch.autocast(w.device.type, enabled=False):
+        with exact(w):
             # dW = inverse * grad Q^T = inverse * grad L^-1 U; first the N x N solve, then the only product with W.
             weights = torch.linalg.solve_triangular(factor, grad, upper=False, left=False)
             return (inverse * weights * inverse.mT) @ w

@@ -48,5 +48,4 @@ class _Cosines(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tensor:
         w, c = ctx.saved_tensors
-        with torch.autocast(w.device.type, enabled=False):
-            return weighted_gram(grad + grad.mT, c, inverse_norms((w * w).sum(-1))) @ w
+        return weighted_gram(grad + grad.mT, c, inverse_norms((w * w).sum(-1))) @ w

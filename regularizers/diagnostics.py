@@ -11,6 +11,8 @@ from torch import Tensor
 from .cosines import cosines
 from .energy import check_neurons, hyperspherical_energy, single
 
+TITLES = ("energy", "half-space", "smallest °", "mean °", "coherence", "eff. rank", "dead")
+
 
 @dataclass(frozen=True)
 class Diagnostics:
@@ -32,6 +34,10 @@ class Diagnostics:
     coherence: float
     effective_rank: float
     dead: int
+
+    def cells(self) -> list[str]:
+        """The numbers as text, in the order of :data:`TITLES`."""
+        return [str(value) if isinstance(value, int) else f"{value:.4g}" for value in vars(self).values()]
 
 
 @torch.no_grad()

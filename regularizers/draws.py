@@ -32,6 +32,8 @@ def random_matrix(
     sparse projection of Achlioptas (*Database-friendly random projections*, 2003); its probabilities are exact to
     :math:`2^{-16}`.
     """
+    if torch.device(device).type == "meta":
+        return torch.empty(shape, device=device)
     source = generator(device, *key)
     if distribution == "gaussian":
         return torch.randn(shape, generator=source, device=device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
@@ -58,8 +58,8 @@ def hyperspherical_energy(
         raise ValueError(f"reduction must be 'mean' or 'sum', not {reduction!r}")
     if not eps >= 0:
         raise ValueError(f"eps must be >= 0, not {eps!r}")
-    potential = _potential(s, geodesic, half_space)
-    with torch.autocast(w.device.type, enabled=False):
+    potential = Potential(s, geodesic, half_space)
+    with exact(w):
         w = single(w)
         total = _PairSum.apply(w, potential, float(eps), torch.is_grad_enabled() and w.requires_grad)[0]
         if half_space:
@@ -74,16 +74,13 @@ def energy_slope(
 
     An expression that can be differentiated once more: what an unrolled ascent step is made of.
     """
-    potential = _potential(s, geodesic, False)
+    potential = Potential(s, geodesic, False)
     if torch.is_grad_enabled() and w.requires_grad:
         slope = _weights(w, potential, eps) @ w
     else:
         gradient = _PairSum.apply(w, potential, eps, True)[1]
         slope = gradient if _keeps_product(w) else gradient @ w
     return slope * (2 if reduction == "sum" else 1 / potential.pairs(w.shape[-2]))
-
-
-_potential = lru_cache(Potential)  # keeps the constants that a potential computes once
 
 
 def check_neurons(w: Tensor) -> None:
@@ -93,6 +90,11 @@ def check_neurons(w: Tensor) -> None:
         raise TypeError(f"neurons must be a floating-point tensor [..., N, d], not {kind}")
     if w.dim() < 2 or w.shape[-2] < 2 or w.shape[-1] < 1:
         raise ValueError(f"neurons must be [..., N >= 2, d >= 1], one neuron a row, not {list(w.shape)}")
+
+
+def exact(w: Tensor) -> AbstractContextManager[None]:
+    """Autocast off on w's device: a penalty's products are never made in half precision."""
+    return nullcontext() if w.is_meta else torch.autocast(w.device.type, enabled=False)
 
 
 def single(w: Tensor) -> Tensor:
@@ -147,7 +149,7 @@ class _PairSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_energy: Tensor, _) -> tuple[Tensor, None, None, None]:
         w, gradient = ctx.saved_tensors
-        with torch.autocast(w.device.type, enabled=False):
+        with exact(w):
             if torch.is_grad_enabled():  # a second derivative is wanted: make M once more, this time on the tape
                 gradient = _weights(w, ctx.potential, ctx.eps) @ w
             elif not _keeps_product(w):

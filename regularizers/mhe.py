@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
+from .draws import generator
 from .energy import hyperspherical_energy
 from .potential import Potential
 from .registry import register_regularizer
@@ -21,6 +23,8 @@ class EnergyRegularizer(Regularizer):
             that point opposite ways are as they should be.
         reduction: mean over pairs or sum.
         eps: added to squared norms, see :func:`hyperspherical_energy`.
+        sample: layers with more neurons than this are seen through that many of them, drawn anew in every step: an
+            unbiased estimate of the mean over pairs in the full space; in the half space antipodal pairs weigh more.
     """
 
     ordered = False
@@ -34,14 +38,26 @@ class EnergyRegularizer(Regularizer):
         half_space: bool = True,
         reduction: str = "mean",
         eps: float = 0.0,
+        sample: int | None = None,
         **options,
     ) -> None:
         super().__init__(model, **options)
+        if sample is not None and sample < 2:
+            raise ValueError(f"sample must be at least 2 neurons, not {sample}")
+        self.sample = sample
         Potential(float(s), geodesic)  # its error, now rather than in the first step
         if reduction not in ("mean", "sum"):
             raise ValueError(f"reduction must be 'mean' or 'sum', not {reduction!r}")
         self.s, self.half_space = s, half_space
         self._options = {"geodesic": geodesic, "reduction": reduction, "eps": eps}
+
+    def neurons(self, layer: Layer) -> Tensor:
+        w = super().neurons(layer)
+        if self.sample is None or w.shape[-2] <= self.sample:
+            return w
+        source = generator("cpu", self.seed, self.step, layer.name, "sample")
+        chosen = torch.randperm(w.shape[-2], generator=source)[: self.sample].sort().values
+        return w.index_select(-2, chosen.to(w.device))
 
     def energy(self, w: Tensor, half_space: bool) -> Tensor:
         return hyperspherical_energy(w, self.s, half_space, **self._options)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .draws import random_matrix
-from .energy import check_neurons, single
+from .energy import check_neurons, exact, single
 from .penalty import PenaltyRegularizer
 from .registry import register_regularizer
 from .selection import Layer
@@ -25,7 +25,7 @@ def mhp(w: Tensor, pole: Tensor) -> Tensor:
     Hyperspherical Uniformity*, AISTATS 2021.
     """
     squared = _squared_distances(w, pole)
-    floor = 8 * torch.finfo(squared.dtype).eps
+    floor = _floor(squared)
     # Below the floor 1 / x goes on along its tangent, so that a neuron at the pole is still pushed away.
     tangent = (2 - squared / floor) / floor
     return torch.where(squared > floor, squared.clamp_min(floor).reciprocal(), tangent).mean(-1)
@@ -40,6 +40,10 @@ def mhc(w: Tensor, pole: Tensor) -> Tensor:
     """
     squared = _squared_distances(w, pole)
     return -((-COVERAGE * squared).logsumexp(-1) - math.log(squared.shape[-1])) / COVERAGE
+
+
+def _floor(squared: Tensor) -> float:
+    return 8 * torch.finfo(squared.dtype).eps
 
 
 def _squared_distances(w: Tensor, pole: Tensor) -> Tensor:
@@ -73,21 +77,32 @@ class PoleRegularizer(PenaltyRegularizer):
             raise ValueError(f"steps must be at least 1 and rate positive, not {steps} and {rate}")
         self.steps, self.rate = steps, rate
         for layer in self.layers:
-            w = layer.neurons()
-            shape = (*w.shape[:-2], w.shape[-1])
-            start = _directions(random_matrix(shape, "gaussian", "cpu", self.seed, layer.name))
-            self.register_buffer(_key(layer), start.to(w.device, single(w.detach()[:0]).dtype))
+            self.register_buffer(_key(layer), self._start(layer))
 
     def prepare(self) -> None:
         for layer in self.layers:
             w = single(layer.neurons().detach())
-            pole = self._buffers[_key(layer)].to(w.device)
-            with torch.enable_grad(), torch.autocast(w.device.type, enabled=False):
+            pole = self._buffers[_key(layer)]
+            # A model that was on the meta device when the regularizer was attached has its weights only now.
+            pole = self._start(layer) if pole.is_meta else pole.to(w.device)
+            with torch.no_grad(), exact(w):
+                u = _directions(w)
                 for _ in range(self.steps):
-                    start = pole.detach().requires_grad_()
-                    (slope,) = torch.autograd.grad(self.function(w, start).sum(), start)
-                    pole = _directions(pole.detach() + (self.rate if self.ascends else -self.rate) * slope)
+                    slope = (self.pull(2 - 2 * (u @ pole[..., None])[..., 0])[..., None] * -2 * u).sum(-2)
+                    slope = slope - pole * (slope * pole).sum(-1, keepdim=True)  # along the sphere
+                    pole = _directions(pole + (self.rate if self.ascends else -self.rate) * slope)
             self._buffers[_key(layer)] = pole
+
+    @staticmethod
+    def pull(squared: Tensor) -> Tensor:
+        """Derivative of the penalty with respect to each neuron's squared distance from the pole, [..., N]."""
+        raise NotImplementedError("a PoleRegularizer defines pull()")
+
+    def _start(self, layer: Layer) -> Tensor:
+        w = layer.neurons().detach()
+        shape = (*w.shape[:-2], w.shape[-1])
+        start = _directions(random_matrix(shape, "gaussian", "cpu", self.seed, layer.name))
+        return start.to(w.device, single(w[..., :0, :0]).dtype)
 
     def hidden(self, layer: Layer, w: Tensor) -> Tensor:
         return self.function(w, self._buffers[_key(layer)])
@@ -99,6 +114,10 @@ class Polarization(PoleRegularizer):
 
     function = staticmethod(mhp)
 
+    @staticmethod
+    def pull(squared: Tensor) -> Tensor:
+        return -squared.clamp_min(_floor(squared)).square().reciprocal() / squared.shape[-1]
+
 
 @register_regularizer("mhc")
 class Coverage(PoleRegularizer):
@@ -106,6 +125,10 @@ class Coverage(PoleRegularizer):
 
     ascends = True
     function = staticmethod(mhc)
+
+    @staticmethod
+    def pull(squared: Tensor) -> Tensor:
+        return (-COVERAGE * squared).softmax(-1)
 
 
 def _key(layer: Layer) -> str:

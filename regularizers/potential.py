@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -77,15 +76,20 @@ class Potential:
         inverse = torch.sub(2, c, alpha=2).clamp_min_(self.floor(c.dtype)).reciprocal_()
         return inverse.sum((-2, -1)), inverse.square_(), 2.0
 
-    @cached_property
+    @property
     def orthogonal(self) -> float:
         """phi(0): the energy of two orthogonal neurons."""
-        return float(self.value(torch.zeros((), dtype=torch.float64)))
+        return (4 if self.half_space else 1) * self._constant(0.5 if self.geodesic else 2.0)
 
-    @cached_property
+    @property
     def antipodal(self) -> float:
         """f(-1): the energy of a point and its negative."""
-        return float(self.point(torch.tensor(-1.0, dtype=torch.float64)))
+        return self._constant(1.0 if self.geodesic else 4.0)
+
+    def _constant(self, distance: float) -> float:
+        """f at an angle in units of pi (geodesic) or a squared distance."""
+        distance, power = (distance + GEODESIC_OFFSET, self.s) if self.geodesic else (distance, self.s / 2)
+        return -math.log(distance) if self.s == 0 else distance**-power
 
     def point(self, c: Tensor) -> Tensor:
         """f(c): one pair of points."""

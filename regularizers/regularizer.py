@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
-from .energy import hyperspherical_energy
+from .diagnostics import diagnose
+from .energy import exact
 from .report import LayerReport, Report
 from .selection import Layer, Skipped, select
 
@@ -59,6 +60,7 @@ class Regularizer(nn.Module):
         self.output_weight = self.weight if output_weight is None else _checked(output_weight, "output_weight")
         self.seed = int(seed)
         self.step = 0
+        self._model = (model,)  # in a tuple it is no submodule of ours
         self.layers: list[Layer]
         self.skipped: list[Skipped]
         self.layers, self.skipped = select(model, **selection)
@@ -80,8 +82,19 @@ class Regularizer(nn.Module):
     def prepare(self) -> None:
         """What has to happen once a step before the penalties are taken, such as training a projection."""
 
-    def forward(self) -> Tensor:
-        """The weighted penalty, a scalar. Advances the state by one step."""
+    @torch.compiler.disable  # one clean graph break: seeds, schedules and the step are Python
+    def forward(self, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
+        """The weighted penalty, a scalar. Advances the state by one step.
+
+        ``parameters`` stand in for the model's own of the same names, as in ``torch.func.functional_call``.
+        """
+        if parameters is None:
+            return self.total()
+        named = {f"model.{name}": tensor for name, tensor in parameters.items()}
+        return torch.func.functional_call(_Substituted(self._model[0], self), named, ())
+
+    def total(self) -> Tensor:
+        """What :meth:`forward` returns for the model's own parameters."""
         self.prepare()
         total = None
         for layer in self.layers:
@@ -97,10 +110,14 @@ class Regularizer(nn.Module):
 
     def penalty(self, layer: Layer) -> Tensor:
         """Unweighted penalty of one layer, a scalar: the mean over its sets of neurons (groups, gates)."""
-        w = layer.neurons(self.ordered)
-        with torch.autocast(w.device.type, enabled=False):
+        w = self.neurons(layer)
+        with exact(w):
             value = self.hidden(layer, w) if layer.role == "hidden" else self.output(layer, w)
         return value.mean() if value.dim() else value
+
+    def neurons(self, layer: Layer) -> Tensor:
+        """The matrix that the layer's penalty is taken of."""
+        return layer.neurons(self.ordered)
 
     def weight_of(self, layer: Layer) -> float:
         """The layer's factor at the present step."""
@@ -113,10 +130,8 @@ class Regularizer(nn.Module):
             return Report(repr(self), tuple(self._row(layer) for layer in self.layers), tuple(self.skipped))
 
     def _row(self, layer: Layer) -> LayerReport:
-        w = layer.neurons()
-        full, half = (float(hyperspherical_energy(w, 2, half_space).mean()) for half_space in (False, True))
         penalty, weight = float(self.penalty(layer)), self.weight_of(layer)
-        return LayerReport(layer.name, layer.role, layer.shape, weight, penalty, full, half)
+        return LayerReport(layer.name, layer.role, layer.shape, weight, penalty, diagnose(layer.neurons()))
 
     def get_extra_state(self) -> dict[str, int]:
         return {"step": self.step, "seed": self.seed}
@@ -133,6 +148,17 @@ class Regularizer(nn.Module):
 
     def __repr__(self) -> str:
         return f"{self.name}({self.extra_repr()})"
+
+
+class _Substituted(nn.Module):
+    """A model as a submodule, so that functional_call can replace what the regularizer reads from it."""
+
+    def __init__(self, model: nn.Module, regularizer: Regularizer) -> None:
+        super().__init__()
+        self.model, self._regularizer = model, (regularizer,)
+
+    def forward(self) -> Tensor:
+        return self._regularizer[0].total()
 
 
 @contextmanager

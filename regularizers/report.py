@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .diagnostics import TITLES, Diagnostics
 from .selection import Skipped
 
 
 @dataclass(frozen=True)
 class LayerReport:
-    """One regularized layer: its weight in the loss, the penalty's value, and the unprojected energies (s = 2)."""
+    """One regularized layer: its weight in the loss, the penalty's value, and how its neurons lie, unprojected."""
 
     name: str
     role: str
     shape: tuple[int, ...]
     weight: float
     penalty: float
-    energy: float
-    half_space_energy: float
+    diagnostics: Diagnostics
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Report:
     skipped: tuple[Skipped, ...]
 
     def __str__(self) -> str:
-        header = ("layer", "role", "neurons", "weight", "penalty", "energy", "half-space")
+        header = ("layer", "role", "neurons", "weight", "penalty", *TITLES)
         rows = [
             (
                 row.name or "(the model)",
@@ -37,8 +37,7 @@ class Report:
                 " x ".join(map(str, row.shape)),
                 f"{row.weight:g}",
                 f"{row.penalty:.5g}",
-                f"{row.energy:.5f}",
-                f"{row.half_space_energy:.5f}",
+                *row.diagnostics.cells(),
             )
             for row in self.layers
         ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -12,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from comhe.regularizers import NoNeuronsError, diagnose, neurons
+from comhe.regularizers.diagnostics import TITLES
 from comhe.zoo import list_models, model_domain
 
 from .console import console
@@ -47,15 +47,11 @@ def layers_of(source: str, which: str, data: str, seed: int, root: str | None) -
 
 def print_diagnostics(layers: dict[str, Tensor]) -> None:
     table = Table(box=SIMPLE_HEAD)
-    columns = ("energy", "half-space", "smallest °", "mean °", "coherence", "eff. rank", "dead")
-    for title in ("layer", "neurons", *columns):
+    for title in ("layer", "neurons", *TITLES):
         table.add_column(title, justify="left" if title == "layer" else "right", no_wrap=True)
     for name, w in layers.items():
-        if w.shape[-2] < 2:
-            continue
-        row = asdict(diagnose(w))
-        shape = " x ".join(map(str, w.shape))
-        table.add_row(name, shape, *(str(v) if isinstance(v, int) else f"{v:.4g}" for v in row.values()))
+        if w.shape[-2] >= 2:
+            table.add_row(name, " x ".join(map(str, w.shape)), *diagnose(w).cells())
     console.print(table)
 
 

@@ -107,7 +107,8 @@ def fit(
             f"{split}_{name}": value for split in ("val", "test") for name, value in task.evaluate(model, split).items()
         }
         result[which]["energy"] = {
-            row.name: {"full": row.energy, "half": row.half_space_energy} for row in regularizer.report().layers
+            row.name: {"full": row.diagnostics.energy, "half": row.diagnostics.half_space_energy}
+            for row in regularizer.report().layers
         }
     run.finish(rows, result)
     return result

@@ -143,9 +143,9 @@ def test_groups_of_a_convolution_are_projected_each(plain):
 def test_reported_energies_are_unprojected(projected):
     model = projected()
     row = create_regularizer("rp-comhe", model, dim=5).report().layers[0]
-    assert row.half_space_energy == hyperspherical_energy(model[0].weight, 2, True).item()
-    assert row.energy == hyperspherical_energy(model[0].weight).item()
-    assert row.penalty != row.half_space_energy
+    assert row.diagnostics.half_space_energy == hyperspherical_energy(model[0].weight, 2, True).item()
+    assert row.diagnostics.energy == hyperspherical_energy(model[0].weight).item()
+    assert row.penalty != row.diagnostics.half_space_energy
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,51 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from comhe.regularizers import create_regularizer, diagnose, effective_rank, hyperspherical_energy
+
+
+def test_by_hand():
+    """Two neurons at 60 degrees, one orthogonal to both."""
+    w = torch.tensor([[2.0, 0, 0], [0.5, math.sqrt(3) / 2, 0], [0, 0, 3.0]])
+    found = diagnose(w)
+    assert found.smallest_angle == pytest.approx(60, abs=1e-3)
+    assert found.mean_angle == pytest.approx((60 + 90 + 90) / 3, abs=1e-3)
+    assert found.coherence == pytest.approx(0.5)
+    assert found.energy == pytest.approx((1 / 1 + 1 / 2 + 1 / 2) / 3)
+    assert found.half_space_energy == pytest.approx(hyperspherical_energy(w, 2, True).item())
+    assert found.dead == 0
+
+
+def test_antipodes_are_coherent_but_far_apart():
+    found = diagnose(torch.tensor([[1.0, 0.0], [-2.0, 0.0]]))
+    assert found.smallest_angle == pytest.approx(180)
+    assert found.coherence == pytest.approx(1)
+
+
+def test_effective_rank():
+    assert effective_rank(3 * torch.eye(5, 9)).item() == pytest.approx(5, rel=1e-5)
+    assert effective_rank(torch.ones(4, 6)).item() == pytest.approx(1, rel=1e-3)
+    assert effective_rank(torch.zeros(4, 6)).item() == 0
+    values = torch.tensor([0.5, 0.25, 0.25])
+    assert effective_rank(values.diag()).item() == pytest.approx(math.exp(1.5 * math.log(2)), rel=1e-5)
+    assert effective_rank(torch.randn(2, 3, 4, 6)).shape == (2, 3)
+
+
+def test_dead_neurons_are_counted_and_disturb_nothing():
+    w = torch.randn(6, 20, generator=torch.Generator().manual_seed(0))
+    w[2], w[4] = 0, w[4] * 1e-6
+    found = diagnose(w)
+    assert found.dead == 2
+    assert all(math.isfinite(value) for value in vars(found).values())
+
+
+def test_a_report_shows_them():
+    model = nn.Sequential(nn.Conv2d(4, 6, 3, groups=2), nn.Linear(6, 3))
+    report = create_regularizer("mhe", model).report()
+    assert report.layers[0].diagnostics == diagnose(model[0].weight.view(2, 3, -1))
+    assert "eff. rank" in str(report)
+    with pytest.raises(ValueError, match="one neuron a row"):
+        diagnose(torch.zeros(1, 4))
