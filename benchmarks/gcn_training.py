@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from torch_geometric.nn import GCNConv
 
 from comhe.datasets import load_graph
+from comhe.train.run import processor
 from comhe.zoo import create_model
 from comhe.zoo.graphs import SparseMatrix
 
@@ -128,13 +129,6 @@ def summarise(rows: list[dict]) -> None:
         print(line, flush=True)
 
 
-def cpu_name() -> str:
-    info = Path("/proc/cpuinfo")  # platform.processor() is empty on Linux
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", default=None, help="folder of the data sets, as load_graph takes it")
@@ -144,7 +138,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     default_threads = torch.get_num_threads()
-    machine = f"{cpu_name()}, torch {torch.__version__}, {platform.platform()}"
+    machine = f"{processor()}, torch {torch.__version__}, {platform.platform()}"
     print(f"{machine}, default threads {default_threads}")
     rows = []
     jobs = [("cora", list(IMPLEMENTATIONS), threads) for threads in sorted({1, default_threads})]

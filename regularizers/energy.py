@@ -129,13 +129,7 @@ class _PairSum(torch.autograd.Function):
     def forward(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
         batch = w.flatten(0, -3) if w.dim() > 2 else w[None]
         method = _tiled if w.shape[-2] > TILE else _tall if _keeps_product(w) else _wide
-        size = max(1, CHUNK // min(w.shape[-2], TILE) ** 2)
-        if len(batch) <= size:
-            energy, gradient = method(batch, potential, eps, with_gradient)
-        else:
-            parts = [method(chunk, potential, eps, with_gradient) for chunk in batch.split(size)]
-            energies, gradients = zip(*parts, strict=True)
-            energy, gradient = torch.cat(energies), torch.cat(gradients) if with_gradient else None
+        energy, gradient = method(batch, potential, eps, with_gradient)
         shape = w.shape[:-2]
         return energy.view(shape), gradient.view(shape + gradient.shape[1:]) if with_gradient else None
 
@@ -189,16 +183,28 @@ def _wide(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> t
 
 
 def _tall(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
-    """Pair sums [B] of [B, N, d] and M W, for N > d: norms and the sums over rows are taken on [N, d]."""
+    """Pair sums [B] of [B, N, d] and M W, for N > d: norms and the sums over rows are taken on [N, d].
+
+    A few matrices of cosines at a time, always in the same two buffers: fresh memory costs more than the arithmetic.
+    """
+    batch, n, _ = w.shape
     inverse = _inverse_norms((w * w).sum(-1), eps)[..., None]
     u = w * inverse
-    c = u @ u.mT
-    c.diagonal(dim1=-2, dim2=-1).zero_()
-    energy, slope, factor = _pairs(c, potential, with_gradient)
-    if slope is None:
-        return energy, None
-    slope.diagonal(dim1=-2, dim2=-1).zero_()
-    return energy, _tangent(slope @ u, u, inverse * factor)
+    push = torch.empty_like(u) if with_gradient else None
+    size = min(batch, max(1, CHUNK // (n * n)))
+    cosines, buffer = w.new_empty(size, n, n), w.new_empty(size, n, n)
+    energies = []
+    for start in range(0, batch, size):
+        part = u[start : start + size]
+        c = torch.bmm(part, part.mT, out=cosines[: len(part)])
+        c.diagonal(dim1=-2, dim2=-1).zero_()
+        energy, slope, factor = _pairs(c, potential, with_gradient, buffer[: len(part)])
+        energies.append(energy)
+        if push is not None:
+            slope.diagonal(dim1=-2, dim2=-1).zero_()
+            torch.bmm(slope, part, out=push[start : start + size])
+    energy = energies[0] if len(energies) == 1 else torch.cat(energies)
+    return energy, None if push is None else _tangent(push, u, inverse * factor)
 
 
 def _tiled(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
@@ -231,15 +237,19 @@ def _tangent(push: Tensor, u: Tensor, inverse: Tensor) -> Tensor:
     return push.sub_(u * (push * u).sum(-1, keepdim=True)).mul_(inverse)
 
 
-def _entries(c: Tensor, potential: Potential, with_gradient: bool) -> tuple[Tensor, Tensor | None, float]:
+def _entries(
+    c: Tensor, potential: Potential, with_gradient: bool, out: Tensor | None = None
+) -> tuple[Tensor, Tensor | None, float]:
     """Sums of phi over all entries, and the slopes as a matrix and a factor."""
     if with_gradient:
-        return potential.sum_and_slope(c)
+        return potential.sum_and_slope(c, out)
     return potential.value(c).sum((-2, -1)), None, 1.0
 
 
-def _pairs(c: Tensor, potential: Potential, with_gradient: bool) -> tuple[Tensor, Tensor | None, float]:
+def _pairs(
+    c: Tensor, potential: Potential, with_gradient: bool, out: Tensor | None = None
+) -> tuple[Tensor, Tensor | None, float]:
     """Sums of phi(c_ij) over i < j for cosines with a zero diagonal, and the slopes."""
-    total, slope, factor = _entries(c, potential, with_gradient)
+    total, slope, factor = _entries(c, potential, with_gradient, out)
     # What phi(0) adds on the diagonal is taken off again.
     return total.sub_(c.shape[-1] * potential.orthogonal).mul_(0.5), slope, factor

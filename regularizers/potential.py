@@ -63,17 +63,18 @@ class Potential:
         q = (1 - c * c).clamp_min(self.floor(c.dtype))
         return 4 * c / (q * q) if self.s == 2 else 4 * c / q
 
-    def sum_and_slope(self, c: Tensor) -> tuple[Tensor, Tensor, float]:
+    def sum_and_slope(self, c: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor, float]:
         """Sums of phi over matrices of cosines, and d phi / d c as a matrix and a factor; not differentiable.
 
-        For s = 2 in few passes over the matrix, which is where the time goes.
+        For s = 2 in few passes over the matrix, which is where the time goes, and in ``out`` if that is given.
         """
         if self.s != 2 or self.geodesic:
             return self.value(c).sum((-2, -1)), self.slope(c), 1.0
+        floor = self.floor(c.dtype)
         if self.half_space:  # phi = 2 / (1 - c^2), slope = 4 c / (1 - c^2)^2
-            inverse = torch.addcmul(c.new_ones(()), c, c, value=-1).clamp_min_(self.floor(c.dtype)).reciprocal_()
+            inverse = torch.addcmul(c.new_ones(()), c, c, value=-1, out=out).clamp_min_(floor).reciprocal_()
             return inverse.sum((-2, -1)).mul_(2), inverse.square_().mul_(c), 4.0
-        inverse = torch.sub(2, c, alpha=2).clamp_min_(self.floor(c.dtype)).reciprocal_()
+        inverse = torch.mul(c, -2, out=out).add_(2).clamp_min_(floor).reciprocal_()
         return inverse.sum((-2, -1)), inverse.square_(), 2.0
 
     @property
