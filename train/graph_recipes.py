@@ -1,6 +1,6 @@
 """Named recipes for citation graphs.
 
-``kipf`` keeps the published settings of the network and its training, ``kipf-400`` all of them but the number of epochs;
+``kipf`` keeps the published settings of the network and its training, ``kipf-400`` all of them but the epochs, and
 ``tuned`` starts from them. What was chosen on validation accuracy, cell by cell, is in ``choices.json``, written by
 :mod:`comhe.train.search`; ``kipf-400`` has the choices of ``kipf``.
 """
