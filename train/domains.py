@@ -19,7 +19,7 @@ def recipe_class(domain: str) -> type[Recipe]:
         from .graphs import GraphRecipe
 
         return GraphRecipe
-    raise ValueError(f"unknown domain {domain!r}; the domains are graphs")
+    raise ValueError(f"there is no training for {domain} yet; the domains that can be trained are graphs")
 
 
 def make_task(recipe: Recipe, root: str | None = None, device: str = "cpu") -> Task:
@@ -36,6 +36,7 @@ def named_recipe(name: str, model: str, data: str, regularizer: str, **changes: 
         ValueError: no such recipe in the model's domain (the nearest are listed), or a setting out of range.
     """
     domain = model_domain(model)
+    recipe_class(domain)
     from .graph_recipes import RECIPES, graph_recipe
 
     if name not in RECIPES:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from comhe.regularizers import NoNeuronsError, diagnose, neurons
 from comhe.regularizers.diagnostics import TITLES
-from comhe.zoo import list_models, model_domain
+from comhe.zoo import create_model, list_models, model_domain
 
 from .console import console
 from .domains import make_task, recipe_class
@@ -35,7 +35,10 @@ def layers_of(source: str, which: str, data: str, seed: int, root: str | None) -
             f"{source!r} is neither a folder, nor a file, nor a model; `comhe list models` names the models"
         )
     torch.manual_seed(seed)
-    model = make_task(recipe_class(model_domain(source))(model=source, data=data), root).model()
+    if model_domain(source) == "graphs":  # its width comes from the data
+        model = make_task(recipe_class("graphs")(model=source, data=data), root).model()
+    else:
+        model = create_model(source)
     found = {}
     for name, module in model.named_modules():
         try:

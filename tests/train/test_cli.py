@@ -18,6 +18,7 @@ SHORT = ["--data", "citations", "--epochs", "3"]
         (["train", "graphs", *SHORT, "--regularizer", "mhe", "--regularizer-options", "dmi", "4"], "its options are"),
         (["train", "graphs", *SHORT, "--regularizer", "rp-comhe", "--regularizer-options", "dim", "1"], "at least 2"),
         (["train", "graphs", *SHORT, "--weight", "-1"], "must not be negative"),
+        (["train", "graphs", *SHORT, "--model", "cnn9"], "no training for images yet"),
         (["train", "graphs", *SHORT, "--recipe", "kip"], "did you mean kipf"),
         (["compare", "--recipe", "kip"], "did you mean kipf"),
         (["compare", "--seeds", "0"], "at least 1"),
@@ -70,6 +71,8 @@ def test_train_evaluate_energy(capsys, tmp_path, monkeypatch):
     assert "convs.0.lin.weight" in capsys.readouterr().out
     assert main(["energy", "gcn"]) == 0
     assert "16 x 1000" in capsys.readouterr().out
+    assert main(["energy", "cnn6"]) == 0
+    assert "256 x 4096" in capsys.readouterr().out
 
 
 def test_energy_of_a_checkpoint_of_ones_own(capsys, tmp_path):
