@@ -81,12 +81,10 @@ class LearnedProjection(EnergyRegularizer):
         if self.mode != "unrolled":
             self._train(self.steps, self.decay)
 
-    def total(self) -> Tensor:
-        total = super().total()
+    def finish(self) -> None:
         if self.mode == "unrolled":
             self._train(1, 0.0)  # the step that was unrolled in the loss, on the same neurons
         self._targets.clear()
-        return total
 
     def hidden(self, layer: Layer, w: Tensor) -> Tensor:
         projection = self.projection(layer)
@@ -111,8 +109,9 @@ class LearnedProjection(EnergyRegularizer):
                 continue
             w = single(self.neurons(layer))
             with exact(w):
-                target = self.target(w)
-                self._targets[layer.name] = target  # kept with its graph: the unrolled step needs it again
+                with torch.set_grad_enabled(torch.is_grad_enabled() and self.mode == "both"):
+                    target = self.target(w)
+                self._targets[layer.name] = target  # in mode "both" the unrolled step needs it again, with its graph
                 with torch.no_grad():
                     # A model that was on the meta device when the regularizer was attached has its weights only now.
                     projection = self._start(layer) if projection.is_meta else projection.to(w.device)

@@ -82,6 +82,9 @@ class Regularizer(nn.Module):
     def prepare(self) -> None:
         """What has to happen once a step before the penalties are taken, such as training a projection."""
 
+    def finish(self) -> None:
+        """What has to happen once a step after the penalties have been taken, still at the same step."""
+
     @torch.compiler.disable  # one clean graph break: seeds, schedules and the step are Python
     def forward(self, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
         """The weighted penalty, a scalar. Advances the state by one step.
@@ -103,6 +106,7 @@ class Regularizer(nn.Module):
                 continue
             term = weight * self.penalty(layer)
             total = term if total is None else total + term
+        self.finish()
         self.step += 1
         if total is None:
             return torch.zeros((), device=self.layers[0].neurons().device if self.layers else None)

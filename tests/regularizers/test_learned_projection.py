@@ -113,6 +113,17 @@ def test_gradient_through_the_unrolled_step(normal, name, options, n):
 
 
 @NAMES
+def test_the_unrolled_step_is_carried_on_at_its_own_rate(projected, name):
+    model = projected()
+    scheduled = create_regularizer(name, model, dim=10, mode="unrolled", rate=lambda step: 0.3 if step == 0 else 1e9)
+    constant = create_regularizer(name, model, dim=10, mode="unrolled", rate=0.3)
+    scheduled()
+    constant()
+    mine, other = (regularizer.projection(regularizer.layers[0]) for regularizer in (scheduled, constant))
+    torch.testing.assert_close(mine, other, rtol=1e-12, atol=0)
+
+
+@NAMES
 @pytest.mark.parametrize("mode", ["alternating", "both"])
 def test_many_steps_at_once_are_many_calls(projected, name, mode):
     model = projected()
