@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from .console import console, epochs
+from .console import console, epochs, runs
 from .flags import given, parse, recipe_flags
 
 
@@ -86,7 +86,8 @@ def compare(words: list[str]) -> None:
             for model in flags.models.split(",")
             for regularizer in flags.regularizers.split(",")
         ]
-        failures = train_all(recipes, place.runs, place.data_root, place.device, flags.jobs, console.print)
+        with runs(recipe_name) as progress:
+            failures = train_all(recipes, place.runs, place.data_root, place.device, flags.jobs, progress)
         records = collect_runs(recipes, place.runs)
         if records:
             rows = table(records)

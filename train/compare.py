@@ -56,9 +56,17 @@ def train_one(recipe: Recipe, runs: Path, root: str | None, device: str, progres
 
 
 def train_all(
-    recipes: Iterable[Recipe], runs: Path, root: str | None, device: str, jobs: int, say: Callable[[str], None]
+    recipes: Iterable[Recipe],
+    runs: Path,
+    root: str | None,
+    device: str,
+    jobs: int,
+    progress: Callable[[int, int, str], None] = lambda *_: None,
 ) -> list[str]:
-    """Make all runs that are missing, ``jobs`` processes at a time; returns one line for each that failed."""
+    """Make all runs that are missing, ``jobs`` processes at a time; returns one line for each that failed.
+
+    ``progress(done, wanted, latest)`` is called as each run ends.
+    """
     wanted = [recipe for recipe in recipes if not Run(run_folder(runs, recipe)).done]
     failures: list[str] = []
     threads = max(1, (os.cpu_count() or 1) // jobs)
@@ -68,9 +76,8 @@ def train_all(
             recipe = futures[future]
             if (error := future.exception()) is not None:
                 failures.append(f"{recipe.name} seed {recipe.seed}: {type(error).__name__}: {error}")
-                say(f"failed: {failures[-1]}")
-            elif count == len(wanted) or count % max(1, len(wanted) // 20) == 0:
-                say(f"{count}/{len(wanted)} runs, latest {recipe.name} seed {recipe.seed}")
+            latest = f"{recipe.name} seed {recipe.seed}" if error is None else f"failed: {failures[-1]}"
+            progress(count, len(wanted), latest)
     return failures
 
 

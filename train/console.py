@@ -14,19 +14,39 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 @contextmanager
+def runs(label: str):
+    """Yields ``report(done, wanted, latest)``, to be called as each run ends."""
+    if not console.is_terminal:
+
+        def line(done: int, wanted: int, latest: str) -> None:
+            if latest.startswith("failed") or done == wanted or done % max(1, wanted // 20) == 0:
+                console.print(f"{label}  {done}/{wanted} runs, latest {latest}")
+
+        yield line
+        return
+    with _bar() as progress:
+        task = progress.add_task(label, figures="")
+        yield lambda done, wanted, latest: progress.update(task, completed=done, total=wanted, figures=latest)
+
+
+@contextmanager
 def epochs(label: str):
     """Yields ``report(row, epochs)``, to be called after each epoch."""
     if not console.is_terminal:
         yield lambda row, total: _line(label, row, total)
         return
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"), TimeRemainingColumn()
-    with Progress(*columns, console=console) as progress:
+    with _bar() as progress:
         task = progress.add_task(label, figures="")
 
         def report(row: dict[str, Any], total: int) -> None:
             progress.update(task, completed=row["epoch"] + 1, total=total, figures=figures(row))
 
         yield report
+
+
+def _bar() -> Progress:
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"), TimeRemainingColumn()
+    return Progress(*columns, console=console)
 
 
 def figures(row: dict[str, Any]) -> str:

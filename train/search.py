@@ -19,7 +19,7 @@ from tyro.conf import arg
 
 from .cli import Place
 from .compare import collect, train_all, write_csv
-from .console import console
+from .console import runs as progress_of_runs
 from .flags import parse
 from .graph_recipes import CHOICES, base_recipe
 from .recipe import Recipe
@@ -89,7 +89,9 @@ def main(words: list[str] | None = None) -> None:
 
     def run(trials: list[Recipe], seeds: range) -> list[dict[str, Any]]:
         recipes = [trial.replace(seed=FIRST_SEED + seed) for trial in trials for seed in seeds]
-        if failures := train_all(recipes, place.runs, place.data_root, place.device, flags.jobs, console.print):
+        with progress_of_runs(f"search {flags.recipe}") as progress:
+            failures = train_all(recipes, place.runs, place.data_root, place.device, flags.jobs, progress)
+        if failures:
             raise RuntimeError(failures[0])
         return collect(recipes, place.runs)
 

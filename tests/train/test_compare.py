@@ -40,10 +40,11 @@ def test_missing_runs_are_made_done_ones_left_and_failures_named(tmp_path, recip
     train_one(good[0], tmp_path, None, "cpu")
     stamp = (tmp_path / "test" / recipe.name / "seed0" / "result.json").stat().st_mtime_ns
     lines = []
-    failures = train_all([*good, bad], tmp_path, None, "cpu", jobs=1, say=lines.append)
+    failures = train_all([*good, bad], tmp_path, None, "cpu", jobs=1, progress=lambda *seen: lines.append(seen))
     assert len(failures) == 1
     assert "seed 7" in failures[0]
     assert "no_such_option" in failures[0]
+    assert [seen[:2] for seen in lines] == [(1, 2), (2, 2)]
     assert (tmp_path / "test" / recipe.name / "seed0" / "result.json").stat().st_mtime_ns == stamp
     records = collect([*good, bad], tmp_path)
     assert [record["seed"] for record in records] == [0, 1]
