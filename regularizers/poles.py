@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from .cosines import inverse_norms
 from .draws import random_matrix
 from .energy import check_neurons, exact, single
 from .penalty import PenaltyRegularizer
@@ -55,9 +56,7 @@ def _squared_distances(w: Tensor, pole: Tensor) -> Tensor:
 
 
 def _directions(w: Tensor) -> Tensor:
-    squared = (w * w).sum(-1, keepdim=True)
-    alive = squared > torch.finfo(w.dtype).tiny
-    return w * torch.where(alive, squared, 1).rsqrt() * alive
+    return w * inverse_norms((w * w).sum(-1, keepdim=True))
 
 
 class PoleRegularizer(PenaltyRegularizer):
