@@ -181,7 +181,7 @@ class AdversarialProjection(LearnedProjection):
 
     def slope(self, w: Tensor, projection: Tensor, target: None) -> Tensor:
         """Gradient of -E(W P^T) in the full space."""
-        push = energy_slope(w @ projection.mT, self.s, **self._options)
+        push = energy_slope(w @ projection.mT, self.s, eps=self.eps, **self._options)
         return -_over_sets(push.mT @ w)
 
 

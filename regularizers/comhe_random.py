@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from .cosines import inverse_norms
 from .draws import DISTRIBUTIONS, Distribution, random_matrix
 from .energy import exact, single
 from .mhe import EnergyRegularizer
 from .registry import register_regularizer
 from .selection import Layer
+from .span import span_energies
 
 
 @register_regularizer("rp-comhe")
@@ -65,23 +66,57 @@ class RandomProjection(EnergyRegularizer):
             raise ValueError(f"across must be 'mean' or 'max', not {across!r}")
         if span and distribution != "gaussian":
             raise ValueError(f"span=True is exact for 'gaussian' projections only, not for {distribution!r}")
+        if span and self.eps:
+            raise ValueError(f"span=True drops the norms that eps={self.eps} is added to; give one of them")
         self.dim, self.count, self.redraw = dim, count, redraw
         self.distribution, self.across, self.span = distribution, across, span
         self.shared = shared
         self.ordered = not span
         self._drawn: tuple[tuple, dict] = ((), {})
+        self._made: dict[str, Tensor] = {}  # energies of the step under way
+
+    def prepare(self) -> None:
+        """Layers of equally many neurons that share their draws go together."""
+        if not (self.span and self.shared):
+            return
+        together: dict[tuple, list[tuple[Layer, Tensor]]] = {}
+        for layer in self.layers:
+            if layer.role == "hidden" and self.weight_of(layer):
+                w = single(self.neurons(layer))
+                if self._inside(w):
+                    together.setdefault((w.shape[-2], w.dtype, w.device), []).append((layer, w))
+        for members in together.values():
+            layers, neurons = zip(*members, strict=True)
+            with exact(neurons[0]):
+                self._made |= zip((layer.name for layer in layers), self._in_span(layers[0], neurons), strict=True)
+
+    def finish(self) -> None:
+        self._made.clear()
 
     def hidden(self, layer: Layer, w: Tensor) -> Tensor:
-        n, d = w.shape[-2:]
-        if d <= self.dim:
+        if w.shape[-1] <= self.dim:
             return self.energy(w, self.half_space)
-        w = single(w)
-        if self.span and n < d:
-            w, d = _InSpan.apply(w)[0], n
-        projection = self.projections(layer, d, w.device).to(w.dtype)
-        projected = projection.flatten(0, 1) @ w.mT  # all C at once, [..., C k, N], in no need of being copied
-        energies = self.energy(projected.unflatten(-2, (self.count, self.dim)).mT, self.half_space)
+        energies = self.energies(layer, single(w))
         return energies.mean(-1) if self.across == "mean" else energies.amax(-1)
+
+    def energies(self, layer: Layer, w: Tensor) -> Tensor:
+        """Energies [..., C] of neurons [..., N, d] under the step's projections."""
+        if layer.name in self._made:
+            return self._made[layer.name]
+        if self._inside(w):
+            return self._in_span(layer, [w])[0]
+        projections = self.projections(layer, w.shape[-1], w.device).to(w.dtype)
+        projected = projections.flatten(0, 1) @ w.mT  # all C at once, [..., C k, N], in no need of being copied
+        return self.energy(projected.unflatten(-2, (self.count, self.dim)).mT, self.half_space)
+
+    def _inside(self, w: Tensor) -> bool:
+        n, d = w.shape[-2:]
+        return self.span and max(n, self.dim) < d
+
+    def _in_span(self, layer: Layer, neurons: Sequence[Tensor]) -> list[Tensor]:
+        n = neurons[0].shape[-2]
+        draws = self.projections(layer, n, neurons[0].device).to(neurons[0].dtype)
+        return span_energies(neurons, draws, self.s, self.half_space, **self._options)
 
     def projections(self, layer: Layer, width: int, device: torch.device) -> Tensor:
         """The step's projections ``[count, dim, width]`` for a layer, a function of the seed and the draw's number."""
@@ -96,37 +131,3 @@ class RandomProjection(EnergyRegularizer):
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, count={self.count}, redraw={self.redraw}, span={self.span}, {super().extra_repr()}"
-
-
-class _InSpan(torch.autograd.Function):
-    r"""Coordinates R [..., N, N] of the directions of W's rows in an orthonormal basis Q of their span, Q held fixed.
-
-    With the Cholesky factor :math:`L L^\top = U U^\top` of the cosines, :math:`Q^\top = L^{-1} U` and
-    :math:`R = U Q = L`. A Gaussian P acts on U as Z Q^T with Gaussian Z [k, N], since P Q is Gaussian with independent
-    entries. The derivative of R = U Q with Q fixed is taken; scale of the rows is dropped first: energies ignore it.
-    """
-
-    @staticmethod
-    def forward(w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        cosines = w @ w.mT
-        inverse = inverse_norms(cosines.diagonal(dim1=-2, dim2=-1))[..., None]
-        scale = inverse * inverse.mT
-        cosines.mul_(scale).masked_fill_(scale == 0, 0)
-        # Dependent or zero rows have no Cholesky factor. This much more on the diagonal is the rounding of N-term sums;
-        # it also is the distance at which exact duplicates are seen.
-        cosines.diagonal(dim1=-2, dim2=-1).add_(2 * torch.finfo(w.dtype).eps * w.shape[-2])
-        factor = torch.linalg.cholesky_ex(cosines).L
-        return factor * (inverse > 0), factor, inverse  # a zero neuron stays zero
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        ctx.save_for_backward(*inputs, *output[1:])
-        ctx.mark_non_differentiable(*output[1:])
-
-    @staticmethod
-    def backward(ctx, grad: Tensor, *_) -> Tensor:
-        w, factor, inverse = ctx.saved_tensors
-        with exact(w):
-            # dW = inverse * grad Q^T = inverse * grad L^-1 U; first the N x N solve, then the only product with W.
-            weights = torch.linalg.solve_triangular(factor, grad, upper=False, left=False)
-            return (inverse * weights * inverse.mT) @ w

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from .cosines import inverse_norms, weighted_gram
+from .cosines import gram, inverse_norms, weighted_gram
 from .potential import Potential
 
-TILE = 1024  # neurons on a side of the largest block of cosines that is ever in memory
-CHUNK = 1 << 19  # cosines handled at a time where many small matrices come together
+KEEP = 1024  # the most neurons for which a matrix [N, N] is kept for the backward
+BLOCK = 1 << 19  # cosines in memory at a time otherwise: few enough to stay in the cache
+SIDE = 128  # the fewest neurons on a side of such a block, unless there are fewer
 
 
 def hyperspherical_energy(
@@ -62,9 +64,10 @@ def hyperspherical_energy(
     with exact(w):
         w = single(w)
         total = _PairSum.apply(w, potential, float(eps), torch.is_grad_enabled() and w.requires_grad)[0]
-        if half_space:
-            total = total + _antipodes(w, potential, eps)
-        return 2 * total if reduction == "sum" else total / potential.pairs(w.shape[-2])
+        if eps and half_space:  # shortened neurons are not quite opposite to their negatives
+            squared = (w * w).sum(-1)
+            total = total + potential.point(-squared / (squared + eps)).sum(-1) - w.shape[-2] * potential.antipodal
+        return mean_energy(total, w.shape[-2], potential, reduction)
 
 
 def energy_slope(
@@ -81,6 +84,19 @@ def energy_slope(
         gradient = _PairSum.apply(w, potential, eps, True)[1]
         slope = gradient if _keeps_product(w) else gradient @ w
     return slope * (2 if reduction == "sum" else 1 / potential.pairs(w.shape[-2]))
+
+
+def mean_energy(sums: Tensor, neurons: int, potential: Potential, reduction: str) -> Tensor:
+    """The energy, from sums of phi over the pairs i < j; in the half space the N antipodal pairs join them."""
+    if potential.half_space:
+        sums = sums + neurons * potential.antipodal
+    return 2 * sums if reduction == "sum" else sums / potential.pairs(neurons)
+
+
+def pair_sums(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
+    """Sums of phi over the pairs i < j of neurons [..., N, d], and their gradients [..., N, d]; records no graph."""
+    sums, gradient = _sums(w, potential, eps, with_gradient)
+    return sums, gradient if gradient is None or _keeps_product(w) else gradient @ w
 
 
 def check_neurons(w: Tensor) -> None:
@@ -106,14 +122,6 @@ def _inverse_norms(squared: Tensor, eps: float) -> Tensor:
     return inverse_norms(squared + eps if eps else squared)
 
 
-def _antipodes(w: Tensor, potential: Potential, eps: float) -> Tensor | float:
-    """Energy of the N pairs of a neuron and its own negative: f(-1) each, a constant, unless eps shortens neurons."""
-    if eps == 0:
-        return w.shape[-2] * potential.antipodal
-    squared = (w * w).sum(-1)
-    return potential.point(-squared / (squared + eps)).sum(-1)
-
-
 class _PairSum(torch.autograd.Function):
     """Sum of phi(c_ij) over i < j.
 
@@ -127,11 +135,7 @@ class _PairSum(torch.autograd.Function):
 
     @staticmethod
     def forward(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
-        batch = w.flatten(0, -3) if w.dim() > 2 else w[None]
-        method = _tiled if w.shape[-2] > TILE else _tall if _keeps_product(w) else _wide
-        energy, gradient = method(batch, potential, eps, with_gradient)
-        shape = w.shape[:-2]
-        return energy.view(shape), gradient.view(shape + gradient.shape[1:]) if with_gradient else None
+        return _sums(w, potential, eps, with_gradient)
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
@@ -151,23 +155,37 @@ class _PairSum(torch.autograd.Function):
         return grad_energy[..., None, None] * gradient, None, None, None
 
 
+def _sums(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
+    """Pair sums of [..., N, d], and M or M W; see :class:`_PairSum`."""
+    batch = w.flatten(0, -3) if w.dim() > 2 else w[None]
+    if _keeps_product(w):
+        size = max(1, BLOCK // min(w.shape[-2], SIDE) ** 2)
+        made = [_tall(part, potential, eps, with_gradient) for part in batch.split(size)]
+        energies, gradients = zip(*made, strict=True)
+        energy, gradient = torch.cat(energies), torch.cat(gradients) if with_gradient else None
+    else:
+        energy, gradient = _wide(batch, potential, eps, with_gradient)
+    shape = w.shape[:-2]
+    return energy.view(shape), gradient.view(shape + gradient.shape[1:]) if with_gradient else None
+
+
 def _keeps_product(w: Tensor) -> bool:
     """Whether the forward keeps M W rather than M."""
-    return w.shape[-2] > min(w.shape[-1], TILE)
+    return w.shape[-2] > min(w.shape[-1], KEEP)
 
 
 def _weights(w: Tensor, potential: Potential, eps: float) -> Tensor:
     """The matrix M of the gradient, [..., N, N]; differentiable."""
-    gram = w @ w.mT
-    inverse = _inverse_norms(gram.diagonal(dim1=-2, dim2=-1), eps)
-    c = gram * inverse[..., :, None] * inverse[..., None, :]
+    products = w @ w.mT
+    inverse = _inverse_norms(products.diagonal(dim1=-2, dim2=-1), eps)
+    c = products * inverse[..., :, None] * inverse[..., None, :]
     off_diagonal = 1 - torch.eye(c.shape[-1], dtype=c.dtype, device=c.device)
     return weighted_gram(potential.slope(c * off_diagonal), c, inverse)
 
 
 def _wide(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
     """Pair sums [B] of [B, N, d] and M, for few neurons, N <= d: all but one product happens on [N, N]."""
-    c = w @ w.mT
+    c = gram(w)
     diagonal = c.diagonal(dim1=-2, dim2=-1)
     inverse = _inverse_norms(diagonal, eps)
     scale = inverse[..., :, None] * inverse[..., None, :]
@@ -183,58 +201,43 @@ def _wide(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> t
 
 
 def _tall(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
-    """Pair sums [B] of [B, N, d] and M W, for N > d: norms and the sums over rows are taken on [N, d].
+    """Pair sums [B] of [B, N, d] and M W, for N > d or large N: norms and the sums over rows are taken on [N, d].
 
-    A few matrices of cosines at a time, always in the same two buffers: fresh memory costs more than the arithmetic.
+    Cosines are made in square blocks, of which only those on and above the diagonal, always in the same memory: fresh
+    memory costs more than the arithmetic.
     """
     batch, n, _ = w.shape
-    inverse = _inverse_norms((w * w).sum(-1), eps)[..., None]
-    u = w * inverse
-    push = torch.empty_like(u) if with_gradient else None
-    size = min(batch, max(1, CHUNK // (n * n)))
-    cosines, buffer = w.new_empty(size, n, n), w.new_empty(size, n, n)
-    energies = []
-    for start in range(0, batch, size):
-        part = u[start : start + size]
-        c = torch.bmm(part, part.mT, out=cosines[: len(part)])
-        c.diagonal(dim1=-2, dim2=-1).zero_()
-        energy, slope, factor = _pairs(c, potential, with_gradient, buffer[: len(part)])
-        energies.append(energy)
-        if push is not None:
-            slope.diagonal(dim1=-2, dim2=-1).zero_()
-            torch.bmm(slope, part, out=push[start : start + size])
-    energy = energies[0] if len(energies) == 1 else torch.cat(energies)
-    return energy, None if push is None else _tangent(push, u, inverse * factor)
-
-
-def _tiled(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
-    """As :func:`_tall`, for any N: TILE x TILE cosines at a time, and of these only those on and above the diagonal."""
-    inverse = _inverse_norms((w * w).sum(-1), eps)[..., None]
-    u = w * inverse
-    energy, push = w.new_zeros(len(w)), torch.zeros_like(u) if with_gradient else None
-    tiles = [slice(start, start + TILE) for start in range(0, w.shape[-2], TILE)]
-    for i, rows in enumerate(tiles):
-        for columns in tiles[i:]:
-            c = u[:, rows] @ u[:, columns].mT
-            if rows is columns:
+    side = math.ceil(n / max(1, math.ceil(n * math.sqrt(batch / BLOCK))))
+    parts = [part.contiguous() for part in w.split(side, -2)]
+    inverse = [_inverse_norms((part * part).sum(-1), eps)[..., None] for part in parts]
+    units = [part * scale for part, scale in zip(parts, inverse, strict=True)]
+    pushes = [torch.zeros_like(part) for part in parts] if with_gradient else []
+    energy, factor = w.new_zeros(batch), 1.0
+    memory = w.new_empty(2, batch * side * side)
+    for i, a in enumerate(units):
+        for j, b in enumerate(units[i:], start=i):
+            shape = batch, a.shape[1], b.shape[1]
+            c, spare = memory[:, : math.prod(shape)].view(2, *shape)
+            torch.bmm(a, b.mT, out=c)
+            if i == j:
                 c.diagonal(dim1=-2, dim2=-1).zero_()
-                total, slope, factor = _pairs(c, potential, with_gradient)
+                total, slope, factor = _pairs(c, potential, with_gradient, spare)
             else:
-                total, slope, factor = _entries(c, potential, with_gradient)
+                total, slope, factor = _entries(c, potential, with_gradient, spare)
             energy += total
             if slope is None:
                 continue
-            if rows is columns:
+            if i == j:
                 slope.diagonal(dim1=-2, dim2=-1).zero_()
-            else:  # the mirrored tile
-                push[:, columns].baddbmm_(slope.mT, u[:, rows], alpha=factor)
-            push[:, rows].baddbmm_(slope, u[:, columns], alpha=factor)
-    return energy, None if push is None else _tangent(push, u, inverse)
-
-
-def _tangent(push: Tensor, u: Tensor, inverse: Tensor) -> Tensor:
-    """The part of ``push`` across u (along it no neuron turns), divided by the norms. Overwrites ``push``."""
-    return push.sub_(u * (push * u).sum(-1, keepdim=True)).mul_(inverse)
+            else:
+                pushes[j].baddbmm_(slope.mT, a)
+            pushes[i].baddbmm_(slope, b)
+    if not with_gradient:
+        return energy, None
+    # What pushes along a neuron does not turn it.
+    for push, u, scale in zip(pushes, units, inverse, strict=True):
+        push.sub_(u * (push * u).sum(-1, keepdim=True)).mul_(scale * factor)
+    return energy, torch.cat(pushes, -2)
 
 
 def _entries(

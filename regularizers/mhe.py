@@ -48,8 +48,8 @@ class EnergyRegularizer(Regularizer):
         Potential(float(s), geodesic)  # its error, now rather than in the first step
         if reduction not in ("mean", "sum"):
             raise ValueError(f"reduction must be 'mean' or 'sum', not {reduction!r}")
-        self.s, self.half_space = s, half_space
-        self._options = {"geodesic": geodesic, "reduction": reduction, "eps": eps}
+        self.s, self.half_space, self.eps = s, half_space, eps
+        self._options = {"geodesic": geodesic, "reduction": reduction}
 
     def neurons(self, layer: Layer) -> Tensor:
         w = super().neurons(layer)
@@ -60,7 +60,7 @@ class EnergyRegularizer(Regularizer):
         return w.index_select(-2, chosen.to(w.device))
 
     def energy(self, w: Tensor, half_space: bool) -> Tensor:
-        return hyperspherical_energy(w, self.s, half_space, **self._options)
+        return hyperspherical_energy(w, self.s, half_space, eps=self.eps, **self._options)
 
     def hidden(self, layer: Layer, w: Tensor) -> Tensor:
         return self.energy(w, self.half_space)

@@ -12,13 +12,13 @@ def sample(w, span, count=50, calls=40, **options):
     model = nn.Sequential(nn.Linear(w.shape[1], w.shape[0], bias=False)).to(w.dtype)
     model[0].weight.data = w.clone()
     regularizer = create_regularizer("rp-comhe", model, output=None, dim=8, count=count, span=span, **options)
-    energy_of, energies, gradients = regularizer.energy, [], []
+    energies_of, energies, gradients = regularizer.energies, [], []
 
     def spy(*arguments):
-        energies.append(energy_of(*arguments))
+        energies.append(energies_of(*arguments))
         return energies[-1]
 
-    regularizer.energy = spy
+    regularizer.energies = spy
     for _ in range(calls):
         gradients.append(torch.autograd.grad(regularizer(), model[0].weight)[0])
     return torch.cat(energies).detach().double(), torch.stack(gradients).double()
