@@ -8,8 +8,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-from .cosines import cosines, inverse_norms, weighted_gram
+from .cosines import gram, inverse_norms, normalised, weighted_gram
 from .draws import random_matrix
 from .energy import energy_slope, exact, single
 from .mhe import EnergyRegularizer
@@ -20,12 +21,17 @@ Rate = float | Callable[[int], float]
 
 
 class LearnedProjection(EnergyRegularizer):
-    """A projection P [k, d] for each hidden layer, trained by gradient descent along :meth:`slope`.
+    r"""A projection P [k, d] for each hidden layer, trained by gradient descent on an objective L of V = W P^T.
 
     ``"alternating"`` makes ``steps`` descent steps on P with the neurons held fixed, then takes the energy of P W.
     ``"unrolled"`` makes one step P' = P - rate dL/dP inside the loss instead, so that the gradient for W also flows
     through it, and carries P' on. ``"both"``, the released code, does the first and then takes the energy after a step
     of the second kind, which is not carried on. Layers with d <= k are not projected, nor is the output layer.
+
+    With the gradient D = dL/dV from :meth:`push`, a step is :math:`P' = P - \eta (D^\top W + \gamma P)`, and what is
+    seen through it is :math:`V' = (1 - \eta\gamma) V - \eta\, W W^\top D`. So once V and the Gram matrix are made, any
+    number of steps, and the way back through the unrolled one, happen on N x N and N x k numbers; W is read again
+    only for the new P and for its own gradient.
 
     Args:
         dim: k.
@@ -34,8 +40,6 @@ class LearnedProjection(EnergyRegularizer):
         rate: learning rate of P, a number > 0 or a function of the step; the released code takes the network's.
         decay: weight decay on P in the alternating steps.
     """
-
-    ordered = True
 
     def __init__(
         self,
@@ -60,18 +64,22 @@ class LearnedProjection(EnergyRegularizer):
         if not decay >= 0:
             raise ValueError(f"decay must be >= 0, not {decay!r}")
         self.dim, self.mode, self.steps, self.rate, self.decay = dim, mode, steps, rate, decay
-        self._targets: dict[str, Tensor | None] = {}
+        self._grams: dict[str, Tensor] = {}  # of the step under way
         for layer in self.layers:
             if layer.role == "hidden" and layer.shape[-1] > dim:
                 self.register_buffer(_key(layer), self._start(layer))
 
-    def target(self, w: Tensor) -> Tensor | None:
-        """What the objective compares projections with; depends on the neurons alone, so it is made once a step."""
+    def target(self, products: Tensor) -> Tensor | None:
+        """What the objective compares V with, from the Gram matrix W W^T."""
         return None
 
-    def slope(self, w: Tensor, projection: Tensor, target: Tensor | None) -> Tensor:
-        """Gradient [k, d] with respect to P of what P descends, differentiable with respect to w and target."""
-        raise NotImplementedError(f"{type(self).__name__} must define slope()")
+    def push(self, v: Tensor, target: Tensor | None) -> Tensor:
+        """Gradient D [..., N, k] of the objective with respect to V, differentiable with respect to both arguments."""
+        raise NotImplementedError(f"{type(self).__name__} must define push()")
+
+    def takes_gram(self, w: Tensor) -> bool:
+        """Whether the Gram matrix of neurons [..., N, d] is worth making."""
+        return w.dim() == 2 and w.shape[0] <= w.shape[1]
 
     def projection(self, layer: Layer) -> Tensor | None:
         """The layer's P [k, d], None where the layer is not projected."""
@@ -84,18 +92,23 @@ class LearnedProjection(EnergyRegularizer):
     def finish(self) -> None:
         if self.mode == "unrolled":
             self._train(1, 0.0)  # the step that was unrolled in the loss, on the same neurons
-        self._targets.clear()
+        self._grams.clear()
 
     def hidden(self, layer: Layer, w: Tensor) -> Tensor:
         projection = self.projection(layer)
         if projection is None:
             return self.energy(w, self.half_space)
         w = single(w)
-        if self.mode != "alternating":
-            target = self._targets.get(layer.name)
-            target = self.target(w) if target is None else target
-            projection = projection - self._rate() * self.slope(w, projection, target)
-        return self.energy(w @ projection.mT, self.half_space)
+        projection = layer.aligned(projection)
+        if self.mode == "alternating":
+            return self.energy(w @ projection.mT, self.half_space)
+        products, v = _Seen.apply(w, projection, self._gram(layer, w))
+        push = self.push(v, self.target(products))
+        return self.energy(v - self._rate() * _turned(w, products, push), self.half_space)
+
+    def _gram(self, layer: Layer, w: Tensor) -> Tensor | None:
+        made = self._grams.get(layer.name)
+        return gram(w.detach()) if made is None and self.takes_gram(w) else made
 
     def _start(self, layer: Layer) -> Tensor:
         w = layer.neurons().detach()
@@ -107,18 +120,22 @@ class LearnedProjection(EnergyRegularizer):
             projection = self.projection(layer)
             if projection is None:
                 continue
-            w = single(self.neurons(layer))
-            with exact(w):
-                with torch.set_grad_enabled(torch.is_grad_enabled() and self.mode == "both"):
-                    target = self.target(w)
-                self._targets[layer.name] = target  # in mode "both" the unrolled step needs it again, with its graph
-                with torch.no_grad():
-                    # A model that was on the meta device when the regularizer was attached has its weights only now.
-                    projection = self._start(layer) if projection.is_meta else projection.to(w.device)
-                    for _ in range(steps):
-                        slope = self.slope(w, projection, target)
-                        projection = projection - self._rate() * (slope + decay * projection)
-            self._buffers[_key(layer)] = projection
+            w = single(self.neurons(layer)).detach()
+            with exact(w), torch.no_grad():
+                # A model that was on the meta device when the regularizer was attached has its weights only now.
+                projection = self._start(layer) if projection.is_meta else projection.to(w.device)
+                projection = layer.aligned(projection)
+                products = self._gram(layer, w)
+                if products is not None:
+                    self._grams[layer.name] = products
+                target, rate = self.target(products), self._rate()
+                keep, v, pushes = 1 - rate * decay, w @ projection.mT, 0.0
+                for _ in range(steps):
+                    push = self.push(v, target)
+                    pushes = keep * pushes + push
+                    v = keep * v - rate * _turned(w, products, push)
+                projection = keep**steps * projection - rate * _over_sets(pushes.mT @ w)
+            self._buffers[_key(layer)] = layer.aligned(projection, back=True)
 
     def _rate(self) -> float:
         return self.rate(self.step) if callable(self.rate) else self.rate
@@ -146,23 +163,24 @@ class AnglePreservingProjection(LearnedProjection):
             raise ValueError(f"loss must be 'cosine' or 'angle', not {loss!r}")
         self.loss = loss
 
-    def target(self, w: Tensor) -> Tensor:
-        return cosines(w)
+    def takes_gram(self, w: Tensor) -> bool:
+        return True
 
-    def slope(self, w: Tensor, projection: Tensor, target: Tensor) -> Tensor:
-        """Gradient of L = |C(V) - C(W)|_F, V = W P^T: with S = 2 dL/dC(V), it is (M V)^T W, see weighted_gram."""
-        v = w @ projection.mT
-        gram = v @ v.mT
-        inverse = inverse_norms(gram.diagonal(dim1=-2, dim2=-1))
-        c = gram * inverse[..., :, None] * inverse[..., None, :]
+    def target(self, products: Tensor) -> Tensor:
+        return normalised(products)
+
+    def push(self, v: Tensor, target: Tensor) -> Tensor:
+        """Gradient of L = |C(V) - C(W)|_F: with S = 2 dL/dC(V), it is M V, see weighted_gram."""
+        products = v @ v.mT
+        inverse = inverse_norms(products.diagonal(dim1=-2, dim2=-1))
+        c = products * inverse[..., :, None] * inverse[..., None, :]
         if self.loss == "cosine":
             change, rate = c - target, 1.0
         else:
             angles, rate = _angles(c)
             change = angles - _angles(target)[0]
-        norm = (change.square().sum() + torch.finfo(w.dtype).tiny).sqrt()  # the root has a slope at 0 too
-        push = weighted_gram(2 * change * rate / norm, c, inverse) @ v
-        return _over_sets(push.mT @ w)
+        norm = (change.square().sum() + torch.finfo(v.dtype).tiny).sqrt()  # the root has a slope at 0 too
+        return weighted_gram(2 * change * rate / norm, c, inverse) @ v
 
 
 @register_regularizer("adv-comhe")
@@ -179,15 +197,48 @@ class AdversarialProjection(LearnedProjection):
     def __init__(self, model: nn.Module, *, steps: int = 10, **options) -> None:
         super().__init__(model, steps=steps, **options)
 
-    def slope(self, w: Tensor, projection: Tensor, target: None) -> Tensor:
-        """Gradient of -E(W P^T) in the full space."""
-        push = energy_slope(w @ projection.mT, self.s, eps=self.eps, **self._options)
-        return -_over_sets(push.mT @ w)
+    def push(self, v: Tensor, target: None) -> Tensor:
+        """Gradient of -E(V) in the full space."""
+        return -energy_slope(v, self.s, eps=self.eps, **self._options)
 
 
-def _over_sets(slopes: Tensor) -> Tensor:
+class _Seen(torch.autograd.Function):
+    """W W^T, handed in where it is known, and V = W P^T, with one accumulated gradient for W."""
+
+    @staticmethod
+    def forward(w: Tensor, projection: Tensor, products: Tensor | None) -> tuple[Tensor | None, Tensor]:
+        return None if products is None else products.view_as(products), w @ projection.mT
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        ctx.save_for_backward(*inputs[:2])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_products: Tensor | None, grad_v: Tensor) -> tuple[Tensor, None, None]:
+        w, projection = ctx.saved_tensors
+        with exact(w):
+            grad = grad_v @ projection
+            if grad_products is not None:
+                weights = grad_products + grad_products.mT
+                if w.dim() == 2:
+                    grad.addmm_(weights, w)  # saves a pass over the neurons
+                else:
+                    grad += weights @ w
+        return grad, None, None
+
+
+def _turned(w: Tensor, products: Tensor | None, push: Tensor) -> Tensor:
+    r"""W times the transposed change of P, :math:`W \sum W^\top D` over the sets that share P."""
+    if products is None or w.dim() > 2:
+        return w @ _over_sets(push.mT @ w).mT
+    return products @ push
+
+
+def _over_sets(changes: Tensor) -> Tensor:
     """[..., k, d] -> [k, d]: the sets of neurons of a layer (groups, gates) share its projection."""
-    return slopes.sum(tuple(range(slopes.dim() - 2))) if slopes.dim() > 2 else slopes
+    return changes.sum(tuple(range(changes.dim() - 2))) if changes.dim() > 2 else changes
 
 
 def _angles(c: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,12 @@ BLOCK = 128  # columns of a Gram matrix made by one product
 
 def cosines(w: Tensor) -> Tensor:
     """Cosines [..., N, N] between the rows of w [..., N, d]; 0 for a row that is zero. Differentiable twice."""
-    return _Cosines.apply(w)
+    return normalised(_Gram.apply(w))
+
+
+def normalised(products: Tensor) -> Tensor:
+    """Cosines from a Gram matrix W W^T [..., N, N]; 0 for a row that is zero. Differentiable twice."""
+    return _Normalised.apply(products)
 
 
 def gram(w: Tensor) -> Tensor:
@@ -46,15 +51,28 @@ def weighted_gram(slope: Tensor, c: Tensor, inverse: Tensor) -> Tensor:
     return scaled - torch.diag_embed((slope * c).sum(-1) * inverse * inverse)
 
 
-class _Cosines(torch.autograd.Function):
-    """From the Gram matrix, so that W is read by two products and nothing else: one forward, one backward."""
+class _Gram(torch.autograd.Function):
+    """W is read by two products and nothing else: one forward, one backward."""
 
     @staticmethod
     def forward(w: Tensor) -> Tensor:
-        c = gram(w)
-        inverse = inverse_norms(c.diagonal(dim1=-2, dim2=-1))
+        return gram(w)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        return (grad + grad.mT) @ ctx.saved_tensors[0]
+
+
+class _Normalised(torch.autograd.Function):
+    @staticmethod
+    def forward(products: Tensor) -> Tensor:
+        inverse = inverse_norms(products.diagonal(dim1=-2, dim2=-1))
         scale = inverse[..., :, None] * inverse[..., None, :]
-        return c.mul_(scale).masked_fill_(scale == 0, 0)
+        return (products * scale).masked_fill_(scale == 0, 0)
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
@@ -62,5 +80,5 @@ class _Cosines(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tensor:
-        w, c = ctx.saved_tensors
-        return weighted_gram(grad + grad.mT, c, inverse_norms((w * w).sum(-1))) @ w
+        products, c = ctx.saved_tensors
+        return weighted_gram(grad + grad.mT, c, inverse_norms(products.diagonal(dim1=-2, dim2=-1))) / 2

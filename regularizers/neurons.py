@@ -41,7 +41,7 @@ def neurons(module: nn.Module, ordered: bool = True) -> Tensor:
     behind them. Rules for other layers are added with :func:`register_neurons`.
 
     ``ordered=False`` leaves open how the dimensions are ordered within the rows, all alike: no energy depends on it and
-    a channels-last weight need not be copied.
+    a channels-last weight need not be copied. :func:`aligned` gives another matrix's columns the same order.
 
     Raises:
         NoNeuronsError: the module has no weight matrix, or one that is not initialised yet.
@@ -52,6 +52,18 @@ def neurons(module: nn.Module, ordered: bool = True) -> Tensor:
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in module.parameters(recurse=False)):
         raise NoNeuronsError(f"{type(module).__name__} is lazy: run one forward pass before attaching a regularizer")
     return rule(module) if ordered or rule is not _convolution else _unordered_convolution(module)
+
+
+def aligned(columns: Tensor, module: nn.Module, back: bool = False) -> Tensor:
+    """``columns`` [..., d], ordered as ``neurons(module)``, in the order of ``neurons(module, ordered=False)``.
+
+    ``back`` does the reverse.
+    """
+    if _rule(type(module)) is not _convolution or not _channels_last(module):
+        return columns
+    channels = module.in_channels
+    split = (-1, channels) if back else (channels, -1)
+    return columns.unflatten(-1, split).transpose(-1, -2).flatten(-2)
 
 
 def register_neurons(layer: type[nn.Module] | str) -> Callable[[Rule], Rule]:
@@ -119,11 +131,13 @@ def _convolution(module: nn.Module) -> Tensor:
     return w.unflatten(0, (module.groups, -1)).flatten(2)
 
 
-def _unordered_convolution(module: nn.Module) -> Tensor:
+def _channels_last(module: nn.Module) -> bool:
     w = _weight(module)
-    if module.groups == 1 and w.dim() > 2 and w.movedim(1, -1).is_contiguous():
-        return w.movedim(1, -1).flatten(1)
-    return _convolution(module)
+    return module.groups == 1 and w.dim() > 2 and w.movedim(1, -1).is_contiguous()
+
+
+def _unordered_convolution(module: nn.Module) -> Tensor:
+    return _weight(module).movedim(1, -1).flatten(1) if _channels_last(module) else _convolution(module)
 
 
 def _transposed(module: nn.Module) -> Tensor:

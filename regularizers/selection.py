@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from .neurons import NoNeuronsError, kind, neurons, sources, views
+from .neurons import NoNeuronsError, aligned, kind, neurons, sources, views
 
 KINDS = ("conv", "linear", "attention", "recurrent", "embedding", "other")
 DEFAULT_KINDS = ("conv", "linear", "attention", "recurrent", "other")
@@ -27,6 +27,10 @@ class Layer:
     def neurons(self, ordered: bool = True) -> Tensor:
         """The weight as a matrix [..., N, d], differentiable."""
         return neurons(self.module, ordered)
+
+    def aligned(self, columns: Tensor, back: bool = False) -> Tensor:
+        """A matrix with the columns of ``neurons()`` in the order of ``neurons(ordered=False)``, or ``back``."""
+        return aligned(columns, self.module, back)
 
 
 @dataclass(frozen=True)
