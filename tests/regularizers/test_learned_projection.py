@@ -214,9 +214,9 @@ def test_memory_format_changes_nothing(normal, name, mode, groups):
     first, second = (create_regularizer(name, m, dim=5, mode=mode, rate=0.5) for m in (plain_format, channels_last))
     for _ in range(2):
         value, other = first(), second()
-    torch.testing.assert_close(value, other, rtol=1e-12, atol=0)
+    torch.testing.assert_close(value, other, rtol=1e-7, atol=0)
     value.backward()
     other.backward()
-    torch.testing.assert_close(plain_format[0].weight.grad, channels_last[0].weight.grad, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(plain_format[0].weight.grad, channels_last[0].weight.grad, rtol=1e-6, atol=1e-9)
     mine, theirs = (regularizer.projection(regularizer.layers[0]) for regularizer in (first, second))
-    torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-9)
