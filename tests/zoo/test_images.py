@@ -18,7 +18,8 @@ MODELS = list_models(domain="images")
 # The smallest images on which every layer still has something to normalise.
 SIZE = {"cnn6": 32, "cnn9": 32, "cnn15": 32, "vgg16_bn": 32, "resnet18": 32, "resnet34": 32, "resnet50": 32}
 SIZE |= {"resnet1001": 8}
-LARGE = ("resnet1001", "wrn_28_10")  # one pass each; they are resnet164 and wrn_16_4 with larger numbers
+# One pass each: they are resnet18, resnet56, resnet164 and wrn_16_4 with larger numbers.
+LARGE = ("resnet34", "resnet110", "resnet1001", "wrn_28_10")
 MEDIUM = [name for name in MODELS if name not in LARGE]
 PER_BLOCK = {"cnn6": 2, "cnn9": 3, "cnn15": 5}
 

@@ -13,7 +13,7 @@ from torchvision.models.resnet import BasicBlock as TorchvisionBlock
 from comhe.zoo import create_model
 from comhe.zoo.images.preact import PreactBasic, PreactBottleneck
 from comhe.zoo.images.resnet import ResNet
-from comhe.zoo.images.resnet_cifar import BasicBlock, PadShortcut
+from comhe.zoo.images.resnet_cifar import BasicBlock, CifarResNet, PadShortcut
 
 CIFAR = {  # blocks per stage, first width, parameters for 10 classes, what He et al. 2016 print (table 6)
     "resnet20": (3, 16, 269_722, "0.27"),
@@ -175,6 +175,16 @@ def test_cifar_resnets_have_torchvisions_names():
     assert set(meta("resnet32").state_dict()) == {key for key in projection if "downsample" not in key}
 
 
+def test_the_whole_network_is_torchvisions_with_another_stem():
+    ours = randomise(CifarResNet(2, (64, 128, 256), 10, 3, "projection", False))
+    theirs = torchvision.models.ResNet(TorchvisionBlock, [2, 2, 2, 1])
+    theirs.conv1, theirs.maxpool = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.Identity()
+    theirs.layer4, theirs.fc = nn.Identity(), nn.Linear(256, 10)
+    theirs.double().load_state_dict(ours.state_dict())
+    x = inputs(2, 3, 8, 8)
+    torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
+
+
 def test_zero_padded_block_is_the_branch_plus_the_shortcut():
     block = randomise(BasicBlock(4, 8, 2, "pad")).eval()
     x = inputs(2, 4, 6, 6)
@@ -199,6 +209,7 @@ def test_preactivation_blocks(kind):
     make, order = BLOCKS[kind]
     for shape in ((8, 8, 1), (4, 8, 1), (4, 8, 2)):
         block = randomise(make(*shape))
+        assert block.conv1.stride == (shape[2], shape[2])  # of a bottleneck's three, the first, as He et al. release it
         x = inputs(2, shape[0], 6, 6)
         expected, activation = x, None
         for step in order:

@@ -1,7 +1,9 @@
 """Weights into models: strictly, with another head only on request; and torchvision where it is missing or broken."""
 
 import importlib
+import pickle
 import sys
+from fractions import Fraction
 
 import pytest
 import torch
@@ -131,6 +133,13 @@ def test_torchvisions_weights(imagenet):
         create_model("resnet18", weights="IMAGENET1K_V1", in_channels=1)
     with pytest.raises(ValueError, match=r"^resnet18 has no weights 'V9'; torchvision has IMAGENET1K_V1$"):
         create_model("resnet18", weights="V9")
+
+
+def test_downloads_are_not_unpickled_freely(imagenet, tmp_path):
+    (file,) = tmp_path.rglob("resnet18*")
+    torch.save({**imagenet, "conv1.weight": Fraction(1, 2)}, file)
+    with pytest.raises(pickle.UnpicklingError):
+        create_model("resnet18", weights="IMAGENET1K_V1")
 
 
 @pytest.mark.parametrize(
