@@ -24,12 +24,13 @@ def mixed_seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-def epoch_batches(
+def epoch_order(
     count: int, batch_size: int, seed: int | None, epoch: int, drop_last: bool
-) -> tuple[tuple[Tensor, ...], torch.Generator | None]:
-    """The sample numbers of each batch, int64, and the generator that has shuffled them, for whatever is drawn next.
+) -> tuple[Tensor, torch.Generator | None]:
+    """The sample numbers of an epoch, int64, and the generator that has shuffled them, for whatever is drawn next.
 
-    Without a seed the samples come in their own order, and there is no generator.
+    Without a seed the samples come in their own order, and there is no generator. With `drop_last` the numbers of a
+    last batch that is not full are left out.
 
     Errors: ValueError for a batch size below 1, a negative seed or epoch, and an epoch without a batch.
     """
@@ -39,4 +40,4 @@ def epoch_batches(
         raise ValueError(f"drop_last leaves no batch: {count} samples are fewer than batch_size {batch_size}")
     generator = None if seed is None else epoch_generator(seed, epoch)
     order = torch.arange(count) if generator is None else torch.from_numpy(shuffled(count, generator))
-    return order[: count - count % batch_size if drop_last else count].split(batch_size), generator
+    return order[: count - count % batch_size if drop_last else count], generator

@@ -87,8 +87,8 @@ def _render(shapes: np.ndarray, labels: np.ndarray, draw: torch.Generator) -> np
         image[...] += ((colour[:, None] - image) * cover[:, :, None]) >> 8
 
     # A stray letter, of which the border leaves a part.
-    sign = 2 * between(0, 1, 2) - 1
-    away = between(24, 34, 2) * sign * np.where(between(0, 1) == 1, [[1], [0]], [[0], [1]]).T
+    far, aside = between(24, 34) * (2 * between(0, 1) - 1), between(-16, 16)
+    away = np.where(between(0, 1, 1) == 1, np.stack([far, aside], 1), np.stack([aside, far], 1))
     stray = shapes[between(0, len(WEIGHTS) - 1), between(0, len(CLASSES) - 1)]
     paint(_sampled(stray, x, y, between(-180, 180), between(80, 130, 2), between(-30, 30), away), between(0, 255, 3))
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from comhe.datasets.augment import Augmentation, Normalization, Normalizer, ResizedCrop, channels_first
-from comhe.datasets.epochs import epoch_batches
+from comhe.datasets.epochs import epoch_order
 from comhe.datasets.image_folder import read_images
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Batches = Iterator[tuple[Tensor, Tensor]]
 
@@ -27,8 +31,8 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def to(self, device: torch.device | str) -> Split:
-        return Split(self.pixels.to(device), self.labels.to(device))
+    def to(self, device: torch.device | str) -> Self:
+        return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +46,7 @@ class Files:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def to(self, device: torch.device | str) -> Files:
+    def to(self, device: torch.device | str) -> Self:
         return replace(self, labels=self.labels.to(device))
 
 
@@ -76,7 +80,7 @@ class ImageSet:
         """Where batches come out."""
         return self.train.labels.device
 
-    def to(self, device: torch.device | str) -> ImageSet:
+    def to(self, device: torch.device | str) -> Self:
         """The same set on `device`."""
         return replace(self, **{name: self.part(name).to(device) for name in ("train", "val", "test")})
 
@@ -144,14 +148,13 @@ class Images(ImageSet):
         Errors: ValueError or TypeError, at the call, for an argument out of range and an augmentation without a seed.
         """
         part = self.part(split)
-        order, generator = epoch_batches(len(part), batch_size, seed, epoch, drop_last)
+        order, generator = epoch_order(len(part), batch_size, seed, epoch, drop_last)
         _, height, width = self.shape
         _check(augmentation, Augmentation, self, seed)
         draws = None if augmentation is None else augmentation.draw(len(part), height, width, generator).to(self.device)
         normalize = Normalizer(normalization or (self.mean, self.std), width, self.device)
 
         def batch(index: Tensor) -> tuple[Tensor, Tensor]:
-            index = index.to(self.device)
             pixels = part.pixels.index_select(0, index)
             if draws is None:
                 x = normalize(pixels)
@@ -161,7 +164,7 @@ class Images(ImageSet):
                 augmentation.cut(x, drawn)
             return channels_first(x, dtype, channels_last), part.labels.index_select(0, index)
 
-        return map(batch, order)
+        return map(batch, order.to(self.device).split(batch_size))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -201,32 +204,28 @@ class ImageFiles(ImageSet):
         Errors: also DataError, at the batch with an image that cannot be decoded.
         """
         part = self.part(split)
-        order, _ = epoch_batches(len(part), batch_size, seed, epoch, drop_last)
+        order, _ = epoch_order(len(part), batch_size, seed, epoch, drop_last)
         _check(augmentation, ResizedCrop, self, seed)
-        transform = augmentation.transform(self.size) if augmentation else _Centre(self.resize, self.size)
+        transform = augmentation.transform(self.size) if augmentation else _centre(self.resize, self.size)
         normalize = Normalizer(normalization or (self.mean, self.std), self.size, self.device)
         seeds = None if augmentation is None else (seed, epoch)
         on_gpu = self.device.type == "cuda"
-        read = read_images(part.folder, part.paths, order, self.workers, transform, seeds, pin=on_gpu)
+        batches = order.split(batch_size)
+        read = read_images(part.folder, part.paths, batches, self.workers, transform, seeds, pin=on_gpu)
 
         def batch(index: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
             # Bytes travel to the device, a quarter of what floats would be.
             x = normalize(pixels.to(self.device, non_blocking=on_gpu))
             return channels_first(x, dtype, channels_last), part.labels[index.to(self.device)]
 
-        return map(batch, order, read)
+        return map(batch, batches, read)
 
 
-class _Centre:
+def _centre(resize: int, size: int) -> Callable[[Image], Image]:
     """Torchvision's evaluation: resize the shorter side, crop the centre."""
+    from torchvision.transforms import v2  # takes a second to import
 
-    def __init__(self, resize: int, size: int) -> None:
-        from torchvision.transforms import v2
-
-        self.steps = v2.Compose([v2.Resize(resize), v2.CenterCrop(size)])
-
-    def __call__(self, image):
-        return self.steps(image)
+    return v2.Compose([v2.Resize(resize), v2.CenterCrop(size)])
 
 
 def _check(augmentation: object, kind: type, images: ImageSet, seed: int | None) -> None:
