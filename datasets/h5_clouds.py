@@ -93,7 +93,7 @@ def _dataset(file: h5py.File, key: str, path: Path) -> h5py.Dataset:
     # A link, a virtual data set or an external one would read files that are not named here.
     link = file.get(key, getlink=True)
     if link is None:
-        raise DataError(f"{path}: holds no {key!r}, but {', '.join(file) or 'nothing'}")
+        raise DataError(f"{path}: holds no {key!r}, but {', '.join(map(repr, file)) or 'nothing'}")
     dataset = file[key] if isinstance(link, h5py.HardLink) else None
     if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
         raise DataError(f"{path}: {key!r} is no array of this file itself")

@@ -70,7 +70,7 @@ def _header(data: bytes, path: Path) -> tuple[str, list[Element], int, int]:
     if not data.startswith(b"ply") or end < 0 or not at:
         raise DataError(f"{path}: no PLY header, from 'ply' to 'end_header', at its beginning")
     order, elements = None, []
-    lines = data[:at].decode("latin-1").splitlines()
+    lines = data[:at].decode("latin-1").split("\n")[:-1]
     for number, line in enumerate(lines[1:-1], 2):
         match line.split():
             case ["format", name, "1.0"] if name in FORMATS and order is None:
@@ -87,9 +87,7 @@ def _header(data: bytes, path: Path) -> tuple[str, list[Element], int, int]:
                 raise DataError(f"{path}: line {number}: {line.strip()[:60]!r} has no place in a PLY header")
         for p in elements[-1].properties if elements else ():
             if (p.length and p.length not in WHOLE) or (p.name in POLYGON and not (p.length and p.kind in WHOLE)):
-                raise DataError(
-                    f"{path}: line {number}: a list has a length, and a polygon has numbers, of a whole type"
-                )
+                raise DataError(f"{path}: line {number}: a list's length or a polygon's numbers are of no whole type")
     if order is None or not all(element.properties for element in elements):
         raise DataError(f"{path}: its header names no format, or an element without properties")
     return order, elements, at, len(lines)
@@ -134,9 +132,8 @@ class _Text:
                         polygons.append(tuple(map(int, words[at : at + count])))
                     at += count
             except (ValueError, IndexError):
-                raise DataError(
-                    f"{self.path}: line {number}: {row[:40]!r} is no row of element {element.name}"
-                ) from None
+                shown = row[:40].decode("latin-1")
+                raise DataError(f"{self.path}: line {number}: {shown!r} is no {element.name}") from None
         return polygons
 
 

@@ -34,9 +34,9 @@ def load_text_release(folder: Path, cache: Path) -> tuple[dict[str, tuple[np.nda
         clouds = read_lines(listed)
         of_class = [cloud.rpartition("_")[0] for cloud in clouds]
         for number, name in enumerate(of_class):
-            if name not in classes:
+            if name not in classes or "/" in clouds[number]:
                 raise DataError(
-                    f"{listed}: line {number + 1}: {clouds[number]!r} is of none of the {len(classes)} classes"
+                    f"{listed}: line {number + 1}: {clouds[number]!r} is no cloud of the {len(classes)} classes"
                 )
         files[split] = [f"{name}/{cloud}.txt" for name, cloud in zip(of_class, clouds, strict=True)]
         labels[split] = np.array([classes.index(name) for name in of_class])

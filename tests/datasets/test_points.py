@@ -8,7 +8,7 @@ from comhe.datasets import DataError, data_root
 from comhe.datasets.clouds import Clouds, as_splits, check_clouds, hold_out, seed_of, unit_sphere
 from comhe.datasets.h5_clouds import is_h5_layout
 from comhe.datasets.modelnet import FOLDERS
-from comhe.datasets.points import describe, list_points, load_points
+from comhe.datasets.points import list_points, load_points
 
 
 def check(clouds: Clouds, on_sphere: bool = True):
@@ -165,15 +165,3 @@ def test_census_of_the_real_modelnet40():
         members = clouds.train.points[clouds.train.labels == clouds.classes.index(name)]
         extent = (members.amax(1) - members.amin(1)).mean(0)
         assert (extent.argmax() == clouds.up) == tall
-
-
-def test_repr_describe_and_device():
-    clouds = load_points("solids", root="no/such/folder")
-    assert repr(clouds) == "Clouds('solids', points=1024, channels=3, classes=12, train=2016, val=504, test=1008)"
-    census = describe(clouds)
-    assert census["smallest class"] == "box (168 to train)"
-    assert census["farthest point"] == 1.0
-    assert census["up"] == "y"
-    moved = clouds.to("meta")
-    assert {t.device.type for p in (moved.train, moved.val, moved.test) for t in (p.points, p.labels)} == {"meta"}
-    assert moved.classes == clouds.classes

@@ -113,7 +113,7 @@ def test_other_contents(tmp_path):
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:
         file["points"] = some_clouds(2)
-    with pytest.raises(DataError, match=r"a\.h5: holds no 'data', but points"):
+    with pytest.raises(DataError, match=r"a\.h5: holds no 'data', but 'points'"):
         read_h5(path, 2)
     with h5py.File(path, "w") as file:
         file.create_group("data")
