@@ -66,72 +66,93 @@ class Clouds:
     def num_classes(self) -> int:
         return len(self.classes)
 
+    @property
+    def device(self) -> torch.device:
+        return self.train.points.device
+
     def to(self, device: torch.device | str) -> "Clouds":
         """The same clouds with all tensors on `device`."""
-        return replace(self, **{split: getattr(self, split).to(device) for split in SPLITS})
+        return replace(self, **{split: self.part(split).to(device) for split in SPLITS})
+
+    def part(self, split: str) -> CloudSplit:
+        """The part called `train`, `val` or `test`; ValueError for any other name."""
+        if split not in SPLITS:
+            raise ValueError(f"unknown split {split!r}; the splits are {', '.join(SPLITS)}")
+        return getattr(self, split)
 
     def batches(
         self,
         split: str,
         batch_size: int,
-        points: int = 1024,
-        *,
-        augmentation: PointAugmentation | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         epoch: int = 0,
+        augmentation: PointAugmentation | None = None,
+        *,
+        points: int = 1024,
+        drop_last: bool = False,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Clouds float32 [b, points, 3 or 6] and labels int64 [b], on the device that the set is on.
+        """One epoch of clouds float32 [b, points, 3 or 6] and labels int64 [b], on the device of the set.
 
-        Without an augmentation, for evaluation: every cloud once, in stored order, its first `points` points; the last
-        batch holds what is left. With one, for training: an order and for every cloud a subset of its points that are
-        drawn anew each epoch, then the augmentation. Only full batches are given then (unless the split has not even
-        one), as in the published loops: batch norm fares badly on a remainder of one or two.
+        Without a seed, for evaluation: in stored order, of every cloud its first `points` points. With one, for
+        training: in an order, and with a subset of every cloud's points in an order of its own, that are drawn anew
+        each epoch; then the augmentation. The last batch may be smaller, unless `drop_last`.
 
-        All that is random is a function of (seed, epoch) and of the position in the epoch, by generators of its own.
-        The order of the clouds is the same on every device, the rest on every device of one kind.
+        All that is random is a function of seed, epoch and the place in the epoch. The order of the clouds is the same
+        on every device, the other draws on every device of one kind.
 
         Raises:
-            ValueError: an unknown split, more points than the clouds have, or a number out of range.
+            ValueError: at the call, for an unknown split, more points than the clouds have, a batch size below 1, an
+                augmentation without a seed, or an epoch without a batch.
         """
-        if split not in SPLITS:
-            raise ValueError(f"unknown split {split!r}; there are {', '.join(SPLITS)}")
+        part = self.part(split)
+        count = len(part)
         if not 1 <= points <= self.num_points:
             raise ValueError(f"points must be 1 to {self.num_points}, what clouds of {self.name} have, not {points}")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-        part: CloudSplit = getattr(self, split)
-        if augmentation is None:
-            return _in_order(part, batch_size, points)
-        return _at_random(part, batch_size, points, augmentation, self.up, seed, epoch)
+        if drop_last and count < batch_size:
+            raise ValueError(f"drop_last leaves no batch: {count} clouds are fewer than batch_size {batch_size}")
+        if augmentation is not None and seed is None:
+            raise ValueError("an augmentation needs a seed")
+        end = count - count % batch_size if drop_last else count
+        if seed is None:
+            rows = (slice(start, min(start + batch_size, end)) for start in range(0, end, batch_size))
+            return ((part.points[some, :points], part.labels[some]) for some in rows)
+        mixed = seed_of(f"epoch {epoch} of seed {seed}")
+        order = torch.from_numpy(shuffled(count, torch.Generator().manual_seed(mixed)))[:end].to(self.device)
+        generator = torch.Generator(self.device).manual_seed(mixed)
+        every_point = part.points.view(-1, self.num_channels)
+
+        def batch(rows: Tensor) -> tuple[Tensor, Tensor]:
+            draw = torch.rand(len(rows), self.num_points, device=self.device, generator=generator)
+            chosen = draw.topk(points).indices  # in random order: largest draw first
+            clouds = every_point[rows[:, None] * self.num_points + chosen]
+            return clouds if augmentation is None else augmentation(clouds, generator, self.up), part.labels[rows]
+
+        return map(batch, order.split(batch_size))
+
+    def describe(self) -> dict[str, object]:
+        """The census: counts, the sizes of train's classes, and the farthest point from the origin."""
+        each = self.train.labels.bincount(minlength=self.num_classes)
+        farthest = max(self.part(split).points[..., :3].norm(dim=-1).max().item() for split in SPLITS)
+        return {
+            "name": self.name,
+            "points": self.num_points,
+            "channels": self.num_channels,
+            "classes": self.num_classes,
+            **{split: len(self.part(split)) for split in SPLITS},
+            "train per class": " to ".join(dict.fromkeys((str(each.min().item()), str(each.max().item())))),
+            "farthest point": round(farthest, 4),
+            "up": "xyz"[self.up],
+            "source": self.source,
+        }
 
     def __repr__(self) -> str:
-        split = ", ".join(f"{split}={len(getattr(self, split))}" for split in SPLITS)
+        split = ", ".join(f"{split}={len(self.part(split))}" for split in SPLITS)
         return (
             f"Clouds({self.name!r}, points={self.num_points}, channels={self.num_channels}, "
             f"classes={self.num_classes}, {split})"
         )
-
-
-def _in_order(part: CloudSplit, batch_size: int, points: int) -> Iterator[tuple[Tensor, Tensor]]:
-    for start in range(0, len(part), batch_size):
-        rows = slice(start, start + batch_size)
-        yield part.points[rows, :points], part.labels[rows]
-
-
-def _at_random(
-    part: CloudSplit, batch_size: int, points: int, augmentation: PointAugmentation, up: int, seed: int, epoch: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    device, (count, stored, channels) = part.points.device, part.points.shape
-    start = seed_of(f"epoch {epoch} of seed {seed}")
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(start)).to(device)
-    generator = torch.Generator(device).manual_seed(start)
-    every_point = part.points.reshape(-1, channels)
-    batch_size = min(batch_size, count)
-    for first in range(0, count - batch_size + 1, batch_size):
-        rows = order[first : first + batch_size]
-        subset = torch.rand(batch_size, stored, device=device, generator=generator).topk(points).indices
-        clouds = every_point[rows[:, None] * stored + subset]
-        yield augmentation(clouds, generator, up), part.labels[rows]
 
 
 def seed_of(text: str) -> int:

@@ -74,7 +74,7 @@ def load_modelnet40(name: str, root: str | Path | None = None) -> tuple[Parts, t
                 f"certain: unpack {TEXT.mirrors[0]} there yourself, or name the folder that holds it with --data-root "
                 "or $COMHE_DATA"
             )
-        parts, classes = load_text_release(folder, root / "cache")
+        parts, classes = load_text_release(folder, root)
     else:
         folder = next((root / known for known in FOLDERS if is_h5_layout(root / known)), root / HDF5.folder)
         if not is_h5_layout(folder):

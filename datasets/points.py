@@ -3,9 +3,7 @@
 import difflib
 from pathlib import Path
 
-import torch
-
-from comhe.datasets.clouds import SPLITS, Clouds, as_splits
+from comhe.datasets.clouds import Clouds, as_splits
 from comhe.datasets.fetch import MissingDataError, data_root
 from comhe.datasets.h5_clouds import is_h5_layout, load_h5_layout
 from comhe.datasets.modelnet import load_modelnet40
@@ -59,24 +57,6 @@ def _folder(name: str, root: str | Path | None) -> Clouds:
     if is_h5_layout(folder):
         (parts, classes), up = load_h5_layout(folder), 1
     else:
-        (parts, classes), up = load_shape_folder(folder, data_root(root) / "cache"), 2
+        (parts, classes), up = load_shape_folder(folder, data_root(root)), 2
     held_out = "its own split" if "val" in parts else "its own test, 10 % of train held out"
     return Clouds(name, **as_splits(parts, name), classes=classes, up=up, source=f"{folder}; {held_out}")
-
-
-def describe(clouds: Clouds) -> dict[str, object]:
-    """The census of a set: counts, the smallest and largest class of train, and the farthest point from the origin."""
-    each = torch.bincount(clouds.train.labels, minlength=clouds.num_classes)
-    farthest = max(getattr(clouds, split).points[..., :3].square().sum(-1).max().sqrt().item() for split in SPLITS)
-    return {
-        "name": clouds.name,
-        "points": clouds.num_points,
-        "channels": clouds.num_channels,
-        "classes": clouds.num_classes,
-        **{split: len(getattr(clouds, split)) for split in SPLITS},
-        "smallest class": f"{clouds.classes[each.argmin()]} ({each.min()} to train)",
-        "largest class": f"{clouds.classes[each.argmax()]} ({each.max()} to train)",
-        "farthest point": round(farthest, 4),
-        "up": "xyz"[clouds.up],
-        "source": clouds.source,
-    }

@@ -35,9 +35,7 @@ def load_text_release(folder: Path, cache: Path) -> tuple[dict[str, tuple[np.nda
         of_class = [cloud.rpartition("_")[0] for cloud in clouds]
         for number, name in enumerate(of_class):
             if name not in classes or "/" in clouds[number]:
-                raise DataError(
-                    f"{listed}: line {number + 1}: {clouds[number]!r} is no cloud of the {len(classes)} classes"
-                )
+                raise DataError(f"{listed}: line {number + 1}: {clouds[number]!r} is no cloud of a known class")
         files[split] = [f"{name}/{cloud}.txt" for name, cloud in zip(of_class, clouds, strict=True)]
         labels[split] = np.array([classes.index(name) for name in of_class])
     every = files["train"] + files["test"]

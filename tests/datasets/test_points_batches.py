@@ -23,23 +23,26 @@ def clouds():
 
 
 def test_evaluation_gives_every_cloud_in_order(clouds):
-    batches = list(clouds.batches("test", 4, 15))
+    batches = list(clouds.batches("test", 4, points=15))
     assert [len(labels) for _, labels in batches] == [4, 4, 2]
     assert torch.equal(torch.cat([labels for _, labels in batches]), clouds.test.labels)
     assert torch.equal(torch.cat([points for points, _ in batches]), clouds.test.points[:, :15])
 
 
-def epoch(clouds, batch_size=5, points=15, augmentation=NOTHING, **where):
-    batches = list(clouds.batches("train", batch_size, points, augmentation=augmentation, **where))
-    assert all(p.shape == (batch_size, points, 3) for p, _ in batches)
+def epoch(clouds, seed=0, epoch=0, augmentation=None, **options):
+    batches = list(clouds.batches("train", 5, seed, epoch, augmentation, **{"points": 15} | options))
     return torch.cat([p for p, _ in batches]), torch.cat([labels for _, labels in batches])
 
 
-def test_training_gives_full_batches_of_distinct_clouds_and_points(clouds):
-    points, labels = epoch(clouds)
-    assert points.shape == (20, 15, 3)
-    assert len(labels.unique()) == 20
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_training_gives_distinct_clouds_and_points(clouds, drop_last):
+    points, labels = epoch(clouds, drop_last=drop_last)
+    count = 20 if drop_last else 23
+    assert points.shape == (count, 15, 3)
+    assert len(labels.unique()) == count
     assert torch.equal(points[:, :, 0], labels[:, None].expand(-1, 15).float()), "points stay with their cloud"
+    sizes = [len(labels) for _, labels in clouds.batches("train", 5, 0, points=15, drop_last=drop_last)]
+    assert sizes == [5, 5, 5, 5] + [3] * (not drop_last)
     assert all(len(numbers.unique()) == 15 for numbers in points[:, :, 1])
 
 
@@ -72,7 +75,7 @@ def test_order_does_not_depend_on_the_augmentation(clouds):
 def test_over_many_epochs_every_cloud_and_point_comes_equally_often(clouds):
     seen = torch.zeros(23, 40)
     for number in range(400):
-        points, _ = epoch(clouds, epoch=number)
+        points, _ = epoch(clouds, epoch=number, drop_last=True)
         seen.index_put_((points[..., 0].long(), points[..., 1].long()), torch.ones(20, 15), accumulate=True)
     expected = 400 * 20 / 23 * 15 / 40
     assert (seen - expected).abs().max() < 5 * expected**0.5
@@ -81,31 +84,38 @@ def test_over_many_epochs_every_cloud_and_point_comes_equally_often(clouds):
 
 def test_all_points_in_an_order_of_their_own(clouds):
     points, _ = epoch(clouds, points=40)
-    assert torch.equal(points[..., 1].sort(1).values, torch.arange(40.0).expand(20, -1))
+    assert torch.equal(points[..., 1].sort(1).values, torch.arange(40.0).expand(23, -1))
     assert not torch.equal(points[0, :, 1], points[1, :, 1])
 
 
-def test_a_split_smaller_than_a_batch_is_one_batch(clouds):
-    (batch,) = clouds.batches("val", 100, 5, augmentation=NOTHING)
-    assert batch[1].sort().values.tolist() == list(range(7))
+def test_the_batch_size_does_not_change_the_order(clouds):
+    for size in (1, 4, 23, 100):
+        labels = torch.cat([labels for _, labels in clouds.batches("train", size, 3, 2, points=1)])
+        assert torch.equal(labels, epoch(clouds, seed=3, epoch=2)[1])
 
 
-def test_augmented_batches_leave_the_stored_clouds_alone(clouds):
+def test_nothing_switched_on_changes_nothing(clouds):
+    assert torch.equal(epoch(clouds)[0], epoch(clouds, augmentation=NOTHING)[0])
+
+
+def test_training_batches_are_copies(clouds):
     before = clouds.train.points.clone()
-    for points, _ in clouds.batches("train", 5, 40, augmentation=PointAugmentation(dropout=0.9, scale=(2, 3))):
+    for points, _ in clouds.batches("train", 5, 0, points=40):
         points.zero_()
     assert torch.equal(clouds.train.points, before)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "options", "message"),
     [
-        (("tests", 4, 15), "unknown split 'tests'; there are train, val, test"),
-        (("test", 4, 41), "points must be 1 to 40, what clouds of numbered have, not 41"),
-        (("test", 4, 0), "points must be 1 to 40, .* not 0"),
-        (("test", 0, 15), "batch_size must be at least 1, not 0"),
+        (("tests", 4), {}, "unknown split 'tests'; the splits are train, val, test"),
+        (("test", 4), {}, "points must be 1 to 40, what clouds of numbered have, not 1024"),
+        (("test", 4), {"points": 0}, "points must be 1 to 40, .* not 0"),
+        (("test", 0), {"points": 15}, "batch_size must be at least 1, not 0"),
+        (("test", 11), {"points": 15, "drop_last": True}, "drop_last leaves no batch: 10 clouds are fewer than .* 11"),
+        (("test", 4), {"points": 15, "augmentation": NOTHING}, "an augmentation needs a seed"),
     ],
 )
-def test_errors_come_before_the_first_batch(clouds, arguments, message):
+def test_errors_come_before_the_first_batch(clouds, arguments, options, message):
     with pytest.raises(ValueError, match=message):
-        clouds.batches(*arguments)
+        clouds.batches(*arguments, **options)

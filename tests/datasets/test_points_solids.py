@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from comhe.datasets.points import describe, load_points
+from comhe.datasets.points import load_points
 from comhe.datasets.solids import EACH, POINTS, SOLIDS, _cut, _kind, revolve
 from comhe.datasets.surface import sample_surface
 
@@ -65,8 +65,8 @@ def test_repr_describe_and_device(solids):
     assert (
         repr(solids) == "Clouds('solids-normals', points=1024, channels=6, classes=12, train=2016, val=504, test=1008)"
     )
-    census = describe(solids)
-    assert census["smallest class"] == "box (168 to train)"
+    census = solids.describe()
+    assert census["train per class"] == "168"
     assert census["farthest point"] == 1.0
     assert census["up"] == "y"
     moved = solids.to("meta")
