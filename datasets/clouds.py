@@ -117,11 +117,12 @@ class Clouds:
         end = count - count % batch_size if drop_last else count
         if seed is None:
             rows = (slice(start, min(start + batch_size, end)) for start in range(0, end, batch_size))
-            return ((part.points[some, :points], part.labels[some]) for some in rows)
-        mixed = seed_of(f"epoch {epoch} of seed {seed}")
-        order = torch.from_numpy(shuffled(count, torch.Generator().manual_seed(mixed)))[:end].to(self.device)
-        generator = torch.Generator(self.device).manual_seed(mixed)
-        every_point = part.points.view(-1, self.num_channels)
+            return ((part.points[some, :points].contiguous(), part.labels[some]) for some in rows)
+        # Two seeds: one stream of bits must not give both the order and the points.
+        order_seed, seed = (seed_of(f"{what} of epoch {epoch} of seed {seed}") for what in ("order", "points"))
+        order = torch.from_numpy(shuffled(count, torch.Generator().manual_seed(order_seed)))[:end].to(self.device)
+        generator = torch.Generator(self.device).manual_seed(seed)
+        every_point = part.points.reshape(-1, self.num_channels)
 
         def batch(rows: Tensor) -> tuple[Tensor, Tensor]:
             draw = torch.rand(len(rows), self.num_points, device=self.device, generator=generator)
