@@ -208,10 +208,9 @@ def _tall(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> t
     """
     batch, n, _ = w.shape
     side = math.ceil(n / max(1, math.ceil(n * math.sqrt(batch / BLOCK))))
-    parts = [part.contiguous() for part in w.split(side, -2)]
-    inverse = [_inverse_norms((part * part).sum(-1), eps)[..., None] for part in parts]
-    units = [part * scale for part, scale in zip(parts, inverse, strict=True)]
-    pushes = [torch.zeros_like(part) for part in parts] if with_gradient else []
+    inverse = _inverse_norms((w * w).sum(-1), eps)[..., None]
+    units = [part.contiguous() for part in (w * inverse).split(side, -2)]
+    pushes = [torch.zeros_like(part) for part in units] if with_gradient else []
     energy, factor = w.new_zeros(batch), 1.0
     memory = w.new_empty(2, batch * side * side)
     for i, a in enumerate(units):
@@ -235,9 +234,9 @@ def _tall(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> t
     if not with_gradient:
         return energy, None
     # What pushes along a neuron does not turn it.
-    for push, u, scale in zip(pushes, units, inverse, strict=True):
-        push.sub_(u * (push * u).sum(-1, keepdim=True)).mul_(scale * factor)
-    return energy, torch.cat(pushes, -2)
+    for push, u in zip(pushes, units, strict=True):
+        push.addcmul_(u, (push * u).sum(-1, keepdim=True), value=-1)
+    return energy, torch.cat(pushes, -2).mul_(inverse * factor)
 
 
 def _entries(
