@@ -210,9 +210,13 @@ def test_crafted_archives(root, monkeypatch):
     sparse = tarfile.TarInfo(f"{SPEC.folder}/train")
     sparse.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(1 << 50)}
     sparse.size = 512
+    others = []
+    for file in ("test", "meta"):
+        others.append((tarfile.TarInfo(f"{SPEC.folder}/{file}"), python2(contents()[file])))
+        others[-1][0].size = len(others[-1][1])
     for data, reason in (
-        (packed([(link, b"")]), "lacks cifar-100-python/meta"),
-        (packed([(sparse, b"0\n" + bytes(510))]), "lacks cifar-100-python/meta"),
+        (packed([(link, b""), *others]), "lacks cifar-100-python/train;"),
+        (packed([(sparse, b"0\n" + bytes(510)), *others]), "lacks cifar-100-python/train;"),
         (gzip.compress(bytes(2 << 20)), "unpacks to more than 1,048,576 bytes"),
         (bytes(2 << 20), "larger than 1,048,576 bytes"),
         (b"", "damaged"),
