@@ -37,7 +37,8 @@ class RandomProjection(EnergyRegularizer):
         span: draw each P only within the span of the layer's neurons (for N < d). For Gaussian entries the projected
             neurons, so the energies, have exactly the same distribution, from N k numbers instead of d k; the gradient
             is its conditional mean: what an ordinary draw adds to it is noise orthogonal to all neurons of the layer.
-            What is shared then are the numbers, by layers with equally many neurons. Excludes ``"ternary"``.
+            What layers share then are the numbers: one with N neurons takes the first N columns of a single draw.
+            Excludes ``"ternary"``.
 
     Source: Lin et al., *Regularizing Neural Networks via Minimizing Hyperspherical Energy*, CVPR 2020.
     """
@@ -72,6 +73,8 @@ class RandomProjection(EnergyRegularizer):
         self.distribution, self.across, self.span = distribution, across, span
         self.shared = shared
         self.ordered = not span
+        shapes = [layer.shape[-2:] for layer in self.layers if layer.role == "hidden"]
+        self._widest = max((n for n, d in shapes if max(n, dim) < d), default=0)
         self._drawn: tuple[tuple, dict] = ((), {})
         self._made: dict[str, Tensor] = {}  # energies of the step under way
 
@@ -123,11 +126,13 @@ class RandomProjection(EnergyRegularizer):
         draw = (self.seed, self.step // self.redraw)
         if self._drawn[0] != draw:
             self._drawn = (draw, {})
-        key = width if self.shared else layer.name
+        key, drawn = (width if self.shared else layer.name), width
+        if self.span and self.shared and width <= self._widest:
+            key = drawn = self._widest  # layers of fewer neurons take the first columns: no number is drawn twice
         made = self._drawn[1]
         if key not in made or made[key].device != device:
-            made[key] = random_matrix((self.count, self.dim, width), self.distribution, device, *draw, key)
-        return made[key]
+            made[key] = random_matrix((self.count, self.dim, drawn), self.distribution, device, *draw, key)
+        return made[key][..., :width]
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, count={self.count}, redraw={self.redraw}, span={self.span}, {super().extra_repr()}"

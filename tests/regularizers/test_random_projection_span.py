@@ -102,3 +102,18 @@ def test_groups_and_half_precision():
     assert value.dtype == torch.float32
     assert model[0].weight.grad.isfinite().all()
     assert model[0].weight.grad.count_nonzero() > 0
+
+
+def test_layers_take_columns_of_one_draw():
+    model = nn.Sequential(nn.Linear(20, 6), nn.Linear(30, 9), nn.Linear(40, 6), nn.Linear(4, 2))
+    regularizer = create_regularizer("rp-comhe", model, dim=8, count=3, span=True)
+    draws = [regularizer.projections(layer, layer.shape[0], torch.device("cpu")) for layer in regularizer.layers[:3]]
+    assert [list(draw.shape) for draw in draws] == [[3, 8, 6], [3, 8, 9], [3, 8, 6]]
+    assert draws[0].equal(draws[1][..., :6])
+    assert draws[0].equal(draws[2])
+    together = regularizer()
+    alone = create_regularizer("rp-comhe", model, dim=8, count=3, span=True)
+    assert together.item() == pytest.approx(sum(float(row.weight * row.penalty) for row in alone.report().layers))
+    apart = create_regularizer("rp-comhe", model, dim=8, count=3, span=True, shared=False)
+    first, _, last = (apart.projections(layer, layer.shape[0], torch.device("cpu")) for layer in apart.layers[:3])
+    assert not first.equal(last)
