@@ -13,10 +13,20 @@ from .recipe import Recipe
 if TYPE_CHECKING:
     from .loop import Task
 
-# What the modules of a domain call things. They are imported only when asked for, since each brings libraries along.
+# Where a domain's things are. Modules are imported only when asked for, since each brings libraries along.
 _DOMAINS = {
-    "images": {"Recipe": "images.ImageRecipe", "Task": "images.ImageTask", "named": "image_recipes.image_recipe", "names": "image_recipes.RECIPES"},
-    "graphs": {"Recipe": "graphs.GraphRecipe", "Task": "graphs.GraphTask", "named": "graph_recipes.graph_recipe", "names": "graph_recipes.RECIPES"},
+    "images": {
+        "Recipe": "images.ImageRecipe",
+        "Task": "images.ImageTask",
+        "names": "image_recipes.RECIPES",
+        "named": "image_recipes.image_recipe",
+    },
+    "graphs": {
+        "Recipe": "graphs.GraphRecipe",
+        "Task": "graphs.GraphTask",
+        "names": "graph_recipes.RECIPES",
+        "named": "graph_recipes.graph_recipe",
+    },
 }
 
 
@@ -35,8 +45,13 @@ def recipe_names(domain: str) -> tuple[str, ...]:
     return tuple(_find(domain, "names"))
 
 
+def all_recipe_names() -> list[str]:
+    """Every domain's recipes."""
+    return [name for domain in _DOMAINS for name in recipe_names(domain)]
+
+
 def named_recipe(name: str | None, model: str, data: str, regularizer: str, **changes: Any) -> Recipe:
-    """The recipe ``name`` (the usual one if None) for a model, a data set and a regularizer, with some settings changed.
+    """The recipe ``name`` (None: the usual one) for a model, a data set and a regularizer, with some settings changed.
 
     Raises:
         ValueError: no such recipe in the model's domain (the nearest are listed), or a setting out of range.
@@ -52,6 +67,6 @@ def named_recipe(name: str | None, model: str, data: str, regularizer: str, **ch
 
 def _find(domain: str, what: str) -> Any:
     if domain not in _DOMAINS:
-        raise ValueError(f"there is no training for {domain}; the domains that can be trained are {', '.join(_DOMAINS)}")
+        raise ValueError(f"there is no training for {domain} models; there is for {', '.join(_DOMAINS)}")
     module, name = _DOMAINS[domain][what].split(".")
     return getattr(import_module(f".{module}", __package__), name)

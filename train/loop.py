@@ -57,7 +57,9 @@ def fit(
     torch.manual_seed(recipe.seed)  # initialisation and dropout; whatever else is random has a generator of its own
     model = task.model().to(task.device)
     regularizer, optimizer = task.regularizer(model), task.optimizer(model)
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True) if recipe.ema else None
+    average = (
+        AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True) if recipe.ema else None
+    )
     judged = model if average is None else average.module
     forward = torch.compile(model) if recipe.compile else model
     log = Log(recipe, regularizer)
