@@ -69,14 +69,16 @@ class Compare:
     recipe: Annotated[str | None, arg(help="recipes, comma-separated; else the usual one of the models' domain")] = None
     epochs: Annotated[int | None, arg(help="another number than the recipe's")] = None
     jobs: Annotated[int, arg(help="processes at once")] = os.cpu_count() or 1
-    output: Annotated[Path | None, arg(help="folder for the table as CSV and Markdown, and every run as CSV")] = None
+    output: Annotated[
+        Path | None, arg(help="folder for the table (CSV, Markdown) and every run (CSV); runs in it are not made again")
+    ] = None
     place: Place = field(default_factory=Place)
 
 
 def compare(words: list[str]) -> None:
     """Compare models, data sets and regularizers over seeds."""
     from .compare import collect as collect_runs
-    from .compare import save, table, train_all
+    from .compare import known_records, save, table, train_all
     from .domains import named_recipe
 
     flags = parse(Compare, words, "comhe compare", Compare.__doc__)
@@ -93,9 +95,11 @@ def compare(words: list[str]) -> None:
             for regularizer in flags.regularizers.split(",")
         ]
         recipe_name = recipes[0].recipe
+        known = {} if flags.output is None else known_records(flags.output / f"{recipe_name}-runs.csv")
+        wanted = [recipe for recipe in recipes if recipe.digest not in known]
         with runs(recipe_name) as progress:
-            failures = train_all(recipes, place.runs, place.data_root, place.device, flags.jobs, progress)
-        records = collect_runs(recipes, place.runs)
+            failures = train_all(wanted, place.runs, place.data_root, place.device, flags.jobs, progress)
+        records = collect_runs(recipes, place.runs, known)
         if records:
             rows = table(records)
             show(rows, recipe_name)
@@ -244,7 +248,7 @@ def guarded(function: Callable[[list[str]], None], words: list[str]) -> int:
     """Call a command and turn what a user can mend into one line; COMHE_TRACEBACK=1 shows the whole story."""
     try:
         function(words)
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, FloatingPointError) as error:
         if os.environ.get("COMHE_TRACEBACK"):
             raise
         print(f"comhe: {error}", file=sys.stderr)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -67,8 +69,13 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        """What the run is called in folders and tables: ``model.data-regularizer``."""
-        return f"{self.model}.{self.data}-{self.regularizer}"
+        """What the run is called in folders: ``model.data-regularizer``, without slashes where the data is a path."""
+        return f"{self.model}.{re.sub(r'[^A-Za-z0-9._-]+', '_', self.data)}-{self.regularizer}"
+
+    @property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that tell recipes apart."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
 
     def replace(self, **changes: Any) -> Self:
         return dataclasses.replace(self, **changes)
