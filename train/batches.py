@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -51,18 +51,25 @@ def parts_of(batch: tuple[Tensor, Tensor], count: int) -> Iterator[tuple[float, 
 
 
 @torch.inference_mode()
-def evaluate_batches(model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], bf16: bool) -> dict[str, float]:
-    """Shares of samples whose class comes first (``accuracy``) and among the first five (``top5``); mean ``loss``."""
+def evaluate_batches(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], bf16: bool) -> dict[str, float]:
+    """Figures of all samples: shares of those whose class comes first (``accuracy``) and among the first five
+    (``top5``), the mean over the classes of the first (``class_accuracy``), and the mean ``loss``."""
     model.eval()
-    totals: Any = 0
-    count = 0
+    right: Any = 0  # samples whose class comes first, by class; the same for all samples
+    count: Any = 0
+    sums: Any = 0
     for x, labels in batches:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
             logits = model(x)
         logits = logits.float()
-        hits = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
+        classes = logits.shape[1]
+        hits = logits.topk(min(5, classes)).indices == labels[:, None]
+        right = right + labels[hits[:, 0]].bincount(minlength=classes)
+        count = count + labels.bincount(minlength=classes)
         loss = F.cross_entropy(logits, labels, reduction="sum")
-        totals = totals + torch.stack((hits[:, 0].sum().double(), hits.sum().double(), loss.double()))
-        count += len(labels)
-    accuracy, top5, loss = (totals / count).tolist()  # CPU-GPU sync point
-    return {"accuracy": accuracy, "top5": top5, "loss": loss}
+        sums = sums + torch.stack((hits.sum().double(), loss.double()))
+    samples = count.sum()
+    seen = count > 0  # a class without samples has no accuracy
+    figures = (right.sum() / samples, sums[0] / samples, (right[seen] / count[seen]).mean(), sums[1] / samples)
+    values = torch.stack([figure.double() for figure in figures]).tolist()  # CPU-GPU sync point
+    return dict(zip(("accuracy", "top5", "class_accuracy", "loss"), values, strict=True))

@@ -222,6 +222,7 @@ def list_names(words: list[str]) -> None:
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train images": lambda words: train("images", words),
+    "train points": lambda words: train("points", words),
     "train graphs": lambda words: train("graphs", words),
     "compare": compare,
     "evaluate": evaluate,

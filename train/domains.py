@@ -21,6 +21,12 @@ _DOMAINS = {
         "names": "image_recipes.RECIPES",
         "named": "image_recipes.image_recipe",
     },
+    "points": {
+        "Recipe": "points.PointRecipe",
+        "Task": "points.PointTask",
+        "names": "point_recipes.RECIPES",
+        "named": "point_recipes.point_recipe",
+    },
     "graphs": {
         "Recipe": "graphs.GraphRecipe",
         "Task": "graphs.GraphTask",

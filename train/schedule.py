@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-NAMES = ("constant", "cosine", "one-cycle", "step:A,B,...")
+NAMES = ("constant", "cosine", "one-cycle", "step:A,B,...", "decay:F,S")
 
 
 def factor(schedule: str, progress: float, warmup: float = 0.0) -> float:
@@ -12,7 +12,7 @@ def factor(schedule: str, progress: float, warmup: float = 0.0) -> float:
 
     During the first ``warmup`` of the run it rises from 0 along a line. Then, with p from 0 to 1 over the rest:
     ``constant`` 1; ``cosine`` :math:`(1 + \cos \pi p) / 2`; ``one-cycle`` :math:`1 - p`; ``step:A,B,...`` ten times
-    less from each of the shares A, B, ... of the whole run on.
+    less from each of the shares A, B, ... of the whole run on; ``decay:F,S`` F times as much after each share S of it.
 
     Errors: ValueError for an unknown schedule.
     """
@@ -20,12 +20,15 @@ def factor(schedule: str, progress: float, warmup: float = 0.0) -> float:
     if progress < warmup:
         return progress / warmup
     rest = (progress - warmup) / (1 - warmup)
-    if name == "step":
-        try:
+    try:
+        if name == "step":
             return 0.1 ** sum(progress >= float(place) for place in places.split(","))
-        except ValueError:
-            pass
-    elif schedule == "constant":
+        if name == "decay":
+            by, share = map(float, places.split(","))
+            return by ** (progress // share)
+    except (ValueError, ZeroDivisionError):
+        pass  # the error below
+    if schedule == "constant":
         return 1.0
     elif schedule == "cosine":
         return (1 + math.cos(math.pi * rest)) / 2

@@ -183,6 +183,8 @@ def test_evaluation_counts_samples():
     order = scores.argsort(1, descending=True)
     assert figures["accuracy"] == pytest.approx(sum(o[0] == y for o, y in zip(order, labels, strict=True)).item() / 23)
     assert figures["top5"] == pytest.approx(sum((o[:5] == y).any() for o, y in zip(order, labels, strict=True)) / 23)
+    each = [(order[labels == c, 0] == c).double().mean().item() for c in labels.unique()]
+    assert figures["class_accuracy"] == pytest.approx(sum(each) / len(each))
     assert figures["loss"] == pytest.approx(F.cross_entropy(scores, labels).item(), rel=1e-6)
 
 

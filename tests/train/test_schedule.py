@@ -12,6 +12,7 @@ from comhe.train.schedule import factor
         ("cosine", [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2, 0]),
         ("one-cycle", [1, 0.75, 0.5, 0.25, 0]),
         ("step:0.25,0.75", [1, 0.1, 0.1, 0.01, 0.01]),
+        ("decay:0.5,0.25", [1, 0.5, 0.25, 0.125, 0.0625]),
     ],
 )
 def test_values(schedule, values):
@@ -31,7 +32,9 @@ def test_steps_are_shares_of_the_whole_run():
     assert factor("step:0.5", 0.5, 0.2) == 0.1
 
 
-@pytest.mark.parametrize("schedule", ["cosin", "step", "step:", "step:a", "constant:1", ""])
+@pytest.mark.parametrize(
+    "schedule", ["cosin", "step", "decay:", "decay:0.5", "decay:0.5,0", "step:", "step:a", "constant:1", ""]
+)
 def test_unknown(schedule):
     with pytest.raises(ValueError, match="schedule"):
         factor(schedule, 0.5)

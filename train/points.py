@@ -1,0 +1,133 @@
+"""Train point-cloud networks: ``python -m comhe.train.points`` or ``comhe train points``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from comhe.datasets import AUGMENTATIONS, Clouds, load_points
+from comhe.regularizers import Regularizer
+from comhe.zoo import create_model
+
+from .batches import attach, evaluate_batches, make_optimizer, parts_of
+from .recipe import BatchRecipe, setting
+
+EVALUATION_BATCH = 64
+
+
+@dataclass(frozen=True)
+class PointRecipe(BatchRecipe):
+    """One run on point clouds."""
+
+    model: str = setting("pointnet", "a name of `comhe list models`")
+    data: str = setting("modelnet40", "a name of `comhe list datasets`")
+    batch_size: int = setting(32, "samples a step")
+    optimizer: str = setting("adamw", "sgd, adam or adamw")
+    lr: float = setting(1e-3, "learning rate")
+    points: int = setting(1024, "points of a cloud that the network sees")
+    augmentation: str = setting("pointnext", f"one of {', '.join(AUGMENTATIONS)}")
+    norm_decay: float = setting(
+        0.0, "share of the run after which batch norm's momentum halves, from 0.5 to 0.01; 0 for a constant 0.1"
+    )
+    votes: int = setting(0, "augmented views of each test cloud whose votes give the column `test_vote_accuracy`")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.augmentation not in AUGMENTATIONS:
+            raise ValueError(f"augmentation must be one of {', '.join(AUGMENTATIONS)}, not {self.augmentation!r}")
+        if self.points < 1:
+            raise ValueError(f"points must be at least 1, not {self.points}")
+        for name in ("norm_decay", "votes"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, and is {getattr(self, name)!r}")
+        if self.votes and self.augmentation == "none":
+            raise ValueError(f"{self.votes} votes need an augmentation: without one all views are the same")
+
+
+class PointTask:
+    """Classification of point clouds. What a model adds to its own loss (PointNet's transforms) is always added."""
+
+    def __init__(self, recipe: PointRecipe, root: str | None = None, device: str = "cpu") -> None:
+        self.recipe = recipe
+        self.device = torch.device(device)
+        self.clouds = _clouds(recipe.data, root, device)
+        self._norms: list[_BatchNorm] = []
+
+    @property
+    def steps(self) -> int:
+        """Steps in an epoch: full batches of the training clouds."""
+        return max(1, len(self.clouds.train) // self.recipe.batch_size)
+
+    def model(self) -> nn.Module:
+        recipe, clouds = self.recipe, self.clouds
+        model = create_model(
+            recipe.model, in_channels=clouds.num_channels, num_classes=clouds.num_classes, **recipe.model_options
+        )
+        self._norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+        return model
+
+    def regularizer(self, model: nn.Module) -> Regularizer:
+        return attach(self.recipe, model, self.recipe.epochs * self.steps)
+
+    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        return make_optimizer(self.recipe, model)
+
+    def batches(self, epoch: int) -> Iterable[tuple[Tensor, Tensor]]:
+        recipe = self.recipe
+        if recipe.norm_decay:  # the released PointNet's, by the epoch
+            momentum = max(0.01, 0.5 ** (1 + (epoch / recipe.epochs) // recipe.norm_decay))
+            for module in self._norms:
+                module.momentum = momentum
+        full = len(self.clouds.train) >= recipe.batch_size
+        augmentation = AUGMENTATIONS[recipe.augmentation]
+        return self.clouds.batches(
+            "train", recipe.batch_size, recipe.seed, epoch, augmentation, points=recipe.points, drop_last=full
+        )
+
+    def parts(self, batch: tuple[Tensor, Tensor]) -> Iterator[tuple[float, tuple[Tensor, Tensor]]]:
+        return parts_of(batch, self.recipe.accumulate)
+
+    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        x, labels = batch
+        logits = model(x).float()
+        own = model.auxiliary_loss()
+        return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing) + own, logits
+
+    def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
+        """Accuracy over samples and its mean over classes; on test also that of votes, if the recipe wants any."""
+        figures = evaluate_batches(model, self._stored(split), self.recipe.precision == "bf16")
+        if self.recipe.votes and split == "test":
+            figures["vote_accuracy"] = self._vote(model, split)
+        return figures
+
+    @torch.inference_mode()
+    def _vote(self, model: nn.Module, split: str) -> float:
+        """Accuracy of the mean probabilities over views of a cloud, each augmented in its own way."""
+        generator = torch.Generator(self.device).manual_seed(self.recipe.seed)
+        augmentation, right = AUGMENTATIONS[self.recipe.augmentation], 0
+        for x, labels in self._stored(split):
+            views = (augmentation(x, generator, self.clouds.up) for _ in range(self.recipe.votes))
+            right += (sum(model(view).float().softmax(1) for view in views).argmax(1) == labels).sum().item()
+        return right / len(self.clouds.part(split))
+
+    def _stored(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
+        return self.clouds.batches(split, EVALUATION_BATCH, points=self.recipe.points)
+
+
+@lru_cache(maxsize=2)
+def _clouds(name: str, root: str | None, device: str) -> Clouds:
+    return load_points(name, root).to(device)
+
+
+if __name__ == "__main__":
+    import sys
+
+    from .cli import main
+
+    sys.exit(main(["train", "points", *sys.argv[1:]]))
