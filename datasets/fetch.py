@@ -33,8 +33,11 @@ def data_root(root: str | Path | None = None) -> Path:
     """
     if root is None:
         root = os.environ.get("COMHE_DATA") or None
-    if root is not None:
-        return Path(root).expanduser()
+    return user_cache() if root is None else Path(root).expanduser()
+
+
+def user_cache() -> Path:
+    """The folder in the user cache, whatever $COMHE_DATA says."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
     # The XDG specification says that a relative path is to be ignored.
     return (cache if cache.is_absolute() else Path.home() / ".cache") / "comhe"

@@ -1,4 +1,4 @@
-"""A reader for pickles that hold one array, one CSR matrix or one dictionary of lists, and nothing else.
+"""A reader for pickles that hold one array, one CSR matrix or one dictionary of lists and arrays, and nothing else.
 
 A pickle is a program, and `pickle.Unpickler` runs it: with a restricted `find_class` it still calls numpy's and
 scipy's constructors on whatever state the file gives them, and makes room for whatever size the file asks for. This
@@ -65,7 +65,8 @@ def unpickle(data: bytes, name: object) -> np.ndarray | csr_array | dict:
     """The one array, CSR matrix or dictionary in the pickle `data`; `name` is the file's, for the message.
 
     An array is read-only and may have any plain number type. A matrix has indices in range, sorted and distinct.
-    Keys of a dictionary are int or str; its values are unchecked, but can only be plain Python objects.
+    Keys of a dictionary are int, str or bytes; its values are unchecked, but can only be plain Python objects, and
+    arrays in the byte order of the file.
 
     Raises:
         DataError: a global, an instruction, a type or a size that such a file does not need, or a damaged file.
@@ -81,7 +82,8 @@ def unpickle(data: bytes, name: object) -> np.ndarray | csr_array | dict:
 
 def _result(top: object) -> np.ndarray | csr_array | dict:
     if isinstance(top, dict):
-        return top
+        # As they are stored: one array may be the value of any number of keys, and must not be copied for each.
+        return {key: _contents(value) if isinstance(value, _Array) else value for key, value in top.items()}
     if isinstance(top, _Array):
         return _value(top)
     if isinstance(top, _Matrix):
@@ -89,10 +91,15 @@ def _result(top: object) -> np.ndarray | csr_array | dict:
     raise _Refused(f"holds a {type(top).__name__.strip('_').lower()}, not an array, a CSR matrix or a dictionary")
 
 
-def _value(array: object) -> np.ndarray:
+def _contents(array: object) -> np.ndarray:
     if not isinstance(array, _Array) or array.value is None:
         raise _Refused("an array has no contents")
-    return array.value.astype(array.value.dtype.newbyteorder("="), copy=False)
+    return array.value
+
+
+def _value(array: object) -> np.ndarray:
+    value = _contents(array)
+    return value.astype(value.dtype.newbyteorder("="), copy=False)
 
 
 def _matrix(matrix: _Matrix) -> csr_array:

@@ -29,6 +29,8 @@ class Place:
 
 def train(domain: str, words: list[str]) -> None:
     """Train one model; a run that was cut is taken up again, one that is done is left alone."""
+    from comhe.zoo import model_domain
+
     from .compare import train_one
     from .domains import named_recipe, recipe_class
     from .run import Run
@@ -39,8 +41,10 @@ def train(domain: str, words: list[str]) -> None:
     flags = parse(both, words, f"comhe train {domain}", train.__doc__)
     settings = given(flags.settings)
     default = kind()
-    name = settings.pop("recipe", "kipf")
+    name = settings.pop("recipe", None)
     cell = {key: settings.pop(key, getattr(default, key)) for key in ("model", "data", "regularizer")}
+    if (other := model_domain(cell["model"])) != domain:
+        raise ValueError(f"{cell['model']} is a model for {other}; train it with: comhe train {other}")
     recipe = named_recipe(name, **cell, **settings)
     with epochs(f"{recipe.name} seed {recipe.seed}") as progress:
         folder = train_one(recipe, flags.place.runs, flags.place.data_root, flags.place.device, progress)
@@ -62,33 +66,40 @@ class Compare:
     data: Annotated[str, arg(help="comma-separated")] = "cora,citeseer,pubmed"
     regularizers: Annotated[str, arg(help="comma-separated; differences are taken to `none`")] = "none,hs-mhe,rp-comhe"
     seeds: Annotated[int, arg(help="runs of each cell, seeds 0, 1, ...")] = 10
-    recipe: Annotated[str, arg(help="recipes, comma-separated")] = "kipf"
+    recipe: Annotated[str | None, arg(help="recipes, comma-separated; else the usual one of the models' domain")] = None
+    epochs: Annotated[int | None, arg(help="another number than the recipe's")] = None
     jobs: Annotated[int, arg(help="processes at once")] = os.cpu_count() or 1
-    output: Annotated[Path | None, arg(help="folder for the table as CSV and Markdown, and every run as CSV")] = None
+    output: Annotated[
+        Path | None, arg(help="folder for the table (CSV, Markdown) and every run (CSV); runs in it are not made again")
+    ] = None
     place: Place = field(default_factory=Place)
 
 
 def compare(words: list[str]) -> None:
     """Compare models, data sets and regularizers over seeds."""
     from .compare import collect as collect_runs
-    from .compare import save, table, train_all
+    from .compare import known_records, save, table, train_all
     from .domains import named_recipe
 
     flags = parse(Compare, words, "comhe compare", Compare.__doc__)
     if flags.seeds < 1 or flags.jobs < 1:
         raise ValueError(f"seeds and jobs must be at least 1, not {flags.seeds} and {flags.jobs}")
     place = flags.place
-    for recipe_name in flags.recipe.split(","):
+    changes = {} if flags.epochs is None else {"epochs": flags.epochs}
+    for recipe_name in flags.recipe.split(",") if flags.recipe else [None]:
         recipes = [
-            named_recipe(recipe_name, model, data, regularizer, seed=seed)
+            named_recipe(recipe_name, model, data, regularizer, seed=seed, **changes)
             for data in flags.data.split(",")  # seeds inside data sets: an early look finds whole pairs
             for seed in range(flags.seeds)
             for model in flags.models.split(",")
             for regularizer in flags.regularizers.split(",")
         ]
+        recipe_name = recipes[0].recipe
+        known = {} if flags.output is None else known_records(flags.output / f"{recipe_name}-runs.csv")
+        wanted = [recipe for recipe in recipes if recipe.digest not in known]
         with runs(recipe_name) as progress:
-            failures = train_all(recipes, place.runs, place.data_root, place.device, flags.jobs, progress)
-        records = collect_runs(recipes, place.runs)
+            failures = train_all(wanted, place.runs, place.data_root, place.device, flags.jobs, progress)
+        records = collect_runs(recipes, place.runs, known)
         if records:
             rows = table(records)
             show(rows, recipe_name)
@@ -171,15 +182,16 @@ class Data:
     """Fetch a data set where it is not on disk, verify it, and describe it."""
 
     name: Annotated[Positional[str], arg(help="a name of `comhe list datasets`")]
+    domain: Annotated[Literal["images", "points", "graphs"] | None, arg(help="points for a folder of shapes")] = None
     place: Place = field(default_factory=Place)
 
 
 def data(words: list[str]) -> None:
     """Fetch, verify and describe a data set."""
-    from comhe.datasets import describe, load_graph
+    from comhe.datasets import describe, load_data
 
     flags = parse(Data, words, "comhe data", Data.__doc__)
-    for key, value in describe(load_graph(flags.name, flags.place.data_root)).items():
+    for key, value in describe(load_data(flags.name, flags.place.data_root, flags.domain)).items():
         console.print(f"{key:15} {value}")
 
 
@@ -197,14 +209,11 @@ def list_names(words: list[str]) -> None:
     if flags.what == "models":
         from comhe.zoo import list_models as names
     elif flags.what == "datasets":
-        from comhe.datasets import list_graphs as names
+        from comhe.datasets import list_data as names
     elif flags.what == "regularizers":
         from comhe.regularizers import list_regularizers as names
     else:
-        from .graph_recipes import RECIPES
-
-        def names() -> tuple[str, ...]:
-            return RECIPES
+        from .domains import all_recipe_names as names
 
     for name in names():
         if fnmatchcase(name, flags.pattern):
@@ -212,6 +221,7 @@ def list_names(words: list[str]) -> None:
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "train images": lambda words: train("images", words),
     "train graphs": lambda words: train("graphs", words),
     "compare": compare,
     "evaluate": evaluate,
@@ -238,7 +248,7 @@ def guarded(function: Callable[[list[str]], None], words: list[str]) -> int:
     """Call a command and turn what a user can mend into one line; COMHE_TRACEBACK=1 shows the whole story."""
     try:
         function(words)
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, FloatingPointError) as error:
         if os.environ.get("COMHE_TRACEBACK"):
             raise
         print(f"comhe: {error}", file=sys.stderr)

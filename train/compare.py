@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields
 from multiprocessing import get_context
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from .domains import make_task
@@ -87,12 +88,15 @@ def _start_worker(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def collect(recipes: Iterable[Recipe], runs: Path) -> list[dict[str, Any]]:
-    """One record for each run that is done, with the figures of both epochs."""
+def collect(
+    recipes: Iterable[Recipe], runs: Path, known: Mapping[str, Any] = MappingProxyType({})
+) -> list[dict[str, Any]]:
+    """One record for each run that is done, with the figures of both epochs; those in ``known`` count as done."""
     records = []
     for recipe in recipes:
         run = Run(run_folder(runs, recipe))
         if not run.done:
+            records += [known[recipe.digest]] if recipe.digest in known else []
             continue
         if run.recipe() != recipe:
             raise ValueError(f"{run.folder} holds a run of another recipe; choose another folder or remove it")
@@ -102,8 +106,23 @@ def collect(recipes: Iterable[Recipe], runs: Path) -> list[dict[str, Any]]:
             record[f"{epoch}_epoch"] = result[epoch]["epoch"]
             record[f"{epoch}_val"] = 100 * result[epoch]["val_accuracy"]
             record[f"{epoch}_test"] = 100 * result[epoch]["test_accuracy"]
-        records.append({**record, "seconds": result["seconds"]})
+        records.append({**record, "seconds": result["seconds"], "settings": recipe.digest})
     return records
+
+
+def known_records(path: Path) -> dict[str, dict[str, Any]]:
+    """The records of a file that :func:`save` has written, by the digest of their recipes; none if there is no file."""
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    texts = ("recipe", "model", "data", "regularizer", "settings")
+    whole = ("seed", *(f"{epoch}_epoch" for epoch in EPOCHS))
+    return {
+        row["settings"]: {k: v if k in texts else int(v) if k in whole else float(v) for k, v in row.items()}
+        for row in rows
+        if row.get("settings")
+    }
 
 
 def table(records: Sequence[dict[str, Any]], baseline: str = "none") -> list[Row]:

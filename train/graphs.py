@@ -37,6 +37,8 @@ class GraphRecipe(Recipe):
 class GraphTask:
     """Transductive node classification: one step an epoch, on all training nodes at once."""
 
+    steps = 1
+
     def __init__(self, recipe: GraphRecipe, root: str | None = None, device: str = "cpu") -> None:
         self.recipe = recipe
         self.device = torch.device(device)
@@ -76,12 +78,16 @@ class GraphTask:
         groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
         return torch.optim.Adam([group for group in groups if group["params"]], lr=recipe.lr, fused=True)
 
-    def batches(self, epoch: int) -> Iterable[Any]:
+    def batches(self, epoch: int) -> Iterable[tuple]:
         yield self._views["train"]
 
-    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+    def parts(self, batch: tuple) -> Iterable[tuple[float, tuple]]:
+        yield 1.0, batch
+
+    def loss(self, model: nn.Module, batch: tuple) -> tuple[Tensor, Tensor]:
         x, view, labels = batch
-        return F.cross_entropy(model(x, view), labels)
+        logits = model(x, view)
+        return F.cross_entropy(logits, labels), logits
 
     @torch.inference_mode()
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:

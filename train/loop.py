@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from comhe.regularizers import Regularizer
 
+from .log import Log
 from .recipe import Recipe
 from .run import Run
 
@@ -18,16 +21,24 @@ CHECKPOINT_SECONDS = 60.0
 
 
 class Task(Protocol):
-    """What differs between domains."""
+    """What differs between domains. A batch is a tuple that ends with the labels."""
 
     recipe: Recipe
     device: torch.device
+    steps: int  # in an epoch
 
     def model(self) -> nn.Module: ...
     def regularizer(self, model: nn.Module) -> Regularizer: ...
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer: ...
-    def batches(self, epoch: int) -> Iterable[Any]: ...
-    def loss(self, model: nn.Module, batch: Any) -> Tensor: ...
+    def batches(self, epoch: int) -> Iterable[tuple]: ...
+    def parts(self, batch: tuple) -> Iterable[tuple[float, tuple]]:
+        """The batch in the parts that go through the network one after the other, each with its share."""
+        ...
+
+    def loss(self, model: nn.Module, batch: tuple) -> tuple[Tensor, Tensor]:
+        """The loss, a mean over the batch, and the logits."""
+        ...
+
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         """At least ``accuracy`` (a fraction of the split's samples) and ``loss``."""
         ...
@@ -46,59 +57,75 @@ def fit(
     torch.manual_seed(recipe.seed)  # initialisation and dropout; whatever else is random has a generator of its own
     model = task.model().to(task.device)
     regularizer, optimizer = task.regularizer(model), task.optimizer(model)
-    rows: list[dict[str, Any]] = []
+    average = (
+        AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True) if recipe.ema else None
+    )
+    judged = model if average is None else average.module
+    forward = torch.compile(model) if recipe.compile else model
+    log = Log(recipe, regularizer)
     best: dict[str, Any] = {"key": (-1.0, 0.0), "epoch": -1, "weights": {}}
     spent = 0.0
+    stateful = {"model": model, "regularizer": regularizer, "optimizer": optimizer, "log": log}
+    if average is not None:
+        stateful["average"] = average
     if (state := run.load_checkpoint()) is not None:
-        model.load_state_dict(state["model"])
-        regularizer.load_state_dict(state["regularizer"])
-        optimizer.load_state_dict(state["optimizer"])
-        rows, best, spent = state["rows"], state["best"], state["seconds"]
-        torch.set_rng_state(state["rng"])
+        for name, part in stateful.items():
+            part.load_state_dict(state[name])
+        best, spent = state["best"], state["seconds"]
+        set_random_state(task.device, state["random"])
     began = saved = time.perf_counter()
 
-    for epoch in range(len(rows), recipe.epochs):
+    for epoch in range(len(log.epochs), recipe.epochs):
         model.train()
         losses, penalties = [], []
-        for batch in task.batches(epoch):
-            loss = task.loss(model, batch)
-            penalty = regularizer()
+        for step, batch in enumerate(task.batches(epoch), start=epoch * task.steps):
+            rate = recipe.lr_at(step, recipe.epochs * task.steps)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
             optimizer.zero_grad(set_to_none=True)
-            (loss + penalty).backward()
+            objective = regularizer()
+            penalties.append(objective.detach())
+            for share, part in task.parts(batch):
+                with torch.autocast(task.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+                    loss, logits = task.loss(forward, part)
+                (share * loss + objective).backward()
+                objective = 0.0  # the penalty counts once a step, however many parts there are
+                losses.append(share * loss.detach())
+            if recipe.clip:
+                nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+            log.step(step, loss, penalties[-1], logits, part[-1])
             optimizer.step()
-            losses.append(loss.detach())
-            penalties.append(penalty.detach())
-        validation = task.evaluate(model, "val")
+            if average is not None:
+                average.update_parameters(model)
         row = {
             "epoch": epoch,
-            "loss": float(torch.stack(losses).mean()),  # CPU-GPU sync point
+            "loss": float(torch.stack(losses).sum()) / len(penalties),  # CPU-GPU sync point
             "penalty": float(torch.stack(penalties).mean()),
-            **{f"val_{name}": value for name, value in validation.items()},
         }
-        rows.append(row)
+        if not math.isfinite(row["loss"] + row["penalty"]):
+            raise FloatingPointError(
+                f"{recipe.name} seed {recipe.seed}: loss {row['loss']}, penalty {row['penalty']} in epoch {epoch + 1}; "
+                f"lower lr {recipe.lr}, or give it a warmup"
+            )
+        validation = task.evaluate(judged, "val")
+        row |= {f"val_{name}": value for name, value in validation.items()}
+        log.epoch(row)
         key = (validation["accuracy"], -validation["loss"])
         if key > tuple(best["key"]):
-            weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+            weights = {name: tensor.detach().clone() for name, tensor in judged.state_dict().items()}
             best = {"key": key, "epoch": epoch, "weights": weights}
         progress(row, recipe.epochs)
         if time.perf_counter() - saved > CHECKPOINT_SECONDS and epoch + 1 < recipe.epochs:
             saved = time.perf_counter()
-            run.save_checkpoint(
-                {
-                    "model": model.state_dict(),
-                    "regularizer": regularizer.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "rows": rows,
-                    "best": best,
-                    "seconds": spent + saved - began,
-                    "rng": torch.get_rng_state(),
-                }
-            )
+            state = {name: part.state_dict() for name, part in stateful.items()}
+            state |= {"best": best, "seconds": spent + saved - began, "random": random_state(task.device)}
+            run.save_checkpoint(state)
+            run.save_log(log)
 
     seconds = spent + time.perf_counter() - began
     result: dict[str, Any] = {"seconds": seconds, "parameters": sum(p.numel() for p in model.parameters())}
     for which, epoch, weights in (
-        ("last", recipe.epochs - 1, model.state_dict()),
+        ("last", recipe.epochs - 1, judged.state_dict()),
         ("best", best["epoch"], best["weights"]),
     ):
         run.save_weights(which, weights)
@@ -110,5 +137,18 @@ def fit(
             row.name: {"full": row.diagnostics.energy, "half": row.diagnostics.half_space_energy}
             for row in regularizer.report().layers
         }
-    run.finish(rows, result)
+    run.save_log(log)
+    run.finish(result)
     return result
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The state of the global generators that a run uses: dropout draws from its device's."""
+    state = {"cpu": torch.get_rng_state()}
+    return state | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else state
+
+
+def set_random_state(device: torch.device, state: dict[str, Tensor]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)

@@ -18,9 +18,10 @@ from torch import Tensor
 from comhe.zoo import model_domain
 
 from .domains import recipe_class
+from .log import Log
 from .recipe import Recipe
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Run:
@@ -30,6 +31,8 @@ class Run:
     recipe.json         every setting
     environment.json    commit, versions, machine, threads
     metrics.csv         one line an epoch
+    energies.csv        diagnostics of every layer, where the recipe asks for them
+    steps.csv           single steps, where the recipe asks for them
     checkpoint.pt       what a restart needs; gone once the run is done
     last.safetensors    weights after the last epoch
     best.safetensors    weights of the epoch with the best validation accuracy
@@ -88,14 +91,18 @@ class Run:
             raise ValueError(f"{self.folder} has no {which}.safetensors; the run is not done")
         return load_file(path)
 
-    def finish(self, rows: list[dict[str, Any]], result: dict[str, Any]) -> None:
-        """Write the metrics and, last of all, the result."""
-        part = self.folder / "metrics.part"
-        with part.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-        os.replace(part, self.folder / "metrics.csv")
+    def save_log(self, log: Log) -> None:
+        """Write the tables of a log."""
+        for name, rows in log.tables().items():
+            part = self.folder / f"{name}.part"
+            with part.open("w", newline="") as file:
+                writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+                writer.writeheader()
+                writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+            os.replace(part, self.folder / f"{name}.csv")
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Write the result, last of all."""
         write(self.folder / "result.json", json.dumps(result, indent=2) + "\n")
         (self.folder / "checkpoint.pt").unlink(missing_ok=True)
 

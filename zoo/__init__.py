@@ -4,5 +4,6 @@
 """
 
 from .registry import create_model, list_models, model_domain, register_model
+from .weights import load_weights
 
-__all__ = ["create_model", "list_models", "model_domain", "register_model"]
+__all__ = ["create_model", "list_models", "load_weights", "model_domain", "register_model"]

@@ -44,6 +44,21 @@ def test_matrix_and_dictionary(dump):
     assert unpickle(dump(graph), "file") == graph
 
 
+@pytest.mark.parametrize("dump", PICKLERS)
+def test_dictionary_with_arrays(dump):
+    array = np.arange(6, dtype=">i4").reshape(2, 3)
+    result = unpickle(dump({b"data": array, b"again": array, b"labels": [1, 2]}), "file")
+    assert (result[b"data"] == array).all()
+    assert result[b"labels"] == [1, 2]
+    assert np.shares_memory(result[b"data"], result[b"again"]), "a small file does not become many arrays"
+
+
+def test_dictionary_with_an_array_without_contents():
+    bare = b"cnumpy._core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+    with pytest.raises(DataError, match="file: an array has no contents"):
+        unpickle(b"\x80\x02}K\x01" + bare + b"s.", "file")
+
+
 @pytest.mark.parametrize("protocol", [2, 4, 5])
 @pytest.mark.parametrize("function", [os.system, eval, os.mkdir, getattr, np.load])
 def test_a_call_is_refused_by_name_and_not_run(protocol, function, tmp_path):

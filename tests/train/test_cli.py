@@ -18,7 +18,7 @@ SHORT = ["--data", "citations", "--epochs", "3"]
         (["train", "graphs", *SHORT, "--regularizer", "mhe", "--regularizer-options", "dmi", "4"], "its options are"),
         (["train", "graphs", *SHORT, "--regularizer", "rp-comhe", "--regularizer-options", "dim", "1"], "at least 2"),
         (["train", "graphs", *SHORT, "--weight", "-1"], "must not be negative"),
-        (["train", "graphs", *SHORT, "--model", "cnn9"], "no training for images yet"),
+        (["train", "graphs", *SHORT, "--model", "cnn9"], "comhe train images"),
         (["train", "graphs", *SHORT, "--recipe", "kip"], "did you mean kipf"),
         (["compare", "--recipe", "kip"], "did you mean kipf"),
         (["compare", "--seeds", "0"], "at least 1"),

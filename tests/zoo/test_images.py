@@ -1,28 +1,133 @@
-"""The image networks: their published shapes, and that they learn through every parameter."""
+"""A sweep over all image networks, and the paper's plain ones."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
+from comhe.regularizers import create_regularizer
 from comhe.zoo import create_model, list_models
+from comhe.zoo.images import CifarResNet, PreactResNet
+from comhe.zoo.images.preact import PreactBasic, PreactBottleneck
+from comhe.zoo.weights import load_weights
 
+MODELS = list_models(domain="images")
+# The smallest images on which every layer still has something to normalise.
+SIZE = {"cnn6": 32, "cnn9": 32, "cnn15": 32, "vgg16_bn": 32, "resnet18": 32, "resnet34": 32, "resnet50": 32}
+SIZE |= {"resnet1001": 8}
+# One pass each: they are resnet18, resnet56, resnet164 and wrn_16_4 with larger numbers.
+LARGE = ("resnet34", "resnet110", "resnet1001", "wrn_28_10")
+MEDIUM = [name for name in MODELS if name not in LARGE]
 PER_BLOCK = {"cnn6": 2, "cnn9": 3, "cnn15": 5}
 
 
-@pytest.mark.parametrize("name", list_models(domain="images"))
-def test_forward_gradient_and_head(name):
-    torch.manual_seed(0)
-    model = create_model(name, num_classes=7, in_channels=1)
-    logits = model(torch.randn(2, 1, 32, 32))
-    assert logits.shape == (2, 7)
-    logits.square().sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-    other = create_model(name, num_classes=7, in_channels=1)
-    other.load_state_dict(model.state_dict())
-    x = torch.randn(2, 1, 32, 32)
-    assert other.eval()(x).equal(model.eval()(x))
+def build(name: str, seed: int = 0, **kwargs) -> nn.Module:
+    torch.manual_seed(seed)
+    return create_model(name, **{"num_classes": 7, **kwargs})
+
+
+def images(name: str, number: int, channels: int) -> torch.Tensor:
+    size = SIZE.get(name, 16)
+    return torch.randn(number, channels, size, size, generator=torch.Generator().manual_seed(1))
+
+
+def test_the_names():
+    assert MODELS == [
+        "cnn6",
+        "cnn9",
+        "cnn15",
+        "resnet18",
+        "resnet20",
+        "resnet32",
+        "resnet32_wide",
+        "resnet34",
+        "resnet44",
+        "resnet50",
+        "resnet56",
+        "resnet110",
+        "resnet164",
+        "resnet1001",
+        "vgg16_bn",
+        "wrn_16_4",
+        "wrn_28_10",
+    ]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_learns_through_every_parameter(name):
+    model = build(name, in_channels=1)
+    logits = model(images(name, 4 if name.startswith("resnet") else 2, 1))
+    assert logits.shape[1:] == (7,)
+    assert logits.isfinite().all()
+    F.cross_entropy(logits, torch.arange(len(logits))).backward()
+    for key, p in model.named_parameters():
+        assert p.grad is not None, key
+        assert p.grad.isfinite().all(), key
+        assert p.grad.any(), key
+
+
+@pytest.mark.parametrize("name", MEDIUM)
+def test_evaluates_to_the_same_from_a_state_dict_and_in_channels_last(name):
+    model, other, x = build(name), build(name, seed=1), images(name, 2, 3)
+    with torch.no_grad():
+        model(x)  # running averages to be carried over
+        logits = model.eval()(x)
+        assert load_weights(other.eval(), model.state_dict()) == []
+        assert other(x).equal(logits)
+        nhwc = other.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(nhwc, logits, rtol=1e-4, atol=1e-4 * logits.abs().max().item())
+
+
+@pytest.mark.parametrize("name", MEDIUM)
+def test_the_head_is_the_last_layer(name):
+    """It is what another number of classes changes, and what a regularizer takes as the output."""
+    with torch.device("meta"):
+        model, other = create_model(name, num_classes=7), create_model(name, num_classes=9)
+        regularizer = create_regularizer("hs-mhe", model)
+    theirs = other.state_dict()
+    changed = [key for key, value in model.state_dict().items() if value.shape != theirs[key].shape]
+    assert {key.rpartition(".")[0] for key in changed} == {model.head}
+    assert model.get_submodule(model.head).weight.shape[0] == 7
+    with pytest.raises(ValueError, match=r"are for 9 classes, this .* has 7"):
+        load_weights(model, theirs)
+    assert load_weights(model, theirs, swap_head=True) == changed
+    layers = [key for key, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    assert [layer.name for layer in regularizer.layers] == layers
+    assert [layer.name for layer in regularizer.layers if layer.role == "output"] == [model.head]
+
+
+@pytest.mark.parametrize("name", MEDIUM)
+def test_starts_anew(name):
+    model, states = build(name), []
+    for _ in range(2):
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data.fill_(7)
+        torch.manual_seed(5)
+        model.reset_parameters()
+        states.append({key: tensor.clone() for key, tensor in model.state_dict().items()})
+    for key, tensor in states[0].items():
+        assert tensor.equal(states[1][key]), key
+        assert not (tensor == 7).all(), key
+
+
+SMALL = {  # the blocks that have a choice to make; the other networks are plain sequences
+    "pad": lambda: CifarResNet(1, (4, 8, 16), 4, 3, "pad", False),
+    "bottleneck": lambda: PreactResNet(PreactBottleneck, 1, (8, 16, 32), 4, 3),
+    "wide": lambda: PreactResNet(partial(PreactBasic, dropout=0.3), 1, (8, 16, 32), 4, 3),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_compiles_to_one_graph(name):
+    model = SMALL[name]()
+    torch._dynamo.reset()
+    x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = torch.compile(model.eval(), backend="eager", fullgraph=True)(x)
+        torch.testing.assert_close(logits, model(x))
 
 
 @pytest.mark.parametrize("name", PER_BLOCK)
@@ -42,3 +147,12 @@ def test_the_papers_networks(name):
     assert all(norm.eps == 1e-3 and norm.momentum == pytest.approx(1 - 0.999) for norm in norms)
     for conv in convolutions:
         assert conv.weight.std().item() == pytest.approx(math.sqrt(2 / conv.weight[0].numel()), rel=0.15)
+
+
+def test_a_larger_image_is_classified_by_the_mean_over_positions():
+    model = build("cnn6").eval()
+    x = torch.randn(2, 3, 40, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():  # the features are 5 x 4: the 4 x 4 filters of fc1 have two positions
+        features = model.features(x)
+        positions = [model.fc2(model.fc1(features[:, :, i : i + 4])).flatten(1) for i in range(2)]
+        torch.testing.assert_close(model(x), torch.stack(positions).mean(0))

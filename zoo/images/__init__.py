@@ -1,5 +1,9 @@
 """Networks for images."""
 
+from . import imagenet  # noqa: F401
 from .cnn import CNN
+from .preact import PreactResNet
+from .resnet_cifar import CifarResNet
+from .vgg import VGG
 
-__all__ = ["CNN"]
+__all__ = ["CNN", "VGG", "CifarResNet", "PreactResNet"]

@@ -20,9 +20,11 @@ class CNN(nn.Module):
     N(0, 2 / fan-in).
 
     Shapes:
-        [B, in_channels, 32, 32] -> [B, num_classes].
+        [B, in_channels, 32, 32] -> [B, num_classes]; on larger images, the mean of the logits at every position.
     Source: github.com/rmlin/CoMHE, Lin et al., CVPR 2020.
     """
+
+    head = "fc2"
 
     def __init__(self, depth: int, num_classes: int, in_channels: int) -> None:
         super().__init__()
@@ -49,7 +51,7 @@ class CNN(nn.Module):
                 module.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.fc1(self.features(x))).flatten(1)
+        return self.fc2(self.fc1(self.features(x))).mean((2, 3))
 
 
 @register_model

@@ -1,0 +1,43 @@
+"""The order of an epoch and the seeds of its random numbers: functions of seed and epoch, so a run can be resumed."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from comhe.datasets.citation import shuffled
+
+
+def epoch_generator(seed: int, epoch: int) -> torch.Generator:
+    """A generator on the CPU for one epoch; neighbouring seeds and epochs give unrelated streams.
+
+    Errors: ValueError for a negative number.
+    """
+    return torch.Generator().manual_seed(mixed_seed(seed, epoch))
+
+
+def mixed_seed(*numbers: int) -> int:
+    """32 well mixed bits (all that torch's CPU generator takes) from numbers >= 0; the same in every numpy release."""
+    if min(numbers) < 0:
+        raise ValueError(f"seed and epoch must be >= 0, not {numbers[0]} and {numbers[1]}")
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def epoch_order(
+    count: int, batch_size: int, seed: int | None, epoch: int, drop_last: bool
+) -> tuple[Tensor, torch.Generator | None]:
+    """The sample numbers of an epoch, int64, and the generator that has shuffled them, for whatever is drawn next.
+
+    Without a seed the samples come in their own order, and there is no generator. With `drop_last` the numbers of a
+    last batch that is not full are left out.
+
+    Errors: ValueError for a batch size below 1, a negative seed or epoch, and an epoch without a batch.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+    if drop_last and count < batch_size:
+        raise ValueError(f"drop_last leaves no batch: {count} samples are fewer than batch_size {batch_size}")
+    generator = None if seed is None else epoch_generator(seed, epoch)
+    order = torch.arange(count) if generator is None else torch.from_numpy(shuffled(count, generator))
+    return order[: count - count % batch_size if drop_last else count], generator

@@ -1,0 +1,123 @@
+"""Train image networks: ``python -m comhe.train.images`` or ``comhe train images``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from comhe.datasets import CENTERED, ImageFiles, Images, load_images
+from comhe.regularizers import Regularizer
+from comhe.zoo import create_model
+
+from .batches import attach, evaluate_batches, make_optimizer, parts_of
+from .recipe import BatchRecipe, setting
+
+EVALUATION_BATCH = 500
+
+
+@dataclass(frozen=True)
+class ImageRecipe(BatchRecipe):
+    """One run on images."""
+
+    model: str = setting("resnet20", "a name of `comhe list models`")
+    data: str = setting("cifar100", "a name of `comhe list datasets`")
+    lr: float = setting(0.1, "learning rate")
+    loss: str = setting("cross-entropy", "cross-entropy, or `released`: -y log(softmax + 1e-4)")
+    pad_mode: str = setting("zero", "what images in memory are padded with before a random crop: zero or symmetric")
+    cutout: int = setting(0, "side of the square that is cut out of images in memory, 0 for none")
+    normalization: str = setting("set", "by mean and deviation of the training `set`, or `centered`: (x - 127.5) / 128")
+    channels_last: bool = setting(True, "memory format of images and convolutions")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choices = {
+            "loss": ("cross-entropy", "released"),
+            "pad_mode": ("zero", "symmetric"),
+            "normalization": ("set", "centered"),
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be {' or '.join(map(repr, known))}, not {getattr(self, name)!r}")
+
+
+class ImageTask:
+    """Image classification, on images in memory or files."""
+
+    def __init__(self, recipe: ImageRecipe, root: str | None = None, device: str = "cpu") -> None:
+        self.recipe = recipe
+        self.device = torch.device(device)
+        self.images = _images(recipe.data, root, device)
+        self.augmentation = self.images.augmentation
+        if isinstance(self.images, Images):
+            self.augmentation = replace(self.augmentation, mode=recipe.pad_mode, cutout=recipe.cutout)
+
+    @property
+    def steps(self) -> int:
+        """Steps in an epoch: full batches of the training images."""
+        return max(1, len(self.images.train) // self.recipe.batch_size)
+
+    def model(self) -> nn.Module:
+        recipe = self.recipe
+        model = create_model(recipe.model, num_classes=self.images.num_classes, **recipe.model_options)
+        return model.to(memory_format=torch.channels_last if recipe.channels_last else torch.contiguous_format)
+
+    def regularizer(self, model: nn.Module) -> Regularizer:
+        return attach(self.recipe, model, self.recipe.epochs * self.steps)
+
+    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        return make_optimizer(self.recipe, model)
+
+    def batches(self, epoch: int) -> Iterable[tuple[Tensor, Tensor]]:
+        recipe = self.recipe
+        full = len(self.images.train) >= recipe.batch_size
+        return self._batches("train", recipe.batch_size, recipe.seed, epoch, self.augmentation, drop_last=full)
+
+    def parts(self, batch: tuple[Tensor, Tensor]) -> Iterator[tuple[float, tuple[Tensor, Tensor]]]:
+        return parts_of(batch, self.recipe.accumulate)
+
+    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        x, labels = batch
+        logits = model(x).float()
+        if self.recipe.loss == "released":
+            return released_loss(logits, labels, self.recipe.label_smoothing), logits
+        return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing), logits
+
+    def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
+        return evaluate_batches(model, self._batches(split, EVALUATION_BATCH), self.recipe.precision == "bf16")
+
+    def _batches(self, *arguments: Any, **options: Any) -> Iterator[tuple[Tensor, Tensor]]:
+        normalization = CENTERED if self.recipe.normalization == "centered" else None
+        options |= {"normalization": normalization, "channels_last": self.recipe.channels_last}
+        return self.images.batches(*arguments, **options)
+
+
+def released_loss(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    r"""The released code's loss, finite however large the logits are, and flat where the wrong class is certain.
+
+    .. math:: L = -\frac{1}{B} \sum_{b,k} y_{bk} \log(\mathrm{softmax}(z_b)_k + 10^{-4}), \qquad
+              y = (1 - \epsilon)\,\mathrm{onehot} + \epsilon / K
+
+    Source: github.com/rmlin/CoMHE.
+    """
+    logs = (logits.softmax(1) + 1e-4).log()
+    own = logs.gather(1, labels[:, None])[:, 0]
+    return -((1 - smoothing) * own + smoothing * logs.mean(1)).mean()
+
+
+@lru_cache(maxsize=2)
+def _images(name: str, root: str | None, device: str) -> Images | ImageFiles:
+    return load_images(name, root).to(device)
+
+
+if __name__ == "__main__":
+    import sys
+
+    from .cli import main
+
+    sys.exit(main(["train", "images", *sys.argv[1:]]))

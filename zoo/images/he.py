@@ -1,0 +1,20 @@
+"""He's initialisation, which all residual networks of this folder and VGG start from."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def he_init(model: nn.Module) -> None:
+    """Convolutions from N(0, 2 / fan-out), batch norms at 1 and 0, linear layers as torch starts them, biases zero.
+
+    Source: He et al., Delving Deep into Rectifiers, ICCV 2015, eq. 14; github.com/facebookarchive/fb.resnet.torch.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+        elif isinstance(module, nn.Linear):
+            module.reset_parameters()
+            nn.init.zeros_(module.bias)

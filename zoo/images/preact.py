@@ -1,0 +1,148 @@
+"""Pre-activation residual networks, thin and deep (ResNet-164, -1001) or wide and shallow (WRN).
+
+Parameters are counted for 10 classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..registry import register_model
+from .he import he_init
+
+
+class PreactBottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolution, the first two with a quarter of the channels, the first one strided.
+
+    Each is preceded by batch norm and ReLU. Where the shape changes, the shortcut is a 1x1 convolution (without batch
+    norm) of the first activation; elsewhere it is the untouched input.
+
+    Shapes:
+        [B, in_channels, H, W] -> [B, out_channels, ceil(H / stride), ceil(W / stride)].
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        width = out_channels // 4
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, width, 1, stride, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
+        self.downsample = _projection(in_channels, out_channels, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.bn1(x), inplace=True)
+        shortcut = x if self.downsample is None else self.downsample(h)
+        h = F.relu(self.bn2(self.conv1(h)), inplace=True)
+        h = F.relu(self.bn3(self.conv2(h)), inplace=True)
+        h = self.conv3(h)
+        h += shortcut
+        return h
+
+
+class PreactBasic(nn.Module):
+    """Two 3x3 convolutions, the first one strided, with dropout before the second; otherwise as the bottleneck.
+
+    Shapes:
+        [B, in_channels, H, W] -> [B, out_channels, ceil(H / stride), ceil(W / stride)].
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, dropout: float) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
+        self.downsample = _projection(in_channels, out_channels, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.bn1(x), inplace=True)
+        shortcut = x if self.downsample is None else self.downsample(h)
+        h = F.relu(self.bn2(self.conv1(h)), inplace=True)
+        h = self.conv2(self.dropout(h))
+        h += shortcut
+        return h
+
+
+def _projection(in_channels: int, out_channels: int, stride: int) -> nn.Conv2d | None:
+    if stride == 1 and in_channels == out_channels:
+        return None
+    return nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+
+
+class PreactResNet(nn.Module):
+    """A 3x3 convolution to 16 channels, three stages of ``blocks`` blocks, batch norm, ReLU, average pooling, linear.
+
+    The second and third stage halve the resolution.
+
+    Args:
+        block: ``(in_channels, out_channels, stride) -> module``.
+        blocks: blocks per stage.
+        widths: output channels of the stages.
+
+    Shapes:
+        [B, in_channels, H, W] -> [B, num_classes]; 32x32 in the papers, any size works.
+    Sources: He et al., Identity Mappings in Deep Residual Networks, ECCV 2016 (github.com/KaimingHe/resnet-1k-layers);
+        Zagoruyko & Komodakis, Wide Residual Networks, BMVC 2016 (github.com/szagoruyko/wide-residual-networks).
+    """
+
+    head = "fc"
+
+    def __init__(
+        self,
+        block: Callable[[int, int, int], nn.Module],
+        blocks: int,
+        widths: tuple[int, int, int],
+        num_classes: int,
+        in_channels: int,
+    ) -> None:
+        super().__init__()
+
+        def stage(width_in: int, width: int, stride: int) -> nn.Sequential:
+            return nn.Sequential(block(width_in, width, stride), *(block(width, width, 1) for _ in range(blocks - 1)))
+
+        self.conv1 = nn.Conv2d(in_channels, 16, 3, 1, 1, bias=False)
+        self.layer1 = stage(16, widths[0], 1)
+        self.layer2 = stage(widths[0], widths[1], 2)
+        self.layer3 = stage(widths[1], widths[2], 2)
+        self.bn = nn.BatchNorm2d(widths[2])
+        self.fc = nn.Linear(widths[2], num_classes)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        he_init(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer3(self.layer2(self.layer1(self.conv1(x))))
+        return self.fc(F.relu(self.bn(x), inplace=True).mean((2, 3)))
+
+
+@register_model
+def resnet164(num_classes: int = 100, in_channels: int = 3) -> PreactResNet:
+    """Pre-activation bottlenecks, 18 a stage, 1.7M parameters."""
+    return PreactResNet(PreactBottleneck, 18, (64, 128, 256), num_classes, in_channels)
+
+
+@register_model
+def resnet1001(num_classes: int = 100, in_channels: int = 3) -> PreactResNet:
+    """Pre-activation bottlenecks, 111 a stage, 10.3M parameters: 10.2M as printed, and the batch norms."""
+    return PreactResNet(PreactBottleneck, 111, (64, 128, 256), num_classes, in_channels)
+
+
+@register_model
+def wrn_16_4(num_classes: int = 100, in_channels: int = 3, dropout: float = 0.0) -> PreactResNet:
+    """Wide residual network of 16 layers, four times as wide, 2.8M parameters."""
+    return PreactResNet(partial(PreactBasic, dropout=dropout), 2, (64, 128, 256), num_classes, in_channels)
+
+
+@register_model
+def wrn_28_10(num_classes: int = 100, in_channels: int = 3, dropout: float = 0.0) -> PreactResNet:
+    """Wide residual network of 28 layers, ten times as wide, 36.5M parameters; the paper's dropout is 0 or 0.3."""
+    return PreactResNet(partial(PreactBasic, dropout=dropout), 4, (160, 320, 640), num_classes, in_channels)

@@ -1,0 +1,172 @@
+"""He's residual networks for 32x32 images; parameters are counted for 10 classes."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..registry import register_model
+from .he import he_init
+
+SHORTCUTS = ("pad", "projection")
+
+
+class PadShortcut(nn.Module):
+    """Option A: every ``stride``-th pixel, and zeros in the channels that are new. It has no parameters.
+
+    Shapes:
+        [B, in_channels, H, W] -> [B, out_channels, ceil(H / stride), ceil(W / stride)], the zeros last.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.stride, self.new_channels = stride, out_channels - in_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
+
+    def extra_repr(self) -> str:
+        return f"stride={self.stride}, new_channels={self.new_channels}"
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions: ``relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut(x))``.
+
+    Shapes:
+        [B, in_channels, H, W] -> [B, out_channels, ceil(H / stride), ceil(W / stride)].
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: str) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        if stride == 1 and in_channels == out_channels:
+            self.downsample = nn.Identity()
+        elif shortcut == "pad":
+            self.downsample = PadShortcut(in_channels, out_channels, stride)
+        else:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = self.bn2(self.conv2(out))
+        out += self.downsample(x)
+        return F.relu(out, inplace=True)
+
+
+class CifarResNet(nn.Module):
+    """A 3x3 convolution, three stages of ``blocks`` basic blocks, global average pooling, one linear layer.
+
+    The second and third stage halve the resolution and widen the channels. There the shortcut is
+
+    - ``"pad"``: option A, subsampling and zero channels, which the paper trains on CIFAR ("identity shortcuts in all
+      cases") and with which its parameter counts are met;
+    - ``"projection"``: option B, a 1x1 convolution with batch norm.
+
+    The state dict has torchvision's names (``layer2.0.downsample.0.weight`` exists for projections only).
+
+    Args:
+        blocks: blocks per stage; the network has 6 * blocks + 2 layers.
+        zero_init_residual: start the last batch norm of each block at 0, so that blocks start as their shortcuts
+            (Goyal et al. 2017). Off, as in the paper.
+
+    Shapes:
+        [B, in_channels, H, W] -> [B, num_classes]; 32x32 in the paper, any size works.
+    Errors: ValueError for an unknown shortcut.
+    Source: He et al., Deep Residual Learning for Image Recognition, CVPR 2016, section 4.2.
+    """
+
+    head = "fc"
+
+    def __init__(
+        self,
+        blocks: int,
+        widths: tuple[int, int, int],
+        num_classes: int,
+        in_channels: int,
+        shortcut: str,
+        zero_init_residual: bool,
+    ) -> None:
+        super().__init__()
+        if shortcut not in SHORTCUTS:
+            raise ValueError(f"shortcut must be {' or '.join(map(repr, SHORTCUTS))}, not {shortcut!r}")
+        self.zero_init_residual = zero_init_residual
+
+        def stage(width_in: int, width: int, stride: int) -> nn.Sequential:
+            first = BasicBlock(width_in, width, stride, shortcut)
+            return nn.Sequential(first, *(BasicBlock(width, width, 1, shortcut) for _ in range(blocks - 1)))
+
+        self.conv1 = nn.Conv2d(in_channels, widths[0], 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(widths[0])
+        self.layer1 = stage(widths[0], widths[0], 1)
+        self.layer2 = stage(widths[0], widths[1], 2)
+        self.layer3 = stage(widths[1], widths[2], 2)
+        self.fc = nn.Linear(widths[2], num_classes)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        he_init(self)
+        if self.zero_init_residual:
+            for module in self.modules():
+                if isinstance(module, BasicBlock):
+                    nn.init.zeros_(module.bn2.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.fc(x.mean((2, 3)))
+
+
+NARROW, WIDE = (16, 32, 64), (64, 128, 256)
+
+
+@register_model
+def resnet20(
+    num_classes: int = 100, in_channels: int = 3, shortcut: str = "pad", zero_init_residual: bool = False
+) -> CifarResNet:
+    """Three blocks a stage, 0.27M parameters."""
+    return CifarResNet(3, NARROW, num_classes, in_channels, shortcut, zero_init_residual)
+
+
+@register_model
+def resnet32(
+    num_classes: int = 100, in_channels: int = 3, shortcut: str = "pad", zero_init_residual: bool = False
+) -> CifarResNet:
+    """Five blocks a stage, 0.46M parameters."""
+    return CifarResNet(5, NARROW, num_classes, in_channels, shortcut, zero_init_residual)
+
+
+@register_model
+def resnet44(
+    num_classes: int = 100, in_channels: int = 3, shortcut: str = "pad", zero_init_residual: bool = False
+) -> CifarResNet:
+    """Seven blocks a stage, 0.66M parameters."""
+    return CifarResNet(7, NARROW, num_classes, in_channels, shortcut, zero_init_residual)
+
+
+@register_model
+def resnet56(
+    num_classes: int = 100, in_channels: int = 3, shortcut: str = "pad", zero_init_residual: bool = False
+) -> CifarResNet:
+    """Nine blocks a stage, 0.85M parameters."""
+    return CifarResNet(9, NARROW, num_classes, in_channels, shortcut, zero_init_residual)
+
+
+@register_model
+def resnet110(
+    num_classes: int = 100, in_channels: int = 3, shortcut: str = "pad", zero_init_residual: bool = False
+) -> CifarResNet:
+    """Eighteen blocks a stage, 1.7M parameters."""
+    return CifarResNet(18, NARROW, num_classes, in_channels, shortcut, zero_init_residual)
+
+
+@register_model
+def resnet32_wide(
+    num_classes: int = 100, in_channels: int = 3, shortcut: str = "pad", zero_init_residual: bool = False
+) -> CifarResNet:
+    """Five blocks a stage, four times as wide (64, 128, 256 channels), 7.4M parameters."""
+    return CifarResNet(5, WIDE, num_classes, in_channels, shortcut, zero_init_residual)
