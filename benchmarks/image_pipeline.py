@@ -14,8 +14,6 @@ here. Medians over the rounds, and medians of the ratios, within rounds, to the 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -29,7 +27,8 @@ from torchvision import transforms
 
 from comhe.datasets import Augmentation, Images
 from comhe.datasets.image_sets import Split
-from comhe.train.run import environment
+
+from .output import save
 
 BATCH = 128
 MEAN, STD = (0.507, 0.487, 0.441), (0.267, 0.256, 0.276)
@@ -113,12 +112,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="CSV file")
     flags = parser.parse_args()
     rows = measure(flags.images, flags.rounds)
-    if flags.out is not None:
-        with flags.out.open("w", newline="") as file:
-            file.write(f"# {json.dumps(environment())}\n")
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    save(flags.out, rows)
 
 
 if __name__ == "__main__":

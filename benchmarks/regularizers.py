@@ -11,7 +11,6 @@ the ratios within rounds. Memory is the peak resident size of a fresh process ov
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import statistics
 import subprocess
@@ -26,9 +25,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from comhe.regularizers import create_regularizer, hyperspherical_energy, list_regularizers
-from comhe.train.run import environment
 from comhe.zoo import create_model
 
+from .output import save
 from .released import Released
 
 Call = Callable[[], object]
@@ -259,12 +258,7 @@ def main() -> None:
         print(json.dumps(peak(flags.case)))
         return
     rows = {"cost": cost, "memory": memory, "scaling": scaling}[flags.section](flags.models, flags.rounds)
-    if flags.out is not None:
-        with flags.out.open("w", newline="") as file:
-            file.write(f"# {json.dumps(environment())}\n")
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    save(flags.out, rows)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,21 @@
+"""The CSV files of the benchmarks: a first line with commit, versions and machine, then a table."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from comhe.train.run import environment
+
+
+def save(path: Path | None, rows: list[dict[str, Any]]) -> None:
+    """Write rows, numbers with five digits; nothing where there is no path."""
+    if path is None:
+        return
+    with path.open("w", newline="") as file:
+        file.write(f"# {json.dumps(environment())}\n")
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
