@@ -145,7 +145,7 @@ def test_ties_go_to_the_first_row():
 
 @pytest.mark.parametrize(("offset", "bias"), [(0.0, 0.0), (1e3, 0.0), (0.0, 30.0)])
 def test_float32_is_safe_far_from_zero(offset, bias):
-    """Inputs, or hidden activations, whose mean is a thousand deviations: nothing is less exact than in plain layers."""
+    """Inputs or hidden activations with a mean of a thousand deviations: nothing is less exact than in plain layers."""
     torch.manual_seed(0)
     mlp = SharedMLP([3, 16, 16])
     if bias:
