@@ -10,7 +10,7 @@ class Moments:
     """Mean and spread of the columns of a matrix that comes in blocks of rows.
 
     Every block is taken about the first block's mean m_1. That is safe in float32: over b blocks of one size,
-    :math:`(m_1 - m)^2 \\le b \\sigma^2` whatever the data, so at most log2(b) bits cancel in
+    :math:`(m_1 - m)^2 \\le b \\sigma^2` whatever the data, so no more than about log2(b) bits cancel in
     :math:`\\sigma^2 = E(x - m_1)^2 - (m - m_1)^2`, however far from zero the mean lies. Sums over blocks are float64.
 
     Args:

@@ -29,9 +29,8 @@ def farthest_point_sampling(points: Tensor, count: int, start: Tensor | None = N
     size = _checked(points).shape[1]
     if count < 1 or size < 1:
         raise ValueError(f"cannot sample {count} of {size} points; both must be at least 1")
-    # One loop iteration a point is too much to compile; exported it can be.
-    loop = _farthest if torch.compiler.is_exporting() else torch.compiler.disable(_farthest)
-    return loop(points.detach(), count, start)
+    sample = _farthest if torch.compiler.is_exporting() else _farthest_uncompiled
+    return sample(points.detach(), count, start)
 
 
 def ball_query(points: Tensor, centres: Tensor, radius: float, count: int) -> Tensor:
@@ -184,6 +183,9 @@ def _farthest(points: Tensor, count: int, start: Tensor | None) -> Tensor:
         chosen = nearest.max(1, keepdim=True).indices
         result.append(chosen)
     return torch.cat(result, 1)
+
+
+_farthest_uncompiled = torch.compiler.disable(_farthest)  # hundreds of iterations, each of which would be compiled
 
 
 def _in_parts(function: Callable[..., Tensor], entries: int, *tensors: Tensor) -> Tensor:

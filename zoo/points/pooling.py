@@ -85,17 +85,18 @@ class MaxLayerGradient:
         self.winning = torch.zeros_like(weight)
 
     def rows(self, part: slice, h: Tensor, out: Tensor, buffer: Tensor) -> Tensor:
-        """The gradient of the part's rows h [n, K], in ``out``."""
+        """The gradient of the part's rows h [n, K], in ``out``; ``buffer`` is as large."""
         groups = slice(part.start // self.group, part.stop // self.group)
         winner, g = self.winner[groups], self.g[groups]
         row = winner + self.group * torch.arange(len(winner), dtype=winner.dtype, device=winner.device)[:, None]
         centred = torch.sub(h, self.centre, out=buffer)
-        channels, size = row.shape[1], row.shape[0]
-        bags = torch.arange(0, channels * size, size, dtype=row.dtype, device=row.device)
-        self.winning += segment_sum(centred, row.t().flatten(), bags, g.t().flatten())
         torch.addmm(self.constant, centred, self.square, out=out)
-        order, offsets = segment_order(row.flatten(), len(h))
-        return out.add_(segment_sum(self.weight, order % channels, offsets, (g * self.scale).flatten()[order]))
+        # G has one entry a group and channel: sums of its entries by channel for W, and sorted by row for h.
+        size, channels = row.shape
+        channel_offsets = torch.arange(0, channels * size, size, dtype=row.dtype, device=row.device)
+        self.winning += segment_sum(centred, row.t().flatten(), channel_offsets, g.t().flatten())
+        order, row_offsets = segment_order(row.flatten(), len(h))
+        return out.add_(segment_sum(self.weight, order % channels, row_offsets, (g * self.scale).flatten()[order]))
 
     def parameters(self) -> tuple[Tensor, Tensor, Tensor]:
         """The gradients of weight, gamma and beta, once all parts have been through :meth:`rows`."""
