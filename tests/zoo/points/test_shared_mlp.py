@@ -1,0 +1,243 @@
+"""The fused shared MLP against plain layers: values, gradients, statistics, and what never exists in memory."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from comhe.zoo.points import Head, SharedMLP, chain
+
+GROUPS, ROWS = 6, 4
+
+
+def build(widths, pool=True, slope=0.0, dtype=torch.float64, ties=False):
+    """Gammas of both signs; with ties, a zero in every layer, where all rows are equal."""
+    torch.manual_seed(0)
+    mlp = SharedMLP(widths, pool, slope).to(dtype)
+    with torch.no_grad():
+        for norm in mlp.norms:
+            norm.weight.normal_()
+            norm.weight[1] *= not ties
+            norm.bias.normal_()
+    return mlp
+
+
+def inputs(mlp, features=0, dtype=torch.float64, ties=False):
+    """x [GROUPS, ROWS, C], with ``features`` columns from a table; with ties, rows that occur twice in a group."""
+    g = torch.Generator().manual_seed(1)
+    width = mlp.linears[0].in_features - features
+    x = torch.randn(GROUPS, ROWS, width, generator=g, dtype=dtype)
+    if ties:
+        x[:, 2] = x[:, 0]
+    if not features:
+        return (x.requires_grad_(),)
+    table = torch.randn(5, features, generator=g, dtype=dtype)
+    index = torch.randint(5, (GROUPS, ROWS), generator=g)
+    if ties:
+        index[:, 2] = index[:, 0]
+    return x.requires_grad_(), table.requires_grad_(), index
+
+
+def plain(mlp, x, features=None, index=None):
+    """What a SharedMLP says it is; the maximum has an index, and hence goes to the first of equals."""
+    if features is not None:
+        x = torch.cat((x, features[index]), -1)
+    for i, (linear, norm) in enumerate(zip(mlp.linears, mlp.norms, strict=True)):
+        y = linear(x)
+        y = norm(y.flatten(0, 1)).view_as(y)
+        last = i == len(mlp.norms) - 1
+        x = y.max(1)[0] if last and mlp.pool else y
+        x = F.leaky_relu(x, mlp.slope if last and mlp.pool else 0.0)
+    return x
+
+
+CASES = {
+    "three layers": ([3, 5, 7, 6], True, 0.0, 0),
+    "equal widths": ([3, 6, 6, 6], True, 0.0, 0),
+    "no activation": ([3, 6, 5], True, 1.0, 0),
+    "leaky": ([3, 6, 5], True, 0.2, 0),
+    "wide input": ([20, 6, 5], True, 0.0, 0),
+    "features": ([7, 6, 6, 5], True, 0.0, 4),
+    "rows": ([3, 6, 5], False, 0.0, 0),
+    "one layer of rows": ([3, 6], False, 0.0, 0),
+    "rows with features": ([7, 6, 5], False, 0.0, 4),
+}
+
+
+@pytest.mark.usefixtures("blocks")
+@pytest.mark.parametrize("ties", [False, True], ids=["distinct", "ties"])
+@pytest.mark.parametrize("case", CASES)
+def test_training_is_that_of_plain_layers(case, ties):
+    widths, pool, slope, features = CASES[case]
+    ours = build(widths, pool, slope, ties=ties)
+    theirs = copy.deepcopy(ours)
+    arguments = inputs(ours, features, ties=ties)
+    a, b = ours(*arguments), plain(theirs, *arguments)
+    torch.testing.assert_close(a, b)
+    v = torch.randn(a.shape, generator=torch.Generator().manual_seed(2), dtype=a.dtype)
+    leaves = [t for t in arguments if t.requires_grad]
+    got = torch.autograd.grad(a, [*leaves, *ours.parameters()], v)
+    expected = torch.autograd.grad(b, [*leaves, *theirs.parameters()], v)
+    for x, y in zip(got, expected, strict=True):
+        torch.testing.assert_close(x, y, atol=1e-11, rtol=1e-9)
+    for name, value in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], value, msg=name)
+
+
+@pytest.mark.usefixtures("blocks")
+@pytest.mark.parametrize("case", CASES)
+def test_evaluation_is_that_of_plain_layers(case):
+    widths, pool, slope, features = CASES[case]
+    mlp = build(widths, pool, slope)
+    arguments = inputs(mlp, features)
+    mlp(*arguments)  # moves the running statistics
+    mlp.eval()
+    a, b = mlp(*arguments), plain(mlp, *arguments)
+    torch.testing.assert_close(a, b)
+    leaves = [*(t for t in arguments if t.requires_grad), *mlp.parameters()]
+    for x, y in zip(*(torch.autograd.grad(out.square().sum(), leaves) for out in (a, b)), strict=True):
+        torch.testing.assert_close(x, y, atol=1e-10, rtol=1e-9)
+
+
+@pytest.mark.parametrize("case", ["three layers", "features", "rows"])
+def test_gradients_are_the_limits_of_differences(case):
+    widths, pool, slope, features = CASES[case]
+    mlp = build(widths, pool, slope)
+    arguments = inputs(mlp, features)
+    names, parameters = zip(*mlp.named_parameters(), strict=True)
+
+    def function(*tensors):
+        leaves = [*tensors[len(parameters) :], *arguments[-1:]] if features else tensors[len(parameters) :]
+        return functional_call(mlp, dict(zip(names, tensors, strict=False)), tuple(leaves))
+
+    leaves = tuple(t for t in arguments if t.requires_grad)
+    assert torch.autograd.gradcheck(function, (*parameters, *leaves))
+
+
+def test_func_grad_is_autograd():
+    mlp = build([3, 6, 5])
+    (x,) = inputs(mlp)
+    parameters, buffers = dict(mlp.named_parameters()), dict(mlp.named_buffers())
+
+    def loss(parameters):
+        moving = {name: buffer.clone() for name, buffer in buffers.items()}
+        return functional_call(mlp, (parameters, moving), (x,)).square().sum()
+
+    got = torch.func.grad(loss)(parameters)
+    expected = torch.autograd.grad(loss(parameters), list(parameters.values()))
+    for x, y in zip(got.values(), expected, strict=True):
+        torch.testing.assert_close(x, y)
+
+
+def test_ties_go_to_the_first_row():
+    mlp = build([3, 6, 5])
+    x = torch.randn(2, 1, 3, dtype=torch.float64).expand(2, 4, 3).clone().requires_grad_()  # every row a winner
+    v = torch.tensor([1.0, -1.0], dtype=torch.float64)[:, None]  # sums to zero: all that batch norm adds is linear
+    out = mlp(x)
+    (gradient,) = torch.autograd.grad(out, x, v.expand_as(out))
+    torch.testing.assert_close(gradient[:, 1], gradient[:, 2])
+    torch.testing.assert_close(gradient[:, 1], gradient[:, 3])
+    assert not torch.allclose(gradient[:, 0], gradient[:, 1])
+
+
+@pytest.mark.parametrize(("offset", "bias"), [(0.0, 0.0), (1e3, 0.0), (0.0, 30.0)])
+def test_float32_is_safe_far_from_zero(offset, bias):
+    """Inputs or hidden activations with a mean of a thousand deviations: nothing is less exact than in plain layers."""
+    torch.manual_seed(0)
+    mlp = SharedMLP([3, 16, 16])
+    if bias:
+        nn.init.constant_(mlp.norms[0].bias, bias)
+        nn.init.constant_(mlp.norms[0].weight, 0.03)
+    layers, exact = copy.deepcopy(mlp), copy.deepcopy(mlp).double()
+    x, v = torch.randn(8, 64, 3) + offset, torch.randn(8, 16)
+    outputs = mlp(x), plain(layers, x), plain(exact, x.double())
+    for out in outputs:
+        (out * v).sum().backward()
+    quantities = [outputs]
+    for name in dict(mlp.named_parameters()):
+        quantities.append([m.get_parameter(name).grad for m in (mlp, layers, exact)])
+    for i in range(2):
+        quantities.append([m.norms[i].running_var for m in (mlp, layers, exact)])
+    for ours, theirs, true in quantities:
+        assert (ours - true).norm() <= 2 * (theirs - true).norm() + 1e-6 * true.norm()
+
+
+def test_the_last_layers_activations_never_exist(largest, monkeypatch):
+    monkeypatch.setattr(chain, "BLOCK", 2048)
+    mlp, x = SharedMLP([3, 8, 8, 64]), torch.randn(40, 16, 3)
+    with largest:
+        mlp(x).sum().backward()
+    assert largest.numbers == 40 * 16 * 8  # of 40 * 16 * 64
+
+
+def test_no_second_derivative():
+    mlp = build([3, 6, 5])
+    (x,) = inputs(mlp)
+    (gradient,) = torch.autograd.grad(mlp(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        gradient.sum().backward()
+
+
+def test_autocast_changes_nothing():
+    mlp = build([3, 6, 5], dtype=torch.float32)
+    (x,) = inputs(mlp, dtype=torch.float32)
+    expected = mlp(x)
+    expected.square().sum().backward()
+    gradients = [p.grad.clone() for p in mlp.parameters()]
+    mlp.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = mlp(x)
+        out.square().sum().backward()
+    assert out.equal(expected)
+    assert all(p.grad.equal(g) for p, g in zip(mlp.parameters(), gradients, strict=True))
+
+
+def test_not_a_number_is_passed_on():
+    mlp = build([3, 6, 5], dtype=torch.float32)
+    x = torch.randn(GROUPS, ROWS, 3)
+    x[1, 1, 1] = torch.nan
+    out = mlp(x)
+    out.sum().backward()
+    assert out.isnan().any()
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match=r"at least 2 layers, not \[3, 5\]"):
+        SharedMLP([3, 5])
+    mlp = SharedMLP([3, 5, 5])
+    with pytest.raises(ValueError, match="the input has 4 columns, the first layer takes 3"):
+        mlp(torch.zeros(2, 2, 4))
+    with pytest.raises(ValueError, match="at least two rows in training, not 1"):
+        mlp(torch.zeros(1, 1, 3))
+    mlp.norms[0].eval()
+    with pytest.raises(ValueError, match="all in training or all in evaluation"):
+        mlp(torch.zeros(2, 2, 3))
+
+
+def test_frozen_batch_norms_use_their_running_statistics():
+    mlp = build([3, 6, 5])
+    (x,) = inputs(mlp)
+    expected = copy.deepcopy(mlp).eval()(x)
+    mlp.norms.eval()
+    assert mlp.training
+    torch.testing.assert_close(mlp(x), expected)
+
+
+def test_head_is_a_plain_classifier():
+    torch.manual_seed(0)
+    head = Head([5, 7, 6], 3, dropout=(0.0, 0.5), slope=0.2)
+    layers = [head.linears[0], head.norms[0], nn.LeakyReLU(0.2), head.linears[1], head.norms[1], nn.LeakyReLU(0.2)]
+    x = torch.randn(10, 5)
+    head.eval()
+    assert head(x).equal(nn.Sequential(*layers, head.output)(x))
+    head.train()
+    torch.manual_seed(3)
+    a = head(x)
+    torch.manual_seed(3)
+    torch.testing.assert_close(a, nn.Sequential(*layers, nn.Dropout(0.5), head.output)(x))
+    assert [name for name, _ in head.named_parameters()][-2:] == ["output.weight", "output.bias"]
+    with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\), got 1"):
+        Head([5, 7], 3, dropout=(1,))

@@ -1,0 +1,61 @@
+"""DGCNN: edge convolutions on graphs of nearest neighbours in the space of the features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..registry import register_model
+from .edge_conv import EdgeConv
+from .model import PointModel
+from .operations import nearest_neighbours
+from .shared_mlp import Head
+
+SLOPE = 0.2  # of every activation below zero
+
+
+class DGCNN(PointModel):
+    """Four edge convolutions, one layer on what all four give, its maximum and mean over the points, a classifier.
+
+    Each convolution finds the k nearest neighbours anew, in the features of the one before; a point is a neighbour of
+    its own.
+
+    Shapes:
+        x as :class:`PointModel` says, with at least k points.
+    Errors: ValueError for fewer than k points.
+    Source: Wang et al., Dynamic Graph CNN for Learning on Point Clouds, ACM TOG 2019 (github.com/WangYueFt/dgcnn).
+    """
+
+    def __init__(
+        self, in_channels: int, num_classes: int, k: int, widths: tuple[int, ...], embedding: int, dropout: float
+    ) -> None:
+        super().__init__(in_channels, num_classes)
+        self.k = k
+        self.convs = nn.ModuleList(
+            EdgeConv(a, b, SLOPE) for a, b in zip((in_channels, *widths[:-1]), widths, strict=True)
+        )
+        self.linear = nn.Linear(sum(widths), embedding, bias=False)
+        self.norm = nn.BatchNorm1d(embedding)
+        self.head = Head([2 * embedding, 512, 256], num_classes, (dropout, dropout), SLOPE)
+        self.reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.check(x)
+        batch, number, _ = x.shape
+        layers = []
+        for conv in self.convs:
+            x = conv(x, nearest_neighbours(x, x, self.k))
+            layers.append(x)
+        x = self.linear(torch.cat(layers, -1)).flatten(0, 1)
+        x = F.leaky_relu(self.norm(x), SLOPE, inplace=True).view(batch, number, -1)
+        return self.head(torch.cat((x.amax(1), x.mean(1)), -1))
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, k={self.k}"
+
+
+@register_model
+def dgcnn(num_classes: int = 40, in_channels: int = 3, dropout: float = 0.5, k: int = 20) -> DGCNN:
+    """DGCNN: edge convolutions to 64, 64, 128 and 256 on 20 neighbours, embedding 1024, classifier 512, 256."""
+    return DGCNN(in_channels, num_classes, k, (64, 64, 128, 256), 1024, dropout)

@@ -1,0 +1,130 @@
+"""Edge convolution: a layer on pairs of neighbours and the maximum over the pairs, without the pairs in memory."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .chain import row_parts
+from .moments import update_running
+from .operations import flat_index, gather_rows, segment_order, segment_sum
+
+
+class EdgeConv(nn.Module):
+    r"""One layer on the edges from every point i to its neighbours j, and the maximum over the neighbours.
+
+    .. math:: \mathrm{out}_i = \max_j \mathrm{leakyrelu}(\mathrm{BN}([x_j - x_i, \, x_i] \, [W_1, W_2]^\top))
+
+    The product is :math:`x_j W_1^\top + x_i (W_2 - W_1)^\top`: two products per point instead of one per edge. Training
+    cannot be differentiated twice, and ``torch.compile`` leaves it as it is.
+
+    Shapes:
+        x [B, N, in_channels], index int64 [B, N, k] of the neighbours -> [B, N, out_channels]
+    Source: Wang et al., Dynamic Graph CNN for Learning on Point Clouds, ACM TOG 2019.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, slope: float = 0.2) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2 * in_channels, out_channels, bias=False)
+        self.norm = nn.BatchNorm1d(out_channels)
+        self.slope = slope
+
+    def forward(self, x: Tensor, index: Tensor) -> Tensor:
+        neighbour, own = self.linear.weight.chunk(2, 1)
+        rows, index = x.flatten(0, 1), flat_index(index, x.shape[1]).view(-1, index.shape[-1])
+        if self.norm.training:
+            return self._train(rows, neighbour, own - neighbour, index).view(*x.shape[:2], -1)
+        scale = self.norm.weight * (self.norm.running_var + self.norm.eps).rsqrt()
+        shift = self.norm.bias - self.norm.running_mean * scale
+        theirs = F.linear(rows, neighbour * scale[:, None])
+        mine = F.linear(rows, (own - neighbour) * scale[:, None], shift)
+        parts = [slice(None)]
+        if not torch.compiler.is_compiling():
+            parts = row_parts(len(rows), 1, index.shape[1] * theirs.shape[1], x.device)
+        edges = (gather_rows(theirs, index[part].flatten()).unflatten(0, (-1, index.shape[1])) for part in parts)
+        tops = [part.amax(1) for part in edges]
+        return F.leaky_relu(torch.cat(tops) + mine, self.slope).view(*x.shape[:2], -1)
+
+    @torch.compiler.disable
+    def _train(self, rows: Tensor, neighbour: Tensor, own: Tensor, index: Tensor) -> Tensor:
+        with torch.autocast(rows.device.type, enabled=False):
+            rows, norm = rows.to(neighbour.dtype), self.norm
+            theirs, mine = F.linear(rows, neighbour), F.linear(rows, own)
+            out, mean, variance, *_ = _EdgeMax.apply(theirs, mine, norm.weight, norm.bias, index, norm.eps, self.slope)
+        update_running(norm, mean, variance, index.numel())
+        return out
+
+    def extra_repr(self) -> str:
+        return f"slope={self.slope}"
+
+
+class _EdgeMax(torch.autograd.Function):
+    r"""act(max_j BN(P_j + Q_i)) of P, Q [n, C] and index [n, k], with R = n k edges in the statistics.
+
+    Backward: on every edge dy = a G + c + s y, where G is the gradient g before the activation at the winners and zero
+    elsewhere, and c and s come from batch norm as in :class:`.pooling.MaxLayerGradient`. Summed over a point's edges,
+
+    .. math:: dQ_i = a g_i + k (c + s Q_i) + s \sum_{j \in N(i)} P_j, \qquad
+              dP_j = a T_j + d_j (c + s P_j) + s \sum_{i : j \in N(i)} Q_i
+
+    where T is g scattered to the winning neighbours and d_j is how often j is a neighbour.
+    """
+
+    @staticmethod
+    def forward(p, q, gamma, beta, index, eps, slope):
+        n, k = index.shape
+        sign = gamma.sign()
+        # About their means, so that little cancels in the variance.
+        p_mean, q_mean = p.mean(0), q.mean(0)
+        centred_p, centred_q = p - p_mean, q - q_mean
+        signed = centred_p * sign  # where gamma = 0 all neighbours are equal, and the first wins
+        rank = torch.arange(k, 0, -1, dtype=p.dtype, device=p.device)[:, None]
+        parts = row_parts(n, 1, k * p.shape[1], p.device)
+        buffer = p.new_empty(parts[0].stop * k, p.shape[1])
+        tops, winners = [], []
+        for part in parts:
+            edges = buffer[: (part.stop - part.start) * k]
+            edges = torch.index_select(signed, 0, index[part].flatten(), out=edges).view(-1, k, p.shape[1])
+            top = edges.amax(1)
+            first = (k - edges.eq_(top[:, None]).mul_(rank).amax(1)).clamp_(max=k - 1)  # a NaN equals nothing
+            tops.append(top)
+            winners.append(index[part].gather(1, first.long()))
+        degree = torch.bincount(index.flatten(), minlength=n).to(p.dtype)[:, None]
+        neighbours = segment_sum(centred_p, index.flatten(), torch.arange(0, n * k, k, device=index.device))
+        weighted = centred_p * degree
+        offset = weighted.sum(0).double() / (n * k)
+        square = (weighted * centred_p).sum(0) + (centred_q * (2 * neighbours + k * centred_q)).sum(0)
+        variance = (square.double() / (n * k) - offset * offset).clamp_min_(0)
+        mean = (p_mean + q_mean + offset).to(p.dtype)
+        inverse = (variance + eps).rsqrt().to(p.dtype)
+        z = (torch.cat(tops) * sign + centred_q - offset.to(p.dtype)) * (inverse * gamma) + beta
+        sums = neighbours + k * p_mean
+        return F.leaky_relu_(z, slope), mean, variance.to(p.dtype), torch.cat(winners), degree, sums
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        *tensors, ctx.eps, ctx.slope = inputs
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors, *output)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient, *_):
+        if gradient is None:
+            return (None,) * 7
+        p, q, gamma, _, index, out, mean, variance, winner, degree, sums = (t.detach() for t in ctx.saved_tensors)
+        n, k = index.shape
+        g = torch.where(out > 0, gradient, ctx.slope * gradient)
+        scattered = torch.zeros_like(p).scatter_add_(0, winner, g)
+        inverse = (variance + ctx.eps).rsqrt()
+        a, dbeta = gamma * inverse, g.sum(0)
+        dgamma = ((scattered * p).sum(0) + (g * q).sum(0) - mean * dbeta) * inverse
+        s = -a * inverse * dgamma / (n * k)
+        c = -a * dbeta / (n * k) - s * mean
+        order, offsets = segment_order(index.flatten(), n)
+        reverse = segment_sum(q, order // k, offsets)
+        dp = scattered.mul_(a).add_(torch.addcmul(c, p, s).mul_(degree)).addcmul_(reverse, s)
+        dq = torch.addcmul(c, q, s).mul_(k).addcmul_(g, a).addcmul_(sums, s)
+        return dp, dq, dgamma, dbeta, None, None, None

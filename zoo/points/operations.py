@@ -1,0 +1,202 @@
+"""What point networks do with points: sampling, neighbourhoods, grouping, interpolation. Batched, deterministic.
+
+Coordinates and features are rows: [B, N, 3] and [B, N, C]. Indices are int64 and count within their own cloud. Nothing
+here but :func:`group` and :func:`interpolate` has a gradient, and those two only in the features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def farthest_point_sampling(points: Tensor, count: int, start: Tensor | None = None) -> Tensor:
+    """Indices of ``count`` points, each the farthest from all that were chosen before it; O(N count) time, O(N) memory.
+
+    .. math:: i_{t+1} = \\arg\\max_i \\min_{s \\le t} |x_i - x_{i_s}|^2
+
+    Ties go to the lowest index; once every distinct point is chosen, index 0 is repeated. The first m of the result are
+    the farthest point sample of size m, and of a sample of distinct points they are its own.
+
+    Shapes:
+        points [B, N, D], start int64 [B] (the first choice, point 0 if None) -> int64 [B, count]
+    Errors: ValueError if count is not positive or there are no points.
+    Source: Qi et al., PointNet++, NeurIPS 2017.
+    """
+    size = _checked(points).shape[1]
+    if count < 1 or size < 1:
+        raise ValueError(f"cannot sample {count} of {size} points; both must be at least 1")
+    sample = _farthest if torch.compiler.is_exporting() else _farthest_uncompiled
+    return sample(points.detach(), count, start)
+
+
+def ball_query(points: Tensor, centres: Tensor, radius: float, count: int) -> Tensor:
+    """The first ``count`` points in order of index that lie closer to a centre than ``radius``.
+
+    Where there are fewer, the first is repeated; where there is none, point 0 is. Squared distances come from one
+    matrix product of coordinates about the middle of the cloud's bounding box: a point whose squared distance is within
+    rounding (in float32 a few 1e-7 of the box's squared diagonal) of the radius's may fall on either side.
+
+    Shapes:
+        points [B, N, D], centres [B, M, D] -> int64 [B, M, count]
+    Errors: ValueError if radius or count is not positive.
+    Source: Qi et al., PointNet++, NeurIPS 2017 (strictly closer, as in github.com/charlesq34/pointnet2).
+    """
+    if not radius > 0 or count < 1:
+        raise ValueError(f"ball_query needs radius > 0 and count >= 1, not {radius} and {count}")
+    size = _checked(points).shape[1]
+
+    def query(points: Tensor, centres: Tensor) -> Tensor:
+        inside = squared_distances(centres, points) < radius * radius
+        # How many points up to each are inside, so that the k-th inside is where this count reaches k.
+        rank = inside.cumsum(-1, dtype=torch.int32)
+        wanted = torch.arange(1, count + 1, dtype=torch.int32, device=rank.device).expand(*rank.shape[:-1], count)
+        index = torch.searchsorted(rank, wanted.contiguous())  # size where there is no k-th
+        first = index[..., :1] % size  # an empty ball's is 0
+        return torch.where(index == size, first, index)
+
+    return _in_parts(query, centres.shape[1] * size, points.detach(), centres.detach())
+
+
+def nearest_neighbours(points: Tensor, queries: Tensor, count: int) -> Tensor:
+    """The ``count`` points nearest to each query, nearest first; a query that is a point finds itself.
+
+    Distances as in :func:`ball_query`, compared in float32; ties go to the lowest index.
+
+    Shapes:
+        points [B, N, D], queries [B, M, D] -> int64 [B, M, count]
+    Errors: ValueError if there are fewer than ``count`` points.
+    """
+    size = _checked(points).shape[1]
+    if not 1 <= count <= size:
+        raise ValueError(f"cannot find {count} nearest of {size} points; ask for 1 to {size}, or give more points")
+
+    def query(points: Tensor, queries: Tensor) -> Tensor:
+        distance = squared_distances(queries, points).float().clamp_min_(0)
+        # Non-negative floats are ordered as their bits are, and with the index below them no two keys are equal.
+        keys = (distance.view(torch.int32).long() << 32) | torch.arange(size, device=points.device)
+        return keys.topk(count, largest=False, sorted=True).values & 0xFFFFFFFF
+
+    return _in_parts(query, queries.shape[1] * size, points.detach(), queries.detach())
+
+
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """|a_i - b_j|^2 by one matrix product, of coordinates about the middle of b's bounding box.
+
+    Shapes:
+        a [B, M, D], b [B, N, D] -> [B, M, N]
+    """
+    low, high = b.aminmax(dim=1, keepdim=True)
+    middle = (low + high) / 2
+    a, b = a - middle, b - middle
+    squared_a, squared_b = a.square().sum(-1), b.square().sum(-1)
+    return torch.baddbmm(squared_b[:, None, :], a, b.mT, alpha=-2).add_(squared_a[..., None])
+
+
+def group(features: Tensor, index: Tensor) -> Tensor:
+    """Rows of each cloud at ``index``. The gradient is summed in a fixed order, on any device.
+
+    Shapes:
+        features [B, N, C], index int64 [B, ...] -> [B, ..., C]
+    """
+    return gather_rows(features.flatten(0, 1), flat_index(index, features.shape[1])).view(*index.shape, -1)
+
+
+def interpolate(features: Tensor, known: Tensor, points: Tensor, count: int = 3) -> Tensor:
+    r"""Features at ``points`` from those at the ``known`` points: inverse squared distances weigh the nearest ones.
+
+    .. math:: f(x) = \sum_{j=1}^{k} w_j f_j / \sum_j w_j, \quad w_j = 1 / \max(|x - x_j|^2, 10^{-10})
+
+    with k = ``count``, or as many as there are known points.
+
+    Shapes:
+        features [B, M, C], known [B, M, 3], points [B, N, 3] -> [B, N, C]
+    Source: Qi et al., PointNet++, NeurIPS 2017.
+    """
+    index = nearest_neighbours(known, points, min(count, known.shape[1]))
+    distance = (group(known.detach(), index) - points.detach()[:, :, None]).square().sum(-1)
+    weight = distance.clamp_min(1e-10).reciprocal()
+    weight = weight / weight.sum(-1, keepdim=True)
+    return (weight[..., None, :] @ group(features, index)).squeeze(-2)
+
+
+def flat_index(index: Tensor, size: int) -> Tensor:
+    """Indices within clouds of ``size`` points, int64 [B, ...], as row numbers of all clouds together, [B * ...]."""
+    first = torch.arange(index.shape[0], device=index.device) * size
+    return (index + first.view(-1, *[1] * (index.dim() - 1))).flatten()
+
+
+def gather_rows(rows: Tensor, index: Tensor) -> Tensor:
+    """``rows[index]`` for [n, C] and int64 [R], with a gradient that is fast and summed in a fixed order."""
+    if torch.is_grad_enabled() and rows.requires_grad:
+        return _GatherRows.apply(rows, index)
+    return rows.index_select(0, index)
+
+
+def segment_order(index: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Positions [R] that sort ``index`` [R] stably, and where each of the values 0..size-1 begins among them [size]."""
+    # The CPU sorts by radix, and the faster the shorter the keys.
+    order = index.to(torch.int16 if size <= 1 << 15 else torch.int32).argsort(stable=True)
+    counts = torch.bincount(index, minlength=size)
+    return order, counts.cumsum(0) - counts
+
+
+def segment_sum(rows: Tensor, index: Tensor, offsets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Sums of ``weights[p] * rows[index[p]]`` over the segments of p that begin at ``offsets`` [n]: [n, C]."""
+    return F.embedding_bag(index, rows, offsets, mode="sum", per_sample_weights=weights)
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(rows: Tensor, index: Tensor) -> Tensor:
+        return rows.index_select(0, index)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        rows, index = inputs
+        ctx.size = rows.shape[0]
+        ctx.save_for_backward(index)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        (index,) = ctx.saved_tensors
+        return segment_sum(gradient.contiguous(), *segment_order(index, ctx.size)), None
+
+
+def _farthest(points: Tensor, count: int, start: Tensor | None) -> Tensor:
+    batch, size, _ = points.shape
+    planes = points.movedim(-1, 0).contiguous()  # [D, B, N]: every operation below runs along N
+    nearest = planes.new_full((batch, size), torch.inf)
+    chosen = torch.zeros(batch, 1, dtype=torch.int64, device=points.device) if start is None else start.view(batch, 1)
+    result = [chosen]
+    for _ in range(count - 1):
+        # Differences, not norms and products: a point's distance to its duplicate has to be zero.
+        first, *others = (plane - plane.gather(1, chosen) for plane in planes)
+        distance = first.square_()
+        for difference in others:
+            distance.addcmul_(difference, difference)
+        nearest = torch.minimum(nearest, distance, out=nearest)
+        chosen = nearest.max(1, keepdim=True).indices
+        result.append(chosen)
+    return torch.cat(result, 1)
+
+
+_farthest_uncompiled = torch.compiler.disable(_farthest)  # hundreds of iterations, each of which would be compiled
+
+
+def _in_parts(function: Callable[..., Tensor], entries: int, *tensors: Tensor) -> Tensor:
+    """``function`` of [B, ...] tensors, a few clouds at a time; ``entries``: the size of its temporaries per cloud."""
+    if torch.compiler.is_compiling():
+        return function(*tensors)
+    size = max(1, (1 << 19 if tensors[0].device.type == "cpu" else 1 << 27) // max(1, entries))
+    return torch.cat([function(*part) for part in zip(*(t.split(size) for t in tensors), strict=True)])
+
+
+def _checked(points: Tensor) -> Tensor:
+    if points.dim() != 3 or not points.is_floating_point():
+        raise ValueError(f"points must be floating-point [B, N, D], one point a row, not {list(points.shape)}")
+    return points

@@ -1,0 +1,147 @@
+"""Layers that are the same at every point, and the heads behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .chain import row_parts
+from .fused import FusedMLP
+from .moments import update_running
+from .operations import gather_rows
+
+
+class SharedMLP(nn.Module):
+    r"""Linear layers without bias, each with batch norm and ReLU, at every point; then perhaps the maximum.
+
+    .. math:: h_l = \mathrm{relu}(\mathrm{BN}(h_{l-1} W_l^\top)), \qquad
+              \mathrm{out}_g = \mathrm{act}\Big(\max_{r \in g} \mathrm{BN}(h_{L-1} W_L^\top)_r\Big)
+
+    Weights are those of ordinary ``nn.Linear`` and ``nn.BatchNorm1d`` children. A bias before batch norm would change
+    nothing but the running mean. Training is one fused operation (see :mod:`.fused`) that cannot be differentiated
+    twice and that ``torch.compile`` leaves as it is; evaluation folds batch norm into the weights, in plain operations.
+
+    Args:
+        widths: of the input and of every layer, at least two layers where there is a maximum.
+        pool: take the maximum over the points of each group.
+        slope: of the activation after the maximum below zero: 0 for ReLU, 1 for none.
+
+    Shapes:
+        x [G, K, C]: G groups of K rows; features [n, D] with index int64 [G, K] add D columns ``features[index]``,
+        where widths[0] = C + D -> [G, widths[-1]] with pool, else [G, K, widths[-1]]
+    Errors: ValueError for widths that do not fit, fewer than two rows in training, and batch norms of which some are
+        in training and others in evaluation mode.
+    """
+
+    def __init__(self, widths: Sequence[int], pool: bool = True, slope: float = 0.0) -> None:
+        super().__init__()
+        if len(widths) < 2 + pool:
+            raise ValueError(f"widths must name an input and at least {1 + pool} layers, not {list(widths)}")
+        self.pool, self.slope = pool, slope
+        self.linears = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairwise(widths))
+        self.norms = nn.ModuleList(nn.BatchNorm1d(width) for width in widths[1:])
+
+    def forward(self, x: Tensor, features: Tensor | None = None, index: Tensor | None = None) -> Tensor:
+        width = x.shape[-1] + (0 if features is None else features.shape[-1])
+        if width != self.linears[0].in_features:
+            raise ValueError(f"the input has {width} columns, the first layer takes {self.linears[0].in_features}")
+        training = [norm.training for norm in self.norms]
+        if all(training):
+            return self._train(x, features, index)
+        if any(training):
+            raise ValueError("the batch norms of one SharedMLP must be all in training or all in evaluation mode")
+        return self._evaluate(x, features, index)
+
+    @torch.compiler.disable
+    def _train(self, x: Tensor, features: Tensor | None, index: Tensor | None) -> Tensor:
+        count = x.shape[0] * x.shape[1]
+        if count < 2:
+            raise ValueError(f"batch norm needs at least two rows in training, not {count}")
+        first, *others = (linear.weight for linear in self.linears)
+        with torch.autocast(x.device.type, enabled=False):
+            table = None
+            if features is not None:
+                # The product of a point's features does not depend on its group: made once, gathered many times.
+                first, rest = first.split([x.shape[-1], features.shape[-1]], 1)
+                table, index = F.linear(features.to(rest.dtype), rest), index.flatten()
+            out, *state = FusedMLP.apply(
+                x.flatten(0, 1).to(first.dtype).contiguous(),
+                table,
+                index,
+                x.shape[1] if self.pool else 0,
+                self.slope,
+                tuple(norm.eps for norm in self.norms),
+                first,
+                *others,
+                *(norm.weight for norm in self.norms),
+                *(norm.bias for norm in self.norms),
+            )
+        depth = len(self.norms)
+        for norm, mean, variance in zip(self.norms, state[:depth], state[depth : 2 * depth], strict=True):
+            update_running(norm, mean, variance, count)
+        return out if self.pool else out.unflatten(0, x.shape[:2])
+
+    def _evaluate(self, x: Tensor, features: Tensor | None, index: Tensor | None) -> Tensor:
+        (weight, bias), *layers = (_folded(*layer) for layer in zip(self.linears, self.norms, strict=True))
+        table = None
+        if features is not None:
+            weight, rest = weight.split([x.shape[-1], features.shape[-1]], 1)
+            table = F.linear(features, rest)
+        widest = max(linear.out_features for linear in self.linears)
+        parts = [slice(None)]
+        if not torch.compiler.is_compiling():
+            parts = row_parts(len(x), 1, x.shape[1] * widest, x.device)
+        result = []
+        for part in parts:
+            h = F.linear(x[part], weight, bias)
+            if table is not None:
+                h = h + gather_rows(table, index[part].flatten()).view_as(h)
+            for layer in layers:
+                h = F.linear(F.relu(h), *layer)
+            result.append(F.leaky_relu(h.amax(1), self.slope) if self.pool else F.relu(h))
+        return torch.cat(result) if len(result) > 1 else result[0]
+
+    def extra_repr(self) -> str:
+        return f"pool={self.pool}, slope={self.slope}"
+
+
+class Head(nn.Module):
+    """Fully connected layers without bias, each with batch norm, activation and dropout, and an output layer with bias.
+
+    Args:
+        widths: of the input and of every hidden layer.
+        dropout: of every hidden layer, one probability each.
+        slope: of the activation below zero.
+
+    Shapes:
+        [B, widths[0]] -> [B, out_features]
+    """
+
+    def __init__(self, widths: Sequence[int], out_features: int, dropout: Sequence[float], slope: float = 0.0) -> None:
+        super().__init__()
+        for p in dropout:
+            if not 0 <= p < 1:
+                raise ValueError(f"dropout must be in [0, 1), got {p}")
+        self.dropout, self.slope = tuple(dropout), slope
+        self.linears = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairwise(widths))
+        self.norms = nn.ModuleList(nn.BatchNorm1d(width) for width in widths[1:])
+        self.output = nn.Linear(widths[-1], out_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for linear, norm, p in zip(self.linears, self.norms, self.dropout, strict=True):
+            x = F.leaky_relu(norm(linear(x)), self.slope)
+            x = F.dropout(x, p, self.training)
+        return self.output(x)
+
+    def extra_repr(self) -> str:
+        return f"dropout={self.dropout}, slope={self.slope}"
+
+
+def _folded(linear: nn.Linear, norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the linear layer that does what both do in evaluation."""
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return linear.weight * scale[:, None], norm.bias - norm.running_mean * scale
