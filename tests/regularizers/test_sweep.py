@@ -60,16 +60,17 @@ def check(model: nn.Module, regularizer) -> None:
 
 @pytest.mark.parametrize("name", [*SMALL, *GRAPH, *ZOO])
 def test_the_value_is_the_plain_formula(name):
-    model = build(name)
+    # In double precision: of 32 neurons in three dimensions some are nearly parallel, and 1 - c^2 is all rounding.
+    model = build(name).double()
     regularizer = create_regularizer("hs-mhe", model, weight=2.0, output_weight=5.0)
     names = [layer.name for layer in regularizer.layers]
     assert sum(layer.role == "output" for layer in regularizer.layers) <= 1
     expected = 0.0
     for layer in regularizer.layers:
-        w = neurons(dict(model.named_modules())[layer.name]).double()
+        w = neurons(dict(model.named_modules())[layer.name])
         half = layer.role == "hidden"
         expected += (2.0 if half else 5.0) * hyperspherical_energy(w, 2, half).mean().item()
-    assert regularizer().item() == pytest.approx(expected, rel=1e-4)
+    assert regularizer().item() == pytest.approx(expected, rel=1e-10)
     assert len(set(names)) == len(names)
     check(model, regularizer)
 
