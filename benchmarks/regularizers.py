@@ -73,7 +73,7 @@ def gcn_sized() -> tuple[nn.Module, Call]:
     task = GraphTask(GraphRecipe(data="citations"))
     model = task.model()
     batch = next(iter(task.batches(0)))
-    return model, _step(model, lambda: task.loss(model, batch))
+    return model, _step(model, lambda: task.loss(model, batch)[0])
 
 
 MODELS = {"cnn9": cnn9, "resnet18": resnet18, "pointnet-sized": pointnet_sized, "gcn-sized": gcn_sized}
