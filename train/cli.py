@@ -68,6 +68,7 @@ class Compare:
     seeds: Annotated[int, arg(help="runs of each cell, seeds 0, 1, ...")] = 10
     recipe: Annotated[str | None, arg(help="recipes, comma-separated; else the usual one of the models' domain")] = None
     epochs: Annotated[int | None, arg(help="another number than the recipe's")] = None
+    precision: Annotated[str | None, arg(help="fp32 or bf16, where not the recipe's")] = None
     jobs: Annotated[int, arg(help="processes at once")] = os.cpu_count() or 1
     output: Annotated[
         Path | None, arg(help="folder for the table (CSV, Markdown) and every run (CSV); runs in it are not made again")
@@ -85,7 +86,7 @@ def compare(words: list[str]) -> None:
     if flags.seeds < 1 or flags.jobs < 1:
         raise ValueError(f"seeds and jobs must be at least 1, not {flags.seeds} and {flags.jobs}")
     place = flags.place
-    changes = {} if flags.epochs is None else {"epochs": flags.epochs}
+    changes = {name: getattr(flags, name) for name in ("epochs", "precision") if getattr(flags, name) is not None}
     for recipe_name in flags.recipe.split(",") if flags.recipe else [None]:
         recipes = [
             named_recipe(recipe_name, model, data, regularizer, seed=seed, **changes)
