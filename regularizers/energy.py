@@ -148,11 +148,13 @@ class _PairSum(torch.autograd.Function):
     def backward(ctx, grad_energy: Tensor, _) -> tuple[Tensor, None, None, None]:
         w, gradient = ctx.saved_tensors
         with exact(w):
-            if torch.is_grad_enabled():  # a second derivative is wanted: make M once more, this time on the tape
-                gradient = _weights(w, ctx.potential, ctx.eps) @ w
-            elif not _keeps_product(w):
+            again = torch.is_grad_enabled()  # a second derivative is wanted: M once more, this time on the tape
+            if again:
+                gradient = _weights(w, ctx.potential, ctx.eps)
+            gradient = grad_energy[..., None, None] * gradient
+            if again or not _keeps_product(w):
                 gradient = gradient @ w
-        return grad_energy[..., None, None] * gradient, None, None, None
+        return gradient, None, None, None
 
 
 def _sums(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
