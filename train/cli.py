@@ -13,7 +13,9 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from .console import console, epochs, runs
-from .flags import given, parse, recipe_flags
+from .flags import given, parse, recipe_flags, settings_of
+
+CELL = ("model", "data", "regularizer")
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def train(domain: str, words: list[str]) -> None:
     settings = given(flags.settings)
     default = kind()
     name = settings.pop("recipe", None)
-    cell = {key: settings.pop(key, getattr(default, key)) for key in ("model", "data", "regularizer")}
+    cell = {key: settings.pop(key, getattr(default, key)) for key in CELL}
     if (other := model_domain(cell["model"])) != domain:
         raise ValueError(f"{cell['model']} is a model for {other}; train it with: comhe train {other}")
     recipe = named_recipe(name, **cell, **settings)
@@ -67,8 +69,7 @@ class Compare:
     regularizers: Annotated[str, arg(help="comma-separated; differences are taken to `none`")] = "none,hs-mhe,rp-comhe"
     seeds: Annotated[int, arg(help="runs of each cell, seeds 0, 1, ...")] = 10
     recipe: Annotated[str | None, arg(help="recipes, comma-separated; else the usual one of the models' domain")] = None
-    epochs: Annotated[int | None, arg(help="another number than the recipe's")] = None
-    precision: Annotated[str | None, arg(help="fp32 or bf16, where not the recipe's")] = None
+    settings: Annotated[str, arg(help="other than the recipe's, as in `epochs=5,precision=bf16`")] = ""
     jobs: Annotated[int, arg(help="processes at once")] = os.cpu_count() or 1
     output: Annotated[
         Path | None, arg(help="folder for the table (CSV, Markdown) and every run (CSV); runs in it are not made again")
@@ -78,15 +79,18 @@ class Compare:
 
 def compare(words: list[str]) -> None:
     """Compare models, data sets and regularizers over seeds."""
+    from comhe.zoo import model_domain
+
     from .compare import collect as collect_runs
     from .compare import known_records, save, table, train_all
-    from .domains import named_recipe
+    from .domains import named_recipe, recipe_class
 
     flags = parse(Compare, words, "comhe compare", Compare.__doc__)
     if flags.seeds < 1 or flags.jobs < 1:
         raise ValueError(f"seeds and jobs must be at least 1, not {flags.seeds} and {flags.jobs}")
     place = flags.place
-    changes = {name: getattr(flags, name) for name in ("epochs", "precision") if getattr(flags, name) is not None}
+    kind = recipe_class(model_domain(flags.models.split(",")[0]))
+    changes = settings_of(kind, flags.settings, "comhe compare", leave_out=CELL)
     for recipe_name in flags.recipe.split(",") if flags.recipe else [None]:
         recipes = [
             named_recipe(recipe_name, model, data, regularizer, seed=seed, **changes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -166,13 +167,15 @@ def write_csv(path: Path, records: Sequence[dict[str, Any] | Row]) -> None:
 
 
 def cells_of(row: Row) -> list[str]:
-    """A row as text, for a terminal or Markdown table."""
+    """A row as text, for a terminal or Markdown table; one seed has neither deviation nor interval."""
     difference = interval = p = ""
+    test = f"{row.test:.2f}" + (f" ± {row.std:.2f}" if row.n > 1 else "")
     if row.difference is not None:
         difference = f"{row.difference:+.2f}"
+    if row.p_holm is not None and not math.isnan(row.p_holm):
         interval = f"{row.low:+.2f} to {row.high:+.2f}"
         p = "< 0.0001" if row.p_holm < 1e-4 else f"{row.p_holm:.4f}"
-    figures = [str(row.n), f"{row.val:.2f}", f"{row.test:.2f} ± {row.std:.2f}", difference, interval, p]
+    figures = [str(row.n), f"{row.val:.2f}", test, difference, interval, p]
     return [row.model, row.data, row.regularizer, *figures]
 
 

@@ -27,6 +27,18 @@ def given(flags: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def settings_of(kind: type[Recipe], text: str, program: str, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The settings in a text like ``epochs=5,precision=bf16``; a mistake ends the program like one in a flag."""
+    words: list[str] = []
+    for item in text.split(",") if text else ():
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise ValueError(f"settings are written name=value, with commas between them, not {item!r}")
+        words += [f"--{name.strip().replace('_', '-')}", value]
+    flags = recipe_flags(kind, (*leave_out, "recipe", "seed", "model_options", "regularizer_options"))
+    return given(parse(flags, words, program, "Settings of a recipe."))
+
+
 def parse(kind: type, words: list[str], program: str, description: str) -> Any:
     """Parse the words behind a command; a mistake ends the program with one clear message."""
     return tyro.cli(kind, args=words, prog=program, description=description, config=(tyro.conf.OmitArgPrefixes,))

@@ -22,6 +22,8 @@ SHORT = ["--data", "citations", "--epochs", "3"]
         (["train", "graphs", *SHORT, "--recipe", "kip"], "did you mean kipf"),
         (["compare", "--recipe", "kip"], "did you mean kipf"),
         (["compare", "--seeds", "0"], "at least 1"),
+        (["compare", "--settings", "epochs"], "name=value"),
+        (["compare", "--settings", "epochs=0"], "epochs must be positive"),
         (["evaluate", "no-such-run"], "not a run folder"),
         (["energy", "no-such-thing"], "neither a folder"),
         (["data", "cora", "--data-root", "no-such-folder"], "no-such-folder"),

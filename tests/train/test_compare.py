@@ -25,6 +25,12 @@ def test_differences_are_taken_on_shared_seeds():
     assert "+1.03" in markdown(table(records))
 
 
+def test_one_seed_has_neither_deviation_nor_interval():
+    rows = table([_record("none", 0, 80.0), _record("mhe", 0, 81.5)])
+    assert "| mhe | 1 | 80.00 | 81.50 | +1.50 |  |  |" in markdown(rows)
+    assert "nan" not in markdown(rows)
+
+
 def test_corrections_cover_the_family():
     records = [_record("none", s, 80.0 + s % 3) for s in range(6)]
     records += [_record("mhe", s, 80.5 + s % 3 + 0.2 * (s % 2)) for s in range(6)]

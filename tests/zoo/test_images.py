@@ -39,6 +39,7 @@ def test_the_names():
         "cnn6",
         "cnn9",
         "cnn15",
+        "resnet8",
         "resnet18",
         "resnet20",
         "resnet32",

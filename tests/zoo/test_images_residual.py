@@ -16,6 +16,7 @@ from comhe.zoo.images.resnet import ResNet
 from comhe.zoo.images.resnet_cifar import BasicBlock, CifarResNet, PadShortcut
 
 CIFAR = {  # blocks per stage, first width, parameters for 10 classes, what He et al. 2016 print (table 6)
+    "resnet8": (1, 16, 75_290, None),
     "resnet20": (3, 16, 269_722, "0.27"),
     "resnet32": (5, 16, 464_154, "0.46"),
     "resnet44": (7, 16, 658_586, "0.66"),
