@@ -45,10 +45,10 @@ def weighted_gram(slope: Tensor, c: Tensor, inverse: Tensor) -> Tensor:
 
     Shapes: ``slope`` S and ``c`` [..., N, N], ``inverse`` 1 / n [..., N] -> [..., N, N]. The diagonal of S is ignored.
     """
-    off_diagonal = 1 - torch.eye(c.shape[-1], dtype=c.dtype, device=c.device)
-    slope = slope * off_diagonal
     scaled = slope * inverse[..., :, None] * inverse[..., None, :]
-    return scaled - torch.diag_embed((slope * c).sum(-1) * inverse * inverse)
+    turning = slope * c
+    radial = (turning.sum(-1) - turning.diagonal(dim1=-2, dim2=-1)) * inverse * inverse
+    return scaled.diagonal_scatter(-radial, dim1=-2, dim2=-1)
 
 
 class _Gram(torch.autograd.Function):

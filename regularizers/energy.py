@@ -210,16 +210,17 @@ def _tall(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> t
     """
     batch, n, _ = w.shape
     side = math.ceil(n / max(1, math.ceil(n * math.sqrt(batch / BLOCK))))
-    inverse = _inverse_norms((w * w).sum(-1), eps)[..., None]
-    units = [part.contiguous() for part in (w * inverse).split(side, -2)]
+    inverse = _inverse_norms((w * w).sum(-1), eps)[..., None, :]
+    # Neurons are columns here, in whichever order memory has them.
+    units = [part * scale for part, scale in zip(w.mT.split(side, -1), inverse.split(side, -1), strict=True)]
     pushes = [torch.zeros_like(part) for part in units] if with_gradient else []
     energy, factor = w.new_zeros(batch), 1.0
     memory = w.new_empty(2, batch * side * side)
     for i, a in enumerate(units):
         for j, b in enumerate(units[i:], start=i):
-            shape = batch, a.shape[1], b.shape[1]
+            shape = batch, a.shape[-1], b.shape[-1]
             c, spare = memory[:, : math.prod(shape)].view(2, *shape)
-            torch.bmm(a, b.mT, out=c)
+            torch.bmm(a.mT, b, out=c)
             if i == j:
                 c.diagonal(dim1=-2, dim2=-1).zero_()
                 total, slope, factor = _pairs(c, potential, with_gradient, spare)
@@ -231,14 +232,14 @@ def _tall(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> t
             if i == j:
                 slope.diagonal(dim1=-2, dim2=-1).zero_()
             else:
-                pushes[j].baddbmm_(slope.mT, a)
-            pushes[i].baddbmm_(slope, b)
+                pushes[j].baddbmm_(a, slope)
+            pushes[i].baddbmm_(b, slope.mT)
     if not with_gradient:
         return energy, None
     # What pushes along a neuron does not turn it.
     for push, u in zip(pushes, units, strict=True):
-        push.addcmul_(u, (push * u).sum(-1, keepdim=True), value=-1)
-    return energy, torch.cat(pushes, -2).mul_(inverse * factor)
+        push.addcmul_(u, (push * u).sum(-2, keepdim=True), value=-1)
+    return energy, torch.cat(pushes, -1).mul_(inverse * factor).mT
 
 
 def _entries(
