@@ -10,6 +10,8 @@ Batches of 128, CIFAR-sized, SGD with momentum. Each line has what the line abov
     fused          one kernel for the optimizer: this is `comhe train images`
     bf16           autocast (`--precision bf16`); only where the processor has bf16 units
 
+`convolutions` is no step but its bound: every convolution of the network alone, forward and backward, in bf16.
+
 Variants take turns of a few steps within each round of one process. Medians over the rounds.
 """
 
@@ -23,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from comhe.datasets import Augmentation
@@ -32,11 +35,38 @@ from .image_pipeline import BATCH, dataloader, resident
 from .output import save
 
 STEPS = 5
-VARIANTS = ("usual", "resident", "channels-last", "fused", "bf16")
+VARIANTS = ("usual", "resident", "channels-last", "fused", "bf16", "convolutions")
+
+
+def convolutions(model_name: str) -> Callable[[], None]:
+    """The convolutions of one step and their gradients, on random numbers in bf16 and channels-last; nothing else."""
+    model = create_model(model_name, num_classes=100)
+    jobs: list[tuple[nn.Conv2d, Tensor, Tensor]] = []
+
+    def keep(module: nn.Conv2d, inputs: tuple[Tensor], output: Tensor) -> None:
+        x, slope = (torch.randn_like(t, dtype=torch.bfloat16) for t in (inputs[0], output))
+        jobs.append((module, x.requires_grad_(len(jobs) > 0), slope))  # images need no gradient
+
+    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    hooks = [layer.register_forward_hook(keep) for layer in layers]
+    with torch.no_grad():
+        model.to(memory_format=torch.channels_last)(torch.randn(BATCH, 3, 32, 32).to(memory_format=torch.channels_last))
+    for hook in hooks:
+        hook.remove()
+    model.to(torch.bfloat16)
+
+    def step() -> None:
+        for layer, x, slope in jobs:
+            layer.weight.grad = x.grad = None
+            layer(x).backward(slope)
+
+    return step
 
 
 def variant(model_name: str, what: str, pixels: np.ndarray) -> Callable[[], None]:
     """A function that takes one step."""
+    if what == "convolutions":
+        return convolutions(model_name)
     level = VARIANTS.index(what)
     torch.manual_seed(0)
     model = create_model(model_name, num_classes=100)
