@@ -115,19 +115,18 @@ def compare(words: list[str]) -> None:
 
 
 def show(rows: list, title: str) -> None:
-    """The table on the terminal, one for each rule of choosing the epoch."""
+    """The tables on the terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from .compare import EPOCHS, HEADER, cells_of
+    from .compare import views
 
-    for epoch, rule in EPOCHS.items():
-        shown = Table(title=f"{title}, {rule}", title_justify="left", box=SIMPLE_HEAD)
-        for name in HEADER:
-            shown.add_column(name, justify="left" if name in HEADER[:3] else "right", no_wrap=True)
-        for row in rows:
-            if row.epoch == epoch:
-                shown.add_row(*cells_of(row))
+    for what, header, cells in views(rows):
+        shown = Table(title=f"{title}, {what}", title_justify="left", box=SIMPLE_HEAD)
+        for name in header:
+            shown.add_column(name, justify="left" if name in header[:3] else "right", no_wrap=True)
+        for line in cells:
+            shown.add_row(*line)
         console.print(shown)
 
 

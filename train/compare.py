@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,11 +21,20 @@ from .run import Run, write
 from .statistics import holm, mean_std, paired
 
 EPOCHS = {"last": "last epoch", "best": "validation-selected"}
+# What a row says besides accuracy, and the column of the runs that it is the mean of.
+COSTS = {name: name for name in ("seconds", "parameters", "gflops", "step_ms", "penalty_ms")}
+COSTS |= {"hidden_start": "start_hidden", "output_start": "start_output"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One cell of the table, for one rule of choosing the epoch. Accuracies and differences in percent."""
+    """One cell of the table, for one rule of choosing the epoch, its figures means over the seeds.
+
+    Accuracies and differences are in percent. ``gflops`` is one forward pass of a sample, or of a whole graph;
+    ``step_ms`` a training step, penalty included, and ``penalty_ms`` the penalty alone, as measured in the runs with
+    whatever ran beside them. Energies are those of the weights before training and of the row's epoch: the mean over
+    the hidden layers in the half space, over the output layers in the full space.
+    """
 
     recipe: str
     model: str
@@ -41,6 +51,14 @@ class Row:
     p: float | None = None
     p_holm: float | None = None
     seconds: float = 0.0
+    parameters: float | None = None
+    gflops: float | None = None
+    step_ms: float | None = None
+    penalty_ms: float | None = None
+    hidden_start: float | None = None
+    hidden_end: float | None = None
+    output_start: float | None = None
+    output_end: float | None = None
 
 
 def run_folder(runs: Path, recipe: Recipe) -> Path:
@@ -86,7 +104,7 @@ def train_all(
 def _start_worker(threads: int) -> None:
     import torch
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(min(threads, torch.get_num_threads()))  # never more than $OMP_NUM_THREADS asks for
 
 
 def collect(
@@ -107,7 +125,15 @@ def collect(
             record[f"{epoch}_epoch"] = result[epoch]["epoch"]
             record[f"{epoch}_val"] = 100 * result[epoch]["val_accuracy"]
             record[f"{epoch}_test"] = 100 * result[epoch]["test_accuracy"]
-        records.append({**record, "seconds": result["seconds"], "settings": recipe.digest})
+        record["seconds"] = result["seconds"]
+        record |= {"parameters": result["parameters"], "gflops": result["flops"] / 1e9}
+        record |= {f"{what}_ms": 1e3 * result[f"{what}_seconds"] for what in ("step", "penalty")}
+        for when in ("start", *EPOCHS):
+            layers = result[when]["energy"].values()
+            for role, space in (("hidden", "half"), ("output", "full")):
+                energies = [layer[space] for layer in layers if layer["role"] == role]
+                record[f"{when}_{role}"] = sum(energies) / len(energies) if energies else None
+        records.append({**record, "settings": recipe.digest})
     return records
 
 
@@ -119,11 +145,11 @@ def known_records(path: Path) -> dict[str, dict[str, Any]]:
         rows = list(csv.DictReader(file))
     texts = ("recipe", "model", "data", "regularizer", "settings")
     whole = ("seed", *(f"{epoch}_epoch" for epoch in EPOCHS))
-    return {
-        row["settings"]: {k: v if k in texts else int(v) if k in whole else float(v) for k, v in row.items()}
-        for row in rows
-        if row.get("settings")
-    }
+
+    def value(key: str, text: str) -> Any:
+        return text if key in texts else None if text == "" else int(text) if key in whole else float(text)
+
+    return {row["settings"]: {k: value(k, v) for k, v in row.items()} for row in rows if row.get("settings")}
 
 
 def table(records: Sequence[dict[str, Any]], baseline: str = "none") -> list[Row]:
@@ -140,7 +166,9 @@ def table(records: Sequence[dict[str, Any]], baseline: str = "none") -> list[Row
             val = mean_std([record[f"{epoch}_val"] for record in seeds.values()])[0]
             row = dict(zip(("recipe", "model", "data", "regularizer"), key, strict=True))
             row |= {"epoch": epoch, "n": len(values), "val": val, "test": test, "std": std}
-            row["seconds"] = mean_std([record["seconds"] for record in seeds.values()])[0]
+            for name, column in {**COSTS, "hidden_end": f"{epoch}_hidden", "output_end": f"{epoch}_output"}.items():
+                known = [record[column] for record in seeds.values() if record.get(column) is not None]
+                row[name] = mean_std(known)[0] if known else None
             base = cells.get((*key[:3], baseline), {})
             shared = sorted(set(base) & set(values))
             if key[3] != baseline and shared:
@@ -158,7 +186,7 @@ def table(records: Sequence[dict[str, Any]], baseline: str = "none") -> list[Row
 def write_csv(path: Path, records: Sequence[dict[str, Any] | Row]) -> None:
     """Write records or rows, numbers with six digits."""
     dicts = [asdict(record) if isinstance(record, Row) else record for record in records]
-    names = [f.name for f in fields(Row)] if not dicts else list(dicts[0])
+    names = list(dict.fromkeys(name for d in dicts for name in d)) or [f.name for f in fields(Row)]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, names, lineterminator="\n")
@@ -179,20 +207,41 @@ def cells_of(row: Row) -> list[str]:
     return [row.model, row.data, row.regularizer, *figures]
 
 
+def costs_of(row: Row) -> list[str]:
+    """What a row cost and did to the energies, as text; empty where it was not measured."""
+    figures = [f"{row.parameters:,.0f}", f"{row.gflops:.4g}"] if row.gflops is not None else ["", ""]
+    figures += ["" if value is None else f"{value:.3g}" for value in (row.step_ms, row.penalty_ms)]
+    for start, end in ((row.hidden_start, row.hidden_end), (row.output_start, row.output_end)):
+        figures.append("" if start is None or end is None else f"{start:.4f} to {end:.4f}")
+    return [row.model, row.data, row.regularizer, *figures, f"{row.seconds:.3g}"]
+
+
 HEADER = ["model", "data", "regularizer", "n", "val %", "test %", "difference", "95 % interval", "p (Holm)"]
+
+COST_HEADER = [*HEADER[:3], "parameters", "GFLOP", "ms a step", "ms of it penalty"]
+COST_HEADER += ["hidden energy, half space", "output energy", "s a run"]
+
+
+def views(rows: Sequence[Row]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """The tables that are shown, as title, header and cells: accuracy for each rule of choosing the epoch, and cost."""
+    tables = [(title, HEADER, [cells_of(row) for row in rows if row.epoch == epoch]) for epoch, title in EPOCHS.items()]
+    costs = [costs_of(row) for row in rows if row.epoch == "last"]
+    return [*tables, ("cost, and energies before and after", COST_HEADER, costs)]
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Two Markdown tables, one for each rule of choosing the epoch."""
+    """The tables of :func:`views` in Markdown."""
     parts = []
-    for epoch, title in EPOCHS.items():
-        lines = [HEADER, ["---"] * len(HEADER), *(cells_of(row) for row in rows if row.epoch == epoch)]
+    for title, header, cells in views(rows):
+        lines = [header, ["---"] * len(header), *cells]
         parts.append(f"**{title.capitalize()}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
     return "\n\n".join(parts) + "\n"
 
 
 def save(folder: Path, name: str, records: Sequence[dict[str, Any]], rows: Sequence[Row]) -> None:
-    """``name.csv`` and ``name.md`` (the table) and ``name-runs.csv`` (every run) in ``folder``."""
+    """``name.csv``, ``name.json`` and ``name.md`` (the table) and ``name-runs.csv`` (every run) in ``folder``."""
     write_csv(folder / f"{name}-runs.csv", records)
     write_csv(folder / f"{name}.csv", rows)
+    dicts = [{key: None if value != value else value for key, value in asdict(row).items()} for row in rows]  # no NaN
+    write(folder / f"{name}.json", json.dumps(dicts, indent=1, allow_nan=False) + "\n")
     write(folder / f"{name}.md", markdown(rows))

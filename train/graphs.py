@@ -89,6 +89,9 @@ class GraphTask:
         logits = model(x, view)
         return F.cross_entropy(logits, labels), logits
 
+    def example(self) -> tuple:
+        return self._views["test"][:-1]
+
     @torch.inference_mode()
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         model.eval()

@@ -88,6 +88,9 @@ class ImageTask:
             return released_loss(logits, labels, self.recipe.label_smoothing), logits
         return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing), logits
 
+    def example(self) -> tuple[Tensor]:
+        return (next(iter(self._batches("val", 1)))[0],)
+
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         return evaluate_batches(model, self._batches(split, EVALUATION_BATCH), self.recipe.precision == "bf16")
 

@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from comhe.regularizers import Regularizer
 
+from .cost import forward_flops, penalty_seconds
 from .log import Log
 from .recipe import Recipe
 from .run import Run
@@ -39,6 +40,10 @@ class Task(Protocol):
         """The loss, a mean over the batch, and the logits."""
         ...
 
+    def example(self) -> tuple:
+        """What the model takes for one sample, or for a whole graph."""
+        ...
+
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         """At least ``accuracy`` (a fraction of the split's samples) and ``loss``."""
         ...
@@ -63,21 +68,23 @@ def fit(
     judged = model if average is None else average.module
     forward = torch.compile(model) if recipe.compile else model
     log = Log(recipe, regularizer)
+    start = {"energy": energies_of(regularizer)}
     best: dict[str, Any] = {"key": (-1.0, 0.0), "epoch": -1, "weights": {}}
-    spent = 0.0
+    spent = trained = 0.0  # seconds of earlier sessions in all, and seconds of training steps
     stateful = {"model": model, "regularizer": regularizer, "optimizer": optimizer, "log": log}
     if average is not None:
         stateful["average"] = average
     if (state := run.load_checkpoint()) is not None:
         for name, part in stateful.items():
             part.load_state_dict(state[name])
-        best, spent = state["best"], state["seconds"]
+        best, spent, trained = state["best"], state["seconds"], state["trained"]
         set_random_state(task.device, state["random"])
     began = saved = time.perf_counter()
 
     for epoch in range(len(log.epochs), recipe.epochs):
         model.train()
         losses, penalties = [], []
+        epoch_began = time.perf_counter()
         for step, batch in enumerate(task.batches(epoch), start=epoch * task.steps):
             rate = recipe.lr_at(step, recipe.epochs * task.steps)
             for group in optimizer.param_groups:
@@ -102,6 +109,7 @@ def fit(
             "loss": float(torch.stack(losses).sum()) / len(penalties),  # CPU-GPU sync point
             "penalty": float(torch.stack(penalties).mean()),
         }
+        trained += time.perf_counter() - epoch_began
         if not math.isfinite(row["loss"] + row["penalty"]):
             raise FloatingPointError(
                 f"{recipe.name} seed {recipe.seed}: loss {row['loss']}, penalty {row['penalty']} in epoch {epoch + 1}; "
@@ -118,12 +126,19 @@ def fit(
         if time.perf_counter() - saved > CHECKPOINT_SECONDS and epoch + 1 < recipe.epochs:
             saved = time.perf_counter()
             state = {name: part.state_dict() for name, part in stateful.items()}
-            state |= {"best": best, "seconds": spent + saved - began, "random": random_state(task.device)}
+            state |= {"best": best, "seconds": spent + saved - began, "trained": trained}
+            state |= {"random": random_state(task.device)}
             run.save_checkpoint(state)
             run.save_log(log)
 
     seconds = spent + time.perf_counter() - began
-    result: dict[str, Any] = {"seconds": seconds, "parameters": sum(p.numel() for p in model.parameters())}
+    result: dict[str, Any] = {
+        "seconds": seconds,
+        "step_seconds": trained / (recipe.epochs * task.steps),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "flops": forward_flops(model, task.example()),
+        "start": start,
+    }
     for which, epoch, weights in (
         ("last", recipe.epochs - 1, judged.state_dict()),
         ("best", best["epoch"], best["weights"]),
@@ -133,13 +148,19 @@ def fit(
         result[which] = {"epoch": epoch} | {
             f"{split}_{name}": value for split in ("val", "test") for name, value in task.evaluate(model, split).items()
         }
-        result[which]["energy"] = {
-            row.name: {"full": row.diagnostics.energy, "half": row.diagnostics.half_space_energy}
-            for row in regularizer.report().layers
-        }
+        result[which]["energy"] = energies_of(regularizer)
+    result["penalty_seconds"] = penalty_seconds(regularizer)
     run.save_log(log)
     run.finish(result)
     return result
+
+
+def energies_of(regularizer: Regularizer) -> dict[str, dict[str, Any]]:
+    """Role and energies, full and half space, of every layer."""
+    return {
+        row.name: {"role": row.role, "full": row.diagnostics.energy, "half": row.diagnostics.half_space_energy}
+        for row in regularizer.report().layers
+    }
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:

@@ -99,6 +99,9 @@ class PointTask:
         own = model.auxiliary_loss()
         return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing) + own, logits
 
+    def example(self) -> tuple[Tensor]:
+        return (next(iter(self.clouds.batches("val", 1, points=self.recipe.points)))[0],)
+
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         """Accuracy over samples and its mean over classes; on test also that of votes, if the recipe wants any."""
         figures = evaluate_batches(model, self._stored(split), self.recipe.precision == "bf16")

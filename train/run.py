@@ -21,7 +21,7 @@ from .domains import recipe_class
 from .log import Log
 from .recipe import Recipe
 
-FORMAT = 2
+FORMAT = 3
 
 
 class Run:

@@ -1,9 +1,14 @@
 import csv
+import json
 
 import pytest
+import torch
 
+from comhe.datasets import load_graph
+from comhe.regularizers import create_regularizer
 from comhe.train import compare
-from comhe.train.compare import collect, markdown, save, table, train_all, train_one
+from comhe.train.compare import collect, known_records, markdown, save, table, train_all, train_one
+from comhe.train.cost import forward_flops, penalty_seconds
 
 
 def _record(regularizer: str, seed: int, test: float) -> dict:
@@ -58,7 +63,53 @@ def test_missing_runs_are_made_done_ones_left_and_failures_named(tmp_path, recip
     save(tmp_path / "out", "test", records, table(records))
     rows = list(csv.DictReader((tmp_path / "out" / "test-runs.csv").open()))
     assert [float(row["last_test"]) for row in rows] == pytest.approx([record["last_test"] for record in records])
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"test.csv", "test.md", "test-runs.csv"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "test.csv",
+        "test.json",
+        "test.md",
+        "test-runs.csv",
+    }
+
+
+def test_costs_and_energies_are_in_every_form(tmp_path, recipe):
+    recipes = [recipe.replace(regularizer="hs-mhe", regularizer_options={}, epochs=3)]
+    train_one(recipes[0], tmp_path, None, "cpu")
+    records = collect(recipes, tmp_path)
+    rows = table(records)
+    save(tmp_path / "out", "test", records, rows)
+    told = json.loads((tmp_path / "out" / "test.json").read_text())
+    assert [row["epoch"] for row in told] == ["last", "best"]
+    assert told[0]["std"] is None  # of one seed
+    graph = load_graph("citations")
+    assert told[0]["parameters"] == 16 * (graph.num_features + 1) + (16 + 1) * graph.num_classes
+    assert told[0]["penalty_ms"] > 0
+    assert told[0]["step_ms"] > 0
+    assert told[0]["hidden_end"] < told[0]["hidden_start"]  # what the penalty is for
+    written = (tmp_path / "out" / "test.md").read_text()
+    assert f"{told[0]['hidden_start']:.4f} to {told[0]['hidden_end']:.4f}" in written
+    # The records that come back from the file make the same table.
+    again = table(list(known_records(tmp_path / "out" / "test-runs.csv").values()))
+    assert again[0].hidden_end == pytest.approx(rows[0].hidden_end, rel=1e-5)
+    assert again[0].gflops == pytest.approx(rows[0].gflops, rel=1e-5)
+
+
+def test_operations_of_a_forward_pass():
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.Flatten(), torch.nn.Linear(8 * 25, 4))
+    assert forward_flops(model, (torch.zeros(2, 3, 5, 5),)) == 2 * 2 * (25 * 8 * 27 + 200 * 4)
+    assert model.training
+
+    class Sparse(torch.nn.Module):
+        def forward(self, x):
+            return x @ torch.ones(6, 5)
+
+    entries = torch.eye(6).to_sparse_csr()
+    assert forward_flops(Sparse(), (entries,)) == 2 * 6 * 5  # not 2 * 6 * 6 * 5
+
+
+def test_a_penalty_is_timed_and_none_costs_nothing():
+    model = torch.nn.Linear(4, 3)
+    assert penalty_seconds(create_regularizer("mhe", model)) > 0
+    assert penalty_seconds(create_regularizer("none", model)) == 0
 
 
 def test_runs_of_another_recipe_are_not_mixed_in(tmp_path, recipe):
