@@ -5,11 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,6 +17,7 @@ from .loop import fit
 from .recipe import Recipe
 from .run import Run, write
 from .statistics import holm, mean_std, paired
+from .workers import run_all
 
 EPOCHS = {"last": "last epoch", "best": "validation-selected"}
 # What a row says besides accuracy, and the column of the runs that it is the mean of.
@@ -82,29 +81,25 @@ def train_all(
     device: str,
     jobs: int,
     progress: Callable[[int, int, str], None] = lambda *_: None,
+    seconds: float | None = None,
 ) -> list[str]:
     """Make all runs that are missing, ``jobs`` processes at a time; returns one line for each that failed.
 
-    ``progress(done, wanted, latest)`` is called as each run ends.
+    ``progress(done, wanted, latest)`` is called as each run ends. After ``seconds`` what still runs is cut: it goes on
+    from its last checkpoint when the same is asked for again.
     """
     wanted = [recipe for recipe in recipes if not Run(run_folder(runs, recipe)).done]
-    failures: list[str] = []
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_start_worker, initargs=(threads,)) as pool:
-        futures = {pool.submit(train_one, recipe, runs, root, device): recipe for recipe in wanted}
-        for count, future in enumerate(as_completed(futures), start=1):
-            recipe = futures[future]
-            if (error := future.exception()) is not None:
-                failures.append(f"{recipe.name} seed {recipe.seed}: {type(error).__name__}: {error}")
-            latest = f"{recipe.name} seed {recipe.seed}" if error is None else f"failed: {failures[-1]}"
-            progress(count, len(wanted), latest)
+    count, failures = 0, []
+
+    def ended(recipe: Recipe, error: str | None) -> None:
+        nonlocal count
+        count += 1
+        name = f"{recipe.name} seed {recipe.seed}"
+        failures.extend([] if error is None else [f"{name}: {error}"])
+        progress(count, len(wanted), name if error is None else f"failed: {failures[-1]}")
+
+    run_all(partial(train_one, runs=runs, root=root, device=device), wanted, jobs, seconds, ended)
     return failures
-
-
-def _start_worker(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(min(threads, torch.get_num_threads()))  # never more than $OMP_NUM_THREADS asks for
 
 
 def collect(

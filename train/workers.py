@@ -1,0 +1,91 @@
+"""Jobs in processes of their own: one that fails or dies loses nobody else's work, and a deadline ends them all."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from multiprocessing import connection, get_context, process
+from typing import Any
+
+_SPAWN = get_context("spawn")  # a forked process would inherit locks of threads that it does not have
+
+
+@dataclass
+class _Worker:
+    process: process.BaseProcess
+    pipe: connection.Connection
+    job: Any = None
+
+
+def run_all(
+    work: Callable[[Any], Any],
+    jobs: Iterable[Any],
+    processes: int,
+    seconds: float | None = None,
+    ended: Callable[[Any, str | None], None] = lambda job, error: None,
+) -> list[Any]:
+    """Call ``work(job)`` for every job, on so many processes at a time, and return the jobs that did not end.
+
+    Both must be picklable. Processes are used again and share the cores. ``ended(job, error)`` is called as each job
+    ends, with one line if it failed: its exception, or how its process died. After ``seconds`` nothing new is started
+    and what still runs is killed.
+    """
+    waiting, workers = list(jobs), []
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    deadline = None if seconds is None else time.monotonic() + seconds
+    try:
+        while True:
+            while waiting and len(workers) < min(processes, sum(w.job is not None for w in workers) + len(waiting)):
+                workers.append(_start(work, threads))
+            for worker in workers:
+                if worker.job is None and waiting:
+                    worker.job = waiting.pop(0)
+                    worker.pipe.send(worker.job)
+            busy = {worker.pipe: worker for worker in workers if worker.job is not None}
+            if not busy:
+                return []
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            ready = connection.wait(list(busy), left)
+            if not ready:
+                return [*(worker.job for worker in busy.values()), *waiting]
+            for pipe in ready:
+                worker = busy[pipe]
+                try:
+                    error = pipe.recv()
+                except EOFError:
+                    worker.process.join()
+                    workers.remove(worker)
+                    error = f"its process ended with exit code {worker.process.exitcode}"
+                job, worker.job = worker.job, None
+                ended(job, error)
+    finally:
+        for worker in workers:
+            worker.process.kill()
+            worker.process.join()
+
+
+def _start(work: Callable[[Any], Any], threads: int) -> _Worker:
+    ours, theirs = _SPAWN.Pipe()
+    started = _SPAWN.Process(target=_loop, args=(work, theirs, threads), daemon=True)
+    started.start()
+    theirs.close()  # so that its death closes the pipe
+    return _Worker(started, ours)
+
+
+def _loop(work: Callable[[Any], Any], pipe: connection.Connection, threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(min(threads, torch.get_num_threads()))  # never more than $OMP_NUM_THREADS asks for
+    while True:
+        try:
+            job = pipe.recv()
+        except EOFError:  # the parent is gone
+            return
+        try:
+            work(job)
+            error = None
+        except Exception as caught:
+            error = f"{type(caught).__name__}: {caught}"
+        pipe.send(error)
