@@ -116,18 +116,60 @@ def compare(words: list[str]) -> None:
 
 def show(rows: list, title: str) -> None:
     """The tables on the terminal."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
     from .compare import views
 
     for what, header, cells in views(rows):
-        shown = Table(title=f"{title}, {what}", title_justify="left", box=SIMPLE_HEAD)
-        for name in header:
-            shown.add_column(name, justify="left" if name in header[:3] else "right", no_wrap=True)
-        for line in cells:
-            shown.add_row(*line)
-        console.print(shown)
+        print_table(f"{title}, {what}", header, cells)
+
+
+def print_table(title: str, header: list[str], cells: list[list[str]]) -> None:
+    """A table whose first three columns are names and whose others are figures."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for name in header:
+        shown.add_column(name, justify="left" if name in header[:3] else "right", no_wrap=True)
+    for line in cells:
+        shown.add_row(*line)
+    console.print(shown)
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """Work through one of the poster's tables, and print our figures beside the published ones."""
+
+    table: Annotated[Positional[str], arg(help="gcn, cnn-depth, cifar, pointnet or imagenet")]
+    seeds: Annotated[int, arg(help="runs of each cell, seeds 0, 1, ...")] = 5
+    budget: Annotated[str | None, arg(help="time after which runs are cut, to be gone on with: 90s, 20m, 1.5h")] = None
+    recipe: Annotated[str | None, arg(help="else the table's own")] = None
+    settings: Annotated[str, arg(help="other than the recipe's, as in `epochs=5,precision=bf16`")] = ""
+    jobs: Annotated[int, arg(help="processes at once")] = 1
+    place: Place = field(default_factory=Place)
+
+
+def reproduce(words: list[str]) -> None:
+    """Reproduce a table of the poster."""
+    from comhe.zoo import model_domain
+
+    from .compare import train_all
+    from .domains import recipe_class
+    from .reproduce import HEADER, PUBLISHED, beside, cells, recipes, seconds_of
+
+    flags = parse(Reproduce, words, "comhe reproduce", Reproduce.__doc__)
+    if flags.seeds < 1 or flags.jobs < 1:
+        raise ValueError(f"seeds and jobs must be at least 1, not {flags.seeds} and {flags.jobs}")
+    place = flags.place
+    kind = recipe_class(model_domain(cells(flags.table)[0].model))
+    changes = settings_of(kind, flags.settings, "comhe reproduce", leave_out=CELL)
+    wanted = recipes(flags.table, flags.seeds, flags.recipe, **changes)
+    seconds = None if flags.budget is None else seconds_of(flags.budget)
+    with runs(flags.table) as progress:
+        failures = train_all(wanted, place.runs, place.data_root, place.device, flags.jobs, progress, seconds)
+    title = f"{PUBLISHED[flags.table]['title']}, test, percent; recipe {wanted[0].recipe}"
+    print_table(title, HEADER, beside(flags.table, wanted, place.runs))
+    if failures:
+        raise ValueError(f"{len(failures)} of {len(wanted)} runs failed; the first: {failures[0]}")
 
 
 @dataclass(frozen=True)
@@ -229,6 +271,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train points": lambda words: train("points", words),
     "train graphs": lambda words: train("graphs", words),
     "compare": compare,
+    "reproduce": reproduce,
     "evaluate": evaluate,
     "energy": energy,
     "data": data,
