@@ -86,7 +86,7 @@ def train_all(
 def _start_worker(threads: int) -> None:
     import torch
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(min(threads, torch.get_num_threads()))  # never more than $OMP_NUM_THREADS asks for
 
 
 def collect(
