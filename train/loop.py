@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from comhe.datasets.census import DataSet
 from comhe.regularizers import Regularizer
+from comhe.zoo.preprocessing import Transform
 
 from .log import Log
 from .recipe import Recipe
@@ -26,6 +28,12 @@ class Task(Protocol):
     recipe: Recipe
     device: torch.device
     steps: int  # in an epoch
+    data: DataSet
+    options: dict[str, Any]  # what the model is built with
+
+    def transforms(self) -> Transform:
+        """What is done to raw inputs before the model sees them, beside augmentation."""
+        ...
 
     def model(self) -> nn.Module: ...
     def regularizer(self, model: nn.Module) -> Regularizer: ...
@@ -133,13 +141,18 @@ def fit(
         result[which] = {"epoch": epoch} | {
             f"{split}_{name}": value for split in ("val", "test") for name, value in task.evaluate(model, split).items()
         }
-        result[which]["energy"] = {
-            row.name: {"full": row.diagnostics.energy, "half": row.diagnostics.half_space_energy}
-            for row in regularizer.report().layers
-        }
+        result[which]["energy"] = layer_energies(regularizer)
     run.save_log(log)
     run.finish(result)
     return result
+
+
+def layer_energies(regularizer: Regularizer) -> dict[str, dict[str, float]]:
+    """The energy of every regularized layer, in full and half space."""
+    return {
+        row.name: {"full": row.diagnostics.energy, "half": row.diagnostics.half_space_energy}
+        for row in regularizer.report().layers
+    }
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
