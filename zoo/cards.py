@@ -100,7 +100,7 @@ def list_weights(pattern: str = "*") -> list[str]:
     """Names of the pretrained weights that match the shell-style ``pattern``, or whose model does; natural order."""
     names = [path.stem for path in FOLDER.glob("*.json")]
     matching = [n for n in names if fnmatch.fnmatchcase(n, pattern) or fnmatch.fnmatchcase(n.split(".")[0], pattern)]
-    return sorted(matching, key=natural)
+    return sorted(matching, key=lambda name: [natural(part) for part in name.split(".", 1)])
 
 
 def get_weights(name: str | os.PathLike) -> Weights:

@@ -24,7 +24,7 @@ SHORT = ["--data", "citations", "--epochs", "3"]
         (["compare", "--seeds", "0"], "at least 1"),
         (["compare", "--settings", "epochs"], "name=value"),
         (["compare", "--settings", "epochs=0"], "epochs must be positive"),
-        (["evaluate", "no-such-run"], "not a run folder"),
+        (["evaluate", "no-such-run"], "not a run folder, and unknown weights"),
         (["energy", "no-such-thing"], "neither a folder"),
         (["data", "cora", "--data-root", "no-such-folder"], "no-such-folder"),
     ],
