@@ -47,10 +47,6 @@ class GraphTask:
         self._views: dict[str, tuple[Any, Any, Tensor]] = {}
 
     @property
-    def data(self) -> Graph:
-        return self.graph
-
-    @property
     def options(self) -> dict[str, Any]:
         """What the model is built with."""
         sizes = {"in_channels": self.graph.num_features, "num_classes": self.graph.num_classes}

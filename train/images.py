@@ -65,10 +65,6 @@ class ImageTask:
         return max(1, len(self.images.train) // self.recipe.batch_size)
 
     @property
-    def data(self) -> Images | ImageFiles:
-        return self.images
-
-    @property
     def options(self) -> dict[str, Any]:
         """What the model is built with."""
         return {"num_classes": self.images.num_classes} | self.recipe.model_options

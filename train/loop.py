@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from comhe.datasets.census import DataSet
 from comhe.regularizers import Regularizer
 from comhe.zoo.preprocessing import Transform
 
@@ -28,7 +27,6 @@ class Task(Protocol):
     recipe: Recipe
     device: torch.device
     steps: int  # in an epoch
-    data: DataSet
     options: dict[str, Any]  # what the model is built with
 
     def transforms(self) -> Transform:

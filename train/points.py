@@ -67,10 +67,6 @@ class PointTask:
         return max(1, len(self.clouds.train) // self.recipe.batch_size)
 
     @property
-    def data(self) -> Clouds:
-        return self.clouds
-
-    @property
     def options(self) -> dict[str, Any]:
         """What the model is built with."""
         sizes = {"in_channels": self.clouds.num_channels, "num_classes": self.clouds.num_classes}

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -16,8 +17,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from comhe.datasets import describe, licence
-from comhe.zoo import Weights, load_weights
+from comhe.datasets import AlteredDataWarning, describe, licence, load_data
+from comhe.zoo import Weights, load_weights, model_domain
 from comhe.zoo.preprocessing import to_card
 
 from .domains import make_task, recipe_class
@@ -60,8 +61,7 @@ def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | Non
         "name": name,
         "model": recipe.model,
         "options": task.options,
-        "classes": list(getattr(task.data, "classes", ())),
-        "data": describe(task.data) | {"licence": licence(recipe.data)},
+        "data": census(recipe, root),
         "preprocessing": to_card(task.transforms()),
         "recipe": dataclasses.asdict(recipe),
         "seed": recipe.seed,
@@ -124,6 +124,16 @@ def recipe_of(weights: Weights) -> Recipe:
 def figures(task: Task, model: nn.Module) -> Figures:
     """What the task says of a model on the two splits that training does not see."""
     return {split: task.evaluate(model, split) for split in SPLITS}
+
+
+def census(recipe: Recipe, root: str | None) -> dict[str, Any]:
+    """What there is to say of the data, and whether the files on disk were the published ones."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", AlteredDataWarning)
+        data = load_data(recipe.data, root, model_domain(recipe.model))
+    altered = any(issubclass(warning.category, AlteredDataWarning) for warning in caught)
+    names = {"class names": list(data.classes)} if hasattr(data, "classes") else {}
+    return describe(data) | names | {"licence": licence(recipe.data), "as published": not altered}
 
 
 def same_recipe(runs: Sequence[Run]) -> tuple[Recipe, dict[Path, dict[str, Any]]]:

@@ -2,44 +2,50 @@
 
 import hashlib
 import json
+import warnings
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from comhe.datasets import AlteredDataWarning, load_data
+from comhe.train import publish as publishing
 from comhe.train.cli import main
 from comhe.train.domains import make_task
 from comhe.train.graphs import GraphRecipe
 from comhe.train.images import ImageRecipe
 from comhe.train.loop import fit
 from comhe.train.points import PointRecipe
-from comhe.train.publish import halved, publish
+from comhe.train.publish import halved, publish, recipe_of
 from comhe.train.run import Run
 from comhe.train.statistics import mean_std
-from comhe.zoo import cards, create_model, get_weights
+from comhe.zoo import cards, create_model, get_weights, model_domain
 
 RECIPES = {
     "graphs": GraphRecipe(recipe="test", data="citations", epochs=3, regularizer="hs-mhe", dropout=0.4),
     "points": PointRecipe(recipe="test", data="solids", points=16, epochs=1, batch_size=256, augmentation="none"),
-    "images": ImageRecipe(recipe="test", model="resnet8", data="glyphs", epochs=1, batch_size=256, lr=0.02),
+    "images": ImageRecipe(recipe="test", model="resnet8", epochs=2, batch_size=8, lr=0.02, normalization="centered"),
 }
 
 
-def trained(folder, recipe, seeds):
-    runs = [Run(folder / recipe.name / f"seed{seed}") for seed in range(seeds)]
+def trained(place, recipe, seeds, root=None):
+    runs = [Run(place / recipe.name / f"seed{seed}") for seed in range(seeds)]
     for seed, run in enumerate(runs):
-        fit(make_task(recipe.replace(seed=seed)), run)
+        fit(make_task(recipe.replace(seed=seed), root), run)
     return runs
 
 
 @pytest.fixture(scope="module", params=RECIPES)
-def published(request, tmp_path_factory):
+def published(request, folder, tmp_path_factory):
     """A domain's runs, and the card made of them by the command."""
-    folder = tmp_path_factory.mktemp(request.param)
-    runs = trained(folder / "runs", RECIPES[request.param], 3 if request.param == "graphs" else 1)
-    words = ["publish", *(str(run.folder) for run in runs), "--output", str(folder / "weights"), "--suffix", "test"]
-    assert main(words) == 0
-    (path,) = (folder / "weights").glob("*.json")
+    place = tmp_path_factory.mktemp(request.param)
+    recipe = RECIPES[request.param]
+    if request.param == "images":
+        recipe = recipe.replace(data=f"folder:{folder}")
+    runs = trained(place / "runs", recipe, 1 if request.param == "points" else 3, str(place))
+    words = ["publish", *(str(run.folder) for run in runs), "--output", str(place / "weights"), "--suffix", "test"]
+    assert main([*words, "--data-root", str(place)]) == 0
+    (path,) = (place / "weights").glob("*.json")
     return runs, path
 
 
@@ -61,7 +67,7 @@ def test_the_card_says_what_the_weights_are(published):
         assert said["std"] == (std if len(runs) > 1 else None)
     assert card["seeds"]["n"] == len(runs)
     assert card["commit"] == runs[best].environment()["commit"]
-    assert card["data"]["licence"].startswith("MIT")
+    assert card["data"]["licence"] == ("its owner's" if card["model"] == "resnet8" else "MIT, made by this package")
     for layer, energy in results[best]["best"]["energy"].items():
         assert card["energy"][layer] == pytest.approx(energy, rel=1e-2)  # of rounded weights
 
@@ -82,12 +88,13 @@ def test_by_name_they_give_the_cards_figures(published, monkeypatch, capsys):
     monkeypatch.setattr(cards, "FOLDER", path.parent)
     weights = get_weights(path.stem)
     model = create_model(weights.model, weights=path.stem.partition(".")[2]).eval()
-    task, transform = make_task(RECIPES[weights.card["preprocessing"]["kind"]]), weights.transforms()
-    data = task.data
+    monkeypatch.setenv("COMHE_DATA", str(path.parents[1]))
+    recipe, transform = recipe_of(weights), weights.transforms()
+    data = load_data(recipe.data, domain=model_domain(recipe.model))
     with torch.no_grad():
         if weights.card["preprocessing"]["kind"] == "graphs":
-            x, labels = transform(data.features), data.labels[data.test]
-            logits = model(x, model.prepare(data.edge_index, data.num_nodes, data.test))
+            view, labels = model.prepare(data.edge_index, data.num_nodes, data.test), data.labels[data.test]
+            logits = model(view.inputs(transform(data.features)), view)
         else:
             raw, labels = getattr(data.test, "pixels", getattr(data.test, "points", None)), data.test.labels
             logits = torch.cat([model(transform(part)) for part in raw.split(128)])
@@ -111,7 +118,7 @@ def test_by_name_they_give_the_cards_figures(published, monkeypatch, capsys):
     assert capsys.readouterr().out.strip().endswith("; its card says 1.01 %")
     other.unlink()
     assert main(["energy", path.stem]) == 0
-    assert "effective rank" in capsys.readouterr().out
+    assert "neurons" in capsys.readouterr().out
 
 
 def test_the_best_seed_on_validation_is_taken_whatever_its_test_figure(tmp_path):
@@ -134,6 +141,17 @@ def test_rounding_that_changes_a_figure_is_not_done(tmp_path, monkeypatch):
         assert card["metrics"]["val"]["accuracy"] == runs[0].result()["best"]["val_accuracy"]
     assert halved({"weight": torch.tensor([[1e5]])}) is None
     assert halved({"running_var": torch.tensor([1e5])})["running_var"] == 1e5
+
+
+def test_a_card_says_whether_the_data_were_the_published_ones(tmp_path, monkeypatch):
+    def altered(*arguments):
+        warnings.warn("other bytes", AlteredDataWarning, stacklevel=2)
+        return load_data(*arguments)
+
+    runs = trained(tmp_path, RECIPES["graphs"], 1)
+    for load, said in ((altered, False), (load_data, True)):
+        monkeypatch.setattr(publishing, "load_data", load)
+        assert json.loads(publish(runs, tmp_path / "out").read_text())["data"]["as published"] is said
 
 
 def test_runs_that_do_not_belong_together(tmp_path, capsys):
