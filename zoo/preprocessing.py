@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -114,7 +114,7 @@ class GraphTransform:
         return SparseMatrix.from_coo(rows, columns, (values / sums[rows]).float(), tuple(x.shape))
 
 
-Transform = Union[ImageTransform, PointTransform, GraphTransform]  # noqa: UP007
+Transform = ImageTransform | PointTransform | GraphTransform
 KINDS: dict[str, type[Transform]] = {"images": ImageTransform, "points": PointTransform, "graphs": GraphTransform}
 
 

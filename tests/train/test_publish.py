@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import warnings
 
 import pytest
@@ -16,10 +17,10 @@ from comhe.train.graphs import GraphRecipe
 from comhe.train.images import ImageRecipe
 from comhe.train.loop import fit
 from comhe.train.points import PointRecipe
-from comhe.train.publish import halved, publish, recipe_of
+from comhe.train.publish import evaluate_weights, halved, publish, recipe_of
 from comhe.train.run import Run
 from comhe.train.statistics import mean_std
-from comhe.zoo import cards, create_model, get_weights, model_domain
+from comhe.zoo import cards, create_model, get_weights, list_weights, model_domain
 
 RECIPES = {
     "graphs": GraphRecipe(recipe="test", data="citations", epochs=3, regularizer="hs-mhe", dropout=0.4),
@@ -168,3 +169,15 @@ def test_runs_that_do_not_belong_together(tmp_path, capsys):
     (runs[1].folder / "result.json").unlink()
     assert "not done" in told(runs[0].folder, runs[1].folder)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", [name for name in list_weights() if model_domain(name.split(".")[0]) == "graphs"])
+def test_the_packages_weights_give_their_cards_figures(name):
+    weights = get_weights(name)
+    if weights.card["data"]["name"] != "citations" and not os.environ.get("COMHE_DATA"):
+        pytest.skip("COMHE_DATA is not set")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AlteredDataWarning)
+        _, figures = evaluate_weights(weights, None, None, "cpu")
+    for split, said in figures.items():
+        assert said["accuracy"] == weights.card["metrics"][split]["accuracy"]

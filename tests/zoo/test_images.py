@@ -76,7 +76,7 @@ def test_evaluates_to_the_same_from_a_state_dict_and_in_channels_last(name):
     with torch.no_grad():
         model(x)  # running averages to be carried over
         logits = model.eval()(x)
-        assert load_weights(other.eval(), model.state_dict()) == []
+        assert load_weights(other.eval(), model.state_dict()).fresh == ()
         assert other(x).equal(logits)
         nhwc = other.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last))
     torch.testing.assert_close(nhwc, logits, rtol=1e-4, atol=1e-4 * logits.abs().max().item())
