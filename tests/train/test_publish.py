@@ -70,7 +70,9 @@ def test_the_card_says_what_the_weights_are(published):
     assert card["commit"] == runs[best].environment()["commit"]
     assert card["data"]["licence"] == ("its owner's" if card["model"] == "resnet8" else "MIT, made by this package")
     for layer, energy in results[best]["best"]["energy"].items():
-        assert card["energy"][layer] == pytest.approx(energy, rel=1e-2)  # of rounded weights
+        assert card["energy"][layer]["role"] == energy["role"]
+        for space in ("full", "half"):
+            assert card["energy"][layer][space] == pytest.approx(energy[space], rel=1e-2)  # of rounded weights
 
 
 def test_the_file_holds_the_best_epochs_weights_rounded(published):
