@@ -12,7 +12,7 @@ import torch
 
 from .compare import EPOCHS, HEADER, Row, cells_of, table
 from .plots import Estimate, Series, forest, lines, scatter
-from .report import Material, angles_before_and_after, cell, energy_curve, learning_curve, over_seeds
+from .report import CELL, Material, angles_before_and_after, cell, energy_curve, learning_curve, over_seeds
 
 TEMPLATE = Path(__file__).with_name("page.html")
 BIN = 2.0  # degrees
@@ -21,9 +21,14 @@ Panel = tuple[str, str, str]  # recipe, model, data
 
 def render(found: Material, root: str | None = None) -> str:
     """The whole page."""
-    rows = table(found.records)
-    panels = list(dict.fromkeys((row.recipe, row.model, row.data) for row in rows))
-    colours = {name: i for i, name in enumerate(dict.fromkeys(row.regularizer for row in rows))}
+    # The cells of a panel stand together, `none` first: it is what the others differ from.
+    panels = list(dict.fromkeys(tuple(record[k] for k in CELL[:3]) for record in found.records))
+    order = {panel: place for place, panel in enumerate(panels)}
+    rows = table(
+        sorted(found.records, key=lambda r: (order[tuple(r[k] for k in CELL[:3])], r["regularizer"] != "none"))
+    )
+    names = list(dict.fromkeys(row.regularizer for row in rows))
+    colours = {name: i for i, name in enumerate(names, start="none" not in names)}  # the first colour is the baseline's
     parts = [_header(found, rows), _tables(rows), _forest(rows), _cost(rows, panels, colours)]
     if found.runs:
         parts += [_learning(found, panels, colours), _energies(found, panels, colours)]
@@ -208,7 +213,7 @@ def _angles(found: Material, panels: Sequence[Panel], colours: dict[str, int], r
                 missing.append(f"{title} {recipe.regularizer} ({str(error).splitlines()[0]})")
                 continue
             if not series:  # all methods start from the same weights
-                series.append(Series("before training", 6, histogram(before)))
+                series.append(Series("before training", 7, histogram(before)))
             series.append(Series(recipe.regularizer, colours[recipe.regularizer], histogram(after)))
         if series:
             label = f"share of pairs (% per {BIN:g}°)"

@@ -9,7 +9,7 @@ from html import escape
 
 WIDTH, HEIGHT = 560, 320
 LEFT, RIGHT, TOP, BOTTOM = 66, 16, 12, 48
-DASHES = ("none", "7 3", "2 3", "9 3 2 3", "12 4", "4 2", "1 2", "6 2 1 2")  # told apart without colour as well
+DASHES = ("2 3", "none", "7 3", "9 3 2 3", "12 4", "4 2", "6 2 1 2", "none")  # told apart without colour as well
 COLOURS = 8
 
 
@@ -148,7 +148,7 @@ def forest(title: str, x_label: str, estimates: Sequence[Estimate]) -> str:
     """One line each: the estimate as a square, the interval as a bar, and a line at zero."""
     values = [v for e in estimates for v in (e.value, e.low, e.high) if v is not None]
     height = TOP + 24 * len(estimates) + BOTTOM
-    left = min(250, 16 + max(int(6.6 * len(e.label)) for e in estimates))
+    left = min(300, 16 + max(int(8.2 * len(e.label)) for e in estimates))
     axes = Axes(spread([*values, 0.0]), (0.0, float(len(estimates))), height, left)
     axes.parts.append(
         f'<line class="zero" x1="{axes.x(0):.2f}" x2="{axes.x(0):.2f}" y1="{TOP}" y2="{height - BOTTOM}"/>'
@@ -156,7 +156,7 @@ def forest(title: str, x_label: str, estimates: Sequence[Estimate]) -> str:
     for place, e in enumerate(estimates):
         y = axes.y(len(estimates) - place - 0.5)
         sure = e.low is not None and e.high is not None and not e.low <= 0 <= e.high
-        ink = colour(0) if sure else "currentColor"
+        ink = colour(1) if sure else "currentColor"
         axes.parts.append(
             f'<text class="name" x="{left - 8}" y="{y + 4:.2f}" text-anchor="end">{escape(e.label)}</text>'
         )
