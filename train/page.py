@@ -45,19 +45,22 @@ def render(found: Material, root: str | None = None) -> str:
 def _header(found: Material, rows: Sequence[Row]) -> str:
     def named(key: str) -> str:
         values = dict.fromkeys(str(environment.get(key, "not noted")) for environment in found.environments)
-        return ", ".join(values) or "not noted in a table of runs"
+        return ", ".join(values)
 
     ns = sorted({row.n for row in rows})
     facts = {
         "Compared": f"{len(found.records)} finished runs, {len(rows) // len(EPOCHS)} cells of recipe, model, data and "
         f"regularizer, {ns[0] if len(ns) == 1 else f'{ns[0]} to {ns[-1]}'} seeds each",
-        "Commit": named("commit"),
-        "Machine": f"{named('processor')}; device {named('device')}; threads {named('threads')}",
-        "Versions": f"Python {named('python')}, torch {named('torch')}",
     }
+    if found.environments:
+        facts["Commit"] = named("commit")
+        facts["Machine"] = f"{named('processor')}; device {named('device')}; threads {named('threads')}"
+        facts["Versions"] = f"Python {named('python')}, torch {named('torch')}"
     missing = []
+    if len(found.runs) < len(found.records):
+        missing.append("runs from a table come without commit, machine, versions and curves")
     if found.unfinished:
-        missing.append(f"{found.unfinished} runs are not done and left out")
+        missing.append(f"left out because they are not done: {found.unfinished}")
     if ns[0] == 1:
         missing.append("a cell of one seed has neither deviation nor interval")
     if len(ns) > 1:
@@ -173,8 +176,8 @@ def _learning(found: Material, panels: Sequence[Panel], colours: dict[str, int])
 
 def _energies(found: Material, panels: Sequence[Panel], colours: dict[str, int]) -> str:
     words = (
-        "How crowded the neurons are on the sphere, through training: lower is more evenly spread. Left the mean over "
-        "the hidden layers, in the half space (a neuron and its negative count as one direction); right the output "
+        "How crowded the neurons are on the sphere, through training: lower is more evenly spread. First the mean over "
+        "the hidden layers, in the half space (a neuron and its negative count as one direction), then the output "
         "layer, in the full space. Mean over seeds and a band of one standard deviation; at 0 the initial weights."
     )
     figures, missing = [], []

@@ -141,7 +141,7 @@ def test_run_folders_give_curves_energies_and_angles(tmp_path, recipe):
     found = gather([tmp_path / "runs"])
     assert (len(found.records), found.unfinished) == (4, 1)
     text = render(found)
-    assert "1 runs are not done" in text
+    assert "not done: 1" in text
     for title in ("Learning, ", "Energy, ", "Angles, "):
         assert f'aria-label="{title}' in text
     assert 'data-series="before training"' in text
