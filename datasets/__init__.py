@@ -7,6 +7,7 @@ from comhe.datasets.fetch import AlteredDataWarning, DataError, MissingDataError
 from comhe.datasets.graphs import Graph, list_graphs, load_graph
 from comhe.datasets.image_sets import ImageFiles, Images
 from comhe.datasets.images import list_images, load_images
+from comhe.datasets.licences import licence
 from comhe.datasets.point_augmentation import AUGMENTATIONS, PointAugmentation
 from comhe.datasets.points import list_points, load_points
 
@@ -25,6 +26,7 @@ __all__ = [
     "ResizedCrop",
     "data_root",
     "describe",
+    "licence",
     "list_data",
     "list_graphs",
     "list_images",

@@ -196,41 +196,82 @@ def report(words: list[str]) -> None:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Evaluate the weights of a run folder again."""
+    """Evaluate pretrained weights, or those of a run folder, again."""
 
-    run: Annotated[Positional[Path], arg(help="a run folder")]
-    data: Annotated[str | None, arg(help="another data set than the run's, with the same features and classes")] = None
-    weights: Annotated[Literal["last", "best"], arg(help="which of the run's weights")] = "best"
+    source: Annotated[Positional[str], arg(help="a name of `comhe list weights`, a published file, or a run folder")]
+    data: Annotated[str | None, arg(help="another data set than theirs, with the same features and classes")] = None
+    weights: Annotated[Literal["last", "best"], arg(help="which of a run's weights")] = "best"
     place: Place = field(default_factory=Place)
 
 
 def evaluate(words: list[str]) -> None:
-    """Evaluate a run's weights."""
-    from .domains import make_task
+    """Evaluate pretrained weights or a run's; beside the former stands what their card says."""
+    from comhe.zoo import get_weights
+
+    from .publish import evaluate_run, evaluate_weights
     from .run import Run
 
     flags = parse(Evaluate, words, "comhe evaluate", Evaluate.__doc__)
-    run = Run(flags.run)
-    recipe = run.recipe()
-    if flags.data is not None:
-        recipe = recipe.replace(data=flags.data)
-    task = make_task(recipe, flags.place.data_root, flags.place.device)
-    model = task.model().to(task.device)
-    weights = run.weights(flags.weights)
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"{flags.run}: the weights do not fit {recipe.model} on {recipe.data}: {error}") from error
-    for split in ("val", "test"):
-        figures = task.evaluate(model, split)
-        console.print(f"{recipe.data} {split}: accuracy {100 * figures['accuracy']:.2f} %, loss {figures['loss']:.4f}")
+    place = (flags.place.data_root, flags.place.device)
+    said: dict = {}
+    if Path(flags.source).is_dir():
+        name, found = evaluate_run(Run(flags.source), flags.weights, flags.data, *place)
+    else:
+        try:
+            weights = get_weights(flags.source)
+        except ValueError as error:
+            raise ValueError(f"{flags.source!r} is not a run folder, and {error}") from error
+        name, found = evaluate_weights(weights, flags.data, *place)
+        if flags.data is None:
+            said = weights.card["metrics"]
+    for split, figures in found.items():
+        told = ""
+        if said:
+            equal = figures["accuracy"] == said[split]["accuracy"]
+            told = ", as its card says" if equal else f"; its card says {100 * said[split]['accuracy']:.2f} %"
+        console.print(
+            f"{name} {split}: accuracy {100 * figures['accuracy']:.2f} %, loss {figures['loss']:.4f}{told}",
+            soft_wrap=True,
+        )
+
+
+@dataclass(frozen=True)
+class Publish:
+    """Make pretrained weights of runs of one recipe: the best seed's, on validation, and a card over all seeds."""
+
+    folders: Annotated[Positional[tuple[Path, ...]], arg(help="run folders, one a seed")]
+    output: Annotated[Path, arg(help="folder for the weights and the card; zoo/pretrained for those of the package")]
+    suffix: Annotated[str, arg(help="put behind the name, where one recipe is not enough")] = ""
+    place: Place = field(default_factory=Place)
+
+
+def publish(words: list[str]) -> None:
+    """Publish runs as pretrained weights."""
+    from comhe.zoo import get_weights
+
+    from .publish import publish as publish_runs
+    from .run import Run
+
+    flags = parse(Publish, words, "comhe publish", Publish.__doc__)
+    runs = [Run(folder) for folder in flags.folders]
+    path = publish_runs(runs, flags.output, flags.suffix, flags.place.data_root, flags.place.device)
+    card = get_weights(path).card
+    seeds = card["seeds"]["best"]["test_accuracy"]
+    spread = "" if seeds["std"] is None else f" ± {100 * seeds['std']:.2f}"
+    console.print(
+        f"{card['name']}: test {100 * card['metrics']['test']['accuracy']:.2f} % (seed {card['seed']}; "
+        f"{100 * seeds['mean']:.2f}{spread} % over {card['seeds']['n']}), {card['bytes'] / 1e6:.2f} MB",
+        soft_wrap=True,
+    )
 
 
 @dataclass(frozen=True)
 class Energy:
     """How the neurons of each layer lie on the sphere: energies, angles, coherence, effective rank, dead neurons."""
 
-    source: Annotated[Positional[str], arg(help="a run folder, a .safetensors or .pt state dict, or a model's name")]
+    source: Annotated[
+        Positional[str], arg(help="a run folder, a file with a state dict, or the name of weights or a model")
+    ]
     weights: Annotated[Literal["last", "best"], arg(help="which of a run's weights")] = "best"
     data: Annotated[str, arg(help="for a model's name: the data set that gives inputs and classes")] = "citations"
     seed: Annotated[int, arg(help="for a model's name: of the initialisation")] = 0
@@ -267,12 +308,12 @@ def data(words: list[str]) -> None:
 class List:
     """Names of what there is."""
 
-    what: Positional[Literal["models", "datasets", "regularizers", "recipes"]]
+    what: Positional[Literal["models", "datasets", "regularizers", "recipes", "weights"]]
     pattern: Positional[str] = "*"
 
 
 def list_names(words: list[str]) -> None:
-    """List models, datasets, regularizers or recipes."""
+    """List models, datasets, regularizers, recipes or pretrained weights."""
     flags = parse(List, words, "comhe list", List.__doc__)
     if flags.what == "models":
         from comhe.zoo import list_models as names
@@ -280,9 +321,13 @@ def list_names(words: list[str]) -> None:
         from comhe.datasets import list_data as names
     elif flags.what == "regularizers":
         from comhe.regularizers import list_regularizers as names
-    else:
+    elif flags.what == "recipes":
         from .domains import all_recipe_names as names
+    else:
+        from comhe.zoo import list_weights
 
+        print(*list_weights(flags.pattern), sep="\n")  # also those of a model that matches
+        return
     for name in names():
         if fnmatchcase(name, flags.pattern):
             print(name)
@@ -296,6 +341,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "reproduce": reproduce,
     "report": report,
     "evaluate": evaluate,
+    "publish": publish,
     "energy": energy,
     "data": data,
     "list": list_names,

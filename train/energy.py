@@ -7,12 +7,11 @@ from pathlib import Path
 import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
-from safetensors.torch import load_file
 from torch import Tensor
 
 from comhe.regularizers import NoNeuronsError, diagnose, neurons
 from comhe.regularizers.diagnostics import TITLES
-from comhe.zoo import create_model, list_models, model_domain
+from comhe.zoo import create_model, get_weights, list_models, list_weights, model_domain, read_state
 
 from .console import console
 from .domains import make_task, recipe_class
@@ -20,7 +19,8 @@ from .run import Run
 
 
 def layers_of(source: str, which: str, data: str, seed: int, root: str | None) -> dict[str, Tensor]:
-    """Matrices of neurons by layer name, from a run folder, a file with a state dict, or a model's name.
+    """Matrices of neurons by layer name, from a run folder, a file with a state dict, or the name of weights or a
+    model.
 
     In a bare state dict every floating-point tensor with two or more dimensions whose name ends in ``weight`` counts,
     its first dimension being the neurons.
@@ -29,10 +29,13 @@ def layers_of(source: str, which: str, data: str, seed: int, root: str | None) -
     if path.is_dir():
         return _from_state(Run(path).weights(which))
     if path.is_file():
-        return _from_state(_load(path))
+        return _from_state(read_state(path))
+    if source in list_weights():
+        return _from_state(get_weights(source).state_dict())
     if source not in list_models():
         raise ValueError(
-            f"{source!r} is neither a folder, nor a file, nor a model; `comhe list models` names the models"
+            f"{source!r} is neither a folder, nor a file, nor pretrained weights, nor a model; `comhe list models` and "
+            "`comhe list weights` name these"
         )
     torch.manual_seed(seed)
     if model_domain(source) == "graphs":  # its width comes from the data
@@ -56,17 +59,6 @@ def print_diagnostics(layers: dict[str, Tensor]) -> None:
         if w.shape[-2] >= 2:
             table.add_row(name, " x ".join(map(str, w.shape)), *diagnose(w).cells())
     console.print(table)
-
-
-def _load(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict):
-        raise ValueError(f"{path} holds {type(state).__name__}, not a state dict")
-    return state
 
 
 def _from_state(state: dict[str, Tensor]) -> dict[str, Tensor]:

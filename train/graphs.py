@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from comhe.datasets.graphs import Graph, load_graph
 from comhe.regularizers import Regularizer, create_regularizer
 from comhe.zoo import create_model
+from comhe.zoo.preprocessing import GraphTransform
 
 from .recipe import Recipe, setting
 
@@ -45,16 +46,18 @@ class GraphTask:
         self.graph = _graph(recipe.data, root, device)
         self._views: dict[str, tuple[Any, Any, Tensor]] = {}
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the model is built with."""
+        sizes = {"in_channels": self.graph.num_features, "num_classes": self.graph.num_classes}
+        settings = {"hidden_channels": self.recipe.hidden_channels, "dropout": self.recipe.dropout}
+        return sizes | settings | self.recipe.model_options
+
+    def transforms(self) -> GraphTransform:
+        return GraphTransform(self.graph.num_features)
+
     def model(self) -> nn.Module:
-        recipe = self.recipe
-        model = create_model(
-            recipe.model,
-            in_channels=self.graph.num_features,
-            num_classes=self.graph.num_classes,
-            hidden_channels=recipe.hidden_channels,
-            dropout=recipe.dropout,
-            **recipe.model_options,
-        )
+        model = create_model(self.recipe.model, **self.options)
         self._views = {}
         for split in ("train", "val", "test"):
             nodes = getattr(self.graph, split)

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from comhe.datasets import CENTERED, ImageFiles, Images, load_images
+from comhe.datasets.augment import Normalization
 from comhe.regularizers import Regularizer
 from comhe.zoo import create_model
+from comhe.zoo.preprocessing import ImageTransform
 
 from .batches import attach, evaluate_batches, make_optimizer, parts_of
 from .recipe import BatchRecipe, setting
@@ -62,10 +64,19 @@ class ImageTask:
         """Steps in an epoch: full batches of the training images."""
         return max(1, len(self.images.train) // self.recipe.batch_size)
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the model is built with."""
+        return {"num_classes": self.images.num_classes} | self.recipe.model_options
+
+    def transforms(self) -> ImageTransform:
+        mean, std = self._normalization or (self.images.mean, self.images.std)
+        _, *size = self.images.shape
+        return ImageTransform(mean, std, tuple(size), getattr(self.images, "resize", None))
+
     def model(self) -> nn.Module:
-        recipe = self.recipe
-        model = create_model(recipe.model, num_classes=self.images.num_classes, **recipe.model_options)
-        return model.to(memory_format=torch.channels_last if recipe.channels_last else torch.contiguous_format)
+        model = create_model(self.recipe.model, **self.options)
+        return model.to(memory_format=torch.channels_last if self.recipe.channels_last else torch.contiguous_format)
 
     def regularizer(self, model: nn.Module) -> Regularizer:
         return attach(self.recipe, model, self.recipe.epochs * self.steps)
@@ -94,9 +105,12 @@ class ImageTask:
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         return evaluate_batches(model, self._batches(split, EVALUATION_BATCH), self.recipe.precision == "bf16")
 
+    @property
+    def _normalization(self) -> Normalization | None:
+        return CENTERED if self.recipe.normalization == "centered" else None
+
     def _batches(self, *arguments: Any, **options: Any) -> Iterator[tuple[Tensor, Tensor]]:
-        normalization = CENTERED if self.recipe.normalization == "centered" else None
-        options |= {"normalization": normalization, "channels_last": self.recipe.channels_last}
+        options |= {"normalization": self._normalization, "channels_last": self.recipe.channels_last}
         return self.images.batches(*arguments, **options)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from comhe.regularizers import Regularizer
+from comhe.zoo.preprocessing import Transform
 
 from .cost import forward_flops, penalty_seconds
 from .log import Log
@@ -27,6 +28,11 @@ class Task(Protocol):
     recipe: Recipe
     device: torch.device
     steps: int  # in an epoch
+    options: dict[str, Any]  # what the model is built with
+
+    def transforms(self) -> Transform:
+        """What is done to raw inputs before the model sees them, beside augmentation."""
+        ...
 
     def model(self) -> nn.Module: ...
     def regularizer(self, model: nn.Module) -> Regularizer: ...
@@ -68,7 +74,7 @@ def fit(
     judged = model if average is None else average.module
     forward = torch.compile(model) if recipe.compile else model
     log = Log(recipe, regularizer)
-    start = {"energy": energies_of(regularizer)}
+    start = {"energy": layer_energies(regularizer)}
     best: dict[str, Any] = {"key": (-1.0, 0.0), "epoch": -1, "weights": {}}
     spent = trained = 0.0  # seconds of earlier sessions in all, and seconds of training steps
     stateful = {"model": model, "regularizer": regularizer, "optimizer": optimizer, "log": log}
@@ -148,14 +154,14 @@ def fit(
         result[which] = {"epoch": epoch} | {
             f"{split}_{name}": value for split in ("val", "test") for name, value in task.evaluate(model, split).items()
         }
-        result[which]["energy"] = energies_of(regularizer)
+        result[which]["energy"] = layer_energies(regularizer)
     result["penalty_seconds"] = penalty_seconds(regularizer)
     run.save_log(log)
     run.finish(result)
     return result
 
 
-def energies_of(regularizer: Regularizer) -> dict[str, dict[str, Any]]:
+def layer_energies(regularizer: Regularizer) -> dict[str, dict[str, Any]]:
     """Role and energies, full and half space, of every layer."""
     return {
         row.name: {"role": row.role, "full": row.diagnostics.energy, "half": row.diagnostics.half_space_energy}

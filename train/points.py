@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from comhe.datasets import AUGMENTATIONS, Clouds, load_points
 from comhe.regularizers import Regularizer
 from comhe.zoo import create_model
+from comhe.zoo.preprocessing import PointTransform
 
 from .batches import attach, evaluate_batches, make_optimizer, parts_of
 from .recipe import BatchRecipe, setting
@@ -64,11 +66,17 @@ class PointTask:
         """Steps in an epoch: full batches of the training clouds."""
         return max(1, len(self.clouds.train) // self.recipe.batch_size)
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the model is built with."""
+        sizes = {"in_channels": self.clouds.num_channels, "num_classes": self.clouds.num_classes}
+        return sizes | self.recipe.model_options
+
+    def transforms(self) -> PointTransform:
+        return PointTransform(self.recipe.points, self.clouds.num_channels)
+
     def model(self) -> nn.Module:
-        recipe, clouds = self.recipe, self.clouds
-        model = create_model(
-            recipe.model, in_channels=clouds.num_channels, num_classes=clouds.num_classes, **recipe.model_options
-        )
+        model = create_model(self.recipe.model, **self.options)
         self._norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
         return model
 

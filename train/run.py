@@ -64,6 +64,13 @@ class Run:
         text = path.read_text()
         return recipe_class(model_domain(json.loads(text)["model"])).from_json(text)
 
+    def environment(self) -> dict[str, Any]:
+        """Commit, versions and machine of the run."""
+        path = self.folder / "environment.json"
+        if not path.exists():
+            raise ValueError(f"{self.folder} has no environment.json")
+        return json.loads(path.read_text())
+
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         path = self.folder / "checkpoint.pt"
         torch.save({"format": FORMAT, **state}, path.with_suffix(".part"))

@@ -7,8 +7,10 @@ import fnmatch
 import importlib
 import importlib.util
 import inspect
+import os
 import re
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
@@ -39,12 +41,35 @@ def register_model(builder: Callable[..., nn.Module]) -> Callable[..., nn.Module
     return builder
 
 
-def create_model(name: str, **kwargs) -> nn.Module:
+def create_model(
+    name: str, weights: str | os.PathLike | None = None, swap_head: bool = False, **kwargs: Any
+) -> nn.Module:
     """Builds the model called ``name``; ``kwargs`` are those of its builder function.
 
-    Errors: ValueError for an unknown name, TypeError for an argument the builder does not take or still needs.
+    >>> create_model("gcn", in_channels=1433, num_classes=7)
+    >>> create_model("gcn", weights="cora-rp-comhe")
+    >>> create_model("resnet50", weights="IMAGENET1K_V2", num_classes=100, swap_head=True)
+
+    Args:
+        weights: pretrained: a name of ``list_weights()``, with or without the model's; the path of a state dict; for
+            the ImageNet networks, also a name of torchvision's. Named weights say what the model is to be built with;
+            ``kwargs`` go before it.
+        swap_head: build for another number of classes than the weights', with a last layer that is not trained.
+
+    Errors: ValueError for an unknown name and for weights that do not fit, TypeError for an argument that the builder
+        does not take or still needs.
     """
     builder = _find(name)
+    if weights is not None:
+        from .cards import find  # these two import this module
+        from .weights import load_weights
+
+        options, state = find(name, weights)
+        model = create_model(name, **options | kwargs)
+        load_weights(model, state, swap_head)
+        return model
+    if swap_head:
+        raise TypeError(f"swap_head=True says what becomes of weights, and {name!r} is to be built without any")
     parameters = inspect.signature(builder).parameters
     accepted = ", ".join(str(p).replace("'", "") for p in parameters.values())
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -71,7 +96,7 @@ def list_models(pattern: str = "*", domain: str | None = None) -> list[str]:
     if domain is not None and domain not in known:
         raise ValueError(f"unknown domain {domain!r}; the domains are {', '.join(known)}")
     names = [n for n in _builders if fnmatch.fnmatchcase(n, pattern) and domain in (None, _domain_of[n])]
-    return sorted(names, key=_natural)
+    return sorted(names, key=natural)
 
 
 def model_domain(name: str) -> str:
@@ -103,5 +128,6 @@ def _import_domain(domain: str) -> None:
         importlib.import_module(module)
 
 
-def _natural(name: str) -> list[tuple[int, int | str]]:
+def natural(name: str) -> list[tuple[int, int | str]]:
+    """A key that sorts names with their numbers as numbers."""
     return [(0, int(part)) if part.isdigit() else (1, part) for part in re.findall(r"\d+|\D+", name)]

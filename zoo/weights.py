@@ -2,36 +2,77 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
+
+from .cards import get_weights, is_path
+from .state import PREFIXES, plain, read_state
 
 _NAMED = 4  # keys of each kind that an error spells out
 
 
-def load_weights(model: nn.Module, state: Mapping[str, Tensor], swap_head: bool = False) -> list[str]:
-    """Load a state dict strictly. Only a head for another number of classes may stay out, and only when asked.
+@dataclass(frozen=True)
+class Loaded:
+    """What :func:`load_weights` did with each of the model's tensors, by name, in the model's order.
 
-    The head is the layer that the model names in its attribute ``head`` (``"fc"``), the one whose tensors have a
-    dimension for ``num_classes``. A head that fits is loaded, ``swap_head`` or not.
+    Attributes:
+        loaded: taken from the weights.
+        missing: counters of batches that the weights did not have; no forward needs them.
+        fresh: of a swapped head, left as the model was initialised.
+    """
+
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]
+    fresh: tuple[str, ...]
+
+    def __str__(self) -> str:
+        parts = [f"{len(self.loaded)} tensors loaded"]
+        parts += [f"missing: {_some(self.missing)}"] if self.missing else []
+        parts += [f"left as initialised: {', '.join(self.fresh)}"] if self.fresh else []
+        return "; ".join(parts)
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Any] | str | os.PathLike, swap_head: bool = False) -> Loaded:
+    """Load weights strictly. Only a head for another number of classes may stay out, and only when asked.
+
+    The head is the layer that the model names in its attribute ``output_layer`` (``"fc"``), the one whose tensors have
+    a dimension for ``num_classes``. A head that fits is loaded, ``swap_head`` or not.
 
     Args:
-        model: left as it is if there is an error.
-        state: tensors by name, as of ``model.state_dict()``.
+        model: left as it is if there is an error; may be wrapped by ``torch.compile`` or ``DataParallel``.
+        weights: a full name of ``list_weights()``, whose file is checked against its card; the path of a safetensors
+            file or a checkpoint; or tensors by name, as of ``model.state_dict()``. ``module.`` and ``_orig_mod.``
+            before all names are ignored, and layouts that the model's class knows (its ``translate``) are converted.
         swap_head: let a head for another number of classes keep the weights that it has.
 
     Returns:
-        The names of the model's tensors that were not loaded, in the model's order: those of a swapped head, else none.
-    Errors: ValueError naming what is missing, unexpected or of another shape, or both numbers of classes.
+        What was loaded and what was not.
+    Errors: ValueError naming what is missing, unexpected or of another shape, or both numbers of classes; for an
+        unknown name, the nearest.
     """
+    while (prefix := _wrapped(model)) is not None:
+        model = getattr(model, prefix)
+    if isinstance(weights, Mapping):
+        state = plain(weights)
+    elif not is_path(weights) or os.path.exists(os.path.splitext(weights)[0] + ".json"):
+        state = get_weights(weights).state_dict()
+    else:
+        state = read_state(weights)
     own = model.state_dict()
-    # Counters of batches are absent from state dicts older than torch 0.4.1, and no forward needs them.
-    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
+    if state.keys() - own.keys() and hasattr(model, "translate"):
+        state = model.translate(state)
+
+    counters = [name for name in own if name not in state and name.endswith("num_batches_tracked")]
+    missing = [name for name in own if name not in state and name not in counters]
     unexpected = [name for name in state if name not in own]
     misfits = [name for name in own if name in state and own[name].shape != state[name].shape]
 
-    head = [name for name in own if hasattr(model, "head") and name.startswith(f"{model.head}.")]
+    head = [n for n in own if hasattr(model, "output_layer") and n.startswith(f"{model.output_layer}.")]
     classes = _classes([(state[name].shape, own[name].shape) for name in head if name in state])
     if classes and not missing and not unexpected and set(misfits) <= set(head):
         if not swap_head:
@@ -39,7 +80,7 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], swap_head: bool 
                 f"the weights are for {classes[0]} classes, this {type(model).__name__} has {classes[1]}: build it "
                 f"with num_classes={classes[0]}, or pass swap_head=True to leave {', '.join(head)} as initialised"
             )
-        skipped = head
+        fresh = head
     elif missing or unexpected or misfits:
         shapes = [f"{name} {list(state[name].shape)}, not {list(own[name].shape)}" for name in misfits]
         kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
@@ -49,9 +90,16 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], swap_head: bool 
             "they were saved with"
         )
     else:
-        skipped = []
-    model.load_state_dict({name: tensor for name, tensor in state.items() if name not in skipped}, strict=False)
-    return skipped
+        fresh = []
+    loaded = tuple(name for name in own if name in state and name not in fresh)
+    model.load_state_dict({name: state[name] for name in loaded}, strict=False)
+    return Loaded(loaded, tuple(counters), tuple(fresh))
+
+
+def _wrapped(model: nn.Module) -> str | None:
+    """The attribute that holds the whole of a wrapped model."""
+    names = [name for name, _ in model.named_children()]
+    return next((p[:-1] for p in PREFIXES if names == [p[:-1]]), None)
 
 
 def _classes(shapes: Iterable[tuple[tuple[int, ...], tuple[int, ...]]]) -> tuple[int, int] | None:
@@ -70,6 +118,7 @@ def _classes(shapes: Iterable[tuple[tuple[int, ...], tuple[int, ...]]]) -> tuple
     return min(pairs) if len(ratios) == 1 else None
 
 
-def _some(names: list[str]) -> str:
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
     more = len(names) - _NAMED
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

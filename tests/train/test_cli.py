@@ -27,7 +27,7 @@ SHORT = ["--data", "citations", "--epochs", "3"]
         (["reproduce", "gnc"], "there are gcn, cnn-depth"),
         (["reproduce", "gcn", "--budget", "soon"], "20m"),
         (["reproduce", "gcn", "--seeds", "0"], "at least 1"),
-        (["evaluate", "no-such-run"], "not a run folder"),
+        (["evaluate", "no-such-run"], "not a run folder, and unknown weights"),
         (["energy", "no-such-thing"], "neither a folder"),
         (["data", "cora", "--data-root", "no-such-folder"], "no-such-folder"),
     ],

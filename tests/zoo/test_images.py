@@ -76,7 +76,7 @@ def test_evaluates_to_the_same_from_a_state_dict_and_in_channels_last(name):
     with torch.no_grad():
         model(x)  # running averages to be carried over
         logits = model.eval()(x)
-        assert load_weights(other.eval(), model.state_dict()) == []
+        assert load_weights(other.eval(), model.state_dict()).fresh == ()
         assert other(x).equal(logits)
         nhwc = other.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last))
     torch.testing.assert_close(nhwc, logits, rtol=1e-4, atol=1e-4 * logits.abs().max().item())
@@ -90,14 +90,14 @@ def test_the_head_is_the_last_layer(name):
         regularizer = create_regularizer("hs-mhe", model)
     theirs = other.state_dict()
     changed = [key for key, value in model.state_dict().items() if value.shape != theirs[key].shape]
-    assert {key.rpartition(".")[0] for key in changed} == {model.head}
-    assert model.get_submodule(model.head).weight.shape[0] == 7
+    assert {key.rpartition(".")[0] for key in changed} == {model.output_layer}
+    assert model.get_submodule(model.output_layer).weight.shape[0] == 7
     with pytest.raises(ValueError, match=r"are for 9 classes, this .* has 7"):
         load_weights(model, theirs)
-    assert load_weights(model, theirs, swap_head=True) == changed
+    assert list(load_weights(model, theirs, swap_head=True).fresh) == changed
     layers = [key for key, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     assert [layer.name for layer in regularizer.layers] == layers
-    assert [layer.name for layer in regularizer.layers if layer.role == "output"] == [model.head]
+    assert [layer.name for layer in regularizer.layers if layer.role == "output"] == [model.output_layer]
 
 
 @pytest.mark.parametrize("name", MEDIUM)

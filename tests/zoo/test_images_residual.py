@@ -141,7 +141,7 @@ def test_shape_of_every_stage(name):
         stage.register_forward_hook(lambda _, __, out: shapes.append(tuple(out.shape[1:])))
     logits = model(torch.empty(2, 3, 32, 32, device="meta"))
     assert shapes == [(channels, side, side) for channels, side in STAGES[name]]
-    assert logits.shape == (2, model.get_submodule(model.head).out_features)
+    assert logits.shape == (2, model.get_submodule(model.output_layer).out_features)
 
 
 def test_zero_padding_shortcut_pixel_by_pixel():
@@ -247,7 +247,7 @@ def test_he_initialisation(name):
         if isinstance(module, nn.Conv2d) and module.weight.numel() > 2000:
             fan_out = module.out_channels * module.kernel_size[0] ** 2
             assert module.weight.std().item() == pytest.approx(math.sqrt(2 / fan_out), rel=0.1)
-    head = model.get_submodule(model.head)
+    head = model.get_submodule(model.output_layer)
     assert not head.bias.any()
     assert head.weight.abs().max() <= 1 / math.sqrt(head.in_features)
 

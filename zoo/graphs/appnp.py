@@ -24,6 +24,8 @@ class APPNP(GraphModel):
     Source: Gasteiger, Bojchevski & Guennemann, Predict then Propagate, ICLR 2019.
     """
 
+    output_layer = "lin2"
+
     def __init__(
         self, in_channels: int, num_classes: int, hidden_channels: int, num_steps: int, alpha: float, dropout: float
     ):

@@ -45,6 +45,7 @@ class GAT(GraphModel):
             raise ValueError(f"num_layers must be at least 1, got {num_layers}")
         check_dropout(dropout)
         self.in_channels, self.num_classes, self.dropout = in_channels, num_classes, dropout
+        self.output_layer = f"convs.{num_layers - 1}"
         widths = [in_channels] + [hidden_channels * heads] * (num_layers - 1)
         self.convs = nn.ModuleList(GATConv(width, hidden_channels, heads) for width in widths[:-1])
         self.convs.append(GATConv(widths[-1], num_classes, output_heads, concat=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch_geometric.nn import GCNConv
 
 from ..registry import register_model
 from .operators import GraphModel, Operators, receptive_field
+from .ports import convert_gcn
 from .sparse import SparseMatrix, check_dropout, dropout
 
 
@@ -35,12 +37,17 @@ class GCN(GraphModel):
             raise ValueError(f"num_layers must be at least 1, got {num_layers}")
         check_dropout(dropout)
         self.in_channels, self.num_classes, self.dropout = in_channels, num_classes, dropout
+        self.output_layer = f"convs.{num_layers - 1}"
         widths = [in_channels] + [hidden_channels] * (num_layers - 1) + [num_classes]
         self.convs = nn.ModuleList(GCNConv(a, b) for a, b in pairwise(widths))
 
     def reset_parameters(self) -> None:
         for conv in self.convs:
             conv.reset_parameters()
+
+    def translate(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The state dict of another implementation by this one's names; see :mod:`.ports`."""
+        return convert_gcn(state)
 
     def prepare(self, edge_index: Tensor, num_nodes: int, nodes: Tensor | None = None) -> Operators:
         adjacency = self.propagation(edge_index, num_nodes)

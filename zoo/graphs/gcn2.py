@@ -28,6 +28,8 @@ class GCN2(GraphModel):
         (CiteSeer 32 x 256 units, PubMed 16 x 256); the default of 16 layers is a CPU's size.
     """
 
+    output_layer = "lins.1"
+
     def __init__(
         self,
         in_channels: int,

@@ -59,7 +59,7 @@ class Operators:
 
     def layers(self, depth: int) -> Sequence[SparseMatrix]:
         """One operator for each of ``depth`` layers."""
-        if isinstance(self.adjacency, SparseMatrix):
+        if not isinstance(self.adjacency, tuple):
             return (self.adjacency,) * depth
         if len(self.adjacency) != depth:
             raise ValueError(
@@ -118,7 +118,7 @@ class GraphModel(nn.Module):
                 graph = self.prepare(graph, x.shape[0])
             else:
                 graph = Operators(graph if isinstance(graph, SparseMatrix) else tuple(graph))
-        first = graph.adjacency if isinstance(graph.adjacency, SparseMatrix) else graph.adjacency[0]
+        first = graph.adjacency[0] if isinstance(graph.adjacency, tuple) else graph.adjacency
         if x.shape[0] != first.shape[1]:
             raise ValueError(
                 f"x has {x.shape[0]} rows, the graph operator needs {first.shape[1]}; slice x once with view.inputs(x)"

@@ -34,6 +34,7 @@ class SAGE(GraphModel):
             raise ValueError(f"num_layers must be at least 1, got {num_layers}")
         check_dropout(dropout)
         self.in_channels, self.num_classes, self.dropout = in_channels, num_classes, dropout
+        self.output_layer = f"convs.{num_layers - 1}"
         widths = [in_channels] + [hidden_channels] * (num_layers - 1) + [num_classes]
         self.convs = nn.ModuleList(SAGEConv(a, b) for a, b in pairwise(widths))
 

@@ -24,7 +24,7 @@ class CNN(nn.Module):
     Source: github.com/rmlin/CoMHE, Lin et al., CVPR 2020.
     """
 
-    head = "fc2"
+    output_layer = "fc2"
 
     def __init__(self, depth: int, num_classes: int, in_channels: int) -> None:
         super().__init__()

@@ -93,7 +93,7 @@ class PreactResNet(nn.Module):
         Zagoruyko & Komodakis, Wide Residual Networks, BMVC 2016 (github.com/szagoruyko/wide-residual-networks).
     """
 
-    head = "fc"
+    output_layer = "fc"
 
     def __init__(
         self,

@@ -30,7 +30,7 @@ class ResNet(torchvision.models.ResNet):
         in its 3x3 convolution.
     """
 
-    head = "fc"
+    output_layer = "fc"
 
     def __init__(
         self,

@@ -80,7 +80,7 @@ class CifarResNet(nn.Module):
     Source: He et al., Deep Residual Learning for Image Recognition, CVPR 2016, section 4.2.
     """
 
-    head = "fc"
+    output_layer = "fc"
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ class VGG(nn.Module):
         biases and the single linear layer as in github.com/szagoruyko/wide-residual-networks (models/vgg.lua).
     """
 
-    head = "classifier"
+    output_layer = "classifier"
 
     def __init__(self, num_classes: int, in_channels: int) -> None:
         super().__init__()

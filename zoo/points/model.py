@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
 
@@ -13,6 +15,8 @@ class PointModel(nn.Module):
 
     >>> loss = F.cross_entropy(model(x), y) + model.auxiliary_loss()
     """
+
+    output_layer = "head.output"
 
     def __init__(self, in_channels: int, num_classes: int) -> None:
         super().__init__()
@@ -33,6 +37,12 @@ class PointModel(nn.Module):
     def auxiliary_loss(self) -> Tensor:
         """What the model adds to the loss of its last forward in training; zero for most models."""
         return next(self.parameters()).new_zeros(())
+
+    def translate(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The state dict of a public port by this zoo's names (see :func:`.ports.load_port`); any other as it is."""
+        from .ports import LAYOUTS, convert  # which imports the networks that derive from this class
+
+        return convert(state)[1] if any(mark in state for mark in LAYOUTS) else state
 
     def check(self, x: Tensor) -> Tensor:
         if x.dim() != 3 or x.shape[-1] != self.in_channels:

@@ -51,6 +51,10 @@ def ball_query(points: Tensor, centres: Tensor, radius: float, count: int) -> Te
 
     def query(points: Tensor, centres: Tensor) -> Tensor:
         inside = squared_distances(centres, points) < radius * radius
+        if torch.compiler.is_exporting():  # to ONNX, which has no searchsorted: a sort gives the same
+            index = torch.where(inside, torch.arange(size, device=points.device), size)
+            index = F.pad(index, (0, max(0, count - size)), value=size).topk(count, largest=False).values
+            return torch.where(index == size, index[..., :1] % size, index)
         # How many points up to each are inside, so that the k-th inside is where this count reaches k.
         rank = inside.cumsum(-1, dtype=torch.int32)
         wanted = torch.arange(1, count + 1, dtype=torch.int32, device=rank.device).expand(*rank.shape[:-1], count)
@@ -76,6 +80,8 @@ def nearest_neighbours(points: Tensor, queries: Tensor, count: int) -> Tensor:
 
     def query(points: Tensor, queries: Tensor) -> Tensor:
         distance = squared_distances(queries, points).float().clamp_min_(0)
+        if torch.compiler.is_exporting():  # to ONNX, which cannot read floats as integers; its TopK settles ties itself
+            return distance.topk(count, largest=False).indices
         # Non-negative floats are ordered as their bits are, and with the index below them no two keys are equal.
         keys = (distance.view(torch.int32).long() << 32) | torch.arange(size, device=points.device)
         return keys.topk(count, largest=False, sorted=True).values & 0xFFFFFFFF

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from ..state import plain
 from .dgcnn import dgcnn
 from .model import PointModel
 from .pointnet import PointNet
@@ -20,8 +21,8 @@ def load_port(state: State) -> PointModel:
 
     Known are the classifiers of fxia22/pointnet.pytorch (with or without feature transform), of
     yanx27/Pointnet_Pointnet2_pytorch (PointNet, PointNet++ SSG and MSG, with or without normals) and of
-    WangYueFt/dgcnn. Which one it is, its classes and its input are read from the names and shapes; a ``module.`` before
-    every name is ignored. Biases before batch norm go into the running means.
+    WangYueFt/dgcnn. Which one it is, its classes and its input are read from the names and shapes; ``module.`` before
+    all names is ignored. Biases before batch norm go into the running means.
 
     Two things differ. A ball is open here and closed in yanx27's port, whose sampling also starts at random. PointNet's
     dropout comes after the activation here and before batch norm in the ports, which matters in training only.
@@ -29,14 +30,21 @@ def load_port(state: State) -> PointModel:
     Raises:
         ValueError: another layout, or names that are missing or left over.
     """
-    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    for mark, layout in _LAYOUTS.items():
+    model, converted = convert(state)
+    model.load_state_dict(converted)
+    return model
+
+
+def convert(state: State) -> tuple[PointModel, dict[str, Tensor]]:
+    """The network that a port's state dict belongs to, not loaded yet, and the state dict by this zoo's names."""
+    state = plain(state)
+    for mark, layout in LAYOUTS.items():
         if mark in state:
             port = layout(state)
             break
     else:
         found = ", ".join(list(state)[:4])
-        raise ValueError(f"no known port has names such as {found or '(none)'}; it must be marked by {list(_LAYOUTS)}")
+        raise ValueError(f"no known port has names such as {found or '(none)'}; it must be marked by {list(LAYOUTS)}")
     try:
         converted = port.convert(state)
     except KeyError as error:
@@ -44,8 +52,7 @@ def load_port(state: State) -> PointModel:
     left = [name for name in state if name not in port.used]
     if left:
         raise ValueError(f"the state dict has {left[0]} and {len(left) - 1} more names that its layout has not")
-    port.model.load_state_dict(converted)
-    return port.model
+    return port.model, converted
 
 
 @dataclass
@@ -155,7 +162,7 @@ def _classifier(port: _Port) -> None:
     port.outputs["head.output"] = "fc3"
 
 
-_LAYOUTS: dict[str, Callable[[State], _Port]] = {
+LAYOUTS: dict[str, Callable[[State], _Port]] = {
     "feat.stn.conv1.weight": _pointnet,
     "sa1.mlp_convs.0.weight": _pointnet2_ssg,
     "sa1.conv_blocks.0.0.weight": _pointnet2_msg,

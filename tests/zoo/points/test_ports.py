@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from comhe.zoo import create_model
 from comhe.zoo.points import DGCNN, PointNet, PointNet2, ball_query, farthest_point_sampling, load_port
 
 CLASSES = 7
@@ -217,6 +218,19 @@ def test_a_ports_weights_give_its_outputs(name):
     with torch.no_grad():
         torch.testing.assert_close(model(x), port(x), atol=1e-4, rtol=1e-4)  # parameters were float32 in between
         assert not torch.allclose(model(x), model(x.flip(-1)), atol=1e-2)
+
+
+@pytest.mark.parametrize(("port", "name"), [("yanx27 SSG", "pointnet2_ssg"), ("WangYueFt DGCNN", "dgcnn")])
+def test_a_port_is_loaded_by_path_into_the_network_that_it_is_of(port, name, tmp_path):
+    state = PORTS[port][0]().state_dict()
+    torch.save({"model_state_dict": state}, tmp_path / "best_model.pth")
+    model = create_model(name, weights=tmp_path / "best_model.pth", num_classes=CLASSES)
+    expected = load_port(state).state_dict()
+    assert all(value.equal(expected[key]) for key, value in model.state_dict().items())
+    model = create_model(name, weights=tmp_path / "best_model.pth", num_classes=CLASSES + 1, swap_head=True)
+    assert model.state_dict()["head.linears.0.weight"].equal(expected["head.linears.0.weight"])
+    with pytest.raises(ValueError, match="do not fit this PointNet "):
+        create_model("pointnet", weights=tmp_path / "best_model.pth", num_classes=CLASSES)
 
 
 def test_an_unknown_or_incomplete_layout_is_refused():
