@@ -173,6 +173,28 @@ def reproduce(words: list[str]) -> None:
 
 
 @dataclass(frozen=True)
+class Report:
+    """Write one page, which needs no network, with the table and the plots of runs."""
+
+    runs: Annotated[Positional[tuple[Path, ...]], arg(help="folders with run folders at any depth, or *-runs.csv")]
+    output: Annotated[Path, arg(aliases=["-o"], help="the page")] = Path("page.html")
+    data_root: Annotated[str | None, arg(help="folder of the data sets, for the angles before training")] = None
+
+
+def report(words: list[str]) -> None:
+    """Write a page on runs."""
+    from .page import render
+    from .report import gather
+
+    flags = parse(Report, words, "comhe report", Report.__doc__)
+    if not flags.runs:
+        raise ValueError("name at least one folder of runs, or a *-runs.csv")
+    found = gather(flags.runs)
+    flags.output.write_text(render(found, flags.data_root), encoding="utf-8")
+    console.print(f"{flags.output}: {len(found.records)} runs, {found.unfinished} unfinished left out")
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Evaluate pretrained weights, or those of a run folder, again."""
 
@@ -317,6 +339,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train graphs": lambda words: train("graphs", words),
     "compare": compare,
     "reproduce": reproduce,
+    "report": report,
     "evaluate": evaluate,
     "publish": publish,
     "energy": energy,

@@ -1,0 +1,207 @@
+import math
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+import torch
+
+from comhe.train.cli import main
+from comhe.train.compare import EPOCHS, cells_of, table, train_one, write_csv
+from comhe.train.page import histogram, render
+from comhe.train.plots import Axes, Estimate, Series, forest, lines, ticks
+from comhe.train.report import angles, gather, over_seeds
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-logging=stderr",
+]
+
+
+def _records(seeds: int = 4) -> list[dict]:
+    records = []
+    for shift, regularizer in enumerate(("none", "hs-mhe", "rp-comhe")):
+        for seed in range(seeds):
+            figures = {
+                f"{e}_{s}": 80.0 + seed + shift + 0.1 * (seed * shift % 3) for e in EPOCHS for s in ("val", "test")
+            }
+            cell = {"recipe": "kipf", "model": "gcn", "data": "co<b>ra", "regularizer": regularizer}
+            records.append({**cell, "seed": seed, **figures, "seconds": 1.0 + shift})
+    return records
+
+
+@pytest.fixture
+def page(tmp_path):
+    """A page made of a table of runs."""
+    write_csv(tmp_path / "kipf-runs.csv", _records())
+    assert main(["report", str(tmp_path / "kipf-runs.csv"), "-o", str(tmp_path / "page.html")]) == 0
+    return tmp_path / "page.html"
+
+
+class Cells(HTMLParser):
+    """The text of every cell of the tables' bodies."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.cells: list[str] = []
+        self.inside = False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.inside = tag == "td"
+        if self.inside:
+            self.cells.append("")
+
+    def handle_endtag(self, tag):
+        self.inside = self.inside and tag != "td"
+
+    def handle_data(self, data):
+        if self.inside:
+            self.cells[-1] += data
+
+
+def test_tables_hold_the_comparison(page):
+    expected = [cell for row in table(_records()) for cell in (row.recipe, *cells_of(row))]
+    assert Cells(page.read_text()).cells == expected
+
+
+def test_page_asks_nothing_of_a_network_and_escapes_names(page):
+    text = page.read_text()
+    assert not re.search(r"https?:|src=|@import|url\(|<link", text)
+    assert "co<b>ra" not in text
+    assert "co&lt;b&gt;ra" in text
+    for svg in re.findall(r"<svg.*?</svg>", text, re.DOTALL):
+        ElementTree.fromstring(svg)
+
+
+def test_curves_lie_where_the_data_are():
+    svg = lines("t", "x", "y", [Series("a", 1, [(0, 10.0), (5, 20.0), (10, 15.0)])]).split("</ul>")[1]
+    root = ElementTree.fromstring(svg)
+    points = [tuple(map(float, p.split(","))) for p in root.find("polyline").get("points").split()]
+    places = {
+        axis: {float(t.text): float(t.get(axis)) for t in root.iter("text") if t.get("class") == f"{axis} tick"}
+        for axis in "xy"
+    }
+    assert points[0][0] == pytest.approx(places["x"][0])
+    assert points[2][0] == pytest.approx(places["x"][10])
+    for (_, y), value in zip(points, (10.0, 20.0), strict=False):
+        assert y + 4 == pytest.approx(places["y"][value], abs=0.02)  # a label's baseline is 4 below its tick
+
+
+def test_forest_draws_an_interval_only_where_there_is_one():
+    root = ElementTree.fromstring(forest("t", "x", [Estimate("a", 1.0, 0.5, 1.5), Estimate("b", -1.0, None, None)]))
+    bars = [line for line in root.iter("line") if line.get("class") == "interval"]
+    squares = {r.get("data-series"): float(r.get("x")) + 4 for r in root.iter("rect")}
+    zero = next(float(line.get("x1")) for line in root.iter("line") if line.get("class") == "zero")
+    assert len(bars) == 1
+    assert (float(bars[0].get("x1")) + float(bars[0].get("x2"))) / 2 == pytest.approx(squares["a"], abs=0.02)
+    assert squares["b"] < zero < squares["a"]
+
+
+def test_ticks_are_round_and_inside():
+    assert ticks(0.0, 1.0) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert ticks(-0.03, 0.021) == [-0.02, 0.0, 0.02]
+    axes = Axes((0.0, 1.0), (0.0, 1.0))
+    assert axes.y(1.0) < axes.y(0.0)
+
+
+def test_bands_are_one_deviation_and_one_seed_has_none():
+    middle, band = over_seeds([[(1, 2.0)], [(1, 4.0)]])
+    assert middle == [(1, 3.0)]
+    assert band == [(1, pytest.approx(3 - math.sqrt(2)), pytest.approx(3 + math.sqrt(2)))]
+    assert over_seeds([[(1, 2.0)]]) == ([(1, 2.0)], [])
+
+
+def test_angles_and_their_histogram():
+    found = angles(torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]]))
+    assert sorted(found.tolist()) == pytest.approx([90, 90, 180])
+    shares = dict(histogram(torch.tensor([91.0, 91.5, 100.5, 10.0])))
+    assert shares[91.0 // 2 * 2 + 2] in (50.0, 0.0)
+    assert max(shares.values()) == 50.0
+
+
+def test_run_folders_give_curves_energies_and_angles(tmp_path, recipe):
+    for regularizer in ("none", "hs-mhe"):
+        for seed in range(2):
+            made = recipe.replace(regularizer=regularizer, seed=seed, epochs=3, energies=1, regularizer_options={})
+            train_one(made, tmp_path / "runs", None, "cpu")
+    cut = tmp_path / "runs" / "deep" / "down"
+    cut.mkdir(parents=True)
+    (cut / "recipe.json").write_text(recipe.to_json())
+    found = gather([tmp_path / "runs"])
+    assert (len(found.records), found.unfinished) == (4, 1)
+    text = render(found)
+    assert "not done: 1" in text
+    for title in ("Learning, ", "Energy, ", "Angles, "):
+        assert f'aria-label="{title}' in text
+    assert 'data-series="before training"' in text
+
+
+def test_bad_input_is_one_line(tmp_path, capsys):
+    (tmp_path / "odd.csv").write_text("a,b\n1,2\n")
+    write_csv(tmp_path / "x-runs.csv", _records())
+    twice = [str(tmp_path / "x-runs.csv")] * 2
+    for words, said in (
+        ([str(tmp_path)], "no finished run"),
+        ([str(tmp_path / "no")], "neither"),
+        ([str(tmp_path / "odd.csv")], "no table of runs"),
+        (twice, "twice"),
+    ):
+        assert main(["report", *words, "-o", str(tmp_path / "p.html")]) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+
+
+def test_one_seed_is_said(tmp_path):
+    write_csv(tmp_path / "x-runs.csv", _records(seeds=1))
+    text = render(gather([tmp_path / "x-runs.csv"]))
+    assert "neither deviation nor interval" in text
+    assert "nan" not in re.sub(r"(?s)<script>.*", "", text).lower()
+
+
+def _browse(folder, address: str) -> tuple[str, str]:
+    shown = subprocess.run(
+        [CHROMIUM, *FLAGS, f"--user-data-dir={folder}", "--virtual-time-budget=3000", "--dump-dom", address],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return shown.stdout, shown.stderr
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_chromium_sorts_and_finds_no_error(page, tmp_path):
+    dom, errors = _browse(tmp_path / "profile", f"{page.as_uri()}#last-test")
+    assert "CONSOLE" not in errors
+    assert 'id="last-test" aria-sort="ascending"' in dom
+    shown = Cells(dom.split("<table")[1]).cells
+    tests = [float(cell.split()[0]) for cell in shown[6::10]]
+    assert tests == sorted(tests)
+    dom, _ = _browse(tmp_path / "profile2", f"{page.as_uri()}#last-p_holm")
+    assert Cells(dom.split("<table")[1]).cells[9::10][-1] == ""  # what has no value stays last
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_a_phone_needs_no_sideways_scrolling(page, tmp_path):
+    inside = page.read_text().replace("&", "&amp;").replace('"', "&quot;")
+    frame = tmp_path / "phone.html"  # headless windows are no narrower than 500 pixels, frames are
+    frame.write_text(
+        f'<iframe width="390" height="800" style="border:0" srcdoc="{inside}"></iframe><script>onload = () => {{'
+        "const d = document.querySelector('iframe').contentDocument.documentElement;"
+        "document.title = `${d.clientWidth} ${d.scrollWidth}`}</script>"
+    )
+    dom, _ = _browse(tmp_path / "profile", frame.as_uri())
+    client, scroll = map(int, re.search(r"<title>(\d+) (\d+)</title>", dom).groups())
+    assert client in range(360, 391)
+    assert scroll <= client

@@ -1,0 +1,168 @@
+"""Plots as inline SVG, in the colours of the page that they stand in: CSS variables ``--c0`` ... and currentColor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+WIDTH, HEIGHT = 560, 320
+LEFT, RIGHT, TOP, BOTTOM = 66, 16, 12, 48
+DASHES = ("2 3", "none", "7 3", "9 3 2 3", "12 4", "4 2", "6 2 1 2", "none")  # told apart without colour as well
+COLOURS = 8
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points (x, y), and for a band (x, low, high); ``colour`` counts from 0."""
+
+    label: str
+    colour: int
+    points: Sequence[tuple[float, float]]
+    band: Sequence[tuple[float, float, float]] = field(default=())
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A difference and its interval, None where there is none."""
+
+    label: str
+    value: float
+    low: float | None
+    high: float | None
+
+
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Round numbers from ``low`` to ``high``, about ``count`` of them."""
+    rough = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= rough * 0.999)
+    return [round(i * step, 12) for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+
+
+def spread(values: Sequence[float], margin: float = 0.05) -> tuple[float, float]:
+    """The range of values with some air around them; a single value gets a range too."""
+    low, high = min(values), max(values)
+    air = margin * (high - low) or max(abs(low) * 0.05, 1e-3)
+    return low - air, high + air
+
+
+class Axes:
+    """A frame with ticks and labels, and the way from data to places in it."""
+
+    def __init__(self, x: tuple[float, float], y: tuple[float, float], height: int = HEIGHT, left: int = LEFT) -> None:
+        self.x_range, self.y_range, self.height, self.left = x, y, height, left
+        self.parts: list[str] = []
+
+    def x(self, value: float) -> float:
+        low, high = self.x_range
+        return self.left + (value - low) / (high - low) * (WIDTH - RIGHT - self.left)
+
+    def y(self, value: float) -> float:
+        low, high = self.y_range
+        return self.height - BOTTOM - (value - low) / (high - low) * (self.height - BOTTOM - TOP)
+
+    def path(self, points: Sequence[tuple[float, float]]) -> str:
+        return " ".join(f"{self.x(x):.2f},{self.y(y):.2f}" for x, y in points)
+
+    def svg(self, title: str, x_label: str, y_label: str = "", y_ticks: bool = True) -> str:
+        """The figure with everything that was put in ``parts``."""
+        bottom, middle = self.height - BOTTOM, (self.height - BOTTOM + TOP) / 2
+        frame = []
+        for value in ticks(*self.x_range):
+            x = self.x(value)
+            frame.append(f'<line class="grid" x1="{x:.2f}" x2="{x:.2f}" y1="{TOP}" y2="{bottom}"/>')
+            frame.append(f'<text class="x tick" x="{x:.2f}" y="{bottom + 17}" text-anchor="middle">{value:g}</text>')
+        for value in ticks(*self.y_range) if y_ticks else ():
+            y = self.y(value)
+            frame.append(f'<line class="grid" x1="{self.left}" x2="{WIDTH - RIGHT}" y1="{y:.2f}" y2="{y:.2f}"/>')
+            frame.append(f'<text class="y tick" x="{self.left - 7}" y="{y + 4:.2f}" text-anchor="end">{value:g}</text>')
+        centre = (self.left + WIDTH - RIGHT) / 2
+        frame.append(
+            f'<text class="label" x="{centre}" y="{self.height - 8}" text-anchor="middle">{escape(x_label)}</text>'
+        )
+        if y_label:
+            place = f'transform="translate(14 {middle}) rotate(-90)"'
+            frame.append(f'<text class="label" {place} text-anchor="middle">{escape(y_label)}</text>')
+        inside = "\n".join((*frame, *self.parts))
+        return (
+            f'<svg viewBox="0 0 {WIDTH} {self.height}" role="img" aria-label="{escape(title)}">'
+            f"<title>{escape(title)}</title>\n{inside}\n</svg>"
+        )
+
+
+def colour(index: int) -> str:
+    return f"var(--c{index % COLOURS})"
+
+
+def legend(series: Sequence[Series], swatch: str = "line") -> str:
+    """Names beside their colours, as HTML, so that it wraps on a phone."""
+    items = []
+    for s in series:
+        mark = (
+            f'<line x1="1" x2="27" y1="6" y2="6" stroke="{colour(s.colour)}" '
+            f'stroke-width="2.5" stroke-dasharray="{DASHES[s.colour % COLOURS]}"/>'
+            if swatch == "line"
+            else f'<circle cx="14" cy="6" r="5" fill="{colour(s.colour)}"/>'
+        )
+        items.append(f'<li><svg class="key" viewBox="0 0 28 12" aria-hidden="true">{mark}</svg>{escape(s.label)}</li>')
+    return f'<ul class="legend">{"".join(items)}</ul>'
+
+
+def lines(title: str, x_label: str, y_label: str, series: Sequence[Series]) -> str:
+    """Curves, each with its band where it has one."""
+    xs = [x for s in series for x, _ in s.points]
+    ys = [y for s in series for _, y in s.points] + [y for s in series for _, *both in s.band for y in both]
+    axes = Axes(spread(xs, 0.02), spread(ys))
+    for s in series:
+        if s.band:
+            edge = [(x, high) for x, _, high in s.band] + [(x, low) for x, low, _ in reversed(s.band)]
+            axes.parts.append(f'<polygon class="band" points="{axes.path(edge)}" fill="{colour(s.colour)}"/>')
+    for s in series:
+        axes.parts.append(
+            f'<polyline data-series="{escape(s.label)}" points="{axes.path(s.points)}" fill="none" '
+            f'stroke="{colour(s.colour)}" stroke-width="2" stroke-dasharray="{DASHES[s.colour % COLOURS]}"/>'
+        )
+    return legend(series) + axes.svg(title, x_label, y_label)
+
+
+def scatter(title: str, x_label: str, y_label: str, series: Sequence[Series]) -> str:
+    """Points, each with a vertical bar from low to high where the series has a band."""
+    xs = [x for s in series for x, _ in s.points]
+    ys = [y for s in series for _, y in s.points] + [y for s in series for _, *both in s.band for y in both]
+    axes = Axes((0.0, 1.08 * max(xs) or 1.0), spread(ys, 0.1))
+    for s in series:
+        for x, low, high in s.band:
+            place = f'x1="{axes.x(x):.2f}" x2="{axes.x(x):.2f}" y1="{axes.y(low):.2f}" y2="{axes.y(high):.2f}"'
+            axes.parts.append(f'<line class="bar" {place} stroke="{colour(s.colour)}"/>')
+        for x, y in s.points:
+            axes.parts.append(
+                f'<circle data-series="{escape(s.label)}" cx="{axes.x(x):.2f}" cy="{axes.y(y):.2f}" r="5" '
+                f'fill="{colour(s.colour)}"><title>{escape(s.label)}: {x:.3g}, {y:.2f}</title></circle>'
+            )
+    return legend(series, "dot") + axes.svg(title, x_label, y_label)
+
+
+def forest(title: str, x_label: str, estimates: Sequence[Estimate]) -> str:
+    """One line each: the estimate as a square, the interval as a bar, and a line at zero."""
+    values = [v for e in estimates for v in (e.value, e.low, e.high) if v is not None]
+    height = TOP + 24 * len(estimates) + BOTTOM
+    left = min(300, 16 + max(int(8.2 * len(e.label)) for e in estimates))
+    axes = Axes(spread([*values, 0.0]), (0.0, float(len(estimates))), height, left)
+    axes.parts.append(
+        f'<line class="zero" x1="{axes.x(0):.2f}" x2="{axes.x(0):.2f}" y1="{TOP}" y2="{height - BOTTOM}"/>'
+    )
+    for place, e in enumerate(estimates):
+        y = axes.y(len(estimates) - place - 0.5)
+        sure = e.low is not None and e.high is not None and not e.low <= 0 <= e.high
+        ink = colour(1) if sure else "currentColor"
+        axes.parts.append(
+            f'<text class="name" x="{left - 8}" y="{y + 4:.2f}" text-anchor="end">{escape(e.label)}</text>'
+        )
+        if e.low is not None and e.high is not None:
+            ends = f'x1="{axes.x(e.low):.2f}" x2="{axes.x(e.high):.2f}" y1="{y:.2f}" y2="{y:.2f}"'
+            axes.parts.append(f'<line class="interval" {ends} stroke="{ink}"/>')
+        mark = f'x="{axes.x(e.value) - 4:.2f}" y="{y - 4:.2f}" width="8" height="8"'
+        axes.parts.append(f'<rect data-series="{escape(e.label)}" {mark} fill="{ink}"/>')
+    return axes.svg(title, x_label, y_ticks=False)

@@ -1,0 +1,171 @@
+"""What a report shows, gathered from run folders or from a table of runs."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from comhe.regularizers import neurons
+
+from .compare import EPOCHS
+from .domains import make_task
+from .recipe import Recipe
+from .run import Run
+from .statistics import mean_std
+
+CELL = ("recipe", "model", "data", "regularizer")
+COLUMNS = (*CELL, "seed", *(f"{epoch}_{split}" for epoch in EPOCHS for split in ("val", "test")), "seconds")
+
+
+@dataclass
+class Material:
+    """Records as :func:`comhe.train.compare.table` takes them, the runs behind them, and how many are not done."""
+
+    records: list[dict[str, Any]] = field(default_factory=list)
+    runs: list[tuple[Recipe, Path]] = field(default_factory=list)
+    environments: list[dict[str, Any]] = field(default_factory=list)
+    unfinished: int = 0
+
+
+def gather(sources: Sequence[Path]) -> Material:
+    """All runs in folders, at any depth, and in files ``*-runs.csv``.
+
+    Raises:
+        ValueError: no finished run, a run twice, or runs of one cell with different settings.
+    """
+    found = Material()
+    for source in sources:
+        if source.is_dir():
+            for path in sorted(source.rglob("recipe.json")):
+                _add_run(found, Run(path.parent))
+        elif source.suffix == ".csv" and source.is_file():
+            found.records += read_records(source)
+        else:
+            raise ValueError(f"{source} is neither a folder of runs nor a file like kipf-runs.csv")
+    if not found.records:
+        cut = f" ({found.unfinished} are not done)" if found.unfinished else ""
+        raise ValueError(f"no finished run in {', '.join(map(str, sources))}{cut}; make some with comhe compare")
+    _check(found)
+    return found
+
+
+def _add_run(found: Material, run: Run) -> None:
+    if not run.done:
+        found.unfinished += 1
+        return
+    recipe, result = run.recipe(), run.result()
+    record = {key: getattr(recipe, key) for key in (*CELL, "seed")} | {"seconds": result["seconds"]}
+    for epoch in EPOCHS:
+        for split in ("val", "test"):
+            record[f"{epoch}_{split}"] = 100 * result[epoch][f"{split}_accuracy"]
+    found.records.append(record)
+    found.runs.append((recipe, run.folder))
+    found.environments.append(json.loads((run.folder / "environment.json").read_text()))
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records of a file that ``comhe compare --output`` wrote."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if missing := [name for name in COLUMNS if rows and name not in rows[0]]:
+        raise ValueError(f"{path} is no table of runs (*-runs.csv): it has no column {', '.join(missing)}")
+    return [
+        {k: row[k] if k in CELL else int(row[k]) if k == "seed" else float(row[k]) for k in COLUMNS} for row in rows
+    ]
+
+
+def _check(found: Material) -> None:
+    seen: set[tuple] = set()
+    for record in found.records:
+        key = tuple(record[k] for k in (*CELL, "seed"))
+        if key in seen:
+            raise ValueError(f"{' '.join(map(str, key[:4]))} seed {key[4]} is there twice; name each run once")
+        seen.add(key)
+    settings: dict[tuple, tuple[Recipe, Path]] = {}
+    for recipe, folder in found.runs:
+        first, other = settings.setdefault(cell(recipe), (recipe, folder))
+        if first != recipe.replace(seed=first.seed):
+            raise ValueError(f"{other} and {folder} are one cell with different settings; report them apart")
+
+
+def cell(recipe: Recipe) -> tuple[str, ...]:
+    return tuple(getattr(recipe, key) for key in CELL)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+Curve = list[tuple[float, float]]
+Bands = list[tuple[float, float, float]]
+
+
+def learning_curve(folder: Path) -> Curve:
+    """Validation accuracy in percent after each epoch."""
+    rows = read_csv(folder / "metrics.csv")
+    return [(int(row["epoch"]) + 1, 100 * float(row["val_accuracy"])) for row in rows]
+
+
+def energy_curve(role: str) -> Callable[[Path], Curve]:
+    """Mean energy of a run's hidden layers (half space) or output layers (full space) after each noted epoch."""
+    column = {"hidden": "half_space_energy", "output": "energy"}[role]
+
+    def read(folder: Path) -> Curve:
+        values: dict[int, list[float]] = {}
+        for row in read_csv(folder / "energies.csv"):
+            if row["role"] == role:
+                values.setdefault(int(row["epoch"]), []).append(float(row[column]))
+        return [(epoch, mean_std(energies)[0]) for epoch, energies in values.items()]
+
+    return read
+
+
+def over_seeds(curves: Iterable[Curve]) -> tuple[Curve, Bands]:
+    """Mean, and mean minus and plus one standard deviation; no band for one seed."""
+    values: dict[float, list[float]] = {}
+    for curve in curves:
+        for x, y in curve:
+            values.setdefault(x, []).append(y)
+    middle, band = [], []
+    for x, ys in sorted(values.items()):
+        mean, std = mean_std(ys)
+        middle.append((x, mean))
+        if len(ys) > 1:
+            band.append((x, mean - std, mean + std))
+    return middle, band
+
+
+def angles(w: Tensor) -> Tensor:
+    """Angles in degrees between all pairs of neurons [..., N, d], one after the other."""
+    unit = torch.nn.functional.normalize(w.detach().double(), dim=-1)
+    i, j = torch.triu_indices(w.shape[-2], w.shape[-2], 1)
+    return (unit @ unit.mT)[..., i, j].clamp(-1, 1).acos().rad2deg().flatten()
+
+
+def angles_before_and_after(recipe: Recipe, folder: Path, root: str | None) -> tuple[str, Tensor, Tensor]:
+    """Name and angles of the hidden layer with the most weights; the start is the recipe's own, made again.
+
+    Raises:
+        ValueError or OSError: the data set, which gives the model its inputs and classes, or the weights are not there.
+    """
+    after = Run(folder).weights("last")
+    task = make_task(recipe, root)
+    torch.manual_seed(recipe.seed)  # as in the loop
+    model = task.model()
+    hidden = [row.name for row in task.regularizer(model).report().layers if row.role == "hidden"]
+    if not hidden:
+        raise ValueError("the network has no hidden layer")
+    name = max(hidden, key=lambda layer: neurons(model.get_submodule(layer)).numel())
+    before = angles(neurons(model.get_submodule(name)))
+    model.load_state_dict(after)
+    return name, before, angles(neurons(model.get_submodule(name)))
