@@ -218,10 +218,11 @@ COST_HEADER += ["hidden energy, half space", "output energy", "s a run"]
 
 
 def views(rows: Sequence[Row]) -> list[tuple[str, list[str], list[list[str]]]]:
-    """The tables that are shown, as title, header and cells: accuracy for each rule of choosing the epoch, and cost."""
+    """The tables that are shown, as title, header and cells: accuracy for each rule of choosing the epoch, and cost
+    where the runs have measured it."""
     tables = [(title, HEADER, [cells_of(row) for row in rows if row.epoch == epoch]) for epoch, title in EPOCHS.items()]
-    costs = [costs_of(row) for row in rows if row.epoch == "last"]
-    return [*tables, ("cost, and energies before and after", COST_HEADER, costs)]
+    costs = [costs_of(row) for row in rows if row.epoch == "last" and row.gflops is not None]
+    return [*tables, ("cost, and energies before and after", COST_HEADER, costs)] if costs else tables
 
 
 def markdown(rows: Sequence[Row]) -> str:
