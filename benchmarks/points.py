@@ -13,7 +13,6 @@ rounds. Memory is the peak resident size of a fresh process over what it held be
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import statistics
 import subprocess
@@ -27,9 +26,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from comhe.train.run import environment
 from comhe.zoo import create_model
 from comhe.zoo.points import ball_query, farthest_point_sampling, group
+
+from .output import save
 
 Call = Callable[[], object]
 BATCH, POINTS, CLASSES = 32, 1024, 40
@@ -259,12 +259,7 @@ def main() -> None:
         print(json.dumps(peak(flags.case)))
         return
     rows = {"step": step, "operations": operations, "memory": memory}[flags.section](flags.rounds)
-    if flags.out is not None:
-        with flags.out.open("w", newline="") as file:
-            file.write(f"# {json.dumps(environment())}\n")
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    save(flags.out, rows)
 
 
 if __name__ == "__main__":
