@@ -11,7 +11,7 @@ from .cli import main as comhe
 COMMANDS = (
     "compare --models gcn --data citations --regularizers none,hs-mhe,rp-comhe --seeds 5",
     "compare --models pointnet --data solids --regularizers none,rp-comhe --seeds 1 --recipe short "
-    "--settings epochs=8,points=256",
+    "--settings epochs=5,points=256",
     "compare --models resnet8 --data glyphs --regularizers none,rp-comhe --seeds 1 --recipe short "
     "--settings epochs=8,batch_size=32,lr=0.3",
 )
