@@ -115,6 +115,8 @@ def collect(
         if run.recipe() != recipe:
             raise ValueError(f"{run.folder} holds a run of another recipe; choose another folder or remove it")
         result = run.result()
+        if "flops" not in result:
+            raise ValueError(f"{run.folder} is of an older version, which did not measure costs; remove it, or move it")
         record = {key: getattr(recipe, key) for key in ("recipe", "model", "data", "regularizer", "seed")}
         for epoch in EPOCHS:
             record[f"{epoch}_epoch"] = result[epoch]["epoch"]

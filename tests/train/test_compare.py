@@ -7,8 +7,9 @@ import torch
 from comhe.datasets import load_graph
 from comhe.regularizers import create_regularizer
 from comhe.train import compare
-from comhe.train.compare import collect, known_records, markdown, save, table, train_all, train_one
+from comhe.train.compare import collect, known_records, markdown, run_folder, save, table, train_all, train_one
 from comhe.train.cost import forward_flops, penalty_seconds
+from comhe.train.run import Run
 
 
 def _record(regularizer: str, seed: int, test: float) -> dict:
@@ -91,6 +92,14 @@ def test_costs_and_energies_are_in_every_form(tmp_path, recipe):
     again = table(list(known_records(tmp_path / "out" / "test-runs.csv").values()))
     assert again[0].hidden_end == pytest.approx(rows[0].hidden_end, rel=1e-5)
     assert again[0].gflops == pytest.approx(rows[0].gflops, rel=1e-5)
+
+
+def test_a_run_without_costs_is_named(tmp_path, recipe):
+    run = Run(run_folder(tmp_path, recipe))
+    run.start(recipe)
+    run.finish({"seconds": 1.0})
+    with pytest.raises(ValueError, match="seed0 is of an older version"):
+        collect([recipe], tmp_path)
 
 
 def test_operations_of_a_forward_pass():
