@@ -158,9 +158,15 @@ def gather_rows(rows: Tensor, index: Tensor) -> Tensor:
 def segment_order(index: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Positions [R] that sort ``index`` [R] stably, and where each of the values 0..size-1 begins among them [size]."""
     # The CPU sorts by radix, and the faster the shorter the keys.
-    keys, order = index.to(torch.int16 if size <= 1 << 15 else torch.int32).sort(stable=True)
-    # Not by counts: torch.bincount would wait for the device to tell it the largest index.
-    return order, torch.searchsorted(keys, torch.arange(size, dtype=keys.dtype, device=keys.device))
+    order = index.to(torch.int16 if size <= 1 << 15 else torch.int32).argsort(stable=True)
+    counts = occurrences(index, size)
+    return order, counts.cumsum(0) - counts
+
+
+def occurrences(index: Tensor, size: int) -> Tensor:
+    """How often ``index`` [R] has each of the values 0..size-1, [size]. Sums of ones, the same in any order."""
+    # torch.bincount would wait for the device to tell it the largest value.
+    return index.new_zeros(size).index_add_(0, index, torch.ones_like(index))
 
 
 def segment_sum(rows: Tensor, index: Tensor, offsets: Tensor, weights: Tensor | None = None) -> Tensor:
