@@ -140,6 +140,7 @@ def fit(
     seconds = spent + time.perf_counter() - began
     result: dict[str, Any] = {
         "seconds": seconds,
+        "options": task.options,
         "step_seconds": trained / (recipe.epochs * task.steps),
         "parameters": sum(p.numel() for p in model.parameters()),
         "flops": forward_flops(model, task.example()),

@@ -27,7 +27,7 @@ FORMAT = 3
 class Run:
     """A folder with these files, each written whole or not at all:
 
-    ==================  ==========================================================================
+    ==================  ==================================================================================
     recipe.json         every setting
     environment.json    commit, versions, machine, threads
     metrics.csv         one line an epoch
@@ -36,8 +36,8 @@ class Run:
     checkpoint.pt       what a restart needs; gone once the run is done
     last.safetensors    weights after the last epoch
     best.safetensors    weights of the epoch with the best validation accuracy
-    result.json         the figures of both; its presence says that the run is done
-    ==================  ==========================================================================
+    result.json         the figures of both, and what the model was built with; it is there once the run is done
+    ==================  ==================================================================================
     """
 
     def __init__(self, folder: str | Path) -> None:
