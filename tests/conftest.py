@@ -1,0 +1,42 @@
+"""What the tests tried, counted: `--tally FILE` writes how many cases of each kind ended in which way.
+
+The tables of the documentation that count cases are made of such a file by `python tests/tally_table.py FILE`.
+"""
+
+import json
+from collections import Counter
+
+import pytest
+
+COUNTS = pytest.StashKey[Counter]()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--tally", metavar="FILE", help="write what the tests counted, as JSON, if all of them pass")
+
+
+def pytest_configure(config):
+    config.stash[COUNTS] = Counter()
+
+
+@pytest.fixture
+def tally(request):
+    """`tally(kind, outcome, count=1)`: so many cases of this kind ended in this way."""
+    counts = request.config.stash[COUNTS]
+
+    def count(kind: str, outcome: str, cases: int = 1) -> None:
+        counts[kind, outcome] += cases
+
+    return count
+
+
+def pytest_sessionfinish(session, exitstatus):
+    path = session.config.getoption("--tally")
+    if path and exitstatus == pytest.ExitCode.OK:  # a table of tests that fail would be worth nothing
+        rows = [
+            {"kind": kind, "outcome": outcome, "cases": cases}
+            for (kind, outcome), cases in sorted(session.config.stash[COUNTS].items())
+        ]
+        with open(path, "w") as file:
+            json.dump(rows, file, indent=1)
+            file.write("\n")
