@@ -4,6 +4,7 @@ import json
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from pathlib import Path
 
 
 def table(rows: Iterable[dict]) -> str:
@@ -19,5 +20,5 @@ def table(rows: Iterable[dict]) -> str:
 
 
 if __name__ == "__main__":
-    files = [json.load(open(path)) for path in sys.argv[1:]]
+    files = [json.loads(Path(path).read_text()) for path in sys.argv[1:]]
     print(table(row for rows in files for row in rows))
