@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ EXTENSIONS = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", 
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # by content: ImageNet has a PNG file named .JPEG
 MAX_SIDE = 96  # pixels; larger images are read when they are needed
 MAX_BYTES = 1 << 30  # of a set in memory
+GRACE = 10  # seconds that worker processes outlive SIGTERM
 FEW = 2000  # files that are decoded sooner than worker processes start
 
 
@@ -147,11 +149,19 @@ def read_images(
         collate_fn=_stack,
         pin_memory=pin,
         generator=torch.Generator().manual_seed(0),  # or the loader would draw from the global one
+        worker_init_fn=_outlive_signals,
     )
     for batch in loader:
         if isinstance(batch, DataError):
             raise batch
         yield batch
+
+
+def _outlive_signals(worker: int) -> None:
+    """A signal to the whole process group is for the main process, which may want some batches more before it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
 class _Samples(Dataset):
