@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
+from signal import SIGINT
 from types import MappingProxyType
 from typing import Any
 
 from .domains import make_task
+from .files import write
+from .interruption import Interrupted
 from .loop import fit
 from .recipe import Recipe
-from .run import Run, write
+from .run import Run
 from .statistics import holm, mean_std, paired
 from .workers import run_all
 
@@ -69,7 +72,8 @@ def train_one(recipe: Recipe, runs: Path, root: str | None, device: str, progres
     """Make one run, or finish it, or find it done."""
     run = Run(run_folder(runs, recipe))
     if run.done:
-        run.start(recipe)  # the error if it was another recipe
+        run.check(recipe)
+        run.tidy()
     else:
         fit(make_task(recipe, root, device), run, progress)
     return run.folder
@@ -86,10 +90,19 @@ def train_all(
 ) -> list[str]:
     """Make all runs that are missing, ``jobs`` processes at a time; returns one line for each that failed.
 
-    ``progress(done, wanted, latest)`` is called as each run ends. After ``seconds`` what still runs is cut: it goes on
-    from its last checkpoint when the same is asked for again.
+    ``progress(done, wanted, latest)`` is called as each run ends. After ``seconds``, as after a signal, what still runs
+    is saved and cut: it goes on when the same is asked for again.
+
+    Raises:
+        Interrupted: by a signal, once everything is saved.
     """
-    wanted = [recipe for recipe in recipes if not Run(run_folder(runs, recipe)).done]
+    wanted = []
+    for recipe in recipes:
+        run = Run(run_folder(runs, recipe))
+        if run.done:
+            run.tidy()
+        else:
+            wanted.append(recipe)
     count, failures = 0, []
 
     def ended(recipe: Recipe, error: str | None) -> None:
@@ -99,7 +112,14 @@ def train_all(
         failures.extend([] if error is None else [f"{name}: {error}"])
         progress(count, len(wanted), name if error is None else f"failed: {failures[-1]}")
 
-    run_all(partial(train_one, runs=runs, root=root, device=device), wanted, jobs, seconds, ended)
+    try:
+        run_all(partial(train_one, runs=runs, root=root, device=device), wanted, jobs, seconds, ended)
+    except KeyboardInterrupt as stopped:
+        done = sum(Run(run_folder(runs, recipe)).done for recipe in wanted)
+        raise Interrupted(
+            getattr(stopped, "signum", SIGINT),
+            f"stopped with {done} of {len(wanted)} runs done and the others saved; the same command goes on from there",
+        ) from None
     return failures
 
 

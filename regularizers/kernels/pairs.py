@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Literal
 
 import torch
 import triton
@@ -26,12 +25,11 @@ import triton.language as tl
 from torch import Tensor
 
 from ..potential import Potential
+from . import NARROW, Precision
 from .potential import potential, squared_distance
 
-WIDEST = 128  # dimensions for which a block of neurons and its gradient stay in registers
 NEAR = tl.constexpr(0.2)
 LINE = tl.constexpr(8)
-Precision = Literal["fp32", "tf32"]
 
 
 def pair_sums(
@@ -46,7 +44,7 @@ def pair_sums(
     """Sums of phi over the pairs i < j of every set, and the sums' gradients.
 
     Shapes:
-        neurons: layers [B_l, N_l, d_l] with d_l <= WIDEST, float32 on one device; factors [layers], which multiply the
+        neurons: layers [B_l, N_l, d_l] with d_l <= NARROW, float32 on one device; factors [layers], which multiply the
         gradients -> sums [B_1 + B_2 + ...], gradients like the neurons (none unless asked for).
     """
     shapes = tuple(tuple(w.shape) for w in neurons)
@@ -66,15 +64,15 @@ def pair_sums(
 
 
 def blocks(count: int, width: int) -> tuple[int, int]:
-    """Neurons of a program, for sets of at most ``count`` neurons of ``width`` dimensions, and what the latter are padded to."""
-    if width > WIDEST:
-        raise ValueError(f"neurons of {width} dimensions do not fit; at most {WIDEST}")
+    """Neurons of a program, for sets of at most ``count`` neurons, and what their ``width`` is padded to."""
+    if width > NARROW:
+        raise ValueError(f"neurons of {width} dimensions do not fit; at most {NARROW}")
     width = max(16, triton.next_power_of_2(width))
     return 128 if width <= 64 and count >= 4096 else 64, width  # small blocks fill the GPU where there is little to do
 
 
 class Units(tuple):
-    """Unit neurons padded with zeros, as high and low parts, by rows [R, WIDTH] and by columns [WIDTH, R], and 1 / norm."""
+    """Padded unit neurons, high and low parts, by rows [R, WIDTH] and by columns [WIDTH, R], and 1 / norm."""
 
     def __new__(cls, like: Tensor, rows: int, width: int):
         high, low = like.new_empty(2, rows, width)
@@ -114,10 +112,11 @@ def energies(
 def programs(
     shapes: tuple[tuple[int, int, int], ...], block: int, device: torch.device
 ) -> tuple[Tensor, int, tuple[int, int]]:
-    """A line for each block of neurons; the rows of all sets, each padded to whole blocks; and [sets, blocks] of the sums.
+    """A line for each block of neurons; the rows in all, sets padded to whole blocks; [sets, blocks] of the sums.
 
     A line: the set's first row, its neurons, the block's first row in the set, its place in the sums, where the set
-    begins in memory, its dimensions, its layer, and a place for projections. It stays on the device for good: a captured graph may read it.
+    begins in memory, its dimensions, its layer, a place for projections. It stays on the device for good: a captured
+    graph may read it.
     """
     most = max(-(-n // block) for _, n, _ in shapes)
     lines, sets, first, source = [], 0, 0, 0
@@ -287,10 +286,7 @@ def _near_kernel(
             for k in range(WIDTH):
                 left = _component(columns_high, columns_low, k * rows + row)[:, None]
                 right = _component(columns_high, columns_low, k * rows + column)[None, :]
-                if HALF:
-                    difference = left - tl.where(c < 0, -right, right)
-                else:
-                    difference = left - right
+                difference = left - tl.where(c < 0, -right, right) if HALF else left - right
                 z += difference * difference
             value, slope = potential(z, c, FLOOR, S, HALF)
             energy += tl.sum(tl.where(pair, value, 0.0), axis=1)

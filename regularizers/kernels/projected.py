@@ -15,6 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..potential import Potential
+from . import Pool, Precision
 from .pairs import LINE, Units, blocks, energies, store_units
 
 TILE = 64
@@ -22,32 +23,24 @@ TILE = 64
 
 def projected_sums(
     neurons: Sequence[Tensor],
-    projections: Sequence[Tensor],
+    projections: Pool,
     potential: Potential,
-    eps: float = 0.0,
     factors: Tensor | None = None,
     *,
     with_gradient: bool = True,
-    precision: str = "fp32",
+    precision: Precision = "fp32",
 ) -> tuple[Tensor, list[Tensor]]:
     """Sums of phi over the pairs of neurons as each projection shows them, and the sums' gradients.
 
     Shapes:
-        neurons: layers [B_l, N_l, d_l]; projections: [C, k, d_l] for each layer, where layers may share one tensor;
-        factors [layers], which multiply the gradients -> sums [sum_l B_l, C], gradients like the neurons, of the sums
-        over all C.
+        neurons: layers [B_l, N_l, d_l] with C projections [k, d_l], k <= NARROW; factors [layers], which multiply the
+        gradients -> sums [B_1 + B_2 + ..., C], gradients like the neurons, of the sums over all C.
     """
-    count, dim, _ = projections[0].shape
+    drawn, places, count, dim = projections
     shapes = tuple(tuple(w.shape) for w in neurons)
-    pool = list({id(p): p for p in projections}.values())
-    places, place = {}, 0
-    for p in pool:
-        places[id(p)], place = place, place + p.numel()
-    device = neurons[0].device
     block, width = blocks(max(n for _, n, _ in shapes), dim)
-    table, back, rows, slots = _programs(shapes, tuple(places[id(p)] for p in projections), count, dim, block, device)
+    table, back, rows, slots = _programs(shapes, places, count, dim, block, neurons[0].device)
     x = neurons[0].contiguous().flatten() if len(neurons) == 1 else torch.cat([w.flatten() for w in neurons])
-    drawn = pool[0].contiguous() if len(pool) == 1 else torch.cat([p.flatten() for p in pool])
     unit = Units(x, rows, width)
     dot = "tf32x3" if precision == "fp32" else "tf32"
     with torch.cuda.device_of(x):
@@ -58,14 +51,13 @@ def projected_sums(
             *unit,
             rows,
             dim,
-            eps,
             torch.finfo(x.dtype).tiny,
             PRECISION=dot,
             ROWS=block,
             WIDTH=width,
             CHUNK=32,
         )
-        sums, seen = energies(unit, table, slots, potential, eps, factors, block, with_gradient, precision)
+        sums, seen = energies(unit, table, slots, potential, 0.0, factors, block, with_gradient, precision)
         sums = sums.view(-1, count)
         if not with_gradient:
             return sums, []
@@ -123,7 +115,6 @@ def _project_kernel(
     inverse,
     rows,
     k,
-    EPS,
     TINY,
     PRECISION: tl.constexpr,
     ROWS: tl.constexpr,
@@ -145,7 +136,7 @@ def _project_kernel(
         p = tl.load(drawn + seen[:, None] * width + dim[None, :], mask=(seen < k)[:, None] & inside, other=0.0)
         v = tl.dot(w, tl.trans(p), v, input_precision=PRECISION)
     row += tl.load(table).to(tl.int32)
-    store_units(v, high, low, columns_high, columns_low, inverse, rows, row, EPS, TINY, ROWS, WIDTH)
+    store_units(v, high, low, columns_high, columns_low, inverse, rows, row, 0.0, TINY, ROWS, WIDTH)
 
 
 @triton.jit

@@ -17,6 +17,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..potential import Potential
+from . import Precision
 from .pairs import NEAR
 from .potential import potential, squared_distance
 
@@ -30,7 +31,7 @@ def gram_sums(
     factors: Tensor | None = None,
     *,
     with_gradient: bool = True,
-    precision: str = "fp32",
+    precision: Precision = "fp32",
 ) -> tuple[Tensor, list[Tensor]]:
     """Sums of phi over the pairs i < j of every set, and the sums' gradients: :func:`.pairs.pair_sums` for any d.
 
@@ -159,10 +160,8 @@ def _gram_kernel(
         for k in range(width):
             left = tl.load(x + row * width + k, mask=above, other=0.0) * scale_a
             right = tl.load(x + column * width + k, mask=inside, other=0.0) * scale_b
-            if HALF:
-                difference = left[:, None] - tl.where(c < 0, -right[None, :], right[None, :])
-            else:
-                difference = left[:, None] - right[None, :]
+            turned = tl.where(c < 0, -right[None, :], right[None, :]) if HALF else right[None, :]
+            difference = left[:, None] - turned
             apart += difference * difference
         z = tl.where(near, apart, z)
     value, slope = potential(z, c, FLOOR, S, HALF)
@@ -211,9 +210,7 @@ def _push_kernel(
     for start in range(0, count, CHUNK):
         other = start + tl.arange(0, CHUNK)
         inside = other < count
-        m = tl.load(
-            matrix + row[:, None] * count + other[None, :], mask=above[:, None] & inside[None, :], other=0.0
-        )
+        m = tl.load(matrix + row[:, None] * count + other[None, :], mask=above[:, None] & inside[None, :], other=0.0)
         w = tl.load(x + other[:, None] * width + dim[None, :], mask=inside[:, None] & there[None, :], other=0.0)
         pushes = tl.dot(m, w, pushes, input_precision=PRECISION)
     place = row[:, None] * width + dim[None, :]
