@@ -237,7 +237,7 @@ def _angles(found: Material, panels: Sequence[Panel], colours: dict[str, int]) -
         "initial weights, made again) and after the last epoch. Evenly spread neurons stand at about 90 degrees; "
         "small angles are neurons that say nearly the same."
     )
-    figures, missing = [], []
+    figures, missing = [], {}
     for panel in panels:
         title = " ".join(panel)
         runs = [(recipe, folder) for recipe, folder in found.runs if cell(recipe)[:3] == panel]
@@ -250,7 +250,7 @@ def _angles(found: Material, panels: Sequence[Panel], colours: dict[str, int]) -
             try:
                 layer, before, after = angles_before_and_after(Run(folder))
             except (ValueError, RuntimeError) as error:
-                missing.append(f"{title} {recipe.regularizer} ({str(error).splitlines()[0]})")
+                missing.setdefault(str(error).splitlines()[0], []).append(f"{title} {recipe.regularizer}")
                 continue
             if not found_angles:  # all methods start from the same weights
                 found_angles.append(("before training", 7, before))
@@ -264,7 +264,7 @@ def _angles(found: Material, panels: Sequence[Panel], colours: dict[str, int]) -
     if not found.runs:
         words += " Not shown: they need the run folders."
     if missing:
-        words += f" Left out: {'; '.join(missing)}."
+        words += f" Left out: {'; '.join(f'{_enumerate(names)} ({reason})' for reason, names in missing.items())}."
     return Section("Angles between neurons", words, figures)
 
 

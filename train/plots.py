@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 
 WIDTH, HEIGHT = 560, 320
-LEFT, RIGHT, TOP, BOTTOM = 66, 16, 12, 48
+LEFT, RIGHT, TOP, BOTTOM = 78, 16, 12, 48
 DASHES = ("2 3", "none", "7 3", "9 3 2 3", "12 4", "4 2", "6 2 1 2", "none")  # told apart without colour as well
 COLOURS = 8
 STYLE = Path(__file__).with_name("plots.css")
@@ -201,7 +201,7 @@ def forest(title: str, x_label: str, estimates: Sequence[Estimate]) -> Figure:
     """One line each: the estimate as a square, the interval as a bar, and a line at zero."""
     values = [v for e in estimates for v in (e.value, e.low, e.high) if v is not None]
     height = TOP + 24 * len(estimates) + BOTTOM
-    left = min(320, 16 + max(int(9 * len(e.label)) for e in estimates))
+    left = min(340, 16 + max(int(10.3 * len(e.label)) for e in estimates))  # as wide as on a phone
     axes = Axes(spread([*values, 0.0]), (0.0, float(len(estimates))), height, left)
     axes.parts.append(
         f'<line class="zero" x1="{axes.x(0):.2f}" x2="{axes.x(0):.2f}" y1="{TOP}" y2="{height - BOTTOM}"/>'
