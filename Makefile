@@ -1,9 +1,9 @@
-# `make demo` and `make test` do all the set-up in a virtual environment of their own.
+# `make demo`, `make test` and `make trust` do all the set-up in a virtual environment of their own.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test clean
+.PHONY: demo test trust clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m comhe.train.demo
@@ -12,6 +12,10 @@ test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
+
+# The long forms of tests/trust: a table of what was tried, in results/trust.md.
+trust: $(VENV)/installed
+	$(BIN)/python -m pytest -m long tests/trust --record results/trust
 
 # The stamp is newer than pyproject.toml only after an install that went through.
 $(VENV)/installed: pyproject.toml
