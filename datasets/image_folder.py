@@ -26,6 +26,7 @@ from comhe.datasets.image_cache import Decoded
 
 EXTENSIONS = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # by content: ImageNet has a PNG file named .JPEG
+MAX_PIXELS = 1 << 26  # of one image, which takes up to 16 bytes for each while it is decoded
 MAX_SIDE = 96  # pixels; larger images are read when they are needed
 MAX_BYTES = 1 << 30  # of a set in memory
 GRACE = 10  # seconds that worker processes outlive SIGTERM
@@ -209,6 +210,8 @@ def _size(path: str) -> tuple[int, int]:
 def _opened(path: str) -> Iterator[Image.Image]:
     try:
         with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:  # before one of them is made
+                raise DataError(f"claims {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
             yield image
     except Exception as error:  # Pillow's decoders raise whatever the damage makes them raise
         reason = " ".join(str(error).replace(repr(path), "it").split()) or type(error).__name__

@@ -180,7 +180,6 @@ class Report:
 
     runs: Annotated[Positional[tuple[Path, ...]], arg(help="folders with run folders at any depth, or *-runs.csv")]
     output: Annotated[Path, arg(aliases=["-o"], help="the page")] = Path("page.html")
-    data_root: Annotated[str | None, arg(help="folder of the data sets, for the angles before training")] = None
 
 
 def report(words: list[str]) -> None:
@@ -192,7 +191,7 @@ def report(words: list[str]) -> None:
     if not flags.runs:
         raise ValueError("name at least one folder of runs, or a *-runs.csv")
     found = gather(flags.runs)
-    flags.output.write_text(render(found, flags.data_root), encoding="utf-8")
+    flags.output.write_text(render(found), encoding="utf-8")
     console.print(f"{flags.output}: {len(found.records)} runs, {found.unfinished} unfinished left out")
 
 

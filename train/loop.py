@@ -174,6 +174,7 @@ def _fit(task: Task, run: Run, progress: Callable[[dict[str, Any], int], None], 
     seconds = spent + time.perf_counter() - began
     result: dict[str, Any] = {
         "seconds": seconds,
+        "options": task.options,
         "step_seconds": trained / (recipe.epochs * task.steps),
         "parameters": sum(p.numel() for p in model.parameters()),
         "flops": forward_flops(model, task.example()),

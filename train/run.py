@@ -32,7 +32,7 @@ FORMAT = 4
 class Run:
     """A folder with these files, each written whole or not at all:
 
-    ==================  ==========================================================================
+    ==================  ==================================================================================
     recipe.json         every setting
     environment.json    commit, versions, machine, threads
     metrics.csv         one line an epoch
@@ -43,8 +43,8 @@ class Run:
     lock                held by the process at work
     last.safetensors    weights after the last epoch
     best.safetensors    weights of the epoch with the best validation accuracy
-    result.json         the figures of both; its presence says that the run is done
-    ==================  ==========================================================================
+    result.json         the figures of both, and what the model was built with; it is there once the run is done
+    ==================  ==================================================================================
     """
 
     def __init__(self, folder: str | Path) -> None:

@@ -32,7 +32,7 @@ class Witness:
 
     def __init__(self, task: Any, epoch: int) -> None:
         self._task, self._epoch = task, epoch
-        self._place = ""
+        self._place = ""  # no step under way: validation does not count
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._task, name)
@@ -79,7 +79,7 @@ class Witness:
             self._place = f"epoch {epoch + 1} step {step + 1} of {self._task.steps}"
             self._look(batch, "the batch")
             yield batch
-        self._place = f"the validation after epoch {epoch + 1}"
+        self._place = ""
 
     def loss(self, model: nn.Module, batch: tuple) -> tuple[Tensor, Tensor]:
         with _Operations(self._model, self._look):
@@ -95,7 +95,7 @@ class Witness:
         return lambda parameter: self._look(parameter.grad, what)
 
     def _look(self, values: Any, what: str) -> None:
-        for tensor in _tensors(values):
+        for tensor in _tensors(values) if self._place else ():
             if not tensor.isfinite().all():
                 bad = (~tensor.isfinite()).sum().item()
                 kind = "NaN" if tensor.isnan().any() else "infinite"
