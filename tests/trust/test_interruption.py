@@ -13,6 +13,8 @@ import pytest
 
 from .killing import KINDS
 
+SAME = "gone on with to the same bits"
+CASES = 50  # random moments for each kind of run
 SHORT = {  # the boundaries at which one session after the other is killed
     "graphs": (3, 8, 9, 10, 11, 13, 15, 21),
     "images": (10, 14, 18),
@@ -142,26 +144,25 @@ def test_compare_stops_all_its_processes(ask, tmp_path):
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
-def test_killed_at_every_boundary(ask, whole, tmp_path, kind, tried):
+def test_killed_at_every_boundary(ask, whole, tmp_path, kind, tally):
     expected, boundaries = whole(kind)
     for at in range(1, boundaries + 1):
         folder = tmp_path / str(at)
         assert ask(kind=kind, folder=str(folder), at=at)["status"] == -9
         goes_on(ask, kind, folder, expected)
-    what = f"SIGKILL in the middle of, before and after every write, after every removal and step; {kind}"
-    tried("interruption", what, boundaries, "all went on to the same bits")
+    tally(f"{kind}: SIGKILL within, before and after every write, removal and step", SAME, boundaries)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
-def test_killed_at_random_moments(ask, whole, tmp_path, kind, tried, request):
+def test_killed_at_random_moments(ask, whole, tmp_path, kind, tally):
     """Sessions of random length, one after the other until one gets to the end; then from the start again."""
     expected, _ = whole(kind)
     draw, kills, runs = random.Random(kind), 0, 0
     began = time.monotonic()
     goes_on(ask, kind, tmp_path / "timed", expected)
     seconds = time.monotonic() - began
-    while kills < request.config.getoption("--cases") // len(KINDS):
+    while kills < CASES:
         folder, status = tmp_path / str(runs), -9
         while status == -9:
             status = ask(kind=kind, folder=str(folder), seconds=draw.uniform(0, 1.2 * seconds))["status"]
@@ -169,34 +170,32 @@ def test_killed_at_random_moments(ask, whole, tmp_path, kind, tried, request):
         assert status == 0
         assert contents(folder) == expected
         runs += 1
-    tried("interruption", f"SIGKILL at random moments; {kind}", kills, f"all {runs} runs ended in the same bits")
+    tally(f"{kind}: SIGKILL at random moments, several a run", SAME, kills)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("what", ["SIGINT", "SIGTERM", "ENOSPC"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_ended_at_every_boundary(ask, whole, tmp_path, kind, what, tried):
+def test_ended_at_every_boundary(ask, whole, tmp_path, kind, what, tally):
     expected, boundaries = whole(kind)
-    ended = 0
     for at in range(1, boundaries + 1):
         folder = tmp_path / str(at)
         answer = ask(kind=kind, folder=str(folder), at=at, what=what)
-        # A signal while the final files are written ends the process once they are; there is no write after the last.
+        # There is no write after the last one.
         assert answer["status"] in {"SIGINT": (130,), "SIGTERM": (143,), "ENOSPC": (2, 0)}[what], answer
         assert len(answer["said"].splitlines()) == (answer["status"] != 0)
         assert not list(folder.glob("*/*/*/*.part"))
-        ended += answer["status"] != 0
         goes_on(ask, kind, folder, expected)
-    happened = "one line, no half file, and on to the same bits"
-    name = "a full disk" if what == "ENOSPC" else what
-    tried("interruption", f"{name} at every such moment; {kind}", ended, f"all ended with {happened}")
+        if answer["status"]:
+            where = "a full disk at every write" if what == "ENOSPC" else f"{what} at every such moment"
+            tally(f"{kind}: {where}", f"one line, no half file, then {SAME}")
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("what", "group"), [("SIGKILL", True), ("SIGKILL", False), ("SIGTERM", True), ("SIGINT", True)]
+    ("what", "group"), [("SIGKILL", True), ("SIGKILL", False), ("SIGTERM", True), ("SIGTERM", False), ("SIGINT", True)]
 )
-def test_compare_ended_at_random_moments(ask, tmp_path, what, group, tried):
+def test_compare_ended_at_random_moments(ask, tmp_path, what, group, tally):
     names = "none,hs-mhe,rp-comhe,ap-comhe"
     expected = {name: train(ask, tmp_path / "whole", name) for name in names.split(",")}
     draw, ended = random.Random(f"{what} {group}"), 0
@@ -212,5 +211,4 @@ def test_compare_ended_at_random_moments(ask, tmp_path, what, group, tried):
                 assert "Traceback" not in answer["said"]
         assert {name: contents(folder, name) for name in expected} == expected
     who = "all its processes" if group else "its first process"
-    happened = "in the end all 12 runs had the same bits"
-    tried("interruption", f"{what} to {who} of compare with two jobs, at random moments", ended, happened)
+    tally(f"compare, two jobs: {what} to {who} at random moments", SAME, ended)
