@@ -18,16 +18,13 @@ def network(seed=0):
     )
 
 
-def options(name):
-    return {"dim": 6, "count": 2} if name == "rp-comhe" else {"dim": 6} if name in ("ap-comhe", "adv-comhe") else {}
-
-
-VARIANTS = [(name, options(name)) for name in list_regularizers()] + [
+SMALL = {"rp-comhe": {"dim": 6, "count": 2}, "ap-comhe": {"dim": 6}, "adv-comhe": {"dim": 6, "steps": 2}}
+VARIANTS = [(name, SMALL.get(name, {})) for name in list_regularizers()] + [
     ("rp-comhe", {"dim": 6, "count": 2, "redraw": 2}),
     ("rp-comhe", {"dim": 6, "count": 2, "span": True}),
     ("rp-comhe", {"dim": 6, "count": 2, "distribution": "ternary", "shared": False}),
     ("ap-comhe", {"dim": 6, "mode": "unrolled", "rate": lambda step: 0.1 / (step + 1)}),
-    ("adv-comhe", {"dim": 6, "mode": "alternating", "rate": lambda step: 0.1 / (step + 1)}),
+    ("adv-comhe", {"dim": 6, "steps": 2, "mode": "alternating", "rate": lambda step: 0.1 / (step + 1)}),
     ("hs-mhe", {"sample": 4}),
     ("group-comhe", {"groups": 2, "partition": "random"}),
     ("hs-mhe", {"weight": lambda step: step / 2, "output_weight": 0.0}),
@@ -62,7 +59,7 @@ def test_a_recorded_step_is_replayed_for_other_steps(name, options):
     with NoWaiting():
         recorded = make_fx(lambda: step(own, regularizer.total() + 0 * own[0].sum()))()  # and computes the step
     regularizer.step += 1
-    torch.testing.assert_close(expected(), ordinary(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(expected(), ordinary(), rtol=1e-3, atol=1e-6)
     expected()
     for _ in range(3):
         train()
