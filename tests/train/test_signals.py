@@ -12,12 +12,11 @@ from comhe.train.workers import run_all
 
 def test_the_first_signal_is_noted_and_the_second_does_not_wait():
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(Interrupted, match="at once") as caught:  # noqa: PT012
-        with deferred() as stop:
-            assert stop.signum == 0
-            signal.raise_signal(signal.SIGINT)
-            assert stop.signum == signal.SIGINT
-            signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(Interrupted, match="at once") as caught, deferred() as stop:  # noqa: PT012
+        assert stop.signum == 0
+        signal.raise_signal(signal.SIGINT)
+        assert stop.signum == signal.SIGINT
+        signal.raise_signal(signal.SIGTERM)
     assert caught.value.signum == signal.SIGTERM
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -57,11 +56,6 @@ def test_any_command_ends_in_one_line(number, status, capsys):
 def test_workers_do_not_see_what_a_terminal_sends_to_all():
     """Ctrl-C is for their parent, which ends them in order; a worker that got it too would print a traceback."""
     seen = []
-    run_all(signal.raise_signal, [signal.SIGINT], 1, ended=lambda job, error: seen.append(error))
-    assert seen == [None]
-
-
-def test_a_worker_that_is_terminated_says_so():
-    seen = []
-    run_all(signal.raise_signal, [signal.SIGTERM], 1, ended=lambda job, error: seen.append(error))
-    assert seen == [f"its process ended with exit code {-signal.SIGTERM}"]
+    jobs = [signal.SIGINT, signal.SIGTERM]
+    run_all(signal.raise_signal, jobs, 1, ended=lambda job, error: seen.append(error))
+    assert seen == [None, f"its process ended with exit code {-signal.SIGTERM}"]
