@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test trust clean
+.PHONY: demo test pages trust clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m comhe.train.demo
@@ -12,6 +12,10 @@ test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
+
+# The page of the committed results, and the README's figures.
+pages: $(VENV)/installed
+	$(BIN)/comhe report results/*/*-runs.csv --output results/index.html --figures results/figures
 
 # The long forms of the tests, an hour on two cores, and how their cases ended.
 trust: $(VENV)/installed
