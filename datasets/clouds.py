@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -90,12 +91,14 @@ class Clouds:
         *,
         points: int = 1024,
         drop_last: bool = False,
+        first: int = 0,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch of clouds float32 [b, points, 3 or 6] and labels int64 [b], on the device of the set.
 
         Without a seed, for evaluation: in stored order, of every cloud its first `points` points. With one, for
         training: in an order, and with a subset of every cloud's points in an order of its own, that are drawn anew
-        each epoch; then the augmentation. The last batch may be smaller, unless `drop_last`.
+        each epoch; then the augmentation. The last batch may be smaller, unless `drop_last`. The first `first` batches
+        are left out, the others as ever.
 
         All that is random is a function of seed, epoch and the place in the epoch. The order of the clouds is the same
         on every device, the other draws on every device of one kind.
@@ -116,7 +119,8 @@ class Clouds:
             raise ValueError("an augmentation needs a seed")
         end = count - count % batch_size if drop_last else count
         if seed is None:
-            rows = (slice(start, min(start + batch_size, end)) for start in range(0, end, batch_size))
+            starts = range(first * batch_size, end, batch_size)
+            rows = (slice(start, min(start + batch_size, end)) for start in starts)
             return ((part.points[some, :points].contiguous(), part.labels[some]) for some in rows)
         # Two seeds: one stream of bits must not give both the order and the points.
         order_seed, seed = (seed_of(f"{what} of epoch {epoch} of seed {seed}") for what in ("order", "points"))
@@ -130,7 +134,7 @@ class Clouds:
             clouds = every_point[rows[:, None] * self.num_points + chosen]
             return clouds if augmentation is None else augmentation(clouds, generator, self.up), part.labels[rows]
 
-        return map(batch, order.split(batch_size))
+        return islice(map(batch, order.split(batch_size)), first, None)  # what is left out is drawn nevertheless
 
     def describe(self) -> dict[str, object]:
         """The census: counts, the sizes of train's classes, and the farthest point from the origin."""

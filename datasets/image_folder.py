@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # by content: ImageNet 
 MAX_PIXELS = 1 << 26  # of one image, which takes up to 16 bytes for each while it is decoded
 MAX_SIDE = 96  # pixels; larger images are read when they are needed
 MAX_BYTES = 1 << 30  # of a set in memory
+GRACE = 10  # seconds that worker processes outlive SIGTERM
 FEW = 2000  # files that are decoded sooner than worker processes start
 
 
@@ -148,11 +150,19 @@ def read_images(
         collate_fn=_stack,
         pin_memory=pin,
         generator=torch.Generator().manual_seed(0),  # or the loader would draw from the global one
+        worker_init_fn=_outlive_signals,
     )
     for batch in loader:
         if isinstance(batch, DataError):
             raise batch
         yield batch
+
+
+def _outlive_signals(worker: int) -> None:
+    """A signal to the whole process group is for the main process, which may want some batches more before it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
 class _Samples(Dataset):

@@ -81,8 +81,9 @@ class GraphTask:
         groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
         return torch.optim.Adam([group for group in groups if group["params"]], lr=recipe.lr, fused=True)
 
-    def batches(self, epoch: int) -> Iterable[tuple]:
-        yield self._views["train"]
+    def batches(self, epoch: int, first: int = 0) -> Iterable[tuple]:
+        if first == 0:
+            yield self._views["train"]
 
     def parts(self, batch: tuple) -> Iterable[tuple[float, tuple]]:
         yield 1.0, batch

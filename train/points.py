@@ -86,16 +86,16 @@ class PointTask:
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         return make_optimizer(self.recipe, model)
 
-    def batches(self, epoch: int) -> Iterable[tuple[Tensor, Tensor]]:
+    def batches(self, epoch: int, first: int = 0) -> Iterable[tuple[Tensor, Tensor]]:
         recipe = self.recipe
         if recipe.norm_decay:  # the released PointNet's, by the epoch
             momentum = max(0.01, 0.5 ** (1 + (epoch / recipe.epochs) // recipe.norm_decay))
             for module in self._norms:
                 module.momentum = momentum
         full = len(self.clouds.train) >= recipe.batch_size
-        augmentation = AUGMENTATIONS[recipe.augmentation]
+        augmentation, points = AUGMENTATIONS[recipe.augmentation], recipe.points
         return self.clouds.batches(
-            "train", recipe.batch_size, recipe.seed, epoch, augmentation, points=recipe.points, drop_last=full
+            "train", recipe.batch_size, recipe.seed, epoch, augmentation, points=points, drop_last=full, first=first
         )
 
     def parts(self, batch: tuple[Tensor, Tensor]) -> Iterator[tuple[float, tuple[Tensor, Tensor]]]:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from .chain import row_parts
 from .moments import update_running
-from .operations import flat_index, gather_rows, segment_order, segment_sum
+from .operations import flat_index, gather_rows, occurrences, segment_order, segment_sum
 
 
 class EdgeConv(nn.Module):
@@ -17,7 +17,8 @@ class EdgeConv(nn.Module):
     .. math:: \mathrm{out}_i = \max_j \mathrm{leakyrelu}(\mathrm{BN}([x_j - x_i, \, x_i] \, [W_1, W_2]^\top))
 
     The product is :math:`x_j W_1^\top + x_i (W_2 - W_1)^\top`: two products per point instead of one per edge. Training
-    cannot be differentiated twice, and ``torch.compile`` leaves it as it is.
+    cannot be differentiated twice, and ``torch.compile`` leaves it as it is. On a GPU the order in which a gradient's
+    terms are added is not fixed.
 
     Shapes:
         x [B, N, in_channels], index int64 [B, N, k] of the neighbours -> [B, N, out_channels]
@@ -90,7 +91,7 @@ class _EdgeMax(torch.autograd.Function):
             first = (k - edges.eq_(top[:, None]).mul_(rank).amax(1)).clamp_(max=k - 1)  # a NaN equals nothing
             tops.append(top)
             winners.append(index[part].gather(1, first.long()))
-        degree = torch.bincount(index.flatten(), minlength=n).to(p.dtype)[:, None]
+        degree = occurrences(index.flatten(), n).to(p.dtype)[:, None]
         neighbours = segment_sum(centred_p, index.flatten(), torch.arange(0, n * k, k, device=index.device))
         weighted = centred_p * degree
         offset = weighted.sum(0).double() / (n * k)
