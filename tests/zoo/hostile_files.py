@@ -72,7 +72,7 @@ def formats(place: Path) -> dict[str, Format]:
         "published weights": Format(OURS, both, published, (f"{NAME}.safetensors",), named=NAME, checked=True),
         "card of published weights": Format(OURS, both, published, (f"{NAME}.json",), named=NAME),
         "safetensors": Format(OTHERS, {"own.safetensors": data}, foreign),
-        "checkpoint": Format(OTHERS, {"own.pt": checkpoint(plain)}, foreign),
+        "checkpoint": Format(OTHERS, {"own.pt": checkpoint(plain)}, foreign, checked=True),
         "checkpoint, old format": Format(OTHERS, 
             {"own.pt": checkpoint(plain, _use_new_zipfile_serialization=False)}, foreign, reserves=True
         ),
