@@ -9,15 +9,17 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from comhe.datasets.epochs import Batches
 from comhe.regularizers import Regularizer
 from comhe.zoo.preprocessing import Transform
 
+from .average import Average
 from .cost import forward_flops, penalty_seconds
 from .log import Log
 from .recipe import Recipe
 from .run import Run
+from .step import Step
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -27,6 +29,7 @@ class Task(Protocol):
 
     recipe: Recipe
     device: torch.device
+    generators: tuple[torch.Generator, ...]  # that batches are made with, beside the default ones
     steps: int  # in an epoch
     options: dict[str, Any]  # what the model is built with
 
@@ -37,7 +40,7 @@ class Task(Protocol):
     def model(self) -> nn.Module: ...
     def regularizer(self, model: nn.Module) -> Regularizer: ...
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer: ...
-    def batches(self, epoch: int) -> Iterable[tuple]: ...
+    def batches(self, epoch: int) -> Batches: ...
     def parts(self, batch: tuple) -> Iterable[tuple[float, tuple]]:
         """The batch in the parts that go through the network one after the other, each with its share."""
         ...
@@ -68,11 +71,8 @@ def fit(
     torch.manual_seed(recipe.seed)  # initialisation and dropout; whatever else is random has a generator of its own
     model = task.model().to(task.device)
     regularizer, optimizer = task.regularizer(model), task.optimizer(model)
-    average = (
-        AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True) if recipe.ema else None
-    )
+    average = Average(model, recipe.ema) if recipe.ema else None
     judged = model if average is None else average.module
-    forward = torch.compile(model) if recipe.compile else model
     log = Log(recipe, regularizer)
     start = {"energy": layer_energies(regularizer)}
     best: dict[str, Any] = {"key": (-1.0, 0.0), "epoch": -1, "weights": {}}
@@ -85,36 +85,18 @@ def fit(
             part.load_state_dict(state[name])
         best, spent, trained = state["best"], state["seconds"], state["trained"]
         set_random_state(task.device, state["random"])
+    step = Step(task, model, regularizer, optimizer, average)
     began = saved = time.perf_counter()
 
     for epoch in range(len(log.epochs), recipe.epochs):
         model.train()
-        losses, penalties = [], []
         epoch_began = time.perf_counter()
-        for step, batch in enumerate(task.batches(epoch), start=epoch * task.steps):
-            rate = recipe.lr_at(step, recipe.epochs * task.steps)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.zero_grad(set_to_none=True)
-            objective = regularizer()
-            penalties.append(objective.detach())
-            for share, part in task.parts(batch):
-                with torch.autocast(task.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-                    loss, logits = task.loss(forward, part)
-                (share * loss + objective).backward()
-                objective = 0.0  # the penalty counts once a step, however many parts there are
-                losses.append(share * loss.detach())
-            if recipe.clip:
-                nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-            log.step(step, loss, penalties[-1], logits, part[-1])
-            optimizer.step()
-            if average is not None:
-                average.update_parameters(model)
-        row = {
-            "epoch": epoch,
-            "loss": float(torch.stack(losses).sum()) / len(penalties),  # CPU-GPU sync point
-            "penalty": float(torch.stack(penalties).mean()),
-        }
+        batches = task.batches(epoch)
+        for number, inputs in enumerate(batches.inputs, start=epoch * task.steps):
+            log.before(number)
+            log.after(number, *step(batches.make, inputs, recipe.lr_at(number, recipe.epochs * task.steps)))
+        loss, penalty = step.means()  # CPU-GPU sync point, the only one of an epoch's training
+        row = {"epoch": epoch, "loss": loss, "penalty": penalty}
         trained += time.perf_counter() - epoch_began
         if not math.isfinite(row["loss"] + row["penalty"]):
             raise FloatingPointError(
