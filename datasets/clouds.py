@@ -1,6 +1,7 @@
 """A set of point clouds as tensors: its three parts, what every source must satisfy, and its batches."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -90,14 +91,16 @@ class Clouds:
         *,
         points: int = 1024,
         drop_last: bool = False,
+        first: int = 0,
         generator: torch.Generator | None = None,
     ) -> Batches:
         """One epoch of clouds float32 [b, points, 3 or 6] and labels int64 [b], on the device of the set.
 
         Without a seed, for evaluation: in stored order, of every cloud its first `points` points. With one, for
         training: in an order, and with a subset of every cloud's points in an order of its own, that are drawn anew
-        each epoch; then the augmentation. The last batch may be smaller, unless `drop_last`. A `generator` given is
-        seeded and drawn from in place of one that belongs to the epoch: a CUDA graph knows its generators by name.
+        each epoch; then the augmentation. The last batch may be smaller, unless `drop_last`. The first `first` batches
+        are left out, the others as ever. A `generator` given is seeded and drawn from in place of one that belongs to
+        the epoch: a CUDA graph knows its generators by name.
 
         All that is random is a function of seed, epoch and the place in the epoch. The order of the clouds is the same
         on every device, the other draws on every device of one kind.
@@ -118,7 +121,7 @@ class Clouds:
             raise ValueError("an augmentation needs a seed")
         end = count - count % batch_size if drop_last else count
         if seed is None:
-            parts = (tensor[:end].split(batch_size) for tensor in (part.points[:, :points], part.labels))
+            parts = (tensor[:end].split(batch_size)[first:] for tensor in (part.points[:, :points], part.labels))
             return Batches(zip(*parts, strict=True), lambda clouds, labels: (clouds.contiguous(), labels))
         # Two seeds: one stream of bits must not give both the order and the points.
         order_seed, seed = (seed_of(f"{what} of epoch {epoch} of seed {seed}") for what in ("order", "points"))
@@ -132,7 +135,14 @@ class Clouds:
             clouds = every_point[rows[:, None] * self.num_points + chosen]
             return clouds if augmentation is None else augmentation(clouds, generator, self.up), part.labels[rows]
 
-        return Batches(((rows,) for rows in order.split(batch_size)), make)
+        def inputs() -> Iterator[tuple[Tensor]]:
+            for number, rows in enumerate(order.split(batch_size)):
+                if number >= first:
+                    yield (rows,)
+                else:
+                    make(rows)  # for what it draws
+
+        return Batches(inputs(), make)
 
     def describe(self) -> dict[str, object]:
         """The census: counts, the sizes of train's classes, and the farthest point from the origin."""

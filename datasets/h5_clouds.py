@@ -15,6 +15,8 @@ from comhe.datasets.fetch import DataError, read_bounded
 
 MAX_LIST_BYTES = 1 << 22
 MAX_VALUES = 1 << 28  # coordinates a file: 20 times what the published files have
+# What a file may claim without storing it (chunks unwritten or well compressed): so many bytes, or times what it has.
+UNSTORED, EXPANSION = 1 << 26, 100
 
 
 def is_h5_layout(folder: Path) -> bool:
@@ -75,6 +77,8 @@ def read_h5(path: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
                 raise DataError(f"{path}: label is {label.dtype} {list(label.shape)}, not int [{data.shape[0]}, 1]")
             if math.prod(data.shape) > MAX_VALUES:
                 raise DataError(f"{path}: data {list(data.shape)} has more than {MAX_VALUES:,} values")
+            _check_stored(data, path)
+            _check_stored(label, path)
             points, labels = data[()].astype(np.float32, copy=False), label[()].ravel()
     except DataError:
         raise
@@ -98,3 +102,11 @@ def _dataset(file: h5py.File, key: str, path: Path) -> h5py.Dataset:
     if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
         raise DataError(f"{path}: {key!r} is no array of this file itself")
     return dataset
+
+
+def _check_stored(dataset: h5py.Dataset, path: Path) -> None:
+    # A chunk is unpacked whole, however little of it is read.
+    claimed = max(dataset.size, math.prod(dataset.chunks or ())) * dataset.dtype.itemsize
+    stored = min(dataset.id.get_storage_size(), path.stat().st_size)
+    if claimed > max(UNSTORED, EXPANSION * stored):
+        raise DataError(f"{path}: {dataset.name} claims {claimed:,} bytes, of which the file stores {stored:,}")

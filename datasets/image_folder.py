@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,8 +26,10 @@ from comhe.datasets.image_cache import Decoded
 
 EXTENSIONS = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # by content: ImageNet has a PNG file named .JPEG
+MAX_PIXELS = 1 << 26  # of one image, which takes up to 16 bytes for each while it is decoded
 MAX_SIDE = 96  # pixels; larger images are read when they are needed
 MAX_BYTES = 1 << 30  # of a set in memory
+GRACE = 10  # seconds that worker processes outlive SIGTERM
 FEW = 2000  # files that are decoded sooner than worker processes start
 
 
@@ -147,11 +150,19 @@ def read_images(
         collate_fn=_stack,
         pin_memory=pin,
         generator=torch.Generator().manual_seed(0),  # or the loader would draw from the global one
+        worker_init_fn=_outlive_signals,
     )
     for batch in loader:
         if isinstance(batch, DataError):
             raise batch
         yield batch
+
+
+def _outlive_signals(worker: int) -> None:
+    """A signal to the whole process group is for the main process, which may want some batches more before it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
 class _Samples(Dataset):
@@ -199,6 +210,8 @@ def _size(path: str) -> tuple[int, int]:
 def _opened(path: str) -> Iterator[Image.Image]:
     try:
         with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:  # before one of them is made
+                raise DataError(f"claims {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
             yield image
     except Exception as error:  # Pillow's decoders raise whatever the damage makes them raise
         reason = " ".join(str(error).replace(repr(path), "it").split()) or type(error).__name__

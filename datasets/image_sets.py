@@ -136,12 +136,13 @@ class Images(ImageSet):
         dtype: torch.dtype = torch.float32,
         channels_last: bool = True,
         drop_last: bool = False,
+        first: int = 0,
     ) -> Batches:
         """One epoch of normalised images [b, 3, h, w] and labels int64 [b], on the device of the set.
 
         With a seed the order and the augmentation are functions of seed and epoch alone; without one the images come
         in their own order. The last batch may be smaller, unless `drop_last`. `normalization` is (means, standard
-        deviations) on the scale 0..1, else the set's.
+        deviations) on the scale 0..1, else the set's. The first `first` batches are left out, the others as ever.
 
         Errors: ValueError or TypeError, at the call, for an argument out of range and an augmentation without a seed.
         """
@@ -163,7 +164,7 @@ class Images(ImageSet):
         inputs = [order]
         if augmentation is not None:
             inputs.append(augmentation.draw(len(part), height, width, generator).index_select(0, order))
-        parts = (tensor.to(self.device).split(batch_size) for tensor in inputs)
+        parts = (tensor.to(self.device).split(batch_size)[first:] for tensor in inputs)
         return Batches(zip(*parts, strict=True), make)
 
 
@@ -198,6 +199,7 @@ class ImageFiles(ImageSet):
         dtype: torch.dtype = torch.float32,
         channels_last: bool = True,
         drop_last: bool = False,
+        first: int = 0,
     ) -> Batches:
         """As :meth:`Images.batches`, with the augmentation of files.
 
@@ -210,7 +212,7 @@ class ImageFiles(ImageSet):
         normalize = Normalizer(normalization or (self.mean, self.std), self.size, self.device)
         seeds = None if augmentation is None else (seed, epoch)
         on_gpu = self.device.type == "cuda"
-        batches = order.split(batch_size)
+        batches = order.split(batch_size)[first:]
         read = read_images(part.folder, part.paths, batches, self.workers, transform, seeds, pin=on_gpu)
 
         def make(index: Tensor, pixels: Tensor) -> Batch:

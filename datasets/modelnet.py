@@ -9,8 +9,10 @@ import hashlib
 import os
 import re
 import shutil
+import struct
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -53,6 +55,7 @@ HDF5 = Release(
 TEXT = Release("modelnet40_normal_resampled", (f"{HOST}/modelnet40_normal_resampled.zip",), None, 0)
 # The first of these that is there is read. The others are samplings of all 9,843 training models in the same layout.
 FOLDERS = (HDF5.folder, "modelnet40_hdf5_2048", "modelnet40_hdf5_1024")
+MAX_UNPACKED = 1 << 30  # the published archive unpacks to half of it
 MEMBER = re.compile(r"(ply_data_(train|test)[0-9]+\.h5|(train|test)_files\.txt|shape_names\.txt)")
 
 Parts = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -93,22 +96,26 @@ def load_modelnet40(name: str, root: str | Path | None = None) -> tuple[Parts, t
 
 def _download(name: str, release: Release, root: Path) -> None:
     """The release's folder in `root`: unpacked from the archive, which is downloaded unless it lies there."""
-    archive = root / f"{release.folder}.zip"
+    folder, archive = root / release.folder, root / f"{release.folder}.zip"
+    fetched = not archive.exists()
     try:
-        if (root / release.folder).exists():
-            raise DataError(f"{root / release.folder} lacks train_files.txt or shape_names.txt")
-        if archive.exists():
-            _check(archive, release)
-            _unpack(archive, root / release.folder)
-        else:
+        if folder.exists():
+            raise DataError(f"{folder} lacks train_files.txt or shape_names.txt")
+        if fetched:
             fetch(archive, release.mirrors, release.sha256, release.max_bytes)
-            _unpack(archive, root / release.folder)
-            archive.unlink()
+        else:
+            _check(archive, release)
+        _unpack(archive, folder)
     except (DataError, OSError) as error:
+        if is_h5_layout(folder):  # another process has made it meanwhile, and perhaps removed the archive
+            return
         raise MissingDataError(
             f"{name}: none of {', '.join(FOLDERS)} in {root}; put one or {archive.name} there, or name the folder that "
             f"holds it with --data-root or $COMHE_DATA ({error})"
         ) from error
+    finally:
+        if fetched and is_h5_layout(folder):
+            archive.unlink(missing_ok=True)
 
 
 def _check(archive: Path, release: Release) -> None:
@@ -123,17 +130,26 @@ def _unpack(archive: Path, folder: Path) -> None:
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
     try:
         with zipfile.ZipFile(archive) as members:
+            wanted = {}
             for member in members.infolist():
                 path = PurePosixPath(member.filename)
                 if path.parts[:-1] == (folder.name,) and MEMBER.fullmatch(path.name):
-                    with members.open(member) as source, (partial / path.name).open("wb") as target:
-                        shutil.copyfileobj(source, target)
+                    wanted[path.name] = member
+            # No member gives more than the size it claims.
+            if sum(member.file_size for member in wanted.values()) > MAX_UNPACKED:
+                raise DataError(f"{archive}: unpacks to more than {MAX_UNPACKED:,} bytes")
+            for name, member in wanted.items():
+                with members.open(member) as source, (partial / name).open("wb") as target:
+                    shutil.copyfileobj(source, target)
         if not is_h5_layout(partial):
             raise DataError(f"{archive}: holds no {folder.name}/train_files.txt and shape_names.txt")
         os.chmod(partial, 0o755)  # mkdtemp gives 0700, which a shared data folder cannot use
         os.replace(partial, folder)
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{archive}: {error}") from error
+    except DataError:
+        raise
+    # RuntimeError: an encrypted member or an unknown compression; OSError: a place before the file's beginning.
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, struct.error) as error:
+        raise DataError(f"{archive}: cannot be unpacked ({error})") from error
     finally:
         with contextlib.suppress(FileNotFoundError):  # renamed
             shutil.rmtree(partial)

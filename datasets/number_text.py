@@ -8,6 +8,7 @@ import numpy as np
 
 from comhe.datasets.fetch import DataError
 
+MAX_LINE = 1 << 16  # bytes of a line that is split into words
 _POWERS = 10.0 ** np.array([6, 5, 4, 3, 2, 1, 0])
 
 

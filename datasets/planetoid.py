@@ -228,7 +228,7 @@ def _links(data: bytes, name: str) -> tuple[np.ndarray, int]:
 
 
 def _test_index(data: bytes, name: str, first: int, nodes: int) -> np.ndarray:
-    lines = data.split()
+    lines = data.split(maxsplit=nodes)  # not millions of them; what is left over is no number
     if not lines or not all(line.isdigit() and len(line) < 10 for line in lines):
         raise DataError(f"{name}: not one node number a line")
     index = np.array([int(line) for line in lines])

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from comhe.datasets.fetch import DataError
-from comhe.datasets.number_text import parse_table
+from comhe.datasets.number_text import MAX_LINE, parse_table
 
 FORMATS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 TYPES = {
@@ -50,7 +50,7 @@ def parse_ply(data: bytes, path: Path) -> tuple[np.ndarray, list[tuple[int, ...]
         if element.name == "vertex" and vertices is None:
             names = [p.name for p in element.properties]
             if not {"x", "y", "z"} <= set(names) or any(p.length for p in element.properties):
-                raise DataError(f"{path}: element vertex has no plain x, y and z, but {', '.join(names)}")
+                raise DataError(f"{path}: element vertex has no plain x, y and z, but {', '.join(names)[:60]}")
             vertices = source.table(element)[:, [names.index(axis) for axis in "xyz"]]
         else:
             lists = source.lists(element)
@@ -121,7 +121,7 @@ class _Text:
         first = self.header_lines + self.at + 1
         polygons = []
         for number, row in enumerate(self.take(element), first):
-            words, at = row.split(), 0
+            words, at = row[:MAX_LINE].split(), 0  # cut off, a longer one lacks numbers
             try:
                 for p in element.properties:
                     count = int(words[at]) if p.length else 1

@@ -1,6 +1,9 @@
 """One shape from one file: meshes of `.off` and `.ply`, clouds of `.ply`, `.npy`, `.xyz` and `.txt`."""
 
 import re
+from collections.abc import Iterator
+from io import BytesIO
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +11,13 @@ import torch
 
 from comhe.datasets.clouds import FARTHEST, check_clouds, seed_of, unit_sphere
 from comhe.datasets.fetch import DataError, read_bounded
-from comhe.datasets.number_text import parse_table
+from comhe.datasets.number_text import MAX_LINE, parse_table
 from comhe.datasets.ply import parse_ply
 from comhe.datasets.surface import sample_surface
 
 SUFFIXES = (".off", ".ply", ".npy", ".xyz", ".txt")
 MAX_BYTES = 1 << 28
+MAX_TRIANGLES = 1 << 22  # drawing points takes some hundred bytes for each
 NPY_HEADER = re.compile(
     rb"\x93NUMPY(\x01\x00..|[\x02\x03]\x00..\x00\x00)\{'descr': '(?P<kind>[<>]f[248])', "
     rb"'fortran_order': (?P<fortran>True|False), 'shape': \((?P<rows>\d{1,12}), (?P<columns>\d{1,3})\), \} *\n",
@@ -83,8 +87,11 @@ def _triangles(polygons: list[tuple[int, ...]], points: int, path: Path) -> np.n
             raise DataError(
                 f"{path}: face {i} (from 0) is {str(polygon)[:60]}, not 3 or more of the vertices 0..{points - 1}"
             )
-    fans = [(p[0], p[i], p[i + 1]) for p in polygons for i in range(1, len(p) - 1)]
-    return np.array(fans, dtype=np.int64).reshape(-1, 3)
+    count = sum(len(polygon) - 2 for polygon in polygons)
+    if count > MAX_TRIANGLES:
+        raise DataError(f"{path}: {count:,} triangles, more than {MAX_TRIANGLES:,}; simplify the mesh")
+    fans = ((p[0], p[i], p[i + 1]) for p in polygons for i in range(1, len(p) - 1))
+    return np.fromiter(chain.from_iterable(fans), np.int64, 3 * count).reshape(-1, 3)
 
 
 def _parse_off(data: bytes, path: Path) -> tuple[np.ndarray, list[tuple[int, ...]]]:
@@ -92,37 +99,45 @@ def _parse_off(data: bytes, path: Path) -> tuple[np.ndarray, list[tuple[int, ...
 
     In many files of ModelNet-40 the numbers follow `OFF` without a space or a new line.
     """
-    lines = [
-        (number, words)
-        for number, line in enumerate(data.decode("latin-1").split("\n"), 1)
-        if (words := line.partition("#")[0].split())
-    ]
-    if not lines or not lines[0][1][0].startswith("OFF"):
+    lines = _off_lines(data, path)
+    first = next(lines, (1, [""]))[1]
+    if not first[0].startswith("OFF"):
         raise DataError(f"{path}: does not begin with 'OFF'")
-    first = [word for word in (lines[0][1][0][3:], *lines[0][1][1:]) if word]
-    at = 1 if first else 2
-    counts = first or (lines[1][1] if len(lines) > 1 else [])
+    counts = [word for word in (first[0][3:], *first[1:]) if word] or next(lines, (2, []))[1]
     if not (2 <= len(counts) <= 3 and all(word.isdecimal() and len(word) < 10 for word in counts)):
         raise DataError(f"{path}: {' '.join(counts)[:40]!r} are no numbers of vertices, faces and edges")
     vertices, faces = int(counts[0]), int(counts[1])
-    if len(lines) - at < vertices + faces:
-        raise DataError(f"{path}: truncated: {len(lines) - at:,} lines for {vertices:,} vertices and {faces:,} faces")
-    points = np.empty((vertices, 3))
-    for i, (number, words) in enumerate(lines[at : at + vertices]):
-        try:
-            points[i] = words
-        except ValueError:
-            raise DataError(f"{path}: line {number}: {' '.join(words)[:40]!r} is no vertex") from None
-    polygons = []
-    for number, words in lines[at + vertices : at + vertices + faces]:
-        try:
-            corners = tuple(map(int, words[1 : 1 + int(words[0])]))  # a colour may follow
-            if len(corners) != int(words[0]):
-                raise ValueError
-        except ValueError:
-            raise DataError(f"{path}: line {number}: {' '.join(words)[:40]!r} is no face") from None
-        polygons.append(corners)
+    found, polygons = data.count(b"\n"), []
+    if found + 1 >= vertices + faces:  # or there is no room for so many
+        points, found = np.empty((vertices, 3)), 0
+        for found, (number, words) in enumerate(islice(lines, vertices + faces), 1):
+            try:
+                if found <= vertices:
+                    points[found - 1] = _exactly(3, words)
+                else:
+                    corners = int(words[0])  # a colour may follow
+                    polygons.append(tuple(map(int, _exactly(corners, words[1 : 1 + corners]))))
+            except ValueError:
+                kind = "vertex" if found <= vertices else "face"
+                raise DataError(f"{path}: line {number}: {' '.join(words)[:40]!r} is no {kind}") from None
+    if found < vertices + faces:
+        raise DataError(f"{path}: truncated: {found:,} lines for {vertices:,} vertices and {faces:,} faces")
     return points, polygons
+
+
+def _off_lines(data: bytes, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The lines that have words, with their numbers, one at a time: all together would take 50 times the file."""
+    for number, line in enumerate(BytesIO(data), 1):
+        if len(line) > MAX_LINE:
+            raise DataError(f"{path}: line {number}: {len(line):,} bytes, more than {MAX_LINE:,}")
+        if words := line.decode("latin-1").partition("#")[0].split():
+            yield number, words
+
+
+def _exactly(count: int, words: list[str]) -> list[str]:
+    if len(words) != count:
+        raise ValueError
+    return words
 
 
 def _parse_npy(data: bytes, path: Path) -> np.ndarray:

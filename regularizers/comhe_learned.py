@@ -65,6 +65,7 @@ class LearnedProjection(EnergyRegularizer):
             raise ValueError(f"decay must be >= 0, not {decay!r}")
         self.dim, self.mode, self.steps, self.rate, self.decay = dim, mode, steps, rate, decay
         self._grams: dict[str, Tensor] = {}  # of the step under way
+        self._rate_tensor: Tensor | None = None
         for layer in self.layers:
             if layer.role == "hidden" and layer.shape[-1] > dim:
                 self.register_buffer(_key(layer), self._start(layer))
@@ -102,6 +103,8 @@ class LearnedProjection(EnergyRegularizer):
         projection = layer.aligned(projection)
         if self.mode == "alternating":
             return self.energy(w @ projection.mT, self.half_space)
+        if self.static and self.mode == "unrolled":
+            projection = projection.clone()  # the step that follows is made in place, before the way back reads this
         products, v = _Seen.apply(w, projection, self._gram(layer, w))
         push = self.push(v, self.target(products))
         return self.energy(v - self._rate() * _turned(w, products, push), self.half_space)
@@ -135,9 +138,17 @@ class LearnedProjection(EnergyRegularizer):
                     pushes = keep * pushes + push
                     v = keep * v - rate * _turned(w, products, push)
                 projection = keep**steps * projection - rate * _over_sets(pushes.mT @ w)
-            self._buffers[_key(layer)] = layer.aligned(projection, back=True)
+            self.carry(_key(layer), layer.aligned(projection, back=True))
 
-    def _rate(self) -> float:
+    def draw(self) -> None:
+        super().draw()
+        if self.static:
+            rate = torch.tensor(self.rate(self.step) if callable(self.rate) else self.rate)
+            self._rate_tensor = rate.to(self.device) if self._rate_tensor is None else self._rate_tensor.copy_(rate)
+
+    def _rate(self) -> float | Tensor:
+        if self.static and self._rate_tensor is not None:
+            return self._rate_tensor
         return self.rate(self.step) if callable(self.rate) else self.rate
 
     def extra_repr(self) -> str:

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from .draws import DISTRIBUTIONS, Distribution, random_matrix
 from .energy import exact, single
+from .kernels import Pool, runs_on
 from .mhe import EnergyRegularizer
+from .potential import Potential
 from .registry import register_regularizer
 from .selection import Layer
 from .span import span_energies
@@ -76,6 +78,7 @@ class RandomProjection(EnergyRegularizer):
         shapes = [layer.shape[-2:] for layer in self.layers if layer.role == "hidden"]
         self._widest = max((n for n, d in shapes if max(n, dim) < d), default=0)
         self._drawn: tuple[tuple, dict] = ((), {})
+        self._pool: Tensor | None = None  # all of them, on a GPU
         self._made: dict[str, Tensor] = {}  # energies of the step under way
 
     def prepare(self) -> None:
@@ -84,10 +87,9 @@ class RandomProjection(EnergyRegularizer):
             return
         together: dict[tuple, list[tuple[Layer, Tensor]]] = {}
         for layer in self.layers:
-            if layer.role == "hidden" and self.weight_of(layer):
+            if layer.role == "hidden" and self.weight_of(layer) and self._is_inside(layer):
                 w = single(self.neurons(layer))
-                if self._inside(w):
-                    together.setdefault((w.shape[-2], w.dtype, w.device), []).append((layer, w))
+                together.setdefault((w.shape[-2], w.dtype, w.device), []).append((layer, w))
         for members in together.values():
             layers, neurons = zip(*members, strict=True)
             with exact(neurons[0]):
@@ -106,15 +108,11 @@ class RandomProjection(EnergyRegularizer):
         """Energies [..., C] of neurons [..., N, d] under the step's projections."""
         if layer.name in self._made:
             return self._made[layer.name]
-        if self._inside(w):
+        if self._is_inside(layer):
             return self._in_span(layer, [w])[0]
         projections = self.projections(layer, w.shape[-1], w.device).to(w.dtype)
         projected = projections.flatten(0, 1) @ w.mT  # all C at once, [..., C k, N], in no need of being copied
         return self.energy(projected.unflatten(-2, (self.count, self.dim)).mT, self.half_space)
-
-    def _inside(self, w: Tensor) -> bool:
-        n, d = w.shape[-2:]
-        return self.span and max(n, self.dim) < d
 
     def _in_span(self, layer: Layer, neurons: Sequence[Tensor]) -> list[Tensor]:
         n = neurons[0].shape[-2]
@@ -123,16 +121,67 @@ class RandomProjection(EnergyRegularizer):
 
     def projections(self, layer: Layer, width: int, device: torch.device) -> Tensor:
         """The step's projections ``[count, dim, width]`` for a layer, a function of the seed and the draw's number."""
-        draw = (self.seed, self.step // self.redraw)
-        if self._drawn[0] != draw:
-            self._drawn = (draw, {})
-        key, drawn = (width if self.shared else layer.name), width
-        if self.span and self.shared and width <= self._widest:
-            key = drawn = self._widest  # layers of fewer neurons take the first columns: no number is drawn twice
-        made = self._drawn[1]
+        if self._drawn[0] != self._draw_number():
+            self._drawn = (self._draw_number(), {})
+        (key, drawn), made = self._key(layer, width), self._drawn[1]
         if key not in made or made[key].device != device:
-            made[key] = random_matrix((self.count, self.dim, drawn), self.distribution, device, *draw, key)
+            made[key] = self._matrix(drawn, device, key)
         return made[key][..., :width]
+
+    def draw(self) -> None:
+        """On a GPU all layers' projections are made here, one after the other in memory."""
+        super().draw()
+        number = self._draw_number()
+        if self._drawn[0] == number or not (self.static or runs_on(self.device)):
+            return
+        sizes: dict[int | str, int] = {}
+        for layer in self.layers:
+            if self._is_projected(layer):
+                n, d = self._shape(layer)
+                key, drawn = self._key(layer, n if self._is_inside(layer) else d)
+                sizes[key] = max(drawn, sizes.get(key, 0))
+        if not sizes:
+            return
+        parts = [self._matrix(width, self.device, key).flatten() for key, width in sizes.items()]
+        pool = torch.cat(parts, out=self._pool if self.static else None)
+        self._pool = pool
+        views = pool.split([len(part) for part in parts])
+        shaped = (view.view(self.count, self.dim, -1) for view in views)
+        self._drawn = (number, dict(zip(sizes, shaped, strict=True)))
+
+    def joins(self, layer: Layer) -> bool:
+        return not self._is_projected(layer) or (self.across == "mean" and not self._is_inside(layer))
+
+    def taken_together(self, members: list[tuple[int, Tensor]], potential: Potential) -> list[Tensor]:
+        seen = [member for member in members if self._is_projected(self.layers[member[0]])]
+        plain = [member for member in members if not self._is_projected(self.layers[member[0]])]
+        matrices = [self.projections(self.layers[place], w.shape[-1], w.device) for place, w in seen]
+        places = tuple(matrix.storage_offset() for matrix in matrices)
+        pool = Pool(self._pool, places, self.count, self.dim)
+        return self.summed(seen, potential, pool) + self.summed(plain, potential)
+
+    def _draw_number(self) -> tuple[int, int]:
+        return self.seed, self.step // self.redraw
+
+    def _matrix(self, width: int, device: torch.device, key: int | str) -> Tensor:
+        return random_matrix((self.count, self.dim, width), self.distribution, device, *self._draw_number(), key)
+
+    def _key(self, layer: Layer, width: int) -> tuple[int | str, int]:
+        """What a layer's projections are known by, and how many columns are drawn of them."""
+        if self.span and self.shared and width <= self._widest:
+            return self._widest, self._widest  # fewer neurons take the first columns: no number is drawn twice
+        return (width if self.shared else layer.name), width
+
+    def _shape(self, layer: Layer) -> tuple[int, int]:
+        n, d = layer.shape[-2:]
+        return min(n, self.sample or n), d
+
+    def _is_projected(self, layer: Layer) -> bool:
+        return layer.role == "hidden" and layer.shape[-1] > self.dim
+
+    def _is_inside(self, layer: Layer) -> bool:
+        n, d = self._shape(layer)
+        return self.span and max(n, self.dim) < d
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, count={self.count}, redraw={self.redraw}, span={self.span}, {super().extra_repr()}"

@@ -9,7 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from . import kernels
 from .cosines import gram, inverse_norms, weighted_gram
+from .kernels import Precision
 from .potential import Potential
 
 KEEP = 1024  # the most neurons for which a matrix [N, N] is kept for the backward
@@ -25,6 +27,7 @@ def hyperspherical_energy(
     geodesic: bool = False,
     reduction: Literal["mean", "sum"] = "mean",
     eps: float = 0.0,
+    precision: Precision = "fp32",
 ) -> Tensor:
     r"""Hyperspherical energy of N neurons: how far from evenly their directions cover the sphere.
 
@@ -44,6 +47,7 @@ def hyperspherical_energy(
         geodesic: measure angles instead of chords.
         reduction: ``"mean"`` over the pairs (the released code) or ``"sum"`` over ordered pairs (the papers).
         eps: added to the squared norms; the released code has 1e-4, which shrinks the cosines of dying neurons.
+        precision: of products on a GPU, where ``"tf32"`` is up to three times faster and has cosines right to 1e-3.
 
     Returns:
         Energies ``[...]``, in float32 or float64. A zero neuron has no direction: it counts as orthogonal to all
@@ -60,10 +64,12 @@ def hyperspherical_energy(
         raise ValueError(f"reduction must be 'mean' or 'sum', not {reduction!r}")
     if not eps >= 0:
         raise ValueError(f"eps must be >= 0, not {eps!r}")
+    if precision not in kernels.PRECISIONS:
+        raise ValueError(f"precision must be 'fp32' or 'tf32', not {precision!r}")
     potential = Potential(s, geodesic, half_space)
     with exact(w):
         w = single(w)
-        total = _PairSum.apply(w, potential, float(eps), torch.is_grad_enabled() and w.requires_grad)[0]
+        total = _PairSum.apply(w, potential, float(eps), torch.is_grad_enabled() and w.requires_grad, precision)[0]
         if eps and half_space:  # shortened neurons are not quite opposite to their negatives
             squared = (w * w).sum(-1)
             total = total + potential.point(-squared / (squared + eps)).sum(-1) - w.shape[-2] * potential.antipodal
@@ -81,8 +87,8 @@ def energy_slope(
     if torch.is_grad_enabled() and w.requires_grad:
         slope = _weights(w, potential, eps) @ w
     else:
-        gradient = _PairSum.apply(w, potential, eps, True)[1]
-        slope = gradient if _keeps_product(w) else gradient @ w
+        gradient = _PairSum.apply(w, potential, eps, True, "fp32")[1]
+        slope = gradient if _keeps_product(w, potential) else gradient @ w
     return slope * (2 if reduction == "sum" else 1 / potential.pairs(w.shape[-2]))
 
 
@@ -96,7 +102,7 @@ def mean_energy(sums: Tensor, neurons: int, potential: Potential, reduction: str
 def pair_sums(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
     """Sums of phi over the pairs i < j of neurons [..., N, d], and their gradients [..., N, d]; records no graph."""
     sums, gradient = _sums(w, potential, eps, with_gradient)
-    return sums, gradient if gradient is None or _keeps_product(w) else gradient @ w
+    return sums, gradient if gradient is None or _keeps_product(w, potential) else gradient @ w
 
 
 def check_neurons(w: Tensor) -> None:
@@ -134,34 +140,42 @@ class _PairSum(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
-        return _sums(w, potential, eps, with_gradient)
+    def forward(
+        w: Tensor, potential: Potential, eps: float, with_gradient: bool, precision: Precision
+    ) -> tuple[Tensor, Tensor | None]:
+        return _sums(w, potential, eps, with_gradient, precision)
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
-        w, ctx.potential, ctx.eps, with_gradient = inputs
+        w, ctx.potential, ctx.eps, with_gradient, _ = inputs
         if with_gradient:
             ctx.mark_non_differentiable(output[1])
             ctx.save_for_backward(w, output[1])
 
     @staticmethod
-    def backward(ctx, grad_energy: Tensor, _) -> tuple[Tensor, None, None, None]:
+    def backward(ctx, grad_energy: Tensor, _) -> tuple[Tensor, None, None, None, None]:
         w, gradient = ctx.saved_tensors
         with exact(w):
             again = torch.is_grad_enabled()  # a second derivative is wanted: M once more, this time on the tape
             if again:
                 gradient = _weights(w, ctx.potential, ctx.eps)
             gradient = grad_energy[..., None, None] * gradient
-            if again or not _keeps_product(w):
+            if again or not _keeps_product(w, ctx.potential):
                 gradient = gradient @ w
-        return gradient, None, None, None
+        return gradient, None, None, None, None
 
 
-def _sums(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
+def _sums(
+    w: Tensor, potential: Potential, eps: float, with_gradient: bool, precision: Precision = "fp32"
+) -> tuple[Tensor, Tensor | None]:
     """Pair sums of [..., N, d], and M or M W; see :class:`_PairSum`."""
     batch = w.flatten(0, -3) if w.dim() > 2 else w[None]
-    if _keeps_product(w):
-        size = max(1, BLOCK // min(w.shape[-2], SIDE) ** 2)
+    if kernels.usable(w, potential):
+        (energy,), (gradient,) = kernels.energy_sums(
+            [batch], potential, eps, with_gradient=with_gradient, precision=precision
+        )
+    elif _keeps_product(w, potential):
+        size = max(1, _block(w) // min(w.shape[-2], SIDE) ** 2)
         made = [_tall(part, potential, eps, with_gradient) for part in batch.split(size)]
         energies, gradients = zip(*made, strict=True)
         energy, gradient = torch.cat(energies), torch.cat(gradients) if with_gradient else None
@@ -171,9 +185,13 @@ def _sums(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> t
     return energy.view(shape), gradient.view(shape + gradient.shape[1:]) if with_gradient else None
 
 
-def _keeps_product(w: Tensor) -> bool:
+def _keeps_product(w: Tensor, potential: Potential) -> bool:
     """Whether the forward keeps M W rather than M."""
-    return w.shape[-2] > min(w.shape[-1], KEEP)
+    return w.shape[-2] > min(w.shape[-1], KEEP) or kernels.usable(w, potential)
+
+
+def _block(w: Tensor) -> int:
+    return BLOCK if w.is_cpu else BLOCK << 6  # a GPU wants more to do at a time
 
 
 def _weights(w: Tensor, potential: Potential, eps: float) -> Tensor:
@@ -209,7 +227,7 @@ def _tall(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> t
     memory costs more than the arithmetic.
     """
     batch, n, _ = w.shape
-    side = math.ceil(n / max(1, math.ceil(n * math.sqrt(batch / BLOCK))))
+    side = math.ceil(n / max(1, math.ceil(n * math.sqrt(batch / _block(w)))))
     inverse = _inverse_norms((w * w).sum(-1), eps)[..., None, :]
     # Neurons are columns here, in whichever order memory has them.
     units = [part * scale for part, scale in zip(w.mT.split(side, -1), inverse.split(side, -1), strict=True)]

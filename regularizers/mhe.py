@@ -6,11 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from .draws import generator
-from .energy import hyperspherical_energy
+from .energy import hyperspherical_energy, single
+from .kernels import PRECISIONS, Pool, Precision, runs_on, usable
 from .potential import Potential
 from .registry import register_regularizer
 from .regularizer import Regularizer
 from .selection import Layer
+from .together import weighted_energy
 
 
 class EnergyRegularizer(Regularizer):
@@ -25,6 +27,7 @@ class EnergyRegularizer(Regularizer):
         eps: added to squared norms, see :func:`hyperspherical_energy`.
         sample: layers with more neurons than this are seen through that many of them, drawn anew in every step: an
             unbiased estimate of the mean over pairs in the full space; in the half space antipodal pairs weigh more.
+        precision: of products on a GPU, see :func:`hyperspherical_energy`.
     """
 
     ordered = False
@@ -39,6 +42,7 @@ class EnergyRegularizer(Regularizer):
         reduction: str = "mean",
         eps: float = 0.0,
         sample: int | None = None,
+        precision: Precision = "fp32",
         **options,
     ) -> None:
         super().__init__(model, **options)
@@ -46,21 +50,72 @@ class EnergyRegularizer(Regularizer):
             raise ValueError(f"sample must be at least 2 neurons, not {sample}")
         self.sample = sample
         Potential(float(s), geodesic)  # its error, now rather than in the first step
-        if reduction not in ("mean", "sum"):
-            raise ValueError(f"reduction must be 'mean' or 'sum', not {reduction!r}")
+        for name, value, known in (("reduction", reduction, ("mean", "sum")), ("precision", precision, PRECISIONS)):
+            if value not in known:
+                raise ValueError(f"{name} must be {' or '.join(map(repr, known))}, not {value!r}")
         self.s, self.half_space, self.eps = s, half_space, eps
         self._options = {"geodesic": geodesic, "reduction": reduction}
+        self.precision = precision
+        self._chosen: dict[str, Tensor] = {}
+
+    def draw(self) -> None:
+        super().draw()
+        if self.static and self.sample is not None:
+            for layer in self.layers:
+                if layer.shape[-2] > self.sample:
+                    chosen = self._choose(layer)
+                    if layer.name in self._chosen:
+                        self._chosen[layer.name].copy_(chosen)
+                    else:
+                        self._chosen[layer.name] = chosen.to(self.device)
 
     def neurons(self, layer: Layer) -> Tensor:
         w = super().neurons(layer)
         if self.sample is None or w.shape[-2] <= self.sample:
             return w
+        chosen = self._chosen[layer.name] if layer.name in self._chosen else self._choose(layer).to(w.device)
+        return w.index_select(-2, chosen)
+
+    def _choose(self, layer: Layer) -> Tensor:
         source = generator("cpu", self.seed, self.step, layer.name, "sample")
-        chosen = torch.randperm(w.shape[-2], generator=source)[: self.sample].sort().values
-        return w.index_select(-2, chosen.to(w.device))
+        return torch.randperm(layer.shape[-2], generator=source)[: self.sample].sort().values
+
+    def jointly(self, places: list[int]) -> tuple[list[Tensor], list[int]]:
+        """On a GPU all layers of one role go through the kernels together."""
+        if self.eps or not runs_on(self.device):
+            return [], places
+        terms, rest = [], []
+        for role in ("hidden", "output"):
+            potential = Potential(self.s, self._options["geodesic"], self.half_space and role == "hidden")
+            members = []
+            for place in (place for place in places if self.layers[place].role == role):
+                w = single(self.neurons(self.layers[place]))
+                if usable(w, potential) and self.joins(self.layers[place]):
+                    members.append((place, w))
+                else:
+                    rest.append(place)
+            terms += self.taken_together(members, potential)
+        return terms, rest
+
+    def joins(self, layer: Layer) -> bool:
+        """Whether a layer can be taken together with others."""
+        return True
+
+    def taken_together(self, members: list[tuple[int, Tensor]], potential: Potential) -> list[Tensor]:
+        """Weighted penalties of layers of one role, each given by its place and its neurons."""
+        return self.summed(members, potential)
+
+    def summed(
+        self, members: list[tuple[int, Tensor]], potential: Potential, projections: Pool | None = None
+    ) -> list[Tensor]:
+        if not members:
+            return []
+        places, neurons = zip(*members, strict=True)
+        reduction = self._options["reduction"]
+        return [weighted_energy(neurons, self.weights(places), potential, reduction, self.precision, projections)]
 
     def energy(self, w: Tensor, half_space: bool) -> Tensor:
-        return hyperspherical_energy(w, self.s, half_space, eps=self.eps, **self._options)
+        return hyperspherical_energy(w, self.s, half_space, eps=self.eps, precision=self.precision, **self._options)
 
     def hidden(self, layer: Layer, w: Tensor) -> Tensor:
         return self.energy(w, self.half_space)

@@ -90,7 +90,7 @@ class PoleRegularizer(PenaltyRegularizer):
                     slope = (self.pull(2 - 2 * (u @ pole[..., None])[..., 0])[..., None] * -2 * u).sum(-2)
                     slope = slope - pole * (slope * pole).sum(-1, keepdim=True)  # along the sphere
                     pole = _directions(pole + (self.rate if self.ascends else -self.rate) * slope)
-            self._buffers[_key(layer)] = pole
+            self.carry(_key(layer), pole)
 
     @staticmethod
     def pull(squared: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -42,6 +42,7 @@ class Regularizer(nn.Module):
 
     name = "regularizer"  # set by the registry
     needs_layers = True
+    static = False  # whether each step's tensors stay where they are in memory: for a loop that captures :meth:`total`
     ordered = True  # whether it matters in which order the dimensions of a neuron come
 
     def __init__(
@@ -61,6 +62,8 @@ class Regularizer(nn.Module):
         self.seed = int(seed)
         self.step = 0
         self._model = (model,)  # in a tuple it is no submodule of ours
+        self._weights: tuple[float, ...] = ()  # of the layers, in the step under way
+        self._weight_tensor: Tensor | None = None
         self.layers: list[Layer]
         self.skipped: list[Skipped]
         self.layers, self.skipped = select(model, **selection)
@@ -79,6 +82,16 @@ class Regularizer(nn.Module):
         """Penalty of an output layer's neurons; the hidden layers' unless a subclass says otherwise."""
         return self.hidden(layer, w)
 
+    def draw(self) -> None:
+        """What a step needs of the host: its random numbers and scheduled values. Comes before :meth:`total`."""
+        self._weights = tuple(self.weight_of(layer) for layer in self.layers)
+        if self.static:
+            values = torch.tensor(self._weights)
+            if self._weight_tensor is None:
+                self._weight_tensor = values.to(self.device)
+            else:
+                self._weight_tensor.copy_(values)
+
     def prepare(self) -> None:
         """What has to happen once a step before the penalties are taken, such as training a projection."""
 
@@ -91,26 +104,51 @@ class Regularizer(nn.Module):
 
         ``parameters`` stand in for the model's own of the same names, as in ``torch.func.functional_call``.
         """
-        if parameters is None:
-            return self.total()
-        named = {f"model.{name}": tensor for name, tensor in parameters.items()}
-        return torch.func.functional_call(_Substituted(self._model[0], self), named, ())
+        if parameters is not None:
+            named = {f"model.{name}": tensor for name, tensor in parameters.items()}
+            return torch.func.functional_call(_Substituted(self._model[0], self), named, ())
+        self.draw()
+        total = self.total()
+        self.step += 1
+        return total
 
     def total(self) -> Tensor:
-        """What :meth:`forward` returns for the model's own parameters."""
+        """The weighted penalty of the step that was drawn for.
+
+        Nothing here depends on the host but what is the same in every step, so a CUDA graph of it can be replayed:
+        with ``static`` set before the first step, each replay after a :meth:`draw`, and ``step`` counted by the caller.
+        """
         self.prepare()
-        total = None
-        for layer in self.layers:
-            weight = self.weight_of(layer)
-            if weight == 0:
-                continue
-            term = weight * self.penalty(layer)
-            total = term if total is None else total + term
+        terms, rest = self.jointly([place for place, layer in enumerate(self.layers) if self._counts(place, layer)])
+        for place in rest:
+            weight = self._weight_tensor[place] if self.static else self._weights[place]
+            terms.append(weight * self.penalty(self.layers[place]))
         self.finish()
-        self.step += 1
-        if total is None:
-            return torch.zeros((), device=self.layers[0].neurons().device if self.layers else None)
+        if not terms:
+            return torch.zeros((), device=self.device if self.layers else None)
+        total = terms[0]
+        for term in terms[1:]:
+            total = total + term
         return total
+
+    def jointly(self, places: list[int]) -> tuple[list[Tensor], list[int]]:
+        """Weighted penalties of those of the layers at ``places`` that are taken together, and the other places."""
+        return [], places
+
+    def weights(self, places: Sequence[int]) -> Tensor:
+        """The step's factors of the layers at ``places``, on their device."""
+        if self.static:
+            return torch.stack([self._weight_tensor[place] for place in places])
+        return torch.tensor([self._weights[place] for place in places], device=self.device)
+
+    def _counts(self, place: int, layer: Layer) -> bool:
+        scheduled = self.weight if layer.role == "hidden" else self.output_weight
+        return self._weights[place] > 0 or (self.static and callable(scheduled))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the first layer's weights are."""
+        return next(self.layers[0].module.parameters()).device
 
     def penalty(self, layer: Layer) -> Tensor:
         """Unweighted penalty of one layer, a scalar: the mean over its sets of neurons (groups, gates)."""
@@ -127,6 +165,13 @@ class Regularizer(nn.Module):
         """The layer's factor at the present step."""
         weight = self.weight if layer.role == "hidden" else self.output_weight
         return _checked(weight(self.step), f"the schedule's weight at step {self.step}") if callable(weight) else weight
+
+    def carry(self, name: str, value: Tensor) -> None:
+        """Give a buffer its next value, in the memory that a captured graph reads if need be."""
+        if self.static and self._buffers[name].device == value.device:
+            self._buffers[name].copy_(value)
+        else:
+            self._buffers[name] = value
 
     def report(self) -> Report:
         """What is regularized with which energies, what is skipped and why; changes nothing."""
@@ -162,7 +207,7 @@ class _Substituted(nn.Module):
         self.model, self._regularizer = model, (regularizer,)
 
     def forward(self) -> Tensor:
-        return self._regularizer[0].total()
+        return self._regularizer[0]()
 
 
 @contextmanager

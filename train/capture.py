@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -126,6 +127,11 @@ class CudaRecorder:
             reason = str(error.__context__ or error).strip().splitlines()[0]
             raise ValueError(f"the step cannot be captured as a CUDA graph: {reason}; set COMHE_EAGER=1") from error
         return graph.replay, result
+
+
+def recorder_of(device: torch.device, generators: Iterable[torch.Generator]) -> Recorder | None:
+    """The device's recorder, if it has one; none where COMHE_EAGER is set in the environment."""
+    return CudaRecorder(device, generators) if device.type == "cuda" and not os.environ.get("COMHE_EAGER") else None
 
 
 class Beside:

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, make_dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from signal import SIGINT
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
 from .console import console, epochs, runs
 from .flags import given, parse, recipe_flags, settings_of
+from .interruption import terminable
 
 CELL = ("model", "data", "regularizer")
 
@@ -178,7 +180,6 @@ class Report:
 
     runs: Annotated[Positional[tuple[Path, ...]], arg(help="folders with run folders at any depth, or *-runs.csv")]
     output: Annotated[Path, arg(aliases=["-o"], help="the page")] = Path("page.html")
-    data_root: Annotated[str | None, arg(help="folder of the data sets, for the angles before training")] = None
 
 
 def report(words: list[str]) -> None:
@@ -190,7 +191,7 @@ def report(words: list[str]) -> None:
     if not flags.runs:
         raise ValueError("name at least one folder of runs, or a *-runs.csv")
     found = gather(flags.runs)
-    flags.output.write_text(render(found, flags.data_root), encoding="utf-8")
+    flags.output.write_text(render(found), encoding="utf-8")
     console.print(f"{flags.output}: {len(found.records)} runs, {found.unfinished} unfinished left out")
 
 
@@ -362,9 +363,16 @@ def main(words: list[str] | None = None) -> int:
 
 
 def guarded(function: Callable[[list[str]], None], words: list[str]) -> int:
-    """Call a command and turn what a user can mend into one line; COMHE_TRACEBACK=1 shows the whole story."""
+    """Call a command and turn what a user can mend into one line; COMHE_TRACEBACK=1 shows the whole story.
+
+    SIGINT and SIGTERM are one line too, and exit status 130 and 143.
+    """
     try:
-        function(words)
+        with terminable():
+            function(words)
+    except KeyboardInterrupt as stopped:
+        print(f"comhe: {str(stopped) or 'stopped'}", file=sys.stderr)
+        return 128 + getattr(stopped, "signum", SIGINT)
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
         if os.environ.get("COMHE_TRACEBACK"):
             raise

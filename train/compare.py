@@ -9,17 +9,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
+from signal import SIGINT
 from types import MappingProxyType
 from typing import Any
 
 from .domains import make_task
+from .files import write
+from .interruption import Interrupted
 from .loop import fit
 from .recipe import Recipe
-from .run import Run, write
+from .run import Run
 from .statistics import holm, mean_std, paired
 from .workers import run_all
 
 EPOCHS = {"last": "last epoch", "best": "validation-selected"}
+CELL = ("recipe", "model", "data", "regularizer")  # what tells cells apart
 # What a row says besides accuracy, and the column of the runs that it is the mean of.
 COSTS = {name: name for name in ("seconds", "parameters", "gflops", "step_ms", "penalty_ms")}
 COSTS |= {"hidden_start": "start_hidden", "output_start": "start_output"}
@@ -68,7 +72,8 @@ def train_one(recipe: Recipe, runs: Path, root: str | None, device: str, progres
     """Make one run, or finish it, or find it done."""
     run = Run(run_folder(runs, recipe))
     if run.done:
-        run.start(recipe)  # the error if it was another recipe
+        run.check(recipe)
+        run.tidy()
     else:
         fit(make_task(recipe, root, device), run, progress)
     return run.folder
@@ -85,10 +90,19 @@ def train_all(
 ) -> list[str]:
     """Make all runs that are missing, ``jobs`` processes at a time; returns one line for each that failed.
 
-    ``progress(done, wanted, latest)`` is called as each run ends. After ``seconds`` what still runs is cut: it goes on
-    from its last checkpoint when the same is asked for again.
+    ``progress(done, wanted, latest)`` is called as each run ends. After ``seconds``, as after a signal, what still runs
+    is saved and cut: it goes on when the same is asked for again.
+
+    Raises:
+        Interrupted: by a signal, once everything is saved.
     """
-    wanted = [recipe for recipe in recipes if not Run(run_folder(runs, recipe)).done]
+    wanted = []
+    for recipe in recipes:
+        run = Run(run_folder(runs, recipe))
+        if run.done:
+            run.tidy()
+        else:
+            wanted.append(recipe)
     count, failures = 0, []
 
     def ended(recipe: Recipe, error: str | None) -> None:
@@ -98,7 +112,14 @@ def train_all(
         failures.extend([] if error is None else [f"{name}: {error}"])
         progress(count, len(wanted), name if error is None else f"failed: {failures[-1]}")
 
-    run_all(partial(train_one, runs=runs, root=root, device=device), wanted, jobs, seconds, ended)
+    try:
+        run_all(partial(train_one, runs=runs, root=root, device=device), wanted, jobs, seconds, ended)
+    except KeyboardInterrupt as stopped:
+        done = sum(Run(run_folder(runs, recipe)).done for recipe in wanted)
+        raise Interrupted(
+            getattr(stopped, "signum", SIGINT),
+            f"stopped with {done} of {len(wanted)} runs done and the others saved; the same command goes on from there",
+        ) from None
     return failures
 
 
@@ -114,15 +135,22 @@ def collect(
             continue
         if run.recipe() != recipe:
             raise ValueError(f"{run.folder} holds a run of another recipe; choose another folder or remove it")
-        result = run.result()
-        if "flops" not in result:
+        if "flops" not in run.result():
             raise ValueError(f"{run.folder} is of an older version, which did not measure costs; remove it, or move it")
-        record = {key: getattr(recipe, key) for key in ("recipe", "model", "data", "regularizer", "seed")}
-        for epoch in EPOCHS:
-            record[f"{epoch}_epoch"] = result[epoch]["epoch"]
-            record[f"{epoch}_val"] = 100 * result[epoch]["val_accuracy"]
-            record[f"{epoch}_test"] = 100 * result[epoch]["test_accuracy"]
-        record["seconds"] = result["seconds"]
+        records.append(record_of(run))
+    return records
+
+
+def record_of(run: Run) -> dict[str, Any]:
+    """The figures of a run that is done, in the columns of a table of runs; older versions measured no costs."""
+    recipe, result = run.recipe(), run.result()
+    record = {key: getattr(recipe, key) for key in (*CELL, "seed")}
+    for epoch in EPOCHS:
+        record[f"{epoch}_epoch"] = result[epoch]["epoch"]
+        record[f"{epoch}_val"] = 100 * result[epoch]["val_accuracy"]
+        record[f"{epoch}_test"] = 100 * result[epoch]["test_accuracy"]
+    record["seconds"] = result["seconds"]
+    if "flops" in result:
         record |= {"parameters": result["parameters"], "gflops": result["flops"] / 1e9}
         record |= {f"{what}_ms": 1e3 * result[f"{what}_seconds"] for what in ("step", "penalty")}
         for when in ("start", *EPOCHS):
@@ -130,30 +158,32 @@ def collect(
             for role, space in (("hidden", "half"), ("output", "full")):
                 energies = [layer[space] for layer in layers if layer["role"] == role]
                 record[f"{when}_{role}"] = sum(energies) / len(energies) if energies else None
-        records.append({**record, "settings": recipe.digest})
-    return records
+    return {**record, "settings": recipe.digest}
 
 
-def known_records(path: Path) -> dict[str, dict[str, Any]]:
-    """The records of a file that :func:`save` has written, by the digest of their recipes; none if there is no file."""
-    if not path.exists():
-        return {}
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    texts = ("recipe", "model", "data", "regularizer", "settings")
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records of a file ``*-runs.csv`` that :func:`save` has written; an empty field is None."""
+    texts = (*CELL, "settings")
     whole = ("seed", *(f"{epoch}_epoch" for epoch in EPOCHS))
 
     def value(key: str, text: str) -> Any:
         return text if key in texts else None if text == "" else int(text) if key in whole else float(text)
 
-    return {row["settings"]: {k: value(k, v) for k, v in row.items()} for row in rows if row.get("settings")}
+    with path.open(newline="") as file:
+        return [{key: value(key, text) for key, text in row.items()} for row in csv.DictReader(file)]
+
+
+def known_records(path: Path) -> dict[str, dict[str, Any]]:
+    """The records of such a file by the digest of their recipes; none if there is no file."""
+    records = read_records(path) if path.exists() else []
+    return {record["settings"]: record for record in records if record.get("settings")}
 
 
 def table(records: Sequence[dict[str, Any]], baseline: str = "none") -> list[Row]:
     """Rows in order of appearance. A difference to ``baseline`` is taken on the seeds that both have."""
     cells: dict[tuple[str, ...], dict[int, dict[str, Any]]] = {}
     for record in records:
-        key = tuple(record[k] for k in ("recipe", "model", "data", "regularizer"))
+        key = tuple(record[k] for k in CELL)
         cells.setdefault(key, {})[record["seed"]] = record
     rows: list[dict[str, Any]] = []
     for epoch in EPOCHS:
@@ -161,7 +191,7 @@ def table(records: Sequence[dict[str, Any]], baseline: str = "none") -> list[Row
             values = {seed: record[f"{epoch}_test"] for seed, record in seeds.items()}
             test, std = mean_std(list(values.values()))
             val = mean_std([record[f"{epoch}_val"] for record in seeds.values()])[0]
-            row = dict(zip(("recipe", "model", "data", "regularizer"), key, strict=True))
+            row = dict(zip(CELL, key, strict=True))
             row |= {"epoch": epoch, "n": len(values), "val": val, "test": test, "std": std}
             for name, column in {**COSTS, "hidden_end": f"{epoch}_hidden", "output_end": f"{epoch}_output"}.items():
                 known = [record[column] for record in seeds.values() if record.get(column) is not None]
@@ -207,10 +237,15 @@ def cells_of(row: Row) -> list[str]:
 def costs_of(row: Row) -> list[str]:
     """What a row cost and did to the energies, as text; empty where it was not measured."""
     figures = [f"{row.parameters:,.0f}", f"{row.gflops:.4g}"] if row.gflops is not None else ["", ""]
-    figures += ["" if value is None else f"{value:.3g}" for value in (row.step_ms, row.penalty_ms)]
+    figures += ["" if value is None else _three(value) for value in (row.step_ms, row.penalty_ms)]
     for start, end in ((row.hidden_start, row.hidden_end), (row.output_start, row.output_end)):
         figures.append("" if start is None or end is None else f"{start:.4f} to {end:.4f}")
-    return [row.model, row.data, row.regularizer, *figures, f"{row.seconds:.3g}"]
+    return [row.model, row.data, row.regularizer, *figures, _three(row.seconds)]
+
+
+def _three(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:#.3g}".rstrip(".") if abs(value) < 999.5 else f"{value:,.0f}"
 
 
 HEADER = ["model", "data", "regularizer", "n", "val %", "test %", "difference", "95 % interval", "p (Holm)"]

@@ -84,8 +84,8 @@ class GraphTask:
         given = [group for group in groups if group["params"]]
         return torch.optim.Adam(given, lr=recipe.lr, fused=True, capturable=next(model.parameters()).is_cuda)
 
-    def batches(self, epoch: int) -> Batches:
-        return Batches([()], lambda: self._views["train"])  # nothing differs from step to step
+    def batches(self, epoch: int, first: int = 0) -> Batches:
+        return Batches([()][first:], lambda: self._views["train"])  # nothing differs from step to step
 
     def parts(self, batch: tuple) -> Iterable[tuple[float, tuple]]:
         yield 1.0, batch

@@ -87,10 +87,12 @@ class ImageTask:
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         return make_optimizer(self.recipe, model)
 
-    def batches(self, epoch: int) -> Batches:
+    def batches(self, epoch: int, first: int = 0) -> Batches:
         recipe = self.recipe
         full = len(self.images.train) >= recipe.batch_size
-        return self._batches("train", recipe.batch_size, recipe.seed, epoch, self.augmentation, drop_last=full)
+        return self._batches(
+            "train", recipe.batch_size, recipe.seed, epoch, self.augmentation, drop_last=full, first=first
+        )
 
     def parts(self, batch: tuple[Tensor, Tensor]) -> Iterator[tuple[float, tuple[Tensor, Tensor]]]:
         return parts_of(batch, self.recipe.accumulate)

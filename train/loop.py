@@ -15,11 +15,14 @@ from comhe.regularizers import Regularizer
 from comhe.zoo.preprocessing import Transform
 
 from .average import Average
+from .capture import Recorder, recorder_of
 from .cost import forward_flops, penalty_seconds
+from .interruption import Interrupted, Stop, deferred
 from .log import Log
 from .recipe import Recipe
 from .run import Run
 from .step import Step
+from .witness import NotFinite, Witness
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -40,7 +43,10 @@ class Task(Protocol):
     def model(self) -> nn.Module: ...
     def regularizer(self, model: nn.Module) -> Regularizer: ...
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer: ...
-    def batches(self, epoch: int) -> Batches: ...
+    def batches(self, epoch: int, first: int = 0) -> Batches:
+        """The epoch's batches from number ``first`` on."""
+        ...
+
     def parts(self, batch: tuple) -> Iterable[tuple[float, tuple]]:
         """The batch in the parts that go through the network one after the other, each with its share."""
         ...
@@ -65,44 +71,82 @@ def fit(
 
     The test split is looked at twice, after training: with the weights of the last epoch and with those of the epoch
     with the best validation accuracy (the lower validation loss, then the earlier epoch, among equals).
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM; the run is saved after the step under way.
+        FloatingPointError: loss or penalty is not finite; the message names the layer and the step. The last checkpoint
+            is of a state before that.
     """
+    with run.locked(), deferred() as stop:
+        run.start(task.recipe)
+        try:
+            return _fit(task, run, progress, stop, recorder_of(task.device, task.generators))
+        except NotFinite as error:
+            what, epoch = str(error), error.epoch  # the error itself would keep the diverged network in memory
+        try:
+            with torch.compiler.set_stance("force_eager"):
+                _fit(Witness(task, epoch), run, lambda row, epochs: None, stop, None)
+        except FloatingPointError as found:
+            what = f"{what}; {found}"
+        what = f"{task.recipe.name} seed {task.recipe.seed}: {what}; lower lr {task.recipe.lr}, or give it a warmup"
+        run.fail(what)
+        raise FloatingPointError(what)
+
+
+def _fit(
+    task: Task, run: Run, progress: Callable[[dict[str, Any], int], None], stop: Stop, recorder: Recorder | None
+) -> dict[str, Any]:
     recipe = task.recipe
-    run.start(recipe)
     torch.manual_seed(recipe.seed)  # initialisation and dropout; whatever else is random has a generator of its own
     model = task.model().to(task.device)
     regularizer, optimizer = task.regularizer(model), task.optimizer(model)
     average = Average(model, recipe.ema) if recipe.ema else None
     judged = model if average is None else average.module
+    step = Step(task, model, regularizer, optimizer, average, recorder)
     log = Log(recipe, regularizer)
     start = {"energy": layer_energies(regularizer)}
     best: dict[str, Any] = {"key": (-1.0, 0.0), "epoch": -1, "weights": {}}
     spent = trained = 0.0  # seconds of earlier sessions in all, and seconds of training steps
-    stateful = {"model": model, "regularizer": regularizer, "optimizer": optimizer, "log": log}
+    first = 0  # steps of the epoch under way that an earlier session has made
+    stateful = {"model": model, "regularizer": regularizer, "optimizer": optimizer, "log": log, "sums": step}
     if average is not None:
         stateful["average"] = average
     if (state := run.load_checkpoint()) is not None:
         for name, part in stateful.items():
             part.load_state_dict(state[name])
-        best, spent, trained = state["best"], state["seconds"], state["trained"]
+        best, spent, trained, first = state["best"], state["seconds"], state["trained"], state["step"]
         set_random_state(task.device, state["random"])
-    step = Step(task, model, regularizer, optimizer, average)
     began = saved = time.perf_counter()
 
     for epoch in range(len(log.epochs), recipe.epochs):
         model.train()
         epoch_began = time.perf_counter()
-        batches = task.batches(epoch)
-        for number, inputs in enumerate(batches.inputs, start=epoch * task.steps):
+        batches = task.batches(epoch, first)
+        for number, inputs in enumerate(batches.inputs, start=epoch * task.steps + first):
             log.before(number)
             log.after(number, *step(batches.make, inputs, recipe.lr_at(number, recipe.epochs * task.steps)))
-        loss, penalty = step.means()  # CPU-GPU sync point, the only one of an epoch's training
+            now = time.perf_counter()
+            if stop.signum or now - saved > CHECKPOINT_SECONDS:
+                finite(epoch, *step.means())  # what has diverged is not saved
+                require_finite(model, epoch)
+                state = {name: part.state_dict() for name, part in stateful.items()}
+                state |= {"best": best, "seconds": spent + now - began, "trained": trained + now - epoch_began}
+                state |= {"step": number + 1 - epoch * task.steps, "random": random_state(task.device)}
+                run.save_checkpoint(state)
+                run.save_log(log)
+                saved = time.perf_counter()
+                epoch_began += saved - now
+                if stop.signum:
+                    raise Interrupted(
+                        stop.signum,
+                        f"{recipe.name} seed {recipe.seed} stopped in epoch {epoch + 1} of {recipe.epochs} after step "
+                        f"{state['step']} of {task.steps}, saved; the same command goes on from there",
+                    )
+        loss, penalty = finite(epoch, *step.means())  # CPU-GPU sync point, the only one in an epoch's steps
         row = {"epoch": epoch, "loss": loss, "penalty": penalty}
+        first = 0
+        step.reset()
         trained += time.perf_counter() - epoch_began
-        if not math.isfinite(row["loss"] + row["penalty"]):
-            raise FloatingPointError(
-                f"{recipe.name} seed {recipe.seed}: loss {row['loss']}, penalty {row['penalty']} in epoch {epoch + 1}; "
-                f"lower lr {recipe.lr}, or give it a warmup"
-            )
         validation = task.evaluate(judged, "val")
         row |= {f"val_{name}": value for name, value in validation.items()}
         log.epoch(row)
@@ -111,17 +155,12 @@ def fit(
             weights = {name: tensor.detach().clone() for name, tensor in judged.state_dict().items()}
             best = {"key": key, "epoch": epoch, "weights": weights}
         progress(row, recipe.epochs)
-        if time.perf_counter() - saved > CHECKPOINT_SECONDS and epoch + 1 < recipe.epochs:
-            saved = time.perf_counter()
-            state = {name: part.state_dict() for name, part in stateful.items()}
-            state |= {"best": best, "seconds": spent + saved - began, "trained": trained}
-            state |= {"random": random_state(task.device)}
-            run.save_checkpoint(state)
-            run.save_log(log)
 
+    require_finite(model, recipe.epochs - 1)  # the last update, whose loss nobody has seen
     seconds = spent + time.perf_counter() - began
     result: dict[str, Any] = {
         "seconds": seconds,
+        "options": task.options,
         "step_seconds": trained / (recipe.epochs * task.steps),
         "parameters": sum(p.numel() for p in model.parameters()),
         "flops": forward_flops(model, task.example()),
@@ -141,6 +180,20 @@ def fit(
     run.save_log(log)
     run.finish(result)
     return result
+
+
+def finite(epoch: int, loss: float, penalty: float) -> tuple[float, float]:
+    """Both, of an epoch's steps so far; NotFinite if one is not finite."""
+    if not math.isfinite(loss + penalty):
+        raise NotFinite(f"loss {loss}, penalty {penalty} in epoch {epoch + 1}", epoch)
+    return loss, penalty
+
+
+def require_finite(model: nn.Module, epoch: int) -> None:
+    """NotFinite if a parameter is not."""
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            raise NotFinite(f"{name} is not finite in epoch {epoch + 1}", epoch)
 
 
 def layer_energies(regularizer: Regularizer) -> dict[str, dict[str, Any]]:

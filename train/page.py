@@ -2,44 +2,45 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
 
 import torch
 
-from .compare import EPOCHS, HEADER, Row, cells_of, table
+from .compare import CELL, EPOCHS, Row, cells_of, costs_of
+from .page_tables import ACCURACY, COST, html_table, place, rows_of
 from .plots import Estimate, Series, forest, lines, scatter
-from .report import CELL, Material, angles_before_and_after, cell, energy_curve, learning_curve, over_seeds
+from .report import Material, angles_before_and_after, cell, energy_curve, learning_curve, over_seeds
+from .run import Run
 
 TEMPLATE = Path(__file__).with_name("page.html")
-BIN = 2.0  # degrees
 Panel = tuple[str, str, str]  # recipe, model, data
 
 
-def render(found: Material, root: str | None = None) -> str:
+def render(found: Material) -> str:
     """The whole page."""
-    # The cells of a panel stand together, `none` first: it is what the others differ from.
     panels = list(dict.fromkeys(tuple(record[k] for k in CELL[:3]) for record in found.records))
-    order = {panel: place for place, panel in enumerate(panels)}
-    rows = table(
-        sorted(found.records, key=lambda r: (order[tuple(r[k] for k in CELL[:3])], r["regularizer"] != "none"))
-    )
-    names = list(dict.fromkeys(row.regularizer for row in rows))
+    rows = rows_of(found.records)
+    names = sorted({row.regularizer for row in rows}, key=place)
     colours = {name: i for i, name in enumerate(names, start="none" not in names)}  # the first colour is the baseline's
-    parts = [_header(found, rows), _tables(rows), _forest(rows), _cost(rows, panels, colours)]
+    parts = [_header(found, rows), _accuracies(rows), _forest(rows), _costs(rows, panels, colours)]
     if found.runs:
         parts += [_learning(found, panels, colours), _energies(found, panels, colours)]
-        parts.append(_angles(found, panels, colours, root))
+        parts.append(_angles(found, panels, colours))
     else:
         parts.append(
             _section("Curves", "Learning curves, energies and angles are not shown: they need the run folders.", [])
         )
-    models, data = (" and ".join(dict.fromkeys(names)) for names in ([p[1] for p in panels], [p[2] for p in panels]))
-    title = f"{models} on {data}: {', '.join(colours)}"
+    models, data = (_enumerate(dict.fromkeys(panel[i] for panel in panels)) for i in (1, 2))
+    title = f"{models} on {data}: {_enumerate(colours)}"
     return Template(TEMPLATE.read_text()).substitute(title=escape(title), body="\n".join(parts))
+
+
+def _enumerate(names: Iterable[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _header(found: Material, rows: Sequence[Row]) -> str:
@@ -49,8 +50,9 @@ def _header(found: Material, rows: Sequence[Row]) -> str:
 
     ns = sorted({row.n for row in rows})
     facts = {
-        "Compared": f"{len(found.records)} finished runs, {len(rows) // len(EPOCHS)} cells of recipe, model, data and "
-        f"regularizer, {ns[0] if len(ns) == 1 else f'{ns[0]} to {ns[-1]}'} seeds each",
+        "Compared": f"{len(found.records)} finished run{'s' * (len(found.records) > 1)}: "
+        f"{_cells(len(rows) // len(EPOCHS))} of recipe, model, data and regularizer, with "
+        f"{ns[0] if len(ns) == 1 else f'{ns[0]} to {ns[-1]}'} seed{'s' * (ns[-1] > 1)} each",
     }
     if found.environments:
         facts["Commit"] = named("commit")
@@ -67,56 +69,48 @@ def _header(found: Material, rows: Sequence[Row]) -> str:
         missing.append("cells differ in their number of seeds; differences use the seeds that both have")
     if all(row.difference is None for row in rows):
         missing.append("no differences: there is no run of `none` on the same seeds")
-    facts["Missing"] = "; ".join(missing) or "nothing"
+    if unmeasured := sum(row.gflops is None for row in rows) // len(EPOCHS):
+        missing.append(f"operations, times of a step and energies of {_cells(unmeasured)}, from an older version")
+    if missing:
+        facts["Missing"] = "; ".join(missing)
     items = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
     return f"<dl>{items}</dl>"
 
 
-def _section(title: str, words: str, figures: Sequence[str]) -> str:
+def _cells(count: int) -> str:
+    return f"{count} cell{'s' * (count > 1)}"
+
+
+def _section(title: str, words: str, figures: Sequence[str], tables: str = "") -> str:
     shown = f'<div class="figures">{"".join(figures)}</div>' if figures else ""
-    return f"<section><h2>{escape(title)}</h2><p>{escape(words)}</p>{shown}</section>"
+    return f"<section><h2>{escape(title)}</h2><p>{escape(words)}</p>{shown}{tables}</section>"
 
 
 def _figure(title: str, svg: str) -> str:
     return f"<figure><h3>{escape(title)}</h3>{svg}</figure>"
 
 
-def _tables(rows: Sequence[Row]) -> str:
+def _accuracies(rows: Sequence[Row]) -> str:
     words = (
-        "Accuracy in percent: test as mean ± standard deviation over n seeds. The difference is to none on the same "
-        "seeds, with its 95 % interval (Student); p is the paired t-test's, corrected for all comparisons of one table "
-        "(Holm). Nothing is selected on test. A click on a heading sorts."
+        "Test accuracy is mean ± standard deviation over the seeds. The difference is to the network without a "
+        "regularizer (none) on the same seeds, with its 95\u00a0% interval (Student); p is the paired t-test's, "
+        "corrected for all comparisons of the recipe in one domain (Holm). Nothing is selected on test. A click on a "
+        "heading sorts."
     )
-    keys = ("recipe", "model", "data", "regularizer", "n", "val", "test", "difference", "low", "p_holm")
-    made = []
-    for epoch, rule in EPOCHS.items():
-        heads = "".join(
-            f'<th scope="col" id="{epoch}-{key}" aria-sort="none"><button type="button">{escape(name)}</button></th>'
-            for key, name in zip(keys, ["recipe", *HEADER], strict=True)
+    tables = [
+        html_table(
+            epoch, f"{rule.capitalize()}, accuracy", ACCURACY, [row for row in rows if row.epoch == epoch], cells_of
         )
-        body = []
-        for row in (row for row in rows if row.epoch == epoch):
-            values = [getattr(row, key) for key in keys]
-            sortable = ["" if v is None or (isinstance(v, float) and math.isnan(v)) else str(v) for v in values]
-            texts = [row.recipe, *cells_of(row)]
-            cells = (
-                f'<td data-value="{escape(value)}">{escape(text)}</td>'
-                for value, text in zip(sortable, texts, strict=True)
-            )
-            body.append(f"<tr>{''.join(cells)}</tr>")
-        made.append(
-            f'<div class="scroll" tabindex="0" role="region" aria-label="{rule}"><table id="{epoch}">'
-            f"<caption>{rule.capitalize()}</caption><thead><tr>{heads}</tr></thead>"
-            f"<tbody>{''.join(body)}</tbody></table></div>"
-        )
-    return f"<section><h2>Accuracy</h2><p>{escape(words)}</p>{''.join(made)}</section>"
+        for epoch, rule in EPOCHS.items()
+    ]
+    return _section("Accuracy", words, [], "".join(tables))
 
 
 def _forest(rows: Sequence[Row]) -> str:
     words = (
-        "Each square is the mean paired difference in test accuracy to none; right of the dashed line is better. The "
-        "bar is its 95 % interval, not corrected for the number of comparisons, and in colour where it leaves out 0. "
-        "A square without a bar has one seed."
+        "Each square is the mean difference in test accuracy to none on the same seeds; right of the dashed line is "
+        "better. The bar is its 95\u00a0% interval, not corrected for the number of comparisons, and in colour where "
+        "it leaves out 0. A square without a bar has one seed."
     )
     figures = []
     for epoch, rule in EPOCHS.items():
@@ -131,28 +125,43 @@ def _forest(rows: Sequence[Row]) -> str:
             for row in shown
         ]
         if estimates:
-            label = "difference in test accuracy (percentage points)"
+            label = "difference (percentage points)"
             figures.append(_figure(rule.capitalize(), forest(f"Paired differences, {rule}", label, estimates)))
     return _section(
         "Paired differences", words if figures else "No differences: `none` is not among the runs.", figures
     )
 
 
-def _cost(rows: Sequence[Row], panels: Sequence[Panel], colours: dict[str, int]) -> str:
+def _costs(rows: Sequence[Row], panels: Sequence[Panel], colours: dict[str, int]) -> str:
     words = (
-        "Mean seconds of a whole run against mean test accuracy of the last epoch; bars are one standard deviation. "
-        "Left and up is better. Seconds are as measured, with whatever else the machine was doing."
+        "Mean cost against mean test accuracy of the last epoch; bars are one standard deviation. Left and up is "
+        "better. The cost is a training step, penalty included, or a whole run where steps were not timed: as "
+        "measured, with whatever else the machine was doing."
     )
     figures = []
     for panel in panels:
+        mine = [row for row in rows if row.epoch == "last" and (row.recipe, row.model, row.data) == panel]
+        cost, label = "step_ms", "milliseconds of a training step"
+        if any(row.step_ms is None for row in mine):
+            cost, label = "seconds", "seconds of a run"
         series = []
-        for row in rows:
-            if row.epoch == "last" and (row.recipe, row.model, row.data) == panel:
-                band = [(row.seconds, row.test - row.std, row.test + row.std)] if row.n > 1 else []
-                series.append(Series(row.regularizer, colours[row.regularizer], [(row.seconds, row.test)], band))
+        for row in mine:
+            x = getattr(row, cost)
+            band = [(x, row.test - row.std, row.test + row.std)] if row.n > 1 else []
+            series.append(Series(row.regularizer, colours[row.regularizer], [(x, row.test)], band))
         title = " ".join(panel)
-        figures.append(_figure(title, scatter(f"Cost, {title}", "seconds of a run", "test accuracy (%)", series)))
-    return _section("Accuracy against cost", words, figures)
+        figures.append(_figure(title, scatter(f"Cost, {title}", label, "test accuracy (%)", series)))
+    measured = [row for row in rows if row.epoch == "last" and row.gflops is not None]
+    if not measured:
+        return _section("Accuracy against cost", words, figures)
+    more = (
+        "Operations are those of one sample's forward pass, or of a whole graph's; the penalty is timed forward and "
+        "backward. Energies are those before and after training: of the hidden layers their mean in the half space (a "
+        "neuron and its negative count as one direction), of the output layer in the full space. Lower is more evenly "
+        "spread."
+    )
+    shown = html_table("cost", "Cost, and energies before and after", COST, measured, costs_of)
+    return _section("Accuracy against cost", words, figures, f"<p>{escape(more)}</p>{shown}")
 
 
 def _curves(found: Material, panel: Panel, colours: dict[str, int], read: Callable) -> list[Series]:
@@ -183,43 +192,48 @@ def _energies(found: Material, panels: Sequence[Panel], colours: dict[str, int])
     figures, missing = [], []
     for panel in panels:
         title = " ".join(panel)
+        if not any(cell(recipe)[:3] == panel for recipe, _ in found.runs):
+            continue  # of a table; the header says so
         for role, what in (("hidden", "hidden layers, half space"), ("output", "output layer, full space")):
             if series := _curves(found, panel, colours, energy_curve(role)):
                 figures.append(
                     _figure(f"{title}: {what}", lines(f"Energy, {title}, {what}", "epochs", "energy", series))
                 )
-            else:
-                missing.append(f"{title}: {what}")
+            elif title not in missing:
+                missing.append(title)
     if missing:
-        words += f" Not noted in the runs: {'; '.join(missing)} (the setting energies=1 notes them)."
+        words += f" Not noted in the runs of {_enumerate(missing)}: the setting energies=1 notes them."
     return _section("Hyperspherical energy", words, figures)
 
 
-def _angles(found: Material, panels: Sequence[Panel], colours: dict[str, int], root: str | None) -> str:
+def _angles(found: Material, panels: Sequence[Panel], colours: dict[str, int]) -> str:
     words = (
         "Angles between all pairs of neurons of the hidden layer with the most weights, before training (the recipe's "
-        "initial weights, made again) and after the last epoch. Evenly spread neurons crowd at 90 degrees and beyond; "
+        "initial weights, made again) and after the last epoch. Evenly spread neurons stand at about 90 degrees; "
         "small angles are neurons that say nearly the same."
     )
     figures, missing = [], []
     for panel in panels:
         title = " ".join(panel)
         runs = [(recipe, folder) for recipe, folder in found.runs if cell(recipe)[:3] == panel]
+        runs.sort(key=lambda run: place(run[0].regularizer))
         seed = min(recipe.seed for recipe, _ in runs) if runs else None
-        series: list[Series] = []
+        found_angles: list[tuple[str, int, torch.Tensor]] = []
         for recipe, folder in runs:
             if recipe.seed != seed:
                 continue
             try:
-                layer, before, after = angles_before_and_after(recipe, folder, root)
-            except (ValueError, OSError, RuntimeError) as error:
+                layer, before, after = angles_before_and_after(Run(folder))
+            except (ValueError, RuntimeError) as error:
                 missing.append(f"{title} {recipe.regularizer} ({str(error).splitlines()[0]})")
                 continue
-            if not series:  # all methods start from the same weights
-                series.append(Series("before training", 7, histogram(before)))
-            series.append(Series(recipe.regularizer, colours[recipe.regularizer], histogram(after)))
-        if series:
-            label = f"share of pairs (% per {BIN:g}°)"
+            if not found_angles:  # all methods start from the same weights
+                found_angles.append(("before training", 7, before))
+            found_angles.append((recipe.regularizer, colours[recipe.regularizer], after))
+        if found_angles:
+            width = 2.0 if len(before) >= 1000 else 5.0  # degrees; few pairs make narrow bins jagged
+            series = [Series(label, colour, histogram(values, width)) for label, colour, values in found_angles]
+            label = f"share of pairs (% per {width:g}°)"
             name = f"{title}: {layer}, seed {seed}"
             figures.append(_figure(name, lines(f"Angles, {name}", "angle between neurons (degrees)", label, series)))
     if missing:
@@ -227,13 +241,14 @@ def _angles(found: Material, panels: Sequence[Panel], colours: dict[str, int], r
     return _section("Angles between neurons", words, figures)
 
 
-def histogram(values: torch.Tensor) -> list[tuple[float, float]]:
-    """The share of values, in percent, in bins of :data:`BIN` from the first to the last that has any, as steps."""
-    counts = torch.histc(values, bins=round(180 / BIN), min=0, max=180)
+def histogram(values: torch.Tensor, width: float) -> list[tuple[float, float]]:
+    """The share of values, in percent, in bins of ``width`` degrees from the first to the last that has any, as
+    steps."""
+    counts = torch.histc(values, bins=round(180 / width), min=0, max=180)
     filled = counts.nonzero()[:, 0]
     first, last = int(filled[0]), int(filled[-1])
-    steps = [(first * BIN, 0.0)]
+    steps = [(first * width, 0.0)]
     for i in range(first, last + 1):
         share = 100 * float(counts[i]) / len(values)
-        steps += [(i * BIN, share), ((i + 1) * BIN, share)]
-    return [*steps, ((last + 1) * BIN, 0.0)]
+        steps += [(i * width, share), ((i + 1) * width, share)]
+    return [*steps, ((last + 1) * width, 0.0)]

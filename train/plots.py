@@ -33,11 +33,12 @@ class Estimate:
     high: float | None
 
 
-def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round numbers from ``low`` to ``high``, about ``count`` of them."""
-    rough = (high - low) / count
+def ticks(low: float, high: float, whole: bool = False) -> list[float]:
+    """Round numbers from ``low`` to ``high``, about five of them, or only ``whole`` ones."""
+    rough = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= rough * 0.999)
+    step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= rough * 0.999 and not (whole and m == 2.5))
+    step = max(step, 1.0) if whole else step
     return [round(i * step, 12) for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
@@ -51,8 +52,16 @@ def spread(values: Sequence[float], margin: float = 0.05) -> tuple[float, float]
 class Axes:
     """A frame with ticks and labels, and the way from data to places in it."""
 
-    def __init__(self, x: tuple[float, float], y: tuple[float, float], height: int = HEIGHT, left: int = LEFT) -> None:
+    def __init__(
+        self,
+        x: tuple[float, float],
+        y: tuple[float, float],
+        height: int = HEIGHT,
+        left: int = LEFT,
+        whole: bool = False,
+    ) -> None:
         self.x_range, self.y_range, self.height, self.left = x, y, height, left
+        self.whole = whole  # numbers on the x axis
         self.parts: list[str] = []
 
     def x(self, value: float) -> float:
@@ -70,7 +79,7 @@ class Axes:
         """The figure with everything that was put in ``parts``."""
         bottom, middle = self.height - BOTTOM, (self.height - BOTTOM + TOP) / 2
         frame = []
-        for value in ticks(*self.x_range):
+        for value in ticks(*self.x_range, self.whole):
             x = self.x(value)
             frame.append(f'<line class="grid" x1="{x:.2f}" x2="{x:.2f}" y1="{TOP}" y2="{bottom}"/>')
             frame.append(f'<text class="x tick" x="{x:.2f}" y="{bottom + 17}" text-anchor="middle">{value:g}</text>')
@@ -78,7 +87,7 @@ class Axes:
             y = self.y(value)
             frame.append(f'<line class="grid" x1="{self.left}" x2="{WIDTH - RIGHT}" y1="{y:.2f}" y2="{y:.2f}"/>')
             frame.append(f'<text class="y tick" x="{self.left - 7}" y="{y + 4:.2f}" text-anchor="end">{value:g}</text>')
-        centre = (self.left + WIDTH - RIGHT) / 2
+        centre = min((self.left + WIDTH - RIGHT) / 2, WIDTH - 4.7 * len(x_label))  # on a phone letters are larger
         frame.append(
             f'<text class="label" x="{centre}" y="{self.height - 8}" text-anchor="middle">{escape(x_label)}</text>'
         )
@@ -114,7 +123,7 @@ def lines(title: str, x_label: str, y_label: str, series: Sequence[Series]) -> s
     """Curves, each with its band where it has one."""
     xs = [x for s in series for x, _ in s.points]
     ys = [y for s in series for _, y in s.points] + [y for s in series for _, *both in s.band for y in both]
-    axes = Axes(spread(xs, 0.02), spread(ys))
+    axes = Axes(spread(xs, 0.02), spread(ys), whole=all(x == round(x) for x in xs))
     for s in series:
         if s.band:
             edge = [(x, high) for x, _, high in s.band] + [(x, low) for x, low, _ in reversed(s.band)]
@@ -148,7 +157,7 @@ def forest(title: str, x_label: str, estimates: Sequence[Estimate]) -> str:
     """One line each: the estimate as a square, the interval as a bar, and a line at zero."""
     values = [v for e in estimates for v in (e.value, e.low, e.high) if v is not None]
     height = TOP + 24 * len(estimates) + BOTTOM
-    left = min(300, 16 + max(int(8.2 * len(e.label)) for e in estimates))
+    left = min(320, 16 + max(int(9 * len(e.label)) for e in estimates))
     axes = Axes(spread([*values, 0.0]), (0.0, float(len(estimates))), height, left)
     axes.parts.append(
         f'<line class="zero" x1="{axes.x(0):.2f}" x2="{axes.x(0):.2f}" y1="{TOP}" y2="{height - BOTTOM}"/>'

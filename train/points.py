@@ -88,14 +88,14 @@ class PointTask:
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         return make_optimizer(self.recipe, model)
 
-    def batches(self, epoch: int) -> Batches:
+    def batches(self, epoch: int, first: int = 0) -> Batches:
         recipe = self.recipe
         if recipe.norm_decay:  # the released PointNet's, by the epoch
             momentum = max(0.01, 0.5 ** (1 + (epoch / recipe.epochs) // recipe.norm_decay))
             for module in self._norms:
                 module.momentum = momentum
         full = len(self.clouds.train) >= recipe.batch_size
-        options = {"points": recipe.points, "drop_last": full, "generator": self.generators[0]}
+        options = {"points": recipe.points, "drop_last": full, "first": first, "generator": self.generators[0]}
         augmentation = AUGMENTATIONS[recipe.augmentation]
         return self.clouds.batches("train", recipe.batch_size, recipe.seed, epoch, augmentation, **options)
 

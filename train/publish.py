@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -22,9 +21,10 @@ from comhe.zoo import Weights, load_weights, model_domain
 from comhe.zoo.preprocessing import to_card
 
 from .domains import make_task, recipe_class
+from .files import whole, write
 from .loop import Task, layer_energies
 from .recipe import Recipe
-from .run import Run, environment, write
+from .run import Run, environment
 from .statistics import mean_std
 
 LIBRARIES = ("torch", "torchvision", "torch-geometric", "safetensors", "numpy")
@@ -84,9 +84,8 @@ def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | Non
         "url": None,
     }
     output.mkdir(parents=True, exist_ok=True)
-    part = output / f"{file}.part"
-    part.write_bytes(data)
-    os.replace(part, output / file)
+    with whole(output / file) as weights:
+        weights.write(data)
     path = output / f"{name}.json"
     write(path, json.dumps(card, indent=1, allow_nan=False) + "\n")  # last: a card promises that its file is there
     return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,15 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from comhe.regularizers import neurons
+from comhe.regularizers import diagnose, neurons
+from comhe.zoo import create_model
 
-from .compare import EPOCHS
-from .domains import make_task
+from .compare import CELL, EPOCHS, read_records, record_of
 from .recipe import Recipe
 from .run import Run
 from .statistics import mean_std
 
-CELL = ("recipe", "model", "data", "regularizer")
 COLUMNS = (*CELL, "seed", *(f"{epoch}_{split}" for epoch in EPOCHS for split in ("val", "test")), "seconds")
 
 
@@ -46,7 +45,7 @@ def gather(sources: Sequence[Path]) -> Material:
             for path in sorted(source.rglob("recipe.json")):
                 _add_run(found, Run(path.parent))
         elif source.suffix == ".csv" and source.is_file():
-            found.records += read_records(source)
+            found.records += _table_of_runs(source)
         else:
             raise ValueError(f"{source} is neither a folder of runs nor a file like kipf-runs.csv")
     if not found.records:
@@ -60,25 +59,17 @@ def _add_run(found: Material, run: Run) -> None:
     if not run.done:
         found.unfinished += 1
         return
-    recipe, result = run.recipe(), run.result()
-    record = {key: getattr(recipe, key) for key in (*CELL, "seed")} | {"seconds": result["seconds"]}
-    for epoch in EPOCHS:
-        for split in ("val", "test"):
-            record[f"{epoch}_{split}"] = 100 * result[epoch][f"{split}_accuracy"]
-    found.records.append(record)
-    found.runs.append((recipe, run.folder))
-    found.environments.append(json.loads((run.folder / "environment.json").read_text()))
+    found.records.append(record_of(run))
+    found.runs.append((run.recipe(), run.folder))
+    found.environments.append(run.environment())
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records of a file that ``comhe compare --output`` wrote."""
+def _table_of_runs(path: Path) -> list[dict[str, Any]]:
     with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    if missing := [name for name in COLUMNS if rows and name not in rows[0]]:
+        names = next(csv.reader(file), [])
+    if missing := [name for name in COLUMNS if name not in names]:
         raise ValueError(f"{path} is no table of runs (*-runs.csv): it has no column {', '.join(missing)}")
-    return [
-        {k: row[k] if k in CELL else int(row[k]) if k == "seed" else float(row[k]) for k in COLUMNS} for row in rows
-    ]
+    return read_records(path)
 
 
 def _check(found: Material) -> None:
@@ -152,20 +143,27 @@ def angles(w: Tensor) -> Tensor:
     return (unit @ unit.mT)[..., i, j].clamp(-1, 1).acos().rad2deg().flatten()
 
 
-def angles_before_and_after(recipe: Recipe, folder: Path, root: str | None) -> tuple[str, Tensor, Tensor]:
-    """Name and angles of the hidden layer with the most weights; the start is the recipe's own, made again.
+def angles_before_and_after(run: Run) -> tuple[str, Tensor, Tensor]:
+    """Name and angles of the hidden layer with the most weights, before and after training.
+
+    The folder is enough: the first weights are made again from the recipe's seed, and checked by their noted energy.
 
     Raises:
-        ValueError or OSError: the data set, which gives the model its inputs and classes, or the weights are not there.
+        ValueError: a run of an older version, a model that is built otherwise today, or no hidden layer.
     """
-    after = Run(folder).weights("last")
-    task = make_task(recipe, root)
+    result, recipe = run.result(), run.recipe()
+    if "options" not in result:
+        raise ValueError("of an older version, which did not note what the network was built with")
     torch.manual_seed(recipe.seed)  # as in the loop
-    model = task.model()
-    hidden = [row.name for row in task.regularizer(model).report().layers if row.role == "hidden"]
+    model = create_model(recipe.model, **result["options"])
+    start = result["start"]["energy"]
+    hidden = [layer for layer in start if start[layer]["role"] == "hidden"]
     if not hidden:
         raise ValueError("the network has no hidden layer")
     name = max(hidden, key=lambda layer: neurons(model.get_submodule(layer)).numel())
-    before = angles(neurons(model.get_submodule(name)))
-    model.load_state_dict(after)
+    first = neurons(model.get_submodule(name))
+    if not math.isclose(diagnose(first).half_space_energy, start[name]["half"], rel_tol=1e-3):
+        raise ValueError("its first weights could not be made again: this version draws others")
+    before = angles(first)
+    model.load_state_dict(run.weights("last"))
     return name, before, angles(neurons(model.get_submodule(name)))

@@ -3,41 +3,48 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-import os
+import pickle
 import platform
 import subprocess
+import zipfile
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from comhe.zoo import model_domain
 
 from .domains import recipe_class
+from .files import whole, write
+from .lock import locked
 from .log import Log
 from .recipe import Recipe
 
-FORMAT = 3
+FORMAT = 5
 
 
 class Run:
     """A folder with these files, each written whole or not at all:
 
-    ==================  ==========================================================================
+    ==================  ==================================================================================
     recipe.json         every setting
     environment.json    commit, versions, machine, threads
     metrics.csv         one line an epoch
     energies.csv        diagnostics of every layer, where the recipe asks for them
     steps.csv           single steps, where the recipe asks for them
     checkpoint.pt       what a restart needs; gone once the run is done
+    failure.txt         why the run has diverged, where it has
+    lock                held by the process at work
     last.safetensors    weights after the last epoch
     best.safetensors    weights of the epoch with the best validation accuracy
-    result.json         the figures of both; its presence says that the run is done
-    ==================  ==========================================================================
+    result.json         the figures of both, and what the model was built with; it is there once the run is done
+    ==================  ==================================================================================
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -48,13 +55,31 @@ class Run:
         return (self.folder / "result.json").exists()
 
     def start(self, recipe: Recipe) -> None:
-        """Make the folder, or take it up again; a folder of another recipe is an error."""
+        """Take up the folder, or what a killed process has left of it; a folder of another recipe is an error."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.check(recipe)
+        self.tidy()
+        (self.folder / "failure.txt").unlink(missing_ok=True)
+        write(self.folder / "recipe.json", recipe.to_json())
+        write(self.folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
+
+    def check(self, recipe: Recipe) -> None:
+        """ValueError if the folder holds a run of another recipe."""
         path = self.folder / "recipe.json"
         if path.exists() and path.read_text() != recipe.to_json():
             raise ValueError(f"{self.folder} holds a run of another recipe; choose another folder or remove it")
-        write(path, recipe.to_json())
-        write(self.folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
+
+    def tidy(self) -> None:
+        """Remove what only a process has left that was killed at it."""
+        for part in self.folder.glob("*.part"):
+            part.unlink(missing_ok=True)
+        if self.done:
+            (self.folder / "checkpoint.pt").unlink(missing_ok=True)
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Make the folder and keep other processes out of it; BlockingIOError if one is there."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return locked(self.folder)
 
     def recipe(self) -> Recipe:
         """The recipe, of the class that belongs to its model's domain."""
@@ -72,25 +97,45 @@ class Run:
         return json.loads(path.read_text())
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
-        path = self.folder / "checkpoint.pt"
-        torch.save({"format": FORMAT, **state}, path.with_suffix(".part"))
-        os.replace(path.with_suffix(".part"), path)
+        """Write what a restart needs; until it is whole and on the disk the former checkpoint stays."""
+        with whole(self.folder / "checkpoint.pt", sync=True) as file:
+            torch.save({"format": FORMAT, "recipe": self._recipe_text(), **state}, file)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
+        """The last checkpoint, if there is one.
+
+        Raises:
+            ValueError: it is damaged, of another version, or of another recipe.
+        """
         path = self.folder / "checkpoint.pt"
         if not path.exists():
             return None
-        state = torch.load(path, weights_only=True, map_location="cpu")
-        if state.get("format") != FORMAT:
-            raise ValueError(f"{path} has format {state.get('format')}, this version reads {FORMAT}")
+        try:
+            with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums
+                damaged = archive.testzip()
+            if damaged is not None:
+                raise zipfile.BadZipFile(f"{damaged} does not have its checksum")
+            state = torch.load(path, weights_only=True, map_location="cpu")
+        except (zipfile.BadZipFile, zipfile.LargeZipFile, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(f"{path} is damaged ({reason}); remove it, and the run begins anew") from error
+        if not isinstance(state, dict) or state.get("format") != FORMAT:
+            found = state.get("format") if isinstance(state, dict) else None
+            raise ValueError(
+                f"{path} has format {found}, this version reads {FORMAT}: go on with the version that wrote it, or "
+                "remove it, and the run begins anew"
+            )
+        if state.get("recipe") != self._recipe_text():
+            raise ValueError(f"{path} is of another recipe than recipe.json beside it; remove it")
         return state
 
+    def _recipe_text(self) -> str:
+        return (self.folder / "recipe.json").read_text()
+
     def save_weights(self, which: str, state: Mapping[str, Tensor]) -> None:
-        path = self.folder / f"{which}.safetensors"
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, path.with_suffix(".part")
-        )
-        os.replace(path.with_suffix(".part"), path)
+        data = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
+        with whole(self.folder / f"{which}.safetensors") as file:
+            file.write(data)
 
     def weights(self, which: str) -> dict[str, Tensor]:
         path = self.folder / f"{which}.safetensors"
@@ -101,12 +146,15 @@ class Run:
     def save_log(self, log: Log) -> None:
         """Write the tables of a log."""
         for name, rows in log.tables().items():
-            part = self.folder / f"{name}.part"
-            with part.open("w", newline="") as file:
-                writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-                writer.writeheader()
-                writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-            os.replace(part, self.folder / f"{name}.csv")
+            text = io.StringIO()
+            writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+            write(self.folder / f"{name}.csv", text.getvalue())
+
+    def fail(self, reason: str) -> None:
+        """Note why the run cannot go on."""
+        write(self.folder / "failure.txt", f"{reason}\n")
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write the result, last of all."""
@@ -118,13 +166,6 @@ class Run:
         if not path.exists():
             raise ValueError(f"{self.folder} has no result.json: the run was not made or is not done")
         return json.loads(path.read_text())
-
-
-def write(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    os.replace(part, path)
 
 
 _ENVIRONMENT: dict[str, Any] = {}

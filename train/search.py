@@ -20,10 +20,10 @@ from tyro.conf import arg
 from .cli import Place
 from .compare import collect, train_all, write_csv
 from .console import runs as progress_of_runs
+from .files import write
 from .flags import parse
 from .graph_recipes import CHOICES, base_recipe
 from .recipe import Recipe
-from .run import write
 from .statistics import mean_std
 
 FIRST_SEED = 1000

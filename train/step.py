@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from comhe.regularizers import Regularizer
 
 from .average import Average
-from .capture import Beside, Captured, CudaRecorder, Recorder
+from .capture import Beside, Captured, Recorder
 
 if TYPE_CHECKING:
     from .loop import Task
@@ -23,10 +22,11 @@ if TYPE_CHECKING:
 class Step:
     """Augmentation, forward, loss, penalty, backward, clipping, optimizer, average.
 
-    On a GPU all of that is one CUDA graph (see :class:`.capture.Captured`) in which the penalty, that the batch has no
-    part in, runs beside the network. COMHE_EAGER=1 in the environment takes steps as they are written here.
+    On a GPU all of that is one CUDA graph, in which the penalty, in which the batch has no part, runs beside
+    the network.
 
-    Make it after the optimizer's state was loaded: the learning rate becomes a tensor, which a graph can be given.
+    Args:
+        recorder: of the graph, see :class:`.capture.Captured`; None to take steps as they are written here.
     """
 
     def __init__(
@@ -47,16 +47,13 @@ class Step:
         self.norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
         self.beside = Beside(device)
         self.rate = torch.zeros((), dtype=torch.float32 if on_gpu else torch.float64, device=device)
-        for group in optimizer.param_groups:
-            group["lr"] = self.rate
         self.sums, self.count = torch.zeros(2, dtype=torch.float64, device=device), 0
         self.make: Callable[..., tuple] | None = None
         if on_gpu:
             torch.backends.cudnn.benchmark = True  # all batches are of one shape
             # Adam warns where it is not captured; the steps before the recording are not.
             warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
-        if recorder is None and on_gpu and not os.environ.get("COMHE_EAGER"):
-            recorder = CudaRecorder(device, task.generators)
+        regularizer.static = recorder is not None
         self.work = self._work if recorder is None else Captured(self._work, recorder, self._constants)
 
     def __call__(
@@ -68,15 +65,30 @@ class Step:
         """
         self.make = self.make or make  # the same function in every epoch, of which a graph holds the first
         self.rate.fill_(rate)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate  # a tensor, that a graph reads
+        self.regularizer.draw()
+        result = self.work(*inputs)
+        self.regularizer.step += 1
         self.count += 1
-        return self.work(*inputs)
+        return result
 
     def means(self) -> tuple[float, float]:
-        """Mean loss and mean penalty of the steps since they were asked for last. Waits for the device."""
+        """Mean loss and mean penalty of the steps since :meth:`reset`. Waits for the device."""
         loss, penalty = (self.sums / self.count).tolist()
+        return loss, penalty
+
+    def reset(self) -> None:
+        """Begin new means."""
         self.sums.zero_()
         self.count = 0
-        return loss, penalty
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sums": self.sums, "count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.sums.copy_(state["sums"])
+        self.count = state["count"]
 
     def _work(self, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         task, recipe = self.task, self.task.recipe
@@ -102,7 +114,7 @@ class Step:
 
     def _penalty(self) -> tuple[Tensor, list[tuple[nn.Parameter, Tensor]]]:
         """The penalty and its gradient."""
-        penalty = self.regularizer()
+        penalty = self.regularizer.total()
         if not penalty.requires_grad:
             return penalty, []
         slopes = torch.autograd.grad(penalty, self.parameters, allow_unused=True)

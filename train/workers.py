@@ -1,15 +1,22 @@
-"""Jobs in processes of their own: one that fails or dies loses nobody else's work, and a deadline ends them all."""
+"""Jobs in processes of their own: one that fails or dies loses nobody else's work; a deadline or a signal ends them
+all, after they have saved what they are at."""
 
 from __future__ import annotations
 
 import os
+import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from multiprocessing import connection, get_context, process
+from multiprocessing import connection, get_context, parent_process, process, resource_tracker
 from typing import Any
 
+from .interruption import Interrupted
+
 _SPAWN = get_context("spawn")  # a forked process would inherit locks of threads that it does not have
+GRACE = 60.0  # seconds that processes have to end after SIGTERM
 
 
 @dataclass
@@ -29,8 +36,9 @@ def run_all(
     """Call ``work(job)`` for every job, on so many processes at a time, and return the jobs that did not end.
 
     Both must be picklable. Processes are used again and share the cores. ``ended(job, error)`` is called as each job
-    ends, with one line if it failed: its exception, or how its process died. After ``seconds`` nothing new is started
-    and what still runs is killed.
+    ends, with one line if it failed: its exception, or how its process died. After ``seconds``, or an exception here
+    (Ctrl-C is one), nothing new is started and what still runs gets SIGTERM, and SIGKILL a minute later; SIGTERM also
+    when this process dies.
     """
     waiting, workers = list(jobs), []
     threads = max(1, (os.cpu_count() or 1) // processes)
@@ -61,15 +69,34 @@ def run_all(
                 job, worker.job = worker.job, None
                 ended(job, error)
     finally:
-        for worker in workers:
-            worker.process.kill()
-            worker.process.join()
+        try:
+            _end(workers)
+        finally:  # also after a second Ctrl-C
+            for worker in workers:
+                worker.process.kill()
+                worker.process.join()
+
+
+def _end(workers: list[_Worker]) -> None:
+    """Processes that work get SIGTERM and time to save."""
+    busy = [worker.process for worker in workers if worker.job is not None]
+    for each in busy:
+        each.terminate()
+    until = time.monotonic() + GRACE
+    for each in busy:
+        each.join(max(0.0, until - time.monotonic()))
 
 
 def _start(work: Callable[[Any], Any], threads: int) -> _Worker:
     ours, theirs = _SPAWN.Pipe()
     started = _SPAWN.Process(target=_loop, args=(work, theirs, threads), daemon=True)
-    started.start()
+    resource_tracker.ensure_running()  # else start() does it, which unblocks SIGINT
+    # Ctrl-C reaches all processes of a terminal, but which of them ends when is up to this one. Blocked is inherited.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        started.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()  # so that its death closes the pipe
     return _Worker(started, ours)
 
@@ -77,6 +104,7 @@ def _start(work: Callable[[Any], Any], threads: int) -> _Worker:
 def _loop(work: Callable[[Any], Any], pipe: connection.Connection, threads: int) -> None:
     import torch
 
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(min(threads, torch.get_num_threads()))  # never more than $OMP_NUM_THREADS asks for
     while True:
         try:
@@ -86,6 +114,13 @@ def _loop(work: Callable[[Any], Any], pipe: connection.Connection, threads: int)
         try:
             work(job)
             error = None
+        except Interrupted as stopped:
+            sys.exit(128 + stopped.signum)
         except Exception as caught:
             error = f"{type(caught).__name__}: {caught}"
         pipe.send(error)
+
+
+def _die_with_parent() -> None:
+    connection.wait([parent_process().sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)

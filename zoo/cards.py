@@ -9,16 +9,17 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
-from torch import Tensor
+from torch import Tensor, nn
 
 from .preprocessing import Transform, from_card
-from .registry import natural
+from .registry import create_model, natural
 from .state import read_state
 
 FOLDER = Path(__file__).parent / "pretrained"
@@ -32,7 +33,7 @@ class Weights:
 
     >>> weights = get_weights("gcn.cora-rp-comhe")
     >>> weights.card["metrics"]["test"]["accuracy"], weights.card["seeds"]["best"]["test_accuracy"]["mean"]
-    >>> x = weights.transforms()(counts)
+    >>> weights.classes[weights.predict(image).argmax()]
 
     Attributes:
         name: ``<model>.<data>-<regularizer>``, perhaps with a suffix.
@@ -53,6 +54,31 @@ class Weights:
     def options(self) -> dict[str, Any]:
         """What ``create_model`` needs to build it."""
         return dict(self.card["options"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, or their numbers where the data set has no names, in the order of the logits."""
+        return tuple(self.card["data"].get("class names") or map(str, range(self.options["num_classes"])))
+
+    @torch.inference_mode()
+    def predict(self, inputs: Any, *graph: Any) -> Tensor:
+        """Probabilities of the classes for raw inputs: preprocessing, network and softmax.
+
+        To train it further, or on another device, there are ``create_model(..., weights=...)`` and :meth:`transforms`.
+
+        Args:
+            inputs: what :meth:`transforms` takes: images, clouds, or the features of a graph's nodes.
+            graph: for a graph network, the edges [2, E].
+
+        Shapes:
+            B images or clouds, or one -> float32 [B, classes]; N nodes -> [N, classes]
+        Errors: ValueError for inputs that do not fit.
+        """
+        return self._network(self.transforms()(inputs), *graph).softmax(-1)
+
+    @cached_property
+    def _network(self) -> nn.Module:
+        return create_model(self.model, weights=self.path).eval()
 
     def transforms(self) -> Transform:
         """The preprocessing that the network was trained with, as a function of raw inputs."""

@@ -17,15 +17,14 @@ WAITING = {
 class Watched(TorchDispatchMode):
     """An error at the first operation that waits for the device on CUDA; ``calls`` has those up to it."""
 
-    def __init__(self, allowed: tuple[str, ...] = ()) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.waiting = WAITING - {*allowed}
         self.calls: list[tuple] = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name, kwargs = func.overloadpacket.__name__, kwargs or {}
         masks = [t for t in tree_leaves(args[1]) if t is not None] if name.startswith("index") and args[1:] else []
-        assert name not in self.waiting, f"{name} waits for the device"
+        assert name not in WAITING, f"{name} waits for the device"
         if name in ("index", "index_put", "index_put_", "_index_put_impl_"):
             assert all(mask.dtype not in (torch.bool, torch.uint8) for mask in masks), f"{name} by a mask waits"
         assert name != "repeat_interleave" or kwargs.get("output_size") is not None, "repeat_interleave waits"
@@ -39,8 +38,8 @@ class Watched(TorchDispatchMode):
 class FakeRecorder:
     """What :class:`comhe.train.capture.CudaRecorder` is on a GPU. ``recorded`` counts the recordings."""
 
-    def __init__(self, waits: tuple[str, ...] = (), allowed: tuple[str, ...] = ()) -> None:
-        self.recorded, self.replayed, self.waits, self.allowed = 0, 0, waits, allowed
+    def __init__(self, waits: tuple[str, ...] = ()) -> None:
+        self.recorded, self.replayed, self.waits = 0, 0, waits
 
     def like(self, x):
         return torch.empty_like(x)
@@ -52,7 +51,7 @@ class FakeRecorder:
 
     def record(self, function):
         self.recorded += 1
-        with Watched(self.allowed) as watched:
+        with Watched() as watched:
             result = function()  # does the first replay's work already
         done = True
 

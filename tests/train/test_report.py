@@ -1,3 +1,4 @@
+import json
 import math
 import re
 import shutil
@@ -9,10 +10,12 @@ import pytest
 import torch
 
 from comhe.train.cli import main
-from comhe.train.compare import EPOCHS, cells_of, table, train_one, write_csv
+from comhe.train.compare import EPOCHS, cells_of, costs_of, save, table, train_one, write_csv
 from comhe.train.page import histogram, render
+from comhe.train.page_tables import ACCURACY, NAMES
 from comhe.train.plots import Axes, Estimate, Series, forest, lines, ticks
-from comhe.train.report import angles, gather, over_seeds
+from comhe.train.report import Material, angles, angles_before_and_after, gather, over_seeds
+from comhe.train.run import Run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
@@ -48,8 +51,11 @@ def page(tmp_path):
     return tmp_path / "page.html"
 
 
+WIDTH = len(NAMES) + len(ACCURACY)
+
+
 class Cells(HTMLParser):
-    """The text of every cell of the tables' bodies."""
+    """The text of every cell of the tables' bodies, without what is small."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -58,12 +64,12 @@ class Cells(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
-        self.inside = tag == "td"
+        self.inside = tag == "td" or ("scope", "row") in attributes
         if self.inside:
             self.cells.append("")
 
     def handle_endtag(self, tag):
-        self.inside = self.inside and tag != "td"
+        self.inside = False
 
     def handle_data(self, data):
         if self.inside:
@@ -71,8 +77,16 @@ class Cells(HTMLParser):
 
 
 def test_tables_hold_the_comparison(page):
-    expected = [cell for row in table(_records()) for cell in (row.recipe, *cells_of(row))]
+    rows = table(_records())
+    expected = [cell for row in rows for cell in (row.regularizer, row.data, row.model, row.recipe, *cells_of(row)[3:])]
     assert Cells(page.read_text()).cells == expected
+
+
+def test_each_recipe_is_a_family_of_tests_as_in_compare():
+    other = [record | {"recipe": "tuned"} for record in _records()]
+    together = Cells(render(Material(records=_records() + other))).cells[WIDTH - 1 :: WIDTH]
+    alone = [[cells_of(row)[-1] for row in table(records) if row.epoch == "last"] for records in (_records(), other)]
+    assert together[:6] == alone[0] + alone[1]
 
 
 def test_page_asks_nothing_of_a_network_and_escapes_names(page):
@@ -111,6 +125,7 @@ def test_forest_draws_an_interval_only_where_there_is_one():
 def test_ticks_are_round_and_inside():
     assert ticks(0.0, 1.0) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     assert ticks(-0.03, 0.021) == [-0.02, 0.0, 0.02]
+    assert ticks(0.98, 2.02, whole=True) == [1, 2]
     axes = Axes((0.0, 1.0), (0.0, 1.0))
     assert axes.y(1.0) < axes.y(0.0)
 
@@ -125,26 +140,59 @@ def test_bands_are_one_deviation_and_one_seed_has_none():
 def test_angles_and_their_histogram():
     found = angles(torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]]))
     assert sorted(found.tolist()) == pytest.approx([90, 90, 180])
-    shares = dict(histogram(torch.tensor([91.0, 91.5, 100.5, 10.0])))
+    shares = dict(histogram(torch.tensor([91.0, 91.5, 100.5, 10.0]), 2.0))
     assert shares[91.0 // 2 * 2 + 2] in (50.0, 0.0)
     assert max(shares.values()) == 50.0
 
 
-def test_run_folders_give_curves_energies_and_angles(tmp_path, recipe):
+@pytest.fixture
+def runs(tmp_path, recipe):
+    """A folder with two seeds, with and without a regularizer."""
     for regularizer in ("none", "hs-mhe"):
         for seed in range(2):
             made = recipe.replace(regularizer=regularizer, seed=seed, epochs=3, energies=1, regularizer_options={})
             train_one(made, tmp_path / "runs", None, "cpu")
-    cut = tmp_path / "runs" / "deep" / "down"
+    return tmp_path / "runs"
+
+
+def test_run_folders_are_enough(runs, recipe, tmp_path, monkeypatch):
+    cut = runs / "deep" / "down"
     cut.mkdir(parents=True)
     (cut / "recipe.json").write_text(recipe.to_json())
-    found = gather([tmp_path / "runs"])
+    for module in ("comhe.datasets.graphs", "comhe.train.graphs"):
+        monkeypatch.setattr(f"{module}.load_graph", None)  # no data set is asked for
+    found = gather([runs])
     assert (len(found.records), found.unfinished) == (4, 1)
     text = render(found)
     assert "not done: 1" in text
     for title in ("Learning, ", "Energy, ", "Angles, "):
         assert f'aria-label="{title}' in text
     assert 'data-series="before training"' in text
+    rows = table(sorted(found.records, key=lambda record: record["regularizer"] != "none"))
+    costs = Cells(text.split('<table id="cost"')[1]).cells
+    expected = [(row.regularizer, row.data, row.model, row.recipe, *costs_of(row)[3:]) for row in rows]
+    assert costs == [cell for line in expected[: len(rows) // 2] for cell in line]
+    assert "milliseconds of a training step" in text
+
+    save(tmp_path, "short", found.records, rows)  # a table of runs has the costs, too
+    assert Cells(render(gather([tmp_path / "short-runs.csv"])).split('<table id="cost"')[1]).cells == costs
+
+
+def test_first_weights_are_made_again_or_not_shown(runs):
+    folder = next(runs.rglob("result.json")).parent
+    run, told = Run(folder), json.loads((folder / "result.json").read_text())
+    name, before, after = angles_before_and_after(run)
+    assert name == "convs.0.lin"
+    assert before.shape == after.shape == (16 * 15 / 2,)
+    assert not torch.equal(before, after)
+    told["start"]["energy"][name]["half"] *= 1.1  # as if this version drew other numbers
+    (folder / "result.json").write_text(json.dumps(told))
+    with pytest.raises(ValueError, match="could not be made again"):
+        angles_before_and_after(run)
+    del told["options"]
+    (folder / "result.json").write_text(json.dumps(told))
+    with pytest.raises(ValueError, match="older version"):
+        angles_before_and_after(run)
 
 
 def test_bad_input_is_one_line(tmp_path, capsys):
@@ -186,22 +234,28 @@ def test_chromium_sorts_and_finds_no_error(page, tmp_path):
     assert "CONSOLE" not in errors
     assert 'id="last-test" aria-sort="ascending"' in dom
     shown = Cells(dom.split("<table")[1]).cells
-    tests = [float(cell.split()[0]) for cell in shown[6::10]]
+    tests = [float(cell.split()[0]) for cell in shown[6::WIDTH]]
     assert tests == sorted(tests)
     dom, _ = _browse(tmp_path / "profile2", f"{page.as_uri()}#last-p_holm")
-    assert Cells(dom.split("<table")[1]).cells[9::10][-1] == ""  # what has no value stays last
+    assert Cells(dom.split("<table")[1]).cells[WIDTH - 1 :: WIDTH][-1] == ""  # what has no value stays last
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-def test_a_phone_needs_no_sideways_scrolling(page, tmp_path):
+def test_a_phone_scrolls_only_tables_whose_first_column_stays(page, tmp_path):
     inside = page.read_text().replace("&", "&amp;").replace('"', "&quot;")
     frame = tmp_path / "phone.html"  # headless windows are no narrower than 500 pixels, frames are
     frame.write_text(
         f'<iframe width="390" height="800" style="border:0" srcdoc="{inside}"></iframe><script>onload = () => {{'
-        "const d = document.querySelector('iframe').contentDocument.documentElement;"
-        "document.title = `${d.clientWidth} ${d.scrollWidth}`}</script>"
+        "const d = document.querySelector('iframe').contentDocument, root = d.documentElement;"
+        "const box = d.querySelector('.scroll'); box.scrollLeft = 1000;"
+        "const [first, second] = [...box.querySelectorAll('tbody tr > *')].filter(c => c.offsetWidth)"
+        ".map(c => Math.round(c.getBoundingClientRect().left));"
+        "document.title = [root.clientWidth, root.scrollWidth, box.scrollLeft, box.offsetLeft, first, second]}</script>"
     )
     dom, _ = _browse(tmp_path / "profile", frame.as_uri())
-    client, scroll = map(int, re.search(r"<title>(\d+) (\d+)</title>", dom).groups())
+    client, scroll, moved, left, first, second = map(int, re.search(r"<title>([-\d,]+)</title>", dom)[1].split(","))
     assert client in range(360, 391)
     assert scroll <= client
+    assert moved > 50
+    assert first == left
+    assert second < left + 100  # it went under the first

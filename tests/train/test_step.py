@@ -2,11 +2,11 @@
 
 import warnings
 from contextlib import contextmanager, nullcontext
-from functools import partial
 
 import pytest
 import torch
 
+from comhe.regularizers import list_regularizers
 from comhe.train import loop
 from comhe.train.capture import WARM_UP, Captured, CudaRecorder, NotCaptured
 from comhe.train.domains import make_task
@@ -15,23 +15,40 @@ from comhe.train.images import ImageRecipe
 from comhe.train.loop import fit
 from comhe.train.points import PointRecipe
 from comhe.train.run import Run
-from comhe.train.step import Step
 
 from .recorded import FakeRecorder, Watched
 
 IMAGES = ImageRecipe(recipe="test", model="resnet8", data="", epochs=4, batch_size=9, lr=0.02)
 POINTS = PointRecipe(recipe="test", model="pointnet", data="solids", points=16, epochs=2, batch_size=400)
 GRAPHS = GraphRecipe(recipe="test", data="citations", epochs=9)
-PROJECTED = {"regularizer": "rp-comhe", "regularizer_options": {"dim": 8, "count": 2}}
-CASES = {
-    "images": IMAGES.replace(regularizer="hs-mhe", schedule="cosine", warmup=0.3, log_steps=3, cutout=4),
-    "images in parts": IMAGES.replace(accumulate=2, clip=0.5, ema=0.7, pad_mode="symmetric", loss="released"),
-    "images, adamw, bf16": IMAGES.replace(optimizer="adamw", precision="bf16", label_smoothing=0.1),
-    "points": POINTS.replace(optimizer="adam", schedule="decay:0.7,0.2", augmentation="pointnet2"),
-    "points, batch norm's momentum": POINTS.replace(epochs=4, norm_decay=0.5, augmentation="pointnet"),
-    "graphs": GRAPHS.replace(regularizer="mhe", schedule="one-cycle"),
-    "graphs, gat": GRAPHS.replace(model="gat", clip=1.0),
-}
+CASES = (
+    {
+        "images": IMAGES.replace(regularizer="hs-mhe", schedule="cosine", warmup=0.3, log_steps=3, cutout=4),
+        "images in parts": IMAGES.replace(accumulate=2, clip=0.5, ema=0.7, pad_mode="symmetric", loss="released"),
+        "images, adamw, bf16": IMAGES.replace(optimizer="adamw", precision="bf16", label_smoothing=0.1),
+        "points": POINTS.replace(optimizer="adam", schedule="decay:0.7,0.2", augmentation="pointnet2"),
+        "points, batch norm's momentum": POINTS.replace(epochs=4, norm_decay=0.5, augmentation="pointnet"),
+        "graphs": GRAPHS.replace(regularizer="mhe", schedule="one-cycle"),
+        "graphs, gat": GRAPHS.replace(model="gat", clip=1.0),
+    }
+    | {
+        f"graphs, {name} {options}": GRAPHS.replace(regularizer=name, regularizer_options=options, schedule="cosine")
+        for name, options in (
+            ("rp-comhe", {"dim": 8, "count": 2}),
+            ("rp-comhe", {"dim": 8, "count": 2, "span": True, "redraw": 2}),
+            ("rp-comhe", {"dim": 8, "count": 2, "distribution": "ternary"}),
+            ("ap-comhe", {"dim": 8}),
+            ("ap-comhe", {"dim": 8, "mode": "both"}),
+            ("adv-comhe", {"dim": 8, "mode": "unrolled"}),
+            ("group-comhe", {"partition": "random"}),
+        )
+    }
+    | {
+        f"graphs, {name}": GRAPHS.replace(regularizer=name, hidden_channels=8)
+        for name in list_regularizers()
+        if "comhe" not in name
+    }
+)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -40,10 +57,10 @@ def test_a_recorded_run_is_the_run(name, folder, tmp_path, monkeypatch):
     recipe = recipe if recipe.data else recipe.replace(data=f"folder:{folder}")
     runs, recorder = (
         [Run(tmp_path / which) for which in ("plain", "recorded")],
-        FakeRecorder(allowed=("bincount",) if "points" in name else ()),
+        FakeRecorder(),
     )
     fit(make_task(recipe, str(tmp_path)), runs[0])
-    monkeypatch.setattr(loop, "Step", partial(Step, recorder=recorder))
+    monkeypatch.setattr(loop, "recorder_of", lambda device, generators: recorder)
     fit(make_task(recipe, str(tmp_path)), runs[1])
     assert recorder.recorded == (2 if "momentum" in name else 1)
     assert recorder.replayed > 0

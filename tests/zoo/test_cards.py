@@ -112,6 +112,20 @@ def test_altered_and_truncated_files_are_refused(folder, state):
             assert "truncated or altered" in _message(call)
 
 
+def test_predictions_from_raw_inputs(folder, state):
+    weights = get_weights("gcn.cora-mhe")
+    counts, edges = torch.randint(3, (6, 5)), torch.tensor([[0, 1, 2, 3], [1, 0, 3, 2]])
+    probabilities = weights.predict(counts, edges)
+    with torch.inference_mode():
+        logits = create_model("gcn", weights="cora-mhe").eval()(weights.transforms()(counts), edges)
+    assert probabilities.equal(logits.softmax(-1))
+    assert weights.classes == ("0", "1", "2")
+    with pytest.raises(ValueError, match="features must be"):
+        weights.predict(counts.t(), edges)
+    write(folder, "gcn.cora-named", data={"class names": ["a", "b", "c"]})
+    assert get_weights("gcn.cora-named").classes == ("a", "b", "c")
+
+
 def test_cards_without_files_and_files_without_cards(folder, state):
     write(folder, "gcn.lost-none")
     (folder / "gcn.lost-none.safetensors").unlink()
@@ -152,3 +166,4 @@ def test_what_the_package_brings_is_whole():
         assert name.startswith(f"{recipe['model']}.{recipe['data']}-{recipe['regularizer']}")
         create_model(weights.model, weights=name)
         weights.transforms()
+        assert len(weights.classes) == weights.options["num_classes"]

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from .chain import row_parts
 from .moments import update_running
-from .operations import flat_index, gather_rows, segment_order, segment_sum
+from .operations import flat_index, gather_rows, occurrences, segment_order, segment_sum
 
 
 class EdgeConv(nn.Module):
@@ -90,7 +90,7 @@ class _EdgeMax(torch.autograd.Function):
             first = (k - edges.eq_(top[:, None]).mul_(rank).amax(1)).clamp_(max=k - 1)  # a NaN equals nothing
             tops.append(top)
             winners.append(index[part].gather(1, first.long()))
-        degree = torch.bincount(index.flatten(), minlength=n).to(p.dtype)[:, None]
+        degree = occurrences(index.flatten(), n).to(p.dtype)[:, None]
         neighbours = segment_sum(centred_p, index.flatten(), torch.arange(0, n * k, k, device=index.device))
         weighted = centred_p * degree
         offset = weighted.sum(0).double() / (n * k)

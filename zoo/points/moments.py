@@ -53,6 +53,8 @@ def update_running(norm: nn.BatchNorm1d, mean: Tensor, variance: Tensor, count: 
         return
     with torch.no_grad():
         norm.num_batches_tracked.add_(1)
-        momentum = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+        momentum = norm.momentum
+        if momentum is None:  # the mean of all batches; as a tensor, because a number would have to wait for the device
+            momentum = norm.num_batches_tracked.to(norm.running_mean.dtype).reciprocal()
         norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
         norm.running_var.lerp_((variance * (count / (count - 1))).to(norm.running_var.dtype), momentum)

@@ -1,7 +1,9 @@
 """What point networks do with points: sampling, neighbourhoods, grouping, interpolation. Batched, deterministic.
 
 Coordinates and features are rows: [B, N, 3] and [B, N, C]. Indices are int64 and count within their own cloud. Nothing
-here but :func:`group` and :func:`interpolate` has a gradient, and those two only in the features.
+here but :func:`group` and :func:`interpolate` has a gradient, and those two only in the features. Nothing waits for the
+device. Sampling and ball queries of float32 CUDA tensors run as the kernels of :mod:`.kernels` where Triton is
+installed.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from . import kernels
+
 
 def farthest_point_sampling(points: Tensor, count: int, start: Tensor | None = None) -> Tensor:
     """Indices of ``count`` points, each the farthest from all that were chosen before it; O(N count) time, O(N) memory.
@@ -19,7 +23,9 @@ def farthest_point_sampling(points: Tensor, count: int, start: Tensor | None = N
     .. math:: i_{t+1} = \\arg\\max_i \\min_{s \\le t} |x_i - x_{i_s}|^2
 
     Ties go to the lowest index; once every distinct point is chosen, index 0 is repeated. The first m of the result are
-    the farthest point sample of size m, and of a sample of distinct points they are its own.
+    the farthest point sample of size m, and of a sample of distinct points they are its own. A point's distance to its
+    duplicate is zero; other distances are rounded, by every kind of device in its own way, which may decide between
+    points that are equally far but for rounding.
 
     Shapes:
         points [B, N, D], start int64 [B] (the first choice, point 0 if None) -> int64 [B, count]
@@ -29,8 +35,11 @@ def farthest_point_sampling(points: Tensor, count: int, start: Tensor | None = N
     size = _checked(points).shape[1]
     if count < 1 or size < 1:
         raise ValueError(f"cannot sample {count} of {size} points; both must be at least 1")
+    points = points.detach()
+    if size <= kernels.LARGEST_SAMPLED and kernels.usable(points) and (start is None or start.device == points.device):
+        return kernels.farthest_points(points, count, start)
     sample = _farthest if torch.compiler.is_exporting() else _farthest_uncompiled
-    return sample(points.detach(), count, start)
+    return sample(points, count, start)
 
 
 def ball_query(points: Tensor, centres: Tensor, radius: float, count: int) -> Tensor:
@@ -38,7 +47,8 @@ def ball_query(points: Tensor, centres: Tensor, radius: float, count: int) -> Te
 
     Where there are fewer, the first is repeated; where there is none, point 0 is. Squared distances come from one
     matrix product of coordinates about the middle of the cloud's bounding box: a point whose squared distance is within
-    rounding (in float32 a few 1e-7 of the box's squared diagonal) of the radius's may fall on either side.
+    rounding (in float32 a few 1e-7 of the box's squared diagonal) of the radius's may fall on either side. The kernel's
+    come from differences, and are that close to themselves.
 
     Shapes:
         points [B, N, D], centres [B, M, D] -> int64 [B, M, count]
@@ -48,6 +58,9 @@ def ball_query(points: Tensor, centres: Tensor, radius: float, count: int) -> Te
     if not radius > 0 or count < 1:
         raise ValueError(f"ball_query needs radius > 0 and count >= 1, not {radius} and {count}")
     size = _checked(points).shape[1]
+    points, centres = points.detach(), centres.detach()
+    if kernels.usable(points, centres):
+        return kernels.points_in_balls(points, centres, float(radius), count)
 
     def query(points: Tensor, centres: Tensor) -> Tensor:
         inside = squared_distances(centres, points) < radius * radius
@@ -62,7 +75,7 @@ def ball_query(points: Tensor, centres: Tensor, radius: float, count: int) -> Te
         first = index[..., :1] % size  # an empty ball's is 0
         return torch.where(index == size, first, index)
 
-    return _in_parts(query, centres.shape[1] * size, points.detach(), centres.detach())
+    return _in_parts(query, centres.shape[1] * size, points, centres)
 
 
 def nearest_neighbours(points: Tensor, queries: Tensor, count: int) -> Tensor:
@@ -146,8 +159,14 @@ def segment_order(index: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Positions [R] that sort ``index`` [R] stably, and where each of the values 0..size-1 begins among them [size]."""
     # The CPU sorts by radix, and the faster the shorter the keys.
     order = index.to(torch.int16 if size <= 1 << 15 else torch.int32).argsort(stable=True)
-    counts = torch.bincount(index, minlength=size)
+    counts = occurrences(index, size)
     return order, counts.cumsum(0) - counts
+
+
+def occurrences(index: Tensor, size: int) -> Tensor:
+    """How often ``index`` [R] has each of the values 0..size-1, [size]. Sums of ones, the same in any order."""
+    # torch.bincount would wait for the device to tell it the largest value.
+    return index.new_zeros(size).index_add_(0, index, torch.ones_like(index))
 
 
 def segment_sum(rows: Tensor, index: Tensor, offsets: Tensor, weights: Tensor | None = None) -> Tensor:

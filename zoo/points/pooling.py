@@ -88,15 +88,27 @@ class MaxLayerGradient:
         """The gradient of the part's rows h [n, K], in ``out``; ``buffer`` is as large."""
         groups = slice(part.start // self.group, part.stop // self.group)
         winner, g = self.winner[groups], self.g[groups]
-        row = winner + self.group * torch.arange(len(winner), dtype=winner.dtype, device=winner.device)[:, None]
         centred = torch.sub(h, self.centre, out=buffer)
         torch.addmm(self.constant, centred, self.square, out=out)
+        # A GPU would add up a channel's winners in one thread, for milliseconds where there are thousands of groups.
+        sparse = h.device.type == "cpu" or len(winner) <= 1024
+        return (self._add_sparse if sparse else self._add_dense)(winner, g, centred, out)
+
+    def _add_sparse(self, winner: Tensor, g: Tensor, centred: Tensor, out: Tensor) -> Tensor:
         # G has one entry a group and channel: sums of its entries by channel for W, and sorted by row for h.
+        row = winner + self.group * torch.arange(len(winner), dtype=winner.dtype, device=winner.device)[:, None]
         size, channels = row.shape
         channel_offsets = torch.arange(0, channels * size, size, dtype=row.dtype, device=row.device)
         self.winning += segment_sum(centred, row.t().flatten(), channel_offsets, g.t().flatten())
-        order, row_offsets = segment_order(row.flatten(), len(h))
+        order, row_offsets = segment_order(row.flatten(), len(centred))
         return out.add_(segment_sum(self.weight, order % channels, row_offsets, (g * self.scale).flatten()[order]))
+
+    def _add_dense(self, winner: Tensor, g: Tensor, centred: Tensor, out: Tensor) -> Tensor:
+        # Two products with the whole of G. No two winners share an entry, so that they can be written in any order.
+        entries = g.new_zeros(len(winner), self.group, len(self.weight)).scatter_(1, winner[:, None].long(), g[:, None])
+        entries = entries.flatten(0, 1)
+        self.winning.addmm_(entries.t(), centred)
+        return out.addmm_(entries.mul_(self.scale), self.weight)
 
     def parameters(self) -> tuple[Tensor, Tensor, Tensor]:
         """The gradients of weight, gamma and beta, once all parts have been through :meth:`rows`."""

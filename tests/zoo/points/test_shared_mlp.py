@@ -9,6 +9,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from comhe.zoo.points import Head, SharedMLP, chain
+from comhe.zoo.points.pooling import MaxLayerGradient
 
 GROUPS, ROWS = 6, 4
 
@@ -85,6 +86,12 @@ def test_training_is_that_of_plain_layers(case, ties):
         torch.testing.assert_close(x, y, atol=1e-11, rtol=1e-9)
     for name, value in theirs.state_dict().items():
         torch.testing.assert_close(ours.state_dict()[name], value, msg=name)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if CASES[case][1]])
+def test_training_with_many_groups_on_a_gpu(case, monkeypatch):
+    monkeypatch.setattr(MaxLayerGradient, "_add_sparse", MaxLayerGradient._add_dense)
+    test_training_is_that_of_plain_layers(case, True)
 
 
 @pytest.mark.usefixtures("blocks")

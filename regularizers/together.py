@@ -1,0 +1,86 @@
+"""The weighted energy of many layers as one operation, whose gradient is made on the way forward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from . import kernels
+from .energy import exact
+from .kernels import Pool, Precision
+from .potential import Potential
+
+
+def weighted_energy(
+    neurons: Sequence[Tensor],
+    weights: Tensor,
+    potential: Potential,
+    reduction: str = "mean",
+    precision: Precision = "fp32",
+    projections: Pool | None = None,
+) -> Tensor:
+    r"""The sum over layers of weight times energy, the latter a mean over the layer's sets and its projections.
+
+    .. math:: \sum_l \lambda_l \frac{1}{B_l C} \sum_{b, c} E(W_{l, b} P_{l, c}^\top)
+
+    Shapes: layers [..., N_l, d_l] that the kernels take, weights [layers], C projections [k, d_l] of each layer or none
+    -> a scalar. Differentiable once, in the neurons.
+    """
+    with_gradient = torch.is_grad_enabled() and any(w.requires_grad for w in neurons)
+    return _Weighted.apply(weights, potential, reduction, precision, projections, with_gradient, *neurons)[0]
+
+
+class _Weighted(torch.autograd.Function):
+    @staticmethod
+    def forward(weights, potential, reduction, precision, projections, with_gradient, *neurons):
+        sets = [w.flatten(0, -3) if w.dim() > 2 else w[None] for w in neurons]
+        count = 1 if projections is None else projections.count
+        shapes = tuple((len(w), w.shape[-2]) for w in sets)
+        scales, constants, layers = _scales(shapes, count, potential, reduction, weights.device)
+        options = {"with_gradient": with_gradient, "precision": precision}
+        with exact(weights):
+            factors = weights * scales
+            if projections is None:
+                sums, gradients = kernels.energy_sums(sets, potential, 0.0, factors, **options)
+                sums = torch.cat(sums)
+            else:
+                sums, gradients = kernels.projected_energy_sums(
+                    sets, projections, potential, factors=factors, **options
+                )
+                sums = sums.sum(-1)
+            total = (factors.index_select(0, layers) * sums).sum() + (weights * constants).sum()
+        return total, *(g.view(w.shape) for g, w in zip(gradients, neurons, strict=True) if with_gradient)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        gradients = output[1:]
+        ctx.mark_non_differentiable(*gradients)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*gradients)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor, *_):
+        return None, None, None, None, None, None, *torch._foreach_mul(list(ctx.saved_tensors), grad)
+
+
+@cache
+def _scales(
+    shapes: tuple[tuple[int, int], ...], count: int, potential: Potential, reduction: str, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each layer what a pair sum is multiplied with, and what antipodal pairs add; the layer of each set.
+
+    They stay on the device for good: a captured graph may read them.
+    """
+    scales, constants, layers = [], [], []
+    for layer, (batch, n) in enumerate(shapes):
+        scale = 2.0 if reduction == "sum" else 1 / potential.pairs(n)
+        scales.append(scale / (batch * count))
+        constants.append(scale * n * potential.antipodal if potential.half_space else 0.0)
+        layers += [layer] * batch
+    floats = (torch.tensor(values, dtype=torch.float32).to(device) for values in (scales, constants))
+    return *floats, torch.tensor(layers).to(device)

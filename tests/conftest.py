@@ -1,0 +1,74 @@
+"""What tests of several folders use, and counts of the cases they try.
+
+`--tally FILE` writes how many cases of each kind ended in which way; the tables of the documentation that count cases
+are made of such a file by `python tests/tally_table.py FILE`.
+"""
+
+import json
+import os
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+if not torch.cuda.is_available():
+    # Kernels run in Triton's interpreter then. Triton reads this when it is imported, which nothing does before.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+COUNTS = pytest.StashKey[Counter]()
+
+
+@pytest.fixture(scope="session")
+def device():
+    """Where kernels are tested: on the GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """Three classes of 16 x 16 images: stripes of three widths in noise; 8 to train, 2 to validate, 5 to test."""
+    root = tmp_path_factory.mktemp("stripes")
+    draw = np.random.default_rng(0)
+    for part, count in (("train", 8), ("val", 2), ("test", 5)):
+        for label in range(3):
+            place = root / part / f"width{label}"
+            place.mkdir(parents=True)
+            for i in range(count):
+                stripes = np.repeat(np.arange(16) // 2**label % 2, 16 * 3).reshape(16, 16, 3)
+                pixels = 160 * stripes + draw.integers(0, 90, (16, 16, 3))
+                Image.fromarray(pixels.astype(np.uint8)).save(place / f"{i}.png")
+    return root
+
+
+def pytest_addoption(parser):
+    parser.addoption("--tally", metavar="FILE", help="write what the tests counted, as JSON, if all of them pass")
+
+
+def pytest_configure(config):
+    config.stash[COUNTS] = Counter()
+
+
+@pytest.fixture
+def tally(request):
+    """`tally(kind, outcome, count=1)`: so many cases of this kind ended in this way."""
+    counts = request.config.stash[COUNTS]
+
+    def count(kind: str, outcome: str, cases: int = 1) -> None:
+        counts[kind, outcome] += cases
+
+    return count
+
+
+def pytest_sessionfinish(session, exitstatus):
+    path = session.config.getoption("--tally")
+    if path and exitstatus == pytest.ExitCode.OK:  # a table of tests that fail would be worth nothing
+        rows = [
+            {"kind": kind, "outcome": outcome, "cases": cases}
+            for (kind, outcome), cases in sorted(session.config.stash[COUNTS].items())
+        ]
+        with open(path, "w") as file:
+            json.dump(rows, file, indent=1)
+            file.write("\n")

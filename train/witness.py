@@ -1,0 +1,115 @@
+"""Where a run that diverged went wrong: its last steps are made again, with a look at every value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from comhe.datasets.epochs import Batches
+from comhe.regularizers import Regularizer
+
+
+class NotFinite(FloatingPointError):
+    """Found at one of the few places where the loop waits for its device anyway."""
+
+    def __init__(self, message: str, epoch: int) -> None:
+        super().__init__(message)
+        self.epoch = epoch
+
+
+class Witness:
+    """A task that raises FloatingPointError, with step and layer, at the first value that is not finite.
+
+    In the order of a step it looks at the batch, at each layer's penalty, at the output of each module (the innermost
+    first), at the loss, at each parameter's gradient (from the output on) and at the parameters after the update.
+    Random numbers and arithmetic are those of the run, so on the CPU it finds what has happened; on a GPU, whose sums
+    may come out otherwise, it gives up after ``epoch``, in which the run went wrong.
+    """
+
+    def __init__(self, task: Any, epoch: int) -> None:
+        self._task, self._epoch = task, epoch
+        self._place = ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def model(self) -> nn.Module:
+        model = self._task.model()
+        for name, module in model.named_modules():
+            module.register_forward_hook(self._output(f"the output of {name}" if name else "the network's output"))
+        return model
+
+    def regularizer(self, model: nn.Module) -> Regularizer:
+        regularizer = self._task.regularizer(model)
+        penalty = regularizer.penalty
+
+        def seen(layer: Any) -> Tensor:
+            value = penalty(layer)
+            self._look(value, f"the penalty of {layer.name}")
+            return value
+
+        regularizer.penalty = seen
+        return regularizer
+
+    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        optimizer = self._task.optimizer(model)
+        for name, parameter in model.named_parameters():
+            parameter.register_post_accumulate_grad_hook(self._gradient(f"the gradient of {name}"))
+
+        def after(*_: Any) -> None:
+            for name, parameter in model.named_parameters():
+                self._look(parameter, f"{name} after the update")
+
+        optimizer.register_step_post_hook(after)
+        return optimizer
+
+    def batches(self, epoch: int, first: int = 0) -> Batches:
+        if epoch > self._epoch:
+            raise FloatingPointError("when it was run again from the last good state, everything stayed finite")
+        batches = self._task.batches(epoch, first)
+        return Batches(self._placed(batches.inputs, epoch, first), self._made(batches.make))
+
+    def _placed(self, inputs: Iterable[tuple[Tensor, ...]], epoch: int, first: int) -> Iterator[tuple[Tensor, ...]]:
+        for step, each in enumerate(inputs, start=first):
+            self._place = f"epoch {epoch + 1} step {step + 1} of {self._task.steps}"
+            yield each
+        self._place = f"the validation after epoch {epoch + 1}"
+
+    def _made(self, make: Callable[..., tuple]) -> Callable[..., tuple]:
+        def seen(*inputs: Tensor) -> tuple:
+            batch = make(*inputs)
+            self._look(batch, "the batch")
+            return batch
+
+        return seen
+
+    def loss(self, model: nn.Module, batch: tuple) -> tuple[Tensor, Tensor]:
+        loss, logits = self._task.loss(model, batch)
+        self._look(loss, "the loss")
+        return loss, logits
+
+    # Plain functions: a copy of the model for its average copies them as they are.
+    def _output(self, what: str) -> Any:
+        return lambda module, inputs, output: self._look(output, what)
+
+    def _gradient(self, what: str) -> Any:
+        return lambda parameter: self._look(parameter.grad, what)
+
+    def _look(self, values: Any, what: str) -> None:
+        for tensor in _tensors(values):
+            if not tensor.isfinite().all():
+                bad = (~tensor.isfinite()).sum().item()
+                kind = "NaN" if tensor.isnan().any() else "infinite"
+                raise FloatingPointError(f"{self._place}: {what} is the first with {kind} values ({bad:,})")
+
+
+def _tensors(values: Any) -> Iterable[Tensor]:
+    if isinstance(values, Tensor):
+        if values.is_floating_point() and values.layout == torch.strided:
+            yield values.detach()
+    elif isinstance(values, tuple | list):
+        for value in values:
+            yield from _tensors(value)

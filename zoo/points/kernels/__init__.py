@@ -1,0 +1,58 @@
+"""Triton kernels for CUDA tensors, as operators that ``torch.compile`` and CUDA graphs take as they are.
+
+Triton is imported at the first call. That call compiles: make it before a CUDA graph is captured, as one does anyway.
+The kernels neither wait for the device nor allocate by what the data are.
+"""
+
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+TRITON = find_spec("triton") is not None
+# Points of a cloud that :mod:`.farthest` keeps in registers: 16 of a thread's, with their distances, fill 64 of the 128
+# that it has. With more they would spill. PyTorch samples larger clouds, by launches that can be captured as well.
+LARGEST_SAMPLED = 8192
+
+
+def usable(*tensors: Tensor) -> bool:
+    """Whether the kernels do for these [B, N, D]; where not, PyTorch's operations have to."""
+    return (
+        TRITON
+        and not torch.compiler.is_exporting()  # an exported program is of PyTorch's operations only
+        and all(
+            t.is_cuda and t.device == tensors[0].device and t.dtype == torch.float32 and t.shape[-1] <= 3
+            for t in tensors
+        )
+        and all(t.numel() > 0 for t in tensors)
+    )
+
+
+@torch.library.custom_op(
+    "comhe::farthest_points", mutates_args=(), schema="(Tensor points, int count, Tensor? start) -> Tensor"
+)
+def farthest_points(points, count, start):
+    from .farthest import farthest_points
+
+    return farthest_points(points, count, start)
+
+
+@farthest_points.register_fake
+def _(points, count, start):
+    return points.new_empty(points.shape[0], count, dtype=torch.int64)
+
+
+@torch.library.custom_op(
+    "comhe::points_in_balls",
+    mutates_args=(),
+    schema="(Tensor points, Tensor centres, float radius, int count) -> Tensor",
+)
+def points_in_balls(points, centres, radius, count):
+    from .ball import points_in_balls
+
+    return points_in_balls(points, centres, radius, count)
+
+
+@points_in_balls.register_fake
+def _(points, centres, radius, count):
+    return points.new_empty(*centres.shape[:2], count, dtype=torch.int64)
