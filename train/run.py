@@ -27,7 +27,7 @@ from .lock import locked
 from .log import Log
 from .recipe import Recipe
 
-FORMAT = 4
+FORMAT = 5
 
 
 class Run:
