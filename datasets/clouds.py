@@ -3,13 +3,13 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from comhe.datasets.citation import shuffled
+from comhe.datasets.epochs import Batch, Batches
 from comhe.datasets.fetch import DataError
 from comhe.datasets.point_augmentation import PointAugmentation
 
@@ -92,13 +92,15 @@ class Clouds:
         points: int = 1024,
         drop_last: bool = False,
         first: int = 0,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+        generator: torch.Generator | None = None,
+    ) -> Batches:
         """One epoch of clouds float32 [b, points, 3 or 6] and labels int64 [b], on the device of the set.
 
         Without a seed, for evaluation: in stored order, of every cloud its first `points` points. With one, for
         training: in an order, and with a subset of every cloud's points in an order of its own, that are drawn anew
         each epoch; then the augmentation. The last batch may be smaller, unless `drop_last`. The first `first` batches
-        are left out, the others as ever.
+        are left out, the others as ever. A `generator` given is seeded and drawn from in place of one that belongs to
+        the epoch: a CUDA graph knows its generators by name.
 
         All that is random is a function of seed, epoch and the place in the epoch. The order of the clouds is the same
         on every device, the other draws on every device of one kind.
@@ -119,22 +121,28 @@ class Clouds:
             raise ValueError("an augmentation needs a seed")
         end = count - count % batch_size if drop_last else count
         if seed is None:
-            starts = range(first * batch_size, end, batch_size)
-            rows = (slice(start, min(start + batch_size, end)) for start in starts)
-            return ((part.points[some, :points].contiguous(), part.labels[some]) for some in rows)
+            parts = (tensor[:end].split(batch_size)[first:] for tensor in (part.points[:, :points], part.labels))
+            return Batches(zip(*parts, strict=True), lambda clouds, labels: (clouds.contiguous(), labels))
         # Two seeds: one stream of bits must not give both the order and the points.
         order_seed, seed = (seed_of(f"{what} of epoch {epoch} of seed {seed}") for what in ("order", "points"))
         order = torch.from_numpy(shuffled(count, torch.Generator().manual_seed(order_seed)))[:end].to(self.device)
-        generator = torch.Generator(self.device).manual_seed(seed)
+        generator = (torch.Generator(self.device) if generator is None else generator).manual_seed(seed)
         every_point = part.points.reshape(-1, self.num_channels)
 
-        def batch(rows: Tensor) -> tuple[Tensor, Tensor]:
+        def make(rows: Tensor) -> Batch:
             draw = torch.rand(len(rows), self.num_points, device=self.device, generator=generator)
             chosen = draw.topk(points).indices  # in random order: largest draw first
             clouds = every_point[rows[:, None] * self.num_points + chosen]
             return clouds if augmentation is None else augmentation(clouds, generator, self.up), part.labels[rows]
 
-        return islice(map(batch, order.split(batch_size)), first, None)  # what is left out is drawn nevertheless
+        def inputs() -> Iterator[tuple[Tensor]]:
+            for number, rows in enumerate(order.split(batch_size)):
+                if number >= first:
+                    yield (rows,)
+                else:
+                    make(rows)  # for what it draws
+
+        return Batches(inputs(), make)
 
     def describe(self) -> dict[str, object]:
         """The census: counts, the sizes of train's classes, and the farthest point from the origin."""

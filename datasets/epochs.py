@@ -1,12 +1,33 @@
-"""The order of an epoch and the seeds of its random numbers: functions of seed and epoch, so a run can be resumed."""
+"""An epoch: its order and the seeds of its random numbers, functions of seed and epoch so that a run can be resumed."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import starmap
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from comhe.datasets.citation import shuffled
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Batches(Iterable[Batch]):
+    """One epoch, to be gone through once: an iterable of batches, each ``make(*inputs)``.
+
+    Attributes:
+        inputs: what differs from batch to batch, as tensors: which samples, which random numbers, or pixels from files.
+        make: makes a batch of it. All that it does is work on the device of the set, of shapes that depend on those of
+            its arguments alone. In every epoch it is the same function of them, so that a CUDA graph may hold it.
+    """
+
+    def __init__(self, inputs: Iterable[tuple[Tensor, ...]], make: Callable[..., Batch]) -> None:
+        self.inputs, self.make = inputs, make
+
+    def __iter__(self) -> Iterator[Batch]:
+        return starmap(self.make, self.inputs)
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:

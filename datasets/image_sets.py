@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -12,13 +12,11 @@ import torch
 from torch import Tensor
 
 from comhe.datasets.augment import Augmentation, Normalization, Normalizer, ResizedCrop, channels_first
-from comhe.datasets.epochs import epoch_order
+from comhe.datasets.epochs import Batch, Batches, epoch_order
 from comhe.datasets.image_folder import read_images
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-Batches = Iterator[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,20 +150,22 @@ class Images(ImageSet):
         order, generator = epoch_order(len(part), batch_size, seed, epoch, drop_last)
         _, height, width = self.shape
         _check(augmentation, Augmentation, self, seed)
-        draws = None if augmentation is None else augmentation.draw(len(part), height, width, generator).to(self.device)
         normalize = Normalizer(normalization or (self.mean, self.std), width, self.device)
 
-        def batch(index: Tensor) -> tuple[Tensor, Tensor]:
+        def make(index: Tensor, draws: Tensor | None = None) -> Batch:
             pixels = part.pixels.index_select(0, index)
             if draws is None:
                 x = normalize(pixels)
             else:
-                drawn = draws.index_select(0, index)
-                x = normalize(augmentation.move(pixels, drawn))
-                augmentation.cut(x, drawn)
+                x = normalize(augmentation.move(pixels, draws))
+                augmentation.cut(x, draws)
             return channels_first(x, dtype, channels_last), part.labels.index_select(0, index)
 
-        return map(batch, order.to(self.device).split(batch_size)[first:])
+        inputs = [order]
+        if augmentation is not None:
+            inputs.append(augmentation.draw(len(part), height, width, generator).index_select(0, order))
+        parts = (tensor.to(self.device).split(batch_size)[first:] for tensor in inputs)
+        return Batches(zip(*parts, strict=True), make)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -215,12 +215,12 @@ class ImageFiles(ImageSet):
         batches = order.split(batch_size)[first:]
         read = read_images(part.folder, part.paths, batches, self.workers, transform, seeds, pin=on_gpu)
 
-        def batch(index: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        def make(index: Tensor, pixels: Tensor) -> Batch:
             # Bytes travel to the device, a quarter of what floats would be.
             x = normalize(pixels.to(self.device, non_blocking=on_gpu))
             return channels_first(x, dtype, channels_last), part.labels[index.to(self.device)]
 
-        return map(batch, batches, read)
+        return Batches(zip(batches, read, strict=True), make)
 
 
 def _centre(resize: int, size: int) -> Callable[[Image], Image]:

@@ -39,7 +39,7 @@ def make_optimizer(recipe: BatchRecipe, model: nn.Module) -> torch.optim.Optimiz
         nesterov = recipe.nesterov and recipe.momentum > 0
         return torch.optim.SGD(parts, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov, fused=True)
     kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-    return kind(parts, lr=recipe.lr, fused=True)
+    return kind(parts, lr=recipe.lr, fused=True, capturable=next(model.parameters()).is_cuda)
 
 
 def parts_of(batch: tuple[Tensor, Tensor], count: int) -> Iterator[tuple[float, tuple[Tensor, Tensor]]]:
@@ -64,8 +64,9 @@ def evaluate_batches(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]],
         logits = logits.float()
         classes = logits.shape[1]
         hits = logits.topk(min(5, classes)).indices == labels[:, None]
-        right = right + labels[hits[:, 0]].bincount(minlength=classes)
-        count = count + labels.bincount(minlength=classes)
+        none = torch.zeros(classes, dtype=torch.int64, device=labels.device)
+        right = right + none.index_add(0, labels, hits[:, 0].long())  # bincount would wait for the device
+        count = count + none.index_add(0, labels, torch.ones_like(labels))
         loss = F.cross_entropy(logits, labels, reduction="sum")
         sums = sums + torch.stack((hits.sum().double(), loss.double()))
     samples = count.sum()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from comhe.datasets.epochs import Batches
 from comhe.datasets.graphs import Graph, load_graph
 from comhe.regularizers import Regularizer, create_regularizer
 from comhe.zoo import create_model
@@ -39,6 +40,7 @@ class GraphTask:
     """Transductive node classification: one step an epoch, on all training nodes at once."""
 
     steps = 1
+    generators = ()
 
     def __init__(self, recipe: GraphRecipe, root: str | None = None, device: str = "cpu") -> None:
         self.recipe = recipe
@@ -79,11 +81,11 @@ class GraphTask:
             decays = recipe.decay == "all" or name.startswith(_first_layer(model))
             (decayed if decays else others).append(parameter)
         groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        return torch.optim.Adam([group for group in groups if group["params"]], lr=recipe.lr, fused=True)
+        given = [group for group in groups if group["params"]]
+        return torch.optim.Adam(given, lr=recipe.lr, fused=True, capturable=next(model.parameters()).is_cuda)
 
-    def batches(self, epoch: int, first: int = 0) -> Iterable[tuple]:
-        if first == 0:
-            yield self._views["train"]
+    def batches(self, epoch: int, first: int = 0) -> Batches:
+        return Batches([()][first:], lambda: self._views["train"])  # nothing differs from step to step
 
     def parts(self, batch: tuple) -> Iterable[tuple[float, tuple]]:
         yield 1.0, batch

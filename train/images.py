@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from comhe.datasets import CENTERED, ImageFiles, Images, load_images
 from comhe.datasets.augment import Normalization
+from comhe.datasets.epochs import Batches
 from comhe.regularizers import Regularizer
 from comhe.zoo import create_model
 from comhe.zoo.preprocessing import ImageTransform
@@ -51,6 +52,8 @@ class ImageRecipe(BatchRecipe):
 class ImageTask:
     """Image classification, on images in memory or files."""
 
+    generators = ()
+
     def __init__(self, recipe: ImageRecipe, root: str | None = None, device: str = "cpu") -> None:
         self.recipe = recipe
         self.device = torch.device(device)
@@ -84,7 +87,7 @@ class ImageTask:
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         return make_optimizer(self.recipe, model)
 
-    def batches(self, epoch: int, first: int = 0) -> Iterable[tuple[Tensor, Tensor]]:
+    def batches(self, epoch: int, first: int = 0) -> Batches:
         recipe = self.recipe
         full = len(self.images.train) >= recipe.batch_size
         return self._batches(
@@ -111,7 +114,7 @@ class ImageTask:
     def _normalization(self) -> Normalization | None:
         return CENTERED if self.recipe.normalization == "centered" else None
 
-    def _batches(self, *arguments: Any, **options: Any) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self, *arguments: Any, **options: Any) -> Batches:
         options |= {"normalization": self._normalization, "channels_last": self.recipe.channels_last}
         return self.images.batches(*arguments, **options)
 

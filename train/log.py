@@ -28,6 +28,7 @@ class Log:
         self.epochs: Rows = []
         self.energies: Rows = []
         self.steps: Rows = []
+        self._energies: dict[str, Any] = {}  # before the step under way
         if recipe.energies:
             self._diagnose(0)
 
@@ -38,25 +39,33 @@ class Log:
         if every and (done % every == 0 or done == self.recipe.epochs):
             self._diagnose(done)
 
-    def step(self, step: int, loss: Tensor, penalty: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Take down a step, if it is one of those to take down."""
-        if not self.recipe.log_steps or step % self.recipe.log_steps:
+    def before(self, step: int) -> None:
+        """Look at the layers before a step, if it is one of those to take down."""
+        if self._left_out(step):
             return
         layers = self.regularizer.report().layers
         hidden = [row.diagnostics.half_space_energy for row in layers if row.role == "hidden"]
         output = [row.diagnostics.energy for row in layers if row.role == "output"]
-        logits = logits.detach()
-        self.steps.append(
-            {
-                "step": step,
-                "loss": float(loss.detach()),
-                "accuracy": float((logits.argmax(-1) == labels).double().mean()),
-                "largest_logit": float(logits.abs().max()),
-                "penalty": float(penalty),
-                "hidden_energy": sum(hidden) / len(hidden) if hidden else "",
-                "output_energy": sum(output) / len(output) if output else "",
-            }
-        )
+        self._energies = {
+            "hidden_energy": sum(hidden) / len(hidden) if hidden else "",
+            "output_energy": sum(output) / len(output) if output else "",
+        }
+
+    def after(self, step: int, loss: Tensor, penalty: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Take down the step."""
+        if self._left_out(step):
+            return
+        row = {
+            "step": step,
+            "loss": float(loss),
+            "accuracy": float((logits.argmax(-1) == labels).double().mean()),
+            "largest_logit": float(logits.abs().max()),
+            "penalty": float(penalty),
+        }
+        self.steps.append(row | self._energies)
+
+    def _left_out(self, step: int) -> bool:
+        return not self.recipe.log_steps or step % self.recipe.log_steps != 0
 
     def _diagnose(self, done: int) -> None:
         for row in self.regularizer.report().layers:

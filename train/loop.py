@@ -9,16 +9,19 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from comhe.datasets.epochs import Batches
 from comhe.regularizers import Regularizer
 from comhe.zoo.preprocessing import Transform
 
+from .average import Average
+from .capture import Recorder, recorder_of
 from .cost import forward_flops, penalty_seconds
 from .interruption import Interrupted, Stop, deferred
 from .log import Log
 from .recipe import Recipe
 from .run import Run
+from .step import Step
 from .witness import NotFinite, Witness
 
 CHECKPOINT_SECONDS = 60.0
@@ -29,6 +32,7 @@ class Task(Protocol):
 
     recipe: Recipe
     device: torch.device
+    generators: tuple[torch.Generator, ...]  # that batches are made with, beside the default ones
     steps: int  # in an epoch
     options: dict[str, Any]  # what the model is built with
 
@@ -39,7 +43,7 @@ class Task(Protocol):
     def model(self) -> nn.Module: ...
     def regularizer(self, model: nn.Module) -> Regularizer: ...
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer: ...
-    def batches(self, epoch: int, first: int = 0) -> Iterable[tuple]:
+    def batches(self, epoch: int, first: int = 0) -> Batches:
         """The epoch's batches from number ``first`` on."""
         ...
 
@@ -76,12 +80,12 @@ def fit(
     with deferred() as stop, run.locked():
         run.start(task.recipe)
         try:
-            return _fit(task, run, progress, stop)
+            return _fit(task, run, progress, stop, recorder_of(task.device, task.generators))
         except NotFinite as error:
             what, epoch = str(error), error.epoch  # the error itself would keep the diverged network in memory
         try:
             with torch.compiler.set_stance("force_eager"):
-                _fit(Witness(task, epoch), run, lambda row, epochs: None, stop)
+                _fit(Witness(task, epoch), run, lambda row, epochs: None, stop, None)
         except FloatingPointError as found:
             what = f"{what}; {found}"
         what = f"{task.recipe.name} seed {task.recipe.seed}: {what}; lower lr {task.recipe.lr}, or give it a warmup"
@@ -89,64 +93,45 @@ def fit(
         raise FloatingPointError(what)
 
 
-def _fit(task: Task, run: Run, progress: Callable[[dict[str, Any], int], None], stop: Stop) -> dict[str, Any]:
+def _fit(
+    task: Task, run: Run, progress: Callable[[dict[str, Any], int], None], stop: Stop, recorder: Recorder | None
+) -> dict[str, Any]:
     recipe = task.recipe
     torch.manual_seed(recipe.seed)  # initialisation and dropout; whatever else is random has a generator of its own
     model = task.model().to(task.device)
     regularizer, optimizer = task.regularizer(model), task.optimizer(model)
-    average = (
-        AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True) if recipe.ema else None
-    )
+    average = Average(model, recipe.ema) if recipe.ema else None
     judged = model if average is None else average.module
-    forward = torch.compile(model) if recipe.compile else model
+    step = Step(task, model, regularizer, optimizer, average, recorder)
     log = Log(recipe, regularizer)
     start = {"energy": layer_energies(regularizer)}
     best: dict[str, Any] = {"key": (-1.0, 0.0), "epoch": -1, "weights": {}}
     spent = trained = 0.0  # seconds of earlier sessions in all, and seconds of training steps
-    losses: list[Tensor] = []  # of the epoch under way
-    penalties: list[Tensor] = []
-    first = 0  # its steps that an earlier session has made
-    stateful = {"model": model, "regularizer": regularizer, "optimizer": optimizer, "log": log}
+    first = 0  # steps of the epoch under way that an earlier session has made
+    stateful = {"model": model, "regularizer": regularizer, "optimizer": optimizer, "log": log, "sums": step}
     if average is not None:
         stateful["average"] = average
     if (state := run.load_checkpoint()) is not None:
         for name, part in stateful.items():
             part.load_state_dict(state[name])
         best, spent, trained, first = state["best"], state["seconds"], state["trained"], state["step"]
-        losses, penalties = (list(state[name].to(task.device)) for name in ("losses", "penalties"))
         set_random_state(task.device, state["random"])
     began = saved = time.perf_counter()
 
     for epoch in range(len(log.epochs), recipe.epochs):
         model.train()
         epoch_began = time.perf_counter()
-        for step, batch in enumerate(task.batches(epoch, first), start=epoch * task.steps + first):
-            rate = recipe.lr_at(step, recipe.epochs * task.steps)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.zero_grad(set_to_none=True)
-            objective = regularizer()
-            penalties.append(objective.detach())
-            for share, part in task.parts(batch):
-                with torch.autocast(task.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-                    loss, logits = task.loss(forward, part)
-                (share * loss + objective).backward()
-                objective = 0.0  # the penalty counts once a step, however many parts there are
-                losses.append(share * loss.detach())
-            if recipe.clip:
-                nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-            log.step(step, loss, penalties[-1], logits, part[-1])
-            optimizer.step()
-            if average is not None:
-                average.update_parameters(model)
+        batches = task.batches(epoch, first)
+        for number, inputs in enumerate(batches.inputs, start=epoch * task.steps + first):
+            log.before(number)
+            log.after(number, *step(batches.make, inputs, recipe.lr_at(number, recipe.epochs * task.steps)))
             now = time.perf_counter()
             if stop.signum or now - saved > CHECKPOINT_SECONDS:
-                means(epoch, losses, penalties)  # what has diverged is not saved
+                finite(epoch, *step.means())  # what has diverged is not saved
                 require_finite(model, epoch)
                 state = {name: part.state_dict() for name, part in stateful.items()}
                 state |= {"best": best, "seconds": spent + now - began, "trained": trained + now - epoch_began}
-                state |= {"losses": torch.stack(losses), "penalties": torch.stack(penalties)}
-                state |= {"step": step + 1 - epoch * task.steps, "random": random_state(task.device)}
+                state |= {"step": number + 1 - epoch * task.steps, "random": random_state(task.device)}
                 run.save_checkpoint(state)
                 run.save_log(log)
                 saved = time.perf_counter()
@@ -157,9 +142,10 @@ def _fit(task: Task, run: Run, progress: Callable[[dict[str, Any], int], None], 
                         f"{recipe.name} seed {recipe.seed} stopped in epoch {epoch + 1} of {recipe.epochs} after step "
                         f"{state['step']} of {task.steps}, saved; the same command goes on from there",
                     )
-        loss, penalty = means(epoch, losses, penalties)
+        loss, penalty = finite(epoch, *step.means())  # CPU-GPU sync point, the only one in an epoch's steps
         row = {"epoch": epoch, "loss": loss, "penalty": penalty}
-        first, losses, penalties = 0, [], []
+        first = 0
+        step.reset()
         trained += time.perf_counter() - epoch_began
         validation = task.evaluate(judged, "val")
         row |= {f"val_{name}": value for name, value in validation.items()}
@@ -196,10 +182,8 @@ def _fit(task: Task, run: Run, progress: Callable[[dict[str, Any], int], None], 
     return result
 
 
-def means(epoch: int, losses: list[Tensor], penalties: list[Tensor]) -> tuple[float, float]:
-    """Mean loss and penalty of an epoch's steps so far; NotFinite if one is not finite."""
-    loss = float(torch.stack(losses).sum()) / len(penalties)  # CPU-GPU sync point
-    penalty = float(torch.stack(penalties).mean())
+def finite(epoch: int, loss: float, penalty: float) -> tuple[float, float]:
+    """Both, of an epoch's steps so far; NotFinite if one is not finite."""
     if not math.isfinite(loss + penalty):
         raise NotFinite(f"loss {loss}, penalty {penalty} in epoch {epoch + 1}", epoch)
     return loss, penalty

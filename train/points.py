@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from comhe.datasets import AUGMENTATIONS, Clouds, load_points
+from comhe.datasets.epochs import Batches
 from comhe.regularizers import Regularizer
 from comhe.zoo import create_model
 from comhe.zoo.preprocessing import PointTransform
@@ -59,6 +60,7 @@ class PointTask:
         self.recipe = recipe
         self.device = torch.device(device)
         self.clouds = _clouds(recipe.data, root, device)
+        self.generators = (torch.Generator(self.device),)
         self._norms: list[_BatchNorm] = []
 
     @property
@@ -86,17 +88,16 @@ class PointTask:
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         return make_optimizer(self.recipe, model)
 
-    def batches(self, epoch: int, first: int = 0) -> Iterable[tuple[Tensor, Tensor]]:
+    def batches(self, epoch: int, first: int = 0) -> Batches:
         recipe = self.recipe
         if recipe.norm_decay:  # the released PointNet's, by the epoch
             momentum = max(0.01, 0.5 ** (1 + (epoch / recipe.epochs) // recipe.norm_decay))
             for module in self._norms:
                 module.momentum = momentum
         full = len(self.clouds.train) >= recipe.batch_size
-        augmentation, points = AUGMENTATIONS[recipe.augmentation], recipe.points
-        return self.clouds.batches(
-            "train", recipe.batch_size, recipe.seed, epoch, augmentation, points=points, drop_last=full, first=first
-        )
+        options = {"points": recipe.points, "drop_last": full, "first": first, "generator": self.generators[0]}
+        augmentation = AUGMENTATIONS[recipe.augmentation]
+        return self.clouds.batches("train", recipe.batch_size, recipe.seed, epoch, augmentation, **options)
 
     def parts(self, batch: tuple[Tensor, Tensor]) -> Iterator[tuple[float, tuple[Tensor, Tensor]]]:
         return parts_of(batch, self.recipe.accumulate)
@@ -127,7 +128,7 @@ class PointTask:
             right += (sum(model(view).float().softmax(1) for view in views).argmax(1) == labels).sum().item()
         return right / len(self.clouds.part(split))
 
-    def _stored(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
+    def _stored(self, split: str) -> Batches:
         return self.clouds.batches(split, EVALUATION_BATCH, points=self.recipe.points)
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
-from comhe.zoo import model_domain
+from comhe.zoo import model_domain, read_state
 
 from .domains import recipe_class
 from .files import whole, write
@@ -27,7 +27,7 @@ from .lock import locked
 from .log import Log
 from .recipe import Recipe
 
-FORMAT = 4
+FORMAT = 5
 
 
 class Run:
@@ -147,7 +147,7 @@ class Run:
         path = self.folder / f"{which}.safetensors"
         if not path.exists():
             raise ValueError(f"{self.folder} has no {which}.safetensors; the run is not done")
-        return load_file(path)
+        return read_state(path)
 
     def save_log(self, log: Log) -> None:
         """Write the tables of a log."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from comhe.datasets.epochs import Batches
 from comhe.regularizers import Regularizer
 
 
@@ -72,14 +73,25 @@ class Witness:
         optimizer.register_step_post_hook(after)
         return optimizer
 
-    def batches(self, epoch: int, first: int = 0) -> Iterable[tuple]:
+    def batches(self, epoch: int, first: int = 0) -> Batches:
         if epoch > self._epoch:
             raise FloatingPointError("when it was run again from the last good state, everything stayed finite")
-        for step, batch in enumerate(self._task.batches(epoch, first), start=first):
+        batches = self._task.batches(epoch, first)
+        return Batches(self._placed(batches.inputs, epoch, first), self._made(batches.make))
+
+    def _placed(self, inputs: Iterable[tuple[Tensor, ...]], epoch: int, first: int) -> Iterator[tuple[Tensor, ...]]:
+        for step, each in enumerate(inputs, start=first):
             self._place = f"epoch {epoch + 1} step {step + 1} of {self._task.steps}"
-            self._look(batch, "the batch")
-            yield batch
+            yield each
         self._place = ""
+
+    def _made(self, make: Callable[..., tuple]) -> Callable[..., tuple]:
+        def seen(*inputs: Tensor) -> tuple:
+            batch = make(*inputs)
+            self._look(batch, "the batch")
+            return batch
+
+        return seen
 
     def loss(self, model: nn.Module, batch: tuple) -> tuple[Tensor, Tensor]:
         with _Operations(self._model, self._look):

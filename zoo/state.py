@@ -46,8 +46,10 @@ def _check_claims(path: Path) -> None:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             claimed = sum(part.file_size for part in archive.infolist())
-        if claimed > path.stat().st_size:
-            raise ValueError(f"its parts are compressed or overlap: they claim {claimed:,} bytes")
+            if claimed > path.stat().st_size:
+                raise ValueError(f"its parts are compressed or overlap: they claim {claimed:,} bytes")
+            if damaged := archive.testzip():  # torch.load does not look at the checksums
+                raise ValueError(f"{damaged} in it does not have its checksum")
     if not path.stat().st_size:
         raise ValueError("empty")  # which mmap does not take
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:

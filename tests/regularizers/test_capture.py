@@ -61,7 +61,7 @@ def test_a_recorded_step_is_replayed_for_other_steps(name, options):
     regularizer.step += 1
     torch.testing.assert_close(expected(), ordinary(), rtol=1e-3, atol=1e-6)
     expected()
-    for _ in range(3):
+    for _ in range(2):
         train()
         regularizer.draw()
         with torch.no_grad():

@@ -158,10 +158,10 @@ def counted(cases: int) -> Callable:
 
 @pytest.mark.parametrize("name", PENALTIES)
 @given(case=CASES)
-@counted(25)
+@counted(12)
 def test_penalties(tally, name, case):
     check(PENALTIES[name], case)
-    tally(f"penalty, any neurons: {name}", "finite, within its bounds, finite gradient")
+    tally("penalties of any neurons", "finite, within its bounds, finite gradient")
 
 
 @pytest.mark.long
@@ -170,7 +170,7 @@ def test_penalties(tally, name, case):
 @counted(2000)
 def test_penalties_long(tally, name, case):
     check(PENALTIES[name], case)
-    tally(f"penalty, any neurons: {name}", "finite, within its bounds, finite gradient")
+    tally("penalties of any neurons", "finite, within its bounds, finite gradient")
 
 
 OPTIONS = {name: regularizer_options(name) for name in list_regularizers()}
@@ -199,11 +199,11 @@ def step(name: str, case: Case) -> None:
 
 @pytest.mark.parametrize("name", list_regularizers())
 @given(case=CASES)
-@counted(15)
+@counted(8)
 @example(case=Case((6, 8), torch.float32, 0.0, ("all zero",), 1e-1, 0))
 def test_regularizers(tally, name, case):
     step(name, case)
-    tally(f"regularizer, any neurons: {name}", "finite, finite gradient, finite state")
+    tally("steps of regularizers with any neurons", "finite, finite gradient, finite state")
 
 
 @pytest.mark.long
@@ -212,4 +212,4 @@ def test_regularizers(tally, name, case):
 @counted(1000)
 def test_regularizers_long(tally, name, case):
     step(name, case)
-    tally(f"regularizer, any neurons: {name}", "finite, finite gradient, finite state")
+    tally("steps of regularizers with any neurons", "finite, finite gradient, finite state")
