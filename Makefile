@@ -1,9 +1,9 @@
-# `make demo` and `make test` do all the set-up in a virtual environment of their own.
+# `make demo`, `make test` and `make trust` do all the set-up in a virtual environment of their own.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test clean
+.PHONY: demo test pages trust clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m comhe.train.demo
@@ -12,6 +12,15 @@ test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
+
+# The page of the committed results, and the README's figures.
+pages: $(VENV)/installed
+	$(BIN)/comhe report results/*/*-runs.csv --output results/index.html --figures results/figures
+
+# The long forms of the tests, an hour on two cores, and how their cases ended.
+trust: $(VENV)/installed
+	$(BIN)/python -m pytest -m long --tally results/trust.json
+	$(BIN)/python tests/tally_table.py results/trust.json
 
 # The stamp is newer than pyproject.toml only after an install that went through.
 $(VENV)/installed: pyproject.toml

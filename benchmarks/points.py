@@ -103,16 +103,16 @@ class PortedPointNet2(Classifier):
 
 
 def taken(points: Tensor, index: Tensor) -> Tensor:
-    batch = torch.arange(len(points)).view(-1, *[1] * (index.dim() - 1)).expand_as(index)
+    batch = torch.arange(len(points), device=points.device).view(-1, *[1] * (index.dim() - 1)).expand_as(index)
     return points[batch, index, :]
 
 
 def ported_sampling(points: Tensor, count: int) -> Tensor:
     batch, size, _ = points.shape
-    chosen = torch.zeros(batch, count, dtype=torch.long)
-    distance = torch.ones(batch, size) * 1e10
-    farthest = torch.randint(0, size, (batch,), dtype=torch.long)
-    rows = torch.arange(batch)
+    chosen = torch.zeros(batch, count, dtype=torch.long, device=points.device)
+    distance = torch.ones(batch, size, device=points.device) * 1e10
+    farthest = torch.randint(0, size, (batch,), dtype=torch.long, device=points.device)
+    rows = torch.arange(batch, device=points.device)
     for i in range(count):
         chosen[:, i] = farthest
         centre = points[rows, farthest, :].view(batch, 1, 3)
@@ -128,7 +128,7 @@ def ported_ball_query(radius: float, count: int, points: Tensor, centres: Tensor
     distance = -2 * torch.matmul(centres, points.permute(0, 2, 1))
     distance += torch.sum(centres**2, -1)[:, :, None]
     distance += torch.sum(points**2, -1)[:, None]
-    index = torch.arange(size).view(1, 1, size).repeat([batch, centres.shape[1], 1])
+    index = torch.arange(size, device=points.device).view(1, 1, size).repeat([batch, centres.shape[1], 1])
     index[distance > radius**2] = size
     index = index.sort(dim=-1)[0][:, :, :count]
     first = index[:, :, :1].repeat([1, 1, count])
@@ -137,8 +137,8 @@ def ported_ball_query(radius: float, count: int, points: Tensor, centres: Tensor
     return index
 
 
-def clouds() -> Tensor:
-    return F.normalize(torch.randn(BATCH, POINTS, 3), dim=-1)
+def clouds(batch: int = BATCH, points: int = POINTS) -> Tensor:
+    return F.normalize(torch.randn(batch, points, 3), dim=-1)
 
 
 PORTS = {"pointnet": PortedPointNet, "pointnet2_ssg": PortedPointNet2}

@@ -1,17 +1,20 @@
 """Where data lives on disk, and how a published file gets there: whole and checked, or not at all."""
 
 import contextlib
+import glob
 import hashlib
 import http.client
 import os
 import sys
 import tempfile
+import time
 import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
 
 CHUNK = 1 << 16
 TIMEOUT = 20.0  # seconds without a byte before the next mirror is tried
+STALE = 3600.0  # seconds after which an unfinished file belongs to nobody: a download writes or gives up sooner
 
 
 class DataError(ValueError):
@@ -62,12 +65,13 @@ def fetch(path: Path, urls: Iterable[str], sha256: str, limit: int) -> Path:
 
     The bytes go to a temporary file in the same folder, which takes the final name only once its checksum is right
     and it is on the disk. So an interrupted, truncated or altered download is never taken for the file, and two
-    processes that fetch the same file do no harm to each other.
+    processes that fetch the same file do no harm to each other. What a killed process has left is removed later.
 
     Raises:
         DataError: no mirror gave the file; names every mirror with its reason. Nothing is left in the folder.
     """
     reasons = []
+    _sweep(path)
     for url in urls:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,6 +81,13 @@ def fetch(path: Path, urls: Iterable[str], sha256: str, limit: int) -> Path:
         except (OSError, http.client.HTTPException, ValueError) as error:
             reasons.append(f"{url}: {' '.join(str(error).split()) or type(error).__name__}")
     raise DataError(f"{path.name} could not be downloaded ({'; '.join(reasons) or 'no address is known'})")
+
+
+def _sweep(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+            if time.time() - part.stat().st_mtime > STALE:
+                part.unlink()
 
 
 def _download(url: str, path: Path, sha256: str, limit: int) -> None:

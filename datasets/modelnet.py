@@ -149,7 +149,7 @@ def _unpack(archive: Path, folder: Path) -> None:
         raise
     # RuntimeError: an encrypted member or an unknown compression; OSError: a place before the file's beginning.
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, struct.error) as error:
-        raise DataError(f"{archive}: cannot be unpacked ({error})") from error
+        raise DataError(f"{archive}: cannot be unpacked ({str(error)[:200]})") from error
     finally:
         with contextlib.suppress(FileNotFoundError):  # renamed
             shutil.rmtree(partial)

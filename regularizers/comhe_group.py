@@ -55,8 +55,7 @@ class GroupProjection(EnergyRegularizer):
             return self.energy(w, self.half_space)
         w = single(w)
         if self.partition == "random":
-            source = generator("cpu", self.seed, self.step // self.redraw, layer.name)
-            w = w[..., torch.randperm(d, generator=source).to(w.device)]
+            w = w.index_select(-1, self.random((layer.name, "groups"), lambda: self._order(layer, d, w.device)))
         # Zero columns change no inner product, so unequal groups can be stacked once the shorter ones are filled up.
         short = -d % self.groups
         long, rest = w.split([(self.groups - short) * -(-d // self.groups), short * (d // self.groups)], dim=-1)
@@ -64,6 +63,10 @@ class GroupProjection(EnergyRegularizer):
         if short:
             parts.append(F.pad(rest.unflatten(-1, (short, -1)), (0, 1)))
         return self.energy(torch.cat(parts, dim=-2).transpose(-2, -3), self.half_space).mean(-1)
+
+    def _order(self, layer: Layer, d: int, device: torch.device) -> Tensor:
+        source = generator("cpu", self.seed, self.step // self.redraw, layer.name)
+        return torch.randperm(d, generator=source).to(device)
 
     def extra_repr(self) -> str:
         return f"groups={self.groups}, partition={self.partition!r}, {super().extra_repr()}"

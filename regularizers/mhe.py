@@ -56,29 +56,16 @@ class EnergyRegularizer(Regularizer):
         self.s, self.half_space, self.eps = s, half_space, eps
         self._options = {"geodesic": geodesic, "reduction": reduction}
         self.precision = precision
-        self._chosen: dict[str, Tensor] = {}
-
-    def draw(self) -> None:
-        super().draw()
-        if self.static and self.sample is not None:
-            for layer in self.layers:
-                if layer.shape[-2] > self.sample:
-                    chosen = self._choose(layer)
-                    if layer.name in self._chosen:
-                        self._chosen[layer.name].copy_(chosen)
-                    else:
-                        self._chosen[layer.name] = chosen.to(self.device)
 
     def neurons(self, layer: Layer) -> Tensor:
         w = super().neurons(layer)
         if self.sample is None or w.shape[-2] <= self.sample:
             return w
-        chosen = self._chosen[layer.name] if layer.name in self._chosen else self._choose(layer).to(w.device)
-        return w.index_select(-2, chosen)
+        return w.index_select(-2, self.random((layer.name, "sample"), lambda: self._choose(layer, w.device)))
 
-    def _choose(self, layer: Layer) -> Tensor:
+    def _choose(self, layer: Layer, device: torch.device) -> Tensor:
         source = generator("cpu", self.seed, self.step, layer.name, "sample")
-        return torch.randperm(layer.shape[-2], generator=source)[: self.sample].sort().values
+        return torch.randperm(layer.shape[-2], generator=source)[: self.sample].sort().values.to(device)
 
     def jointly(self, places: list[int]) -> tuple[list[Tensor], list[int]]:
         """On a GPU all layers of one role go through the kernels together."""
@@ -98,8 +85,8 @@ class EnergyRegularizer(Regularizer):
         return terms, rest
 
     def joins(self, layer: Layer) -> bool:
-        """Whether a layer can be taken together with others."""
-        return True
+        """Whether a layer can be taken together with others: its penalty is the plain energy."""
+        return layer.role == "output" or type(self).hidden is EnergyRegularizer.hidden
 
     def taken_together(self, members: list[tuple[int, Tensor]], potential: Potential) -> list[Tensor]:
         """Weighted penalties of layers of one role, each given by its place and its neurons."""

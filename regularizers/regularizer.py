@@ -64,6 +64,7 @@ class Regularizer(nn.Module):
         self._model = (model,)  # in a tuple it is no submodule of ours
         self._weights: tuple[float, ...] = ()  # of the layers, in the step under way
         self._weight_tensor: Tensor | None = None
+        self._random: dict[tuple[str, ...], tuple[Callable[[], Tensor], Tensor]] = {}
         self.layers: list[Layer]
         self.skipped: list[Skipped]
         self.layers, self.skipped = select(model, **selection)
@@ -91,6 +92,16 @@ class Regularizer(nn.Module):
                 self._weight_tensor = values.to(self.device)
             else:
                 self._weight_tensor.copy_(values)
+            for make, tensor in self._random.values():
+                tensor.copy_(make())
+
+    def random(self, key: tuple[str, ...], make: Callable[[], Tensor]) -> Tensor:
+        """``make()``, a tensor that is another in each step; if ``static``, :meth:`draw` makes it, in one place."""
+        if not self.static:
+            return make()
+        if key not in self._random:
+            self._random[key] = make, make()
+        return self._random[key][1]
 
     def prepare(self) -> None:
         """What has to happen once a step before the penalties are taken, such as training a projection."""

@@ -48,4 +48,7 @@ class SpectralIsometry(PenaltyRegularizer):
 
     def hidden(self, layer: Layer, w: Tensor) -> Tensor:
         shape = (*w.shape[:-2], min(w.shape[-2:]))
-        return srip(w, random_matrix(shape, "gaussian", w.device, self.seed, self.step, layer.name))
+        start = self.random(
+            (layer.name,), lambda: random_matrix(shape, "gaussian", w.device, self.seed, self.step, layer.name)
+        )
+        return srip(w, start)

@@ -7,6 +7,8 @@ BUDGET, or if anything is started, connected to, executed, written or removed ou
 The cases of a module are its FORMATS (whole files, damaged here in all sorts of ways) and its CRAFTED ones.
 """
 
+import importlib
+import itertools
 import json
 import os
 import random
@@ -16,7 +18,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
@@ -40,11 +41,13 @@ class Format:
     damaged: what is inside an archive whose checksums would notice all the rest.
     """
 
+    kind: str
     files: dict[str, bytes]
     read: Callable[[Path, Path], object]
     victims: tuple[str, ...] = ()
     wrap: Callable[[bytes], bytes] | None = None
     named: str = ""  # what an error has to name, if that is not the file itself
+    reserves: bool = False  # a library asks for memory of whatever size the file claims, and leaves it untouched
     checked: bool = False  # a checksum covers all of it: what is read must be what was written
 
 
@@ -52,6 +55,7 @@ class Format:
 class Crafted:
     """One file, or a function that makes something of a folder, and how the folder is read; refused always."""
 
+    kind: str
     name: str
     data: bytes | Callable[[Path], None]
     read: Callable[[Path, Path], object]
@@ -117,7 +121,9 @@ class Watch:
         if event in STARTS or event in CONNECTS:
             bad = True
         elif event == "exec":  # of a module that is imported late, or of what was in the file
-            bad = not os.path.exists(getattr(args[0], "co_filename", ""))
+            bad = not os.path.exists(getattr(args[0], "co_filename", "")) and "importlib._bootstrap" not in "".join(
+                frame.filename for frame in traceback.extract_stack()
+            )
         elif event == "open":
             path, _, flags = args
             bad = not isinstance(path, int) and bool((flags or 0) & WRITES) and self.outside(path)
@@ -127,7 +133,7 @@ class Watch:
             return
         if bad:
             self.on = False  # or the report of it would be watched too
-            raise Breach(f"{event} {args!r}")
+            raise Breach(f"{event} {args!r}\n" + "".join(traceback.format_stack()[-9:]))
 
     def outside(self, path: str | bytes | os.PathLike, base: object = -1) -> bool:
         """Whether a path, relative to the folder with the descriptor `base` if that is one, is not in ours."""
@@ -136,7 +142,7 @@ class Watch:
         return os.path.commonpath([real, self.folder]) != self.folder and not real.startswith("/dev/")
 
 
-def outcome(read: Callable[[], object], named: str, says: str, watch: Watch) -> tuple[str, object]:
+def outcome(read: Callable[[], object], named: str, says: str, reserves: bool, watch: Watch) -> tuple[str, object]:
     """How a case ended, in words, and what it gave. Raises Breach where it ended badly."""
 
     def late(*_) -> None:
@@ -149,7 +155,7 @@ def outcome(read: Callable[[], object], named: str, says: str, watch: Watch) -> 
         return "read", read()
     except (ValueError, OSError) as error:
         text, cause = str(error), error
-        while cause is not None:
+        while cause is not None and not reserves:
             if isinstance(cause, MemoryError) or NO_MEMORY.search(str(cause)):
                 raise Breach(f"memory ran out: {text}") from error
             cause = cause.__cause__ or cause.__context__
@@ -170,70 +176,76 @@ def put(folder: Path, name: str, data: bytes) -> Path:
     return path
 
 
-def main(module: str, folder: str, cases: str, only: str = "") -> None:
-    """Run the cases of a module in `folder`: `cases` damaged files of every format and kind of damage, and crafted
-    ones. Leaves report.json there, and current.txt with the case that was under way."""
-    import importlib
+class Bench:
+    """Where cases are judged and counted."""
 
-    found = importlib.import_module(module)
-    place = Path(folder)
-    watch = Watch(place)
-    work = place / "work"
-    counts, breaches, peak = Counter(), [], 0
-    formats = {name: f for name, f in found.formats(place).items() if only in name}
+    def __init__(self, place: Path) -> None:
+        self.place, self.work, self.watch = place, place / "work", Watch(place)
+        self.counts: Counter = Counter()
+        self.breaches: list[str] = []
+
+    def judge(self, kind: str, case: str, read: Callable, named: str, says: str = "", reserves: bool = False) -> object:
+        """What a case gives; None where it is refused."""
+        (self.place / "current.txt").write_text(f"{kind}: {case}")
+        try:
+            end, value = outcome(read, named, says, reserves, self.watch)
+        except Breach as breach:
+            self.breaches.append(f"{kind}: {case}: {breach}")
+            end, value = "breach", None
+        self.counts[kind, end] += 1
+        return value
+
+    def lay(self, form: Format) -> None:
+        shutil.rmtree(self.work, ignore_errors=True)
+        for file, data in form.files.items():
+            put(self.work, file, form.wrap(data) if form.wrap and file in form.victims else data)
+
+    def damage(self, name: str, form: Format, reference: object, cases: int) -> None:
+        """So many damaged files of each kind of damage."""
+        victims = form.victims or tuple(form.files)
+        self.lay(form)
+        for (how, damaged), i in itertools.product(DAMAGE.items(), range(cases)):
+            file = victims[i % len(victims)]
+            whole = form.files[file]
+            data = damaged(whole, random.Random(f"{name} {how} {i}"))
+            path = put(self.work, file, form.wrap(data) if form.wrap else data)
+            case, read = f"{name}, {how} {i}", partial(form.read, self.work, path)
+            value = self.judge(f"damaged {form.kind}", case, read, form.named or path.name, "", form.reserves)
+            if form.checked and value not in (None, reference):
+                self.breaches.append(f"{case}: read as something else")
+            put(self.work, file, form.wrap(whole) if form.wrap else whole)
+
+    def craft(self, case: Crafted) -> None:
+        shutil.rmtree(self.work, ignore_errors=True)
+        self.work.mkdir(parents=True)
+        path = self.work / (case.named or "file")
+        path.write_bytes(case.data) if isinstance(case.data, bytes) else case.data(self.work)
+        read, before = partial(case.read, self.work, path), self.counts[case.kind, "read"]
+        self.judge(case.kind, case.name, read, case.named or "file", case.says)
+        if self.counts[case.kind, "read"] > before:
+            self.breaches.append(f"{case.kind}: {case.name}: was read")
+
+
+def main(modules: str, folder: str, cases: str) -> None:
+    """Run the cases of modules in `folder`: `cases` damaged files of every format and kind of damage, and crafted ones.
+
+    Leaves report.json there, and current.txt with the case that was under way.
+    """
+    bench = Bench(Path(folder))
+    found = [importlib.import_module(module) for module in modules.split(",")]
+    formats = {name: form for module in found for name, form in module.formats(bench.place).items()}
     references = {}
     for name, form in formats.items():  # what is imported late is imported now, before memory is bounded
-        shutil.rmtree(work, ignore_errors=True)
-        for file, data in form.files.items():
-            put(work, file, form.wrap(data) if form.wrap and file in form.victims else data)
-        references[name] = form.read(work, work / (form.victims or tuple(form.files))[0])
+        bench.lay(form)
+        references[name] = form.read(bench.work, bench.work / (form.victims or tuple(form.files))[0])
     bound_memory()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-    def judge(kind: str, case: str, read: Callable[[], object], named: str, says: str = "") -> tuple[str, object]:
-        (place / "current.txt").write_text(f"{kind}: {case}")
-        try:
-            end, value = outcome(read, named, says, watch)
-        except Breach as breach:
-            breaches.append(f"{kind}: {case}: {breach}")
-            end, value = "breach", None
-        counts[kind, end] += 1
-        return end, value
-
     for name, form in formats.items():
-        shutil.rmtree(work, ignore_errors=True)
-        for file, data in form.files.items():
-            put(work, file, form.wrap(data) if form.wrap and file in form.victims else data)
-        for how, damage in DAMAGE.items():
-            for i in range(int(cases)):
-                file = (form.victims or tuple(form.files))[i % len(form.victims or form.files)]
-                whole = form.files[file]
-                data = damage(whole, random.Random(f"{name} {how} {i}"))
-                path = put(work, file, form.wrap(data) if form.wrap else data)
-                end, value = judge(
-                    f"{name}, damaged", f"{how} {i}", partial(form.read, work, path), form.named or path.name
-                )
-                if form.checked and end == "read" and value != references[name]:
-                    breaches.append(f"{name}: {how} {i}: read as something else")
-                put(work, file, form.wrap(whole) if form.wrap else whole)
-    for crafted in found.crafted(place, int(cases)):
-        if only not in crafted.name:
-            continue
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        path = work / (crafted.named or "file")
-        path.write_bytes(crafted.data) if isinstance(crafted.data, bytes) else crafted.data(work)
-        began = time.perf_counter()
-        end, _ = judge(
-            *crafted.name.split(": "), partial(crafted.read, work, path), crafted.named or "file", crafted.says
-        )
-        if end == "read":
-            breaches.append(f"{crafted.name}: was read")
-        if (seconds := time.perf_counter() - began) > 5:
-            print(f"{crafted.name} took {seconds:.1f} s", file=sys.stderr)
-    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
-    rows = [[kind, end, cases] for (kind, end), cases in counts.items()]
-    (place / "report.json").write_text(json.dumps({"counts": rows, "breaches": breaches, "peak": peak}))
+        bench.damage(name, form, references[name], int(cases))
+    for module in found:
+        for case in module.crafted(bench.place, int(cases)):
+            bench.craft(case)
+    rows = [[kind, end, count] for (kind, end), count in bench.counts.items() if count]
+    (bench.place / "report.json").write_text(json.dumps({"counts": rows, "breaches": bench.breaches}))
 
 
 def bound_memory() -> None:
@@ -245,22 +257,11 @@ def bound_memory() -> None:
 # The tests' side --------------------------------------------------------------------------------------------------
 
 
-def run(module: str, folder: Path, cases: int, tally: Callable[[str, str, int], None], only: str = "") -> None:
-    """Run a module's cases in a process of their own, count them, and fail at the first breach."""
-    command = [
-        sys.executable,
-        "-X",
-        "faulthandler",
-        "-c",
-        BOOT,
-        Path(__file__).parent,
-        module,
-        folder,
-        str(cases),
-        only,
-    ]
+def run(modules: tuple[str, ...], folder: Path, cases: int, tally: Callable[[str, str, int], None]) -> None:
+    """Run modules' cases in a process of their own, count them, and fail if there was a breach."""
+    command = [sys.executable, "-X", "faulthandler", "-c", BOOT, Path(__file__).parent, ",".join(modules), folder]
     environment = os.environ | {"XDG_CACHE_HOME": str(folder / "user"), "TORCH_HOME": str(folder / "torch")}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=3600)
+    done = subprocess.run([*command, str(cases)], env=environment, capture_output=True, text=True, timeout=3600)
     current = folder / "current.txt"
     assert done.returncode == 0, f"{current.read_text() if current.exists() else 'before all'}\n{done.stderr[-3000:]}"
     report = json.loads((folder / "report.json").read_text())

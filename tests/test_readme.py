@@ -88,6 +88,12 @@ def test_nothing_is_declared_that_the_readme_does_not_say():
     assert all(re.search(rf"^{words.split()[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE) for words in FRESH)
 
 
+def test_links_lead_somewhere():
+    targets = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert any(target.endswith(".svg") for target in targets)
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
 def test_commands_run(folder, capsys):
     for command in COMMANDS:
         if command in FRESH:

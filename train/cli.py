@@ -180,18 +180,22 @@ class Report:
 
     runs: Annotated[Positional[tuple[Path, ...]], arg(help="folders with run folders at any depth, or *-runs.csv")]
     output: Annotated[Path, arg(aliases=["-o"], help="the page")] = Path("page.html")
+    figures: Annotated[Path | None, arg(help="folder for every figure as an SVG file")] = None
 
 
 def report(words: list[str]) -> None:
     """Write a page on runs."""
-    from .page import render
+    from .page import Page
     from .report import gather
 
     flags = parse(Report, words, "comhe report", Report.__doc__)
     if not flags.runs:
         raise ValueError("name at least one folder of runs, or a *-runs.csv")
     found = gather(flags.runs)
-    flags.output.write_text(render(found), encoding="utf-8")
+    page = Page(found)
+    flags.output.write_text(page.html(), encoding="utf-8")
+    if flags.figures is not None:
+        console.print(f"{flags.figures}: {page.save_figures(flags.figures)} figures")
     console.print(f"{flags.output}: {len(found.records)} runs, {found.unfinished} unfinished left out")
 
 

@@ -226,7 +226,7 @@ def cells_of(row: Row) -> list[str]:
     difference = interval = p = ""
     test = f"{row.test:.2f}" + (f" ± {row.std:.2f}" if row.n > 1 else "")
     if row.difference is not None:
-        difference = f"{row.difference:+.2f}"
+        difference = f"{round(row.difference, 9):+.2f}"  # a tie is rounded alike from a run and from its table
     if row.p_holm is not None and not math.isnan(row.p_holm):
         interval = f"{row.low:+.2f} to {row.high:+.2f}"
         p = "< 0.0001" if row.p_holm < 1e-4 else f"{row.p_holm:.4f}"

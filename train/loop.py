@@ -77,7 +77,7 @@ def fit(
         FloatingPointError: loss or penalty is not finite; the message names the layer and the step. The last checkpoint
             is of a state before that.
     """
-    with run.locked(), deferred() as stop:
+    with deferred() as stop, run.locked():
         run.start(task.recipe)
         try:
             return _fit(task, run, progress, stop, recorder_of(task.device, task.generators))

@@ -1,8 +1,10 @@
-"""The page that ``comhe report`` writes: one file that needs nothing else."""
+"""The page that ``comhe report`` writes, and its figures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from string import Template
@@ -10,32 +12,64 @@ from string import Template
 import torch
 
 from .compare import CELL, EPOCHS, Row, cells_of, costs_of
+from .curves import over_seeds
 from .page_tables import ACCURACY, COST, html_table, place, rows_of
-from .plots import Estimate, Series, forest, lines, scatter
-from .report import Material, angles_before_and_after, cell, energy_curve, learning_curve, over_seeds
+from .plots import STYLE, Estimate, Figure, Series, forest, lines, scatter
+from .report import Material, angles_before_and_after, cell
 from .run import Run
 
 TEMPLATE = Path(__file__).with_name("page.html")
 Panel = tuple[str, str, str]  # recipe, model, data
 
 
-def render(found: Material) -> str:
-    """The whole page."""
-    panels = list(dict.fromkeys(tuple(record[k] for k in CELL[:3]) for record in found.records))
-    rows = rows_of(found.records)
-    names = sorted({row.regularizer for row in rows}, key=place)
-    colours = {name: i for i, name in enumerate(names, start="none" not in names)}  # the first colour is the baseline's
-    parts = [_header(found, rows), _accuracies(rows), _forest(rows), _costs(rows, panels, colours)]
-    if found.runs:
-        parts += [_learning(found, panels, colours), _energies(found, panels, colours)]
-        parts.append(_angles(found, panels, colours))
-    else:
-        parts.append(
-            _section("Curves", "Learning curves, energies and angles are not shown: they need the run folders.", [])
-        )
-    models, data = (_enumerate(dict.fromkeys(panel[i] for panel in panels)) for i in (1, 2))
-    title = f"{models} on {data}: {_enumerate(colours)}"
-    return Template(TEMPLATE.read_text()).substitute(title=escape(title), body="\n".join(parts))
+@dataclass
+class Section:
+    """A part of the page: words, then figures with their headings, then tables, which are HTML already."""
+
+    title: str
+    words: str
+    figures: list[tuple[str, Figure]] = field(default_factory=list)
+    tables: str = ""
+
+    def html(self) -> str:
+        shown = "".join(f"<figure><h3>{escape(name)}</h3>{figure.html()}</figure>" for name, figure in self.figures)
+        grid = f'<div class="figures">{shown}</div>' if shown else ""
+        return f"<section><h2>{escape(self.title)}</h2><p>{escape(self.words)}</p>{grid}{self.tables}</section>"
+
+
+class Page:
+    """What is shown of some runs."""
+
+    def __init__(self, found: Material) -> None:
+        panels = list(dict.fromkeys(tuple(record[k] for k in CELL[:3]) for record in found.records))
+        rows = rows_of(found.records)
+        names = sorted({row.regularizer for row in rows}, key=place)
+        colours = {name: i for i, name in enumerate(names, start="none" not in names)}  # the first is the baseline's
+        models, data = (_enumerate(dict.fromkeys(panel[i] for panel in panels)) for i in (1, 2))
+        self.title = f"{models} on {data}: {_enumerate(names)}"
+        self.header = _header(found, rows)
+        self.sections = [
+            _accuracies(rows),
+            _forest(rows),
+            _costs(rows, panels, colours),
+            _learning(found, panels, colours),
+            _energies(found, panels, colours),
+            _angles(found, panels, colours),
+        ]
+
+    def html(self) -> str:
+        """The whole page: one file that needs nothing else."""
+        body = "\n".join([self.header, *(section.html() for section in self.sections)])
+        return Template(TEMPLATE.read_text()).substitute(title=escape(self.title), style=STYLE.read_text(), body=body)
+
+    def save_figures(self, folder: Path) -> int:
+        """Every figure as an SVG file called by its title; returns how many."""
+        folder.mkdir(parents=True, exist_ok=True)
+        figures = [figure for section in self.sections for _, figure in section.figures]
+        for figure in figures:
+            name = re.sub(r"[^a-z0-9]+", "-", figure.title.lower()).strip("-")
+            (folder / f"{name}.svg").write_text(figure.file(), encoding="utf-8")
+        return len(figures)
 
 
 def _enumerate(names: Iterable[str]) -> str:
@@ -60,7 +94,7 @@ def _header(found: Material, rows: Sequence[Row]) -> str:
         facts["Versions"] = f"Python {named('python')}, torch {named('torch')}"
     missing = []
     if len(found.runs) < len(found.records):
-        missing.append("runs from a table come without commit, machine, versions and curves")
+        missing.append("runs from a table come without commit, machine and versions")
     if found.unfinished:
         missing.append(f"left out because they are not done: {found.unfinished}")
     if ns[0] == 1:
@@ -81,16 +115,7 @@ def _cells(count: int) -> str:
     return f"{count} cell{'s' * (count > 1)}"
 
 
-def _section(title: str, words: str, figures: Sequence[str], tables: str = "") -> str:
-    shown = f'<div class="figures">{"".join(figures)}</div>' if figures else ""
-    return f"<section><h2>{escape(title)}</h2><p>{escape(words)}</p>{shown}{tables}</section>"
-
-
-def _figure(title: str, svg: str) -> str:
-    return f"<figure><h3>{escape(title)}</h3>{svg}</figure>"
-
-
-def _accuracies(rows: Sequence[Row]) -> str:
+def _accuracies(rows: Sequence[Row]) -> Section:
     words = (
         "Test accuracy is mean ± standard deviation over the seeds. The difference is to the network without a "
         "regularizer (none) on the same seeds, with its 95\u00a0% interval (Student); p is the paired t-test's, "
@@ -103,36 +128,35 @@ def _accuracies(rows: Sequence[Row]) -> str:
         )
         for epoch, rule in EPOCHS.items()
     ]
-    return _section("Accuracy", words, [], "".join(tables))
+    return Section("Accuracy", words, tables="".join(tables))
 
 
-def _forest(rows: Sequence[Row]) -> str:
+def _forest(rows: Sequence[Row]) -> Section:
     words = (
         "Each square is the mean difference in test accuracy to none on the same seeds; right of the dashed line is "
         "better. The bar is its 95\u00a0% interval, not corrected for the number of comparisons, and in colour where "
         "it leaves out 0. A square without a bar has one seed."
     )
     figures = []
-    for epoch, rule in EPOCHS.items():
-        shown = [row for row in rows if row.epoch == epoch and row.difference is not None]
-        several = len({(row.recipe, row.model) for row in shown}) > 1
-        estimates = [
-            Estimate(
-                f"{f'{row.recipe} {row.model} ' if several else ''}{row.data} {row.regularizer}",
-                row.difference,
-                *((row.low, row.high) if row.p == row.p else (None, None)),  # nan for one seed
-            )
-            for row in shown
-        ]
-        if estimates:
-            label = "difference (percentage points)"
-            figures.append(_figure(rule.capitalize(), forest(f"Paired differences, {rule}", label, estimates)))
-    return _section(
-        "Paired differences", words if figures else "No differences: `none` is not among the runs.", figures
-    )
+    for recipe, model in dict.fromkeys((row.recipe, row.model) for row in rows):
+        for epoch, rule in EPOCHS.items():
+            estimates = [
+                Estimate(
+                    f"{row.data} {row.regularizer}",
+                    row.difference,
+                    *((row.low, row.high) if row.p == row.p else (None, None)),  # nan for one seed
+                )
+                for row in rows
+                if (row.recipe, row.model, row.epoch) == (recipe, model, epoch) and row.difference is not None
+            ]
+            if estimates:
+                title = f"{recipe} {model}: difference to none, {rule}"
+                figure = forest(title, "difference in test accuracy (points)", estimates)
+                figures.append((f"{recipe} {model}, {rule}", figure))
+    return Section("Paired differences", words if figures else "No differences: `none` is not among the runs.", figures)
 
 
-def _costs(rows: Sequence[Row], panels: Sequence[Panel], colours: dict[str, int]) -> str:
+def _costs(rows: Sequence[Row], panels: Sequence[Panel], colours: dict[str, int]) -> Section:
     words = (
         "Mean cost against mean test accuracy of the last epoch; bars are one standard deviation. Left and up is "
         "better. The cost is a training step, penalty included, or a whole run where steps were not timed: as "
@@ -150,10 +174,10 @@ def _costs(rows: Sequence[Row], panels: Sequence[Panel], colours: dict[str, int]
             band = [(x, row.test - row.std, row.test + row.std)] if row.n > 1 else []
             series.append(Series(row.regularizer, colours[row.regularizer], [(x, row.test)], band))
         title = " ".join(panel)
-        figures.append(_figure(title, scatter(f"Cost, {title}", label, "test accuracy (%)", series)))
+        figures.append((title, scatter(f"{title}: accuracy against cost", label, "test accuracy (%)", series)))
     measured = [row for row in rows if row.epoch == "last" and row.gflops is not None]
     if not measured:
-        return _section("Accuracy against cost", words, figures)
+        return Section("Accuracy against cost", words, figures)
     more = (
         "Operations are those of one sample's forward pass, or of a whole graph's; the penalty is timed forward and "
         "backward. Energies are those before and after training: of the hidden layers their mean in the half space (a "
@@ -161,29 +185,33 @@ def _costs(rows: Sequence[Row], panels: Sequence[Panel], colours: dict[str, int]
         "spread."
     )
     shown = html_table("cost", "Cost, and energies before and after", COST, measured, costs_of)
-    return _section("Accuracy against cost", words, figures, f"<p>{escape(more)}</p>{shown}")
+    return Section("Accuracy against cost", words, figures, f"<p>{escape(more)}</p>{shown}")
 
 
-def _curves(found: Material, panel: Panel, colours: dict[str, int], read: Callable) -> list[Series]:
+def _curves(found: Material, panel: Panel, colours: dict[str, int], kind: str) -> list[Series]:
     series = []
     for name, colour in colours.items():
-        curves = [read(folder) for recipe, folder in found.runs if cell(recipe) == (*panel, name)]
+        curves = [run.get(kind, []) for run in found.curves.get((*panel, name), [])]
         if any(curves):
             series.append(Series(name, colour, *over_seeds(curves)))
     return series
 
 
-def _learning(found: Material, panels: Sequence[Panel], colours: dict[str, int]) -> str:
+def _learning(found: Material, panels: Sequence[Panel], colours: dict[str, int]) -> Section:
     words = "Validation accuracy after each epoch: the mean over seeds, and a band of one standard deviation."
-    figures = []
+    figures, missing = [], []
     for panel in panels:
-        title, series = " ".join(panel), _curves(found, panel, colours, learning_curve)
-        if series:
-            figures.append(_figure(title, lines(f"Learning, {title}", "epochs", "validation accuracy (%)", series)))
-    return _section("Learning curves", words, figures)
+        title = " ".join(panel)
+        if series := _curves(found, panel, colours, "accuracy"):
+            figures.append((title, lines(f"{title}: learning", "epochs", "validation accuracy (%)", series)))
+        else:
+            missing.append(title)
+    if missing:
+        words += f" Not shown for {_enumerate(missing)}: they need the run folders."
+    return Section("Learning curves", words, figures)
 
 
-def _energies(found: Material, panels: Sequence[Panel], colours: dict[str, int]) -> str:
+def _energies(found: Material, panels: Sequence[Panel], colours: dict[str, int]) -> Section:
     words = (
         "How crowded the neurons are on the sphere, through training: lower is more evenly spread. First the mean over "
         "the hidden layers, in the half space (a neuron and its negative count as one direction), then the output "
@@ -192,27 +220,24 @@ def _energies(found: Material, panels: Sequence[Panel], colours: dict[str, int])
     figures, missing = [], []
     for panel in panels:
         title = " ".join(panel)
-        if not any(cell(recipe)[:3] == panel for recipe, _ in found.runs):
-            continue  # of a table; the header says so
         for role, what in (("hidden", "hidden layers, half space"), ("output", "output layer, full space")):
-            if series := _curves(found, panel, colours, energy_curve(role)):
-                figures.append(
-                    _figure(f"{title}: {what}", lines(f"Energy, {title}, {what}", "epochs", "energy", series))
-                )
+            if series := _curves(found, panel, colours, role):
+                heading = f"{title}: energy, {what}"
+                figures.append((heading, lines(heading, "epochs", "energy", series)))
             elif title not in missing:
                 missing.append(title)
     if missing:
         words += f" Not noted in the runs of {_enumerate(missing)}: the setting energies=1 notes them."
-    return _section("Hyperspherical energy", words, figures)
+    return Section("Hyperspherical energy", words, figures)
 
 
-def _angles(found: Material, panels: Sequence[Panel], colours: dict[str, int]) -> str:
+def _angles(found: Material, panels: Sequence[Panel], colours: dict[str, int]) -> Section:
     words = (
         "Angles between all pairs of neurons of the hidden layer with the most weights, before training (the recipe's "
         "initial weights, made again) and after the last epoch. Evenly spread neurons stand at about 90 degrees; "
         "small angles are neurons that say nearly the same."
     )
-    figures, missing = [], []
+    figures, missing = [], {}
     for panel in panels:
         title = " ".join(panel)
         runs = [(recipe, folder) for recipe, folder in found.runs if cell(recipe)[:3] == panel]
@@ -225,7 +250,7 @@ def _angles(found: Material, panels: Sequence[Panel], colours: dict[str, int]) -
             try:
                 layer, before, after = angles_before_and_after(Run(folder))
             except (ValueError, RuntimeError) as error:
-                missing.append(f"{title} {recipe.regularizer} ({str(error).splitlines()[0]})")
+                missing.setdefault(str(error).splitlines()[0], []).append(f"{title} {recipe.regularizer}")
                 continue
             if not found_angles:  # all methods start from the same weights
                 found_angles.append(("before training", 7, before))
@@ -235,10 +260,12 @@ def _angles(found: Material, panels: Sequence[Panel], colours: dict[str, int]) -
             series = [Series(label, colour, histogram(values, width)) for label, colour, values in found_angles]
             label = f"share of pairs (% per {width:g}°)"
             name = f"{title}: {layer}, seed {seed}"
-            figures.append(_figure(name, lines(f"Angles, {name}", "angle between neurons (degrees)", label, series)))
+            figures.append((name, lines(f"{name}: angles", "angle between neurons (degrees)", label, series)))
+    if not found.runs:
+        words += " Not shown: they need the run folders."
     if missing:
-        words += f" Left out: {'; '.join(missing)}."
-    return _section("Angles between neurons", words, figures)
+        words += f" Left out: {'; '.join(f'{_enumerate(names)} ({reason})' for reason, names in missing.items())}."
+    return Section("Angles between neurons", words, figures)
 
 
 def histogram(values: torch.Tensor, width: float) -> list[tuple[float, float]]:

@@ -6,11 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
+from pathlib import Path
 
 WIDTH, HEIGHT = 560, 320
-LEFT, RIGHT, TOP, BOTTOM = 66, 16, 12, 48
+LEFT, RIGHT, TOP, BOTTOM = 78, 16, 12, 48
 DASHES = ("2 3", "none", "7 3", "9 3 2 3", "12 4", "4 2", "6 2 1 2", "none")  # told apart without colour as well
 COLOURS = 8
+STYLE = Path(__file__).with_name("plots.css")
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,8 @@ class Axes:
     def path(self, points: Sequence[tuple[float, float]]) -> str:
         return " ".join(f"{self.x(x):.2f},{self.y(y):.2f}" for x, y in points)
 
-    def svg(self, title: str, x_label: str, y_label: str = "", y_ticks: bool = True) -> str:
-        """The figure with everything that was put in ``parts``."""
+    def inside(self, x_label: str, y_label: str = "", y_ticks: bool = True) -> str:
+        """What a plot consists of: the frame, and everything that was put in ``parts``."""
         bottom, middle = self.height - BOTTOM, (self.height - BOTTOM + TOP) / 2
         frame = []
         for value in ticks(*self.x_range, self.whole):
@@ -94,32 +96,74 @@ class Axes:
         if y_label:
             place = f'transform="translate(14 {middle}) rotate(-90)"'
             frame.append(f'<text class="label" {place} text-anchor="middle">{escape(y_label)}</text>')
-        inside = "\n".join((*frame, *self.parts))
-        return (
-            f'<svg viewBox="0 0 {WIDTH} {self.height}" role="img" aria-label="{escape(title)}">'
-            f"<title>{escape(title)}</title>\n{inside}\n</svg>"
-        )
+        return "\n".join((*frame, *self.parts))
 
 
 def colour(index: int) -> str:
     return f"var(--c{index % COLOURS})"
 
 
-def legend(series: Sequence[Series], swatch: str = "line") -> str:
-    """Names beside their colours, as HTML, so that it wraps on a phone."""
-    items = []
-    for s in series:
-        mark = (
-            f'<line x1="1" x2="27" y1="6" y2="6" stroke="{colour(s.colour)}" '
-            f'stroke-width="2.5" stroke-dasharray="{DASHES[s.colour % COLOURS]}"/>'
-            if swatch == "line"
-            else f'<circle cx="14" cy="6" r="5" fill="{colour(s.colour)}"/>'
+def swatch(series: Series, dot: bool) -> str:
+    """A series' mark, 28 by 12."""
+    ink = colour(series.colour)
+    if dot:
+        return f'<circle cx="14" cy="6" r="5" fill="{ink}"/>'
+    dashes = DASHES[series.colour % COLOURS]
+    return f'<line x1="1" x2="27" y1="6" y2="6" stroke="{ink}" stroke-width="2.5" stroke-dasharray="{dashes}"/>'
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plot and its legend: part of a page, or a file of its own."""
+
+    title: str
+    height: int
+    inside: str
+    series: Sequence[Series] = ()
+    dots: bool = False  # marks of the legend
+
+    @property
+    def svg(self) -> str:
+        title = escape(self.title)
+        return (
+            f'<svg viewBox="0 0 {WIDTH} {self.height}" role="img" aria-label="{title}"><title>{title}</title>\n'
+            f"{self.inside}\n</svg>"
         )
-        items.append(f'<li><svg class="key" viewBox="0 0 28 12" aria-hidden="true">{mark}</svg>{escape(s.label)}</li>')
-    return f'<ul class="legend">{"".join(items)}</ul>'
+
+    def html(self) -> str:
+        """Legend, which wraps on a phone, and plot."""
+        if not self.series:
+            return self.svg
+        items = "".join(
+            f'<li><svg class="key" viewBox="0 0 28 12" aria-hidden="true">{swatch(s, self.dots)}</svg>'
+            f"{escape(s.label)}</li>"
+            for s in self.series
+        )
+        return f'<ul class="legend">{items}</ul>{self.svg}'
+
+    def file(self) -> str:
+        """An SVG file with title and legend, light or dark as the reader's system is."""
+        x, y, marks = 16, 34, []
+        for s in self.series:
+            width = 52 + 7 * len(s.label)
+            if x + width > WIDTH:
+                x, y = 16, y + 20
+            text = f'<text class="name" x="34" y="10">{escape(s.label)}</text>'
+            marks.append(f'<g transform="translate({x} {y})">{swatch(s, self.dots)}{text}</g>')
+            x += width
+        top = y + 16 if marks else 34
+        title, height = escape(self.title), top + self.height
+        size = min(15, 860 / len(self.title))  # of the title, so that it fits
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
+            f'role="img" aria-label="{title}">\n<title>{title}</title>\n<style>\n{STYLE.read_text()}</style>\n'
+            f'<rect class="paper" width="{WIDTH}" height="{height}"/>\n'
+            f'<text class="title" style="font-size: {size:.1f}px" x="16" y="24">{title}</text>\n{"".join(marks)}\n'
+            f'<g class="plot" transform="translate(0 {top})">\n{self.inside}\n</g>\n</svg>\n'
+        )
 
 
-def lines(title: str, x_label: str, y_label: str, series: Sequence[Series]) -> str:
+def lines(title: str, x_label: str, y_label: str, series: Sequence[Series]) -> Figure:
     """Curves, each with its band where it has one."""
     xs = [x for s in series for x, _ in s.points]
     ys = [y for s in series for _, y in s.points] + [y for s in series for _, *both in s.band for y in both]
@@ -133,10 +177,10 @@ def lines(title: str, x_label: str, y_label: str, series: Sequence[Series]) -> s
             f'<polyline data-series="{escape(s.label)}" points="{axes.path(s.points)}" fill="none" '
             f'stroke="{colour(s.colour)}" stroke-width="2" stroke-dasharray="{DASHES[s.colour % COLOURS]}"/>'
         )
-    return legend(series) + axes.svg(title, x_label, y_label)
+    return Figure(title, axes.height, axes.inside(x_label, y_label), series)
 
 
-def scatter(title: str, x_label: str, y_label: str, series: Sequence[Series]) -> str:
+def scatter(title: str, x_label: str, y_label: str, series: Sequence[Series]) -> Figure:
     """Points, each with a vertical bar from low to high where the series has a band."""
     xs = [x for s in series for x, _ in s.points]
     ys = [y for s in series for _, y in s.points] + [y for s in series for _, *both in s.band for y in both]
@@ -150,14 +194,14 @@ def scatter(title: str, x_label: str, y_label: str, series: Sequence[Series]) ->
                 f'<circle data-series="{escape(s.label)}" cx="{axes.x(x):.2f}" cy="{axes.y(y):.2f}" r="5" '
                 f'fill="{colour(s.colour)}"><title>{escape(s.label)}: {x:.3g}, {y:.2f}</title></circle>'
             )
-    return legend(series, "dot") + axes.svg(title, x_label, y_label)
+    return Figure(title, axes.height, axes.inside(x_label, y_label), series, dots=True)
 
 
-def forest(title: str, x_label: str, estimates: Sequence[Estimate]) -> str:
+def forest(title: str, x_label: str, estimates: Sequence[Estimate]) -> Figure:
     """One line each: the estimate as a square, the interval as a bar, and a line at zero."""
     values = [v for e in estimates for v in (e.value, e.low, e.high) if v is not None]
     height = TOP + 24 * len(estimates) + BOTTOM
-    left = min(320, 16 + max(int(9 * len(e.label)) for e in estimates))
+    left = min(340, 16 + max(int(10.3 * len(e.label)) for e in estimates))  # as wide as on a phone
     axes = Axes(spread([*values, 0.0]), (0.0, float(len(estimates))), height, left)
     axes.parts.append(
         f'<line class="zero" x1="{axes.x(0):.2f}" x2="{axes.x(0):.2f}" y1="{TOP}" y2="{height - BOTTOM}"/>'
@@ -174,4 +218,4 @@ def forest(title: str, x_label: str, estimates: Sequence[Estimate]) -> str:
             axes.parts.append(f'<line class="interval" {ends} stroke="{ink}"/>')
         mark = f'x="{axes.x(e.value) - 4:.2f}" y="{y - 4:.2f}" width="8" height="8"'
         axes.parts.append(f'<rect data-series="{escape(e.label)}" {mark} fill="{ink}"/>')
-    return axes.svg(title, x_label, y_ticks=False)
+    return Figure(title, height, axes.inside(x_label, y_ticks=False))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,21 @@ from comhe.regularizers import diagnose, neurons
 from comhe.zoo import create_model
 
 from .compare import CELL, EPOCHS, read_records, record_of
+from .curves import Curves, curves_beside, curves_of
 from .recipe import Recipe
 from .run import Run
-from .statistics import mean_std
 
 COLUMNS = (*CELL, "seed", *(f"{epoch}_{split}" for epoch in EPOCHS for split in ("val", "test")), "seconds")
 
 
 @dataclass
 class Material:
-    """Records as :func:`comhe.train.compare.table` takes them, the runs behind them, and how many are not done."""
+    """Records as :func:`comhe.train.compare.table` takes them, the runs behind them, and how many are not done.
+
+    ``curves`` has those of every run, by its cell."""
 
     records: list[dict[str, Any]] = field(default_factory=list)
+    curves: dict[tuple[str, ...], list[Curves]] = field(default_factory=dict)
     runs: list[tuple[Recipe, Path]] = field(default_factory=list)
     environments: list[dict[str, Any]] = field(default_factory=list)
     unfinished: int = 0
@@ -45,7 +48,7 @@ def gather(sources: Sequence[Path]) -> Material:
             for path in sorted(source.rglob("recipe.json")):
                 _add_run(found, Run(path.parent))
         elif source.suffix == ".csv" and source.is_file():
-            found.records += _table_of_runs(source)
+            _add_table(found, source)
         else:
             raise ValueError(f"{source} is neither a folder of runs nor a file like kipf-runs.csv")
     if not found.records:
@@ -61,15 +64,22 @@ def _add_run(found: Material, run: Run) -> None:
         return
     found.records.append(record_of(run))
     found.runs.append((run.recipe(), run.folder))
+    found.curves.setdefault(cell(run.recipe()), []).append(curves_of(run.folder))
     found.environments.append(run.environment())
 
 
-def _table_of_runs(path: Path) -> list[dict[str, Any]]:
+def _add_table(found: Material, path: Path) -> None:
     with path.open(newline="") as file:
         names = next(csv.reader(file), [])
     if missing := [name for name in COLUMNS if name not in names]:
         raise ValueError(f"{path} is no table of runs (*-runs.csv): it has no column {', '.join(missing)}")
-    return read_records(path)
+    records, curves = read_records(path), curves_beside(path)
+    found.records += records
+    panels = {tuple(record[key] for key in CELL[:3]) for record in records}
+    if curves and len(panels) > 1:
+        raise ValueError(f"{path} has curves beside it, but several recipes, models or data sets; keep them apart")
+    for (regularizer, _), run in curves.items():
+        found.curves.setdefault((*min(panels), regularizer), []).append(run)
 
 
 def _check(found: Material) -> None:
@@ -88,52 +98,6 @@ def _check(found: Material) -> None:
 
 def cell(recipe: Recipe) -> tuple[str, ...]:
     return tuple(getattr(recipe, key) for key in CELL)
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-Curve = list[tuple[float, float]]
-Bands = list[tuple[float, float, float]]
-
-
-def learning_curve(folder: Path) -> Curve:
-    """Validation accuracy in percent after each epoch."""
-    rows = read_csv(folder / "metrics.csv")
-    return [(int(row["epoch"]) + 1, 100 * float(row["val_accuracy"])) for row in rows]
-
-
-def energy_curve(role: str) -> Callable[[Path], Curve]:
-    """Mean energy of a run's hidden layers (half space) or output layers (full space) after each noted epoch."""
-    column = {"hidden": "half_space_energy", "output": "energy"}[role]
-
-    def read(folder: Path) -> Curve:
-        values: dict[int, list[float]] = {}
-        for row in read_csv(folder / "energies.csv"):
-            if row["role"] == role:
-                values.setdefault(int(row["epoch"]), []).append(float(row[column]))
-        return [(epoch, mean_std(energies)[0]) for epoch, energies in values.items()]
-
-    return read
-
-
-def over_seeds(curves: Iterable[Curve]) -> tuple[Curve, Bands]:
-    """Mean, and mean minus and plus one standard deviation; no band for one seed."""
-    values: dict[float, list[float]] = {}
-    for curve in curves:
-        for x, y in curve:
-            values.setdefault(x, []).append(y)
-    middle, band = [], []
-    for x, ys in sorted(values.items()):
-        mean, std = mean_std(ys)
-        middle.append((x, mean))
-        if len(ys) > 1:
-            band.append((x, mean - std, mean + std))
-    return middle, band
 
 
 def angles(w: Tensor) -> Tensor:

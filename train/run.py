@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -15,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
-from comhe.zoo import model_domain
+from comhe.zoo import model_domain, read_state
 
 from .domains import recipe_class
 from .files import whole, write
@@ -58,7 +59,7 @@ class Run:
         """Take up the folder, or what a killed process has left of it; a folder of another recipe is an error."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.check(recipe)
-        self.tidy()
+        self._sweep()
         (self.folder / "failure.txt").unlink(missing_ok=True)
         write(self.folder / "recipe.json", recipe.to_json())
         write(self.folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
@@ -70,7 +71,12 @@ class Run:
             raise ValueError(f"{self.folder} holds a run of another recipe; choose another folder or remove it")
 
     def tidy(self) -> None:
-        """Remove what only a process has left that was killed at it."""
+        """Remove what a process has left that was killed when the run was all but done; no matter if nothing can be
+        removed there."""
+        with contextlib.suppress(OSError), self.locked():
+            self._sweep()
+
+    def _sweep(self) -> None:
         for part in self.folder.glob("*.part"):
             part.unlink(missing_ok=True)
         if self.done:
@@ -141,7 +147,7 @@ class Run:
         path = self.folder / f"{which}.safetensors"
         if not path.exists():
             raise ValueError(f"{self.folder} has no {which}.safetensors; the run is not done")
-        return load_file(path)
+        return read_state(path)
 
     def save_log(self, log: Log) -> None:
         """Write the tables of a log."""

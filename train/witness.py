@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from comhe.datasets.epochs import Batches
 from comhe.regularizers import Regularizer
@@ -23,21 +24,22 @@ class NotFinite(FloatingPointError):
 class Witness:
     """A task that raises FloatingPointError, with step and layer, at the first value that is not finite.
 
-    In the order of a step it looks at the batch, at each layer's penalty, at the output of each module (the innermost
-    first), at the loss, at each parameter's gradient (from the output on) and at the parameters after the update.
+    In the order of a step it looks at the batch, at each layer's penalty, at what each operation makes of a parameter
+    and at the output of each module (the innermost first), at the loss, at each parameter's gradient (from the output
+    on) and at the parameters after the update. What else an operation makes may be infinite for good: masks are.
     Random numbers and arithmetic are those of the run, so on the CPU it finds what has happened; on a GPU, whose sums
     may come out otherwise, it gives up after ``epoch``, in which the run went wrong.
     """
 
     def __init__(self, task: Any, epoch: int) -> None:
         self._task, self._epoch = task, epoch
-        self._place = ""
+        self._place = ""  # no step under way: validation does not count
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._task, name)
 
     def model(self) -> nn.Module:
-        model = self._task.model()
+        self._model = model = self._task.model()
         for name, module in model.named_modules():
             module.register_forward_hook(self._output(f"the output of {name}" if name else "the network's output"))
         return model
@@ -59,10 +61,15 @@ class Witness:
         for name, parameter in model.named_parameters():
             parameter.register_post_accumulate_grad_hook(self._gradient(f"the gradient of {name}"))
 
+        def before(*_: Any) -> None:  # gradients that were not accumulated in a backward pass
+            for name, parameter in model.named_parameters():
+                self._look(parameter.grad, f"the gradient of {name}")
+
         def after(*_: Any) -> None:
             for name, parameter in model.named_parameters():
                 self._look(parameter, f"{name} after the update")
 
+        optimizer.register_step_pre_hook(before)
         optimizer.register_step_post_hook(after)
         return optimizer
 
@@ -76,7 +83,7 @@ class Witness:
         for step, each in enumerate(inputs, start=first):
             self._place = f"epoch {epoch + 1} step {step + 1} of {self._task.steps}"
             yield each
-        self._place = f"the validation after epoch {epoch + 1}"
+        self._place = ""
 
     def _made(self, make: Callable[..., tuple]) -> Callable[..., tuple]:
         def seen(*inputs: Tensor) -> tuple:
@@ -87,7 +94,8 @@ class Witness:
         return seen
 
     def loss(self, model: nn.Module, batch: tuple) -> tuple[Tensor, Tensor]:
-        loss, logits = self._task.loss(model, batch)
+        with _Operations(self._model, self._look):
+            loss, logits = self._task.loss(model, batch)
         self._look(loss, "the loss")
         return loss, logits
 
@@ -99,11 +107,27 @@ class Witness:
         return lambda parameter: self._look(parameter.grad, what)
 
     def _look(self, values: Any, what: str) -> None:
-        for tensor in _tensors(values):
+        for tensor in _tensors(values) if self._place else ():
             if not tensor.isfinite().all():
                 bad = (~tensor.isfinite()).sum().item()
                 kind = "NaN" if tensor.isnan().any() else "infinite"
                 raise FloatingPointError(f"{self._place}: {what} is the first with {kind} values ({bad:,})")
+
+
+class _Operations(TorchFunctionMode):
+    """Looks at what operations make of parameters; a layer may be a mere holder of them that is never called."""
+
+    def __init__(self, model: nn.Module, look: Callable[[Any, str], None]) -> None:
+        super().__init__()
+        self._names = {p.untyped_storage().data_ptr(): name for name, p in model.named_parameters()}
+        self._look = look
+
+    def __torch_function__(self, function: Any, types: Any, args: tuple = (), options: dict | None = None) -> Any:
+        made = function(*args, **(options or {}))
+        for tensor in _tensors(args):
+            if name := self._names.get(tensor.untyped_storage().data_ptr()):
+                self._look(made, f"what {function.__name__} makes of {name}")
+        return made
 
 
 def _tensors(values: Any) -> Iterable[Tensor]:

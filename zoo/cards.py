@@ -7,9 +7,11 @@ import fnmatch
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ from .state import read_state
 FOLDER = Path(__file__).parent / "pretrained"
 TORCHVISION = ("resnet18", "resnet34", "resnet50")  # models of which torchvision publishes weights
 FIELDS = ("name", "model", "options", "data", "preprocessing", "recipe", "metrics", "seeds", "file", "sha256")
+KINDS = {"name": str, "model": str, "options": dict, "preprocessing": dict, "file": str, "sha256": str}
+MAX_CARD = 1 << 22  # bytes; published ones have some thousand
 
 
 @dataclass(frozen=True, repr=False)
@@ -81,8 +85,14 @@ class Weights:
         return create_model(self.model, weights=self.path).eval()
 
     def transforms(self) -> Transform:
-        """The preprocessing that the network was trained with, as a function of raw inputs."""
-        return from_card(self.card["preprocessing"])
+        """The preprocessing that the network was trained with, as a function of raw inputs.
+
+        Errors: ValueError if the card does not describe one.
+        """
+        try:
+            return from_card(self.card["preprocessing"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{self.path}: preprocessing {self.card['preprocessing']} is unknown") from error
 
     def state_dict(self) -> dict[str, Tensor]:
         """The tensors, in float32 where they are stored in half precision.
@@ -99,7 +109,7 @@ class Weights:
             )
         try:
             state = load(data)
-        except SafetensorError as error:
+        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:  # the last three: of an unknown type
             raise ValueError(f"{path}: not a safetensors file ({error})") from error
         return {name: t.float() if t.dtype == torch.float16 else t for name, t in state.items()}
 
@@ -109,12 +119,14 @@ class Weights:
             return path
         if not url:
             raise ValueError(f"{self.name}: its card is here, but {path} is not, and the card has no url to fetch it")
+        if not isinstance(url, str):
+            raise ValueError(f"{self.path}: its url is no address but {url!r}")
         path = Path(torch.hub.get_dir()) / "checkpoints" / self.card["file"]
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             try:  # into a temporary file, which is renamed once its sha256 is right
                 torch.hub.download_url_to_file(url, str(path), hash_prefix=self.card["sha256"], progress=False)
-            except (OSError, RuntimeError) as error:
+            except (OSError, RuntimeError, ValueError, HTTPException) as error:  # ValueError: it is no address
                 raise ValueError(f"{self.name} could not be downloaded from {url} ({error})") from error
         return path
 
@@ -143,12 +155,22 @@ def get_weights(name: str | os.PathLike) -> Weights:
         if not path.is_file():
             raise ValueError(_unknown(str(name)))
     try:
-        card = json.loads(path.read_text())
-        missing = [field for field in FIELDS if field not in card]
-    except (ValueError, TypeError) as error:
+        with path.open("rb") as file:
+            card = json.loads(file.read(MAX_CARD))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a card ({error})") from error
-    if missing:
+    if not isinstance(card, dict):
+        raise ValueError(f"{path}: not a card: it holds a {type(card).__name__}")
+    if missing := [field for field in FIELDS if field not in card]:
         raise ValueError(f"{path}: not a card: it has no {', '.join(missing)}")
+    for field, kind in KINDS.items():
+        if not isinstance(card[field], kind):
+            raise ValueError(f"{path}: not a card: its {field} is no {kind.__name__} but {str(card[field])[:60]}")
+    # A name, or it could lead to any file; a whole checksum, or a download would be compared with a part of one.
+    if not re.fullmatch(r"[^/\\\0]{1,200}\.safetensors", card["file"]) or not re.fullmatch(
+        "[0-9a-f]{64}", card["sha256"]
+    ):
+        raise ValueError(f"{path}: not a card: {card['file'][:60]!r} is no file's name, or its sha256 is none")
     return Weights(card["name"], path, card)
 
 

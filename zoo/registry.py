@@ -59,17 +59,32 @@ def create_model(
     Errors: ValueError for an unknown name and for weights that do not fit, TypeError for an argument that the builder
         does not take or still needs.
     """
-    builder = _find(name)
+    _find(name)
     if weights is not None:
         from .cards import find  # these two import this module
-        from .weights import load_weights
+        from .weights import load_state
 
         options, state = find(name, weights)
-        model = create_model(name, **options | kwargs)
-        load_weights(model, state, swap_head)
+        most = sum(tensor.numel() for tensor in state.values())
+        for option, value in options.items():
+            if isinstance(value, int) and value > most:  # or building it could take any memory
+                raise ValueError(f"{weights}: its card says {option}={value}, but has {most:,} numbers in its weights")
+        try:
+            model = _build(name, **options | kwargs)
+        except (TypeError, ValueError, RuntimeError) as error:
+            if not options:  # it is the caller's own mistake
+                raise
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(f"{weights}: {options | kwargs}, from its card, build no {name!r} ({reason})") from error
+        load_state(model, state, swap_head, f"{weights}: ")
         return model
     if swap_head:
         raise TypeError(f"swap_head=True says what becomes of weights, and {name!r} is to be built without any")
+    return _build(name, **kwargs)
+
+
+def _build(name: str, /, **kwargs: Any) -> nn.Module:
+    builder = _find(name)
     parameters = inspect.signature(builder).parameters
     accepted = ", ".join(str(p).replace("'", "") for p in parameters.values())
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())

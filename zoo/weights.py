@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from .cards import get_weights, is_path
-from .state import PREFIXES, plain, read_state
+from .state import PREFIXES, plain, read_state, shown
 
 _NAMED = 4  # keys of each kind that an error spells out
 
@@ -55,14 +56,19 @@ def load_weights(model: nn.Module, weights: Mapping[str, Any] | str | os.PathLik
     Errors: ValueError naming what is missing, unexpected or of another shape, or both numbers of classes; for an
         unknown name, the nearest.
     """
-    while (prefix := _wrapped(model)) is not None:
-        model = getattr(model, prefix)
     if isinstance(weights, Mapping):
         state = plain(weights)
     elif not is_path(weights) or os.path.exists(os.path.splitext(weights)[0] + ".json"):
         state = get_weights(weights).state_dict()
     else:
         state = read_state(weights)
+    return load_state(model, state, swap_head, "" if isinstance(weights, Mapping) else f"{weights}: ")
+
+
+def load_state(model: nn.Module, state: Mapping[str, Tensor], swap_head: bool, where: str) -> Loaded:
+    """:func:`load_weights` of tensors by name; errors begin with `where` these are from."""
+    while (prefix := _wrapped(model)) is not None:
+        model = getattr(model, prefix)
     own = model.state_dict()
     if state.keys() - own.keys() and hasattr(model, "translate"):
         state = model.translate(state)
@@ -77,8 +83,8 @@ def load_weights(model: nn.Module, weights: Mapping[str, Any] | str | os.PathLik
     if classes and not missing and not unexpected and set(misfits) <= set(head):
         if not swap_head:
             raise ValueError(
-                f"the weights are for {classes[0]} classes, this {type(model).__name__} has {classes[1]}: build it "
-                f"with num_classes={classes[0]}, or pass swap_head=True to leave {', '.join(head)} as initialised"
+                f"{where}the weights are for {classes[0]} classes, this {type(model).__name__} has {classes[1]}: build "
+                f"it with num_classes={classes[0]}, or pass swap_head=True to leave {', '.join(head)} as initialised"
             )
         fresh = head
     elif missing or unexpected or misfits:
@@ -86,12 +92,15 @@ def load_weights(model: nn.Module, weights: Mapping[str, Any] | str | os.PathLik
         kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
         faults = "; ".join(f"{kind}: {_some(names)}" for kind, names in kinds if names)
         raise ValueError(
-            f"the weights do not fit this {type(model).__name__} ({faults}); build the model with the options that "
-            "they were saved with"
+            f"{where}the weights do not fit this {type(model).__name__} ({faults}); build the model with the options "
+            "that they were saved with"
         )
     else:
         fresh = []
     loaded = tuple(name for name in own if name in state and name not in fresh)
+    for name in loaded:
+        if fault := _fault(state[name], own[name]):
+            raise ValueError(f"{where}{name} {fault}; the file is damaged, or the training that made it had diverged")
     model.load_state_dict({name: state[name] for name in loaded}, strict=False)
     return Loaded(loaded, tuple(counters), tuple(fresh))
 
@@ -111,14 +120,25 @@ def _classes(shapes: Iterable[tuple[tuple[int, ...], tuple[int, ...]]]) -> tuple
     pairs = []
     for theirs, ours in shapes:
         differing = [pair for pair in zip(theirs, ours, strict=False) if pair[0] != pair[1]]
-        if len(theirs) != len(ours) or len(differing) != 1:
+        if len(theirs) != len(ours) or len(differing) != 1 or 0 in differing[0]:
             return None
         pairs += differing
     ratios = {Fraction(*pair) for pair in pairs}
     return min(pairs) if len(ratios) == 1 else None
 
 
+def _fault(theirs: Tensor, ours: Tensor) -> str:
+    """What is wrong with the numbers of a tensor that has the right shape."""
+    if theirs.layout != torch.strided or theirs.is_quantized or theirs.is_meta != ours.is_meta:
+        return "is no plain tensor"
+    if theirs.is_complex() or (theirs.is_floating_point() and not ours.is_floating_point()):
+        return f"has numbers of type {theirs.dtype}, not {ours.dtype}"
+    if theirs.is_floating_point() and not theirs.is_meta and not (finite := theirs.float().isfinite()).all():
+        return f"has {finite.numel() - int(finite.sum()):,} numbers of {finite.numel():,} that are not finite"
+    return ""
+
+
 def _some(names: Iterable[str]) -> str:
     names = list(names)
     more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(map(shown, names[:_NAMED])) + (f" and {more} more" if more > 0 else "")

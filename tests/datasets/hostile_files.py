@@ -28,6 +28,9 @@ from .conftest import as_bytes, python2, tiny_parts
 from .image_sources import SPEC, archive, contents, write_tree
 from .test_points_shapes import VERTICES, npy, off, ply
 
+PICKLES, ARCHIVES, H5 = "pickles (Planetoid, CIFAR)", "archives (tar, gzip, zip)", "h5"
+SHAPES, CACHES = "shapes (npy, off, ply, xyz) and lists", "caches of decoded data, which are then made anew"
+
 
 def quietly(read: Callable) -> Callable:
     def reader(folder: Path, path: Path) -> object:
@@ -116,31 +119,41 @@ def formats(place: Path) -> dict[str, Format]:
     others = contents()
     layout = {f"{modelnet.HDF5.folder}/{name}": data for name, data in LAYOUT.items()}
     found = {
-        "Planetoid pickle": Format(pickles, quietly(graph), named="ind.tiny"),
+        "Planetoid pickle": Format(PICKLES, pickles, quietly(graph), named="ind.tiny"),
         "CIFAR pickle": Format(
-            {SPEC.archive: inner}, quietly(cifar100), (SPEC.archive,), lambda data: archive({**others, "train": data})
+            PICKLES,
+            {SPEC.archive: inner},
+            quietly(cifar100),
+            (SPEC.archive,),
+            lambda data: archive({**others, "train": data}),
         ),
-        "CIFAR tar": Format({SPEC.archive: gzip.decompress(packed)}, quietly(cifar100), (SPEC.archive,), quick_gzip),
-        "CIFAR gzip": Format({SPEC.archive: packed}, quietly(cifar100)),
-        "ModelNet zip": Format({"a.zip": zipped(layout)}, unpacked),
-        "h5": Format({"a.h5": clouds_h5(None)}, lambda folder, path: read_h5(path, 2)),
-        "h5, compressed": Format({"a.h5": clouds_h5("gzip")}, lambda folder, path: read_h5(path, 2)),
-        "h5, new version": Format({"a.h5": clouds_h5(None, libver="latest")}, lambda folder, path: read_h5(path, 2)),
-        "list of files": Format({"train_files.txt": b"a.h5\nb.h5\n"}, lambda folder, path: read_lines(path)),
-        "npy": Format({"a.npy": npy(VERTICES)}, shape),
-        "off": Format({"a.off": off()}, shape),
-        "ply": Format({"a.ply": ply()}, shape),
-        "ply, binary": Format({"a.ply": ply("<"), "b.ply": ply(">", "double", "int", "uint")}, shape),
-        "xyz": Format({"a.xyz": b"".join(b"%.6f,%.6f,%.6f\n" % tuple(v) for v in VERTICES)}, shape),
-        "xyz, any numbers": Format({"a.txt": b"".join(b"%g %g %g 1\n" % tuple(v) for v in VERTICES)}, shape),
+        "CIFAR tar": Format(
+            ARCHIVES, {SPEC.archive: gzip.decompress(packed)}, quietly(cifar100), (SPEC.archive,), quick_gzip
+        ),
+        "CIFAR gzip": Format(ARCHIVES, {SPEC.archive: packed}, quietly(cifar100)),
+        "ModelNet zip": Format(ARCHIVES, {"a.zip": zipped(layout)}, unpacked),
+        "h5": Format(H5, {"a.h5": clouds_h5(None)}, lambda folder, path: read_h5(path, 2)),
+        "h5, compressed": Format(H5, {"a.h5": clouds_h5("gzip")}, lambda folder, path: read_h5(path, 2)),
+        "h5, new version": Format(
+            H5, {"a.h5": clouds_h5(None, libver="latest")}, lambda folder, path: read_h5(path, 2)
+        ),
+        "list of files": Format(SHAPES, {"train_files.txt": b"a.h5\nb.h5\n"}, lambda folder, path: read_lines(path)),
+        "npy": Format(SHAPES, {"a.npy": npy(VERTICES)}, shape),
+        "off": Format(SHAPES, {"a.off": off()}, shape),
+        "ply": Format(SHAPES, {"a.ply": ply()}, shape),
+        "ply, binary": Format(SHAPES, {"a.ply": ply("<"), "b.ply": ply(">", "double", "int", "uint")}, shape),
+        "xyz": Format(SHAPES, {"a.xyz": b"".join(b"%.6f,%.6f,%.6f\n" % tuple(v) for v in VERTICES)}, shape),
+        "xyz, any numbers": Format(SHAPES, {"a.txt": b"".join(b"%g %g %g 1\n" % tuple(v) for v in VERTICES)}, shape),
         "cache of clouds": Format(
-            {"set/a": b"", **cloud_copy(place)}, cached_clouds, tuple(cloud_copy(place)), checked=True
+            CACHES, {"set/a": b"", **cloud_copy(place)}, cached_clouds, tuple(cloud_copy(place)), checked=True
         ),
         "cache of images": image_copy(place),
     }
     for form, how in PICTURES.items():
         found[form] = Format(
-            {"a.png": picture(form.split()[0], **how)}, quietly(lambda folder, path: decode(str(path)))
+            "images (PNG, JPEG, BMP, PPM, WEBP, TIFF)",
+            {"a.png": picture(form.split()[0], **how)},
+            quietly(lambda folder, path: decode(str(path))),
         )
     return found
 
@@ -181,7 +194,7 @@ def image_copy(place: Path) -> Format:
     cached_images(place / "work", place)
     files = {str(p.relative_to(place / "work")): p.read_bytes() for p in (place / "work").rglob("*") if p.is_file()}
     kept = tuple(name for name in files if name.endswith(".safetensors"))
-    return Format(files, cached_images, kept, checked=True)
+    return Format(CACHES, files, cached_images, kept, checked=True)
 
 
 # Crafted ----------------------------------------------------------------------------------------------------------
@@ -220,19 +233,22 @@ def crafted(place: Path, cases: int) -> Iterator[Crafted]:
             for part in ("x", "ally", "graph"):
                 files = {**pickles, f"ind.tiny.{part}": pickle.dumps(call, protocol)}
                 yield Crafted(
-                    f"pickle that calls {name}: Planetoid {part} {protocol}",
+                    "pickle that would run code",
+                    f"{name}, Planetoid {part} {protocol}",
                     lambda folder, files=files: write_all(folder / "Tiny" / "raw", files),
                     quietly(graph),
                     f"ind.tiny.{part}",
                 )
             data = archive({**contents(), "meta": pickle.dumps(call, protocol)})
-            yield Crafted(f"pickle that calls {name}: CIFAR {protocol}", data, quietly(cifar100), SPEC.archive)
+            yield Crafted(
+                "pickle that would run code", f"{name}, CIFAR {protocol}", data, quietly(cifar100), SPEC.archive
+            )
             array = np.empty(3, dtype=object)
             array[0] = call
-            yield Crafted(f"pickle that calls {name}: npy {protocol}", npy(array), shape, "a.npy")
+            yield Crafted("pickle that would run code", f"{name}, npy {protocol}", npy(array), shape, "a.npy")
     yield from archives(outside)
     yield from h5_files(outside)
-    yield from shapes()
+    yield from shapes(1 << 20 if cases < 100 else 8 << 20)
     yield from pictures()
 
 
@@ -268,9 +284,7 @@ def archives(outside: Path) -> Iterator[Crafted]:
         "a name by a pax header": [regular("x", b"x", path=str(outside / "x")), *rest],
     }  # fmt: skip
     for name, members in tars.items():
-        yield Crafted(
-            f"tar that leaves its folder: {name}", quick_gzip(tarred(*members)), quietly(cifar100), SPEC.archive
-        )
+        yield Crafted("tar that leaves its folder", name, quick_gzip(tarred(*members)), quietly(cifar100), SPEC.archive)
     many = b"".join(tarfile.TarInfo(f"{i % 10}").tobuf() for i in range(10)) * 1000
     keys = b"".join(b"%d %07x=1\n" % (13, i) for i in range(300_000))
     bombs = {
@@ -288,22 +302,22 @@ def archives(outside: Path) -> Iterator[Crafted]:
     }  # fmt: skip
     for name, data in bombs.items():
         says = "headers have more than" if "0,000" in name else ""
-        yield Crafted(f"tar bomb: {name}", data, quietly(cifar100), SPEC.archive, says)
+        yield Crafted("tar bomb", name, data, quietly(cifar100), SPEC.archive, says)
     folder = modelnet.HDF5.folder
     climbing = {f"{folder}/../../x.txt": b"x", str(outside / "train_files.txt"): b"x", "../train_files.txt": b"x"}
     for name in climbing:
-        yield Crafted(f"zip that leaves its folder: {name}", zipped({name: b"x"}), unpacked, "a.zip")
+        yield Crafted("zip that leaves its folder", name, zipped({name: b"x"}), unpacked, "a.zip")
     yield Crafted(
-        "zip bomb: 2 GiB of zeros", zip_bomb(f"{folder}/train_files.txt", 2 << 30, 2 << 30), unpacked, "a.zip"
+        "zip bomb", "2 GiB of zeros", zip_bomb(f"{folder}/train_files.txt", 2 << 30, 2 << 30), unpacked, "a.zip"
     )
     shortened = zip_bomb(f"{folder}/train_files.txt", 1 << 30, 100)
-    yield Crafted("zip bomb: 1 GiB that claims 100 bytes", shortened, unpacked, "a.zip")
+    yield Crafted("zip bomb", "1 GiB that claims 100 bytes", shortened, unpacked, "a.zip")
     encrypted = bytearray(zipped({f"{folder}/{name}": data for name, data in LAYOUT.items()}))
     for mark, at in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
         start = 0
         while (start := encrypted.find(mark, start) + 1) > 0:
             encrypted[start - 1 + at] |= 1
-    yield Crafted("zip, odd: encrypted", bytes(encrypted), unpacked, "a.zip")
+    yield Crafted("zip, odd", "encrypted", bytes(encrypted), unpacked, "a.zip")
 
 
 def pax(records: bytes) -> bytes:
@@ -408,7 +422,7 @@ def h5_files(outside: Path) -> Iterator[Crafted]:
         "h5, odd: named types": lambda f: f.update({"data": np.dtype("f4"), "label": np.dtype("i4")}),
     }
     for name, fill in fills.items():
-        yield Crafted(name, make(fill), lambda folder, path: read_h5(path, 2), "a.h5")
+        yield Crafted(*name.split(": "), make(fill), lambda folder, path: read_h5(path, 2), "a.h5")
 
 
 def header(rows: str, columns: str = "3", kind: str = "<f8") -> bytes:
@@ -416,48 +430,44 @@ def header(rows: str, columns: str = "3", kind: str = "<f8") -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
 
 
-def shapes() -> Iterator[Crafted]:
+def shapes(many: int) -> Iterator[Crafted]:
     million = 1 << 20
     fan = f"{million} " + " ".join(str(i % 8) for i in range(million))
     vertices = "\n".join(" ".join(map(str, v)) for v in VERTICES)
     files = {
-        "absurd counts: a.npy, 10^12 rows": header("999999999999") + bytes(24),
-        "absurd counts: a.npy, 10^12 rows of no columns": header("999999999999", "0"),
-        "absurd counts: b.npy, 10^400 rows": header("9" * 400) + bytes(24),
-        "absurd counts: c.npy, a power": header("9**9**9") + bytes(24),
-        "absurd counts: d.npy, a call": header("__import__('os').system('id')") + bytes(24),
-        "absurd counts: e.npy, header of 4 GiB": b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + bytes(100),
-        "absurd counts: a.off, vertices": off(head="OFF\n999999999 3 0\n"),
-        "absurd counts: b.off, faces": off(head="OFF\n8 999999999 0\n"),
-        "absurd counts: c.off, digits": off(head="OFF\n" + "9" * 5000 + " 3 0\n"),
-        "absurd counts: d.off, corners": off().replace(b"3 0 1 2", b"999999999 0 1 2"),
-        "absurd counts: e.off, corner of many digits": off().replace(b"3 0 1 2", b"3 0 1 " + b"9" * 10_000),
-        "absurd counts: f.off, unicode digits": "OFF\n²³ 3 0\n".encode("latin-1"),
-        "absurd counts: g.off, lines": b"OFF\n1 0 0\n" + b"1\n" * (8 * million),
-        "absurd counts: h.off, a polygon of a million corners, eight times": (
-            f"OFF\n8 8 0\n{vertices}\n" + f"{fan}\n" * 8
-        ).encode(),
-        "absurd counts: a.ply, vertices": ply("<").replace(b"vertex 8", b"vertex 99999999999"),
-        "absurd counts: b.ply, faces": ply("<").replace(b"face 3", b"face 99999999999"),
-        "absurd counts: c.ply, vertices in text": ply().replace(b"vertex 8", b"vertex 99999999999"),
-        "absurd counts: d.ply, faces in text": ply().replace(b"face 3", b"face 99999999999"),
-        "absurd counts: e.ply, digits": ply().replace(b"vertex 8", b"vertex " + b"9" * 5000),
-        "absurd counts: f.ply, list of 2^31": ply("<", length="int", extra=False)[:-20] + b"\xff\xff\xff\x7f" * 5,
-        "absurd counts: g.ply, list of -1": ply("<", length="int", extra=False)[:-20] + b"\xff" * 20,
-        "absurd counts: h.ply, index of many digits": ply().replace(
-            b"4 4 5 6 7 0.5", b"4 4 5 6 " + b"9" * 10_000 + b" 1"
-        ),
-        "absurd counts: i.ply, header without end": b"ply\n" + b"comment\n" * million,
-        "absurd counts: j.ply, elements": ply_of(b"element vertex 0\nproperty float x\n" * 1500),
-        "absurd counts: k.ply, properties": ply_of(b"element vertex 9\n" + b"property float x\n" * 3500),
-        "absurd counts: a.xyz, one number a line": b"1\n" * (8 * million),
-        "absurd counts: b.xyz, numbers in one line": b"1 " * (8 * million),
-        "absurd counts: c.xyz, a number of many digits": b"9" * (8 * million) + b" 1 1\n",
-        "absurd counts: d.xyz, comments": b"#\n" * (8 * million),
-        "absurd counts: e.xyz, infinity": b"1 2 3\n1e999 0 0\n",
+        "a.npy, 10^12 rows": header("999999999999") + bytes(24),
+        "a.npy, 10^12 rows of no columns": header("999999999999", "0"),
+        "b.npy, 10^400 rows": header("9" * 400) + bytes(24),
+        "c.npy, a power": header("9**9**9") + bytes(24),
+        "d.npy, a call": header("__import__('os').system('id')") + bytes(24),
+        "e.npy, header of 4 GiB": b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + bytes(100),
+        "a.off, vertices": off(head="OFF\n999999999 3 0\n"),
+        "b.off, faces": off(head="OFF\n8 999999999 0\n"),
+        "c.off, digits": off(head="OFF\n" + "9" * 5000 + " 3 0\n"),
+        "d.off, corners": off().replace(b"3 0 1 2", b"999999999 0 1 2"),
+        "e.off, corner of many digits": off().replace(b"3 0 1 2", b"3 0 1 " + b"9" * 10_000),
+        "f.off, unicode digits": "OFF\n²³ 3 0\n".encode("latin-1"),
+        "g.off, lines": b"OFF\n1 0 0\n" + b"1\n" * many,
+        "h.off, a polygon of a million corners, eight times": (f"OFF\n8 8 0\n{vertices}\n" + f"{fan}\n" * 8).encode(),
+        "a.ply, vertices": ply("<").replace(b"vertex 8", b"vertex 99999999999"),
+        "b.ply, faces": ply("<").replace(b"face 3", b"face 99999999999"),
+        "c.ply, vertices in text": ply().replace(b"vertex 8", b"vertex 99999999999"),
+        "d.ply, faces in text": ply().replace(b"face 3", b"face 99999999999"),
+        "e.ply, digits": ply().replace(b"vertex 8", b"vertex " + b"9" * 5000),
+        "f.ply, list of 2^31": ply("<", length="int", extra=False)[:-20] + b"\xff\xff\xff\x7f" * 5,
+        "g.ply, list of -1": ply("<", length="int", extra=False)[:-20] + b"\xff" * 20,
+        "h.ply, index of many digits": ply().replace(b"4 4 5 6 7 0.5", b"4 4 5 6 " + b"9" * 10_000 + b" 1"),
+        "i.ply, header without end": b"ply\n" + b"comment\n" * million,
+        "j.ply, elements": ply_of(b"element vertex 0\nproperty float x\n" * 1500),
+        "k.ply, properties": ply_of(b"element vertex 9\n" + b"property float x\n" * 3500),
+        "a.xyz, one number a line": b"1\n" * many,
+        "b.xyz, numbers in one line": b"1 " * many,
+        "c.xyz, a number of many digits": b"9" * many + b" 1 1\n",
+        "d.xyz, comments": b"#\n" * many,
+        "e.xyz, infinity": b"1 2 3\n1e999 0 0\n",
     }
     for name, data in files.items():
-        yield Crafted(f"{name}", data, shape, name.split(": ")[1].split(",")[0])
+        yield Crafted("absurd counts in shapes", name, data, shape, name.split(",")[0])
 
 
 def ply_of(elements: bytes) -> bytes:
@@ -494,7 +504,7 @@ def pictures() -> Iterator[Crafted]:
         "a claim in tiff": tiff.replace(struct.pack("<HHII", 256, 4, 1, 40), struct.pack("<HHII", 256, 4, 1, 2**31)),
     }
     for name, data in files.items():
-        yield Crafted(f"image bomb: {name}", data, quietly(lambda folder, path: decode(str(path))), "a.png")
+        yield Crafted("image bomb", name, data, quietly(lambda folder, path: decode(str(path))), "a.png")
     chunks = {
         "text of 1 GiB": (b"zTXt", b"k\0\0" + text),
         "profile of 1 GiB": (b"iCCP", b"k\0\0" + text),
@@ -502,4 +512,4 @@ def pictures() -> Iterator[Crafted]:
     }
     for name, chunk in chunks.items():
         data = png(40, 30, good, chunk)
-        yield Crafted(f"image bomb: {name}", data, quietly(lambda folder, path: decode(str(path))), "a.png")
+        yield Crafted("image bomb", name, data, quietly(lambda folder, path: decode(str(path))), "a.png")

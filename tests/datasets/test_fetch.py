@@ -1,7 +1,9 @@
 """A download is the whole published file, or nothing."""
 
 import hashlib
+import os
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -91,6 +93,15 @@ def test_interrupt_leaves_nothing(mirror, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         fetch(tmp_path / "file", [f"{mirror}/good"], SHA256, LIMIT)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_killed_downloads_left_is_removed_once_nobody_writes_it(mirror, tmp_path):
+    for name, age in ((".file.a.part", 7200), (".file.b.part", 60), (".other.c.part", 7200)):
+        (tmp_path / name).write_bytes(BODY[:1000])
+        stamp = time.time() - age
+        os.utime(tmp_path / name, (stamp, stamp))
+    fetch(tmp_path / "file", [f"{mirror}/good"], SHA256, LIMIT)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".file.b.part", ".other.c.part", "file"]
 
 
 def test_read_bounded(tmp_path):

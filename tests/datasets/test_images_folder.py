@@ -1,7 +1,10 @@
 """Trees of image files: what they may hold, how odd images are read, and images that are read when needed."""
 
 import io
+import multiprocessing
+import os
 import shutil
+import signal
 import struct
 from dataclasses import replace
 
@@ -346,6 +349,32 @@ def test_an_epoch_is_a_function_of_seed_and_epoch(photographs):
     plain = epoch(images, 1, 1, augmentation=None)
     assert plain[1].equal(y), "the augmentation does not change the order"
     assert not plain[0].equal(x)
+
+
+@pytest.mark.parametrize("first", [1, 2, 5])
+def test_an_epoch_is_gone_on_with_where_it_was_left(photographs, first):
+    for images in (files(photographs), load_images("glyphs-random3")):
+        size = 3 if isinstance(images, ImageFiles) else 2000
+        options = {"augmentation": images.augmentation}
+        whole = list(images.batches("train", size, 1, 2, **options))
+        rest = list(images.batches("train", size, 1, 2, **options, first=first))
+        assert len(rest) == max(0, len(whole) - first)
+        for (x, y), (again, labels) in zip(whole[first:], rest, strict=True):
+            assert again.equal(x)
+            assert labels.equal(y)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_leaves_batches_to_come(photographs, number):
+    """Ctrl-C on a terminal, and SIGTERM of SLURM or systemd, reach the processes that read files too."""
+    images = files(photographs)
+    batches = images.batches("train", 1, 0, augmentation=images.augmentation)
+    reading = replace(images, workers=2).batches("train", 1, 0, augmentation=images.augmentation)
+    for i, ((x, _), (again, _)) in enumerate(zip(batches, reading, strict=True)):
+        assert again.equal(x)
+        if i == 1:
+            for worker in multiprocessing.active_children():
+                os.kill(worker.pid, number)
 
 
 def test_flips_can_be_switched_off(photographs):

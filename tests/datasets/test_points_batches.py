@@ -94,6 +94,18 @@ def test_the_batch_size_does_not_change_the_order(clouds):
         assert torch.equal(labels, epoch(clouds, seed=3, epoch=2)[1])
 
 
+@pytest.mark.parametrize("seed", [None, 4])
+@pytest.mark.parametrize("first", [0, 1, 4, 5, 6])
+def test_an_epoch_is_gone_on_with_where_it_was_left(clouds, seed, first):
+    augmentation = None if seed is None else PointAugmentation(dropout=0.5)
+    whole = list(clouds.batches("train", 5, seed, 2, augmentation, points=15))
+    rest = list(clouds.batches("train", 5, seed, 2, augmentation, points=15, first=first))
+    assert len(rest) == max(0, len(whole) - first)
+    for (points, labels), again in zip(whole[first:], rest, strict=True):
+        assert torch.equal(points, again[0])
+        assert torch.equal(labels, again[1])
+
+
 def test_nothing_switched_on_changes_nothing(clouds):
     assert torch.equal(epoch(clouds)[0], epoch(clouds, augmentation=NOTHING)[0])
 

@@ -11,10 +11,11 @@ import torch
 
 from comhe.train.cli import main
 from comhe.train.compare import EPOCHS, cells_of, costs_of, save, table, train_one, write_csv
-from comhe.train.page import histogram, render
+from comhe.train.curves import curves_of, over_seeds
+from comhe.train.page import Page, histogram
 from comhe.train.page_tables import ACCURACY, NAMES
 from comhe.train.plots import Axes, Estimate, Series, forest, lines, ticks
-from comhe.train.report import Material, angles, angles_before_and_after, gather, over_seeds
+from comhe.train.report import Material, angles, angles_before_and_after, gather
 from comhe.train.run import Run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -84,7 +85,7 @@ def test_tables_hold_the_comparison(page):
 
 def test_each_recipe_is_a_family_of_tests_as_in_compare():
     other = [record | {"recipe": "tuned"} for record in _records()]
-    together = Cells(render(Material(records=_records() + other))).cells[WIDTH - 1 :: WIDTH]
+    together = Cells(Page(Material(records=_records() + other)).html()).cells[WIDTH - 1 :: WIDTH]
     alone = [[cells_of(row)[-1] for row in table(records) if row.epoch == "last"] for records in (_records(), other)]
     assert together[:6] == alone[0] + alone[1]
 
@@ -99,7 +100,7 @@ def test_page_asks_nothing_of_a_network_and_escapes_names(page):
 
 
 def test_curves_lie_where_the_data_are():
-    svg = lines("t", "x", "y", [Series("a", 1, [(0, 10.0), (5, 20.0), (10, 15.0)])]).split("</ul>")[1]
+    svg = lines("t", "x", "y", [Series("a", 1, [(0, 10.0), (5, 20.0), (10, 15.0)])]).svg
     root = ElementTree.fromstring(svg)
     points = [tuple(map(float, p.split(","))) for p in root.find("polyline").get("points").split()]
     places = {
@@ -113,7 +114,7 @@ def test_curves_lie_where_the_data_are():
 
 
 def test_forest_draws_an_interval_only_where_there_is_one():
-    root = ElementTree.fromstring(forest("t", "x", [Estimate("a", 1.0, 0.5, 1.5), Estimate("b", -1.0, None, None)]))
+    root = ElementTree.fromstring(forest("t", "x", [Estimate("a", 1.0, 0.5, 1.5), Estimate("b", -1.0, None, None)]).svg)
     bars = [line for line in root.iter("line") if line.get("class") == "interval"]
     squares = {r.get("data-series"): float(r.get("x")) + 4 for r in root.iter("rect")}
     zero = next(float(line.get("x1")) for line in root.iter("line") if line.get("class") == "zero")
@@ -163,10 +164,10 @@ def test_run_folders_are_enough(runs, recipe, tmp_path, monkeypatch):
         monkeypatch.setattr(f"{module}.load_graph", None)  # no data set is asked for
     found = gather([runs])
     assert (len(found.records), found.unfinished) == (4, 1)
-    text = render(found)
+    text = Page(found).html()
     assert "not done: 1" in text
-    for title in ("Learning, ", "Energy, ", "Angles, "):
-        assert f'aria-label="{title}' in text
+    for title in (": learning", "half space", "full space", "seed 0: angles"):
+        assert f'{title}"><title>' in text
     assert 'data-series="before training"' in text
     rows = table(sorted(found.records, key=lambda record: record["regularizer"] != "none"))
     costs = Cells(text.split('<table id="cost"')[1]).cells
@@ -175,7 +176,54 @@ def test_run_folders_are_enough(runs, recipe, tmp_path, monkeypatch):
     assert "milliseconds of a training step" in text
 
     save(tmp_path, "short", found.records, rows)  # a table of runs has the costs, too
-    assert Cells(render(gather([tmp_path / "short-runs.csv"])).split('<table id="cost"')[1]).cells == costs
+    assert Cells(Page(gather([tmp_path / "short-runs.csv"])).html().split('<table id="cost"')[1]).cells == costs
+
+
+def test_curves_beside_a_table_are_those_of_the_runs(runs, tmp_path):
+    """In the form of the committed results: epochs of all runs in one file, energies as means over layers."""
+    found = gather([runs])
+    save(tmp_path, "short", found.records, table(found.records))
+    epochs, energies = [], []
+    for recipe, folder in found.runs:
+        run = {"regularizer": recipe.regularizer, "seed": recipe.seed}
+        curves = curves_of(folder)
+        epochs += [{**run, "epoch": x - 1, "val_accuracy": y / 100} for x, y in curves["accuracy"]]
+        energies += [
+            {**run, "epoch": x, "hidden_half_space": hidden, "output_full_space": output}
+            for (x, hidden), (_, output) in zip(curves["hidden"], curves["output"], strict=True)
+        ]
+    assert [row["epoch"] for row in energies[:4]] == [0, 1, 2, 3]
+    write_csv(tmp_path / "short-curves.csv", epochs)
+    write_csv(tmp_path / "short-energies.csv", energies)
+    beside = gather([tmp_path / "short-runs.csv"])
+    assert {key: len(curves) for key, curves in beside.curves.items()} == {
+        ("test", "gcn", "citations", "none"): 2,
+        ("test", "gcn", "citations", "hs-mhe"): 2,
+    }
+    for cell, curves in beside.curves.items():
+        for mine, theirs in zip(curves, found.curves[cell], strict=True):
+            assert mine.keys() == theirs.keys()
+            for kind, curve in mine.items():
+                torch.testing.assert_close(torch.tensor(curve), torch.tensor(theirs[kind]), rtol=1e-4, atol=0)
+    text = Page(beside).html()
+    assert ": learning" in text
+    assert "they need the run folders" in text  # the angles
+
+    records = [*found.records, *(record | {"data": "other"} for record in found.records)]
+    write_csv(tmp_path / "short-runs.csv", records)
+    with pytest.raises(ValueError, match="keep them apart"):
+        gather([tmp_path / "short-runs.csv"])
+
+
+def test_figures_are_files_that_need_nothing_else(page, tmp_path):
+    folder = tmp_path / "figures"
+    assert main(["report", str(tmp_path / "kipf-runs.csv"), "-o", str(page), "--figures", str(folder)]) == 0
+    assert "kipf-gcn-difference-to-none-last-epoch.svg" in {path.name for path in folder.iterdir()}
+    assert len(list(folder.iterdir())) == page.read_text().count("<figure>")
+    cost = ElementTree.parse(next(folder.glob("*cost.svg")))
+    texts = [text.text for text in cost.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"none", "hs-mhe", "rp-comhe", "test accuracy (%)"} <= set(texts)  # its legend, too
+    assert "prefers-color-scheme: dark" in next(folder.glob("*cost.svg")).read_text()
 
 
 def test_first_weights_are_made_again_or_not_shown(runs):
@@ -213,7 +261,7 @@ def test_bad_input_is_one_line(tmp_path, capsys):
 
 def test_one_seed_is_said(tmp_path):
     write_csv(tmp_path / "x-runs.csv", _records(seeds=1))
-    text = render(gather([tmp_path / "x-runs.csv"]))
+    text = Page(gather([tmp_path / "x-runs.csv"])).html()
     assert "neither deviation nor interval" in text
     assert "nan" not in re.sub(r"(?s)<script>.*", "", text).lower()
 

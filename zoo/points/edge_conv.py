@@ -17,7 +17,8 @@ class EdgeConv(nn.Module):
     .. math:: \mathrm{out}_i = \max_j \mathrm{leakyrelu}(\mathrm{BN}([x_j - x_i, \, x_i] \, [W_1, W_2]^\top))
 
     The product is :math:`x_j W_1^\top + x_i (W_2 - W_1)^\top`: two products per point instead of one per edge. Training
-    cannot be differentiated twice, and ``torch.compile`` leaves it as it is.
+    cannot be differentiated twice, and ``torch.compile`` leaves it as it is. On a GPU the order in which a gradient's
+    terms are added is not fixed.
 
     Shapes:
         x [B, N, in_channels], index int64 [B, N, k] of the neighbours -> [B, N, out_channels]

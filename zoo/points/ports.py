@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from ..state import plain
+from ..state import plain, shown
+from ..weights import load_state
 from .dgcnn import dgcnn
 from .model import PointModel
 from .pointnet import PointNet
@@ -31,27 +32,27 @@ def load_port(state: State) -> PointModel:
         ValueError: another layout, or names that are missing or left over.
     """
     model, converted = convert(state)
-    model.load_state_dict(converted)
+    load_state(model, converted, swap_head=False, where="")
     return model
 
 
 def convert(state: State) -> tuple[PointModel, dict[str, Tensor]]:
     """The network that a port's state dict belongs to, not loaded yet, and the state dict by this zoo's names."""
     state = plain(state)
-    for mark, layout in LAYOUTS.items():
-        if mark in state:
-            port = layout(state)
-            break
-    else:
-        found = ", ".join(list(state)[:4])
+    layout = next((layout for mark, layout in LAYOUTS.items() if mark in state), None)
+    if layout is None:
+        found = ", ".join(map(shown, list(state)[:4]))
         raise ValueError(f"no known port has names such as {found or '(none)'}; it must be marked by {list(LAYOUTS)}")
     try:
+        port = layout(state)
         converted = port.convert(state)
     except KeyError as error:
         raise ValueError(f"the state dict lacks {error}, which its layout has") from None
+    except (IndexError, RuntimeError) as error:
+        raise ValueError(f"a tensor of the state dict has another shape than its layout's ({error})") from None
     left = [name for name in state if name not in port.used]
     if left:
-        raise ValueError(f"the state dict has {left[0]} and {len(left) - 1} more names that its layout has not")
+        raise ValueError(f"the state dict has {shown(left[0])} and {len(left) - 1} more names that its layout has not")
     return port.model, converted
 
 

@@ -2,6 +2,9 @@
 
 Triton is imported at the first call. That call compiles: make it before a CUDA graph is captured, as one does anyway.
 The kernels neither wait for the device nor allocate by what the data are.
+
+Grouping stays with PyTorch: at the first level of ``pointnet2_ssg`` it moves 30 MB for 32 clouds, the layers behind it
+fifty times as much. So do nearest neighbours, which in the space of features are a matrix product and a selection.
 """
 
 from importlib.util import find_spec

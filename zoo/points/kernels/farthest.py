@@ -46,7 +46,7 @@ def _farthest(points, start, result, size, count, DIMENSION: tl.constexpr, BLOCK
     y = tl.load(points + index * DIMENSION + 1, mask=real & (DIMENSION > 1), other=0.0)
     z = tl.load(points + index * DIMENSION + 2, mask=real & (DIMENSION > 2), other=0.0)
     nearest = tl.where(real, float("inf"), -1.0)  # padding stays below every point
-    chosen = tl.load(start + cloud)
+    chosen = tl.load(start + cloud).to(tl.int64)
     tl.store(result, chosen)
     for place in range(1, count):
         known = (chosen >= 0) & (chosen < size)

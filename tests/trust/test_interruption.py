@@ -1,0 +1,214 @@
+"""Runs that are killed, stopped or run out of disk end as the uninterrupted ones, bit for bit."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from .killing import KINDS
+
+SAME = "gone on with to the same bits"
+CASES = 50  # random moments for each kind of run
+SHORT = {  # the boundaries at which one session after the other is killed
+    "graphs": (3, 8, 9, 10, 11, 13, 15, 21),
+    "images": (10, 14, 18),
+    "points": (11, 21),
+}
+
+
+class Runner:
+    """Asks a process of :mod:`.killing` for runs."""
+
+    def __init__(self, kinds: Iterable[str]) -> None:
+        words = [sys.executable, str(Path(__file__).with_name("killing.py")), json.dumps(list(kinds))]
+        # A GPU's threads would not survive a fork; one thread everywhere, or sums come out otherwise.
+        settings = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | settings
+        )
+        assert self.process.stdout.readline() == "ready\n"
+
+    def __call__(self, **request) -> dict:
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def ask(request):
+    runner = Runner(KINDS)
+    yield runner
+    runner.process.stdin.close()
+    runner.process.wait()
+
+
+@pytest.fixture(scope="module")
+def whole(ask, tmp_path_factory):
+    """The uninterrupted run of a kind: what it has left, its boundaries, and the folder."""
+    made = {}
+
+    def find(kind):
+        if kind not in made:
+            folder = tmp_path_factory.mktemp("whole")
+            answer = ask(kind=kind, folder=str(folder))
+            assert answer["status"] == 0, answer
+            made[kind] = contents(folder), answer["boundaries"]
+        return made[kind]
+
+    return find
+
+
+def contents(folder: Path, name: str = "*") -> dict:
+    """All that the one run in a folder (or the one with that regularizer) has left, without times."""
+    (run,) = folder.glob(f"*/*-{name}/seed0")
+    found = {path.name: path.read_bytes() for path in run.iterdir()}
+    result = json.loads(found.pop("result.json"))
+    return found | {"result": {name: value for name, value in result.items() if not name.endswith("seconds")}}
+
+
+def goes_on(ask, kind, folder, expected):
+    """The next session ends, as if none had been cut."""
+    answer = ask(kind=kind, folder=str(folder))
+    assert answer["status"] == 0, answer
+    assert contents(folder) == expected
+
+
+@pytest.mark.parametrize("kind", SHORT)
+def test_killed_again_and_again_it_is_the_uninterrupted_run(ask, whole, tmp_path, kind):
+    expected, boundaries = whole(kind)
+    assert boundaries > 40
+    for at in SHORT[kind]:
+        assert ask(kind=kind, folder=str(tmp_path), at=at)["status"] == -9
+    goes_on(ask, kind, tmp_path, expected)
+
+
+@pytest.mark.parametrize(("kind", "what", "at"), [("graphs", "SIGINT", 20), ("images", "SIGTERM", 31)])
+def test_a_signal_saves_and_says_how_to_go_on(ask, whole, tmp_path, kind, what, at):
+    answer = ask(kind=kind, folder=str(tmp_path), at=at, what=what)
+    assert answer["status"] == {"SIGINT": 130, "SIGTERM": 143}[what]
+    (line,) = answer["said"].splitlines()
+    assert line.startswith("comhe: ")
+    assert line.endswith("saved; the same command goes on from there")
+    assert list(tmp_path.glob("*/*/*/checkpoint.pt"))
+    assert not list(tmp_path.glob("*/*/*/*.part"))
+    goes_on(ask, kind, tmp_path, whole(kind)[0])
+
+
+def test_on_a_full_disk_the_last_checkpoint_stays(ask, whole, tmp_path):
+    for at in (9, 19, 22, 27):
+        answer = ask(kind="graphs", folder=str(tmp_path), at=at, what="ENOSPC")
+        assert answer["status"] == 2
+        (line,) = answer["said"].splitlines()
+        assert "cannot be written (No space left on device)" in line
+        assert not list(tmp_path.glob("*/*/*/*.part"))
+    goes_on(ask, "graphs", tmp_path, whole("graphs")[0])
+
+
+def compare(folder: Path, regularizers: str) -> list[str]:
+    words = f"compare --data citations --regularizers {regularizers} --seeds 1 --settings epochs=60 --jobs 2"
+    return [*words.split(), "--runs", str(folder)]
+
+
+def train(ask, folder: Path, regularizer: str) -> dict:
+    words = f"train graphs --data citations --regularizer {regularizer} --epochs 60 --runs {folder}"
+    assert ask(words=words.split())["status"] == 0
+    return contents(folder, regularizer)
+
+
+def test_compare_stops_all_its_processes(ask, tmp_path):
+    """The signal goes to all of them, as Ctrl-C does and SLURM's SIGTERM."""
+    names = "none,hs-mhe"
+    folder = tmp_path / "cut"
+    until = f"{str(folder)[1:]}/*/*/*/checkpoint.pt"
+    answer = ask(words=compare(folder, names), until=until, group=True, what="SIGTERM")
+    assert answer["status"] == 143, answer
+    assert "of 2 runs done and the others saved" in answer["said"].splitlines()[-1]
+    assert "Traceback" not in answer["said"]
+    begun = list(folder.glob("*/*/*"))
+    assert begun
+    for run in begun:
+        assert {"checkpoint.pt", "result.json"} & {path.name for path in run.iterdir()}
+        assert not (run / "lock").exists()
+    for name in names.split(","):
+        assert train(ask, folder, name) == train(ask, tmp_path / "whole", name)
+
+
+# The long form: `make trust`.
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_at_every_boundary(ask, whole, tmp_path, kind, tally):
+    expected, boundaries = whole(kind)
+    for at in range(1, boundaries + 1):
+        folder = tmp_path / str(at)
+        assert ask(kind=kind, folder=str(folder), at=at)["status"] == -9
+        goes_on(ask, kind, folder, expected)
+    tally(f"{kind}: SIGKILL within, before and after every write, removal and step", SAME, boundaries)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_at_random_moments(ask, whole, tmp_path, kind, tally):
+    """Sessions of random length, one after the other until one gets to the end; then from the start again."""
+    expected, _ = whole(kind)
+    draw, kills, runs = random.Random(kind), 0, 0
+    began = time.monotonic()
+    goes_on(ask, kind, tmp_path / "timed", expected)
+    seconds = time.monotonic() - began
+    while kills < CASES:
+        folder, status = tmp_path / str(runs), -9
+        while status == -9:
+            status = ask(kind=kind, folder=str(folder), seconds=draw.uniform(0, 1.2 * seconds))["status"]
+            kills += status == -9
+        assert status == 0
+        assert contents(folder) == expected
+        runs += 1
+    tally(f"{kind}: SIGKILL at random moments, several a run", SAME, kills)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("what", ["SIGINT", "SIGTERM", "ENOSPC"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_ended_at_every_boundary(ask, whole, tmp_path, kind, what, tally):
+    expected, boundaries = whole(kind)
+    for at in range(1, boundaries + 1):
+        folder = tmp_path / str(at)
+        answer = ask(kind=kind, folder=str(folder), at=at, what=what)
+        # There is no write after the last one.
+        assert answer["status"] in {"SIGINT": (130,), "SIGTERM": (143,), "ENOSPC": (2, 0)}[what], answer
+        assert len(answer["said"].splitlines()) == (answer["status"] != 0)
+        assert not list(folder.glob("*/*/*/*.part"))
+        goes_on(ask, kind, folder, expected)
+        if answer["status"]:
+            where = "a full disk at every write" if what == "ENOSPC" else f"{what} at every such moment"
+            tally(f"{kind}: {where}", f"one line, no half file, then {SAME}")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("what", "group"), [("SIGKILL", True), ("SIGKILL", False), ("SIGTERM", True), ("SIGTERM", False), ("SIGINT", True)]
+)
+def test_compare_ended_at_random_moments(ask, tmp_path, what, group, tally):
+    names = "none,hs-mhe,rp-comhe,ap-comhe"
+    expected = {name: train(ask, tmp_path / "whole", name) for name in names.split(",")}
+    draw, ended = random.Random(f"{what} {group}"), 0
+    for run in range(3):
+        folder, status = tmp_path / str(run), 1
+        while status:
+            seconds = draw.uniform(2, 12)
+            answer = ask(words=compare(folder, names), seconds=seconds, group=group, what=what)
+            status = answer["status"]
+            assert status in (0, {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 130}[what]), answer
+            ended += status != 0
+            if what != "SIGKILL":
+                assert "Traceback" not in answer["said"]
+        assert {name: contents(folder, name) for name in expected} == expected
+    who = "all its processes" if group else "its first process"
+    tally(f"compare, two jobs: {what} to {who} at random moments", SAME, ended)
