@@ -72,7 +72,9 @@ class Compare:
     seeds: Annotated[int, arg(help="runs of each cell, seeds 0, 1, ...")] = 10
     recipe: Annotated[str | None, arg(help="recipes, comma-separated; else the usual one of the models' domain")] = None
     settings: Annotated[str, arg(help="other than the recipe's, as in `epochs=5,precision=bf16`")] = ""
-    jobs: Annotated[int, arg(help="processes at once")] = os.cpu_count() or 1
+    jobs: Annotated[int, arg(help="processes at once; with --device cuda they take turns on the GPUs")] = (
+        os.cpu_count() or 1
+    )
     output: Annotated[
         Path | None,
         arg(help="folder for tables (CSV, Markdown), every run and its curves (CSV); runs in it are not made again"),
@@ -151,7 +153,7 @@ class Reproduce:
     budget: Annotated[str | None, arg(help="time after which runs are cut, to be gone on with: 90s, 20m, 1.5h")] = None
     recipe: Annotated[str | None, arg(help="else the table's own")] = None
     settings: Annotated[str, arg(help="other than the recipe's, as in `epochs=5,precision=bf16`")] = ""
-    jobs: Annotated[int, arg(help="processes at once")] = 1
+    jobs: Annotated[int, arg(help="processes at once; with --device cuda they take turns on the GPUs")] = 1
     place: Place = field(default_factory=Place)
 
 

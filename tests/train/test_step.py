@@ -44,8 +44,6 @@ REGULARIZERS = [(name, {}) for name in list_regularizers() if "comhe" not in nam
     ("group-comhe", {}),
     ("group-comhe", {"partition": "random"}),
 ]
-# Their random numbers are drawn within the penalty, so a graph would have those of one step.
-BAKED = [("srip", {}), ("group-comhe", {"partition": "random"})]
 
 
 @pytest.fixture
@@ -79,9 +77,7 @@ def test_a_recorded_run_is_the_run(name, folder, few_clouds, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(("name", "options"), REGULARIZERS)
-def test_a_recorded_penalty_is_each_steps_own(name, options, request):
-    if (name, options) in BAKED:
-        request.applymarker(pytest.mark.xfail(strict=True))
+def test_a_recorded_penalty_is_each_steps_own(name, options):
     recipe = GRAPHS.replace(regularizer=name, regularizer_options=options, hidden_channels=10)
     weights = []
     for recorder in (None, FakeRecorder()):
