@@ -22,6 +22,7 @@ import argparse
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,9 @@ def energy(device: torch.device, size: Size) -> Rows:
         reciprocals = n * n / 2 / (1e12 * limits["reciprocals"]) if "reciprocals" in limits else 0.0
         row[f"share_of_limit_{name}"] = (products + reciprocals) / ours["seconds"]
     yield row | {"times_faster_than_eager": ""}
+    fast = _energy_seconds(partial(hyperspherical_energy, precision="tf32"), n, k, device, size.rounds)
+    row = {"what": "ours, precision tf32", "n": n, "k": k, "median_ms": 1e3 * fast["seconds"], "peak_mib": fast["mib"]}
+    yield row | {"share_of_limit_tf32": "", "share_of_limit_fp32": "", "times_faster_than_eager": ""}
     while n >= 64:
         try:
             theirs = _energy_seconds(eager_energy, n, k, device, max(1, size.rounds // 6))
