@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .draws import generator
+from .draws import random_order
 from .energy import single
 from .mhe import EnergyRegularizer
 from .registry import register_regularizer
@@ -65,8 +65,7 @@ class GroupProjection(EnergyRegularizer):
         return self.energy(torch.cat(parts, dim=-2).transpose(-2, -3), self.half_space).mean(-1)
 
     def _order(self, layer: Layer, d: int, device: torch.device) -> Tensor:
-        source = generator("cpu", self.seed, self.step // self.redraw, layer.name)
-        return torch.randperm(d, generator=source).to(device)
+        return random_order(d, device, self.seed, self.step // self.redraw, layer.name)
 
     def extra_repr(self) -> str:
         return f"groups={self.groups}, partition={self.partition!r}, {super().extra_repr()}"

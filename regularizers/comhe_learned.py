@@ -143,8 +143,9 @@ class LearnedProjection(EnergyRegularizer):
     def draw(self) -> None:
         super().draw()
         if self.static:
-            rate = torch.tensor(self.rate(self.step) if callable(self.rate) else self.rate)
-            self._rate_tensor = rate.to(self.device) if self._rate_tensor is None else self._rate_tensor.copy_(rate)
+            if self._rate_tensor is None:
+                self._rate_tensor = torch.zeros((), device=self.device)
+            self._rate_tensor.fill_(self.rate(self.step) if callable(self.rate) else self.rate)
 
     def _rate(self) -> float | Tensor:
         if self.static and self._rate_tensor is not None:

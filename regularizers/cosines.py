@@ -10,7 +10,15 @@ BLOCK = 128  # columns of a Gram matrix made by one product
 
 def cosines(w: Tensor) -> Tensor:
     """Cosines [..., N, N] between the rows of w [..., N, d]; 0 for a row that is zero. Differentiable twice."""
-    return normalised(_Gram.apply(w))
+    return _Gram.apply(directions(w))
+
+
+def directions(w: Tensor) -> Tensor:
+    """The rows of w [..., N, d] at length 1, whatever length they had; one too small for a direction becomes zero."""
+    size = w.detach().abs().amax(-1, keepdim=True)
+    # So that neither squares nor their slopes leave the numbers there are.
+    w = w / size.where(size > torch.finfo(w.dtype).tiny, torch.inf)
+    return w * inverse_norms((w * w).sum(-1, keepdim=True))
 
 
 def normalised(products: Tensor) -> Tensor:

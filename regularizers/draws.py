@@ -23,6 +23,13 @@ def generator(device: torch.device | str, *key: int | str) -> torch.Generator:
     return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
+def random_order(count: int, device: torch.device | str, *key: int | str) -> Tensor:
+    """A random order of 0 ... count - 1."""
+    if torch.device(device).type == "meta":
+        return torch.empty(count, dtype=torch.int64, device=device)
+    return torch.randperm(count, generator=generator(device, *key), device=device)
+
+
 def random_matrix(
     shape: tuple[int, ...], distribution: Distribution, device: torch.device | str, *key: int | str
 ) -> Tensor:

@@ -72,6 +72,7 @@ def hyperspherical_energy(
         total = _PairSum.apply(w, potential, float(eps), torch.is_grad_enabled() and w.requires_grad, precision)[0]
         if eps and half_space:  # shortened neurons are not quite opposite to their negatives
             squared = (w * w).sum(-1)
+            squared = squared.where(squared < torch.inf, 0.0)  # no direction, like a zero neuron
             total = total + potential.point(-squared / (squared + eps)).sum(-1) - w.shape[-2] * potential.antipodal
         return mean_energy(total, w.shape[-2], potential, reduction)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .draws import generator
+from .draws import random_order
 from .energy import hyperspherical_energy, single
 from .kernels import PRECISIONS, Pool, Precision, runs_on, usable
 from .potential import Potential
@@ -64,8 +64,8 @@ class EnergyRegularizer(Regularizer):
         return w.index_select(-2, self.random((layer.name, "sample"), lambda: self._choose(layer, w.device)))
 
     def _choose(self, layer: Layer, device: torch.device) -> Tensor:
-        source = generator("cpu", self.seed, self.step, layer.name, "sample")
-        return torch.randperm(layer.shape[-2], generator=source)[: self.sample].sort().values.to(device)
+        order = random_order(layer.shape[-2], device, self.seed, self.step, layer.name, "sample")
+        return order[: self.sample].sort().values
 
     def jointly(self, places: list[int]) -> tuple[list[Tensor], list[int]]:
         """On a GPU all layers of one role go through the kernels together."""

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .cosines import inverse_norms
+from .cosines import directions
 from .draws import random_matrix
 from .energy import check_neurons, exact, single
 from .penalty import PenaltyRegularizer
@@ -52,11 +52,7 @@ def _squared_distances(w: Tensor, pole: Tensor) -> Tensor:
     w = single(w)
     if pole.shape[-1] != w.shape[-1]:
         raise ValueError(f"the pole must have d = {w.shape[-1]} entries, not {pole.shape[-1]}")
-    return 2 - 2 * (_directions(w) @ _directions(pole.to(w.dtype))[..., None])[..., 0]
-
-
-def _directions(w: Tensor) -> Tensor:
-    return w * inverse_norms((w * w).sum(-1, keepdim=True))
+    return 2 - 2 * (directions(w) @ directions(pole.to(w.dtype))[..., None])[..., 0]
 
 
 class PoleRegularizer(PenaltyRegularizer):
@@ -85,11 +81,11 @@ class PoleRegularizer(PenaltyRegularizer):
             # A model that was on the meta device when the regularizer was attached has its weights only now.
             pole = self._start(layer) if pole.is_meta else pole.to(w.device)
             with torch.no_grad(), exact(w):
-                u = _directions(w)
+                u = directions(w)
                 for _ in range(self.steps):
                     slope = (self.pull(2 - 2 * (u @ pole[..., None])[..., 0])[..., None] * -2 * u).sum(-2)
                     slope = slope - pole * (slope * pole).sum(-1, keepdim=True)  # along the sphere
-                    pole = _directions(pole + (self.rate if self.ascends else -self.rate) * slope)
+                    pole = directions(pole + (self.rate if self.ascends else -self.rate) * slope)
             self.carry(_key(layer), pole)
 
     @staticmethod
@@ -100,7 +96,7 @@ class PoleRegularizer(PenaltyRegularizer):
     def _start(self, layer: Layer) -> Tensor:
         w = layer.neurons().detach()
         shape = (*w.shape[:-2], w.shape[-1])
-        start = _directions(random_matrix(shape, "gaussian", "cpu", self.seed, layer.name))
+        start = directions(random_matrix(shape, "gaussian", "cpu", self.seed, layer.name))
         return start.to(w.device, single(w[..., :0, :0]).dtype)
 
     def hidden(self, layer: Layer, w: Tensor) -> Tensor:

@@ -89,13 +89,13 @@ class Regularizer(nn.Module):
 
     def draw(self) -> None:
         """What a step needs of the host: its random numbers and scheduled values. Comes before :meth:`total`."""
-        self._weights = tuple(self.weight_of(layer) for layer in self.layers)
+        before, self._weights = self._weights, tuple(self.weight_of(layer) for layer in self.layers)
         if self.static:
-            values = torch.tensor(self._weights)
             if self._weight_tensor is None:
-                self._weight_tensor = values.to(self.device)
-            else:
-                self._weight_tensor.copy_(values)
+                before, self._weight_tensor = self._weights, torch.tensor(self._weights, device=self.device)
+            for place, (old, new) in enumerate(zip(before, self._weights, strict=True)):
+                if old != new:
+                    self._weight_tensor[place].fill_(new)  # a number travels with the launch; a copy would wait
             for make, tensor in self._random.values():
                 tensor.copy_(make())
 

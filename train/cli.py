@@ -93,9 +93,12 @@ class Compare:
     seeds: Annotated[int, arg(help="runs of each cell, seeds 0, 1, ...")] = 10
     recipe: Annotated[str | None, arg(help="recipes, comma-separated; else the usual one of the models' domain")] = None
     settings: Annotated[str, arg(help="other than the recipe's, as in `epochs=5,precision=bf16`")] = ""
-    jobs: Annotated[int, arg(help="processes at once")] = os.cpu_count() or 1
+    jobs: Annotated[int, arg(help="processes at once; with --device cuda they take turns on the GPUs")] = (
+        os.cpu_count() or 1
+    )
     output: Annotated[
-        Path | None, arg(help="folder for the table (CSV, Markdown) and every run (CSV); runs in it are not made again")
+        Path | None,
+        arg(help="folder for tables (CSV, Markdown), every run and its curves (CSV); runs in it are not made again"),
     ] = None
     place: Place = field(default_factory=Place)
 
@@ -105,7 +108,8 @@ def compare(words: list[str]) -> None:
     from comhe.zoo import model_domain
 
     from .compare import collect as collect_runs
-    from .compare import known_records, save, table, train_all
+    from .compare import known_records, run_folder, save, table, train_all
+    from .curves import save_curves
     from .domains import named_recipe, recipe_class
 
     flags = parse(Compare, words, "comhe compare", Compare.__doc__)
@@ -133,6 +137,9 @@ def compare(words: list[str]) -> None:
             show(rows, recipe_name)
             if flags.output is not None:
                 save(flags.output, recipe_name, records, rows)
+                if len({(recipe.model, recipe.data) for recipe in recipes}) == 1:
+                    folders = ((r.regularizer, r.seed, run_folder(place.runs, r)) for r in recipes)
+                    save_curves(flags.output, recipe_name, folders)
         if failures:
             raise ValueError(f"{len(failures)} of {len(recipes)} runs failed; the first: {failures[0]}")
 
@@ -167,7 +174,7 @@ class Reproduce:
     budget: Annotated[str | None, arg(help="time after which runs are cut, to be gone on with: 90s, 20m, 1.5h")] = None
     recipe: Annotated[str | None, arg(help="else the table's own")] = None
     settings: Annotated[str, arg(help="other than the recipe's, as in `epochs=5,precision=bf16`")] = ""
-    jobs: Annotated[int, arg(help="processes at once")] = 1
+    jobs: Annotated[int, arg(help="processes at once; with --device cuda they take turns on the GPUs")] = 1
     place: Place = field(default_factory=Place)
 
 

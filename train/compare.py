@@ -13,6 +13,8 @@ from signal import SIGINT
 from types import MappingProxyType
 from typing import Any
 
+import torch
+
 from .domains import make_task
 from .files import write
 from .interruption import Interrupted
@@ -113,7 +115,8 @@ def train_all(
         progress(count, len(wanted), name if error is None else f"failed: {failures[-1]}")
 
     try:
-        run_all(partial(train_one, runs=runs, root=root, device=device), wanted, jobs, seconds, ended)
+        work = partial(train_one, runs=runs, root=root, device=device)
+        run_all(work, wanted, jobs, seconds, ended, partial(take_turns, device))
     except KeyboardInterrupt as stopped:
         done = sum(Run(run_folder(runs, recipe)).done for recipe in wanted)
         raise Interrupted(
@@ -121,6 +124,12 @@ def train_all(
             f"stopped with {done} of {len(wanted)} runs done and the others saved; the same command goes on from there",
         ) from None
     return failures
+
+
+def take_turns(device: str, number: int) -> None:
+    """Process ``number`` of several takes GPU ``number``, from the first again where there are fewer."""
+    if device == "cuda":
+        torch.cuda.set_device(number % torch.cuda.device_count())
 
 
 def collect(

@@ -42,6 +42,35 @@ def curves_beside(path: Path) -> dict[tuple[str, int], Curves]:
     return found
 
 
+def save_curves(folder: Path, name: str, runs: Iterable[tuple[str, int, Path]]) -> None:
+    """Write the tables that :func:`curves_beside` reads, of runs (regularizer, seed, folder) of one recipe, model and
+    data set. What the tables say of runs whose folders are gone stays."""
+    runs = [(regularizer, seed, path) for regularizer, seed, path in runs if (path / "metrics.csv").exists()]
+    known = {(regularizer, str(seed)) for regularizer, seed, _ in runs}
+    for table in ("curves", "energies"):
+        path = folder / f"{name}-{table}.csv"
+        rows = [row for row in _rows(path) if (row["regularizer"], row["seed"]) not in known]
+        for regularizer, seed, run in runs:
+            cell = {"regularizer": regularizer, "seed": str(seed)}
+            rows += [cell | row for row in (_rows(run / "metrics.csv") if table == "curves" else _energies(run))]
+        rows.sort(key=lambda row: int(row["seed"]))
+        if rows:
+            with path.open("w", newline="") as file:
+                writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
+
+
+def _energies(run: Path) -> list[dict[str, str]]:
+    """Mean energies of a run's hidden and output layers, by epochs done."""
+    curves = curves_of(run)
+    pairs = zip(curves["hidden"], curves["output"], strict=True)
+    return [
+        {"epoch": str(epoch), "hidden_half_space": f"{hidden:.6g}", "output_full_space": f"{output:.6g}"}
+        for (epoch, hidden), (_, output) in pairs
+    ]
+
+
 def over_seeds(curves: Iterable[Curve]) -> tuple[Curve, Bands]:
     """Mean, and mean minus and plus one standard deviation; no band for one seed."""
     values: dict[float, list[float]] = {}

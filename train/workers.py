@@ -21,6 +21,7 @@ GRACE = 60.0  # seconds that processes have to end after SIGTERM
 
 @dataclass
 class _Worker:
+    number: int
     process: process.BaseProcess
     pipe: connection.Connection
     job: Any = None
@@ -32,10 +33,12 @@ def run_all(
     processes: int,
     seconds: float | None = None,
     ended: Callable[[Any, str | None], None] = lambda job, error: None,
+    begin: Callable[[int], None] | None = None,
 ) -> list[Any]:
     """Call ``work(job)`` for every job, on so many processes at a time, and return the jobs that did not end.
 
-    Both must be picklable. Processes are used again and share the cores. ``ended(job, error)`` is called as each job
+    Both must be picklable. Processes are used again and share the cores. ``begin(number)`` is called once in each, with
+    the lowest number that no other has. ``ended(job, error)`` is called as each job
     ends, with one line if it failed: its exception, or how its process died. After ``seconds``, or an exception here
     (Ctrl-C is one), nothing new is started and what still runs gets SIGTERM, and SIGKILL a minute later; SIGTERM also
     when this process dies.
@@ -46,7 +49,8 @@ def run_all(
     try:
         while True:
             while waiting and len(workers) < min(processes, sum(w.job is not None for w in workers) + len(waiting)):
-                workers.append(_start(work, threads))
+                number = min({*range(processes)} - {worker.number for worker in workers})
+                workers.append(_start(work, threads, number, begin))
             for worker in workers:
                 if worker.job is None and waiting:
                     worker.job = waiting.pop(0)
@@ -62,7 +66,7 @@ def run_all(
                 worker = busy[pipe]
                 try:
                     error = pipe.recv()
-                except EOFError:
+                except (EOFError, ConnectionError):
                     worker.process.join()
                     workers.remove(worker)
                     error = f"its process ended with exit code {worker.process.exitcode}"
@@ -87,9 +91,9 @@ def _end(workers: list[_Worker]) -> None:
         each.join(max(0.0, until - time.monotonic()))
 
 
-def _start(work: Callable[[Any], Any], threads: int) -> _Worker:
+def _start(work: Callable[[Any], Any], threads: int, number: int, begin: Callable[[int], None] | None) -> _Worker:
     ours, theirs = _SPAWN.Pipe()
-    started = _SPAWN.Process(target=_loop, args=(work, theirs, threads), daemon=True)
+    started = _SPAWN.Process(target=_loop, args=(work, theirs, threads, number, begin), daemon=True)
     resource_tracker.ensure_running()  # else start() does it, which unblocks SIGINT
     # Ctrl-C reaches all processes of a terminal, but which of them ends when is up to this one. Blocked is inherited.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -98,14 +102,22 @@ def _start(work: Callable[[Any], Any], threads: int) -> _Worker:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()  # so that its death closes the pipe
-    return _Worker(started, ours)
+    return _Worker(number, started, ours)
 
 
-def _loop(work: Callable[[Any], Any], pipe: connection.Connection, threads: int) -> None:
+def _loop(
+    work: Callable[[Any], Any],
+    pipe: connection.Connection,
+    threads: int,
+    number: int,
+    begin: Callable[[int], None] | None,
+) -> None:
     import torch
 
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(min(threads, torch.get_num_threads()))  # never more than $OMP_NUM_THREADS asks for
+    if begin is not None:
+        begin(number)
     while True:
         try:
             job = pipe.recv()

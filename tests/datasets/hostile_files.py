@@ -154,6 +154,7 @@ def formats(place: Path) -> dict[str, Format]:
             "images (PNG, JPEG, BMP, PPM, WEBP, TIFF)",
             {"a.png": picture(form.split()[0], **how)},
             quietly(lambda folder, path: decode(str(path))),
+            reserves=True,  # up to a GiB, for as many pixels as are allowed
         )
     return found
 

@@ -175,11 +175,14 @@ def test_penalties_long(tally, name, case):
 
 OPTIONS = {name: regularizer_options(name) for name in list_regularizers()}
 DEGREE_FOUR = ("orthogonal", "so", "dso", "mc", "srip", "ocnn")
+LEARNED = ("ap-comhe", "adv-comhe")  # a step of the projection has W W^T in it, and slopes by W
 
 
 def step(name: str, case: Case) -> None:
     """Two steps of a regularizer on a model whose first layer has the case's neurons."""
-    w = case._replace(shape=case.shape[-2:]).neurons(FOURTH if name in DEGREE_FOUR else dict.fromkeys(DTYPES, 30))
+    power = max(-7.0, min(7.0, case.power)) if name in LEARNED else case.power
+    case = case._replace(shape=case.shape[-2:], power=power)
+    w = case.neurons(FOURTH if name in DEGREE_FOUR else dict.fromkeys(DTYPES, 30))
     n, d = w.shape
     torch.manual_seed(case.seed)
     model = torch.nn.Sequential(torch.nn.Linear(d, n, bias=False), torch.nn.Linear(n, 5)).to(w.dtype)

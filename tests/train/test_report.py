@@ -1,3 +1,4 @@
+import csv
 import json
 import math
 import re
@@ -11,7 +12,7 @@ import torch
 
 from comhe.train.cli import main
 from comhe.train.compare import EPOCHS, cells_of, costs_of, save, table, train_one, write_csv
-from comhe.train.curves import curves_of, over_seeds
+from comhe.train.curves import over_seeds, save_curves
 from comhe.train.page import Page, histogram
 from comhe.train.page_tables import ACCURACY, NAMES
 from comhe.train.plots import Axes, Estimate, Series, forest, lines, ticks
@@ -183,18 +184,16 @@ def test_curves_beside_a_table_are_those_of_the_runs(runs, tmp_path):
     """In the form of the committed results: epochs of all runs in one file, energies as means over layers."""
     found = gather([runs])
     save(tmp_path, "short", found.records, table(found.records))
-    epochs, energies = [], []
-    for recipe, folder in found.runs:
-        run = {"regularizer": recipe.regularizer, "seed": recipe.seed}
-        curves = curves_of(folder)
-        epochs += [{**run, "epoch": x - 1, "val_accuracy": y / 100} for x, y in curves["accuracy"]]
-        energies += [
-            {**run, "epoch": x, "hidden_half_space": hidden, "output_full_space": output}
-            for (x, hidden), (_, output) in zip(curves["hidden"], curves["output"], strict=True)
-        ]
-    assert [row["epoch"] for row in energies[:4]] == [0, 1, 2, 3]
-    write_csv(tmp_path / "short-curves.csv", epochs)
-    write_csv(tmp_path / "short-energies.csv", energies)
+    places = [(recipe.regularizer, recipe.seed, folder) for recipe, folder in found.runs]
+    save_curves(tmp_path, "short", places)
+
+    def energies():
+        return list(csv.DictReader((tmp_path / "short-energies.csv").open()))
+
+    rows = energies()
+    assert [row["epoch"] for row in rows[:4]] == ["0", "1", "2", "3"]
+    save_curves(tmp_path, "short", [(*places[0][:2], tmp_path / "gone"), *places[1:]])  # what is known stays
+    assert sorted(map(str, energies())) == sorted(map(str, rows))
     beside = gather([tmp_path / "short-runs.csv"])
     assert {key: len(curves) for key, curves in beside.curves.items()} == {
         ("test", "gcn", "citations", "none"): 2,

@@ -10,6 +10,14 @@ from comhe.train.interruption import Interrupted, deferred
 from comhe.train.workers import run_all
 
 
+@pytest.fixture(autouse=True)
+def _as_in_a_terminal():
+    """A process that was started in the background may have been told to ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_the_first_signal_is_noted_and_the_second_does_not_wait():
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(Interrupted, match="at once") as caught, deferred() as stop:  # noqa: PT012

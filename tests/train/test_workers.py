@@ -2,6 +2,9 @@ import math
 import os
 import time
 
+import torch
+
+from comhe.train.compare import take_turns
 from comhe.train.workers import run_all
 
 
@@ -31,3 +34,19 @@ def test_a_deadline_cuts_what_runs_and_names_what_did_not_end():
 
 def test_nothing_to_do():
     assert run_all(math.sqrt, [], 2) == []
+
+
+def test_each_process_begins_with_a_number_of_its_own():
+    seen = []
+    run_all(math.sqrt, [4, 9], 2, ended=lambda job, error: seen.append(error), begin=os._exit)
+    assert sorted(seen) == [f"its process ended with exit code {number}" for number in (0, 1)]
+
+
+def test_processes_take_turns_on_the_gpus(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    for number in range(5):
+        for device in ("cpu", "cuda:1", "cuda"):
+            take_turns(device, number)
+    assert chosen == [0, 1, 0, 1, 0]

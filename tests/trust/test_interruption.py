@@ -198,12 +198,15 @@ def test_ended_at_every_boundary(ask, whole, tmp_path, kind, what, tally):
 def test_compare_ended_at_random_moments(ask, tmp_path, what, group, tally):
     names = "none,hs-mhe,rp-comhe,ap-comhe"
     expected = {name: train(ask, tmp_path / "whole", name) for name in names.split(",")}
+    began = time.monotonic()
+    assert ask(words=compare(tmp_path / "timed", names))["status"] == 0
+    seconds = time.monotonic() - began
     draw, ended = random.Random(f"{what} {group}"), 0
-    for run in range(3):
-        folder, status = tmp_path / str(run), 1
+    while ended < CASES // 5:
+        folder, status = tmp_path / str(ended), -1
         while status:
-            seconds = draw.uniform(2, 12)
-            answer = ask(words=compare(folder, names), seconds=seconds, group=group, what=what)
+            after = draw.uniform(0.2, 1.2) * seconds
+            answer = ask(words=compare(folder, names), seconds=after, group=group, what=what)
             status = answer["status"]
             assert status in (0, {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 130}[what]), answer
             ended += status != 0

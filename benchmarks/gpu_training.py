@@ -1,0 +1,162 @@
+"""Training steps on a GPU as `comhe train` takes them: captured, with the penalty beside the network."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from comhe.datasets import Augmentation, Images
+from comhe.datasets.image_sets import Split
+from comhe.train.capture import Beside, recorder_of
+from comhe.train.domains import named_recipe
+from comhe.train.graphs import GraphTask
+from comhe.train.images import ImageRecipe, ImageTask
+from comhe.train.loop import Task, fit
+from comhe.train.points import PointTask
+from comhe.train.run import Run
+from comhe.train.step import Step
+
+from .gpu_points import _milliseconds as milliseconds
+
+Rows = Iterator[dict[str, Any]]
+STEPS = 20  # timed at once, as the loop takes them: one after the other, without waiting
+PAPER_STEPS = 75_000
+
+
+class RandomImages(ImageTask):
+    """Images of random pixels of any size, on the device."""
+
+    def __init__(self, recipe: ImageRecipe, device: torch.device, size: int, counts: tuple[int, int, int]) -> None:
+        self.recipe, self.device = recipe, device
+        draw = torch.Generator().manual_seed(0)
+        parts = {
+            name: Split(
+                torch.randint(256, (count, size, size, 3), dtype=torch.uint8, generator=draw), torch.arange(count) % 100
+            )
+            for name, count in zip(("train", "val", "test"), counts, strict=True)
+        }
+        self.augmentation = Augmentation(mode=recipe.pad_mode, cutout=recipe.cutout)
+        self.images = Images(
+            "random", **parts, classes=tuple(map(str, range(100))), mean=(0.5,) * 3, std=(0.3,) * 3, source="drawn",
+            augmentation=self.augmentation,
+        ).to(device)  # fmt: skip
+
+
+def cnn9(regularizer: str, device: torch.device, tiny: bool) -> Task:
+    recipe = named_recipe("paper", "cnn9", "random", regularizer, precision="bf16", batch_size=4 if tiny else 128)
+    return RandomImages(recipe, device, 32, (64, 4, 4) if tiny else (12_800, 100, 100))
+
+
+def resnet50(regularizer: str, device: torch.device, tiny: bool) -> Task:
+    recipe = named_recipe("modern", "resnet50", "random", regularizer, precision="bf16", batch_size=2 if tiny else 64)
+    return RandomImages(recipe, device, 32 if tiny else 224, (8, 2, 2) if tiny else (1_280, 100, 100))
+
+
+def pointnet2_ssg(regularizer: str, device: torch.device, tiny: bool) -> Task:
+    sizes = {"batch_size": 2, "points": 40} if tiny else {"batch_size": 32}
+    return PointTask(named_recipe("paper", "pointnet2_ssg", "solids", regularizer, **sizes), device=str(device))
+
+
+def gcn512(regularizer: str, device: torch.device, tiny: bool) -> Task:
+    recipe = named_recipe("kipf", "gcn", "citations", regularizer, hidden_channels=512)
+    return GraphTask(recipe, device=str(device))
+
+
+NETWORKS = {"cnn9": cnn9, "resnet50": resnet50, "pointnet2_ssg": pointnet2_ssg, "gcn of 512": gcn512}
+
+
+def steps(task: Task, beside: bool = True, captured: bool = True) -> Callable[[], None]:
+    """A function that takes the next step of the task."""
+    torch.manual_seed(0)
+    model = task.model().to(task.device)
+    recorder = recorder_of(task.device, task.generators) if captured else None
+    step = Step(task, model.train(), task.regularizer(model), task.optimizer(model), recorder=recorder)
+    if not beside:
+        step.beside = Beside(torch.device("cpu"))
+
+    def endless() -> Iterator[tuple]:
+        epoch = 0
+        while True:
+            batches = task.batches(epoch)
+            for inputs in batches.inputs:
+                yield batches.make, inputs
+            epoch += 1
+
+    batches = endless()
+    return lambda: step(*next(batches), 1e-4)
+
+
+def penalty(device: torch.device, rounds: int, tiny: bool) -> Rows:
+    """Milliseconds of a step, and what share of the step without a penalty it adds."""
+    for name, make in NETWORKS.items():
+        for regularizer in ("hs-mhe", "rp-comhe"):
+            calls = {
+                "beside the network": steps(make(regularizer, device, tiny)),
+                "before it": steps(make(regularizer, device, tiny), beside=False),
+                "as written": steps(make(regularizer, device, tiny), captured=False),
+            }
+            calls["without penalty"] = steps(make("none", device, tiny))
+            medians = _medians(calls, device, rounds, tiny)
+            calls.clear()
+            gc.collect()  # a step and its graph refer to each other: the memory of four of them
+            base = medians.pop("without penalty")
+            for how, value in medians.items():
+                share = 100 * (value - base) / base if how != "as written" else ""
+                yield {
+                    "network": name,
+                    "regularizer": regularizer,
+                    "penalty": how,
+                    "step_ms": value,
+                    "without_penalty_ms": base,
+                    "percent_of_step": share,
+                    "rounds": rounds,
+                }
+
+
+def _medians(calls: dict[str, Callable], device: torch.device, rounds: int, tiny: bool) -> dict[str, float]:
+    count = 1 if tiny else STEPS
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        for _ in range(1 if tiny else 5):
+            call()
+
+    def several(call: Callable) -> Callable[[], None]:
+        return lambda: [call() for _ in range(count)] and None
+
+    for _ in range(rounds):
+        for name, call in calls.items():
+            times[name].append(milliseconds(several(call), device) / count)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def training(device: torch.device, tiny: bool, full: bool = False) -> Rows:
+    """Seconds of CNN-9's 75,000 steps with RP-CoMHE by the paper's recipe, validation and diagnostics included."""
+    for precision in ("bf16", "fp32"):
+        recipe = named_recipe("paper", "resnet8" if tiny else "cnn9", "random", "rp-comhe", precision=precision)
+        if not full:
+            recipe = recipe.replace(epochs=2 if tiny else 6)
+        if tiny:
+            recipe = recipe.replace(batch_size=4)
+        task = RandomImages(recipe, device, 32, (8, 4, 4) if tiny else (45_000, 5_000, 10_000))
+        ends = []
+        with TemporaryDirectory() as folder:
+            began = time.perf_counter()
+            result = fit(task, Run(Path(folder)), lambda row, epochs, ends=ends: ends.append(time.perf_counter()))
+        epoch = statistics.median(b - a for a, b in pairwise(ends))
+        yield {
+            "what": "in full" if full else "projected from an epoch",
+            "precision": precision,
+            "seconds": ends[-1] - began if full else epoch / task.steps * PAPER_STEPS,
+            "epoch_s": epoch,
+            "step_ms": 1e3 * result["step_seconds"],
+            "first_epoch_s": ends[0] - began,
+            "epochs": recipe.epochs,
+        }
