@@ -180,6 +180,22 @@ class Regularizer(nn.Module):
             total = total + term
         return total if self._ranks == 1 else self._ranks * total
 
+    def slopes(self, parameters: Sequence[Tensor]) -> tuple[Tensor, list[Tensor | None]]:
+        """:meth:`total` and its gradient in each of the parameters, None for those that it does not depend on.
+
+        With ``singly`` set no layer's matrix is needed any more when that of the next is made.
+        """
+        total: Tensor | None = None
+        slopes: list[Tensor | None] = [None] * len(parameters)
+        for term in self.terms() if self.singly else [self.total()]:
+            total = term.detach() if total is None else total + term.detach()
+            if term.requires_grad:
+                new = torch.autograd.grad(term, parameters, allow_unused=True)
+                slopes = [b if a is None else a if b is None else a + b for a, b in zip(slopes, new, strict=True)]
+        if total is None:
+            total = torch.zeros((), device=self.device if self.layers else None)
+        return total, slopes
+
     def terms(self) -> Iterator[Tensor]:
         """The summands of :meth:`total`, each made when it is asked for; to be asked for all of them."""
         self.prepare()

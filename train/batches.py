@@ -37,11 +37,13 @@ def make_optimizer(recipe: BatchRecipe, model: nn.Module) -> torch.optim.Optimiz
         for decays, parameters in groups.items()
         if parameters
     ]
+    parameter = next(model.parameters())
+    fused = not hasattr(parameter, "full_tensor")  # under FSDP there is no fused SGD
     if recipe.optimizer == "sgd":
         nesterov = recipe.nesterov and recipe.momentum > 0
-        return torch.optim.SGD(parts, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov, fused=True)
+        return torch.optim.SGD(parts, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov, fused=fused)
     kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-    return kind(parts, lr=recipe.lr, fused=True, capturable=next(model.parameters()).is_cuda)
+    return kind(parts, lr=recipe.lr, fused=fused, capturable=fused and parameter.is_cuda)
 
 
 def parts_of(batch: tuple[Tensor, Tensor], share: Share, count: int) -> Iterator[tuple[float, tuple[Tensor, Tensor]]]:

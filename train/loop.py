@@ -19,7 +19,7 @@ from .capture import Recorder, recorder_of
 from .cost import forward_flops, penalty_seconds
 from .interruption import Interrupted, Stop, deferred
 from .log import Log
-from .ranks import Agreement, Ranks, here
+from .ranks import Agreement, Ranks, here, local
 from .recipe import Recipe
 from .run import Onlooker, Run
 from .step import Step
@@ -113,12 +113,17 @@ def _fit(
     recipe, ranks = task.recipe, here()
     torch.manual_seed(recipe.seed)  # initialisation and dropout; whatever else is random has a generator of its own
     model = task.model().to(task.device)
-    regularizer, optimizer = task.regularizer(model), task.optimizer(model)
+    regularizer = task.regularizer(model)
     if ranks.shard_penalty:
         regularizer.shard(ranks.rank, ranks.size)
+    regularizer.singly = ranks.parallel == "fsdp"
     average = Average(model, recipe.ema) if recipe.ema else None
     judged = model if average is None else average.module
-    step = Step(task, model, regularizer, optimizer, average, recorder)
+    spread = ranks.spread(model)
+    if judged is not model and ranks.parallel == "fsdp":
+        ranks.spread(judged)
+    optimizer = task.optimizer(model)
+    step = Step(task, model, regularizer, optimizer, average, recorder, spread)
     log = Log(recipe, regularizer)
     start = {"energy": layer_energies(regularizer)}
     best: dict[str, Any] = {"key": (-1.0, 0.0), "epoch": -1, "weights": {}}
@@ -131,8 +136,9 @@ def _fit(
         torch.manual_seed(mixed_seed(recipe.seed, ranks.rank))
     if (state := run.load_checkpoint()) is not None:
         for name, part in stateful.items():
-            part.load_state_dict(state[name])
+            part.load_state_dict(ranks.divided(part, state[name]))
         best, spent, trained, first = state["best"], state["seconds"], state["trained"], state["step"]
+        best["weights"] = ranks.divided(judged, best["weights"])
         take_up([state, *state.get("others", [])], step, ranks)
     began = saved = time.perf_counter()
     agreed = Agreement(ranks, CHECKPOINT_SECONDS)
@@ -152,6 +158,7 @@ def _fit(
                 regularizer.complete()
                 state = {name: part.state_dict() for name, part in stateful.items()}
                 state |= {"best": best, "seconds": spent + now - began, "trained": trained + now - epoch_began}
+                state = ranks.whole(state)
                 own, *others = ranks.gather({"sums": step.state_dict(), "random": random_state(task.device)}) or [{}]
                 state |= own | {"step": number + 1 - epoch * task.steps, "others": others}
                 run.save_checkpoint(state)
@@ -192,13 +199,13 @@ def _fit(
         ("last", recipe.epochs - 1, judged.state_dict()),
         ("best", best["epoch"], best["weights"]),
     ):
-        run.save_weights(which, weights)
+        run.save_weights(which, ranks.whole(weights))
         model.load_state_dict(weights)
         result[which] = {"epoch": epoch} | {
             f"{split}_{name}": value for split in ("val", "test") for name, value in task.evaluate(model, split).items()
         }
         result[which]["energy"] = layer_energies(regularizer)
-    result["penalty_seconds"] = penalty_seconds(regularizer)
+    result["penalty_seconds"] = penalty_seconds(regularizer, step.parameters)
     run.save_log(log)
     run.finish(result)
     return result
@@ -231,9 +238,11 @@ def finite(epoch: int, loss: float, penalty: float) -> tuple[float, float]:
 
 
 def require_finite(model: nn.Module, epoch: int) -> None:
-    """NotFinite if a parameter is not."""
-    for name, parameter in model.named_parameters():
-        if not parameter.isfinite().all():
+    """NotFinite if a parameter is not, on any rank."""
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    wrong = here().largest(torch.stack([~local(p).isfinite().all() for p in parameters]).int()).tolist()
+    for name, is_wrong in zip(names, wrong, strict=True):
+        if is_wrong:
             raise NotFinite(f"{name} is not finite in epoch {epoch + 1}", epoch)
 
 

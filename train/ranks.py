@@ -64,7 +64,28 @@ class Ranks:
         if self.size == 1:
             return model
         synchronise(model)
-        return Replicated(model, broadcast_buffers=False)
+        if self.parallel == "ddp":
+            return Replicated(model, broadcast_buffers=False)
+        from .sharded import shard  # takes a second to import
+
+        shard(model, self.size)
+        return model
+
+    def whole(self, state: Any) -> Any:
+        """A state dict, or what contains some, with nothing in it that is divided over ranks."""
+        if self.parallel == "ddp":
+            return state
+        from .sharded import whole
+
+        return whole(state)
+
+    def divided(self, part: Any, state: Any) -> Any:
+        """What the part's ``load_state_dict`` takes for a whole state."""
+        if self.parallel == "ddp":
+            return state
+        from .sharded import divided
+
+        return divided(part, state)
 
     def sum(self, x: Tensor) -> Tensor:
         """The sum over the ranks, in place."""
@@ -103,6 +124,11 @@ class Replicated(DistributedDataParallel):
             return super().__getattr__(name)
         except AttributeError:
             return getattr(super().__getattr__("module"), name)
+
+
+def local(x: Tensor) -> Tensor:
+    """The rank's own part of a tensor that is divided over ranks, all of any other."""
+    return x.to_local() if hasattr(x, "to_local") else x
 
 
 def unreduced(forward: nn.Module) -> AbstractContextManager[None]:
@@ -163,6 +189,8 @@ def joined(device: str, parallel: Parallel = "ddp", shard_penalty: bool = False)
             raise ValueError(f"{what} is for several processes: torchrun --nproc-per-node 2 -m comhe.train.images ...")
         yield device
         return
+    if parallel == "fsdp" and shard_penalty:
+        raise ValueError("--shard-penalty is for ddp; with fsdp every process takes every penalty, layer by layer")
     if device == "cuda":
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)

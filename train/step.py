@@ -29,6 +29,7 @@ class Step:
     pass, to which the penalty's have been added.
 
     Args:
+        spread: the model as :meth:`.ranks.Ranks.spread` has it called, where there are several ranks.
         recorder: of the graph, see :class:`.capture.Captured`; None to take steps as they are written here.
     """
 
@@ -40,13 +41,14 @@ class Step:
         optimizer: torch.optim.Optimizer,
         average: Average | None = None,
         recorder: Recorder | None = None,
+        spread: nn.Module | None = None,
     ) -> None:
         device, on_gpu = task.device, task.device.type == "cuda"
         self.task, self.model, self.regularizer, self.optimizer, self.average = (
             task, model, regularizer, optimizer, average
         )  # fmt: skip
         self.ranks = here()
-        self.spread = self.ranks.spread(model)
+        self.spread = model if spread is None else spread
         self.forward = torch.compile(self.spread) if task.recipe.compile else self.spread
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
@@ -71,7 +73,7 @@ class Step:
         self.make = self.make or make  # the same function in every epoch, of which a graph holds the first
         self.rate.fill_(rate)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate  # a tensor, that a graph reads
+            group["lr"] = rate if self.ranks.parallel == "fsdp" else self.rate  # a tensor, that a graph reads
         self.regularizer.draw()
         result = self.work(*inputs)
         self.regularizer.step += 1
@@ -122,12 +124,9 @@ class Step:
 
     def _penalty(self) -> tuple[Tensor, list[tuple[nn.Parameter, Tensor]]]:
         """The penalty and its gradient."""
-        penalty = self.regularizer.total()
-        if not penalty.requires_grad:
-            return penalty, []
-        slopes = torch.autograd.grad(penalty, self.parameters, allow_unused=True)
+        penalty, slopes = self.regularizer.slopes(self.parameters)
         pairs = zip(self.parameters, slopes, strict=True)
-        return penalty.detach(), [(parameter, slope) for parameter, slope in pairs if slope is not None]
+        return penalty, [(parameter, slope) for parameter, slope in pairs if slope is not None]
 
     def _join(self, slopes: list[tuple[nn.Parameter, Tensor]] | None) -> None:
         """Add the penalty's gradient, once it is made, unless that has been done."""

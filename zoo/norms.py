@@ -61,7 +61,7 @@ class _Normalised(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, ...]:
-        channels, wide = x.shape[1], x.float()
+        channels, wide = x.shape[1], _wide(x)
         variance, mean = torch.var_mean(wide, _others(x), correction=0)
         mean, variance = mean.double(), variance.double()
         rows = x.numel() // channels
@@ -70,7 +70,7 @@ class _Normalised(torch.autograd.Function):
         count = sums[-1]
         mean, square = (sums[:-1] / count).split(channels)
         variance = (square - mean * mean).clamp_min_(0)
-        mean, variance = mean.float(), variance.float()
+        mean, variance = mean.to(wide.dtype), variance.to(wide.dtype)
         return F.batch_norm(x, mean, variance, weight, bias, eps=eps), mean, variance, count
 
     @staticmethod
@@ -86,13 +86,13 @@ class _Normalised(torch.autograd.Function):
         x, weight, mean, variance, count = ctx.saved_tensors
         shape = (-1, *[1] * (x.dim() - 2))
         inverse = (variance + ctx.eps).rsqrt()
-        g = gradient.float()
-        normal = (x.float() - mean.view(shape)) * inverse.view(shape)
+        g = _wide(gradient)
+        normal = (_wide(x) - mean.view(shape)) * inverse.view(shape)
         own = torch.cat((g.sum(_others(x)), (g * normal).sum(_others(x))))
         dbeta, dgamma = own.split(len(mean))
         sums = own.double()
         distributed.all_reduce(sums)
-        shift, slope = (sums / count).float().split(len(mean))
+        shift, slope = (sums / count).to(g.dtype).split(len(mean))
         scale = inverse if weight is None else inverse * weight
         dx = (g - shift.view(shape) - normal * slope.view(shape)) * scale.view(shape)
         return dx.to(x.dtype), None if weight is None else dgamma, None if weight is None else dbeta, None
@@ -101,3 +101,7 @@ class _Normalised(torch.autograd.Function):
 def _others(x: Tensor) -> tuple[int, ...]:
     """All dimensions but that of the channels."""
     return (0, *range(2, x.dim()))
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
