@@ -3,6 +3,8 @@
 ``python ranks.py`` reads requests from standard input, one JSON object a line, and answers each with a line: for each
 rank its exit status (or minus a signal's number) and what it has printed. A fork costs milliseconds where a new process
 takes seconds to import torch. Checkpoints are made after every step.
+
+Started by torchrun it is one of the ranks, and the request is its argument.
 """
 
 from __future__ import annotations
@@ -74,26 +76,31 @@ def answer(request: dict[str, Any]) -> list[dict[str, Any]]:
     began, found = time.monotonic(), []
     for pid, said in children:
         with open(said, "rb") as pipe:
-            text = pipe.read().decode()
+            lines = pipe.read().decode().splitlines(keepends=True)
+        text = "".join(line for line in lines if not line.startswith("[Gloo]"))  # which tells that it is there
         _, status = os.waitpid(pid, 0)
         found.append({"status": os.waitstatus_to_exitcode(status), "said": text, "seconds": time.monotonic() - began})
     return found
 
 
-def main() -> None:
+def main() -> int:
     import torch
 
-    from comhe.train import cli, images, loop, points, ranks
+    from comhe.train import cli, images, loop, points, ranks, sharded
 
-    assert all((cli, images, points))  # imported here once, not in every fork
+    assert all((cli, images, points, sharded))  # imported here once, not in every fork
     torch.set_num_threads(1)
     loop.CHECKPOINT_SECONDS = 0.0
-    ranks.LAST_WORDS = 0.0
     shrink()
+    if "RANK" in os.environ:
+        rank, size = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
+        return be(rank, size, int(os.environ["MASTER_PORT"]), json.loads(sys.argv[1]))
+    ranks.LAST_WORDS = 0.0
     print("ready", flush=True)
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
