@@ -41,7 +41,7 @@ class Place:
         None
     )
     runs: Annotated[Path, arg(help="folder of the run folders")] = Path("runs")
-    device: Annotated[str, arg(help="cpu, cuda, cuda:1, ...")] = "cpu"
+    device: Annotated[str, arg(help="cpu, cuda, cuda:1, ...; under torchrun cuda is each process's own")] = "cpu"
 
 
 def train(domain: str, words: list[str]) -> None:
@@ -68,7 +68,7 @@ def train(domain: str, words: list[str]) -> None:
     spread = flags.spread
     with (
         joined(flags.place.device, spread.parallel, spread.shard_penalty) as device,
-        epochs(f"{recipe.name} seed {recipe.seed}") as progress,
+        epochs(f"{recipe.name} seed {recipe.seed}", shown=started()[0] == 0) as progress,
     ):
         folder = train_one(recipe, flags.place.runs, flags.place.data_root, device, progress)
     if started()[0]:

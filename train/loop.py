@@ -82,7 +82,7 @@ def fit(
     """
     ranks = here()
     if ranks.rank:
-        run, progress = Onlooker(run.folder), lambda row, epochs: None
+        run = Onlooker(run.folder)
     with deferred() as stop, run.locked():
         if ranks.rank:
             ranks.wait()

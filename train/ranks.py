@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -65,7 +66,9 @@ class Ranks:
             return model
         synchronise(model)
         if self.parallel == "ddp":
-            return Replicated(model, broadcast_buffers=False)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # the argument has another name from torch 2.15 on
+                return Replicated(model, broadcast_buffers=False)  # they are the same everywhere
         from .sharded import shard  # takes a second to import
 
         shard(model, self.size)
