@@ -15,8 +15,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 def started() -> tuple[int, int]:
     """Rank and number of the processes that torchrun has started together; 0 and 1 in any other process."""
-    names = ("RANK", "WORLD_SIZE")
-    return tuple(int(os.environ[name]) for name in names) if "MASTER_ADDR" in os.environ else (0, 1)
+    rank, size, *others = (os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
+    return (int(rank), int(size)) if all((rank, size, *others)) else (0, 1)
 
 
 class Interrupted(KeyboardInterrupt):

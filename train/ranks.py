@@ -148,7 +148,8 @@ class Agreement:
 
     def __init__(self, ranks: Ranks, seconds: float) -> None:
         self.ranks, self.seconds = ranks, min(ASKING, seconds)
-        self._next, self._asked = 0, (0, time.perf_counter())
+        self._next = 0
+        self._asked: tuple[int, float] | None = None  # after which step, and when
 
     def __call__(self, number: int, signum: int, due: bool) -> tuple[int, bool]:
         """The signal to stop for (0 for none), and whether to save, after a step of the run."""
@@ -156,12 +157,13 @@ class Agreement:
             return signum, due or signum > 0
         if number < self._next:
             return 0, False
-        now = time.perf_counter()
-        (before, then), self._asked = self._asked, (number, now)
-        pace = (now - then) / max(1, number - before)
-        after = number + max(1, int(self.seconds / max(pace, 1e-9)))
+        now, steps = time.perf_counter(), 1
+        if self._asked is not None:
+            before, then = self._asked
+            steps = max(1, int(self.seconds * (number - before) / max(now - then, 1e-9)))
+        self._asked = number, now
         first = self.ranks.rank == 0
-        found = self.ranks.largest(torch.tensor([signum, due and first, after if first else 0]))
+        found = self.ranks.largest(torch.tensor([signum, due and first, number + steps if first else 0]))
         signum, due, self._next = found.tolist()
         return signum, bool(due or signum)
 
@@ -180,9 +182,10 @@ def joined(device: str, parallel: Parallel = "ddp", shard_penalty: bool = False)
 
     ``cuda`` becomes the GPU of the process's rank on its machine. In a process that is alone nothing is changed.
 
+    Where another rank is gone, whose own message says why, this one says so and ends with exit status 3.
+
     Raises:
         ValueError: a single GPU for all, or something that takes several processes in one.
-        ConnectionError: another rank is gone. Its own message says why.
     """
     global _here
     rank, size = started()
