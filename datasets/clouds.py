@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from comhe.datasets.citation import shuffled
-from comhe.datasets.epochs import Batch, Batches
+from comhe.datasets.epochs import ALL, Batch, Batches, Share
 from comhe.datasets.fetch import DataError
 from comhe.datasets.point_augmentation import PointAugmentation
 
@@ -93,6 +93,7 @@ class Clouds:
         drop_last: bool = False,
         first: int = 0,
         generator: torch.Generator | None = None,
+        share: Share = ALL,
     ) -> Batches:
         """One epoch of clouds float32 [b, points, 3 or 6] and labels int64 [b], on the device of the set.
 
@@ -100,7 +101,7 @@ class Clouds:
         training: in an order, and with a subset of every cloud's points in an order of its own, that are drawn anew
         each epoch; then the augmentation. The last batch may be smaller, unless `drop_last`. The first `first` batches
         are left out, the others as ever. A `generator` given is seeded and drawn from in place of one that belongs to
-        the epoch: a CUDA graph knows its generators by name.
+        the epoch: a CUDA graph knows its generators by name. `share`: what is taken of each batch.
 
         All that is random is a function of seed, epoch and the place in the epoch. The order of the clouds is the same
         on every device, the other draws on every device of one kind.
@@ -121,7 +122,8 @@ class Clouds:
             raise ValueError("an augmentation needs a seed")
         end = count - count % batch_size if drop_last else count
         if seed is None:
-            parts = (tensor[:end].split(batch_size)[first:] for tensor in (part.points[:, :points], part.labels))
+            stored = (part.points[:, :points], part.labels)
+            parts = (map(share.of, tensor[:end].split(batch_size)[first:]) for tensor in stored)
             return Batches(zip(*parts, strict=True), lambda clouds, labels: (clouds.contiguous(), labels))
         # Two seeds: one stream of bits must not give both the order and the points.
         order_seed, seed = (seed_of(f"{what} of epoch {epoch} of seed {seed}") for what in ("order", "points"))
@@ -130,10 +132,14 @@ class Clouds:
         every_point = part.points.reshape(-1, self.num_channels)
 
         def make(rows: Tensor) -> Batch:
-            draw = torch.rand(len(rows), self.num_points, device=self.device, generator=generator)
-            chosen = draw.topk(points).indices  # in random order: largest draw first
+            whole = len(rows)
+            draw = torch.rand(whole, self.num_points, device=self.device, generator=generator)
+            chosen = share.of(draw).topk(points).indices  # in random order: largest draw first
+            rows = share.of(rows)
             clouds = every_point[rows[:, None] * self.num_points + chosen]
-            return clouds if augmentation is None else augmentation(clouds, generator, self.up), part.labels[rows]
+            if augmentation is not None:
+                clouds = augmentation(clouds, generator, self.up, whole, share)
+            return clouds, part.labels[rows]
 
         def inputs() -> Iterator[tuple[Tensor]]:
             for number, rows in enumerate(order.split(batch_size)):

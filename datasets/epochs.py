@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import starmap
 
 import numpy as np
@@ -28,6 +29,46 @@ class Batches(Iterable[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:
         return starmap(self.make, self.inputs)
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one of several processes takes of every batch: an equal run of each of the batch's parts.
+
+    Runs of one part differ in length by one sample at most, the first ranks have the longer ones. Everything that is
+    drawn for a batch is drawn for all of it by every process, which then takes its own.
+
+    Attributes:
+        rank, ranks: which of how many processes.
+        parts: that a batch goes through the network in, one after the other.
+    """
+
+    rank: int = 0
+    ranks: int = 1
+    parts: int = 1
+
+    def runs(self, count: int) -> list[tuple[int, slice]]:
+        """Of each part of a batch of ``count`` samples, how many it has, and which of the batch are the rank's."""
+        found = []
+        for part in range(self.parts):
+            start, end = _edge(count, part, self.parts), _edge(count, part + 1, self.parts)
+            own = (start + _edge(end - start, self.rank + i, self.ranks) for i in (0, 1))
+            found.append((end - start, slice(*own)))
+        return found
+
+    def of(self, batch: Tensor) -> Tensor:
+        """The rank's samples of a batch [count, ...], part after part."""
+        if self.ranks == 1:
+            return batch
+        return torch.cat([batch[run] for _, run in self.runs(len(batch))])
+
+
+def _edge(count: int, place: int, places: int) -> int:
+    """Where the ``place``-th of so many nearly equal runs begins, the longer ones first: as tensor_split does it."""
+    return place * (count // places) + min(place, count % places)
+
+
+ALL = Share()
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:

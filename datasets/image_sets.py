@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from comhe.datasets.augment import Augmentation, Normalization, Normalizer, ResizedCrop, channels_first
-from comhe.datasets.epochs import Batch, Batches, epoch_order
+from comhe.datasets.epochs import ALL, Batch, Batches, Share, epoch_order
 from comhe.datasets.image_folder import read_images
 
 if TYPE_CHECKING:
@@ -137,12 +137,14 @@ class Images(ImageSet):
         channels_last: bool = True,
         drop_last: bool = False,
         first: int = 0,
+        share: Share = ALL,
     ) -> Batches:
         """One epoch of normalised images [b, 3, h, w] and labels int64 [b], on the device of the set.
 
         With a seed the order and the augmentation are functions of seed and epoch alone; without one the images come
         in their own order. The last batch may be smaller, unless `drop_last`. `normalization` is (means, standard
         deviations) on the scale 0..1, else the set's. The first `first` batches are left out, the others as ever.
+        `share`: what is taken of each batch.
 
         Errors: ValueError or TypeError, at the call, for an argument out of range and an augmentation without a seed.
         """
@@ -164,7 +166,7 @@ class Images(ImageSet):
         inputs = [order]
         if augmentation is not None:
             inputs.append(augmentation.draw(len(part), height, width, generator).index_select(0, order))
-        parts = (tensor.to(self.device).split(batch_size)[first:] for tensor in inputs)
+        parts = (map(share.of, tensor.to(self.device).split(batch_size)[first:]) for tensor in inputs)
         return Batches(zip(*parts, strict=True), make)
 
 
@@ -200,6 +202,7 @@ class ImageFiles(ImageSet):
         channels_last: bool = True,
         drop_last: bool = False,
         first: int = 0,
+        share: Share = ALL,
     ) -> Batches:
         """As :meth:`Images.batches`, with the augmentation of files.
 
@@ -212,7 +215,7 @@ class ImageFiles(ImageSet):
         normalize = Normalizer(normalization or (self.mean, self.std), self.size, self.device)
         seeds = None if augmentation is None else (seed, epoch)
         on_gpu = self.device.type == "cuda"
-        batches = order.split(batch_size)[first:]
+        batches = tuple(map(share.of, order.split(batch_size)[first:]))
         read = read_images(part.folder, part.paths, batches, self.workers, transform, seeds, pin=on_gpu)
 
         def make(index: Tensor, pixels: Tensor) -> Batch:

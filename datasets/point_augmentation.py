@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from comhe.datasets.epochs import ALL, Share
+
 AXES = {"x": 0, "y": 1, "z": 2}
 
 
@@ -52,36 +54,41 @@ class PointAugmentation:
         if not 0 <= self.dropout <= 1:
             raise ValueError(f"dropout must be in 0..1, not {self.dropout!r}")
 
-    def __call__(self, clouds: Tensor, generator: torch.Generator, up: int = 1) -> Tensor:
+    def __call__(
+        self, clouds: Tensor, generator: torch.Generator, up: int = 1, whole: int | None = None, share: Share = ALL
+    ) -> Tensor:
         """`clouds` [b, P, 3], or with normals [b, P, 6], changed; draws come from `generator`, on the same device.
 
-        What is switched off draws nothing.
+        What is switched off draws nothing. Clouds that are a `share` of a batch of `whole` are changed as they would be
+        in that batch.
         """
+        batch, count, channels = clouds.shape
+        whole = batch if whole is None else whole
+        options = {"dtype": clouds.dtype, "device": clouds.device, "generator": generator}
 
         def uniform(low: float, high: float, *shape: int) -> Tensor:
-            draw = torch.rand(shape, dtype=clouds.dtype, device=clouds.device, generator=generator)
-            return draw.mul_(high - low).add_(low)
+            return share.of(torch.rand((whole, *shape), **options)).mul_(high - low).add_(low)
 
-        batch, count, channels = clouds.shape
+        def normal(*shape: int) -> Tensor:
+            return share.of(torch.randn((whole, *shape), **options))
+
         vectors = clouds.reshape(batch, -1, 3)  # of each point its place, and its normal if it has one
         if self.rotate == "all":
-            draw = torch.randn(batch, 4, dtype=clouds.dtype, device=clouds.device, generator=generator)
-            vectors = vectors @ rotation(draw).mT
+            vectors = vectors @ rotation(normal(4)).mT
         elif self.rotate != "none":
-            angles = uniform(0, 2 * math.pi, batch)
+            angles = uniform(0, 2 * math.pi)
             vectors = vectors @ turn_about(AXES.get(self.rotate, up), angles).mT
         places, normals = vectors.view(batch, count, -1, 3).split([1, channels // 3 - 1], dim=2)
         if self.scale != (1.0, 1.0):
-            factors = uniform(*self.scale, batch, 1, 1, 1 if self.isotropic else 3)
+            factors = uniform(*self.scale, 1, 1, 1 if self.isotropic else 3)
             places, normals = places * factors, normalize(normals / factors, dim=-1)
         if self.translate:
-            places = places + uniform(-self.translate, self.translate, batch, 1, 1, 3)
+            places = places + uniform(-self.translate, self.translate, 1, 1, 3)
         if self.jitter:
-            noise = torch.randn(batch, count, 1, 3, dtype=clouds.dtype, device=clouds.device, generator=generator)
-            places = places + noise.mul_(self.jitter).clamp_(-self.clip, self.clip)
+            places = places + normal(count, 1, 3).mul_(self.jitter).clamp_(-self.clip, self.clip)
         clouds = torch.cat([places, normals], dim=2).view(batch, count, channels)
         if self.dropout:
-            gone = uniform(0, 1, batch, count, 1) < uniform(0, self.dropout, batch, 1, 1)
+            gone = uniform(0, 1, count, 1) < uniform(0, self.dropout, 1, 1)
             clouds = torch.where(gone, clouds[:, :1], clouds)
         return clouds
 

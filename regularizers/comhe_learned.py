@@ -119,7 +119,7 @@ class LearnedProjection(EnergyRegularizer):
         return start.to(w.device, single(w[..., :0, :0]).dtype)
 
     def _train(self, steps: int, decay: float) -> None:
-        for layer in self.layers:
+        for layer in self.own:
             projection = self.projection(layer)
             if projection is None:
                 continue

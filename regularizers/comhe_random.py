@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -84,10 +85,10 @@ class RandomProjection(EnergyRegularizer):
 
     def prepare(self) -> None:
         """Layers of equally many neurons that share their draws go together."""
-        if not (self.span and self.shared):
+        if not (self.span and self.shared) or self.singly:
             return
         together: dict[tuple, list[tuple[Layer, Tensor]]] = {}
-        for layer in self.layers:
+        for layer in self.own:
             if layer.role == "hidden" and self.weight_of(layer) and self._is_inside(layer):
                 w = single(self.neurons(layer))
                 together.setdefault((w.shape[-2], w.dtype, w.device), []).append((layer, w))
@@ -136,7 +137,7 @@ class RandomProjection(EnergyRegularizer):
         if self._pooled == number or not (self.static or runs_on(self.device)):
             return
         sizes: dict[int | str, int] = {}
-        for layer in self.layers:
+        for layer in self.own:
             if self._is_projected(layer):
                 n, d = self._shape(layer)
                 key, drawn = self._key(layer, n if self._is_inside(layer) else d)
@@ -149,6 +150,14 @@ class RandomProjection(EnergyRegularizer):
         views = pool.split([len(part) for part in parts])
         shaped = (view.view(self.count, self.dim, -1) for view in views)
         self._drawn = (number, dict(zip(sizes, shaped, strict=True)))
+
+    def cost(self, layer: Layer) -> float:
+        if not self._is_projected(layer):
+            return super().cost(layer)
+        n, d = self._shape(layer)
+        projected = self.count * self.dim * n  # numbers
+        cost = n * n * d + 2 * n * projected if self._is_inside(layer) else (d + n) * projected
+        return cost * math.prod(layer.shape[:-2])
 
     def joins(self, layer: Layer) -> bool:
         return not self._is_projected(layer) or (self.across == "mean" and not self._is_inside(layer))

@@ -121,7 +121,12 @@ def _weight(module: nn.Module, name: str = "weight") -> Tensor:
     for hook in module._forward_pre_hooks.values():
         if isinstance(hook, WeightNorm) and hook.name == name:
             return hook.compute_weight(module)
-    return getattr(module, name)
+    return _whole(getattr(module, name))
+
+
+def _whole(w: Tensor) -> Tensor:
+    """All of a weight that is sharded over processes (FSDP2's DTensor), on each of them."""
+    return w.full_tensor() if hasattr(w, "full_tensor") else w
 
 
 def _convolution(module: nn.Module) -> Tensor:
@@ -142,7 +147,7 @@ def _unordered_convolution(module: nn.Module) -> Tensor:
 
 def _transposed(module: nn.Module) -> Tensor:
     w = _weight(module).unflatten(0, (module.groups, -1)).transpose(1, 2).flatten(3).flatten(2, 3)
-    if module.groups == 1 or w.shape[2] == module.weight[0, 0].numel():
+    if module.groups == 1 or w.shape[2] == module.weight.shape[2:].numel():
         return w.flatten(0, 1)
     return w
 
@@ -168,8 +173,8 @@ def _recurrent(module: nn.Module) -> Tensor:
 
 def _gcn2(module: nn.Module) -> Tensor:
     if module.weight2 is None:
-        return module.weight1.mT
-    return torch.stack((module.weight1.mT, module.weight2.mT))
+        return _whole(module.weight1).mT
+    return torch.stack((_whole(module.weight1).mT, _whole(module.weight2).mT))
 
 
 _RULES: dict[type | str, Rule] = {

@@ -75,7 +75,7 @@ class PoleRegularizer(PenaltyRegularizer):
             self.register_buffer(_key(layer), self._start(layer))
 
     def prepare(self) -> None:
-        for layer in self.layers:
+        for layer in self.own:
             w = single(layer.neurons().detach())
             pole = self._buffers[_key(layer)]
             # A model that was on the meta device when the regularizer was attached has its weights only now.

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from .diagnostics import diagnose
 from .energy import exact
 from .report import LayerReport, Report
 from .selection import Layer, Skipped, select
+from .sharding import balance
 
 Weight = float | Callable[[int], float]
 
@@ -44,6 +45,7 @@ class Regularizer(nn.Module):
     needs_layers = True
     static = False  # whether each step's tensors stay where they are in memory: for a loop that captures :meth:`total`
     ordered = True  # whether it matters in which order the dimensions of a neuron come
+    singly = False  # whether :meth:`terms` takes the layers one after the other, never several together
 
     def __init__(
         self,
@@ -62,6 +64,8 @@ class Regularizer(nn.Module):
         self.seed = int(seed)
         self.step = 0
         self._model = (model,)  # in a tuple it is no submodule of ours
+        self._owners: list[int] = []  # the rank that computes each layer, if they are divided
+        self._rank, self._ranks = 0, 1
         self._weights: tuple[float, ...] = ()  # of the layers, in the step under way
         self._weight_tensor: Tensor | None = None
         self._random: dict[tuple[str, ...], tuple[Callable[[], Tensor], Tensor]] = {}
@@ -103,6 +107,45 @@ class Regularizer(nn.Module):
             self._random[key] = make, make()
         return self._random[key][1]
 
+    def shard(self, rank: int, ranks: int) -> None:
+        """From now on compute only this rank's layers here; the others are other ranks' work.
+
+        The value becomes ``ranks`` times the sum over the own layers: its mean over all ranks is the whole penalty, and
+        so is the gradient that DistributedDataParallel averages. Layers are divided by :meth:`cost`, on every rank
+        alike. What a penalty learns, each rank learns for its own layers: see :meth:`complete`.
+
+        Errors: ValueError for a rank that is not one of 0 to ``ranks`` - 1.
+        """
+        if not 0 <= rank < ranks:
+            raise ValueError(f"rank must be 0 to {ranks - 1}, not {rank}")
+        self._owners = balance([self.cost(layer) for layer in self.layers], ranks)
+        self._rank, self._ranks = rank, ranks
+
+    @property
+    def own(self) -> list[Layer]:
+        """The layers whose penalties are computed here: all of them, unless they are divided."""
+        return [layer for place, layer in enumerate(self.layers) if self._is_own(place)]
+
+    def _is_own(self, place: int) -> bool:
+        return not self._owners or self._owners[place] == self._rank
+
+    def cost(self, layer: Layer) -> float:
+        """Multiplications of a layer's penalty, but for a factor that all layers share: its Gram matrix's."""
+        return math.prod(layer.shape) * layer.shape[-2]
+
+    def complete(self) -> None:
+        """Bring the learned state of all layers to every rank, as before ``state_dict()``. All ranks call it at once.
+
+        Processes are those of torch.distributed's default group.
+        """
+        if self._ranks == 1:
+            return
+        owners = {layer.name: owner for layer, owner in zip(self.layers, self._owners, strict=True)}
+        for name, buffer in self._buffers.items():
+            if buffer.device != self.device:  # not this rank's, so it has stayed where it was made
+                self._buffers[name] = buffer = torch.empty_like(buffer, device=self.device)
+            distributed.broadcast(buffer, owners[name.partition(":")[2].replace("/", ".")])
+
     def prepare(self) -> None:
         """What has to happen once a step before the penalties are taken, such as training a projection."""
 
@@ -129,18 +172,40 @@ class Regularizer(nn.Module):
         Nothing here depends on the host but what is the same in every step, so a CUDA graph of it can be replayed:
         with ``static`` set before the first step, each replay after a :meth:`draw`, and ``step`` counted by the caller.
         """
-        self.prepare()
-        terms, rest = self.jointly([place for place, layer in enumerate(self.layers) if self._counts(place, layer)])
-        for place in rest:
-            weight = self._weight_tensor[place] if self.static else self._weights[place]
-            terms.append(weight * self.penalty(self.layers[place]))
-        self.finish()
+        terms = list(self.terms())
         if not terms:
             return torch.zeros((), device=self.device if self.layers else None)
         total = terms[0]
         for term in terms[1:]:
             total = total + term
-        return total
+        return total if self._ranks == 1 else self._ranks * total
+
+    def slopes(self, parameters: Sequence[Tensor]) -> tuple[Tensor, list[Tensor | None]]:
+        """:meth:`total` and its gradient in each of the parameters, None for those that it does not depend on.
+
+        With ``singly`` set no layer's matrix is needed any more when that of the next is made.
+        """
+        total: Tensor | None = None
+        slopes: list[Tensor | None] = [None] * len(parameters)
+        for term in self.terms() if self.singly else [self.total()]:
+            total = term.detach() if total is None else total + term.detach()
+            if term.requires_grad:
+                new = torch.autograd.grad(term, parameters, allow_unused=True)
+                slopes = [b if a is None else a if b is None else a + b for a, b in zip(slopes, new, strict=True)]
+        if total is None:
+            total = torch.zeros((), device=self.device if self.layers else None)
+        return total, slopes
+
+    def terms(self) -> Iterator[Tensor]:
+        """The summands of :meth:`total`, each made when it is asked for; to be asked for all of them."""
+        self.prepare()
+        places = [place for place, layer in enumerate(self.layers) if self._counts(place, layer)]
+        together, rest = ([], places) if self.singly else self.jointly(places)
+        yield from together
+        for place in rest:
+            weight = self._weight_tensor[place] if self.static else self._weights[place]
+            yield weight * self.penalty(self.layers[place])
+        self.finish()
 
     def jointly(self, places: list[int]) -> tuple[list[Tensor], list[int]]:
         """Weighted penalties of those of the layers at ``places`` that are taken together, and the other places."""
@@ -154,7 +219,7 @@ class Regularizer(nn.Module):
 
     def _counts(self, place: int, layer: Layer) -> bool:
         scheduled = self.weight if layer.role == "hidden" else self.output_weight
-        return self._weights[place] > 0 or (self.static and callable(scheduled))
+        return self._is_own(place) and (self._weights[place] > 0 or (self.static and callable(scheduled)))
 
     @property
     def device(self) -> torch.device:

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from .ranks import local
+
 
 class Average(AveragedModel):
     r"""What :math:`\bar w \leftarrow \beta \bar w + (1 - \beta) w` makes of a model, from the first step on.
@@ -25,8 +27,8 @@ class Average(AveragedModel):
         for part in (nn.Module.parameters, nn.Module.buffers):
             for own, new in zip(part(self.module), part(model), strict=True):
                 mine, theirs = kinds.setdefault(own.dtype, ([], []))
-                mine.append(own)
-                theirs.append(new)
+                mine.append(local(own))
+                theirs.append(local(new))
         for mine, theirs in kinds.values():
             if first:
                 torch._foreach_copy_(mine, theirs)

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from comhe.datasets.epochs import Share
 from comhe.regularizers import Regularizer, create_regularizer, regularizer_options
 
+from .ranks import here
 from .recipe import BatchRecipe, Recipe
 
 
@@ -35,33 +37,43 @@ def make_optimizer(recipe: BatchRecipe, model: nn.Module) -> torch.optim.Optimiz
         for decays, parameters in groups.items()
         if parameters
     ]
+    parameter = next(model.parameters())
+    fused = not hasattr(parameter, "full_tensor")  # under FSDP there is no fused SGD
     if recipe.optimizer == "sgd":
         nesterov = recipe.nesterov and recipe.momentum > 0
-        return torch.optim.SGD(parts, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov, fused=True)
+        return torch.optim.SGD(parts, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov, fused=fused)
     kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-    return kind(parts, lr=recipe.lr, fused=True, capturable=next(model.parameters()).is_cuda)
+    return kind(parts, lr=recipe.lr, fused=fused, capturable=fused and parameter.is_cuda)
 
 
-def parts_of(batch: tuple[Tensor, Tensor], count: int) -> Iterator[tuple[float, tuple[Tensor, Tensor]]]:
-    """A batch in up to ``count`` parts, each with its share of the samples."""
+def parts_of(batch: tuple[Tensor, Tensor], share: Share, count: int) -> Iterator[tuple[float, tuple[Tensor, Tensor]]]:
+    """What is here of a batch of ``count`` samples in its parts, each with a factor for its mean loss.
+
+    The factors are such that the sum over the parts, and the mean over the ranks of that, is the mean over the batch.
+    """
     x, labels = batch
-    for part in zip(x.tensor_split(count), labels.tensor_split(count), strict=True):
-        if len(part[1]):
-            yield len(part[1]) / len(labels), part
+    sizes = [run.stop - run.start for _, run in share.runs(count)]
+    for size, *part in zip(sizes, x.split(sizes), labels.split(sizes), strict=True):
+        if size:
+            yield share.ranks * size / count, tuple(part)
+
+
+def logits_of(model: nn.Module, x: Tensor) -> Tensor:
+    """Logits [b, K], float32, also of no sample at all: then the model sees a blank one that does not count."""
+    return model(x if len(x) else x.new_zeros(1, *x.shape[1:]))[: len(x)].float()
 
 
 @torch.inference_mode()
 def evaluate_batches(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], bf16: bool) -> dict[str, float]:
-    """Figures of all samples: shares of those whose class comes first (``accuracy``) and among the first five
-    (``top5``), the mean over the classes of the first (``class_accuracy``), and the mean ``loss``."""
+    """Figures of all samples, those of all ranks: shares of those whose class comes first (``accuracy``) and among the
+    first five (``top5``), the mean over the classes of the first (``class_accuracy``), and the mean ``loss``."""
     model.eval()
     right: Any = 0  # samples whose class comes first, by class; the same for all samples
     count: Any = 0
     sums: Any = 0
     for x, labels in batches:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
-            logits = model(x)
-        logits = logits.float()
+            logits = logits_of(model, x)
         classes = logits.shape[1]
         hits = logits.topk(min(5, classes)).indices == labels[:, None]
         none = torch.zeros(classes, dtype=torch.int64, device=labels.device)
@@ -69,6 +81,8 @@ def evaluate_batches(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]],
         count = count + none.index_add(0, labels, torch.ones_like(labels))
         loss = F.cross_entropy(logits, labels, reduction="sum")
         sums = sums + torch.stack((hits.sum().double(), loss.double()))
+    ranks = here()
+    right, count, sums = ranks.sum(right), ranks.sum(count), ranks.sum(sums)
     samples = count.sum()
     seen = count > 0  # a class without samples has no accuracy
     figures = (right.sum() / samples, sums[0] / samples, (right[seen] / count[seen]).mean(), sums[1] / samples)

@@ -15,9 +15,22 @@ from tyro.conf import Positional, arg
 
 from .console import console, epochs, runs
 from .flags import given, parse, recipe_flags, settings_of
-from .interruption import terminable
+from .interruption import started, terminable
 
 CELL = ("model", "data", "regularizer")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How several processes that torchrun has started make one run."""
+
+    parallel: Annotated[
+        Literal["ddp", "fsdp"],
+        arg(help="under torchrun: the whole model on every process, or a part of every layer, for what does not fit"),
+    ] = "ddp"
+    shard_penalty: Annotated[
+        bool, arg(help="under torchrun: each process computes the penalties of some of the layers")
+    ] = False
 
 
 @dataclass(frozen=True)
@@ -28,7 +41,7 @@ class Place:
         None
     )
     runs: Annotated[Path, arg(help="folder of the run folders")] = Path("runs")
-    device: Annotated[str, arg(help="cpu, cuda, cuda:1, ...")] = "cpu"
+    device: Annotated[str, arg(help="cpu, cuda, cuda:1, ...; under torchrun cuda is each process's own")] = "cpu"
 
 
 def train(domain: str, words: list[str]) -> None:
@@ -37,11 +50,13 @@ def train(domain: str, words: list[str]) -> None:
 
     from .compare import train_one
     from .domains import named_recipe, recipe_class
+    from .ranks import joined
     from .run import Run
 
     kind = recipe_class(domain)
     wanted = recipe_flags(kind)
-    both = make_dataclass("Train", [("settings", wanted, wanted()), ("place", Place, Place())])
+    parts = [("settings", wanted, wanted()), ("place", Place, Place()), ("spread", Spread, Spread())]
+    both = make_dataclass("Train", parts)
     flags = parse(both, words, f"comhe train {domain}", train.__doc__)
     settings = given(flags.settings)
     default = kind()
@@ -50,8 +65,14 @@ def train(domain: str, words: list[str]) -> None:
     if (other := model_domain(cell["model"])) != domain:
         raise ValueError(f"{cell['model']} is a model for {other}; train it with: comhe train {other}")
     recipe = named_recipe(name, **cell, **settings)
-    with epochs(f"{recipe.name} seed {recipe.seed}") as progress:
-        folder = train_one(recipe, flags.place.runs, flags.place.data_root, flags.place.device, progress)
+    spread = flags.spread
+    with (
+        joined(flags.place.device, spread.parallel, spread.shard_penalty) as device,
+        epochs(f"{recipe.name} seed {recipe.seed}", shown=started()[0] == 0) as progress,
+    ):
+        folder = train_one(recipe, flags.place.runs, flags.place.data_root, device, progress)
+    if started()[0]:
+        return
     result = Run(folder).result()
     for which, title in (("last", "last epoch"), ("best", "validation-selected")):
         figures = result[which]
@@ -366,6 +387,9 @@ def main(words: list[str] | None = None) -> int:
     for command, function in COMMANDS.items():
         parts = command.split()
         if words[: len(parts)] == parts:
+            if started()[1] > 1 and parts[0] != "train":
+                print(f"comhe: torchrun is for comhe train, not for comhe {command}", file=sys.stderr)
+                return 2
             return guarded(function, words[len(parts) :])
     usage = "usage: comhe COMMAND ... (COMMAND --help tells more)\n" + "\n".join(f"  comhe {name}" for name in COMMANDS)
     asked = bool(words) and words[0] in ("-h", "--help")
@@ -376,18 +400,20 @@ def main(words: list[str] | None = None) -> int:
 def guarded(function: Callable[[list[str]], None], words: list[str]) -> int:
     """Call a command and turn what a user can mend into one line; COMHE_TRACEBACK=1 shows the whole story.
 
-    SIGINT and SIGTERM are one line too, and exit status 130 and 143.
+    SIGINT and SIGTERM are one line too, and exit status 130 and 143. One of several ranks says which it is.
     """
+    rank, size = started()
+    name = f"comhe: rank {rank} of {size}" if size > 1 else "comhe"
     try:
         with terminable():
             function(words)
     except KeyboardInterrupt as stopped:
-        print(f"comhe: {str(stopped) or 'stopped'}", file=sys.stderr)
+        print(f"{name}: {str(stopped) or 'stopped'}", file=sys.stderr)
         return 128 + getattr(stopped, "signum", SIGINT)
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
         if os.environ.get("COMHE_TRACEBACK"):
             raise
-        print(f"comhe: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return 2
     return 0
 

@@ -30,8 +30,11 @@ def runs(label: str):
 
 
 @contextmanager
-def epochs(label: str):
+def epochs(label: str, shown: bool = True):
     """Yields ``report(row, epochs)``, to be called after each epoch."""
+    if not shown:
+        yield lambda row, total: None
+        return
     if not console.is_terminal:
         yield lambda row, total: _line(label, row, total)
         return

@@ -17,6 +17,7 @@ from comhe.regularizers import Regularizer, create_regularizer
 from comhe.zoo import create_model
 from comhe.zoo.preprocessing import GraphTransform
 
+from .ranks import here
 from .recipe import Recipe, setting
 
 
@@ -37,12 +38,20 @@ class GraphRecipe(Recipe):
 
 
 class GraphTask:
-    """Transductive node classification: one step an epoch, on all training nodes at once."""
+    """Transductive node classification: one step an epoch, on all training nodes at once.
+
+    Errors: ValueError under several ranks, which have nothing to divide among them.
+    """
 
     steps = 1
     generators = ()
 
     def __init__(self, recipe: GraphRecipe, root: str | None = None, device: str = "cpu") -> None:
+        if here().size > 1:
+            raise ValueError(
+                f"a graph is one batch, which {here().size} processes cannot divide: start it without torchrun, and "
+                "several seeds at once with comhe compare --jobs"
+            )
         self.recipe = recipe
         self.device = torch.device(device)
         self.graph = _graph(recipe.data, root, device)

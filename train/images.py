@@ -19,6 +19,7 @@ from comhe.zoo import create_model
 from comhe.zoo.preprocessing import ImageTransform
 
 from .batches import attach, evaluate_batches, make_optimizer, parts_of
+from .ranks import here
 from .recipe import BatchRecipe, setting
 
 EVALUATION_BATCH = 500
@@ -61,11 +62,13 @@ class ImageTask:
         self.augmentation = self.images.augmentation
         if isinstance(self.images, Images):
             self.augmentation = replace(self.augmentation, mode=recipe.pad_mode, cutout=recipe.cutout)
+        self.batch = min(recipe.batch_size, len(self.images.train))
+        self.share = here().share(self.batch, min(recipe.accumulate, self.batch))
 
     @property
     def steps(self) -> int:
         """Steps in an epoch: full batches of the training images."""
-        return max(1, len(self.images.train) // self.recipe.batch_size)
+        return len(self.images.train) // self.batch
 
     @property
     def options(self) -> dict[str, Any]:
@@ -89,13 +92,11 @@ class ImageTask:
 
     def batches(self, epoch: int, first: int = 0) -> Batches:
         recipe = self.recipe
-        full = len(self.images.train) >= recipe.batch_size
-        return self._batches(
-            "train", recipe.batch_size, recipe.seed, epoch, self.augmentation, drop_last=full, first=first
-        )
+        options = {"drop_last": True, "first": first, "share": self.share}
+        return self._batches("train", self.batch, recipe.seed, epoch, self.augmentation, **options)
 
     def parts(self, batch: tuple[Tensor, Tensor]) -> Iterator[tuple[float, tuple[Tensor, Tensor]]]:
-        return parts_of(batch, self.recipe.accumulate)
+        return parts_of(batch, self.share, self.batch)
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         x, labels = batch
@@ -108,7 +109,9 @@ class ImageTask:
         return (next(iter(self._batches("val", 1)))[0],)
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        return evaluate_batches(model, self._batches(split, EVALUATION_BATCH), self.recipe.precision == "bf16")
+        share = replace(self.share, parts=1)
+        batches = self._batches(split, share.ranks * EVALUATION_BATCH, share=share)
+        return evaluate_batches(model, batches, self.recipe.precision == "bf16")
 
     @property
     def _normalization(self) -> Normalization | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -10,6 +11,12 @@ from multiprocessing import parent_process
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def started() -> tuple[int, int]:
+    """Rank and number of the processes that torchrun has started together; 0 and 1 in any other process."""
+    names = ("RANK", "WORLD_SIZE")
+    return tuple(int(os.environ[name]) for name in names) if "MASTER_ADDR" in os.environ else (0, 1)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -30,13 +37,13 @@ class Stop:
 def deferred() -> Iterator[Stop]:
     """Signals are noted, for the block to end where it can. One that it had no use for takes effect after it.
 
-    A second one raises :class:`Interrupted` at once, but not in a worker process, which a signal to the whole group
-    reaches twice: directly, and through its parent.
+    A second one raises :class:`Interrupted` at once, but not in a process that has been started by another of ours or
+    by torchrun: a signal to the whole group reaches it twice, directly and through the one that has started it.
     """
     stop = Stop()
 
     def note(signum: int, frame: Any) -> None:
-        if stop.signum and parent_process() is None:
+        if stop.signum and parent_process() is None and started()[1] == 1:
             raise Interrupted(signum, "stopped at once; the same command goes on from what was saved before")
         stop.signum = signum
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from comhe.regularizers import Regularizer
 
+from .ranks import here
 from .recipe import Recipe
 
 Rows = list[dict[str, Any]]
@@ -55,12 +57,16 @@ class Log:
         """Take down the step."""
         if self._left_out(step):
             return
+        ranks = here()
+        count = torch.tensor(float(len(labels)), dtype=torch.float64, device=labels.device)
+        right = (logits.argmax(-1) == labels).double().sum()
+        sums = ranks.sum(torch.stack((loss.double() * count, right, count)))
         row = {
             "step": step,
-            "loss": float(loss),
-            "accuracy": float((logits.argmax(-1) == labels).double().mean()),
-            "largest_logit": float(logits.abs().max()),
-            "penalty": float(penalty),
+            "loss": float(loss) if ranks.size == 1 else float(sums[0] / sums[2]),
+            "accuracy": float(sums[1] / sums[2]),
+            "largest_logit": float(ranks.largest(logits.abs().max())),
+            "penalty": float(ranks.mean(penalty)),
         }
         self.steps.append(row | self._energies)
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from comhe.datasets.epochs import Batches
+from comhe.datasets.epochs import Batches, mixed_seed
 from comhe.regularizers import Regularizer
 from comhe.zoo.preprocessing import Transform
 
@@ -19,8 +19,9 @@ from .capture import Recorder, recorder_of
 from .cost import forward_flops, penalty_seconds
 from .interruption import Interrupted, Stop, deferred
 from .log import Log
+from .ranks import Agreement, Ranks, here, local
 from .recipe import Recipe
-from .run import Run
+from .run import Onlooker, Run
 from .step import Step
 from .witness import NotFinite, Witness
 
@@ -69,6 +70,8 @@ def fit(
 ) -> dict[str, Any]:
     """Train to the recipe's end, from the run's checkpoint where there is one, and return the result.
 
+    Several ranks make the run together; all of them return the result, and the first one writes.
+
     The test split is looked at twice, after training: with the weights of the last epoch and with those of the epoch
     with the best validation accuracy (the lower validation loss, then the earlier epoch, among equals).
 
@@ -77,17 +80,28 @@ def fit(
         FloatingPointError: loss or penalty is not finite; the message names the layer and the step. The last checkpoint
             is of a state before that.
     """
+    ranks = here()
+    if ranks.rank:
+        run = Onlooker(run.folder)
     with deferred() as stop, run.locked():
+        if ranks.rank:
+            ranks.wait()
         run.start(task.recipe)
+        if not ranks.rank:
+            ranks.wait()
+        recorder = recorder_of(task.device, task.generators) if ranks.size == 1 else None
         try:
-            return _fit(task, run, progress, stop, recorder_of(task.device, task.generators))
+            return _fit(task, run, progress, stop, recorder)
         except NotFinite as error:
             what, epoch = str(error), error.epoch  # the error itself would keep the diverged network in memory
-        try:
-            with torch.compiler.set_stance("force_eager"):
-                _fit(Witness(task, epoch), run, lambda row, epochs: None, stop, None)
-        except FloatingPointError as found:
-            what = f"{what}; {found}"
+        if ranks.size > 1:
+            what += "; one process alone, on the same run, would name layer and step"
+        else:
+            try:
+                with torch.compiler.set_stance("force_eager"):
+                    _fit(Witness(task, epoch), run, lambda row, epochs: None, stop, None)
+            except FloatingPointError as found:
+                what = f"{what}; {found}"
         what = f"{task.recipe.name} seed {task.recipe.seed}: {what}; lower lr {task.recipe.lr}, or give it a warmup"
         run.fail(what)
         raise FloatingPointError(what)
@@ -96,27 +110,38 @@ def fit(
 def _fit(
     task: Task, run: Run, progress: Callable[[dict[str, Any], int], None], stop: Stop, recorder: Recorder | None
 ) -> dict[str, Any]:
-    recipe = task.recipe
+    recipe, ranks = task.recipe, here()
     torch.manual_seed(recipe.seed)  # initialisation and dropout; whatever else is random has a generator of its own
     model = task.model().to(task.device)
-    regularizer, optimizer = task.regularizer(model), task.optimizer(model)
+    regularizer = task.regularizer(model)
+    if ranks.shard_penalty:
+        regularizer.shard(ranks.rank, ranks.size)
+    regularizer.singly = ranks.parallel == "fsdp"
     average = Average(model, recipe.ema) if recipe.ema else None
     judged = model if average is None else average.module
-    step = Step(task, model, regularizer, optimizer, average, recorder)
+    spread = ranks.spread(model)
+    if judged is not model and ranks.parallel == "fsdp":
+        ranks.spread(judged)
+    optimizer = task.optimizer(model)
+    step = Step(task, model, regularizer, optimizer, average, recorder, spread)
     log = Log(recipe, regularizer)
     start = {"energy": layer_energies(regularizer)}
     best: dict[str, Any] = {"key": (-1.0, 0.0), "epoch": -1, "weights": {}}
     spent = trained = 0.0  # seconds of earlier sessions in all, and seconds of training steps
     first = 0  # steps of the epoch under way that an earlier session has made
-    stateful = {"model": model, "regularizer": regularizer, "optimizer": optimizer, "log": log, "sums": step}
+    stateful = {"model": model, "regularizer": regularizer, "optimizer": optimizer, "log": log}
     if average is not None:
         stateful["average"] = average
+    if ranks.rank:  # the first one goes on as it is
+        torch.manual_seed(mixed_seed(recipe.seed, ranks.rank))
     if (state := run.load_checkpoint()) is not None:
         for name, part in stateful.items():
-            part.load_state_dict(state[name])
+            part.load_state_dict(ranks.divided(part, state[name]))
         best, spent, trained, first = state["best"], state["seconds"], state["trained"], state["step"]
-        set_random_state(task.device, state["random"])
+        best["weights"] = ranks.divided(judged, best["weights"])
+        take_up([state, *state.get("others", [])], step, ranks)
     began = saved = time.perf_counter()
+    agreed = Agreement(ranks, CHECKPOINT_SECONDS)
 
     for epoch in range(len(log.epochs), recipe.epochs):
         model.train()
@@ -126,19 +151,23 @@ def _fit(
             log.before(number)
             log.after(number, *step(batches.make, inputs, recipe.lr_at(number, recipe.epochs * task.steps)))
             now = time.perf_counter()
-            if stop.signum or now - saved > CHECKPOINT_SECONDS:
+            signum, saves = agreed(number, stop.signum, now - saved > CHECKPOINT_SECONDS)
+            if saves:
                 finite(epoch, *step.means())  # what has diverged is not saved
                 require_finite(model, epoch)
+                regularizer.complete()
                 state = {name: part.state_dict() for name, part in stateful.items()}
                 state |= {"best": best, "seconds": spent + now - began, "trained": trained + now - epoch_began}
-                state |= {"step": number + 1 - epoch * task.steps, "random": random_state(task.device)}
+                state = ranks.whole(state)
+                own, *others = ranks.gather({"sums": step.state_dict(), "random": random_state(task.device)}) or [{}]
+                state |= own | {"step": number + 1 - epoch * task.steps, "others": others}
                 run.save_checkpoint(state)
                 run.save_log(log)
                 saved = time.perf_counter()
                 epoch_began += saved - now
-                if stop.signum:
+                if signum:
                     raise Interrupted(
-                        stop.signum,
+                        signum,
                         f"{recipe.name} seed {recipe.seed} stopped in epoch {epoch + 1} of {recipe.epochs} after step "
                         f"{state['step']} of {task.steps}, saved; the same command goes on from there",
                     )
@@ -170,16 +199,35 @@ def _fit(
         ("last", recipe.epochs - 1, judged.state_dict()),
         ("best", best["epoch"], best["weights"]),
     ):
-        run.save_weights(which, weights)
+        run.save_weights(which, ranks.whole(weights))
         model.load_state_dict(weights)
         result[which] = {"epoch": epoch} | {
             f"{split}_{name}": value for split in ("val", "test") for name, value in task.evaluate(model, split).items()
         }
         result[which]["energy"] = layer_energies(regularizer)
-    result["penalty_seconds"] = penalty_seconds(regularizer)
+    result["penalty_seconds"] = penalty_seconds(regularizer, step.parameters)
     run.save_log(log)
     run.finish(result)
     return result
+
+
+def take_up(states: list[dict[str, Any]], step: Step, ranks: Ranks) -> None:
+    """What each rank had of its own at a checkpoint: sums and random numbers.
+
+    Other ranks than then begin new streams of random numbers, but for the first, and share the sums.
+    """
+    device = step.task.device
+    if len(states) == ranks.size:
+        own = states[ranks.rank]
+        step.load_state_dict(own["sums"])
+        set_random_state(device, own["random"])
+        return
+    sums = [state["sums"] for state in states]
+    step.load_state_dict(sums[0] | {"sums": sum(each["sums"] for each in sums) / len(sums)})
+    if ranks.rank == 0:
+        set_random_state(device, states[0]["random"])
+    else:
+        torch.manual_seed(mixed_seed(step.task.recipe.seed, ranks.rank, states[0]["step"]))
 
 
 def finite(epoch: int, loss: float, penalty: float) -> tuple[float, float]:
@@ -190,9 +238,11 @@ def finite(epoch: int, loss: float, penalty: float) -> tuple[float, float]:
 
 
 def require_finite(model: nn.Module, epoch: int) -> None:
-    """NotFinite if a parameter is not."""
-    for name, parameter in model.named_parameters():
-        if not parameter.isfinite().all():
+    """NotFinite if a parameter is not, on any rank."""
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    wrong = here().largest(torch.stack([~local(p).isfinite().all() for p in parameters]).int()).tolist()
+    for name, is_wrong in zip(names, wrong, strict=True):
+        if is_wrong:
             raise NotFinite(f"{name} is not finite in epoch {epoch + 1}", epoch)
 
 

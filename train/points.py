@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -18,7 +18,8 @@ from comhe.regularizers import Regularizer
 from comhe.zoo import create_model
 from comhe.zoo.preprocessing import PointTransform
 
-from .batches import attach, evaluate_batches, make_optimizer, parts_of
+from .batches import attach, evaluate_batches, logits_of, make_optimizer, parts_of
+from .ranks import here
 from .recipe import BatchRecipe, setting
 
 EVALUATION_BATCH = 64
@@ -62,11 +63,13 @@ class PointTask:
         self.clouds = _clouds(recipe.data, root, device)
         self.generators = (torch.Generator(self.device),)
         self._norms: list[_BatchNorm] = []
+        self.batch = min(recipe.batch_size, len(self.clouds.train))
+        self.share = here().share(self.batch, min(recipe.accumulate, self.batch))
 
     @property
     def steps(self) -> int:
         """Steps in an epoch: full batches of the training clouds."""
-        return max(1, len(self.clouds.train) // self.recipe.batch_size)
+        return len(self.clouds.train) // self.batch
 
     @property
     def options(self) -> dict[str, Any]:
@@ -94,18 +97,18 @@ class PointTask:
             momentum = max(0.01, 0.5 ** (1 + (epoch / recipe.epochs) // recipe.norm_decay))
             for module in self._norms:
                 module.momentum = momentum
-        full = len(self.clouds.train) >= recipe.batch_size
-        options = {"points": recipe.points, "drop_last": full, "first": first, "generator": self.generators[0]}
+        options = {"points": recipe.points, "drop_last": True, "first": first, "generator": self.generators[0]}
         augmentation = AUGMENTATIONS[recipe.augmentation]
-        return self.clouds.batches("train", recipe.batch_size, recipe.seed, epoch, augmentation, **options)
+        return self.clouds.batches("train", self.batch, recipe.seed, epoch, augmentation, **options, share=self.share)
 
     def parts(self, batch: tuple[Tensor, Tensor]) -> Iterator[tuple[float, tuple[Tensor, Tensor]]]:
-        return parts_of(batch, self.recipe.accumulate)
+        return parts_of(batch, self.share, self.batch)
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         x, labels = batch
         logits = model(x).float()
-        own = model.auxiliary_loss()
+        # A sum over the clouds, of which these are some.
+        own = self.batch / (self.share.parts * len(labels)) * model.auxiliary_loss()
         return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing) + own, logits
 
     def example(self) -> tuple[Tensor]:
@@ -113,7 +116,9 @@ class PointTask:
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         """Accuracy over samples and its mean over classes; on test also that of votes, if the recipe wants any."""
-        figures = evaluate_batches(model, self._stored(split), self.recipe.precision == "bf16")
+        share = replace(self.share, parts=1)
+        batches = self._stored(split, share.ranks * EVALUATION_BATCH, share=share)
+        figures = evaluate_batches(model, batches, self.recipe.precision == "bf16")
         if self.recipe.votes and split == "test":
             figures["vote_accuracy"] = self._vote(model, split)
         return figures
@@ -122,14 +127,17 @@ class PointTask:
     def _vote(self, model: nn.Module, split: str) -> float:
         """Accuracy of the mean probabilities over views of a cloud, each augmented in its own way."""
         generator = torch.Generator(self.device).manual_seed(self.recipe.seed)
-        augmentation, right = AUGMENTATIONS[self.recipe.augmentation], 0
-        for x, labels in self._stored(split):
-            views = (augmentation(x, generator, self.clouds.up) for _ in range(self.recipe.votes))
-            right += (sum(model(view).float().softmax(1) for view in views).argmax(1) == labels).sum().item()
-        return right / len(self.clouds.part(split))
+        augmentation, right = AUGMENTATIONS[self.recipe.augmentation], torch.zeros((), device=self.device)
+        share = replace(self.share, parts=1)
+        for clouds, labels in self._stored(split, EVALUATION_BATCH):  # the same views on any number of ranks
+            x, whole = share.of(clouds), len(clouds)
+            views = (augmentation(x, generator, self.clouds.up, whole, share) for _ in range(self.recipe.votes))
+            votes = sum(logits_of(model, view).softmax(1) for view in views)
+            right += (votes.argmax(1) == share.of(labels)).sum()
+        return here().sum(right).item() / len(self.clouds.part(split))
 
-    def _stored(self, split: str) -> Batches:
-        return self.clouds.batches(split, EVALUATION_BATCH, points=self.recipe.points)
+    def _stored(self, split: str, batch: int, **options: Any) -> Batches:
+        return self.clouds.batches(split, batch, points=self.recipe.points, **options)
 
 
 @lru_cache(maxsize=2)

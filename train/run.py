@@ -174,6 +174,35 @@ class Run:
         return json.loads(path.read_text())
 
 
+class Onlooker(Run):
+    """A run folder that another process writes, on a file system that both see."""
+
+    def start(self, recipe: Recipe) -> None:
+        if not (self.folder / "recipe.json").exists():
+            raise ValueError(
+                f"{self.folder} is not seen on {platform.node()}: all machines of a run must see its --runs folder"
+            )
+        self.check(recipe)
+
+    def locked(self) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        pass
+
+    def save_weights(self, which: str, state: Mapping[str, Tensor]) -> None:
+        pass
+
+    def save_log(self, log: Log) -> None:
+        pass
+
+    def fail(self, reason: str) -> None:
+        pass
+
+    def finish(self, result: dict[str, Any]) -> None:
+        pass
+
+
 _ENVIRONMENT: dict[str, Any] = {}
 
 

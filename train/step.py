@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,7 @@ from comhe.regularizers import Regularizer
 
 from .average import Average
 from .capture import Beside, Captured, Recorder
+from .ranks import Replicated, here, unreduced
 
 if TYPE_CHECKING:
     from .loop import Task
@@ -23,9 +25,11 @@ class Step:
     """Augmentation, forward, loss, penalty, backward, clipping, optimizer, average.
 
     On a GPU all of that is one CUDA graph, in which the penalty, in which the batch has no part, runs beside
-    the network.
+    the network. Of several ranks each takes its share of the batch; the gradients are averaged in the last backward
+    pass, to which the penalty's have been added.
 
     Args:
+        spread: the model as :meth:`.ranks.Ranks.spread` has it called, where there are several ranks.
         recorder: of the graph, see :class:`.capture.Captured`; None to take steps as they are written here.
     """
 
@@ -37,12 +41,15 @@ class Step:
         optimizer: torch.optim.Optimizer,
         average: Average | None = None,
         recorder: Recorder | None = None,
+        spread: nn.Module | None = None,
     ) -> None:
         device, on_gpu = task.device, task.device.type == "cuda"
         self.task, self.model, self.regularizer, self.optimizer, self.average = (
             task, model, regularizer, optimizer, average
         )  # fmt: skip
-        self.forward = torch.compile(model) if task.recipe.compile else model
+        self.ranks = here()
+        self.spread = model if spread is None else spread
+        self.forward = torch.compile(self.spread) if task.recipe.compile else self.spread
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
         self.beside = Beside(device)
@@ -66,7 +73,7 @@ class Step:
         self.make = self.make or make  # the same function in every epoch, of which a graph holds the first
         self.rate.fill_(rate)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate  # a tensor, that a graph reads
+            group["lr"] = rate if self.ranks.parallel == "fsdp" else self.rate  # a tensor, that a graph reads
         self.regularizer.draw()
         result = self.work(*inputs)
         self.regularizer.step += 1
@@ -74,8 +81,8 @@ class Step:
         return result
 
     def means(self) -> tuple[float, float]:
-        """Mean loss and mean penalty of the steps since :meth:`reset`. Waits for the device."""
-        loss, penalty = (self.sums / self.count).tolist()
+        """Mean loss and mean penalty of the steps since :meth:`reset`, of all ranks. Waits for the device."""
+        loss, penalty = (self.ranks.mean(self.sums) / self.count).tolist()
         return loss, penalty
 
     def reset(self) -> None:
@@ -84,7 +91,7 @@ class Step:
         self.count = 0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"sums": self.sums, "count": self.count}
+        return {"sums": self.sums.cpu(), "count": self.count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.sums.copy_(state["sums"])
@@ -95,15 +102,18 @@ class Step:
         self.optimizer.zero_grad(set_to_none=True)
         penalty, slopes = self.beside.start(self._penalty)
         total = 0.0
-        for share, part in task.parts(self.make(*inputs)):
-            with torch.autocast(task.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-                loss, logits = task.loss(self.forward, part)
-            (share * loss).backward()
+        parts = list(task.parts(self.make(*inputs)))
+        for left, (share, part) in zip(reversed(range(len(parts))), parts, strict=True):
+            with unreduced(self.spread) if left else nullcontext():
+                with torch.autocast(task.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+                    loss, logits = task.loss(self.forward, part)
+                if not left and isinstance(self.spread, Replicated):
+                    self._join(slopes)  # they are averaged with the others
+                    slopes = None
+                (share * loss).backward()
             total = total + share * loss.detach()
-            if slopes is not None:  # the penalty counts once a step, however many parts there are
-                self.beside.join()
-                _add(slopes)
-                slopes = None
+            self._join(slopes)
+            slopes = None  # the penalty counts once a step, however many parts there are
         if recipe.clip:
             nn.utils.clip_grad_norm_(self.parameters, recipe.clip)
         self.optimizer.step()
@@ -114,12 +124,15 @@ class Step:
 
     def _penalty(self) -> tuple[Tensor, list[tuple[nn.Parameter, Tensor]]]:
         """The penalty and its gradient."""
-        penalty = self.regularizer.total()
-        if not penalty.requires_grad:
-            return penalty, []
-        slopes = torch.autograd.grad(penalty, self.parameters, allow_unused=True)
+        penalty, slopes = self.regularizer.slopes(self.parameters)
         pairs = zip(self.parameters, slopes, strict=True)
-        return penalty.detach(), [(parameter, slope) for parameter, slope in pairs if slope is not None]
+        return penalty, [(parameter, slope) for parameter, slope in pairs if slope is not None]
+
+    def _join(self, slopes: list[tuple[nn.Parameter, Tensor]] | None) -> None:
+        """Add the penalty's gradient, once it is made, unless that has been done."""
+        if slopes is not None:
+            self.beside.join()
+            _add(slopes)
 
     def _constants(self) -> tuple[float | None, ...]:
         return tuple(norm.momentum for norm in self.norms)

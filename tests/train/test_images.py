@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from comhe.datasets.epochs import Share
 from comhe.regularizers import create_regularizer, diagnose, neurons
 from comhe.train import loop
 from comhe.train.batches import evaluate_batches, make_optimizer, parts_of
@@ -175,7 +176,7 @@ def test_evaluation_counts_samples():
 @pytest.mark.parametrize(("size", "count"), [(9, 1), (9, 2), (9, 9), (3, 5)])
 def test_parts_are_the_batch(size, count):
     x, y = torch.randn(size, 2), torch.arange(size)
-    parts = list(parts_of((x, y), count))
+    parts = list(parts_of((x, y), Share(parts=min(size, count)), size))
     assert len(parts) == min(size, count)
     assert sum(share for share, _ in parts) == pytest.approx(1)
     assert torch.cat([labels for _, (_, labels) in parts]).equal(y)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..norms import GlobalBatchNorm, update_running
 from .chain import row_parts
-from .moments import update_running
 from .operations import flat_index, gather_rows, occurrences, segment_order, segment_sum
 
 
@@ -52,6 +52,9 @@ class EdgeConv(nn.Module):
         with torch.autocast(rows.device.type, enabled=False):
             rows, norm = rows.to(neighbour.dtype), self.norm
             theirs, mine = F.linear(rows, neighbour), F.linear(rows, own)
+            if isinstance(norm, GlobalBatchNorm):  # in plain operations, which keep every edge in memory
+                edges = norm(gather_rows(theirs, index.flatten()) + mine.repeat_interleave(index.shape[1], 0))
+                return F.leaky_relu(edges.unflatten(0, index.shape).max(1).values, self.slope)
             out, mean, variance, *_ = _EdgeMax.apply(theirs, mine, norm.weight, norm.bias, index, norm.eps, self.slope)
         update_running(norm, mean, variance, index.numel())
         return out

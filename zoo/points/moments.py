@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 class Moments:
@@ -45,16 +45,3 @@ class Moments:
         spread = self._second / self.count - square
         (spread.diagonal() if self.cross else spread).clamp_min_(0)
         return self.origin + offset, spread
-
-
-def update_running(norm: nn.BatchNorm1d, mean: Tensor, variance: Tensor, count: int) -> None:
-    """What ``norm`` itself would do to its running statistics after a batch of ``count`` rows in training."""
-    if norm.running_mean is None or norm.running_var is None:
-        return
-    with torch.no_grad():
-        norm.num_batches_tracked.add_(1)
-        momentum = norm.momentum
-        if momentum is None:  # the mean of all batches; as a tensor, because a number would have to wait for the device
-            momentum = norm.num_batches_tracked.to(norm.running_mean.dtype).reciprocal()
-        norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
-        norm.running_var.lerp_((variance * (count / (count - 1))).to(norm.running_var.dtype), momentum)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..norms import GlobalBatchNorm, update_running
 from .chain import row_parts
 from .fused import FusedMLP
-from .moments import update_running
 from .operations import gather_rows
 
 
@@ -24,6 +24,7 @@ class SharedMLP(nn.Module):
     Weights are those of ordinary ``nn.Linear`` and ``nn.BatchNorm1d`` children. A bias before batch norm would change
     nothing but the running mean. Training is one fused operation (see :mod:`.fused`) that cannot be differentiated
     twice and that ``torch.compile`` leaves as it is; evaluation folds batch norm into the weights, in plain operations.
+    Where batch norm's batch is spread over processes, training too is in plain operations, which keep more in memory.
 
     Args:
         widths: of the input and of every layer, at least two layers where there is a maximum.
@@ -58,6 +59,9 @@ class SharedMLP(nn.Module):
 
     @torch.compiler.disable
     def _train(self, x: Tensor, features: Tensor | None, index: Tensor | None) -> Tensor:
+        if isinstance(self.norms[0], GlobalBatchNorm):
+            with torch.autocast(x.device.type, enabled=False):
+                return self._train_across(x.to(self.linears[0].weight.dtype), features, index)
         count = x.shape[0] * x.shape[1]
         if count < 2:
             raise ValueError(f"batch norm needs at least two rows in training, not {count}")
@@ -84,6 +88,20 @@ class SharedMLP(nn.Module):
         for norm, mean, variance in zip(self.norms, state[:depth], state[depth : 2 * depth], strict=True):
             update_running(norm, mean, variance, count)
         return out if self.pool else out.unflatten(0, x.shape[:2])
+
+    def _train_across(self, x: Tensor, features: Tensor | None, index: Tensor | None) -> Tensor:
+        """Layer by layer, with the batch norms' own statistics."""
+        groups = x.shape[:2]
+        weight, *others = (linear.weight for linear in self.linears)
+        rest = weight[:, x.shape[-1] :]
+        h = F.linear(x.flatten(0, 1), weight[:, : x.shape[-1]])
+        if features is not None:
+            h = h + gather_rows(F.linear(features.to(rest.dtype), rest), index.flatten())
+        h = self.norms[0](h)
+        for weight, norm in zip(others, self.norms[1:], strict=True):
+            h = norm(F.linear(F.relu(h), weight))
+        h = h.unflatten(0, groups)
+        return F.leaky_relu(h.max(1).values, self.slope) if self.pool else F.relu(h)
 
     def _evaluate(self, x: Tensor, features: Tensor | None, index: Tensor | None) -> Tensor:
         (weight, bias), *layers = (_folded(*layer) for layer in zip(self.linears, self.norms, strict=True))

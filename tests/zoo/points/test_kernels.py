@@ -15,9 +15,9 @@ from comhe.zoo.points import PointNet2, Scale, ball_query, farthest_point_sampli
 
 pytest.importorskip("triton")
 
+from comhe.zoo.norms import update_running
 from comhe.zoo.points.kernels.ball import points_in_balls
 from comhe.zoo.points.kernels.farthest import farthest_points
-from comhe.zoo.points.moments import update_running
 from comhe.zoo.points.operations import segment_order
 from comhe.zoo.points.pooling import MaxLayerGradient
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from comhe.zoo.points.moments import Moments, update_running
+from comhe.zoo.norms import update_running
+from comhe.zoo.points.moments import Moments
 
 
 def blocks_of(x, size=50):

@@ -1,0 +1,106 @@
+"""A process that starts the ranks of a run as forks of itself, as torchrun would start them.
+
+``python ranks.py`` reads requests from standard input, one JSON object a line, and answers each with a line: for each
+rank its exit status (or minus a signal's number) and what it has printed. A fork costs milliseconds where a new process
+takes seconds to import torch. Checkpoints are made after every step.
+
+Started by torchrun it is one of the ranks, and the request is its argument.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+from killing import shrink
+
+
+def end_at(step: int, what: str) -> None:
+    """After so many optimizer steps of this rank, a signal to it, or an error."""
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+
+    made = 0
+
+    def count(*_: Any) -> None:
+        nonlocal made
+        made += 1
+        if made == step and what == "error":
+            raise ValueError("a worker has thrown a spanner")
+        elif made == step:
+            os.kill(os.getpid(), getattr(signal, what))
+
+    register_optimizer_step_post_hook(count)
+
+
+def be(rank: int, size: int, port: int, request: dict[str, Any]) -> int:
+    """In the fork: a command, as one of so many ranks."""
+    from comhe.train import cli
+
+    if size > 1:
+        names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_PORT": port, "MASTER_ADDR": "127.0.0.1"}
+        os.environ.update({name: str(value) for name, value in names.items()})
+    if rank == request.get("rank", -1):
+        end_at(request["step"], request["what"])
+    return cli.main(request["words"])
+
+
+def answer(request: dict[str, Any]) -> list[dict[str, Any]]:
+    """Fork the ranks, and wait for all of them."""
+    size = request["size"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    children = []
+    for rank in range(size):
+        said, own = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            os.dup2(own, 1)
+            os.dup2(own, 2)
+            try:
+                status = be(rank, size, port, request)
+            except BaseException as error:
+                print(f"{type(error).__name__}: {error}", file=sys.stderr)
+                status = getattr(error, "code", 99)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+        os.close(own)
+        children.append((pid, said))
+    began, found = time.monotonic(), []
+    for pid, said in children:
+        with open(said, "rb") as pipe:
+            lines = pipe.read().decode().splitlines(keepends=True)
+        text = "".join(line for line in lines if not line.startswith("[Gloo]"))  # which tells that it is there
+        _, status = os.waitpid(pid, 0)
+        found.append({"status": os.waitstatus_to_exitcode(status), "said": text, "seconds": time.monotonic() - began})
+    return found
+
+
+def main() -> int:
+    import torch
+
+    from comhe.train import cli, images, loop, points, ranks, sharded
+
+    assert all((cli, images, points, sharded))  # imported here once, not in every fork
+    torch.set_num_threads(1)
+    loop.CHECKPOINT_SECONDS = 0.0
+    shrink()
+    if "RANK" in os.environ:
+        rank, size = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
+        return be(rank, size, int(os.environ["MASTER_PORT"]), json.loads(sys.argv[1]))
+    ranks.LAST_WORDS = 0.0
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line))), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

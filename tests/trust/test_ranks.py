@@ -1,0 +1,194 @@
+"""Several processes that make one run: the run that one process makes, and what becomes of it when one of them dies."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+SERVER = Path(__file__).with_name("ranks.py")
+SETTINGS = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+IMAGES = (
+    "train images --model resnet8 --data glyphs --epochs 2 --batch-size 15 --accumulate 2 --lr 0.02 --clip 0.5 "
+    "--ema 0.9 --cutout 4 --schedule one-cycle --regularizer ap-comhe --energies 1 --log-steps 1"
+)
+POINTS = (
+    "train points --model pointnet_t --data solids --points 24 --epochs 2 --batch-size 23 --optimizer sgd --lr 0.01 "
+    "--norm-decay 0.3 --augmentation pointnet2 --votes 2 --regularizer rp-comhe --log-steps 1 "
+    "--model-options dropout 0.0"
+)
+SAME = "the curves of one process, to rounding"
+
+
+@pytest.fixture(scope="module")
+def ask():
+    """Asks a process of :mod:`.ranks` for runs."""
+    process = subprocess.Popen(
+        [sys.executable, str(SERVER)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | SETTINGS,
+    )
+    assert process.stdout.readline() == "ready\n"
+
+    def request(size: int, words: str, folder: Path, **more) -> list[dict]:
+        process.stdin.write(json.dumps({"size": size, "words": [*words.split(), "--runs", str(folder)]} | more) + "\n")
+        process.stdin.flush()
+        return json.loads(process.stdout.readline())
+
+    yield request
+    process.stdin.close()
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def made(ask, tmp_path_factory):
+    """The folder of an uninterrupted run on so many processes."""
+    known = {}
+
+    def find(size: int, words: str) -> Path:
+        if (size, words) not in known:
+            folder = tmp_path_factory.mktemp("made")
+            ranks = ask(size, words, folder)
+            assert [rank["status"] for rank in ranks] == [0] * size, ranks
+            assert [bool(rank["said"]) for rank in ranks] == [True] + [False] * (size - 1)
+            known[size, words] = run_in(folder)
+        return known[size, words]
+
+    return find
+
+
+def run_in(folder: Path) -> Path:
+    (run,) = folder.glob("*/*/seed0")
+    return run
+
+
+def close(found: Path, expected: Path, rel: float) -> None:
+    """The same files with the same figures: losses, penalties, energies, accuracies, weights."""
+    assert {path.name for path in found.iterdir()} == {path.name for path in expected.iterdir()}
+    assert not (found / "checkpoint.pt").exists()
+    for table in expected.glob("*.csv"):
+        rows, wanted = (list(csv.DictReader(path.open())) for path in (found / table.name, table))
+        assert len(rows) == len(wanted) > 0
+        for row, want in zip(rows, wanted, strict=True):
+            for name, value in want.items():
+                same = row[name] == value
+                assert same or float(row[name]) == pytest.approx(float(value), rel=rel, abs=1e-4), (table.name, name)
+    results = [json.loads((path / "result.json").read_text()) for path in (found, expected)]
+    for which in ("last", "best"):
+        ours, theirs = (result[which] for result in results)
+        assert ours.keys() == theirs.keys()
+        for name, value in theirs.items():
+            if name == "energy":
+                for layer, each in value.items():
+                    assert ours[name][layer] == {"role": each["role"]} | {
+                        kind: pytest.approx(each[kind], rel=rel) for kind in ("full", "half")
+                    }
+            else:
+                assert ours[name] == pytest.approx(value, rel=rel, abs=1e-4)
+        weights = [load_file(path / f"{which}.safetensors") for path in (found, expected)]
+        assert weights[0].keys() == weights[1].keys()
+        for name, tensor in weights[1].items():
+            largest = tensor.double().abs().max().item()
+            assert (weights[0][name] - tensor).double().abs().max().item() <= rel * max(1.0, largest), name
+
+
+@pytest.mark.parametrize("how", ["", " --shard-penalty", " --parallel fsdp"])
+def test_images_on_two_processes_are_those_on_one(made, tally, how):
+    """Eight samples of a part to four and four, and seven to four and three; 32 to validate to 16 and 16."""
+    close(made(2, IMAGES + how), made(1, IMAGES), 2e-4)
+    tally(f"images, resnet8, ap-comhe, 2 processes{how}", SAME)
+
+
+@pytest.mark.parametrize("how", ["", " --shard-penalty"])
+def test_points_on_two_processes_are_those_on_one(made, tally, how):
+    close(made(2, POINTS + how), made(1, POINTS), 2e-4)
+    tally(f"points, pointnet_t, rp-comhe, 2 processes{how}", SAME)
+
+
+def long(*values):
+    return pytest.param(*values, marks=pytest.mark.long)
+
+
+@pytest.mark.parametrize("how", [" --shard-penalty", long(""), long(" --parallel fsdp")])
+def test_a_rank_that_dies_takes_the_others_along_and_the_run_goes_on(ask, made, tmp_path, tally, how):
+    words = IMAGES + how
+    for what, which, step in (("SIGKILL", 1, 2), ("error", 0, 1), ("SIGTERM", 1, 1)):
+        ranks = ask(2, words, tmp_path, rank=which, step=step, what=what)
+        dead, other = ranks[which], ranks[1 - which]
+        if what == "SIGTERM":  # reaches one, and stops both after the same step
+            assert [rank["status"] for rank in ranks] == [143, 143], ranks
+            assert len({rank["said"].split(": ")[2] for rank in ranks}) == 1
+            assert all(rank["said"].startswith(f"comhe: rank {i} of 2: ") for i, rank in enumerate(ranks))
+            assert "saved" in dead["said"]
+        else:
+            assert other["status"] == 3, ranks
+            assert f"rank {1 - which} of 2: another rank is gone" in other["said"]
+            assert dead["status"] == {"SIGKILL": -9, "error": 2}[what]
+            if what == "error":
+                assert dead["said"] == f"comhe: rank {which} of 2: a worker has thrown a spanner\n"
+        assert (run_in(tmp_path) / "checkpoint.pt").exists()
+        tally(f"2 processes{how}: {what} to one", "both end, and the next session goes on")
+    folder = made(2, words)
+    assert [rank["status"] for rank in ask(2, words, tmp_path)] == [0, 0]
+    for name in ("metrics.csv", "steps.csv", "energies.csv", "last.safetensors", "best.safetensors"):
+        assert (run_in(tmp_path) / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "how"),
+    [
+        (2, 1, " --parallel fsdp"),
+        (1, 2, ""),
+        long(1, 2, " --parallel fsdp"),
+        long(2, 1, " --shard-penalty"),
+        long(3, 2, ""),
+    ],
+)
+def test_another_number_of_processes_goes_on_too(ask, made, tmp_path, tally, first, then, how):
+    def words(size):
+        return IMAGES + (how if size > 1 else "")
+
+    ask(first, words(first), tmp_path, rank=0, step=3, what="SIGTERM")
+    assert (run_in(tmp_path) / "checkpoint.pt").exists()
+    assert {rank["status"] for rank in ask(then, words(then), tmp_path)} == {0}
+    close(run_in(tmp_path), made(1, IMAGES), 2e-4)
+    tally(f"saved by {first}, gone on with by {then}{how}", SAME)
+
+
+@pytest.mark.parametrize(
+    ("size", "words", "reason"),
+    [
+        (2, "train graphs --data citations", "a graph is one batch, which 2 processes cannot divide"),
+        (2, "compare --data citations", "torchrun is for comhe train, not for comhe compare"),
+        (2, IMAGES.replace("--batch-size 15", "--batch-size 3"), "a batch of 3 in 2 parts has too few samples for 2"),
+        (2, f"{IMAGES} --device cuda:0", "2 processes cannot share cuda:0"),
+        (2, f"{IMAGES} --parallel fsdp --shard-penalty", "--shard-penalty is for ddp"),
+        (1, f"{IMAGES} --shard-penalty", "--shard-penalty is for several processes"),
+        (2, IMAGES.replace("--lr 0.02", "--lr 1e30 --schedule constant --clip 0"), "lower lr"),
+    ],
+)
+def test_what_cannot_be_is_one_line_of_each(ask, tmp_path, tally, size, words, reason):
+    for rank in ask(size, words, tmp_path):
+        assert rank["status"] == 2
+        assert reason in rank["said"]
+        assert "Traceback" not in rank["said"]
+    tally(f"{size} process{'es' * (size > 1)}: {reason}", "one line of each")
+
+
+def test_under_torchrun_the_first_failure_has_its_name_and_reason(tmp_path):
+    request = {"words": [*IMAGES.split(), "--runs", str(tmp_path)], "rank": 1, "step": 2, "what": "error"}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    words = [*torchrun, str(SERVER), json.dumps(request)]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=300, env=os.environ | SETTINGS)
+    assert ended.returncode != 0
+    assert "comhe: rank 1 of 2: a worker has thrown a spanner" in ended.stderr
+    summary = ended.stderr[ended.stderr.index("Root Cause") :]
+    assert "rank      : 1 " in summary
+    assert "a worker has thrown a spanner" in summary
+    assert (run_in(tmp_path) / "checkpoint.pt").exists()
