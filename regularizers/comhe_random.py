@@ -80,6 +80,7 @@ class RandomProjection(EnergyRegularizer):
         self._widest = max((n for n, d in shapes if max(n, dim) < d), default=0)
         self._drawn: tuple[tuple, dict] = ((), {})
         self._pool: Tensor | None = None  # all of them, on a GPU
+        self._pooled: tuple[int, int] | None = None  # the draw that they are of
         self._made: dict[str, Tensor] = {}  # energies of the step under way
 
     def prepare(self) -> None:
@@ -133,7 +134,7 @@ class RandomProjection(EnergyRegularizer):
         """On a GPU all layers' projections are made here, one after the other in memory."""
         super().draw()
         number = self._draw_number()
-        if self._drawn[0] == number or not (self.static or runs_on(self.device)):
+        if self._pooled == number or not (self.static or runs_on(self.device)):
             return
         sizes: dict[int | str, int] = {}
         for layer in self.own:
@@ -145,7 +146,7 @@ class RandomProjection(EnergyRegularizer):
             return
         parts = [self._matrix(width, self.device, key).flatten() for key, width in sizes.items()]
         pool = torch.cat(parts, out=self._pool if self.static else None)
-        self._pool = pool
+        self._pool, self._pooled = pool, number
         views = pool.split([len(part) for part in parts])
         shaped = (view.view(self.count, self.dim, -1) for view in views)
         self._drawn = (number, dict(zip(sizes, shaped, strict=True)))

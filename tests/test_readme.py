@@ -60,7 +60,7 @@ class Parsed(Exception):
 def folder(folder, tmp_path, monkeypatch):
     """An empty working folder with a photo and a folder of images; jobs run in this process, the network is cut off."""
 
-    def in_turn(work, jobs, processes, seconds=None, ended=lambda job, error: None):
+    def in_turn(work, jobs, processes, seconds, ended, *_):
         for job in jobs:
             work(job)
             ended(job, None)
