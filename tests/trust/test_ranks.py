@@ -17,8 +17,9 @@ IMAGES = (
     "--ema 0.9 --cutout 4 --schedule one-cycle --regularizer ap-comhe --energies 1 --log-steps 1"
 )
 POINTS = (
-    "train points --model pointnet_t --data solids --points 24 --epochs 2 --batch-size 23 --optimizer sgd --lr 0.01 "
+    "train points --model pointnet_t --data solids --points 24 --epochs 2 --batch-size 23 --optimizer sgd --lr 0.001 "
     "--norm-decay 0.3 --augmentation pointnet2 --votes 2 --regularizer rp-comhe --log-steps 1 "
+    "--regularizer-options dim 8 count 2 exclude *_transform.* "
     "--model-options dropout 0.0"
 )
 SAME = "the curves of one process, to rounding"
@@ -98,6 +99,10 @@ def close(found: Path, expected: Path, rel: float) -> None:
             assert (weights[0][name] - tensor).double().abs().max().item() <= rel * max(1.0, largest), name
 
 
+def long(*values):
+    return pytest.param(*values, marks=pytest.mark.long)
+
+
 @pytest.mark.parametrize("how", ["", " --shard-penalty", " --parallel fsdp"])
 def test_images_on_two_processes_are_those_on_one(made, tally, how):
     """Eight samples of a part to four and four, and seven to four and three; 32 to validate to 16 and 16."""
@@ -105,14 +110,10 @@ def test_images_on_two_processes_are_those_on_one(made, tally, how):
     tally(f"images, resnet8, ap-comhe, 2 processes{how}", SAME)
 
 
-@pytest.mark.parametrize("how", ["", " --shard-penalty"])
+@pytest.mark.parametrize("how", ["", long(" --shard-penalty"), long(" --parallel fsdp")])
 def test_points_on_two_processes_are_those_on_one(made, tally, how):
     close(made(2, POINTS + how), made(1, POINTS), 2e-4)
     tally(f"points, pointnet_t, rp-comhe, 2 processes{how}", SAME)
-
-
-def long(*values):
-    return pytest.param(*values, marks=pytest.mark.long)
 
 
 @pytest.mark.parametrize("how", [" --shard-penalty", long(""), long(" --parallel fsdp")])
@@ -174,10 +175,11 @@ def test_another_number_of_processes_goes_on_too(ask, made, tmp_path, tally, fir
     ],
 )
 def test_what_cannot_be_is_one_line_of_each(ask, tmp_path, tally, size, words, reason):
-    for rank in ask(size, words, tmp_path):
-        assert rank["status"] == 2
-        assert reason in rank["said"]
-        assert "Traceback" not in rank["said"]
+    ranks = ask(size, words, tmp_path)
+    assert {rank["status"] for rank in ranks} in ({2}, {2, 3})  # 3 where the other one has left already
+    for rank in ranks:
+        (line,) = rank["said"].splitlines()
+        assert (reason if rank["status"] == 2 else "another rank is gone") in line
     tally(f"{size} process{'es' * (size > 1)}: {reason}", "one line of each")
 
 
