@@ -135,6 +135,7 @@ def _fit(
     if ranks.rank:  # the first one goes on as it is
         torch.manual_seed(mixed_seed(recipe.seed, ranks.rank))
     if (state := run.load_checkpoint()) is not None:
+        fit_to(optimizer, state["optimizer"])
         for name, part in stateful.items():
             part.load_state_dict(ranks.divided(part, state[name]))
         best, spent, trained, first = state["best"], state["seconds"], state["trained"], state["step"]
@@ -209,6 +210,23 @@ def _fit(
     run.save_log(log)
     run.finish(result)
     return result
+
+
+def fit_to(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Change the state that another device, or another number of ranks, has left into what this optimizer works with.
+
+    How it computes is its own matter; fused kernels go through its tensors in the order of the parameters' memory.
+    """
+    parameters = []
+    for group, saved in zip(optimizer.param_groups, state["param_groups"], strict=True):
+        saved |= {name: group[name] for name in ("fused", "capturable") if name in group}
+        parameters += group["params"]
+    for place, entries in state["state"].items():
+        example = parameters[place]
+        for name, value in entries.items():
+            alike = isinstance(value, Tensor) and value.shape == example.shape
+            if alike and not hasattr(example, "full_tensor"):  # else Ranks.divided sees to it
+                entries[name] = torch.empty_like(example, dtype=value.dtype).copy_(value)
 
 
 def take_up(states: list[dict[str, Any]], step: Step, ranks: Ranks) -> None:

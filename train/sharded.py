@@ -64,4 +64,5 @@ def _like(value: Any, example: Any) -> Any:
     if not isinstance(example, DTensor):
         return value
     # All ranks have read the same file: nobody has to be sent anything.
-    return distribute_tensor(value.to(example.device), example.device_mesh, example.placements, src_data_rank=None)
+    value = value.to(example.device).contiguous()  # one process alone may have kept it channels-last
+    return distribute_tensor(value, example.device_mesh, example.placements, src_data_rank=None)

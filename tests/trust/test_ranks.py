@@ -157,7 +157,8 @@ def test_another_number_of_processes_goes_on_too(ask, made, tmp_path, tally, fir
 
     ask(first, words(first), tmp_path, rank=0, step=3, what="SIGTERM")
     assert (run_in(tmp_path) / "checkpoint.pt").exists()
-    assert {rank["status"] for rank in ask(then, words(then), tmp_path)} == {0}
+    ranks = ask(then, words(then), tmp_path)
+    assert {rank["status"] for rank in ranks} == {0}, ranks
     close(run_in(tmp_path), made(1, IMAGES), 2e-4)
     tally(f"saved by {first}, gone on with by {then}{how}", SAME)
 
