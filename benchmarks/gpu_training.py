@@ -21,6 +21,7 @@ from comhe.train.graphs import GraphTask
 from comhe.train.images import ImageRecipe, ImageTask
 from comhe.train.loop import Task, fit
 from comhe.train.points import PointTask
+from comhe.train.ranks import here
 from comhe.train.run import Run
 from comhe.train.step import Step
 
@@ -44,6 +45,8 @@ class RandomImages(ImageTask):
             for name, count in zip(("train", "val", "test"), counts, strict=True)
         }
         self.augmentation = Augmentation(mode=recipe.pad_mode, cutout=recipe.cutout)
+        self.batch = min(recipe.batch_size, counts[0])
+        self.share = here().share(self.batch, recipe.accumulate)
         self.images = Images(
             "random", **parts, classes=tuple(map(str, range(100))), mean=(0.5,) * 3, std=(0.3,) * 3, source="drawn",
             augmentation=self.augmentation,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -83,7 +84,7 @@ def fit(
     ranks = here()
     if ranks.rank:
         run = Onlooker(run.folder)
-    with deferred() as stop, run.locked():
+    with deferred() as stop, run.locked(), repeatable(task.device):
         if ranks.rank:
             ranks.wait()
         run.start(task.recipe)
@@ -270,6 +271,21 @@ def layer_energies(regularizer: Regularizer) -> dict[str, dict[str, Any]]:
         row.name: {"role": row.role, "full": row.diagnostics.energy, "half": row.diagnostics.half_space_energy}
         for row in regularizer.report().layers
     }
+
+
+@contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """On the CPU every sum in one order, whatever the number of threads; scattered ones are not otherwise."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    try:
+        if device.type == "cpu":
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            torch.utils.deterministic.fill_uninitialized_memory = False  # a help in finding mistakes, and slow
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.utils.deterministic.fill_uninitialized_memory = filled
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
