@@ -141,7 +141,7 @@ class RandomProjection(EnergyRegularizer):
             if self._is_projected(layer):
                 n, d = self._shape(layer)
                 key, drawn = self._key(layer, n if self._is_inside(layer) else d)
-                sizes[key] = max(drawn, sizes.get(key, 0))
+                sizes[key] = drawn
         if not sizes:
             return
         parts = [self._matrix(width, self.device, key).flatten() for key, width in sizes.items()]

@@ -76,8 +76,8 @@ class EnergyRegularizer(Regularizer):
             potential = Potential(self.s, self._options["geodesic"], self.half_space and role == "hidden")
             members = []
             for place in (place for place in places if self.layers[place].role == role):
-                w = single(self.neurons(self.layers[place]))
-                if usable(w, potential) and self.joins(self.layers[place]):
+                layer = self.layers[place]
+                if self.joins(layer) and usable(w := single(self.neurons(layer)), potential):
                     members.append((place, w))
                 else:
                     rest.append(place)

@@ -48,9 +48,9 @@ class _Weighted(torch.autograd.Function):
                 sums, gradients = kernels.energy_sums(sets, potential, 0.0, factors, **options)
                 sums = torch.cat(sums)
             else:
-                sums, gradients = kernels.projected_energy_sums(
-                    sets, projections, potential, factors=factors, **options
-                )
+                from .kernels.projected import projected_sums  # needs Triton
+
+                sums, gradients = projected_sums(sets, projections, potential, factors, **options)
                 sums = sums.sum(-1)
             total = (factors.index_select(0, layers) * sums).sum() + (weights * constants).sum()
         return total, *(g.view(w.shape) for g, w in zip(gradients, neurons, strict=True) if with_gradient)

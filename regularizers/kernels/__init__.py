@@ -85,18 +85,3 @@ def energy_sums(
         for i, slope in zip(chosen, slopes, strict=False):
             gradients[i] = slope
     return sums, gradients
-
-
-def projected_energy_sums(
-    neurons: Sequence[Tensor],
-    projections: Pool,
-    potential: Potential,
-    factors: Tensor | None = None,
-    *,
-    with_gradient: bool = True,
-    precision: Precision = "fp32",
-) -> tuple[Tensor, list[Tensor]]:
-    """Sums [sets, C] of phi over the pairs as each projection shows them, and gradients of the sums over all C."""
-    from .projected import projected_sums
-
-    return projected_sums(neurons, projections, potential, factors, with_gradient=with_gradient, precision=precision)

@@ -50,8 +50,8 @@ def pair_sums(
     shapes = tuple(tuple(w.shape) for w in neurons)
     block, width = blocks(max(n for _, n, _ in shapes), max(d for _, _, d in shapes))
     table, rows, slots = programs(shapes, block, neurons[0].device)
-    x = neurons[0].contiguous() if len(neurons) == 1 else torch.cat([w.flatten() for w in neurons])
-    unit = Units(x, rows, width)
+    x = packed(neurons)
+    unit = units(x, rows, width)
     grid = (len(table),)
     with torch.cuda.device_of(x):
         _unit_kernel[grid](x, table, *unit, rows, eps, torch.finfo(x.dtype).tiny, ROWS=block, WIDTH=width)
@@ -71,17 +71,25 @@ def blocks(count: int, width: int) -> tuple[int, int]:
     return 128 if width <= 64 and count >= 4096 else 64, width  # small blocks fill the GPU where there is little to do
 
 
-class Units(tuple):
-    """Padded unit neurons, high and low parts, by rows [R, WIDTH] and by columns [WIDTH, R], and 1 / norm."""
+def packed(neurons: Sequence[Tensor]) -> Tensor:
+    """The numbers of all layers, one after the other."""
+    return neurons[0].flatten() if len(neurons) == 1 else torch.cat([w.flatten() for w in neurons])
 
-    def __new__(cls, like: Tensor, rows: int, width: int):
-        high, low = like.new_empty(2, rows, width)
-        columns_high, columns_low = like.new_empty(2, width, rows)
-        return super().__new__(cls, (high, low, columns_high, columns_low, like.new_empty(rows)))
+
+def unpacked(x: Tensor, shapes: Sequence[tuple[int, int, int]]) -> list[Tensor]:
+    """Layers of these shapes from their packed numbers."""
+    return [part.view(shape) for part, shape in zip(x.split([b * n * d for b, n, d in shapes]), shapes, strict=True)]
+
+
+def units(like: Tensor, rows: int, width: int) -> tuple[Tensor, ...]:
+    """Room for padded unit neurons, high and low parts, by rows [R, WIDTH] and by columns [WIDTH, R], and 1 / norm."""
+    high, low = like.new_empty(2, rows, width)
+    columns_high, columns_low = like.new_empty(2, width, rows)
+    return high, low, columns_high, columns_low, like.new_empty(rows)
 
 
 def energies(
-    unit: Units,
+    unit: tuple[Tensor, ...],
     table: Tensor,
     slots: tuple[int, int],
     potential: Potential,
@@ -176,6 +184,19 @@ def _product(a_high, a_low, b_high, b_low, c, EXACT: tl.constexpr):
 
 
 @triton.jit
+def _cosines(a_high, a_low, high, low, across, ROWS: tl.constexpr, COLUMNS: tl.constexpr, EXACT: tl.constexpr):
+    c = tl.zeros((ROWS, COLUMNS), tl.float32)
+    return _product(a_high, a_low, tl.load(high + across), tl.load(low + across), c, EXACT)
+
+
+@triton.jit
+def _pushed(pushes, slope, columns_high, columns_low, down, EXACT: tl.constexpr):
+    """pushes + slope U."""
+    slope_high, slope_low = halves(slope)
+    return _product(slope_high, slope_low, tl.load(columns_high + down), tl.load(columns_low + down), pushes, EXACT)
+
+
+@triton.jit
 def _pairs_kernel(
     high,
     low,
@@ -215,8 +236,7 @@ def _pairs_kernel(
         column = start + tl.arange(0, COLUMNS)
         across = dim[:, None] + column[None, :] * WIDTH  # [WIDTH, COLUMNS]
         down = column[:, None] + dim[None, :] * rows  # [COLUMNS, WIDTH]
-        c = tl.zeros((ROWS, COLUMNS), tl.float32)
-        c = _product(a_high, a_low, tl.load(high + across), tl.load(low + across), c, EXACT)
+        c = _cosines(a_high, a_low, high, low, across, ROWS, COLUMNS, EXACT)
         z = squared_distance(c, HALF)
         pair = row[:, None] != column[None, :]
         value, slope = potential(z, c, FLOOR, S, HALF)
@@ -224,9 +244,7 @@ def _pairs_kernel(
         pair &= z >= NEAR
         energy += tl.sum(tl.where(pair & (column < count)[None, :], value, 0.0), axis=1)
         if GRADIENT:  # padding does not push
-            slope_high, slope_low = halves(tl.where(pair, slope, 0.0))
-            b_high, b_low = tl.load(columns_high + down), tl.load(columns_low + down)
-            pushes = _product(slope_high, slope_low, b_high, b_low, pushes, EXACT)
+            pushes = _pushed(pushes, tl.where(pair, slope, 0.0), columns_high, columns_low, down, EXACT)
     tl.store(sums + tl.load(table + 3), 0.5 * tl.sum(tl.where(row < count, energy, 0.0)))
     tl.store(near + tl.program_id(0), (tl.sum(close) > 0).to(tl.int32))
     if GRADIENT:
@@ -276,8 +294,7 @@ def _near_kernel(
     for start in range(0, count, COLUMNS):
         column = start + tl.arange(0, COLUMNS)
         across = dim[:, None] + column[None, :] * WIDTH
-        c = tl.zeros((ROWS, COLUMNS), tl.float32)
-        c = _product(a_high, a_low, tl.load(high + across), tl.load(low + across), c, EXACT)  # the same bits again
+        c = _cosines(a_high, a_low, high, low, across, ROWS, COLUMNS, EXACT)  # the same bits again
         pair = (row < count)[:, None] & (column < count)[None, :] & (row[:, None] != column[None, :])
         pair &= squared_distance(c, HALF) < NEAR
         if tl.sum(tl.sum(tl.where(pair, 1.0, 0.0), axis=1)) > 0:
@@ -292,9 +309,7 @@ def _near_kernel(
             energy += tl.sum(tl.where(pair, value, 0.0), axis=1)
             if GRADIENT:
                 down = column[:, None] + dim[None, :] * rows
-                slope_high, slope_low = halves(tl.where(pair, slope, 0.0))
-                b_high, b_low = tl.load(columns_high + down), tl.load(columns_low + down)
-                pushes = _product(slope_high, slope_low, b_high, b_low, pushes, EXACT)
+                pushes = _pushed(pushes, tl.where(pair, slope, 0.0), columns_high, columns_low, down, EXACT)
     place = sums + tl.load(table + 3)
     tl.store(place, tl.load(place) + 0.5 * tl.sum(energy))
     if GRADIENT:

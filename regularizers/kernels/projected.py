@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..potential import Potential
 from . import Pool, Precision
-from .pairs import LINE, Units, blocks, energies, store_units
+from .pairs import LINE, blocks, energies, packed, store_units, units, unpacked
 
 TILE = 64
 
@@ -40,8 +40,8 @@ def projected_sums(
     shapes = tuple(tuple(w.shape) for w in neurons)
     block, width = blocks(max(n for _, n, _ in shapes), dim)
     table, back, rows, slots = _programs(shapes, places, count, dim, block, neurons[0].device)
-    x = neurons[0].contiguous().flatten() if len(neurons) == 1 else torch.cat([w.flatten() for w in neurons])
-    unit = Units(x, rows, width)
+    x = packed(neurons)
+    unit = units(x, rows, width)
     dot = "tf32x3" if precision == "fp32" else "tf32"
     with torch.cuda.device_of(x):
         _project_kernel[(len(table),)](
@@ -65,8 +65,7 @@ def projected_sums(
         _back_kernel[(len(back),)](
             seen, drawn, back, gradient, count, dim, PRECISION=dot, ROWS=TILE, COLUMNS=TILE, WIDTH=width
         )
-    parts = gradient.split([b * n * d for b, n, d in shapes])
-    return sums, [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+    return sums, unpacked(gradient, shapes)
 
 
 @cache

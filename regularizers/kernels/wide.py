@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..potential import Potential
 from . import Precision
-from .pairs import NEAR
+from .pairs import NEAR, packed, unpacked
 from .potential import potential, squared_distance
 
 TILE = 64
@@ -39,7 +39,7 @@ def gram_sums(
     """
     shapes = tuple(tuple(w.shape) for w in neurons)
     tiles, pushes, (rows, matrices, slots) = _programs(shapes, neurons[0].device)
-    x = neurons[0].contiguous().flatten() if len(neurons) == 1 else torch.cat([w.flatten() for w in neurons])
+    x = packed(neurons)
     sums, inverse = x.new_zeros(slots), x.new_empty(rows)
     most = -(-max(n for _, n, _ in shapes) // TILE)
     matrix = x.new_empty(matrices if with_gradient else 0)
@@ -73,8 +73,7 @@ def gram_sums(
         _push_kernel[(len(pushes),)](
             x, pushes, matrix, radial, inverse, factors, gradient, SCALED=scaled, PRECISION=dot, TILE=TILE, CHUNK=32
         )
-    parts = gradient.split([b * n * d for b, n, d in shapes])
-    return sums.sum(-1), [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+    return sums.sum(-1), unpacked(gradient, shapes)
 
 
 @cache
