@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from comhe.zoo import create_model
 from comhe.zoo import points as zoo
 
-from .points import BATCH, CLASSES, POINTS, PortedPointNet2, clouds, ported_ball_query, ported_sampling
+from .points import BATCH, CLASSES, POINTS, PortedPointNet2, clouds, ported_grouping, ported_sampling
 
 Call = Callable[[], object]
 Rows = Iterator[dict[str, object]]
@@ -45,7 +45,7 @@ class Setting:
 def rows(device: torch.device | str, **sizes: int) -> Rows:
     """All of it, as rows of one table; sizes: fields of :class:`Setting`."""
     setting = Setting(torch.device(device), **sizes)
-    for part in (farthest_point_sampling, ball_query, pointnet2_step):
+    for part in (farthest_point_sampling, query_and_group, pointnet2_step):
         yield from part(setting)
 
 
@@ -62,25 +62,20 @@ def farthest_point_sampling(setting: Setting) -> Rows:
     )
 
 
-def ball_query(setting: Setting) -> Rows:
-    """Those of PointNet++: about 512 of the points, and about 128 of these."""
+def query_and_group(setting: Setting) -> Rows:
+    """The balls of PointNet++, as coordinates about their centres: of 512 of the points, and of 128 of these."""
     torch.manual_seed(0)
     x = clouds(setting.batch, setting.points)
     first = zoo.group(x, zoo.farthest_point_sampling(x, 512))
-    yield from _operation(
-        "32 within 0.2 of 512 centres",
-        lambda x, centres: zoo.ball_query(x, centres, 0.2, 32),
-        lambda x, centres: ported_ball_query(0.2, 32, x, centres),
-        (x, first),
-        setting,
-    )
-    yield from _operation(
-        "64 within 0.4 of 128 centres",
-        lambda x, centres: zoo.ball_query(x, centres, 0.4, 64),
-        lambda x, centres: ported_ball_query(0.4, 64, x, centres),
-        (first, first[:, :128].contiguous()),
-        setting,
-    )
+    second = first[:, :128].contiguous()
+    for radius, count, points, centres in ((0.2, 32, x, first), (0.4, 64, first, second)):
+        yield from _operation(
+            f"{count} within {radius} of {centres.shape[1]} centres",
+            lambda *clouds, ball=(radius, count): zoo.query_and_group(*clouds, *ball)[1].flatten(2),
+            lambda *clouds, ball=(radius, count): ported_grouping(*ball, *clouds),
+            (points, centres),
+            setting,
+        )
 
 
 def pointnet2_step(setting: Setting) -> Rows:

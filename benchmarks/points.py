@@ -77,8 +77,7 @@ class PortedAbstraction(nn.Module):
             x = torch.cat([points, features], -1)[:, None]
         else:
             centres = taken(points, ported_sampling(points, self.centres))
-            index = ported_ball_query(self.radius, self.count, points, centres)
-            x = taken(points, index) - centres[:, :, None]
+            index, x = ported_grouping(self.radius, self.count, points, centres)
             if features is not None:
                 x = torch.cat([x, taken(features, index)], -1)
         x = x.permute(0, 3, 2, 1)
@@ -135,6 +134,11 @@ def ported_ball_query(radius: float, count: int, points: Tensor, centres: Tensor
     mask = index == size
     index[mask] = first[mask]
     return index
+
+
+def ported_grouping(radius: float, count: int, points: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
+    index = ported_ball_query(radius, count, points, centres)
+    return index, taken(points, index) - centres[:, :, None]
 
 
 def clouds(batch: int = BATCH, points: int = POINTS) -> Tensor:

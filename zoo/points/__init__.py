@@ -9,6 +9,7 @@ from .operations import (
     group,
     interpolate,
     nearest_neighbours,
+    query_and_group,
     squared_distances,
 )
 from .pointnet import PointNet, TransformNet
@@ -33,5 +34,6 @@ __all__ = [
     "interpolate",
     "load_port",
     "nearest_neighbours",
+    "query_and_group",
     "squared_distances",
 ]

@@ -1,9 +1,8 @@
 """What point networks do with points: sampling, neighbourhoods, grouping, interpolation. Batched, deterministic.
 
-Coordinates and features are rows: [B, N, 3] and [B, N, C]. Indices are int64 and count within their own cloud. Nothing
-here but :func:`group` and :func:`interpolate` has a gradient, and those two only in the features. Nothing waits for the
-device. Sampling and ball queries of float32 CUDA tensors run as the kernels of :mod:`.kernels` where Triton is
-installed.
+Coordinates and features are rows: [B, N, 3] and [B, N, C]. Indices are int64 and count within their own cloud. Only
+grouping and :func:`interpolate` have a gradient, the latter in the features alone. Nothing waits for the device.
+Sampling and ball queries of float32 CUDA tensors run as the kernels of :mod:`.kernels` where Triton is installed.
 """
 
 from __future__ import annotations
@@ -55,12 +54,11 @@ def ball_query(points: Tensor, centres: Tensor, radius: float, count: int) -> Te
     Errors: ValueError if radius or count is not positive.
     Source: Qi et al., PointNet++, NeurIPS 2017 (strictly closer, as in github.com/charlesq34/pointnet2).
     """
-    if not radius > 0 or count < 1:
-        raise ValueError(f"ball_query needs radius > 0 and count >= 1, not {radius} and {count}")
-    size = _checked(points).shape[1]
+    _check_ball(points, radius, count)
+    size = points.shape[1]
     points, centres = points.detach(), centres.detach()
     if kernels.usable(points, centres):
-        return kernels.points_in_balls(points, centres, float(radius), count)
+        return kernels.points_in_balls(points, centres, float(radius), count)[0]
 
     def query(points: Tensor, centres: Tensor) -> Tensor:
         inside = squared_distances(centres, points) < radius * radius
@@ -76,6 +74,21 @@ def ball_query(points: Tensor, centres: Tensor, radius: float, count: int) -> Te
         return torch.where(index == size, first, index)
 
     return _in_parts(query, centres.shape[1] * size, points, centres)
+
+
+def query_and_group(points: Tensor, centres: Tensor, radius: float, count: int) -> tuple[Tensor, Tensor]:
+    """:func:`ball_query`, and where the points found lie from their centre: one kernel where no gradient is wanted.
+
+    Shapes:
+        points [B, N, D], centres [B, M, D] -> int64 [B, M, count], [B, M, count, D]
+    Errors: as :func:`ball_query`.
+    """
+    _check_ball(points, radius, count)
+    differentiated = torch.is_grad_enabled() and (points.requires_grad or centres.requires_grad)
+    if kernels.usable(points, centres) and not differentiated:
+        return kernels.points_in_balls(points, centres, float(radius), count)
+    index = ball_query(points, centres, radius, count)
+    return index, group(points, index) - centres[:, :, None]
 
 
 def nearest_neighbours(points: Tensor, queries: Tensor, count: int) -> Tensor:
@@ -225,3 +238,9 @@ def _checked(points: Tensor) -> Tensor:
     if points.dim() != 3 or not points.is_floating_point():
         raise ValueError(f"points must be floating-point [B, N, D], one point a row, not {list(points.shape)}")
     return points
+
+
+def _check_ball(points: Tensor, radius: float, count: int) -> None:
+    _checked(points)
+    if not radius > 0 or count < 1:
+        raise ValueError(f"a ball needs radius > 0 and count >= 1, not {radius} and {count}")

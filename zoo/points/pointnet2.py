@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..registry import register_model
 from .model import PointModel
-from .operations import ball_query, farthest_point_sampling, flat_index, group
+from .operations import farthest_point_sampling, flat_index, group, query_and_group
 from .shared_mlp import Head, SharedMLP
 
 
@@ -46,8 +46,8 @@ class SetAbstraction(nn.Module):
         batch, number, _ = centres.shape
         result = []
         for scale, mlp in zip(self.scales, self.mlps, strict=True):
-            index = ball_query(points, centres, scale.radius, scale.count)
-            x = (group(points, index) - centres[:, :, None]).flatten(0, 1)
+            index, x = query_and_group(points, centres, scale.radius, scale.count)
+            x = x.flatten(0, 1)
             if features is None:
                 out = mlp(x)
             else:

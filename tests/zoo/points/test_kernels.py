@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from comhe.zoo import create_model
-from comhe.zoo.points import PointNet2, Scale, ball_query, farthest_point_sampling, group, kernels
+from comhe.zoo.points import PointNet2, Scale, ball_query, farthest_point_sampling, group, kernels, query_and_group
 
 pytest.importorskip("triton")
 
@@ -72,7 +72,7 @@ def test_bad_numbers_never_lead_outside_the_cloud(device):
     points = points.to(device)
     chosen = farthest_points(points, 10, None)
     assert ((chosen >= 0) & (chosen < 10)).all()
-    index = points_in_balls(points, points, 2.0, 12)
+    index, _ = points_in_balls(points, points, 2.0, 12)
     assert ((index >= 0) & (index < 10)).all()
     assert farthest_points(points, 3, torch.tensor([10], device=device))[0, 0] == 10  # for the lookup to refuse
 
@@ -82,8 +82,11 @@ def test_bad_numbers_never_lead_outside_the_cloud(device):
 @pytest.mark.parametrize(("batch", "size", "number", "count"), [(1, 1, 1, 1), (3, 50, 4, 6), (1, 300, 3, 280)])
 def test_balls_are_those_of_the_operation(device, batch, size, number, count, radius, dimension):
     points, centres = grid_points(batch, size, dimension), grid_points(batch, number, dimension, seed=1)
-    expected = ball_query(points, centres, radius, count)
-    assert points_in_balls(points.to(device), centres.to(device), radius, count).cpu().equal(expected)
+    expected = query_and_group(points, centres, radius, count)
+    for ours, theirs in zip(
+        points_in_balls(points.to(device), centres.to(device), radius, count), expected, strict=True
+    ):
+        assert ours.cpu().equal(theirs)
 
 
 def test_balls_of_random_points_are_those_of_float64(device):
@@ -91,7 +94,9 @@ def test_balls_of_random_points_are_those_of_float64(device):
     exact = torch.cdist(centres.double(), points.double())
     assert ((exact - radius).abs() > 1e-6).all()  # rounding cannot decide
     for count in (3, 600):
-        index = points_in_balls(points.to(device), centres.to(device), radius, count).tolist()
+        index, offsets = (t.cpu() for t in points_in_balls(points.to(device), centres.to(device), radius, count))
+        assert offsets.equal(group(points, index) - centres[:, :, None])
+        index = index.tolist()
         for b in range(2):
             for m in range(6):
                 inside = (exact[b, m] < radius).nonzero().flatten().tolist()[:count]
@@ -105,7 +110,7 @@ def test_views_are_read_as_what_they_show(device):
     start = torch.tensor([[4, 1], [9, 1]], device=device)[:, 0]
     assert farthest_points(points, 6, start).equal(farthest_points(points.contiguous(), 6, start.contiguous()))
     same = points_in_balls(points.contiguous(), centres.contiguous(), 0.6, 4)
-    assert points_in_balls(points, centres, 0.6, 4).equal(same)
+    assert all(map(torch.equal, points_in_balls(points, centres, 0.6, 4), same))
 
 
 def test_operators_are_what_they_say_to_the_compiler(device):
@@ -178,7 +183,7 @@ def build(kernel, types, constants, warps):
     print(len(triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": warps}).asm["cubin"]))
 
 build(_farthest, "*fp32 *i64 *i64 i32 i32", {"DIMENSION": 3, "BLOCK": 1024}, 4)
-build(_ball, "*fp32 *fp32 *i64 i32 i32 i32 fp32", {"DIMENSION": 2, "BLOCK": BLOCK}, 1)
+build(_ball, "*fp32 *fp32 *i64 *fp32 i32 i32 i32 fp32", {"DIMENSION": 2, "BLOCK": BLOCK}, 1)
 """
 
 
@@ -194,12 +199,13 @@ def test_the_kernels_compile_for_hopper(tmp_path):
 def test_compiled_without_a_break(dynamic):
     def both(points, start):
         centres = group(points, farthest_point_sampling(points, 6, start))
-        return ball_query(points, centres, 0.5, 4)
+        return query_and_group(points, centres, 0.5, 4)
 
     with FakeTensorMode(), torch.device("cuda"):
         points, start = torch.empty(3, 40, 3), torch.empty(3, dtype=torch.int64)
-        index = torch.compile(both, backend="eager", fullgraph=True, dynamic=dynamic)(points, start)
+        index, offsets = torch.compile(both, backend="eager", fullgraph=True, dynamic=dynamic)(points, start)
         assert index.shape == (3, 6, 4)
+        assert offsets.shape == (3, 6, 4, 3)
         assert index.is_cuda
     torch.compiler.reset()
 
@@ -210,6 +216,13 @@ def test_large_clouds_other_types_and_exports_are_left_to_pytorch():
         ball_query(torch.empty(1, 9, 3).double(), torch.empty(1, 2, 3).double(), 0.5, 2)
         farthest_point_sampling(torch.empty(1, 9, 4), 2)
         assert not seen.kernels
+    with FakeTensorMode(), Seen() as seen, torch.device("cuda"):
+        points = torch.empty(1, 9, 3, requires_grad=True)
+        _, offsets = query_and_group(points, points[:, :2], 0.5, 2)
+        assert offsets.requires_grad
+        _, offsets = query_and_group(points.detach(), torch.empty(1, 2, 3), 0.5, 2)
+        assert not offsets.requires_grad
+    with FakeTensorMode(), Seen() as seen, torch.device("cuda"):
         chosen = farthest_point_sampling(torch.empty(3, kernels.LARGEST_SAMPLED, 2), 2)
         assert chosen.shape == (3, 2)
         assert ball_query(group(torch.empty(3, 9, 3), chosen), torch.empty(3, 4, 3), 1, 5).shape == (3, 4, 5)

@@ -10,6 +10,7 @@ from comhe.zoo.points import (
     group,
     interpolate,
     nearest_neighbours,
+    query_and_group,
     squared_distances,
 )
 
@@ -90,6 +91,18 @@ def test_ball_query_of_random_points_is_that_of_float64():
             assert index[b, m].tolist() == inside + [inside[0]] * (200 - len(inside))
 
 
+def test_grouped_points_lie_from_their_centre_where_the_query_found_them():
+    points, centres = random_points(2, 12, 3).double(), random_points(2, 4, 3, seed=1).double()
+    index, offsets = query_and_group(points, centres, 0.9, 5)
+    assert index.equal(ball_query(points, centres, 0.9, 5))
+    for b in range(2):
+        for m in range(4):
+            assert offsets[b, m].equal(points[b, index[b, m]] - centres[b, m])
+    assert torch.autograd.gradcheck(
+        lambda p, c: query_and_group(p, c, 0.9, 5)[1], (points.requires_grad_(), centres.requires_grad_())
+    )
+
+
 def test_an_empty_ball_holds_the_first_point():
     assert ball_query(torch.ones(1, 4, 3), torch.zeros(1, 1, 3), 0.5, 3).tolist() == [[[0, 0, 0]]]
 
@@ -163,5 +176,7 @@ def test_errors_name_the_value():
         farthest_point_sampling(points[0], 2)
     with pytest.raises(ValueError, match="radius > 0 and count >= 1, not -1 and 4"):
         ball_query(points, points, -1, 4)
+    with pytest.raises(ValueError, match=r"radius > 0 and count >= 1, not 0\.5 and 0"):
+        query_and_group(points, points, 0.5, 0)
     with pytest.raises(ValueError, match="cannot find 6 nearest of 5 points"):
         nearest_neighbours(points, points, 6)

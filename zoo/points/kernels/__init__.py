@@ -3,8 +3,7 @@
 Triton is imported at the first call. That call compiles: make it before a CUDA graph is captured, as one does anyway.
 The kernels neither wait for the device nor allocate by what the data are.
 
-Grouping stays with PyTorch: at the first level of ``pointnet2_ssg`` it moves 30 MB for 32 clouds, the layers behind it
-fifty times as much. So do nearest neighbours, which in the space of features are a matrix product and a selection.
+Nearest neighbours stay with PyTorch: in the space of features they are a matrix product and a selection.
 """
 
 from importlib.util import find_spec
@@ -48,7 +47,7 @@ def _(points, count, start):
 @torch.library.custom_op(
     "comhe::points_in_balls",
     mutates_args=(),
-    schema="(Tensor points, Tensor centres, float radius, int count) -> Tensor",
+    schema="(Tensor points, Tensor centres, float radius, int count) -> (Tensor, Tensor)",
 )
 def points_in_balls(points, centres, radius, count):
     from .ball import points_in_balls
@@ -58,4 +57,5 @@ def points_in_balls(points, centres, radius, count):
 
 @points_in_balls.register_fake
 def _(points, centres, radius, count):
-    return points.new_empty(*centres.shape[:2], count, dtype=torch.int64)
+    shape = *centres.shape[:2], count
+    return points.new_empty(shape, dtype=torch.int64), points.new_empty(*shape, centres.shape[2])

@@ -1,4 +1,4 @@
-"""Ball query as one kernel: distances and the choice among them in registers, no matrix of either in memory."""
+"""Ball query and grouping as one kernel: distances and the choice among them never leave the registers."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from torch import Tensor
 BLOCK = 256  # points at a time: eight a thread of one warp, so that counting them takes no barrier
 
 
-def points_in_balls(points: Tensor, centres: Tensor, radius: float, count: int) -> Tensor:
-    """:func:`..operations.ball_query` of float32 points in up to three dimensions; one warp to a centre.
+def points_in_balls(points: Tensor, centres: Tensor, radius: float, count: int) -> tuple[Tensor, Tensor]:
+    """:func:`..operations.query_and_group` of float32 points in up to three dimensions; one warp to a centre.
 
     Squared distances are sums of squared differences, within 3e-7 of themselves; a point that lies that close to the
     sphere may fall on either side of it.
     """
     batch, number, dimension = centres.shape
-    result = torch.empty(batch, number, count, dtype=torch.int64, device=points.device)
+    chosen = torch.empty(batch, number, count, dtype=torch.int64, device=points.device)
+    offsets = torch.empty(batch, number, count, dimension, device=points.device)
     with torch.cuda.device_of(points):
         _ball[(batch * number,)](
             points.contiguous(),
             centres.contiguous(),
-            result,
+            chosen,
+            offsets,
             points.shape[1],
             number,
             count,
@@ -31,15 +33,16 @@ def points_in_balls(points: Tensor, centres: Tensor, radius: float, count: int) 
             BLOCK=BLOCK,
             num_warps=1,
         )
-    return result
+    return chosen, offsets
 
 
 @triton.jit
-def _ball(points, centres, result, size, number, count, limit, DIMENSION: tl.constexpr, BLOCK: tl.constexpr):
+def _ball(points, centres, chosen, offsets, size, number, count, limit, DIMENSION: tl.constexpr, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     points += row // number * size * DIMENSION
     centres += row * DIMENSION
-    result += row * count
+    chosen += row * count
+    offsets += row * count * DIMENSION
     lane = tl.arange(0, BLOCK)
     # Absent dimensions are zero: they add nothing, not even rounding.
     x = tl.load(centres)
@@ -51,17 +54,35 @@ def _ball(points, centres, result, size, number, count, limit, DIMENSION: tl.con
         if found < count:
             index = begin + lane
             real = index < size
-            dx = tl.load(points + index * DIMENSION, mask=real, other=0.0) - x
-            dy = tl.load(points + index * DIMENSION + 1, mask=real & (DIMENSION > 1), other=0.0) - y
-            dz = tl.load(points + index * DIMENSION + 2, mask=real & (DIMENSION > 2), other=0.0) - z
+            dx, dy, dz = _differences(points, index, real, x, y, z, DIMENSION)
             inside = (tl.fma(dz, dz, tl.fma(dy, dy, dx * dx)) < limit) & real
             hit = inside.to(tl.int32)
             place = found + tl.cumsum(hit, axis=0) - 1
-            tl.store(result + place, index.to(tl.int64), mask=inside & (place < count))
+            _store(chosen, offsets, place, inside & (place < count), index, dx, dy, dz, DIMENSION)
             found += tl.sum(hit, axis=0)
             first = tl.minimum(first, tl.min(tl.where(inside, index, size), axis=0))
     # The places left, none of which has been written to, repeat the first point found, or point 0.
-    again = tl.where(first < size, first, 0).to(tl.int64)
+    again = tl.zeros([BLOCK], tl.int32) + tl.where(first < size, first, 0)
     for begin in range(0, count, BLOCK):
         place = begin + lane
-        tl.store(result + place, tl.zeros([BLOCK], tl.int64) + again, mask=(place >= found) & (place < count))
+        left = (place >= found) & (place < count)
+        dx, dy, dz = _differences(points, again, left, x, y, z, DIMENSION)
+        _store(chosen, offsets, place, left, again, dx, dy, dz, DIMENSION)
+
+
+@triton.jit
+def _differences(points, index, real, x, y, z, DIMENSION: tl.constexpr):
+    points += index * DIMENSION
+    dx = tl.load(points, mask=real, other=0.0) - x
+    dy = tl.load(points + 1, mask=real & (DIMENSION > 1), other=0.0) - y
+    dz = tl.load(points + 2, mask=real & (DIMENSION > 2), other=0.0) - z
+    return dx, dy, dz
+
+
+@triton.jit
+def _store(chosen, offsets, place, wanted, index, dx, dy, dz, DIMENSION: tl.constexpr):
+    tl.store(chosen + place, index.to(tl.int64), mask=wanted)
+    offsets += place * DIMENSION
+    tl.store(offsets, dx, mask=wanted)
+    tl.store(offsets + 1, dy, mask=wanted & (DIMENSION > 1))
+    tl.store(offsets + 2, dz, mask=wanted & (DIMENSION > 2))
