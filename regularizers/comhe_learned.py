@@ -31,7 +31,8 @@ class LearnedProjection(EnergyRegularizer):
     With the gradient D = dL/dV from :meth:`push`, a step is :math:`P' = P - \eta (D^\top W + \gamma P)`, and what is
     seen through it is :math:`V' = (1 - \eta\gamma) V - \eta\, W W^\top D`. So once V and the Gram matrix are made, any
     number of steps, and the way back through the unrolled one, happen on N x N and N x k numbers; W is read again
-    only for the new P and for its own gradient.
+    only for the new P and for its own gradient. Neither the steps nor the energy change with the neurons' lengths, so
+    in V and the Gram matrix all neurons have length 1, unless ``eps`` gives their lengths a meaning.
 
     Args:
         dim: k.
@@ -64,14 +65,14 @@ class LearnedProjection(EnergyRegularizer):
         if not decay >= 0:
             raise ValueError(f"decay must be >= 0, not {decay!r}")
         self.dim, self.mode, self.steps, self.rate, self.decay = dim, mode, steps, rate, decay
-        self._grams: dict[str, Tensor] = {}  # of the step under way
+        self._seen: dict[str, tuple[Tensor, Tensor | None]] = {}  # of the step under way
         self._rate_tensor: Tensor | None = None
         for layer in self.layers:
             if layer.role == "hidden" and layer.shape[-1] > dim:
                 self.register_buffer(_key(layer), self._start(layer))
 
     def target(self, products: Tensor) -> Tensor | None:
-        """What the objective compares V with, from the Gram matrix W W^T."""
+        """What the objective compares V with, from the Gram matrix."""
         return None
 
     def push(self, v: Tensor, target: Tensor | None) -> Tensor:
@@ -93,7 +94,7 @@ class LearnedProjection(EnergyRegularizer):
     def finish(self) -> None:
         if self.mode == "unrolled":
             self._train(1, 0.0)  # the step that was unrolled in the loss, on the same neurons
-        self._grams.clear()
+        self._seen.clear()
 
     def hidden(self, layer: Layer, w: Tensor) -> Tensor:
         projection = self.projection(layer)
@@ -105,13 +106,27 @@ class LearnedProjection(EnergyRegularizer):
             return self.energy(w @ projection.mT, self.half_space)
         if self.static and self.mode == "unrolled":
             projection = projection.clone()  # the step that follows is made in place, before the way back reads this
-        products, v = _Seen.apply(w, projection, self._gram(layer, w))
+        scale, products = self._scaled(layer, w)
+        products, v = _Seen.apply(w, projection, scale, products)
         push = self.push(v, self.target(products))
-        return self.energy(v - self._rate() * _turned(w, products, push), self.half_space)
+        return self.energy(v - self._rate() * _turned(w, scale, products, push), self.half_space)
 
-    def _gram(self, layer: Layer, w: Tensor) -> Tensor | None:
-        made = self._grams.get(layer.name)
-        return gram(w.detach()) if made is None and self.takes_gram(w) else made
+    def _scaled(self, layer: Layer, w: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What brings each neuron to length 1, [..., N, 1], or a bad one to 0; the Gram matrix of what it makes."""
+        if layer.name in self._seen:
+            return self._seen[layer.name]
+        w = w.detach()
+        products = gram(w) if self.takes_gram(w) else None
+        squared = (w * w).sum(-1) if products is None else products.diagonal(dim1=-2, dim2=-1)
+        if self.eps:
+            most = torch.finfo(w.dtype).max ** 0.5  # slopes of slopes go with the third power of the length
+            scale = ((squared > 1 / most) & (squared < most)).to(w.dtype)
+        else:
+            scale = inverse_norms(squared)
+        if products is not None:
+            both = scale[..., :, None] * scale[..., None, :]
+            products.mul_(both).masked_fill_(both == 0, 0)  # also where a square was infinite
+        return scale[..., None], products
 
     def _start(self, layer: Layer) -> Tensor:
         w = layer.neurons().detach()
@@ -128,16 +143,14 @@ class LearnedProjection(EnergyRegularizer):
                 # A model that was on the meta device when the regularizer was attached has its weights only now.
                 projection = self._start(layer) if projection.is_meta else projection.to(w.device)
                 projection = layer.aligned(projection)
-                products = self._gram(layer, w)
-                if products is not None:
-                    self._grams[layer.name] = products
+                scale, products = self._seen[layer.name] = self._scaled(layer, w)
                 target, rate = self.target(products), self._rate()
-                keep, v, pushes = 1 - rate * decay, w @ projection.mT, 0.0
+                keep, v, pushes = 1 - rate * decay, _projected(w, projection, scale), 0.0
                 for _ in range(steps):
                     push = self.push(v, target)
                     pushes = keep * pushes + push
-                    v = keep * v - rate * _turned(w, products, push)
-                projection = keep**steps * projection - rate * _over_sets(pushes.mT @ w)
+                    v = keep * v - rate * _turned(w, scale, products, push)
+                projection = keep**steps * projection - rate * _over_sets((pushes * scale).mT @ w)
             self.carry(_key(layer), layer.aligned(projection, back=True))
 
     def draw(self) -> None:
@@ -215,36 +228,42 @@ class AdversarialProjection(LearnedProjection):
 
 
 class _Seen(torch.autograd.Function):
-    """W W^T, handed in where it is known, and V = W P^T, with one accumulated gradient for W."""
+    """The Gram matrix, handed in where it is known, and V, with one accumulated gradient for W; the scale is given."""
 
     @staticmethod
-    def forward(w: Tensor, projection: Tensor, products: Tensor | None) -> tuple[Tensor | None, Tensor]:
-        return None if products is None else products.view_as(products), w @ projection.mT
+    def forward(w: Tensor, projection: Tensor, scale: Tensor, products: Tensor | None) -> tuple[Tensor | None, Tensor]:
+        return None if products is None else products.view_as(products), _projected(w, projection, scale)
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
-        ctx.save_for_backward(*inputs[:2])
+        ctx.save_for_backward(*inputs[:3])
         ctx.set_materialize_grads(False)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_products: Tensor | None, grad_v: Tensor) -> tuple[Tensor, None, None]:
-        w, projection = ctx.saved_tensors
+    def backward(ctx, grad_products: Tensor | None, grad_v: Tensor) -> tuple[Tensor, None, None, None]:
+        w, projection, scale = ctx.saved_tensors
         with exact(w):
-            grad = grad_v @ projection
+            grad = (grad_v * scale) @ projection
             if grad_products is not None:
-                weights = grad_products + grad_products.mT
+                weights = (grad_products + grad_products.mT) * (scale * scale.mT)
+                bound = torch.finfo(w.dtype).max / 4
+                weights.clamp_(-bound, bound)  # duplicates of small length: no infinities to cancel
                 if w.dim() == 2:
                     grad.addmm_(weights, w)  # saves a pass over the neurons
                 else:
                     grad += weights @ w
-        return grad, None, None
+        return grad, None, None, None
 
 
-def _turned(w: Tensor, products: Tensor | None, push: Tensor) -> Tensor:
-    r"""W times the transposed change of P, :math:`W \sum W^\top D` over the sets that share P."""
+def _projected(w: Tensor, projection: Tensor, scale: Tensor) -> Tensor:
+    return (w @ projection.mT * scale).masked_fill(scale == 0, 0)
+
+
+def _turned(w: Tensor, scale: Tensor, products: Tensor | None, push: Tensor) -> Tensor:
+    r"""What the change of P, :math:`\sum W^\top D` over the sets that share it, does to V."""
     if products is None or w.dim() > 2:
-        return w @ _over_sets(push.mT @ w).mT
+        return w @ _over_sets((push * scale).mT @ w).mT * scale
     return products @ push
 
 

@@ -1,6 +1,7 @@
 """AP- and adversarial CoMHE: what P descends, how far, and how the neurons' gradient flows through it."""
 
 import io
+from copy import deepcopy
 
 import pytest
 import torch
@@ -110,6 +111,22 @@ def test_gradient_through_the_unrolled_step(normal, name, options, n):
     regularizer = create_regularizer(name, model, dim=3, rate=0.5, **options)
     layer = regularizer.layers[0]
     assert gradcheck(lambda w: regularizer.hidden(layer, w), normal(n, 5, seed=3).requires_grad_())
+
+
+@NAMES
+def test_steps_do_not_change_with_the_lengths_of_neurons(projected, name):
+    model = projected()
+    stretched = deepcopy(model)
+    length = 10.0 ** torch.linspace(-40, 40, len(model[0].weight))[:, None].double()
+    with torch.no_grad():
+        stretched[0].weight.mul_(length)
+    ours, theirs = (create_regularizer(name, m, dim=10, rate=0.3, steps=2) for m in (stretched, model))
+    for _ in range(2):
+        value, expected = ours(), theirs()
+        assert value.item() == pytest.approx(expected.item(), rel=1e-9)
+    (value + expected).backward()
+    torch.testing.assert_close(stretched[0].weight.grad * length, model[0].weight.grad, rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(*(r.projection(r.layers[0]) for r in (ours, theirs)), rtol=1e-9, atol=1e-11)
 
 
 @NAMES
