@@ -19,7 +19,7 @@ pages: $(VENV)/installed
 
 # The long forms of the tests, an hour on two cores, and how their cases ended.
 trust: $(VENV)/installed
-	$(BIN)/python -m pytest -m long --tally results/trust.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m long --tally results/trust.json
 	$(BIN)/python tests/tally_table.py results/trust.json
 
 # The stamp is newer than pyproject.toml only after an install that went through.

@@ -63,12 +63,20 @@ def tally(request):
 
 
 def pytest_sessionfinish(session, exitstatus):
+    rows = [
+        {"kind": kind, "outcome": outcome, "cases": cases}
+        for (kind, outcome), cases in sorted(session.config.stash[COUNTS].items())
+    ]
     path = session.config.getoption("--tally")
-    if path and exitstatus == pytest.ExitCode.OK:  # a table of tests that fail would be worth nothing
-        rows = [
-            {"kind": kind, "outcome": outcome, "cases": cases}
-            for (kind, outcome), cases in sorted(session.config.stash[COUNTS].items())
-        ]
+    if hasattr(session.config, "workeroutput"):  # one of pytest-xdist's processes
+        session.config.workeroutput["counts"] = rows
+    elif path and exitstatus == pytest.ExitCode.OK:  # a table of tests that fail would be worth nothing
         with open(path, "w") as file:
             json.dump(rows, file, indent=1)
             file.write("\n")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    for row in getattr(node, "workeroutput", {}).get("counts", ()):
+        node.config.stash[COUNTS][row["kind"], row["outcome"]] += row["cases"]

@@ -11,20 +11,25 @@ TESTS = Path(__file__).parent
 COUNTING = "def test_one(tally):\n    tally('a kind', 'an error', 3)\n    tally('a kind', 'no error')\n"
 
 
-@pytest.mark.parametrize("passes", [True, False])
-def test_counts_of_a_session_that_passes_are_written(pytester, passes):
+@pytest.mark.parametrize(("passes", "processes"), [(True, 0), (False, 0), (True, 2)])
+def test_counts_of_a_session_that_passes_are_written(pytester, passes, processes):
     pytester.makeconftest((TESTS / "conftest.py").read_text())
-    pytester.makepyfile(COUNTING if passes else COUNTING + "    assert False\n")
-    pytester.inline_run("--tally", "tally.json", "-p", "no:hypothesispytest")
+    pytester.makepyfile(one=COUNTING, two=COUNTING if passes else COUNTING + "    assert False\n")
+    words = ["--tally", "tally.json", "-p", "no:hypothesispytest", "one.py", "two.py"]
+    if processes:
+        pytest.importorskip("xdist")
+        pytester.runpytest_subprocess(*words, "-n", str(processes))
+    else:
+        pytester.inline_run(*words)
     written = pytester.path / "tally.json"
     assert written.exists() == passes
     if passes:
         rows = json.loads(written.read_text())
         assert rows == [
-            {"kind": "a kind", "outcome": "an error", "cases": 3},
-            {"kind": "a kind", "outcome": "no error", "cases": 1},
+            {"kind": "a kind", "outcome": "an error", "cases": 6},
+            {"kind": "a kind", "outcome": "no error", "cases": 2},
         ]
         spec = importlib.util.spec_from_file_location("tally_table", TESTS / "tally_table.py")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        assert module.table(rows).splitlines()[2:] == ["| a kind | 4 | an error: 3; no error: 1 |"]
+        assert module.table(rows).splitlines()[2:] == ["| a kind | 8 | an error: 6; no error: 2 |"]

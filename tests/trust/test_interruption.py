@@ -14,6 +14,7 @@ import pytest
 from .killing import KINDS
 
 SAME = "gone on with to the same bits"
+SAVED = f"one line, no half file, then {SAME}"
 CASES = 50  # random moments for each kind of run
 SHORT = {  # the boundaries at which one session after the other is killed
     "graphs": (3, 8, 9, 10, 11, 13, 15, 21),
@@ -80,16 +81,17 @@ def goes_on(ask, kind, folder, expected):
 
 
 @pytest.mark.parametrize("kind", SHORT)
-def test_killed_again_and_again_it_is_the_uninterrupted_run(ask, whole, tmp_path, kind):
+def test_killed_again_and_again_it_is_the_uninterrupted_run(ask, whole, tmp_path, kind, tally):
     expected, boundaries = whole(kind)
     assert boundaries > 40
     for at in SHORT[kind]:
         assert ask(kind=kind, folder=str(tmp_path), at=at)["status"] == -9
     goes_on(ask, kind, tmp_path, expected)
+    tally(f"{kind}: SIGKILL within, before and after a write, a removal or a step", SAME, len(SHORT[kind]))
 
 
 @pytest.mark.parametrize(("kind", "what", "at"), [("graphs", "SIGINT", 20), ("images", "SIGTERM", 31)])
-def test_a_signal_saves_and_says_how_to_go_on(ask, whole, tmp_path, kind, what, at):
+def test_a_signal_saves_and_says_how_to_go_on(ask, whole, tmp_path, kind, what, at, tally):
     answer = ask(kind=kind, folder=str(tmp_path), at=at, what=what)
     assert answer["status"] == {"SIGINT": 130, "SIGTERM": 143}[what]
     (line,) = answer["said"].splitlines()
@@ -98,15 +100,17 @@ def test_a_signal_saves_and_says_how_to_go_on(ask, whole, tmp_path, kind, what, 
     assert list(tmp_path.glob("*/*/*/checkpoint.pt"))
     assert not list(tmp_path.glob("*/*/*/*.part"))
     goes_on(ask, kind, tmp_path, whole(kind)[0])
+    tally(f"{kind}: {what}", SAVED)
 
 
-def test_on_a_full_disk_the_last_checkpoint_stays(ask, whole, tmp_path):
+def test_on_a_full_disk_the_last_checkpoint_stays(ask, whole, tmp_path, tally):
     for at in (9, 19, 22, 27):
         answer = ask(kind="graphs", folder=str(tmp_path), at=at, what="ENOSPC")
         assert answer["status"] == 2
         (line,) = answer["said"].splitlines()
         assert "cannot be written (No space left on device)" in line
         assert not list(tmp_path.glob("*/*/*/*.part"))
+        tally("graphs: a full disk", SAVED)
     goes_on(ask, "graphs", tmp_path, whole("graphs")[0])
 
 
@@ -121,7 +125,7 @@ def train(ask, folder: Path, regularizer: str) -> dict:
     return contents(folder, regularizer)
 
 
-def test_compare_stops_all_its_processes(ask, tmp_path):
+def test_compare_stops_all_its_processes(ask, tmp_path, tally):
     """The signal goes to all of them, as Ctrl-C does and SLURM's SIGTERM."""
     names = "none,hs-mhe"
     folder = tmp_path / "cut"
@@ -137,6 +141,7 @@ def test_compare_stops_all_its_processes(ask, tmp_path):
         assert not (run / "lock").exists()
     for name in names.split(","):
         assert train(ask, folder, name) == train(ask, tmp_path / "whole", name)
+    tally("compare, two jobs: SIGTERM to all its processes", SAME)
 
 
 # The long form: `make trust`.
@@ -188,7 +193,7 @@ def test_ended_at_every_boundary(ask, whole, tmp_path, kind, what, tally):
         goes_on(ask, kind, folder, expected)
         if answer["status"]:
             where = "a full disk at every write" if what == "ENOSPC" else f"{what} at every such moment"
-            tally(f"{kind}: {where}", f"one line, no half file, then {SAME}")
+            tally(f"{kind}: {where}", SAVED)
 
 
 @pytest.mark.long
