@@ -13,7 +13,7 @@ import argparse
 import time
 from pathlib import Path
 
-from comhe.train.cli import show
+from comhe.train.commands.tables import show
 from comhe.train.compare import collect, run_folder, save, table, train_all
 from comhe.train.console import runs as progress_of_runs
 from comhe.train.domains import named_recipe

@@ -12,6 +12,8 @@ from PIL import Image
 from comhe.datasets import list_data
 from comhe.regularizers import list_regularizers
 from comhe.train import cli, compare
+from comhe.train.commands import names, networks, tables, train
+from comhe.train.flags import parse
 from comhe.train.recipe import Recipe
 from comhe.train.reproduce import PUBLISHED
 from comhe.zoo import list_weights
@@ -122,16 +124,16 @@ def test_commands_as_written_are_understood(command, monkeypatch):
 
     def parse_and_stop(kind, *args, **options):
         flags = parse(kind, *args, **options)
-        if kind is cli.Data:
+        if kind is names.Data:
             assert flags.name in list_data()
-        if kind is cli.Evaluate:
+        if kind is networks.Evaluate:
             assert flags.source in list_weights() or flags.source.startswith("runs/")
-        if kind in (cli.Data, cli.Evaluate, cli.Energy, cli.Publish, cli.Report, cli.List):
+        if kind in (names.Data, names.List, networks.Evaluate, networks.Energy, networks.Publish, tables.Report):
             raise Parsed
         return flags  # the others make recipes of them
 
-    parse = cli.parse
-    monkeypatch.setattr(cli, "parse", parse_and_stop)
+    for module in (names, networks, tables, train):
+        monkeypatch.setattr(module, "parse", parse_and_stop)
     for work in ("train_one", "train_all"):
         monkeypatch.setattr(compare, work, stop)
     words = shlex.split(command)[1:]

@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal, plain lines elsewhere."""
+"""The terminal: progress as a bar, or as plain lines where it is none, and tables."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import sys
 from contextlib import contextmanager
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 # A file or pipe has no width to fit into: tables are as wide as they need.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
@@ -50,6 +52,16 @@ def epochs(label: str, shown: bool = True):
 def _bar() -> Progress:
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"), TimeRemainingColumn()
     return Progress(*columns, console=console)
+
+
+def print_table(title: str, header: list[str], cells: list[list[str]]) -> None:
+    """A table whose first three columns are names and whose others are figures."""
+    shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for name in header:
+        shown.add_column(name, justify="left" if name in header[:3] else "right", no_wrap=True)
+    for line in cells:
+        shown.add_row(*line)
+    console.print(shown)
 
 
 def figures(row: dict[str, Any]) -> str:

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import tyro
 
 from .recipe import Recipe
+
+CELL = ("model", "data", "regularizer")  # what a comparison is over, the seed apart
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where things are and run; nothing that changes a result."""
+
+    data_root: Annotated[
+        str | None, tyro.conf.arg(help="folder of the data sets; else $COMHE_DATA, else the user's cache")
+    ] = None
+    runs: Annotated[Path, tyro.conf.arg(help="folder of the run folders")] = Path("runs")
+    device: Annotated[str, tyro.conf.arg(help="cpu, cuda, cuda:1, ...; under torchrun cuda is each process's own")] = (
+        "cpu"
+    )
 
 
 def recipe_flags(kind: type[Recipe], leave_out: tuple[str, ...] = ()) -> type:

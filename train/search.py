@@ -17,11 +17,10 @@ from typing import Annotated, Any
 
 from tyro.conf import arg
 
-from .cli import Place
 from .compare import collect, train_all, write_csv
 from .console import runs as progress_of_runs
 from .files import write
-from .flags import parse
+from .flags import Place, parse
 from .graph_recipes import CHOICES, base_recipe
 from .recipe import Recipe
 from .statistics import mean_std
