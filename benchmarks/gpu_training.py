@@ -19,11 +19,12 @@ from comhe.train.capture import Beside, recorder_of
 from comhe.train.domains import named_recipe
 from comhe.train.graphs import GraphTask
 from comhe.train.images import ImageRecipe, ImageTask
-from comhe.train.loop import Task, fit
+from comhe.train.loop import fit
 from comhe.train.points import PointTask
 from comhe.train.ranks import here
 from comhe.train.run import Run
 from comhe.train.step import Step
+from comhe.train.task import Task
 
 from .gpu_points import _milliseconds as milliseconds
 

@@ -11,7 +11,7 @@ from comhe.zoo import model_domain
 from .recipe import Recipe
 
 if TYPE_CHECKING:
-    from .loop import Task
+    from .task import Task
 
 # Where a domain's things are. Modules are imported only when asked for, since each brings libraries along.
 _DOMAINS = {

@@ -22,10 +22,11 @@ from comhe.zoo.preprocessing import to_card
 
 from .domains import make_task, recipe_class
 from .files import whole, write
-from .loop import Task, layer_energies
 from .recipe import Recipe
 from .run import Run, environment
 from .statistics import mean_std
+from .task import Task
+from .training import layer_energies
 
 LIBRARIES = ("torch", "torchvision", "torch-geometric", "safetensors", "numpy")
 SPLITS = ("val", "test")

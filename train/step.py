@@ -18,7 +18,7 @@ from .capture import Beside, Captured, Recorder
 from .ranks import Replicated, here, unreduced
 
 if TYPE_CHECKING:
-    from .loop import Task
+    from .task import Task
 
 
 class Step:

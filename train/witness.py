@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -12,6 +13,8 @@ from torch.overrides import TorchFunctionMode
 from comhe.datasets.epochs import Batches
 from comhe.regularizers import Regularizer
 
+from .ranks import here, local
+
 
 class NotFinite(FloatingPointError):
     """Found at one of the few places where the loop waits for its device anyway."""
@@ -19,6 +22,22 @@ class NotFinite(FloatingPointError):
     def __init__(self, message: str, epoch: int) -> None:
         super().__init__(message)
         self.epoch = epoch
+
+
+def finite(epoch: int, loss: float, penalty: float) -> tuple[float, float]:
+    """Both, of an epoch's steps so far; NotFinite if one is not finite."""
+    if not math.isfinite(loss + penalty):
+        raise NotFinite(f"loss {loss}, penalty {penalty} in epoch {epoch + 1}", epoch)
+    return loss, penalty
+
+
+def require_finite(model: nn.Module, epoch: int) -> None:
+    """NotFinite if a parameter is not, on any rank."""
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    wrong = here().largest(torch.stack([~local(p).isfinite().all() for p in parameters]).int()).tolist()
+    for name, is_wrong in zip(names, wrong, strict=True):
+        if is_wrong:
+            raise NotFinite(f"{name} is not finite in epoch {epoch + 1}", epoch)
 
 
 class Witness:

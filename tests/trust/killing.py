@@ -113,6 +113,7 @@ def prepare() -> None:
     from comhe.train import loop
 
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background one is told to ignore it
     loop.CHECKPOINT_SECONDS = 0.0
     shrink()
 
