@@ -133,7 +133,7 @@ def test_the_faster_mode_is_less_exact_and_near(normal, device):
 
 
 @pytest.fixture
-def chosen(monkeypatch):
+def chosen(monkeypatch, device):
     """Makes the kernels take tensors wherever they are; without it, on the CPU, the ordinary way is taken."""
 
     def choose():

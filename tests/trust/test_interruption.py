@@ -206,9 +206,9 @@ def test_compare_ended_at_random_moments(ask, tmp_path, what, group, tally):
     began = time.monotonic()
     assert ask(words=compare(tmp_path / "timed", names))["status"] == 0
     seconds = time.monotonic() - began
-    draw, ended = random.Random(f"{what} {group}"), 0
+    draw, ended, runs = random.Random(f"{what} {group}"), 0, 0
     while ended < CASES // 5:
-        folder, status = tmp_path / str(ended), -1
+        folder, status = tmp_path / str(runs), -1
         while status:
             after = draw.uniform(0.2, 1.2) * seconds
             answer = ask(words=compare(folder, names), seconds=after, group=group, what=what)
@@ -218,5 +218,6 @@ def test_compare_ended_at_random_moments(ask, tmp_path, what, group, tally):
             if what != "SIGKILL":
                 assert "Traceback" not in answer["said"]
         assert {name: contents(folder, name) for name in expected} == expected
+        runs += 1
     who = "all its processes" if group else "its first process"
     tally(f"compare, two jobs: {what} to {who} at random moments", SAME, ended)
