@@ -19,8 +19,8 @@ pages: $(VENV)/installed
 
 # The long forms of the tests, an hour on two cores, and how their cases ended.
 trust: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m long --tally results/trust.json
-	$(BIN)/python tests/tally_table.py results/trust.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m long --tally tests/trust/long.json
+	$(BIN)/python tests/tally_table.py tests/trust/long.json
 
 # The stamp is newer than pyproject.toml only after an install that went through.
 $(VENV)/installed: pyproject.toml

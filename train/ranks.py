@@ -205,6 +205,7 @@ def joined(device: str, parallel: Parallel = "ddp", shard_penalty: bool = False)
     backend = "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl"
     try:
         distributed.init_process_group(backend, rank=rank, world_size=size, timeout=TIMEOUT)
+        distributed.all_reduce(torch.zeros(1))  # no rank leaves, with an error, before all have come
         _here = Ranks(rank, size, parallel, shard_penalty)
         yield device
         distributed.destroy_process_group()  # not after an error: it would wait for ranks that are gone

@@ -65,9 +65,11 @@ def answer(request: dict[str, Any]) -> list[dict[str, Any]]:
             os.dup2(own, 2)
             try:
                 status = be(rank, size, port, request)
+            except SystemExit as left:
+                status = left.code
             except BaseException as error:
                 print(f"{type(error).__name__}: {error}", file=sys.stderr)
-                status = getattr(error, "code", 99)
+                status = 99
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)
