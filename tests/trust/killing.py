@@ -19,6 +19,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -132,24 +133,31 @@ def work(request: dict[str, Any], told: int) -> int:
     return status
 
 
+def fork(work: Callable[[], int], said: int) -> int:
+    """The process number of a fork, in a session of its own, that works, prints to the pipe, and ends with a status."""
+    if pid := os.fork():
+        return pid
+    os.setsid()
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    try:
+        status = work()
+    except SystemExit as left:
+        status = left.code
+    except BaseException as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        status = 99
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Fork, let it work, and end it: ``seconds`` after it began, or as soon as a file matches ``until``. The signal
     goes to the fork alone or, with ``group``, to all processes that it has started."""
     ours, theirs = os.pipe()
     errors_out, errors_in = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.setsid()
-        os.dup2(errors_in, 1)
-        os.dup2(errors_in, 2)
-        try:
-            status = work(request, theirs)
-        except BaseException as error:
-            print(f"{type(error).__name__}: {error}", file=sys.stderr)
-            status = 99
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+    pid = fork(lambda: work(request, theirs), errors_in)
     os.close(theirs)
     os.close(errors_in)
     if "seconds" in request or "until" in request:

@@ -15,9 +15,10 @@ import signal
 import socket
 import sys
 import time
+from functools import partial
 from typing import Any
 
-from killing import shrink
+from killing import fork, shrink
 
 
 def end_at(step: int, what: str) -> None:
@@ -58,21 +59,7 @@ def answer(request: dict[str, Any]) -> list[dict[str, Any]]:
     children = []
     for rank in range(size):
         said, own = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            os.setsid()
-            os.dup2(own, 1)
-            os.dup2(own, 2)
-            try:
-                status = be(rank, size, port, request)
-            except SystemExit as left:
-                status = left.code
-            except BaseException as error:
-                print(f"{type(error).__name__}: {error}", file=sys.stderr)
-                status = 99
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
+        pid = fork(partial(be, rank, size, port, request), own)
         os.close(own)
         children.append((pid, said))
     began, found = time.monotonic(), []
