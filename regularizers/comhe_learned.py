@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from .cosines import gram, inverse_norms, normalised, weighted_gram
+from .cosines import gram, inverse_norms, normalised, scale_pairs, weighted_gram
 from .draws import random_matrix
 from .energy import energy_slope, exact, single
 from .mhe import EnergyRegularizer
@@ -124,8 +124,7 @@ class LearnedProjection(EnergyRegularizer):
         else:
             scale = inverse_norms(squared)
         if products is not None:
-            both = scale[..., :, None] * scale[..., None, :]
-            products.mul_(both).masked_fill_(both == 0, 0)  # also where a square was infinite
+            scale_pairs(products, scale)
         return scale[..., None], products
 
     def _start(self, layer: Layer) -> Tensor:

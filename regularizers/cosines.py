@@ -39,6 +39,16 @@ def gram(w: Tensor) -> Tensor:
     return g
 
 
+def scale_pairs(products: Tensor, factors: Tensor) -> Tensor:
+    """Multiply a Gram matrix [..., N, N] by f_i f_j, in place; a factor of 0 makes 0 of infinite products too.
+
+    Returns the f_i f_j.
+    """
+    both = factors[..., :, None] * factors[..., None, :]
+    products.mul_(both).masked_fill_(both == 0, 0)
+    return both
+
+
 def inverse_norms(squared: Tensor) -> Tensor:
     """1 / |w_i| from squared norms; 0 for a neuron too small to have a direction, or too large for a finite square."""
     tiny = torch.finfo(squared.dtype).tiny
@@ -78,9 +88,9 @@ class _Gram(torch.autograd.Function):
 class _Normalised(torch.autograd.Function):
     @staticmethod
     def forward(products: Tensor) -> Tensor:
-        inverse = inverse_norms(products.diagonal(dim1=-2, dim2=-1))
-        scale = inverse[..., :, None] * inverse[..., None, :]
-        return (products * scale).masked_fill_(scale == 0, 0)
+        c = products.clone()
+        scale_pairs(c, inverse_norms(products.diagonal(dim1=-2, dim2=-1)))
+        return c
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:

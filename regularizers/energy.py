@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from . import kernels
-from .cosines import gram, inverse_norms, weighted_gram
+from .cosines import gram, inverse_norms, scale_pairs, weighted_gram
 from .kernels import Precision
 from .potential import Potential
 
@@ -209,9 +209,8 @@ def _wide(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> t
     c = gram(w)
     diagonal = c.diagonal(dim1=-2, dim2=-1)
     inverse = _inverse_norms(diagonal, eps)
-    scale = inverse[..., :, None] * inverse[..., None, :]
     diagonal.zero_()
-    c.mul_(scale).masked_fill_(scale == 0, 0)  # an infinite square times a dead neuron's zero
+    scale = scale_pairs(c, inverse)
     energy, slope, factor = _pairs(c, potential, with_gradient)
     if slope is None:
         return energy, None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .cosines import gram, inverse_norms
+from .cosines import gram, inverse_norms, scale_pairs
 from .energy import exact, mean_energy, pair_sums
 from .potential import Potential
 
@@ -49,8 +49,7 @@ class _SpanPairs(torch.autograd.Function):
     def forward(draws: Tensor, potential: Potential, with_gradient: bool, *neurons: Tensor) -> tuple[Tensor, ...]:
         cosines = torch.cat([gram(_sets(w)) for w in neurons])
         inverse = inverse_norms(cosines.diagonal(dim1=-2, dim2=-1))[..., None]
-        scale = inverse * inverse.mT
-        cosines.mul_(scale).masked_fill_(scale == 0, 0)
+        scale_pairs(cosines, inverse.squeeze(-1))
         # Dependent or zero rows have no Cholesky factor. This much more on the diagonal is the rounding of N-term sums;
         # it also is the distance at which exact duplicates are seen.
         cosines.diagonal(dim1=-2, dim2=-1).add_(2 * torch.finfo(cosines.dtype).eps * draws.shape[-1])

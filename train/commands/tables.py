@@ -43,8 +43,7 @@ def compare(words: list[str]) -> None:
     from ..domains import named_recipe, recipe_class
 
     flags = parse(Compare, words, "comhe compare", Compare.__doc__)
-    if flags.seeds < 1 or flags.jobs < 1:
-        raise ValueError(f"seeds and jobs must be at least 1, not {flags.seeds} and {flags.jobs}")
+    require_some(flags)
     place = flags.place
     kind = recipe_class(model_domain(flags.models.split(",")[0]))
     changes = settings_of(kind, flags.settings, "comhe compare", leave_out=CELL)
@@ -72,6 +71,12 @@ def compare(words: list[str]) -> None:
                     save_curves(flags.output, recipe_name, folders)
         if failures:
             raise ValueError(f"{len(failures)} of {len(recipes)} runs failed; the first: {failures[0]}")
+
+
+def require_some(flags: Compare | Reproduce) -> None:
+    """ValueError unless there is a seed to run and a process to run it."""
+    if flags.seeds < 1 or flags.jobs < 1:
+        raise ValueError(f"seeds and jobs must be at least 1, not {flags.seeds} and {flags.jobs}")
 
 
 def show(rows: list, title: str) -> None:
@@ -104,8 +109,7 @@ def reproduce(words: list[str]) -> None:
     from ..reproduce import HEADER, PUBLISHED, beside, cells, recipes, seconds_of
 
     flags = parse(Reproduce, words, "comhe reproduce", Reproduce.__doc__)
-    if flags.seeds < 1 or flags.jobs < 1:
-        raise ValueError(f"seeds and jobs must be at least 1, not {flags.seeds} and {flags.jobs}")
+    require_some(flags)
     place = flags.place
     kind = recipe_class(model_domain(cells(flags.table)[0].model))
     changes = settings_of(kind, flags.settings, "comhe reproduce", leave_out=CELL)

@@ -83,9 +83,9 @@ def query_and_group(points: Tensor, centres: Tensor, radius: float, count: int) 
         points [B, N, D], centres [B, M, D] -> int64 [B, M, count], [B, M, count, D]
     Errors: as :func:`ball_query`.
     """
-    _check_ball(points, radius, count)
     differentiated = torch.is_grad_enabled() and (points.requires_grad or centres.requires_grad)
     if kernels.usable(points, centres) and not differentiated:
+        _check_ball(points, radius, count)
         return kernels.points_in_balls(points, centres, float(radius), count)
     index = ball_query(points, centres, radius, count)
     return index, group(points, index) - centres[:, :, None]
