@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test pages trust clean
 
 demo: $(VENV)/installed
-	$(BIN)/python -m comhe.train.demo
+	$(BIN)/python -m comhe.train.cli.demo
 
 test: $(VENV)/installed
 	$(BIN)/ruff check .

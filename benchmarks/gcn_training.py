@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from torch_geometric.nn import GCNConv
 
 from comhe.datasets import load_graph
-from comhe.train.run import processor
+from comhe.train.runs.run import processor
 from comhe.zoo import create_model
 from comhe.zoo.graphs import SparseMatrix
 

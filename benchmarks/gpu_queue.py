@@ -13,14 +13,14 @@ import argparse
 import time
 from pathlib import Path
 
-from comhe.train.commands.tables import show
-from comhe.train.compare import collect, run_folder, save, table, train_all
-from comhe.train.console import runs as progress_of_runs
+from comhe.train.cli.console import runs as progress_of_runs
+from comhe.train.cli.tables import show
+from comhe.train.compare.compare import collect, run_folder, save, table, train_all
+from comhe.train.compare.publish import publish
+from comhe.train.compare.reproduce import seconds_of
 from comhe.train.domains import named_recipe
-from comhe.train.publish import publish
 from comhe.train.recipe import Recipe
-from comhe.train.reproduce import seconds_of
-from comhe.train.run import Run
+from comhe.train.runs.run import Run
 
 CELLS = [("cnn9", "cifar100", name) for name in ("none", "rp-comhe", "hs-mhe", "ap-comhe", "adv-comhe")]
 CELLS += [(m, "modelnet40", name) for m in ("pointnet", "pointnet2_ssg", "pointnet_t") for name in ("none", "rp-comhe")]

@@ -14,16 +14,16 @@ from typing import Any
 import torch
 
 from comhe.datasets import Augmentation, Images
-from comhe.datasets.image_sets import Split
-from comhe.train.capture import Beside, recorder_of
+from comhe.datasets.images.sets import Split
 from comhe.train.domains import named_recipe
+from comhe.train.engine.capture import Beside, recorder_of
+from comhe.train.engine.loop import fit
+from comhe.train.engine.ranks import here
+from comhe.train.engine.step import Step
 from comhe.train.graphs import GraphTask
 from comhe.train.images import ImageRecipe, ImageTask
-from comhe.train.loop import fit
 from comhe.train.points import PointTask
-from comhe.train.ranks import here
-from comhe.train.run import Run
-from comhe.train.step import Step
+from comhe.train.runs.run import Run
 from comhe.train.task import Task
 
 from .gpu_points import _milliseconds as milliseconds

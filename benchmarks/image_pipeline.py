@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from comhe.datasets import Augmentation, Images
-from comhe.datasets.image_sets import Split
+from comhe.datasets.images.sets import Split
 
 from .output import save
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from comhe.train.run import environment
+from comhe.train.runs.run import environment
 
 
 def save(path: Path | None, rows: list[dict[str, Any]]) -> None:

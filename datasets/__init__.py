@@ -1,15 +1,15 @@
 """Data sets by name: files on disk, or code, to tensors."""
 
-from comhe.datasets.augment import CENTERED, Augmentation, ResizedCrop
-from comhe.datasets.census import describe, list_data, load_data
-from comhe.datasets.clouds import Clouds
-from comhe.datasets.fetch import AlteredDataWarning, DataError, MissingDataError, data_root
-from comhe.datasets.graphs import Graph, list_graphs, load_graph
-from comhe.datasets.image_sets import ImageFiles, Images
-from comhe.datasets.images import list_images, load_images
-from comhe.datasets.licences import licence
-from comhe.datasets.point_augmentation import AUGMENTATIONS, PointAugmentation
-from comhe.datasets.points import list_points, load_points
+from .graphs.load import Graph, list_graphs, load_graph
+from .images.augment import CENTERED, Augmentation, ResizedCrop
+from .images.load import list_images, load_images
+from .images.sets import ImageFiles, Images
+from .io.fetch import AlteredDataWarning, DataError, MissingDataError, data_root
+from .licenses import licence
+from .points.augment import AUGMENTATIONS, PointAugmentation
+from .points.clouds import Clouds
+from .points.load import list_points, load_points
+from .registry import describe, list_data, load_data
 
 __all__ = [
     "AUGMENTATIONS",

@@ -3,30 +3,30 @@
 Needs torch and nothing else. Start with :func:`create_regularizer`; the bare energy is :func:`hyperspherical_energy`.
 """
 
-from .comhe_group import GroupProjection
-from .comhe_learned import AdversarialProjection, AnglePreservingProjection
-from .comhe_random import RandomProjection
-from .cosines import cosines
 from .diagnostics import Diagnostics, diagnose, effective_rank
-from .double_soft_orthogonality import double_soft_orthogonality
-from .energy import hyperspherical_energy
-from .mgd import mgd
-from .mhe import MHE, EnergyRegularizer, HalfSpaceMHE, NoRegularizer
-from .mhs import mhs
-from .mma import mma
-from .mutual_coherence import mutual_coherence
+from .energies.cosines import cosines
+from .energies.energy import hyperspherical_energy
 from .neurons import NoNeuronsError, neurons, register_neurons
-from .ocnn import ocnn
-from .orthogonal import orthogonal
-from .orthonormal import orthonormal
-from .orthoreg import orthoreg
-from .penalty import PenaltyRegularizer
-from .poles import mhc, mhp
+from .penalties.dso import double_soft_orthogonality
+from .penalties.group_comhe import GroupProjection
+from .penalties.learned import AdversarialProjection, AnglePreservingProjection
+from .penalties.mc import mutual_coherence
+from .penalties.mgd import mgd
+from .penalties.mhe import MHE, EnergyRegularizer, HalfSpaceMHE, NoRegularizer
+from .penalties.mhs import mhs
+from .penalties.mma import mma
+from .penalties.ocnn import ocnn
+from .penalties.orthogonal import orthogonal
+from .penalties.orthonormal import orthonormal
+from .penalties.orthoreg import orthoreg
+from .penalties.penalty import PenaltyRegularizer
+from .penalties.poles import mhc, mhp
+from .penalties.rp_comhe import RandomProjection
+from .penalties.so import soft_orthogonality
+from .penalties.srip import srip
+from .penalties.uniformity import uniformity
 from .registry import create_regularizer, list_regularizers, register_regularizer, regularizer_options
 from .regularizer import Regularizer
-from .soft_orthogonality import soft_orthogonality
-from .srip import srip
-from .uniformity import uniformity
 
 __all__ = [
     "MHE",

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .cosines import cosines
-from .energy import check_neurons, hyperspherical_energy, single
+from .energies.cosines import cosines
+from .energies.energy import check_neurons, hyperspherical_energy, single
 
 TITLES = ("energy", "half-space", "smallest °", "mean °", "coherence", "eff. rank", "dead")
 

@@ -11,7 +11,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from .diagnostics import diagnose
-from .energy import exact
+from .energies.energy import exact
 from .report import LayerReport, Report
 from .selection import Layer, Skipped, select
 from .sharding import balance

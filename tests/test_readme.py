@@ -11,11 +11,12 @@ from PIL import Image
 
 from comhe.datasets import list_data
 from comhe.regularizers import list_regularizers
-from comhe.train import cli, compare
-from comhe.train.commands import names, networks, tables, train
-from comhe.train.flags import parse
+from comhe.train.cli import main as cli
+from comhe.train.cli import names, networks, tables, train
+from comhe.train.cli.flags import parse
+from comhe.train.compare import compare
+from comhe.train.compare.reproduce import PUBLISHED
 from comhe.train.recipe import Recipe
-from comhe.train.reproduce import PUBLISHED
 from comhe.zoo import list_weights
 
 ROOT = Path(__file__).parents[1]

@@ -1,7 +1,7 @@
 """Named recipes for citation graphs.
 
 ``kipf`` keeps the published settings of the network and its training; ``tuned`` starts from them. What was chosen on
-validation accuracy, cell by cell, is in ``choices.json``, written by :mod:`comhe.train.search`.
+validation accuracy, cell by cell, is in ``choices.json``, written by :mod:`comhe.train.compare.search`.
 """
 
 from __future__ import annotations

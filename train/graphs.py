@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from comhe.datasets.epochs import Batches
-from comhe.datasets.graphs import Graph, load_graph
+from comhe.datasets.graphs.load import Graph, load_graph
+from comhe.datasets.sampling import Batches
 from comhe.regularizers import Regularizer, create_regularizer
 from comhe.zoo import create_model
 from comhe.zoo.preprocessing import GraphTransform
 
-from .ranks import here
+from .engine.ranks import here
 from .recipe import Recipe, setting
 
 
@@ -130,6 +130,6 @@ def _first_layer(model: nn.Module) -> str:
 if __name__ == "__main__":
     import sys
 
-    from .cli import main
+    from .cli.main import main
 
     sys.exit(main(["train", "graphs", *sys.argv[1:]]))

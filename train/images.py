@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from comhe.datasets import CENTERED, ImageFiles, Images, load_images
-from comhe.datasets.augment import Normalization
-from comhe.datasets.epochs import Batches
+from comhe.datasets.images.augment import Normalization
+from comhe.datasets.sampling import Batches
 from comhe.regularizers import Regularizer
 from comhe.zoo import create_model
 from comhe.zoo.preprocessing import ImageTransform
 
-from .batches import attach, evaluate_batches, make_optimizer, parts_of
-from .ranks import here
+from .engine.batches import attach, evaluate_batches, make_optimizer, parts_of
+from .engine.ranks import here
 from .recipe import BatchRecipe, setting
 
 EVALUATION_BATCH = 500
@@ -143,6 +143,6 @@ def _images(name: str, root: str | None, device: str) -> Images | ImageFiles:
 if __name__ == "__main__":
     import sys
 
-    from .cli import main
+    from .cli.main import main
 
     sys.exit(main(["train", "images", *sys.argv[1:]]))

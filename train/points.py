@@ -13,13 +13,13 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from comhe.datasets import AUGMENTATIONS, Clouds, load_points
-from comhe.datasets.epochs import Batches
+from comhe.datasets.sampling import Batches
 from comhe.regularizers import Regularizer
 from comhe.zoo import create_model
 from comhe.zoo.preprocessing import PointTransform
 
-from .batches import attach, evaluate_batches, logits_of, make_optimizer, parts_of
-from .ranks import here
+from .engine.batches import attach, evaluate_batches, logits_of, make_optimizer, parts_of
+from .engine.ranks import here
 from .recipe import BatchRecipe, setting
 
 EVALUATION_BATCH = 64
@@ -148,6 +148,6 @@ def _clouds(name: str, root: str | None, device: str) -> Clouds:
 if __name__ == "__main__":
     import sys
 
-    from .cli import main
+    from .cli.main import main
 
     sys.exit(main(["train", "points", *sys.argv[1:]]))

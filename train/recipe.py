@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from .schedule import factor
+from .engine.schedule import factor
 
 Option = int | float | bool | str
 

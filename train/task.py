@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from comhe.datasets.epochs import Batches
+from comhe.datasets.sampling import Batches
 from comhe.regularizers import Regularizer
 from comhe.zoo.preprocessing import Transform
 

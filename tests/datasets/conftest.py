@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from comhe.datasets import planetoid
+from comhe.datasets.graphs import planetoid
 
 
 class Python2Pickler(pickle._Pickler):

@@ -18,10 +18,14 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from comhe.datasets import AlteredDataWarning, cifar, cloud_cache, load_graph, load_images, modelnet, planetoid
-from comhe.datasets.h5_clouds import read_h5, read_lines
-from comhe.datasets.image_folder import decode
-from comhe.datasets.shapes import read_cloud
+from comhe.datasets import AlteredDataWarning, load_graph, load_images
+from comhe.datasets.graphs import planetoid
+from comhe.datasets.images import cifar
+from comhe.datasets.images.folder import decode
+from comhe.datasets.points import cache as cloud_cache
+from comhe.datasets.points import modelnet
+from comhe.datasets.points.h5 import read_h5, read_lines
+from comhe.datasets.points.shapes import read_cloud
 
 from ..hostile import Crafted, Format
 from .conftest import as_bytes, python2, tiny_parts

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from comhe.datasets import cifar, images
+from comhe.datasets.images import cifar
+from comhe.datasets.images import load as images
 
 from .conftest import python2
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from comhe.datasets import CENTERED, Augmentation, Images
-from comhe.datasets.augment import Normalizer
-from comhe.datasets.image_sets import Split
+from comhe.datasets.images.augment import Normalizer
+from comhe.datasets.images.sets import Split
 
 NORMALIZATION = ((0.5, 0.4, 0.3), (0.25, 0.2, 0.3))
 AUGMENTATIONS = [

@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from comhe.datasets import modelnet
-from comhe.datasets.points import load_points
+from comhe.datasets.points import modelnet
+from comhe.datasets.points.load import load_points
 
 from .test_points_h5 import layout, published  # noqa: F401 - fixtures
 

@@ -8,7 +8,7 @@ import torch
 from PIL import features
 
 from comhe.datasets import Augmentation, Images, describe, list_images, load_graph, load_images
-from comhe.datasets.images import HELD_OUT, SEED, hold_out
+from comhe.datasets.images.load import HELD_OUT, SEED, hold_out
 
 
 def moments(pixels: torch.Tensor) -> list[tuple[float, float]]:

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from comhe.datasets import AlteredDataWarning, DataError, MissingDataError, cifar, data_root, describe, load_images
-from comhe.datasets.cifar import SETS
+from comhe.datasets import AlteredDataWarning, DataError, MissingDataError, data_root, describe, load_images
+from comhe.datasets.images import cifar
+from comhe.datasets.images.cifar import SETS
 
 from .conftest import python2
 from .image_sources import (

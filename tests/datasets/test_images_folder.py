@@ -16,9 +16,9 @@ from torchvision.transforms import v2
 from torchvision.transforms._presets import ImageClassification
 
 from comhe.datasets import Augmentation, DataError, ImageFiles, MissingDataError, ResizedCrop, describe, load_images
-from comhe.datasets import images as images_module
-from comhe.datasets.epochs import mixed_seed
-from comhe.datasets.image_folder import decode, list_tree
+from comhe.datasets.images import load as images_module
+from comhe.datasets.images.folder import decode, list_tree
+from comhe.datasets.sampling import mixed_seed
 
 from .image_sources import pictures, write_tree
 from .test_images import check
@@ -90,7 +90,7 @@ def test_val_is_the_test_split_where_there_is_none(small):
 
 def test_workers_change_nothing(small, monkeypatch):
     before = load(small, workers=0)
-    monkeypatch.setattr("comhe.datasets.image_folder.FEW", 0)
+    monkeypatch.setattr("comhe.datasets.images.folder.FEW", 0)
     next((small / "train/a").iterdir()).touch()  # or the cache would answer
     assert load(small, workers=2).train.pixels.equal(before.train.pixels)
 
@@ -172,9 +172,9 @@ def test_missing_folder(tmp_path):
 
 
 def test_large_sets_are_not_held_in_memory(small, monkeypatch):
-    monkeypatch.setattr("comhe.datasets.image_folder.MAX_BYTES", 24 * 90 - 1)
+    monkeypatch.setattr("comhe.datasets.images.folder.MAX_BYTES", 24 * 90 - 1)
     assert isinstance(load(small), ImageFiles)
-    monkeypatch.setattr("comhe.datasets.image_folder.MAX_BYTES", 24 * 90)
+    monkeypatch.setattr("comhe.datasets.images.folder.MAX_BYTES", 24 * 90)
     assert not isinstance(load(small), ImageFiles)
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from comhe.datasets import AlteredDataWarning, DataError, MissingDataError, data_root, load_graph, planetoid
-from comhe.datasets.planetoid import SETS, parse_planetoid
+from comhe.datasets import AlteredDataWarning, DataError, MissingDataError, data_root, load_graph
+from comhe.datasets.graphs import planetoid
+from comhe.datasets.graphs.planetoid import SETS, parse_planetoid
 
 from .conftest import as_bytes, python2, tiny_parts
 from .test_graphs import check

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from comhe.datasets import DataError, data_root
-from comhe.datasets.clouds import Clouds, as_splits, check_clouds, hold_out, seed_of, unit_sphere
-from comhe.datasets.h5_clouds import is_h5_layout
-from comhe.datasets.modelnet import FOLDERS
-from comhe.datasets.points import list_points, load_points
+from comhe.datasets.points.clouds import Clouds, as_splits, check_clouds, hold_out, seed_of, unit_sphere
+from comhe.datasets.points.h5 import is_h5_layout
+from comhe.datasets.points.load import list_points, load_points
+from comhe.datasets.points.modelnet import FOLDERS
 
 
 def check(clouds: Clouds, on_sphere: bool = True):
@@ -53,7 +53,7 @@ def test_listed_names():
 
 @pytest.mark.parametrize("name", ["modelnet40", "modelnet40-normals", "folder:no/such/folder"])
 def test_missing_data_says_what_to_do(name, tmp_path, monkeypatch):
-    monkeypatch.setattr("comhe.datasets.modelnet.fetch", _offline)
+    monkeypatch.setattr("comhe.datasets.points.modelnet.fetch", _offline)
     with pytest.raises(DataError) as caught:
         load_points(name, tmp_path)
     assert isinstance(caught.value, FileNotFoundError)
@@ -67,7 +67,7 @@ def _offline(*args):
 
 
 def test_the_release_without_checksum_is_not_downloaded(tmp_path, monkeypatch):
-    monkeypatch.setattr("comhe.datasets.modelnet.fetch", lambda *args: pytest.fail("went online"))
+    monkeypatch.setattr("comhe.datasets.points.modelnet.fetch", lambda *args: pytest.fail("went online"))
     with pytest.raises(DataError, match=r"no checksum of it is known for certain: unpack https://\S+\.zip there"):
         load_points("modelnet40-normals", tmp_path)
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from comhe.datasets.point_augmentation import AUGMENTATIONS, PointAugmentation, rotation, turn_about
+from comhe.datasets.points.augment import AUGMENTATIONS, PointAugmentation, rotation, turn_about
 
 
 def generator(seed=0):

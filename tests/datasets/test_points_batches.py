@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from comhe.datasets.clouds import Clouds, CloudSplit
-from comhe.datasets.point_augmentation import PointAugmentation
+from comhe.datasets.points.augment import PointAugmentation
+from comhe.datasets.points.clouds import Clouds, CloudSplit
 
 NOTHING = PointAugmentation(rotate="none", jitter=0.0)
 

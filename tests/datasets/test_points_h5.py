@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from comhe.datasets import DataError, MissingDataError, modelnet
-from comhe.datasets.h5_clouds import load_h5_layout, read_h5, read_lines
-from comhe.datasets.points import load_points
+from comhe.datasets import DataError, MissingDataError
+from comhe.datasets.points import modelnet
+from comhe.datasets.points.h5 import load_h5_layout, read_h5, read_lines
+from comhe.datasets.points.load import load_points
 
 from .test_points import check
 

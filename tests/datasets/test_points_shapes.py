@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from comhe.datasets import DataError, shape_folders
-from comhe.datasets.points import load_points
-from comhe.datasets.shapes import read_cloud, read_shape
-from comhe.datasets.surface import sample_surface
+from comhe.datasets import DataError
+from comhe.datasets.points import folder as shape_folders
+from comhe.datasets.points.load import load_points
+from comhe.datasets.points.shapes import read_cloud, read_shape
+from comhe.datasets.points.surface import sample_surface
 
 from .test_points import check
 
@@ -222,7 +223,7 @@ def test_changed_bytes_load_or_are_refused(tmp_path, name):
 
 
 def test_file_beyond_the_bound_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("comhe.datasets.shapes.MAX_BYTES", 20)
+    monkeypatch.setattr("comhe.datasets.points.shapes.MAX_BYTES", 20)
     with pytest.raises(DataError, match="larger than 20 bytes"):
         read(tmp_path, "a.off", off())
 

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from comhe.datasets.points import load_points
-from comhe.datasets.solids import EACH, POINTS, SOLIDS, _cut, _kind, revolve
-from comhe.datasets.surface import sample_surface
+from comhe.datasets.points.load import load_points
+from comhe.datasets.points.solids import EACH, POINTS, SOLIDS, _cut, _kind, revolve
+from comhe.datasets.points.surface import sample_surface
 
 from .test_points import check
 

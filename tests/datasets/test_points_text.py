@@ -9,10 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from comhe.datasets import DataError, modelnet, text_clouds
-from comhe.datasets.number_text import _fixed_point, parse_table
-from comhe.datasets.points import load_points
-from comhe.datasets.text_clouds import load_text_release
+from comhe.datasets import DataError
+from comhe.datasets.points import modelnet
+from comhe.datasets.points import text as text_clouds
+from comhe.datasets.points.load import load_points
+from comhe.datasets.points.number_text import _fixed_point, parse_table
+from comhe.datasets.points.text import load_text_release
 
 from .test_points import check
 

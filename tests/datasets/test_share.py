@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from comhe.datasets import AUGMENTATIONS, load_images, load_points
-from comhe.datasets.epochs import Share
+from comhe.datasets.sampling import Share
 
 BATCHES = 2
 

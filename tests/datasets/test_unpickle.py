@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from comhe.datasets.fetch import DataError
-from comhe.datasets.unpickle import unpickle
+from comhe.datasets.io.fetch import DataError
+from comhe.datasets.io.unpickle import unpickle
 
 from .conftest import python2
 

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from comhe.regularizers import hyperspherical_energy
 
-energy = importlib.import_module("comhe.regularizers.energy")  # the module, for its sizes
+energy = importlib.import_module("comhe.regularizers.energies.energy")  # the module, for its sizes
 POWERS = pytest.mark.parametrize("s", [0, 1, 2, 3.5])
 SPACES = pytest.mark.parametrize("half_space", [False, True], ids=["full", "half"])
 METRICS = pytest.mark.parametrize("geodesic", [False, True], ids=["chord", "angle"])

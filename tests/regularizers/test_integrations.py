@@ -40,7 +40,7 @@ def same(model, other):
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_lightning_trainer(tmp_path, accumulate):
     lightning = pytest.importorskip("lightning.pytorch")
-    from comhe.regularizers.lightning import RegularizerCallback
+    from comhe.regularizers.integrations.lightning import RegularizerCallback
 
     class Module(lightning.LightningModule):
         def __init__(self):
@@ -81,7 +81,7 @@ def test_hugging_face_trainer(tmp_path, monkeypatch, accumulate):
     pytest.importorskip("accelerate")
     # In a checkout, its folder of the same name is taken for Hugging Face's datasets.
     monkeypatch.setattr("transformers.trainer.is_datasets_available", lambda: False)
-    from comhe.regularizers.transformers import RegularizerCallback
+    from comhe.regularizers.integrations.transformers import RegularizerCallback
 
     class Module(nn.Module):
         def __init__(self):

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from comhe.regularizers import create_regularizer, hyperspherical_energy
-from comhe.regularizers.potential import Potential
+from comhe.regularizers.energies.potential import Potential
 
-kernels = pytest.importorskip("comhe.regularizers.kernels")
+kernels = pytest.importorskip("comhe.regularizers.energies.kernels")
 pytest.importorskip("triton", reason="there is no Triton for this platform")
 
 LAYERS = ((2, 70, 40), (1, 33, 5), (1, 9, 130), (3, 20, 141))  # sets, neurons, dimensions; narrow and wide
@@ -108,7 +108,7 @@ def test_energies_under_projections(normal, device, half_space):
     starts = torch.tensor([0, *(p.numel() for p in projections)]).cumsum(0)[:-1].tolist()
     pool = kernels.Pool(torch.cat([p.flatten() for p in projections]), tuple(starts), 3, 10)
     factors = torch.tensor([1.0, 0.5, 3.0], device=device)
-    from comhe.regularizers.kernels.projected import projected_sums  # needs Triton
+    from comhe.regularizers.energies.kernels.projected import projected_sums  # needs Triton
 
     sums, gradients = projected_sums(made, pool, Potential(2.0, False, half_space), factors)
     for w, p, part, gradient, factor in zip(
@@ -223,7 +223,7 @@ COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from comhe.regularizers.kernels import pairs, projected, wide
+from comhe.regularizers.energies.kernels import pairs, projected, wide
 
 KINDS = {"table": "*i64", "near": "*i32", "rows": "i32", "most": "i32", "count": "i32", "k": "i32"}
 KINDS |= dict.fromkeys(("FLOOR", "EPS", "TINY"), "fp32")

@@ -15,23 +15,31 @@ from hypothesis import strategies as st
 
 from comhe.regularizers import (
     create_regularizer,
-    double_soft_orthogonality,
     hyperspherical_energy,
     list_regularizers,
-    mgd,
     mhc,
     mhp,
+    regularizer_options,
+)
+from comhe.regularizers.penalties import (
+    dso as double_soft_orthogonality,
+)
+from comhe.regularizers.penalties import (
+    mc as mutual_coherence,
+)
+from comhe.regularizers.penalties import (
+    mgd,
     mhs,
     mma,
-    mutual_coherence,
     ocnn,
     orthogonal,
     orthonormal,
     orthoreg,
-    regularizer_options,
-    soft_orthogonality,
     srip,
     uniformity,
+)
+from comhe.regularizers.penalties import (
+    so as soft_orthogonality,
 )
 
 INF = math.inf

@@ -7,13 +7,19 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from comhe.regularizers import (
-    double_soft_orthogonality,
-    mutual_coherence,
+from comhe.regularizers.penalties import (
+    dso as double_soft_orthogonality,
+)
+from comhe.regularizers.penalties import (
+    mc as mutual_coherence,
+)
+from comhe.regularizers.penalties import (
     orthogonal,
     orthonormal,
-    soft_orthogonality,
     srip,
+)
+from comhe.regularizers.penalties import (
+    so as soft_orthogonality,
 )
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.autograd import gradcheck
 
-from comhe.regularizers import create_regularizer, mgd, mhc, mhp, mhs, mma, ocnn, orthoreg, uniformity
+from comhe.regularizers import create_regularizer, mhc, mhp
+from comhe.regularizers.penalties import mgd, mhs, mma, ocnn, orthoreg, uniformity
 
 
 def unit(rows):

@@ -36,7 +36,7 @@ class Watched(TorchDispatchMode):
 
 
 class FakeRecorder:
-    """What :class:`comhe.train.capture.CudaRecorder` is on a GPU. ``recorded`` counts the recordings."""
+    """What :class:`comhe.train.engine.capture.CudaRecorder` is on a GPU. ``recorded`` counts the recordings."""
 
     def __init__(self, waits: tuple[str, ...] = ()) -> None:
         self.recorded, self.replayed, self.waits = 0, 0, waits

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from comhe.regularizers import list_regularizers
-from comhe.train.cli import main
+from comhe.train.cli.main import main
 from comhe.zoo import list_models
 
 SHORT = ["--data", "citations", "--epochs", "3"]

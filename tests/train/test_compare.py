@@ -6,10 +6,19 @@ import torch
 
 from comhe.datasets import load_graph
 from comhe.regularizers import create_regularizer
-from comhe.train import compare
-from comhe.train.compare import collect, known_records, markdown, run_folder, save, table, train_all, train_one
-from comhe.train.cost import forward_flops, penalty_seconds
-from comhe.train.run import Run
+from comhe.train.compare import compare
+from comhe.train.compare.compare import (
+    collect,
+    known_records,
+    markdown,
+    run_folder,
+    save,
+    table,
+    train_all,
+    train_one,
+)
+from comhe.train.engine.cost import forward_flops, penalty_seconds
+from comhe.train.runs.run import Run
 
 
 def _record(regularizer: str, seed: int, test: float) -> dict:

@@ -9,15 +9,15 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from comhe.datasets.epochs import Share
+from comhe.datasets.sampling import Share
 from comhe.regularizers import create_regularizer, diagnose, neurons
-from comhe.train import loop
-from comhe.train.batches import evaluate_batches, make_optimizer, parts_of
-from comhe.train.cli import main
+from comhe.train.cli.main import main
 from comhe.train.domains import named_recipe
+from comhe.train.engine import loop
+from comhe.train.engine.batches import evaluate_batches, make_optimizer, parts_of
+from comhe.train.engine.loop import fit
 from comhe.train.images import ImageRecipe, ImageTask, released_loss
-from comhe.train.loop import fit
-from comhe.train.run import Run
+from comhe.train.runs.run import Run
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ import dataclasses
 import pytest
 import torch
 
-from comhe.train import loop
+from comhe.train.engine import loop
+from comhe.train.engine.loop import fit
 from comhe.train.graphs import GraphRecipe, GraphTask
-from comhe.train.loop import fit
-from comhe.train.run import Run
+from comhe.train.runs.run import Run
 
 
 def _contents(run: Run) -> tuple:

@@ -5,11 +5,11 @@ import torch
 from torch.nn import functional as F
 
 from comhe.datasets import AUGMENTATIONS
-from comhe.train.cli import main
+from comhe.train.cli.main import main
 from comhe.train.domains import named_recipe
-from comhe.train.loop import fit
+from comhe.train.engine.loop import fit
 from comhe.train.points import PointRecipe, PointTask
-from comhe.train.run import Run
+from comhe.train.runs.run import Run
 
 
 @pytest.fixture

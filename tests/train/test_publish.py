@@ -10,16 +10,16 @@ import torch
 from safetensors.torch import load_file
 
 from comhe.datasets import AlteredDataWarning, load_data
-from comhe.train import publish as publishing
-from comhe.train.cli import main
+from comhe.train.cli.main import main
+from comhe.train.compare import publish as publishing
+from comhe.train.compare.publish import evaluate_weights, halved, publish, recipe_of
+from comhe.train.compare.statistics import mean_std
 from comhe.train.domains import make_task
+from comhe.train.engine.loop import fit
 from comhe.train.graphs import GraphRecipe
 from comhe.train.images import ImageRecipe
-from comhe.train.loop import fit
 from comhe.train.points import PointRecipe
-from comhe.train.publish import evaluate_weights, halved, publish, recipe_of
-from comhe.train.run import Run
-from comhe.train.statistics import mean_std
+from comhe.train.runs.run import Run
 from comhe.zoo import cards, create_model, get_weights, list_weights, model_domain
 
 RECIPES = {
@@ -138,7 +138,7 @@ def test_rounding_that_changes_a_figure_is_not_done(tmp_path, monkeypatch):
     runs = trained(tmp_path, RECIPES["graphs"], 1)
     zeros = {name: torch.zeros_like(tensor) for name, tensor in runs[0].weights("best").items()}
     for bad in (zeros, None):
-        monkeypatch.setattr("comhe.train.publish.halved", lambda state, bad=bad: bad)
+        monkeypatch.setattr("comhe.train.compare.publish.halved", lambda state, bad=bad: bad)
         card = json.loads(publish(runs, tmp_path / "out").read_text())
         assert card["dtype"] == "as trained"
         assert card["metrics"]["val"]["accuracy"] == runs[0].result()["best"]["val_accuracy"]

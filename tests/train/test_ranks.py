@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from comhe.train import ranks
-from comhe.train.interruption import started
-from comhe.train.ranks import Agreement, Ranks, joined
+from comhe.train.engine import ranks
+from comhe.train.engine.ranks import Agreement, Ranks, joined
+from comhe.train.runs.interruption import started
 
 
 def test_alone_nothing_is_asked():

@@ -10,14 +10,14 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
-from comhe.train.cli import main
-from comhe.train.compare import EPOCHS, cells_of, costs_of, save, table, train_one, write_csv
-from comhe.train.curves import over_seeds, save_curves
-from comhe.train.page import Page, histogram
-from comhe.train.page_tables import ACCURACY, NAMES
-from comhe.train.plots import Axes, Estimate, Series, forest, lines, ticks
-from comhe.train.report import Material, angles, angles_before_and_after, gather
-from comhe.train.run import Run
+from comhe.train.cli.main import main
+from comhe.train.compare.compare import EPOCHS, cells_of, costs_of, save, table, train_one, write_csv
+from comhe.train.report.curves import over_seeds, save_curves
+from comhe.train.report.page import Page, histogram
+from comhe.train.report.page_tables import ACCURACY, NAMES
+from comhe.train.report.plots import Axes, Estimate, Series, forest, lines, ticks
+from comhe.train.report.report import Material, angles, angles_before_and_after, gather
+from comhe.train.runs.run import Run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
@@ -161,7 +161,7 @@ def test_run_folders_are_enough(runs, recipe, tmp_path, monkeypatch):
     cut = runs / "deep" / "down"
     cut.mkdir(parents=True)
     (cut / "recipe.json").write_text(recipe.to_json())
-    for module in ("comhe.datasets.graphs", "comhe.train.graphs"):
+    for module in ("comhe.datasets.graphs.load", "comhe.train.graphs"):
         monkeypatch.setattr(f"{module}.load_graph", None)  # no data set is asked for
     found = gather([runs])
     assert (len(found.records), found.unfinished) == (4, 1)

@@ -1,11 +1,11 @@
 import pytest
 
 from comhe.regularizers import list_regularizers
-from comhe.train import reproduce
-from comhe.train.compare import run_folder
+from comhe.train.compare import reproduce
+from comhe.train.compare.compare import run_folder
+from comhe.train.compare.reproduce import PUBLISHED, beside, cells, recipes, seconds_of
 from comhe.train.domains import named_recipe, recipe_names
-from comhe.train.reproduce import PUBLISHED, beside, cells, recipes, seconds_of
-from comhe.train.run import Run
+from comhe.train.runs.run import Run
 from comhe.zoo import model_domain
 
 

@@ -8,12 +8,13 @@ import sys
 import pytest
 import torch
 
-from comhe.train import lock, loop
-from comhe.train.cli import main
-from comhe.train.files import whole
+from comhe.train.cli.main import main
+from comhe.train.engine import loop
+from comhe.train.engine.loop import fit
 from comhe.train.graphs import GraphTask
-from comhe.train.loop import fit
-from comhe.train.run import Run
+from comhe.train.runs import lock
+from comhe.train.runs.files import whole
+from comhe.train.runs.run import Run
 
 
 @pytest.fixture
@@ -157,7 +158,7 @@ def _denied(path, mode=0o777, *, dir_fd=None):
 def test_one_process_at_a_time(tmp_path, recipe, monkeypatch):
     monkeypatch.setattr(lock, "PATIENCE", 0.0)
     run = Run(tmp_path)
-    hold = "import sys; from pathlib import Path; from comhe.train.lock import locked\n"
+    hold = "import sys; from pathlib import Path; from comhe.train.runs.lock import locked\n"
     hold += "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     holder = subprocess.Popen(
         [sys.executable, "-c", hold, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

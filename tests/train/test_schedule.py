@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from comhe.train.schedule import factor
+from comhe.train.engine.schedule import factor
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ import threading
 
 import pytest
 
-from comhe.train.cli import guarded
-from comhe.train.interruption import Interrupted, deferred
-from comhe.train.workers import run_all
+from comhe.train.cli.main import guarded
+from comhe.train.runs.interruption import Interrupted, deferred
+from comhe.train.runs.workers import run_all
 
 
 @pytest.fixture(autouse=True)

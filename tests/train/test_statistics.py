@@ -3,7 +3,7 @@ import math
 import pytest
 from scipy import stats
 
-from comhe.train.statistics import holm, mean_std, paired
+from comhe.train.compare.statistics import holm, mean_std, paired
 
 
 def test_mean_and_sample_deviation():

@@ -7,17 +7,18 @@ import pytest
 import torch
 
 from comhe.datasets import Clouds
-from comhe.datasets.clouds import CloudSplit
+from comhe.datasets.points.clouds import CloudSplit
 from comhe.regularizers import list_regularizers
-from comhe.train import loop, points
-from comhe.train.capture import WARM_UP, Captured, CudaRecorder, NotCaptured
+from comhe.train import points
 from comhe.train.domains import make_task
+from comhe.train.engine import loop
+from comhe.train.engine.capture import WARM_UP, Captured, CudaRecorder, NotCaptured
+from comhe.train.engine.loop import fit
+from comhe.train.engine.step import Step
 from comhe.train.graphs import GraphRecipe, GraphTask
 from comhe.train.images import ImageRecipe
-from comhe.train.loop import fit
 from comhe.train.points import PointRecipe
-from comhe.train.run import Run
-from comhe.train.step import Step
+from comhe.train.runs.run import Run
 
 from .recorded import FakeRecorder, Watched
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from comhe.train import loop
+from comhe.train.engine import loop
+from comhe.train.engine.loop import fit
 from comhe.train.graphs import GraphTask
 from comhe.train.images import ImageRecipe, ImageTask
-from comhe.train.loop import fit
-from comhe.train.run import Run
+from comhe.train.runs.run import Run
 
 
 class Poisoned(GraphTask):

@@ -4,8 +4,8 @@ import time
 
 import torch
 
-from comhe.train.compare import take_turns
-from comhe.train.workers import run_all
+from comhe.train.compare.compare import take_turns
+from comhe.train.runs.workers import run_all
 
 
 def test_every_job_ends_and_failures_are_told_one_by_one():

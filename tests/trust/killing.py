@@ -111,7 +111,7 @@ class Boundaries:
 def prepare() -> None:
     import torch
 
-    from comhe.train import loop
+    from comhe.train.engine import loop
 
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background one is told to ignore it
@@ -121,7 +121,8 @@ def prepare() -> None:
 
 def work(request: dict[str, Any], told: int) -> int:
     """In the fork: a command, or one run, or what is missing of it."""
-    from comhe.train import cli, compare
+    from comhe.train.cli import main as cli
+    from comhe.train.compare import compare
 
     if words := request.get("words"):
         return cli.main(words)
@@ -174,7 +175,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    from comhe.train import cli, compare
+    from comhe.train.cli import main as cli
+    from comhe.train.compare import compare
 
     assert cli  # imported here once, not in every fork
     prepare()

@@ -40,7 +40,7 @@ def end_at(step: int, what: str) -> None:
 
 def be(rank: int, size: int, port: int, request: dict[str, Any]) -> int:
     """In the fork: a command, as one of so many ranks."""
-    from comhe.train import cli
+    from comhe.train.cli import main as cli
 
     if size > 1:
         names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_PORT": port, "MASTER_ADDR": "127.0.0.1"}
@@ -75,7 +75,9 @@ def answer(request: dict[str, Any]) -> list[dict[str, Any]]:
 def main() -> int:
     import torch
 
-    from comhe.train import cli, images, loop, points, ranks, sharded
+    from comhe.train import images, points
+    from comhe.train.cli import main as cli
+    from comhe.train.engine import loop, ranks, sharded
 
     assert all((cli, images, points, sharded))  # imported here once, not in every fork
     torch.set_num_threads(1)

@@ -6,7 +6,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch_geometric.nn import Linear
 
-from ..registry import register_model
+from comhe.zoo.registry import register_model
+
 from .operators import GraphModel
 from .sparse import SparseMatrix, check_dropout, dropout
 

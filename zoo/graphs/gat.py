@@ -8,7 +8,8 @@ from torch.nn import functional as F
 from torch_geometric.nn import GATConv
 from torch_geometric.utils import add_self_loops, remove_self_loops, softmax
 
-from ..registry import register_model
+from comhe.zoo.registry import register_model
+
 from .operators import GraphModel
 from .sparse import SparseMatrix, check_dropout, check_edge_index, dropout
 

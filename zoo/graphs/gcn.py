@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.nn import GCNConv
 
-from ..registry import register_model
+from comhe.zoo.registry import register_model
+
 from .operators import GraphModel, Operators, receptive_field
 from .ports import convert_gcn
 from .sparse import SparseMatrix, check_dropout, dropout

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.nn import GCN2Conv, Linear
 
-from ..registry import register_model
+from comhe.zoo.registry import register_model
+
 from .operators import GraphModel
 from .sparse import SparseMatrix, check_dropout, dropout
 

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.nn import SAGEConv
 
-from ..registry import register_model
+from comhe.zoo.registry import register_model
+
 from .operators import GraphModel, mean_norm
 from .sparse import SparseMatrix, check_dropout, dropout
 

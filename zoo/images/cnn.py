@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor, nn
 
-from ..registry import register_model
+from comhe.zoo.registry import register_model
 
 WIDTHS = (64, 128, 256)
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import nn
 
-from ..registry import register_model
+from comhe.zoo.registry import register_model
 
 
 @register_model

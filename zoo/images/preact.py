@@ -11,7 +11,8 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..registry import register_model
+from comhe.zoo.registry import register_model
+
 from .he import he_init
 
 

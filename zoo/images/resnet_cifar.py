@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..registry import register_model
+from comhe.zoo.registry import register_model
+
 from .he import he_init
 
 SHORTCUTS = ("pad", "projection")

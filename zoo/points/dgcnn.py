@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..registry import register_model
+from comhe.zoo.registry import register_model
+
 from .edge_conv import EdgeConv
 from .model import PointModel
 from .operations import nearest_neighbours

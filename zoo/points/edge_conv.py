@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..norms import GlobalBatchNorm, update_running
+from comhe.zoo.norms import GlobalBatchNorm, update_running
+
 from .chain import row_parts
 from .operations import flat_index, gather_rows, occurrences, segment_order, segment_sum
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..registry import register_model
+from comhe.zoo.registry import register_model
+
 from .model import PointModel
 from .shared_mlp import Head, SharedMLP
 

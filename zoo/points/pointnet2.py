@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..registry import register_model
+from comhe.zoo.registry import register_model
+
 from .model import PointModel
 from .operations import farthest_point_sampling, flat_index, group, query_and_group
 from .shared_mlp import Head, SharedMLP

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from ..state import plain, shown
-from ..weights import load_state
+from comhe.zoo.state import plain, shown
+from comhe.zoo.weights import load_state
+
 from .dgcnn import dgcnn
 from .model import PointModel
 from .pointnet import PointNet

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..norms import GlobalBatchNorm, update_running
+from comhe.zoo.norms import GlobalBatchNorm, update_running
+
 from .chain import row_parts
 from .fused import FusedMLP
 from .operations import gather_rows

@@ -1,0 +1,39 @@
+"""What can go wrong that a user can mend. Anything else that is raised is a bug, and keeps its traceback."""
+
+from __future__ import annotations
+
+
+class ComheError(Exception):
+    """Base of the package's own errors; the command line shows their message alone, in one line."""
+
+
+class UsageError(ComheError, ValueError):
+    """A name, an option or an argument that does not fit; the message names it, and what to do."""
+
+
+class UnknownOptionError(UsageError, TypeError):
+    """An option that the thing created does not have."""
+
+
+class DataError(ComheError, ValueError):
+    """A data set, or a file of one, that is missing, damaged or of the wrong kind."""
+
+
+class WeightsError(ComheError, ValueError):
+    """Weights that are missing or damaged, or that do not fit the model."""
+
+
+class RunError(ComheError, ValueError):
+    """A run folder that cannot be used as it is: not finished, damaged, or of another recipe."""
+
+
+class StorageError(ComheError, OSError):
+    """A file that the system does not let us write."""
+
+
+class BusyError(ComheError, BlockingIOError):
+    """Another process is working on the folder."""
+
+
+class DivergedError(ComheError, FloatingPointError):
+    """The loss, the penalty or a weight is not finite any more."""

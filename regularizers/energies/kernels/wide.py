@@ -1,0 +1,223 @@
+r"""Energies of wide neurons and their gradients, from tiles of their Gram matrices.
+
+With d > 128 a block of neurons and its gradient do not stay in registers, and with N <= d the matrix M of
+:math:`\partial E / \partial W = M W` is no larger than the neurons: so it is made, from tiles on and above the diagonal
+only, in one kernel with the products, norms, potentials and slopes, and a second one multiplies it by W. Products are
+three of tensor-float-32, and near pairs are taken from differences, as in :mod:`.pairs`, which states the error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from comhe.regularizers.energies.potential import Potential
+
+from . import Precision
+from .pairs import NEAR, packed, unpacked
+from .potential import potential, squared_distance
+
+TILE = 64
+
+
+def gram_sums(
+    neurons: Sequence[Tensor],
+    potential: Potential,
+    eps: float = 0.0,
+    factors: Tensor | None = None,
+    *,
+    with_gradient: bool = True,
+    precision: Precision = "fp32",
+) -> tuple[Tensor, list[Tensor]]:
+    """Sums of phi over the pairs i < j of every set, and the sums' gradients: :func:`.pairs.pair_sums` for any d.
+
+    Memory is that of the neurons and of one N x N matrix for every set.
+    """
+    shapes = tuple(tuple(w.shape) for w in neurons)
+    tiles, pushes, (rows, matrices, slots) = _programs(shapes, neurons[0].device)
+    x = packed(neurons)
+    sums, inverse = x.new_zeros(slots), x.new_empty(rows)
+    most = -(-max(n for _, n, _ in shapes) // TILE)
+    matrix = x.new_empty(matrices if with_gradient else 0)
+    radial = x.new_zeros(rows if with_gradient else 0, most)
+    dot = "tf32x3" if precision == "fp32" else "tf32"
+    tiny = torch.finfo(x.dtype).tiny
+    with torch.cuda.device_of(x):
+        _gram_kernel[(len(tiles),)](
+            x,
+            tiles,
+            sums,
+            inverse,
+            matrix,
+            radial,
+            most,
+            potential.floor(x.dtype),
+            eps,
+            tiny,
+            S=float(potential.s),
+            HALF=potential.half_space,
+            GRADIENT=with_gradient,
+            PRECISION=dot,
+            TILE=TILE,
+            CHUNK=32,
+        )
+        if not with_gradient:
+            return sums.sum(-1), []
+        gradient = torch.empty_like(x)
+        scaled = factors is not None
+        radial = radial.sum(-1)
+        _push_kernel[(len(pushes),)](
+            x, pushes, matrix, radial, inverse, factors, gradient, SCALED=scaled, PRECISION=dot, TILE=TILE, CHUNK=32
+        )
+    return sums.sum(-1), unpacked(gradient, shapes)
+
+
+@cache
+def _programs(
+    shapes: tuple[tuple[int, int, int], ...], device: torch.device
+) -> tuple[Tensor, Tensor, tuple[int, int, tuple[int, int]]]:
+    """Lines for tiles of the Gram matrices and of the gradients, and how much there is of rows, matrices and sums.
+
+    Of a tile: where the set begins in memory, its neurons and dimensions, its first row among all, where its matrix
+    begins, the tile's first row and column, its place in the sums. Of a tile of the gradient the same with the first
+    dimension for the column and the layer for the place. Sets with long sums come first, since they end last.
+    """
+    most = max((m := -(-n // TILE)) * (m + 1) // 2 for _, n, _ in shapes)
+    tiles, pushes, sets, first, source, matrix = [], [], 0, 0, 0, 0
+    for layer, (batch, n, d) in enumerate(shapes):
+        for _ in range(batch):
+            line = (source, n, d, first, matrix)
+            corners = [(i, j) for i in range(0, n, TILE) for j in range(i, n, TILE)]
+            tiles += [(*line, i, j, sets * most + slot) for slot, (i, j) in enumerate(corners)]
+            pushes += [(*line, i, j, layer) for i in range(0, n, TILE) for j in range(0, d, TILE)]
+            sets, first, source, matrix = sets + 1, first + n, source + n * d, matrix + n * n
+    tiles.sort(key=lambda line: -line[2])
+    pushes.sort(key=lambda line: -line[1])
+    tables = (torch.tensor(lines, dtype=torch.int64).to(device) for lines in (tiles, pushes))
+    return *tables, (first, matrix, (sets, most))
+
+
+@triton.jit
+def _inverse_norm(squared, EPS, TINY):
+    squared += EPS
+    alive = (squared > TINY) & (squared < float("inf"))
+    return tl.where(alive, 1.0 / tl.sqrt_rn(tl.where(alive, squared, 1.0)), 0.0)
+
+
+@triton.jit
+def _gram_kernel(
+    x,
+    table,
+    sums,
+    inverse,
+    matrix,
+    radial,
+    most,
+    FLOOR,
+    EPS,
+    TINY,
+    S: tl.constexpr,
+    HALF: tl.constexpr,
+    GRADIENT: tl.constexpr,
+    PRECISION: tl.constexpr,
+    TILE: tl.constexpr,
+    CHUNK: tl.constexpr,
+):
+    table += 8 * tl.program_id(0)
+    x += tl.load(table)
+    count = tl.load(table + 1).to(tl.int32)
+    width = tl.load(table + 2).to(tl.int32)
+    first = tl.load(table + 3)
+    matrix += tl.load(table + 4)
+    begin, across = tl.load(table + 5).to(tl.int32), tl.load(table + 6).to(tl.int32)
+    row = begin + tl.arange(0, TILE)
+    column = across + tl.arange(0, TILE)
+    above, inside = row < count, column < count
+    dim = tl.arange(0, CHUNK)
+    c = tl.zeros((TILE, TILE), tl.float32)
+    squares_a = tl.zeros((TILE,), tl.float32)
+    squares_b = tl.zeros((TILE,), tl.float32)
+    for start in range(0, width, CHUNK):
+        k = start + dim
+        a = tl.load(x + row[:, None] * width + k[None, :], mask=above[:, None] & (k < width)[None, :], other=0.0)
+        b = tl.load(x + column[:, None] * width + k[None, :], mask=inside[:, None] & (k < width)[None, :], other=0.0)
+        squares_a += tl.sum(a * a, axis=1)
+        squares_b += tl.sum(b * b, axis=1)
+        c = tl.dot(a, tl.trans(b), c, input_precision=PRECISION)
+    scale_a, scale_b = _inverse_norm(squares_a, EPS, TINY), _inverse_norm(squares_b, EPS, TINY)
+    scale = scale_a[:, None] * scale_b[None, :]
+    c = tl.where(scale == 0, 0.0, c * scale)  # an infinite square times a dead neuron's zero
+    z = squared_distance(c, HALF)
+    pair = above[:, None] & inside[None, :] & (row[:, None] != column[None, :])
+    near = pair & (z < NEAR)
+    if tl.sum(tl.sum(tl.where(near, 1.0, 0.0), axis=1)) > 0:
+        apart = EPS * (scale_a * scale_a)[:, None] + EPS * (scale_b * scale_b)[None, :]
+        for k in range(width):
+            left = tl.load(x + row * width + k, mask=above, other=0.0) * scale_a
+            right = tl.load(x + column * width + k, mask=inside, other=0.0) * scale_b
+            turned = tl.where(c < 0, -right[None, :], right[None, :]) if HALF else right[None, :]
+            difference = left[:, None] - turned
+            apart += difference * difference
+        z = tl.where(near, apart, z)
+    value, slope = potential(z, c, FLOOR, S, HALF)
+    value, slope = tl.where(pair, value, 0.0), tl.where(pair, slope, 0.0)
+    own = begin == across
+    tl.store(sums + tl.load(table + 7), tl.sum(tl.sum(value, axis=1)) * tl.where(own, 0.5, 1.0))
+    if own:
+        tl.store(inverse + first + row, scale_a, mask=above)
+    if GRADIENT:
+        turning = slope * c
+        tl.store(radial + (first + row) * most + across // TILE, tl.sum(turning, axis=1), mask=above)
+        pushes = slope * scale
+        tl.store(matrix + row[:, None] * count + column[None, :], pushes, mask=above[:, None] & inside[None, :])
+        if begin != across:
+            tl.store(radial + (first + column) * most + begin // TILE, tl.sum(turning, axis=0), mask=inside)
+            mirrored = matrix + column[None, :] * count + row[:, None]
+            tl.store(mirrored, pushes, mask=above[:, None] & inside[None, :])
+
+
+@triton.jit
+def _push_kernel(
+    x,
+    table,
+    matrix,
+    radial,
+    inverse,
+    factors,
+    gradient,
+    SCALED: tl.constexpr,
+    PRECISION: tl.constexpr,
+    TILE: tl.constexpr,
+    CHUNK: tl.constexpr,
+):
+    """A tile of M W: M's diagonal, what pushes along the neuron, is taken off last."""
+    table += 8 * tl.program_id(0)
+    x += tl.load(table)
+    gradient += tl.load(table)
+    count = tl.load(table + 1).to(tl.int32)
+    width = tl.load(table + 2).to(tl.int32)
+    first = tl.load(table + 3)
+    matrix += tl.load(table + 4)
+    row = tl.load(table + 5).to(tl.int32) + tl.arange(0, TILE)
+    dim = tl.load(table + 6).to(tl.int32) + tl.arange(0, TILE)
+    above, there = row < count, dim < width
+    pushes = tl.zeros((TILE, TILE), tl.float32)
+    for start in range(0, count, CHUNK):
+        other = start + tl.arange(0, CHUNK)
+        inside = other < count
+        m = tl.load(matrix + row[:, None] * count + other[None, :], mask=above[:, None] & inside[None, :], other=0.0)
+        w = tl.load(x + other[:, None] * width + dim[None, :], mask=inside[:, None] & there[None, :], other=0.0)
+        pushes = tl.dot(m, w, pushes, input_precision=PRECISION)
+    place = row[:, None] * width + dim[None, :]
+    mask = above[:, None] & there[None, :]
+    scale = tl.load(inverse + first + row, mask=above, other=0.0)
+    along = tl.load(radial + first + row, mask=above, other=0.0) * scale * scale
+    pushes -= along[:, None] * tl.load(x + place, mask=mask, other=0.0)
+    if SCALED:
+        pushes *= tl.load(factors + tl.load(table + 7))
+    tl.store(gradient + place, pushes, mask=mask)

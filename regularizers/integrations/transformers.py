@@ -1,0 +1,67 @@
+"""A callback for Hugging Face's Trainer. Needs ``transformers``; import it by its own name.
+
+>>> from comhe.regularizers.integrations.transformers import RegularizerCallback
+>>> trainer = Trainer(model, args, callbacks=[RegularizerCallback("hs-mhe", weight=1.0, exclude="*.embeddings.*")])
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from comhe.regularizers.registry import create_regularizer
+from comhe.regularizers.regularizer import Regularizer
+
+try:
+    from transformers import TrainerCallback
+except ImportError as error:
+    raise ImportError(
+        "comhe.regularizers.integrations.transformers needs Transformers: pip install transformers"
+    ) from error
+
+FILE = "regularizer.pt"
+
+
+class RegularizerCallback(TrainerCallback):
+    """Adds a regularizer's gradient to the model's just before every optimizer step: once a step, however many batches
+    are accumulated, and after gradients have been clipped, so that the penalty is not.
+
+    The last penalty is logged as ``penalty``; the state is written into the Trainer's checkpoint folders and read from
+    there when training is resumed.
+
+    Args:
+        name, options: of :func:`create_regularizer`; the model is the Trainer's.
+    """
+
+    def __init__(self, name: str, **options: Any) -> None:
+        self.name, self.options = name, options
+        self.regularizer: Regularizer | None = None
+        self._penalty = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        self.regularizer = create_regularizer(self.name, model, **self.options)
+        if state.global_step > 0:
+            path = _folder(args, state) / FILE
+            if not path.exists():
+                raise FileNotFoundError(f"{path} is missing: the run being resumed was made without this callback")
+            self.regularizer.load_state_dict(torch.load(path, weights_only=True))
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        penalty = self.regularizer()
+        if penalty.requires_grad:
+            penalty.backward()
+        self._penalty = penalty.detach()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if logs is not None and "loss" in logs:
+            logs["penalty"] = state.log_history[-1]["penalty"] = float(self._penalty)  # history is a copy made before
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            torch.save(self.regularizer.state_dict(), _folder(args, state) / FILE)
+
+
+def _folder(args: Any, state: Any) -> Path:
+    return Path(args.output_dir) / f"checkpoint-{state.global_step}"

@@ -1,0 +1,1 @@
+"""One penalty a file, each named as its regularizer."""

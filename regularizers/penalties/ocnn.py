@@ -1,0 +1,61 @@
+"""Orthogonality of the convolution operator (OCNN)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from comhe.regularizers.energies.energy import single
+from comhe.regularizers.energies.gram import excess
+from comhe.regularizers.registry import register_regularizer
+from comhe.regularizers.selection import Layer
+
+from .penalty import PenaltyRegularizer
+
+_CONVOLVE = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
+
+
+def ocnn(kernel: Tensor, stride: int | tuple[int, ...] = 1) -> Tensor:
+    r"""Distance of a convolution from one with orthonormal rows, as an operator on images rather than on patches.
+
+    .. math:: \left\| \mathrm{conv}(K, K;\ \mathrm{stride},\ \mathrm{padding}) - I_0 \right\|_F
+
+    where :math:`I_0` is the identity at the centre: a filter is orthogonal to the others *and to all shifts*, of itself
+    as well, that the stride lets occur. The padding is the largest multiple of the stride at which kernels overlap.
+
+    Shapes: ``kernel`` [out, in, *spatial], 1 to 3 dimensions -> scalar. Source: Wang et al., *Orthogonal Convolutional
+    Neural Networks*, CVPR 2020.
+    """
+    if kernel.dim() not in _CONVOLVE:
+        raise ValueError(f"kernel must be [out, in, *spatial] with 1 to 3 spatial dimensions, not {list(kernel.shape)}")
+    kernel = single(kernel)
+    spatial = kernel.shape[2:]
+    strides = (stride,) * len(spatial) if isinstance(stride, int) else tuple(stride)
+    padding = [(size - 1) // step * step for size, step in zip(spatial, strides, strict=True)]
+    overlaps = _CONVOLVE[kernel.dim()](kernel, kernel, stride=strides, padding=padding)
+    centre = tuple(pad // step for pad, step in zip(padding, strides, strict=True))
+    identity = torch.zeros_like(overlaps)
+    identity[(slice(None), slice(None), *centre)] = torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)
+    return _norm(overlaps - identity)
+
+
+def _norm(x: Tensor) -> Tensor:
+    return (x.square().sum() + torch.finfo(x.dtype).tiny).sqrt()  # the root has a slope at 0 too
+
+
+@register_regularizer("ocnn")
+class OrthogonalConvolution(PenaltyRegularizer):
+    """:func:`ocnn` of ungrouped convolutions, ``|G - I|_F`` on the smaller Gram matrix of every other layer.
+
+    Weight: what the authors' code uses for a ResNet-50 on ImageNet.
+    """
+
+    default_weight = 0.5
+    ordered = True
+
+    def hidden(self, layer: Layer, w: Tensor) -> Tensor:
+        module = layer.module
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and module.groups == 1 and max(module.kernel_size) > 1:
+            return ocnn(w.unflatten(1, module.weight.shape[1:]), module.stride)
+        return _norm(excess(w, smaller=True))

@@ -1,0 +1,1 @@
+"""The command ``comhe``, one file a command."""

@@ -1,1 +1,0 @@
-"""What each command of ``comhe`` does: a function of the words behind it."""

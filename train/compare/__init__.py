@@ -1,0 +1,1 @@
+"""Many runs: records, statistics, tables."""
