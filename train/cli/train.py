@@ -2,63 +2,103 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, make_dataclass
-from typing import Annotated, Literal
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, get_type_hints
 
 from tyro.conf import arg
+from tyro.constructors import PrimitiveConstructorSpec
 
+from comhe.errors import UsageError
+from comhe.train.settings import parse_options
+from comhe.train.engine.ranks import joined
+from comhe.train.recipe import Recipe, get_recipe, recipe_class
 from comhe.train.runs.interruption import started
+from comhe.train.runs.launch import train_one
+from comhe.train.runs.run import Run
+from comhe.train.task import check_recipe
+from comhe.zoo import model_domain
 
-from .console import console, epochs
-from .flags import CELL, Place, given, parse, recipe_flags
+from .console import console, epoch_progress
+from .options import Command, DataRoot, Device, Runs
+
+NAMED = ("recipe", "model", "data", "regularizer")  # what the other flags' defaults depend on
+Options = Annotated[
+    dict,
+    PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="NAME=VALUE ...",
+        instance_from_str=parse_options,
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda options: [f"{name}={value}" for name, value in options.items()],
+    ),
+]
 
 
-@dataclass(frozen=True)
-class Spread:
-    """How several processes that torchrun has started make one run."""
+@dataclass(frozen=True, kw_only=True)
+class Train(Command):
+    """Train one model; a run that was interrupted goes on, and one that is finished is left alone."""
 
-    parallel: Annotated[
-        Literal["ddp", "fsdp"],
-        arg(help="under torchrun: the whole model on every process, or a part of every layer, for what does not fit"),
-    ] = "ddp"
+    base: ClassVar[Recipe]
+
     shard_penalty: Annotated[
         bool, arg(help="under torchrun: each process computes the penalties of some of the layers")
     ] = False
+    data_root: DataRoot = None
+    runs: Runs = Path("runs")
+    device: Device = "cpu"
+
+    def recipe(self) -> Recipe:
+        """Return the recipe that the flags say; options are added to those of the named recipe."""
+        values = {f.name: getattr(self, f.name) for f in fields(self.base) if hasattr(self, f.name)}
+        for name in ("model_options", "regularizer_options"):
+            values[name] = {**getattr(self.base, name), **values[name]}
+        return self.base.replace(**values)
+
+    def run(self) -> None:
+        """Train, and print the accuracies of the last and the selected epoch."""
+        recipe = self.recipe()
+        check_recipe(recipe)
+        is_first = started()[0] == 0
+        with (
+            joined(self.device, "ddp", self.shard_penalty) as device,
+            epoch_progress(f"{recipe.label} seed {recipe.seed}", shown=is_first) as progress,
+        ):
+            folder = train_one(recipe, self.runs, self.data_root, device, progress)
+        if not is_first:
+            return
+        result = Run(folder).result()
+        for which, title in (("last", "last epoch"), ("best", "validation-selected")):
+            metrics = result[which]
+            console.print(
+                f"{title} ({metrics['epoch'] + 1}): validation {100 * metrics['val_accuracy']:.2f} %, "
+                f"test {100 * metrics['test_accuracy']:.2f} %"
+            )
+        console.print(f"{folder}  ({result['seconds']:.1f} s)")
 
 
-def train(domain: str, words: list[str]) -> None:
-    """Train one model; a run that was cut is taken up again, one that is done is left alone."""
-    from comhe.train.compare.compare import train_one
-    from comhe.train.domains import named_recipe, recipe_class
-    from comhe.train.engine.ranks import joined
-    from comhe.train.runs.run import Run
-    from comhe.zoo import model_domain
+def train_command(domain: str, argv: Sequence[str] = ()) -> type[Train]:
+    """Return the command of a domain: its flags are the fields of its recipe.
 
+    Their defaults are those of the recipe, model, data set and regularizer that ``argv`` names, or the usual ones.
+    """
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     kind = recipe_class(domain)
-    wanted = recipe_flags(kind)
-    parts = [("settings", wanted, wanted()), ("place", Place, Place()), ("spread", Spread, Spread())]
-    both = make_dataclass("Train", parts)
-    flags = parse(both, words, f"comhe train {domain}", train.__doc__)
-    settings = given(flags.settings)
-    default = kind()
-    name = settings.pop("recipe", None)
-    cell = {key: settings.pop(key, getattr(default, key)) for key in CELL}
+    usual = kind()
+    for name in NAMED:
+        early.add_argument(f"--{name}", default=None if name == "recipe" else getattr(usual, name))
+    cell = vars(early.parse_known_args(argv)[0])
     if (other := model_domain(cell["model"])) != domain:
-        raise ValueError(f"{cell['model']} is a model for {other}; train it with: comhe train {other}")
-    recipe = named_recipe(name, **cell, **settings)
-    spread = flags.spread
-    with (
-        joined(flags.place.device, spread.parallel, spread.shard_penalty) as device,
-        epochs(f"{recipe.name} seed {recipe.seed}", shown=started()[0] == 0) as progress,
-    ):
-        folder = train_one(recipe, flags.place.runs, flags.place.data_root, device, progress)
-    if started()[0]:
-        return
-    result = Run(folder).result()
-    for which, title in (("last", "last epoch"), ("best", "validation-selected")):
-        figures = result[which]
-        console.print(
-            f"{title} ({figures['epoch'] + 1}): validation {100 * figures['val_accuracy']:.2f} %, "
-            f"test {100 * figures['test_accuracy']:.2f} %"
-        )
-    console.print(f"{folder}  ({result['seconds']:.1f} s)")
+        raise UsageError(f"{cell['model']} is a model for {other}; train it with: comhe train {other}")
+    base = get_recipe(cell.pop("recipe"), **cell)
+    hints = get_type_hints(kind)
+    flags: list[tuple[str, Any, Any]] = []
+    for f in fields(kind):
+        if f.name != "domain":
+            hint = Options if f.name.endswith("_options") else hints[f.name]
+            default = getattr(base, f.name)
+            flags.append((f.name, Annotated[hint, arg(help=f.metadata["help"])], field(default_factory=lambda v=default: v)))
+    namespace = {"base": base, "__doc__": f"{Train.__doc__} The defaults are those of the recipe {base.recipe!r}."}
+    return make_dataclass("Train", flags, bases=(Train,), namespace=namespace, frozen=True, kw_only=True)
