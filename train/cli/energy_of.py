@@ -11,8 +11,9 @@ from torch import Tensor
 
 from comhe.regularizers import NoNeuronsError, diagnose, neurons
 from comhe.regularizers.diagnostics import TITLES
-from comhe.train.domains import make_task, recipe_class
+from comhe.train.recipe import recipe_class
 from comhe.train.runs.run import Run
+from comhe.train.task import make_task
 from comhe.zoo import create_model, get_weights, list_models, list_weights, model_domain, read_state
 
 from .console import console

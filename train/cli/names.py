@@ -48,7 +48,7 @@ def list_names(words: list[str]) -> None:
     elif flags.what == "regularizers":
         from comhe.regularizers import list_regularizers as names
     elif flags.what == "recipes":
-        from comhe.train.domains import all_recipe_names as names
+        from comhe.train.recipe import list_recipes as names
     else:
         from comhe.zoo import list_weights
 

@@ -36,9 +36,11 @@ class Compare:
 def compare(words: list[str]) -> None:
     """Compare models, data sets and regularizers over seeds."""
     from comhe.train.compare.compare import collect as collect_runs
-    from comhe.train.compare.compare import known_records, run_folder, save, table, train_all
-    from comhe.train.domains import named_recipe, recipe_class
+    from comhe.train.compare.compare import known_records, save, table
+    from comhe.train.recipe import get_recipe, recipe_class
     from comhe.train.report.curves import save_curves
+    from comhe.train.runs.launch import train_all
+    from comhe.train.runs.run import run_folder
     from comhe.zoo import model_domain
 
     flags = parse(Compare, words, "comhe compare", Compare.__doc__)
@@ -48,7 +50,7 @@ def compare(words: list[str]) -> None:
     changes = settings_of(kind, flags.settings, "comhe compare", leave_out=CELL)
     for recipe_name in flags.recipe.split(",") if flags.recipe else [None]:
         recipes = [
-            named_recipe(recipe_name, model, data, regularizer, seed=seed, **changes)
+            get_recipe(recipe_name, model, data, regularizer, seed=seed, **changes)
             for data in flags.data.split(",")  # seeds inside data sets: an early look finds whole pairs
             for seed in range(flags.seeds)
             for model in flags.models.split(",")
@@ -101,9 +103,9 @@ class Reproduce:
 
 def reproduce(words: list[str]) -> None:
     """Reproduce a table of the poster."""
-    from comhe.train.compare.compare import train_all
     from comhe.train.compare.reproduce import HEADER, PUBLISHED, beside, cells, recipes, seconds_of
-    from comhe.train.domains import recipe_class
+    from comhe.train.recipe import recipe_class
+    from comhe.train.runs.launch import train_all
     from comhe.zoo import model_domain
 
     flags = parse(Reproduce, words, "comhe reproduce", Reproduce.__doc__)

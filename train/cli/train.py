@@ -28,9 +28,9 @@ class Spread:
 
 def train(domain: str, words: list[str]) -> None:
     """Train one model; a run that was cut is taken up again, one that is done is left alone."""
-    from comhe.train.compare.compare import train_one
-    from comhe.train.domains import named_recipe, recipe_class
     from comhe.train.engine.ranks import joined
+    from comhe.train.recipe import get_recipe, recipe_class
+    from comhe.train.runs.launch import train_one
     from comhe.train.runs.run import Run
     from comhe.zoo import model_domain
 
@@ -45,7 +45,7 @@ def train(domain: str, words: list[str]) -> None:
     cell = {key: settings.pop(key, getattr(default, key)) for key in CELL}
     if (other := model_domain(cell["model"])) != domain:
         raise ValueError(f"{cell['model']} is a model for {other}; train it with: comhe train {other}")
-    recipe = named_recipe(name, **cell, **settings)
+    recipe = get_recipe(name, **cell, **settings)
     spread = flags.spread
     with (
         joined(flags.place.device, spread.parallel, spread.shard_penalty) as device,

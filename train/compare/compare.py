@@ -5,23 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import partial
 from pathlib import Path
-from signal import SIGINT
 from types import MappingProxyType
 from typing import Any
 
-import torch
-
-from comhe.train.domains import make_task
-from comhe.train.engine.loop import fit
 from comhe.train.recipe import Recipe
 from comhe.train.runs.files import write
-from comhe.train.runs.interruption import Interrupted
-from comhe.train.runs.run import Run
-from comhe.train.runs.workers import run_all
+from comhe.train.runs.run import Run, run_folder
 
 from .statistics import holm, mean_std, paired
 
@@ -65,72 +57,6 @@ class Row:
     hidden_end: float | None = None
     output_start: float | None = None
     output_end: float | None = None
-
-
-def run_folder(runs: Path, recipe: Recipe) -> Path:
-    return runs / recipe.recipe / recipe.name / f"seed{recipe.seed}"
-
-
-def train_one(recipe: Recipe, runs: Path, root: str | None, device: str, progress: Callable = lambda *_: None) -> Path:
-    """Make one run, or finish it, or find it done."""
-    run = Run(run_folder(runs, recipe))
-    if run.done:
-        run.check(recipe)
-        run.tidy()
-    else:
-        fit(make_task(recipe, root, device), run, progress)
-    return run.folder
-
-
-def train_all(
-    recipes: Iterable[Recipe],
-    runs: Path,
-    root: str | None,
-    device: str,
-    jobs: int,
-    progress: Callable[[int, int, str], None] = lambda *_: None,
-    seconds: float | None = None,
-) -> list[str]:
-    """Make all runs that are missing, ``jobs`` processes at a time; returns one line for each that failed.
-
-    ``progress(done, wanted, latest)`` is called as each run ends. After ``seconds``, as after a signal, what still runs
-    is saved and cut: it goes on when the same is asked for again.
-
-    Raises:
-        Interrupted: by a signal, once everything is saved.
-    """
-    wanted = []
-    for recipe in recipes:
-        run = Run(run_folder(runs, recipe))
-        if run.done:
-            run.tidy()
-        else:
-            wanted.append(recipe)
-    count, failures = 0, []
-
-    def ended(recipe: Recipe, error: str | None) -> None:
-        nonlocal count
-        count += 1
-        name = f"{recipe.name} seed {recipe.seed}"
-        failures.extend([] if error is None else [f"{name}: {error}"])
-        progress(count, len(wanted), name if error is None else f"failed: {failures[-1]}")
-
-    try:
-        work = partial(train_one, runs=runs, root=root, device=device)
-        run_all(work, wanted, jobs, seconds, ended, partial(take_turns, device))
-    except KeyboardInterrupt as stopped:
-        done = sum(Run(run_folder(runs, recipe)).done for recipe in wanted)
-        raise Interrupted(
-            getattr(stopped, "signum", SIGINT),
-            f"stopped with {done} of {len(wanted)} runs done and the others saved; the same command goes on from there",
-        ) from None
-    return failures
-
-
-def take_turns(device: str, number: int) -> None:
-    """Process ``number`` of several takes GPU ``number``, from the first again where there are fewer."""
-    if device == "cuda":
-        torch.cuda.set_device(number % torch.cuda.device_count())
 
 
 def collect(

@@ -17,12 +17,11 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from comhe.datasets import AlteredDataWarning, describe, licence, load_data
-from comhe.train.domains import make_task, recipe_class
 from comhe.train.engine.training import layer_energies
-from comhe.train.recipe import Recipe
+from comhe.train.recipe import Recipe, recipe_class
 from comhe.train.runs.files import whole, write
 from comhe.train.runs.run import Run, environment
-from comhe.train.task import Task
+from comhe.train.task import Task, make_task
 from comhe.zoo import Weights, load_weights, model_domain
 from comhe.zoo.preprocessing import to_card
 

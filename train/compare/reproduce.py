@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from comhe.train.domains import named_recipe
-from comhe.train.recipe import Recipe
-from comhe.train.runs.run import Run
+from comhe.train.recipe import Recipe, get_recipe
+from comhe.train.runs.run import Run, run_folder
 
-from .compare import run_folder
 from .statistics import mean_std
 
 # Lin et al., CVPR 2020, as printed: percent, single figures, null where the poster says that training did not converge.
@@ -47,7 +45,7 @@ def recipes(table: str, seeds: int, name: str | None = None, **changes: Any) -> 
     name = name or PUBLISHED[table]["recipe"]
     wanted = cells(table)
     return [
-        named_recipe(name, cell.model, cell.data, cell.regularizer, seed=seed, **changes)
+        get_recipe(name, cell.model, cell.data, cell.regularizer, seed=seed, **changes)
         for seed in range(seeds)
         for cell in wanted
     ]

@@ -19,11 +19,12 @@ from tyro.conf import arg
 
 from comhe.train.cli.console import runs as progress_of_runs
 from comhe.train.cli.flags import Place, parse
-from comhe.train.graph_recipes import CHOICES, base_recipe
+from comhe.train.graphs import CHOICES, base_recipe
 from comhe.train.recipe import Recipe
 from comhe.train.runs.files import write
+from comhe.train.runs.launch import train_all
 
-from .compare import collect, train_all, write_csv
+from .compare import collect, write_csv
 from .statistics import mean_std
 
 FIRST_SEED = 1000
