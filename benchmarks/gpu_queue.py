@@ -18,8 +18,7 @@ from comhe.train.cli.tables import show
 from comhe.train.compare.compare import collect, run_folder, save, table, train_all
 from comhe.train.compare.publish import publish
 from comhe.train.compare.reproduce import seconds_of
-from comhe.train.domains import named_recipe
-from comhe.train.recipe import Recipe
+from comhe.train.recipe import Recipe, get_recipe
 from comhe.train.runs.run import Run
 
 CELLS = [("cnn9", "cifar100", name) for name in ("none", "rp-comhe", "hs-mhe", "ap-comhe", "adv-comhe")]
@@ -34,7 +33,7 @@ def recipes(seeds: int, epochs: int | None = None) -> list[Recipe]:
     """In the order in which they are trained; ``epochs``: of all, for a try."""
     changes = {} if epochs is None else {"epochs": epochs}
     return [
-        named_recipe("paper", *cell, seed=seed, **changes, **({"precision": "bf16"} if cell[0] == "cnn9" else {}))
+        get_recipe("paper", *cell, seed=seed, **changes, **({"precision": "bf16"} if cell[0] == "cnn9" else {}))
         for seed in range(seeds)
         for cell in CELLS
     ]

@@ -15,7 +15,6 @@ import torch
 
 from comhe.datasets import Augmentation, Images
 from comhe.datasets.images.sets import Split
-from comhe.train.domains import named_recipe
 from comhe.train.engine.capture import Beside, recorder_of
 from comhe.train.engine.loop import fit
 from comhe.train.engine.ranks import here
@@ -23,6 +22,7 @@ from comhe.train.engine.step import Step
 from comhe.train.graphs import GraphTask
 from comhe.train.images import ImageRecipe, ImageTask
 from comhe.train.points import PointTask
+from comhe.train.recipe import get_recipe
 from comhe.train.runs.run import Run
 from comhe.train.task import Task
 
@@ -55,22 +55,22 @@ class RandomImages(ImageTask):
 
 
 def cnn9(regularizer: str, device: torch.device, tiny: bool) -> Task:
-    recipe = named_recipe("paper", "cnn9", "random", regularizer, precision="bf16", batch_size=4 if tiny else 128)
+    recipe = get_recipe("paper", "cnn9", "random", regularizer, precision="bf16", batch_size=4 if tiny else 128)
     return RandomImages(recipe, device, 32, (64, 4, 4) if tiny else (12_800, 100, 100))
 
 
 def resnet50(regularizer: str, device: torch.device, tiny: bool) -> Task:
-    recipe = named_recipe("modern", "resnet50", "random", regularizer, precision="bf16", batch_size=2 if tiny else 64)
+    recipe = get_recipe("modern", "resnet50", "random", regularizer, precision="bf16", batch_size=2 if tiny else 64)
     return RandomImages(recipe, device, 32 if tiny else 224, (8, 2, 2) if tiny else (1_280, 100, 100))
 
 
 def pointnet2_ssg(regularizer: str, device: torch.device, tiny: bool) -> Task:
     sizes = {"batch_size": 2, "points": 40} if tiny else {"batch_size": 32}
-    return PointTask(named_recipe("paper", "pointnet2_ssg", "solids", regularizer, **sizes), device=str(device))
+    return PointTask(get_recipe("paper", "pointnet2_ssg", "solids", regularizer, **sizes), device=str(device))
 
 
 def gcn512(regularizer: str, device: torch.device, tiny: bool) -> Task:
-    recipe = named_recipe("kipf", "gcn", "citations", regularizer, hidden_channels=512)
+    recipe = get_recipe("kipf", "gcn", "citations", regularizer, hidden_channels=512)
     return GraphTask(recipe, device=str(device))
 
 
@@ -144,7 +144,7 @@ def _medians(calls: dict[str, Callable], device: torch.device, rounds: int, tiny
 def training(device: torch.device, tiny: bool, full: bool = False) -> Rows:
     """Seconds of CNN-9's 75,000 steps with RP-CoMHE by the paper's recipe, validation and diagnostics included."""
     for precision in ("bf16", "fp32"):
-        recipe = named_recipe("paper", "resnet8" if tiny else "cnn9", "random", "rp-comhe", precision=precision)
+        recipe = get_recipe("paper", "resnet8" if tiny else "cnn9", "random", "rp-comhe", precision=precision)
         if not full:
             recipe = recipe.replace(epochs=2 if tiny else 6)
         if tiny:

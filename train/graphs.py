@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +20,18 @@ from comhe.zoo import create_model
 from comhe.zoo.preprocessing import GraphTransform
 
 from .engine.ranks import here
-from .recipe import Recipe, setting
+from .recipe import Recipe, cell_settings, register_domain, register_recipe, setting
+
+CHOICES = Path(__file__).with_name("choices.json")
 
 
 @dataclass(frozen=True)
 class GraphRecipe(Recipe):
-    """One run on a graph; the defaults are Kipf's for a GCN."""
+    """All settings of one run on a graph; the defaults are Kipf & Welling's for a GCN."""
 
+    example_sizes: ClassVar[Mapping[str, int]] = {"in_channels": 8, "num_classes": 4}
+
+    domain: str = setting("graphs", "domain of the model")
     model: str = setting("gcn", "a name of `comhe list models`")
     data: str = setting("cora", "a name of `comhe list datasets`")
     hidden_channels: int = setting(16, "width of the hidden layers")
@@ -33,8 +40,11 @@ class GraphRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.decay not in ("first", "all"):
-            raise ValueError(f"decay must be 'first' or 'all', not {self.decay!r}")
+        self.require_one_of("decay", "first", "all")
+
+    def model_arguments(self, **sizes: int) -> dict[str, Any]:
+        settings = {"hidden_channels": self.hidden_channels, "dropout": self.dropout}
+        return super().model_arguments(**sizes | settings)
 
 
 class GraphTask:
@@ -61,8 +71,7 @@ class GraphTask:
     def options(self) -> dict[str, Any]:
         """What the model is built with."""
         sizes = {"in_channels": self.graph.num_features, "num_classes": self.graph.num_classes}
-        settings = {"hidden_channels": self.recipe.hidden_channels, "dropout": self.recipe.dropout}
-        return sizes | settings | self.recipe.model_options
+        return self.recipe.model_arguments(**sizes)
 
     def transforms(self) -> GraphTransform:
         return GraphTransform(self.graph.num_features)
@@ -125,6 +134,38 @@ def _first_layer(model: nn.Module) -> str:
     """Prefix of the names of the first layer's parameters: ``convs.0.`` or ``lin1.``."""
     name, child = next((name, child) for name, child in model.named_children() if any(True for _ in child.parameters()))
     return f"{name}.0." if isinstance(child, nn.ModuleList) else f"{name}."
+
+
+def base_recipe(name: str, model: str, data: str, regularizer: str) -> GraphRecipe:
+    """Return Kipf & Welling's settings and the regularizer's defaults, before anything is chosen."""
+    return GraphRecipe(recipe=name, **cell_settings(model, data, regularizer))
+
+
+def kipf(model: str, data: str, regularizer: str) -> GraphRecipe:
+    """Return the published settings of the network and its training, with the regularizer's chosen for the cell."""
+    return _chosen(base_recipe("kipf", model, data, regularizer))
+
+
+def tuned(model: str, data: str, regularizer: str) -> GraphRecipe:
+    """Return settings that were all chosen for the cell, starting from the published ones."""
+    return _chosen(base_recipe("tuned", model, data, regularizer))
+
+
+def _chosen(base: GraphRecipe) -> GraphRecipe:
+    """Return a recipe with what :mod:`comhe.train.compare.search` has chosen for its cell, if anything."""
+    return base.replace(**_choices().get(base.recipe, {}).get(base.name, {}))
+
+
+@cache
+def _choices() -> dict[str, dict[str, dict[str, Any]]]:
+    return json.loads(CHOICES.read_text())
+
+
+def register() -> None:
+    """Make the domain and its recipes known; the usual recipe comes first."""
+    register_domain(GraphRecipe, GraphTask)
+    for recipe in (kipf, tuned):
+        register_recipe(recipe)
 
 
 if __name__ == "__main__":

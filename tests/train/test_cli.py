@@ -12,7 +12,7 @@ SHORT = ["--data", "citations", "--epochs", "3"]
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["train", "graphs", "--data", "coar"], "nearest: cora"),
+        (["train", "graphs", "--data", "coar"], "did you mean cora"),
         (["train", "graphs", "--model", "gnc"], "gcn"),
         (["train", "graphs", *SHORT, "--regularizer", "hs-mh"], "did you mean hs-mhe"),
         (["train", "graphs", *SHORT, "--regularizer", "mhe", "--regularizer-options", "dmi", "4"], "its options are"),
@@ -66,7 +66,7 @@ def test_train_evaluate_energy(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["train", "graphs", *SHORT, "--regularizer", "hs-mhe", "--seed", "3"]) == 0
     trained = capsys.readouterr().out
-    folder = "runs/kipf/gcn.citations-hs-mhe/seed3"
+    folder = "runs/kipf/gcn.citations-hs-mhe+epochs=3/seed3"
     assert folder in trained
     assert main(["evaluate", folder]) == 0
     again = capsys.readouterr().out

@@ -6,19 +6,16 @@ import torch
 
 from comhe.datasets import load_graph
 from comhe.regularizers import create_regularizer
-from comhe.train.compare import compare
 from comhe.train.compare.compare import (
     collect,
     known_records,
     markdown,
-    run_folder,
     save,
     table,
-    train_all,
-    train_one,
 )
 from comhe.train.engine.cost import forward_flops, penalty_seconds
-from comhe.train.runs.run import Run
+from comhe.train.runs.launch import train_all, train_one
+from comhe.train.runs.run import Run, run_folder
 
 
 def _record(regularizer: str, seed: int, test: float) -> dict:
@@ -59,14 +56,14 @@ def test_missing_runs_are_made_done_ones_left_and_failures_named(tmp_path, recip
     good = [recipe.replace(seed=seed, epochs=3) for seed in range(2)]
     bad = recipe.replace(model_options={"no_such_option": 1}, seed=7)
     train_one(good[0], tmp_path, None, "cpu")
-    stamp = (tmp_path / "test" / recipe.name / "seed0" / "result.json").stat().st_mtime_ns
+    stamp = (run_folder(tmp_path, good[0]) / "result.json").stat().st_mtime_ns
     lines = []
     failures = train_all([*good, bad], tmp_path, None, "cpu", jobs=1, progress=lambda *seen: lines.append(seen))
     assert len(failures) == 1
     assert "seed 7" in failures[0]
     assert "no_such_option" in failures[0]
     assert [seen[:2] for seen in lines] == [(1, 2), (2, 2)]
-    assert (tmp_path / "test" / recipe.name / "seed0" / "result.json").stat().st_mtime_ns == stamp
+    assert (run_folder(tmp_path, good[0]) / "result.json").stat().st_mtime_ns == stamp
     records = collect([*good, bad], tmp_path)
     assert [record["seed"] for record in records] == [0, 1]
 
@@ -128,10 +125,3 @@ def test_a_penalty_is_timed_and_none_costs_nothing():
     model = torch.nn.Linear(4, 3)
     assert penalty_seconds(create_regularizer("mhe", model), list(model.parameters())) > 0
     assert penalty_seconds(create_regularizer("none", model), list(model.parameters())) == 0
-
-
-def test_runs_of_another_recipe_are_not_mixed_in(tmp_path, recipe):
-    train_one(recipe.replace(epochs=2), tmp_path, None, "cpu")
-    with pytest.raises(ValueError, match="another recipe"):
-        collect([recipe.replace(epochs=3)], tmp_path)
-    assert compare.run_folder(tmp_path, recipe).name == "seed0"

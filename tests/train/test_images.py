@@ -12,11 +12,11 @@ from torch.nn import functional as F
 from comhe.datasets.sampling import Share
 from comhe.regularizers import create_regularizer, diagnose, neurons
 from comhe.train.cli.main import main
-from comhe.train.domains import named_recipe
 from comhe.train.engine import loop
 from comhe.train.engine.batches import evaluate_batches, make_optimizer, parts_of
 from comhe.train.engine.loop import fit
 from comhe.train.images import ImageRecipe, ImageTask, released_loss
+from comhe.train.recipe import get_recipe
 from comhe.train.runs.run import Run
 
 
@@ -201,23 +201,10 @@ def test_a_run_that_explodes_says_so(recipe, tmp_path):
 @pytest.mark.parametrize("name", ["paper", "modern", "short"])
 @pytest.mark.parametrize("regularizer", ["none", "rp-comhe", "ap-comhe", "so"])
 def test_named_recipes_build(name, regularizer, folder, tmp_path):
-    recipe = named_recipe(name, "cnn9", "glyphs", regularizer)
+    recipe = get_recipe(name, "cnn9", "glyphs", regularizer)
     assert recipe == type(recipe).from_json(recipe.to_json())
     task = ImageTask(recipe)
     assert task.regularizer(task.model())().isfinite()
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("loss", "mse"), ("pad_mode", "edge"), ("normalization", "none"), ("optimizer", "lion"), ("decay", "some"),
-        ("accumulate", 0), ("accumulate", 1000), ("batch_size", 0), ("momentum", 1.0), ("label_smoothing", -0.1),
-        ("schedule", "linear"), ("warmup", 1.0), ("ema", 1.5), ("precision", "fp16"), ("clip", -1.0),
-    ],
-)  # fmt: skip
-def test_settings_out_of_range(field, value):
-    with pytest.raises(ValueError, match=field):
-        ImageRecipe(**{field: value})
 
 
 def test_files_of_all_sizes_and_kinds_from_end_to_end(tmp_path, monkeypatch, capsys):

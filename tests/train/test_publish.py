@@ -14,12 +14,12 @@ from comhe.train.cli.main import main
 from comhe.train.compare import publish as publishing
 from comhe.train.compare.publish import evaluate_weights, halved, publish, recipe_of
 from comhe.train.compare.statistics import mean_std
-from comhe.train.domains import make_task
 from comhe.train.engine.loop import fit
 from comhe.train.graphs import GraphRecipe
 from comhe.train.images import ImageRecipe
 from comhe.train.points import PointRecipe
 from comhe.train.runs.run import Run
+from comhe.train.task import make_task
 from comhe.zoo import cards, create_model, get_weights, list_weights, model_domain
 
 RECIPES = {

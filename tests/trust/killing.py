@@ -46,7 +46,7 @@ SAMPLES = {"train": 48, "val": 32, "test": 32}
 
 
 def recipe_of(kind: str, **changes: Any) -> Any:
-    from comhe.train.domains import recipe_class
+    from comhe.train.recipe import recipe_class
 
     return recipe_class(kind.split("-")[0])(recipe="trust", **KINDS[kind] | changes)
 

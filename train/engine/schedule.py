@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from comhe.errors import UsageError
+
 NAMES = ("constant", "cosine", "one-cycle", "step:A,B,...", "decay:F,S")
 
 
@@ -14,7 +16,7 @@ def factor(schedule: str, progress: float, warmup: float = 0.0) -> float:
     ``constant`` 1; ``cosine`` :math:`(1 + \cos \pi p) / 2`; ``one-cycle`` :math:`1 - p`; ``step:A,B,...`` ten times
     less from each of the shares A, B, ... of the whole run on; ``decay:F,S`` F times as much after each share S of it.
 
-    Errors: ValueError for an unknown schedule.
+    Errors: UsageError for an unknown schedule.
     """
     name, _, places = schedule.partition(":")
     if progress < warmup:
@@ -34,4 +36,4 @@ def factor(schedule: str, progress: float, warmup: float = 0.0) -> float:
         return (1 + math.cos(math.pi * rest)) / 2
     elif schedule == "one-cycle":
         return 1 - rest
-    raise ValueError(f"unknown schedule {schedule!r}; there are {', '.join(NAMES)} (step:0.5,0.75 for instance)")
+    raise UsageError(f"unknown schedule {schedule!r}; there are {', '.join(NAMES)} (step:0.5,0.75 for instance)")

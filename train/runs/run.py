@@ -12,6 +12,7 @@ import subprocess
 import zipfile
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from comhe.train.domains import recipe_class
+from comhe.errors import RunError
 from comhe.train.engine.log import Log
-from comhe.train.recipe import Recipe
-from comhe.zoo import model_domain, read_state
+from comhe.train.recipe import Recipe, read_recipe
+from comhe.zoo import read_state
 
 from .files import whole, write
 from .lock import locked
@@ -56,19 +57,37 @@ class Run:
         return (self.folder / "result.json").exists()
 
     def start(self, recipe: Recipe) -> None:
-        """Take up the folder, or what a killed process has left of it; a folder of another recipe is an error."""
+        """Prepare the folder for a run, or for going on with what an interrupted process has left of it.
+
+        Raises:
+            RunError: the folder contains the run of another recipe, of which at least an epoch has finished.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         self.check(recipe)
         self._sweep()
+        if self._recorded() not in (None, recipe):
+            (self.folder / "checkpoint.pt").unlink(missing_ok=True)  # of the other recipe's first epoch
         (self.folder / "failure.txt").unlink(missing_ok=True)
         write(self.folder / "recipe.json", recipe.to_json())
         write(self.folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
 
     def check(self, recipe: Recipe) -> None:
-        """ValueError if the folder holds a run of another recipe."""
-        path = self.folder / "recipe.json"
-        if path.exists() and path.read_text() != recipe.to_json():
-            raise ValueError(f"{self.folder} holds a run of another recipe; choose another folder or remove it")
+        """Raise RunError if the folder contains the run of another recipe, of which at least an epoch has finished."""
+        other = self._recorded()
+        if other in (None, recipe) or not (self.done or (self.folder / "metrics.csv").exists()):
+            return
+        differing = [
+            f"{name} ({getattr(other, name, 'not set')!r}, not {value!r})"
+            for name, value in vars(recipe).items()
+            if value != getattr(other, name, None)
+        ]
+        raise RunError(
+            f"{self.folder} contains the run of another recipe; they differ in {', '.join(differing) or 'their kind'}. "
+            "Choose another folder, give the recipe a tag, or remove the folder"
+        )
+
+    def _recorded(self) -> Recipe | None:
+        return self.recipe() if (self.folder / "recipe.json").exists() else None
 
     def tidy(self) -> None:
         """Remove what a process has left that was killed when the run was all but done; no matter if nothing can be
@@ -88,18 +107,20 @@ class Run:
         return locked(self.folder)
 
     def recipe(self) -> Recipe:
-        """The recipe, of the class that belongs to its model's domain."""
+        """Return the recipe, of the class that belongs to its domain."""
         path = self.folder / "recipe.json"
         if not path.exists():
-            raise ValueError(f"{self.folder} is not a run folder: it has no recipe.json")
-        text = path.read_text()
-        return recipe_class(model_domain(json.loads(text)["model"])).from_json(text)
+            raise RunError(f"{self.folder} is not a run folder: it has no recipe.json")
+        try:
+            return read_recipe(path.read_text())
+        except ValueError as error:
+            raise RunError(f"{path}: {error}") from error
 
     def environment(self) -> dict[str, Any]:
         """Commit, versions and machine of the run."""
         path = self.folder / "environment.json"
         if not path.exists():
-            raise ValueError(f"{self.folder} has no environment.json")
+            raise RunError(f"{self.folder} has no environment.json")
         return json.loads(path.read_text())
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
@@ -124,15 +145,15 @@ class Run:
             state = torch.load(path, weights_only=True, map_location="cpu")
         except (zipfile.BadZipFile, zipfile.LargeZipFile, pickle.UnpicklingError, RuntimeError, EOFError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ValueError(f"{path} is damaged ({reason}); remove it, and the run begins anew") from error
+            raise RunError(f"{path} is damaged ({reason}); remove it, and the run begins anew") from error
         if not isinstance(state, dict) or state.get("format") != FORMAT:
             found = state.get("format") if isinstance(state, dict) else None
-            raise ValueError(
+            raise RunError(
                 f"{path} has format {found}, this version reads {FORMAT}: go on with the version that wrote it, or "
                 "remove it, and the run begins anew"
             )
         if state.get("recipe") != self._recipe_text():
-            raise ValueError(f"{path} is of another recipe than recipe.json beside it; remove it")
+            raise RunError(f"{path} is of another recipe than recipe.json beside it; remove it")
         return state
 
     def _recipe_text(self) -> str:
@@ -146,7 +167,7 @@ class Run:
     def weights(self, which: str) -> dict[str, Tensor]:
         path = self.folder / f"{which}.safetensors"
         if not path.exists():
-            raise ValueError(f"{self.folder} has no {which}.safetensors; the run is not done")
+            raise RunError(f"{self.folder} has no {which}.safetensors; the run is not done")
         return read_state(path)
 
     def save_log(self, log: Log) -> None:
@@ -170,8 +191,19 @@ class Run:
     def result(self) -> dict[str, Any]:
         path = self.folder / "result.json"
         if not path.exists():
-            raise ValueError(f"{self.folder} has no result.json: the run was not made or is not done")
+            raise RunError(f"{self.folder} has no result.json: the run was not made or is not done")
         return json.loads(path.read_text())
+
+
+def run_folder(root: Path, recipe: Recipe) -> Path:
+    """Return the folder of a recipe's run: its recipe's name, its own label, its seed.
+
+    Example:
+        >>> from comhe.train import get_recipe
+        >>> run_folder(Path("runs"), get_recipe("kipf", "gcn", "cora", "hs-mhe", epochs=20)).as_posix()
+        'runs/kipf/gcn.cora-hs-mhe+epochs=20/seed0'
+    """
+    return root / recipe.recipe / recipe.label / f"seed{recipe.seed}"
 
 
 class Onlooker(Run):
@@ -179,7 +211,7 @@ class Onlooker(Run):
 
     def start(self, recipe: Recipe) -> None:
         if not (self.folder / "recipe.json").exists():
-            raise ValueError(
+            raise RunError(
                 f"{self.folder} is not seen on {platform.node()}: all machines of a run must see its --runs folder"
             )
         self.check(recipe)
@@ -203,25 +235,18 @@ class Onlooker(Run):
         pass
 
 
-_ENVIRONMENT: dict[str, Any] = {}
-
-
+@cache
 def environment() -> dict[str, Any]:
-    """Commit, versions and machine, asked for once in a process."""
-    if not _ENVIRONMENT:
-        here = Path(__file__).parent
-        git = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--dirty", "--exclude=*"], capture_output=True, text=True
-        )
-        _ENVIRONMENT.update(
-            commit=git.stdout.strip() or "unknown",
-            python=platform.python_version(),
-            torch=torch.__version__,
-            processor=processor(),
-            threads=torch.get_num_threads(),
-            device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        )
-    return dict(_ENVIRONMENT)
+    """Return commit, versions and machine, determined once in a process."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
+    return {
+        "commit": subprocess.run(command, capture_output=True, text=True).stdout.strip() or "unknown",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "processor": processor(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    }
 
 
 def processor() -> str:

@@ -10,7 +10,6 @@ from comhe.datasets import Clouds
 from comhe.datasets.points.clouds import CloudSplit
 from comhe.regularizers import list_regularizers
 from comhe.train import points
-from comhe.train.domains import make_task
 from comhe.train.engine import loop
 from comhe.train.engine.capture import WARM_UP, Captured, CudaRecorder, NotCaptured
 from comhe.train.engine.loop import fit
@@ -19,8 +18,9 @@ from comhe.train.graphs import GraphRecipe, GraphTask
 from comhe.train.images import ImageRecipe
 from comhe.train.points import PointRecipe
 from comhe.train.runs.run import Run
+from comhe.train.task import make_task
 
-from .recorded import FakeRecorder, Watched
+from ..recorded import FakeRecorder, Watched
 
 IMAGES = ImageRecipe(recipe="test", model="resnet8", data="", epochs=4, batch_size=9, lr=0.02)
 POINTS = PointRecipe(recipe="test", model="pointnet", data="solids", points=16, epochs=3, batch_size=9)

@@ -4,7 +4,7 @@ import time
 
 import torch
 
-from comhe.train.compare.compare import take_turns
+from comhe.train.runs.launch import take_turns
 from comhe.train.runs.workers import run_all
 
 
