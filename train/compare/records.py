@@ -13,10 +13,15 @@ from comhe.train.runs.run import Run
 Record = dict[str, Any]
 
 EPOCHS = {"last": "last epoch", "best": "validation-selected"}
-CELL = ("recipe", "model", "data", "regularizer")  # with the variant, what one row of a table is about
+CELL = ("recipe", "model", "data", "regularizer")  # with the variant, what the runs of one row share
 _TEXT = (*CELL, "settings", "variant", "training")
 _INTEGER = ("seed", *(f"{epoch}_epoch" for epoch in EPOCHS))
 REQUIRED = (*CELL, "seed", *(f"{epoch}_{split}" for epoch in EPOCHS for split in ("val", "test")), "seconds")
+
+
+def cell_of(record: Record) -> tuple[str, ...]:
+    """Return what the runs of one row have in common: recipe, model, data, regularizer and variant."""
+    return (*(record[key] for key in CELL), record.get("variant") or "")
 
 
 def settings_text(changes: Mapping[str, Any]) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .records import CELL, EPOCHS, Record
+from .records import CELL, EPOCHS, Record, cell_of
 from .statistics import holm, mean_std, paired
 
-Cells = dict[tuple[str, ...], dict[int, Record]]  # by CELL and variant, then by seed
+Cells = dict[tuple[str, ...], dict[int, Record]]  # by cell, then by seed
 # What a row says besides accuracy, and the column of the runs that it is the mean of.
 COSTS = {name: name for name in ("seconds", "parameters", "gflops", "step_ms", "penalty_ms")}
 COSTS |= {"hidden_start": "start_hidden", "output_start": "start_output"}
@@ -56,6 +56,16 @@ class Row:
         """The regularizer, with the settings of its variant."""
         return f"{self.regularizer} {self.settings}".strip()
 
+    @property
+    def has_interval(self) -> bool:
+        """Whether the difference is of several seeds."""
+        return self.p is not None and not math.isnan(self.p)
+
+    @property
+    def cell(self) -> tuple[str, ...]:
+        """What its runs have in common; :func:`comhe.train.compare.records.cell_of` says the same of a record."""
+        return self.recipe, self.model, self.data, self.regularizer, self.settings
+
 
 def table(records: Sequence[Record], baseline: str = "none") -> list[Row]:
     """Return rows in order of appearance, first all for the last epoch, then all for the selected one.
@@ -65,8 +75,7 @@ def table(records: Sequence[Record], baseline: str = "none") -> list[Row]:
     """
     cells: Cells = {}
     for record in records:
-        key = (*(record[k] for k in CELL), record.get("variant") or "")
-        cells.setdefault(key, {})[record["seed"]] = record
+        cells.setdefault(cell_of(record), {})[record["seed"]] = record
     rows: list[Row] = []
     for epoch in EPOCHS:  # the two epochs are two views of the same runs: one family of tests each
         family = [_row(cells, key, epoch, baseline) for key in cells]
@@ -113,6 +122,7 @@ class Column:
     title: str
     key: str
     text: Callable[[Row], str]
+    is_name: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,17 +152,13 @@ def _difference(row: Row) -> str:
 
 
 def _interval(row: Row) -> str:
-    return f"{row.low:+.2f} to {row.high:+.2f}" if _is_number(row.p_holm) else ""
+    return f"{row.low:+.2f} to {row.high:+.2f}" if row.has_interval else ""
 
 
 def _p_value(row: Row) -> str:
-    if row.p_holm is None or math.isnan(row.p_holm):
+    if row.p_holm is None or not row.has_interval:
         return ""
     return "< 0.0001" if row.p_holm < 1e-4 else f"{row.p_holm:.4f}"
-
-
-def _is_number(value: float | None) -> bool:
-    return value is not None and not math.isnan(value)
 
 
 def _three_digits(key: str) -> Callable[[Row], str]:
@@ -174,7 +180,7 @@ def _energies(role: str) -> Callable[[Row], str]:
 
 
 NAMES = {
-    name: Column(name, name, lambda row, name=name: getattr(row, name))  # type: ignore[misc]
+    name: Column(name, name, lambda row, name=name: getattr(row, name), is_name=True)  # type: ignore[misc]
     for name in ("model", "data", "regularizer", "settings", "recipe")
 }
 ACCURACY = (

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from comhe.errors import StorageError
 
 
 @contextlib.contextmanager
@@ -45,6 +49,30 @@ def write(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     with whole(path) as file:
         file.write(text.encode())
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows with all their columns, numbers with six digits."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+
+
+def check_writable(folder: Path) -> None:
+    """Create a folder if it does not exist, and check that files can be written there.
+
+    Raises:
+        StorageError: If they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be written to: {error.strerror or error}") from error
 
 
 def _system_error(error: BaseException) -> OSError | None:

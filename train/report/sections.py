@@ -1,0 +1,196 @@
+"""The parts of a report: text, figures and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from comhe.errors import RunError
+from comhe.train.compare.curves import over_seeds
+from comhe.train.compare.records import EPOCHS
+from comhe.train.compare.tables import Row, Table
+
+from .angles import angles_before_and_after, histogram
+from .figures import Drawing, Estimate, Series, forest, lines, scatter
+from .gather import Findings
+
+Colors = Mapping[str, int]  # by method
+
+
+@dataclass
+class Section:
+    """Text, then figures with their headings, then a note, then tables by their ids."""
+
+    title: str
+    text: str
+    figures: list[tuple[str, Drawing]] = field(default_factory=list)
+    note: str = ""
+    tables: dict[str, Table] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What is drawn in one figure: the methods of one recipe, model and data set, as rows for the last epoch."""
+
+    recipe: str
+    model: str
+    data: str
+    rows: Sequence[Row]
+
+    @property
+    def title(self) -> str:
+        return f"{self.recipe} {self.model} {self.data}"
+
+
+def enumerate_names(names: Iterable[str]) -> str:
+    """Join names by commas and "and".
+
+    Example:
+        >>> enumerate_names(["a", "b", "c"])
+        'a, b and c'
+    """
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def accuracy(tables: Mapping[str, Table]) -> Section:
+    """Return the section with the tables of accuracy."""
+    text = (
+        "Test accuracy is the mean ± standard deviation over the seeds. The difference is to the network without a "
+        "regularizer (none) on the same seeds and at the same training settings, with its 95\u00a0% confidence interval "
+        "(Student). The p-value is that of the paired t-test, corrected for all comparisons of the recipe in one domain "
+        "(Holm). Nothing is selected on test data. Click a heading to sort by it."
+    )
+    return Section("Accuracy", text, tables=dict(tables))
+
+
+def forests(rows: Sequence[Row]) -> Section:
+    """Return the section with the differences to the unregularized network and their intervals."""
+    text = (
+        "Each square is the mean difference in test accuracy to none on the same seeds; to the right of the dashed line "
+        "is better. The bar is its 95\u00a0% confidence interval, not corrected for the number of comparisons, in color "
+        "if it excludes 0. A square without a bar has one seed."
+    )
+    figures = []
+    for recipe, model in dict.fromkeys((row.recipe, row.model) for row in rows):
+        for epoch, rule in EPOCHS.items():
+            estimates = [
+                Estimate(f"{r.data} {r.method}", r.difference, *((r.low, r.high) if r.has_interval else (None, None)))
+                for r in rows
+                if (r.recipe, r.model, r.epoch) == (recipe, model, epoch) and r.difference is not None
+            ]
+            if estimates:
+                title = f"{recipe} {model}: difference to none, {rule}"
+                drawing = forest(title, "difference in test accuracy (percentage points)", estimates)
+                figures.append((f"{recipe} {model}, {rule}", drawing))
+    return Section("Paired differences", text if figures else "No run without a regularizer to compare with.", figures)
+
+
+def costs(panels: Sequence[Panel], colors: Colors, table: Table | None) -> Section:
+    """Return the section with accuracy against cost, and the table of costs if they were measured."""
+    text = (
+        "Mean test accuracy of the last epoch against mean cost; bars are one standard deviation. To the left and up is "
+        "better. The cost is the time of a training step including the penalty, or of the entire run if steps were not "
+        "timed, as measured while other programs may have been running."
+    )
+    figures = []
+    for panel in panels:
+        cost, label = "step_ms", "time of a training step (ms)"
+        if any(row.step_ms is None for row in panel.rows):
+            cost, label = "seconds", "time of a run (s)"
+        series = []
+        for row in panel.rows:
+            x = getattr(row, cost)
+            band = [(x, row.test - row.std, row.test + row.std)] if row.n > 1 else []
+            series.append(Series(row.method, colors[row.method], [(x, row.test)], band))
+        title = f"{panel.title}: accuracy against cost"
+        figures.append((panel.title, scatter(title, label, "test accuracy (%)", series)))
+    if table is None:
+        return Section("Accuracy against cost", text, figures)
+    note = (
+        "GFLOP counts the forward pass of one sample, or of an entire graph; the penalty is timed forward and backward. "
+        "Energies are means before and after training, over the hidden layers in the half space (a neuron and its "
+        "negative count as one direction) and over the output layers in the full space. Lower is more evenly spread."
+    )
+    return Section("Accuracy against cost", text, figures, note, {"cost": table})
+
+
+def learning(found: Findings, panels: Sequence[Panel], colors: Colors) -> Section:
+    """Return the section with the learning curves."""
+    text = "Validation accuracy after each epoch: mean over the seeds, and a band of one standard deviation."
+    figures, missing = [], []
+    for panel in panels:
+        if series := _curves(found, panel, colors, "accuracy"):
+            drawing = lines(f"{panel.title}: learning", "epochs", "validation accuracy (%)", series)
+            figures.append((panel.title, drawing))
+        else:
+            missing.append(panel.title)
+    if missing:
+        text += f" Not shown for {enumerate_names(missing)}: curves need the run folders."
+    return Section("Learning curves", text, figures)
+
+
+def energies(found: Findings, panels: Sequence[Panel], colors: Colors) -> Section:
+    """Return the section with the energies during training."""
+    text = (
+        "Energy of the neurons on the sphere during training: lower is more evenly spread. First the mean over the "
+        "hidden layers in the half space (a neuron and its negative count as one direction), then the output layer in "
+        "the full space. Mean over the seeds and a band of one standard deviation; epoch 0 is the initialization."
+    )
+    figures, missing = [], []
+    for panel in panels:
+        for role, layers in (("hidden", "hidden layers, half space"), ("output", "output layer, full space")):
+            if series := _curves(found, panel, colors, role):
+                title = f"{panel.title}: energy, {layers}"
+                figures.append((title, lines(title, "epochs", "energy", series)))
+            elif panel.title not in missing:
+                missing.append(panel.title)
+    if missing:
+        text += f" Not logged in the runs of {enumerate_names(missing)}; the setting energies=1 logs them."
+    return Section("Hyperspherical energy", text, figures)
+
+
+def angle_histograms(found: Findings, panels: Sequence[Panel], colors: Colors) -> Section:
+    """Return the section with the angles between neurons, of the lowest seed of each panel."""
+    text = (
+        "Angles between all pairs of neurons of the hidden layer with the most weights, before training (the initial "
+        "weights, computed again) and after the last epoch. Evenly spread neurons are about 90 degrees apart; neurons "
+        "at small angles compute nearly the same."
+    )
+    figures: list[tuple[str, Drawing]] = []
+    missing: dict[str, list[str]] = {}
+    for panel in panels:
+        runs = {row.method: {run.recipe().seed: run for run in found.runs.get(row.cell, ())} for row in panel.rows}
+        seed = min((seed for seeds in runs.values() for seed in seeds), default=None)
+        shown = []
+        for method, seeds in runs.items():
+            if seed not in seeds:
+                continue
+            try:
+                layer, before, after = angles_before_and_after(seeds[seed])
+            except (RunError, RuntimeError) as error:  # RuntimeError: state dicts of other shapes
+                missing.setdefault(str(error).splitlines()[0], []).append(f"{panel.title} {method}")
+                continue
+            if not shown:  # all methods start from the same weights
+                shown.append(("before training", 7, before))
+            shown.append((method, colors[method], after))
+        if shown:
+            width = 2.0 if len(before) >= 1000 else 5.0  # degrees; few pairs make narrow bins jagged
+            series = [Series(label, color, histogram(values, width)) for label, color, values in shown]
+            name = f"{panel.title}: {layer}, seed {seed}"
+            label = f"share of pairs (% per {width:g}°)"
+            figures.append((name, lines(f"{name}: angles", "angle between neurons (degrees)", label, series)))
+    if not found.runs:
+        text += " Not shown: they need the run folders."
+    if missing:
+        text += f" Left out: {'; '.join(f'{enumerate_names(names)} ({reason})' for reason, names in missing.items())}."
+    return Section("Angles between neurons", text, figures)
+
+
+def _curves(found: Findings, panel: Panel, colors: Colors, kind: str) -> list[Series]:
+    series = []
+    for row in panel.rows:
+        curves = [run.get(kind, []) for run in found.curves.get(row.cell, ())]
+        if any(curves):
+            series.append(Series(row.method, colors[row.method], *over_seeds(curves)))
+    return series
