@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 # A file or pipe has no width to fit into: tables are as wide as they need.
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 250)
 NAMES = ("model", "data", "regularizer", "settings", "layer")  # columns that are not figures
 
 

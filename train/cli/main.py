@@ -14,7 +14,7 @@ from tyro.extras import SubcommandApp
 from comhe import __version__
 from comhe.errors import ComheError, UsageError
 from comhe.train.plugins import load_plugins
-from comhe.train.recipe import domains
+from comhe.train.recipe import did_you_mean, domains
 from comhe.train.runs.interruption import started, terminable
 
 from .compare import Compare
@@ -57,14 +57,23 @@ def _run(argv: Sequence[str]) -> None:
 
 def parse(argv: Sequence[str]) -> Command:
     """Return the command that the arguments name; a mistake in them, and ``--help``, raise SystemExit."""
+    commands = {command.__name__.lower(): command for command in COMMANDS}
+    _check_name(argv[:1], ["train", *commands], "command")
+    if list(argv[:1]) == ["train"]:
+        _check_name(argv[1:2], domains(), "domain")
     app, train = SubcommandApp(), SubcommandApp()
     for domain in domains():
         train.command(train_command(domain, argv[2:] if list(argv[:2]) == ["train", domain] else ()), name=domain)
     app.command(train, name="train", help=Train.__doc__)
-    for command in COMMANDS:
-        app.command(command, name=command.__name__.lower())
+    for name, command in commands.items():
+        app.command(command, name=name)
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
     return app.cli(prog="comhe", description=DESCRIPTION, args=list(argv) or ["--help"], config=config)
+
+
+def _check_name(argument: Sequence[str], known: Sequence[str], kind: str) -> None:
+    if argument and not argument[0].startswith("-") and argument[0] not in known:
+        raise UsageError(f"unknown {kind} {argument[0]!r}; {did_you_mean(argument[0], known)}")
 
 
 def guarded(function: Callable[[Sequence[str]], object], argv: Sequence[str] | None = None) -> int:

@@ -50,7 +50,7 @@ class Train(Command):
     runs: Runs = Path("runs")
     device: Device = "cpu"
 
-    def recipe(self) -> Recipe:
+    def named_recipe(self) -> Recipe:
         """Return the recipe that the flags say; options are added to those of the named recipe."""
         values = {f.name: getattr(self, f.name) for f in fields(self.base) if hasattr(self, f.name)}
         for name in ("model_options", "regularizer_options"):
@@ -59,7 +59,7 @@ class Train(Command):
 
     def run(self) -> None:
         """Train, and print the accuracies of the last and the selected epoch."""
-        recipe = self.recipe()
+        recipe = self.named_recipe()
         check_recipe(recipe)
         is_first = started()[0] == 0
         with (
