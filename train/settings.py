@@ -42,8 +42,8 @@ def parse_settings(text: str, kind: type[Recipe]) -> Settings:
         if name in settings:
             raise UsageError(f"{name} is set twice; separate several values by commas: {name}=value,value")
         hint = hints.get(name, Option)
-        # Text may contain numbers after commas, as in schedule=step:0.5,0.75.
-        settings[name] = [parse_value(name, v, hint) for v in re.split(r",(?=[A-Za-z])" if hint is str else ",", values)]
+        separator = r",(?=[A-Za-z])" if hint is str else ","  # schedule=step:0.5,0.75 is one value
+        settings[name] = [parse_value(name, value, hint) for value in re.split(separator, values)]
     return settings
 
 

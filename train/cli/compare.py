@@ -12,9 +12,9 @@ from tyro.conf import arg
 
 from comhe.errors import RunError
 from comhe.train.compare.compare import check, plan, run_comparison
-from comhe.train.settings import parse_settings
 from comhe.train.compare.tables import Row, views
 from comhe.train.recipe import recipe_class
+from comhe.train.settings import parse_settings
 from comhe.zoo import model_domain
 
 from .console import print_table, run_progress

@@ -63,10 +63,11 @@ def parse(argv: Sequence[str]) -> Command:
         _check_name(argv[1:2], domains(), "domain")
     app, train = SubcommandApp(), SubcommandApp()
     for domain in domains():
-        train.command(train_command(domain, argv[2:] if list(argv[:2]) == ["train", domain] else ()), name=domain)
+        options = argv[2:] if list(argv[:2]) == ["train", domain] else ()
+        train.command(name=domain)(train_command(domain, options))
     app.command(train, name="train", help=Train.__doc__)
     for name, command in commands.items():
-        app.command(command, name=name)
+        app.command(name=name)(command)
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
     return app.cli(prog="comhe", description=DESCRIPTION, args=list(argv) or ["--help"], config=config)
 

@@ -12,10 +12,10 @@ from tyro.conf import Positional, arg
 from comhe.errors import RunError
 from comhe.train.compare.compare import check
 from comhe.train.compare.reproduce import HEADER, PUBLISHED, cells, comparison_lines, parse_duration, recipes
-from comhe.train.settings import parse_settings
 from comhe.train.plugins import load_plugins
 from comhe.train.recipe import recipe_class
 from comhe.train.runs.launch import train_all
+from comhe.train.settings import parse_settings
 from comhe.zoo import model_domain
 
 from .console import print_table, run_progress
@@ -48,9 +48,7 @@ class Reproduce(Command):
         check(wanted, self.device, self.jobs, [self.runs])
         with run_progress(self.table) as progress:
             setup = partial(load_plugins, self.modules)
-            failures = train_all(
-                wanted, self.runs, self.data_root, self.device, self.jobs, progress, seconds, setup
-            )
+            failures = train_all(wanted, self.runs, self.data_root, self.device, self.jobs, progress, seconds, setup)
         title = f"{PUBLISHED[self.table]['title']}, test, percent; recipe {wanted[0].recipe}"
         print_table(title, HEADER, comparison_lines(self.table, wanted, self.runs))
         if failures:

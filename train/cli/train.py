@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, get_type_hints
 
@@ -12,12 +13,12 @@ from tyro.conf import arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from comhe.errors import UsageError
-from comhe.train.settings import parse_options
 from comhe.train.engine.ranks import joined
 from comhe.train.recipe import Recipe, get_recipe, recipe_class
 from comhe.train.runs.interruption import started
 from comhe.train.runs.launch import train_one
 from comhe.train.runs.run import Run
+from comhe.train.settings import parse_options
 from comhe.train.task import check_recipe
 from comhe.zoo import model_domain
 
@@ -98,7 +99,7 @@ def train_command(domain: str, argv: Sequence[str] = ()) -> type[Train]:
     for f in fields(kind):
         if f.name != "domain":
             hint = Options if f.name.endswith("_options") else hints[f.name]
-            default = getattr(base, f.name)
-            flags.append((f.name, Annotated[hint, arg(help=f.metadata["help"])], field(default_factory=lambda v=default: v)))
+            default = field(default_factory=partial(getattr, base, f.name))
+            flags.append((f.name, Annotated[hint, arg(help=f.metadata["help"])], default))
     namespace = {"base": base, "__doc__": f"{Train.__doc__} The defaults are those of the recipe {base.recipe!r}."}
     return make_dataclass("Train", flags, bases=(Train,), namespace=namespace, frozen=True, kw_only=True)

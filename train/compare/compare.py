@@ -201,9 +201,7 @@ def run_comparison(
     return comparison
 
 
-def collect(
-    recipes: Iterable[Recipe], runs: Path, known: Mapping[str, Record] = MappingProxyType({})
-) -> list[Record]:
+def collect(recipes: Iterable[Recipe], runs: Path, known: Mapping[str, Record] = MappingProxyType({})) -> list[Record]:
     """Return one record for each finished run; those in ``known``, by the digest of their recipe, count as finished.
 
     Raises:

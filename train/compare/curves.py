@@ -1,4 +1,4 @@
-"""What is drawn over epochs, accuracy and energies: from run folders, and from the tables that go with a table of runs."""
+"""Accuracy and energies over epochs, from run folders and from the files that go with a table of runs."""
 
 from __future__ import annotations
 

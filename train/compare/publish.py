@@ -175,7 +175,7 @@ def halved(state: dict[str, Tensor]) -> dict[str, Tensor] | None:
 
 
 def over_seeds(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the number of seeds, and mean and sample standard deviation (None for one) of accuracy, for both epochs."""
+    """Return the number of seeds, and mean and standard deviation (None for one seed) of accuracy, for both epochs."""
     summary: dict[str, Any] = {"n": len(results)}
     for epoch in ("last", "best"):
         summary[epoch] = {}

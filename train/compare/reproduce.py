@@ -13,8 +13,8 @@ from comhe.errors import UsageError
 from comhe.train.recipe import Recipe, did_you_mean, get_recipe
 from comhe.train.runs.run import Run, run_folder
 
-from .sweep import check_settings, variants
 from .statistics import mean_std
+from .sweep import check_settings, variants
 
 # Lin et al., CVPR 2020, as printed: percent, single figures, null where the paper says that training did not converge.
 PUBLISHED: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("published.json").read_text())

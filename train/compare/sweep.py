@@ -61,5 +61,4 @@ def check_settings(settings: Mapping[str, Any], bases: Sequence[Recipe]) -> None
         known |= dict.fromkeys(regularizer_options(base.regularizer) if base.regularizer != "none" else ())
     for name in settings:
         if name not in known:
-            names = ", ".join(dict.fromkeys(base.regularizer for base in bases))
-            raise UsageError(f"neither a recipe nor a regularizer of {names} has a setting {name!r}; {did_you_mean(name, known)}")
+            raise UsageError(f"no recipe or regularizer here has a setting {name!r}; {did_you_mean(name, known)}")

@@ -22,7 +22,7 @@ SIZE = (5.6, 3.4)  # inches, of 100 pixels each on the page
 VARIABLES = {f"#f0000{i}": f"var(--c{i})" for i in range(8)} | {"#f00010": "var(--soft)", "#f00011": "var(--rule)"}
 COLORS, (SOFT, RULE) = list(VARIABLES)[:8], list(VARIABLES)[8:]
 DASHES = [(0, (1, 2)), "-", (0, (5, 2)), (0, (6, 2, 1, 2)), (0, (9, 3)), (0, (3, 2)), (0, (4, 2, 1, 1)), "-"]
-SETTINGS = {
+SETTINGS: Any = {  # typed as a dict of literals by matplotlib
     "axes.edgecolor": RULE,
     "axes.grid": True,
     "axes.labelcolor": SOFT,
@@ -98,9 +98,10 @@ def lines(title: str, x_label: str, y_label: str, series: Sequence[Series]) -> D
         x, y = zip(*s.points, strict=True)
         axes.plot(x, y, color=COLORS[s.color % 8], linestyle=DASHES[s.color % 8], linewidth=1.6, label=s.label)
         if s.band:
-            axes.fill_between(*zip(*s.band, strict=True), color=COLORS[s.color % 8], alpha=0.18, linewidth=0)
+            at, low, high = zip(*s.band, strict=True)
+            axes.fill_between(at, low, high, color=COLORS[s.color % 8], alpha=0.18, linewidth=0)
     if all(x == round(x) for s in series for x, _ in s.points):
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
     return _finish(title, figure, len(series))
 
 

@@ -33,11 +33,11 @@ class Page:
 
     def __init__(self, found: Findings) -> None:
         rows = rows_of(found.records)
-        grouped: dict[tuple[str, ...], list[Row]] = {}
+        grouped: dict[tuple[str, str, str], list[Row]] = {}
         for row in rows:
             if row.epoch == "last":
                 grouped.setdefault((row.recipe, row.model, row.data), []).append(row)
-        panels = [Panel(*names, rows=group) for names, group in grouped.items()]
+        panels = [Panel(*names, group) for names, group in grouped.items()]
         in_order = sorted(rows, key=lambda row: method_order(row.regularizer))
         methods = list(dict.fromkeys(row.method for row in in_order))
         colors = {name: i for i, name in enumerate(methods, start="none" not in methods)}  # the first is for `none`

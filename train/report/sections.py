@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from comhe.errors import RunError
 from comhe.train.compare.curves import over_seeds
 from comhe.train.compare.records import EPOCHS
@@ -57,8 +59,8 @@ def accuracy(tables: Mapping[str, Table]) -> Section:
     """Return the section with the tables of accuracy."""
     text = (
         "Test accuracy is the mean ± standard deviation over the seeds. The difference is to the network without a "
-        "regularizer (none) on the same seeds and at the same training settings, with its 95\u00a0% confidence interval "
-        "(Student). The p-value is that of the paired t-test, corrected for all comparisons of the recipe in one domain "
+        "regularizer (none) on the same seeds, at the same training settings, with its 95\u00a0% confidence interval "
+        "(Student). The p-value is that of the paired t-test, corrected for all comparisons of a recipe in one domain "
         "(Holm). Nothing is selected on test data. Click a heading to sort by it."
     )
     return Section("Accuracy", text, tables=dict(tables))
@@ -67,9 +69,9 @@ def accuracy(tables: Mapping[str, Table]) -> Section:
 def forests(rows: Sequence[Row]) -> Section:
     """Return the section with the differences to the unregularized network and their intervals."""
     text = (
-        "Each square is the mean difference in test accuracy to none on the same seeds; to the right of the dashed line "
-        "is better. The bar is its 95\u00a0% confidence interval, not corrected for the number of comparisons, in color "
-        "if it excludes 0. A square without a bar has one seed."
+        "Each square is the mean difference in test accuracy to none on the same seeds; right of the dashed line is "
+        "better. The bar is its 95\u00a0% confidence interval, not corrected for the number of comparisons, and in "
+        "color if it excludes 0. A square without a bar has one seed."
     )
     figures = []
     for recipe, model in dict.fromkeys((row.recipe, row.model) for row in rows):
@@ -89,7 +91,7 @@ def forests(rows: Sequence[Row]) -> Section:
 def costs(panels: Sequence[Panel], colors: Colors, table: Table | None) -> Section:
     """Return the section with accuracy against cost, and the table of costs if they were measured."""
     text = (
-        "Mean test accuracy of the last epoch against mean cost; bars are one standard deviation. To the left and up is "
+        "Mean test accuracy of the last epoch against mean cost; bars are one standard deviation. Up and left is "
         "better. The cost is the time of a training step including the penalty, or of the entire run if steps were not "
         "timed, as measured while other programs may have been running."
     )
@@ -108,7 +110,7 @@ def costs(panels: Sequence[Panel], colors: Colors, table: Table | None) -> Secti
     if table is None:
         return Section("Accuracy against cost", text, figures)
     note = (
-        "GFLOP counts the forward pass of one sample, or of an entire graph; the penalty is timed forward and backward. "
+        "GFLOP counts the forward pass of one sample, or of an entire graph; the penalty is timed forward and back. "
         "Energies are means before and after training, over the hidden layers in the half space (a neuron and its "
         "negative count as one direction) and over the output layers in the full space. Lower is more evenly spread."
     )
@@ -162,7 +164,7 @@ def angle_histograms(found: Findings, panels: Sequence[Panel], colors: Colors) -
     for panel in panels:
         runs = {row.method: {run.recipe().seed: run for run in found.runs.get(row.cell, ())} for row in panel.rows}
         seed = min((seed for seeds in runs.values() for seed in seeds), default=None)
-        shown = []
+        shown: list[tuple[str, int, Tensor]] = []
         for method, seeds in runs.items():
             if seed not in seeds:
                 continue
