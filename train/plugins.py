@@ -15,16 +15,13 @@ GROUP = "comhe.plugins"
 
 
 def load_plugins(modules: Iterable[str] = ()) -> None:
-    """Import what registers further names: the installed plugins, then the named modules.
+    """Import modules that register models, data sets, regularizers or recipes: the installed plugins, then those named.
 
-    Installed plugins are entry points of the group ``comhe.plugins``: each is a module, or a function that is called.
-    The named modules are also looked for in the current folder.
-
-    Args:
-        modules: Names as in ``import``.
+    Installed plugins are entry points of the group ``comhe.plugins``: each is a module, or a function to be called.
+    Named modules are also looked for in the current folder.
 
     Raises:
-        UsageError: If one of them does not exist or fails with an ImportError.
+        UsageError: If one of them cannot be imported.
 
     Example:
         >>> load_plugins(["json.tool"])

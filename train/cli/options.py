@@ -1,4 +1,4 @@
-"""What commands have in common: the base of all, and options with their help."""
+"""What commands have in common: their base, and options with their help."""
 
 from __future__ import annotations
 
@@ -14,18 +14,12 @@ DataRoot = Annotated[
 Runs = Annotated[Path, arg(help="folder of the run folders")]
 Device = Annotated[str, arg(help="cpu, cuda, cuda:1, ...; under torchrun, cuda is the GPU of each process")]
 Jobs = Annotated[int, arg(help="processes that train at a time; with --device cuda they take turns on the GPUs")]
-Seeds = Annotated[int, arg(help="runs of each cell, one for each seed")]
-FirstSeed = Annotated[int, arg(help="the first of the seeds")]
 WhichWeights = Annotated[Literal["last", "best"], arg(help="which weights of a run")]
-Settings = Annotated[
-    tuple[str, ...],
-    arg(metavar="NAME=VALUE ...", help="settings other than the recipe's, and options of the regularizers"),
-]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """One command with its options; :meth:`run` does the work."""
+    """One command with its options."""
 
     modules: Annotated[
         UseAppendAction[tuple[str, ...]],
@@ -33,5 +27,19 @@ class Command:
     ] = ()
 
     def run(self) -> None:
-        """Do what the command is for; a mistake of the user's is a ComheError."""
+        """Do what the command is for; a mistake of the user's raises a ComheError."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManyRuns(Command):
+    """A command that trains runs which are missing."""
+
+    first_seed: Annotated[int, arg(help="the first of the seeds")] = 0
+    settings: Annotated[
+        tuple[str, ...],
+        arg(metavar="NAME=VALUE ...", help="settings other than the recipe's, and options of the regularizers"),
+    ] = ()
+    data_root: DataRoot = None
+    runs: Runs = Path("runs")
+    device: Device = "cpu"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
@@ -19,35 +18,31 @@ from comhe.train.settings import parse_settings
 from comhe.zoo import model_domain
 
 from .console import print_table, run_progress
-from .options import Command, DataRoot, Device, FirstSeed, Jobs, Runs, Seeds, Settings
+from .options import Jobs, ManyRuns
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reproduce(Command):
+class Reproduce(ManyRuns):
     """Train the runs of one of the paper's tables, and print our figures next to the published ones."""
 
     table: Annotated[Positional[str], arg(help=", ".join(PUBLISHED))]
-    seeds: Seeds = 5
-    first_seed: FirstSeed = 0
+    seeds: Annotated[int, arg(help="runs of each cell, one for each seed")] = 5
     budget: Annotated[
         str | None, arg(help="time after which runs are interrupted, to be continued later: 90s, 20m, 1.5h")
     ] = None
     recipe: Annotated[str | None, arg(help="by default the one that goes with the table")] = None
-    settings: Settings = ()
     jobs: Jobs = 1
-    data_root: DataRoot = None
-    runs: Runs = Path("runs")
-    device: Device = "cpu"
 
     def run(self) -> None:
         """Train what is missing within the budget, and print the table."""
         kind = recipe_class(model_domain(cells(self.table)[0].model))
         settings = parse_settings(" ".join(self.settings), kind)
-        wanted = recipes(self.table, self.seeds, self.recipe, settings, self.first_seed)
+        seeds = range(self.first_seed, self.first_seed + self.seeds)
+        wanted = recipes(self.table, seeds, self.recipe, settings)
         seconds = None if self.budget is None else parse_duration(self.budget)
         check(wanted, self.device, self.jobs, [self.runs])
+        setup = partial(load_plugins, self.modules)
         with run_progress(self.table) as progress:
-            setup = partial(load_plugins, self.modules)
             failures = train_all(wanted, self.runs, self.data_root, self.device, self.jobs, progress, seconds, setup)
         title = f"{PUBLISHED[self.table]['title']}, test, percent; recipe {wanted[0].recipe}"
         print_table(title, HEADER, comparison_lines(self.table, wanted, self.runs))

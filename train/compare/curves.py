@@ -18,11 +18,8 @@ Curves = dict[str, Curve]  # by kind: accuracy, and energies of the hidden and o
 
 
 def curves_of(folder: Path) -> Curves:
-    """Return a run's validation accuracy in percent after each epoch, and its energies where it logged them.
-
-    Energies are means over the hidden layers (half space) and over the output layers (full space), before the first
-    epoch (at 0) and after further ones.
-    """
+    """Return a run's validation accuracy in percent after each epoch, and its mean energies, before the first epoch (0)
+    and after others: of the hidden layers in the half space, of the output layers in the full space."""
     accuracy = [(int(row["epoch"]) + 1, 100 * float(row["val_accuracy"])) for row in _rows(folder / "metrics.csv")]
     energies: dict[str, dict[int, list[float]]] = {"hidden": {}, "output": {}}
     for row in _rows(folder / "energies.csv"):
@@ -35,9 +32,7 @@ def curves_of(folder: Path) -> Curves:
 def read_curves(path: Path) -> dict[tuple[str, str, int], Curves]:
     """Return the curves of the runs in ``NAME-runs.csv`` by regularizer, variant and seed.
 
-    They are read from ``NAME-curves.csv`` (columns regularizer, seed, epoch from 0, val_accuracy) and
-    ``NAME-energies.csv`` (columns regularizer, seed, finished epochs, hidden_half_space, output_full_space) in the same
-    folder, as far as these exist.
+    They are in ``NAME-curves.csv`` (epochs from 0) and ``NAME-energies.csv`` (finished epochs), as far as these exist.
     """
     name = path.name.removesuffix("-runs.csv")
     found: dict[tuple[str, str, int], Curves] = {}
@@ -53,23 +48,23 @@ def read_curves(path: Path) -> dict[tuple[str, str, int], Curves]:
     return found
 
 
-def save_curves(folder: Path, name: str, runs: Sequence[tuple[Recipe, Path]]) -> None:
-    """Write the tables that :func:`read_curves` reads, of runs of one recipe, model and data set.
+def save_curves(path: Path, runs: Sequence[tuple[Recipe, Path]]) -> None:
+    """Write the curves of runs of one recipe, model and data set to ``PATH-curves.csv`` and ``PATH-energies.csv``.
 
     Rows of runs whose folders no longer exist are kept.
     """
-    runs = [(recipe, path) for recipe, path in runs if (path / "metrics.csv").exists()]
+    runs = [(recipe, folder) for recipe, folder in runs if (folder / "metrics.csv").exists()]
     known = {(recipe.regularizer, variant_of(recipe), str(recipe.seed)) for recipe, _ in runs}
     for table in ("curves", "energies"):
-        path = folder / f"{name}-{table}.csv"
-        rows = [r for r in _rows(path) if (r["regularizer"], r.get("variant", ""), r["seed"]) not in known]
+        file = path.with_name(f"{path.name}-{table}.csv")
+        rows = [r for r in _rows(file) if (r["regularizer"], r.get("variant", ""), r["seed"]) not in known]
         for recipe, run in runs:
             cell = {"regularizer": recipe.regularizer, "seed": str(recipe.seed)}
             if variant := variant_of(recipe):
                 cell["variant"] = variant
             rows += [cell | row for row in (_rows(run / "metrics.csv") if table == "curves" else _energies(run))]
         if rows:
-            write_csv(path, sorted(rows, key=lambda row: int(row["seed"])))
+            write_csv(file, sorted(rows, key=lambda row: int(row["seed"])))
 
 
 def _energies(run: Path) -> list[dict[str, str]]:

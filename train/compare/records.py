@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,7 @@ def cell_of(record: Record) -> tuple[str, ...]:
 
 
 def settings_text(changes: Mapping[str, Any]) -> str:
-    """Write settings as ``--settings`` takes them.
-
-    Example:
-        >>> settings_text({"weight": 0.1, "epochs": 5})
-        'epochs=5 weight=0.1'
-    """
+    """Write settings as ``--settings`` takes them, in the order of their names."""
     return " ".join(f"{name}={value}" for name, value in sorted(changes.items()))
 
 
@@ -79,7 +74,7 @@ def read_records(path: Path) -> list[Record]:
         return [{key: value(key, text) for key, text in row.items()} for row in csv.DictReader(file)]
 
 
-def records_by_digest(path: Path) -> dict[str, Record]:
-    """Return the records of such a file by the digest of their recipes, or nothing if there is no file."""
-    records = read_records(path) if path.exists() else []
+def records_by_digest(paths: Iterable[Path]) -> dict[str, Record]:
+    """Return the records of such files by the digest of their recipes; a file that does not exist has none."""
+    records = [record for path in paths if path.exists() for record in read_records(path)]
     return {record["settings"]: record for record in records if record.get("settings")}

@@ -12,9 +12,9 @@ from typing import Any
 from comhe.errors import UsageError
 from comhe.train.recipe import Recipe, did_you_mean, get_recipe
 from comhe.train.runs.run import Run, run_folder
+from comhe.train.settings import variants
 
 from .statistics import mean_std
-from .sweep import check_settings, variants
 
 # Lin et al., CVPR 2020, as printed: percent, single figures, null where the paper says that training did not converge.
 PUBLISHED: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("published.json").read_text())
@@ -32,15 +32,7 @@ class Cell:
 
 
 def cells(table: str) -> list[Cell]:
-    """Return a table's cells, the most informative first.
-
-    Raises:
-        UsageError: If there is no such table.
-
-    Example:
-        >>> cells("gcn")[0]
-        Cell(model='gcn', data='cora', regularizer='none', published=81.3)
-    """
+    """Return a table's cells, the most informative first."""
     if table not in PUBLISHED:
         raise UsageError(f"unknown table {table!r}; {did_you_mean(table, PUBLISHED)} (tables: {', '.join(PUBLISHED)})")
     found = []
@@ -52,35 +44,23 @@ def cells(table: str) -> list[Cell]:
 
 
 def recipes(
-    table: str,
-    seeds: int,
-    recipe: str | None = None,
-    settings: Mapping[str, Any] = MappingProxyType({}),
-    first_seed: int = 0,
+    table: str, seeds: Sequence[int], recipe: str | None = None, settings: Mapping[str, Any] = MappingProxyType({})
 ) -> list[Recipe]:
-    """Return the table's runs: the first seed of every cell before the second of any, so that a cut leaves pairs.
-
-    Raises:
-        UsageError: If a name or setting does not exist, or a setting has several values.
-    """
-    named = [
-        get_recipe(recipe or PUBLISHED[table]["recipe"], cell.model, cell.data, cell.regularizer)
-        for cell in cells(table)
-    ]
-    check_settings(settings, named)
-    if seeds < 1:
-        raise UsageError(f"seeds must be at least 1, not {seeds}")
-    changed = [variants(each, settings) for each in named]
-    if any(len(each) > 1 for each in changed):
-        raise UsageError("a published figure has one run of each seed to go with; give each setting one value")
-    return [each.replace(seed=seed) for seed in range(first_seed, first_seed + seeds) for (each,) in changed]
+    """Return the table's runs: the first seed of every cell before the second of any, so that a cut leaves pairs."""
+    name = recipe or PUBLISHED[table]["recipe"]
+    named = [get_recipe(name, cell.model, cell.data, cell.regularizer) for cell in cells(table)]
+    changed = variants(named, settings)
+    if len(changed) > len(named):
+        raise UsageError("a published figure is compared with one variant; give each setting one value")
+    if not seeds:
+        raise UsageError("a comparison needs at least one seed")
+    return [each.replace(seed=seed) for seed in seeds for each in changed]
 
 
 def comparison_lines(table: str, wanted: Sequence[Recipe], runs: Path) -> list[list[str]]:
-    """Return the lines of our figures and the published ones, under :data:`HEADER`.
+    """Return lines under :data:`HEADER`: our mean ± standard deviation over runs, next to the published figure.
 
-    Ours are mean ± standard deviation over the finished runs; the difference is the validation-selected mean less the
-    published figure. A cell without a finished run says so.
+    The difference is that of the validation-selected mean.
     """
     is_error = PUBLISHED[table]["figure"] == "error"
     lines = []
@@ -107,15 +87,7 @@ def comparison_lines(table: str, wanted: Sequence[Recipe], runs: Path) -> list[l
 
 
 def parse_duration(text: str) -> float:
-    """Return the seconds of a duration like ``90``, ``45s``, ``20m`` or ``1.5h``.
-
-    Raises:
-        UsageError: If the text is not a positive duration.
-
-    Example:
-        >>> parse_duration("20m")
-        1200.0
-    """
+    """Return the seconds of a duration like ``90``, ``45s``, ``20m`` or ``1.5h``."""
     units = {"s": 1, "m": 60, "h": 3600}
     number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
     try:
