@@ -66,6 +66,8 @@ def parse_value(name: str, text: str, hint: Any) -> Any:
         value = text
     if type(value) is int and int not in allowed and float in allowed:
         value = float(value)
+    if type(value) not in allowed and str in allowed:
+        return text
     if type(value) not in allowed:
         types = " or ".join("none" if each is type(None) else each.__name__ for each in allowed)
         raise UsageError(f"{name} must be of type {types}, not {text!r}")

@@ -1,11 +1,10 @@
 import pytest
 
+from comhe.errors import UsageError
 from comhe.regularizers import list_regularizers
-from comhe.train.compare import reproduce
-from comhe.train.compare.compare import run_folder
-from comhe.train.compare.reproduce import PUBLISHED, beside, cells, recipes, seconds_of
+from comhe.train.compare.reproduce import PUBLISHED, cells, comparison_lines, parse_duration, recipes
 from comhe.train.recipe import get_recipe, list_recipes
-from comhe.train.runs.run import Run
+from comhe.train.runs.run import Run, run_folder
 from comhe.zoo import model_domain
 
 
@@ -13,7 +12,7 @@ from comhe.zoo import model_domain
 def test_every_cell_is_a_recipe(table):
     assert PUBLISHED[table]["recipe"] in list_recipes(model_domain(cells(table)[0].model))
     assert {cell.regularizer for cell in cells(table)} <= set(list_regularizers())
-    wanted = recipes(table, 2)
+    wanted = recipes(table, range(2))
     assert len({recipe.digest for recipe in wanted}) == len(wanted) == 2 * len(cells(table))
     assert [recipe.seed for recipe in wanted] == sorted(recipe.seed for recipe in wanted)
     for cell in cells(table):  # percent, never a fraction or the other figure
@@ -22,7 +21,7 @@ def test_every_cell_is_a_recipe(table):
             assert low < cell.published < high
 
 
-def test_figures_stand_beside_the_published_ones(tmp_path, monkeypatch):
+def test_figures_stand_next_to_the_published_ones(tmp_path, monkeypatch):
     monkeypatch.setitem(
         PUBLISHED,
         "small",
@@ -34,7 +33,7 @@ def test_figures_stand_beside_the_published_ones(tmp_path, monkeypatch):
             "cells": {"gcn.citations": [25.0, 24.0], "gat.citations": [None]},
         },
     )
-    wanted = recipes("small", 2)
+    wanted = recipes("small", range(2))
     for recipe, accuracy in zip(wanted, (0.8, 0.7, None, 0.9), strict=False):
         if accuracy is not None:
             run = Run(run_folder(tmp_path, recipe))
@@ -46,22 +45,29 @@ def test_figures_stand_beside_the_published_ones(tmp_path, monkeypatch):
         ("gat", "none", 0),
         ("gcn", "none", 1),
     ]
-    assert beside("small", wanted, tmp_path) == [
+    assert comparison_lines("small", wanted, tmp_path) == [
         ["gcn", "citations", "none", "25.00", "2", "15.00 ± 7.07", "15.00 ± 7.07", "-10.00"],
         ["gcn", "citations", "mhe", "24.00", "1", "30.00", "30.00", "+6.00"],
         ["gat", "citations", "none", "did not converge", "0", "not run", "not run", ""],
     ]
     # A run with other settings has a folder of its own.
-    assert beside("small", recipes("small", 1, lr=0.5), tmp_path)[0][4] == "0"
+    assert comparison_lines("small", recipes("small", [0], settings={"lr": 0.5}), tmp_path)[0][4] == "0"
 
 
-def test_a_budget_is_a_span_of_time():
-    assert [seconds_of(text) for text in ("90", "45s", "20m", "1.5h")] == [90, 45, 1200, 5400]
+def test_a_budget_is_a_duration():
+    assert [parse_duration(text) for text in ("90", "45s", "20m", "1.5h")] == [90, 45, 1200, 5400]
     for text in ("", "m", "-3m", "nan", "inf", "3d"):
         with pytest.raises(ValueError, match="20m"):
-            seconds_of(text)
+            parse_duration(text)
 
 
 def test_the_tables_own_recipe_gives_way_to_another():
-    assert {recipe.recipe for recipe in reproduce.recipes("gcn", 1, "tuned")} == {"tuned"}
-    assert reproduce.recipes("gcn", 1)[0] == get_recipe("kipf", "gcn", "cora", "none")
+    assert {recipe.recipe for recipe in recipes("gcn", [0], "tuned")} == {"tuned"}
+    assert recipes("gcn", [0])[0] == get_recipe("kipf", "gcn", "cora", "none")
+
+
+def test_a_sweep_has_no_single_figure_to_compare():
+    with pytest.raises(UsageError, match="one value"):
+        recipes("gcn", [0], settings={"epochs": [5, 9]})
+    (first, *_) = recipes("gcn", [3], settings={"epochs": [5], "weight": 0.5})
+    assert (first.regularizer, first.epochs, first.weight, first.seed) == ("none", 5, None, 3)
