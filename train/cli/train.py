@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, make_dataclass
-from functools import partial
+from dataclasses import dataclass, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, get_type_hints
 
 from tyro.conf import arg
-from tyro.constructors import PrimitiveConstructorSpec
 
 from comhe.errors import UsageError
 from comhe.train.engine.ranks import joined
@@ -25,17 +23,8 @@ from comhe.zoo import model_domain
 from .console import console, epoch_progress
 from .options import Command, DataRoot, Device, Runs
 
+OPTIONS = ("model_options", "regularizer_options")
 NAMED = ("recipe", "model", "data", "regularizer")  # what the other flags' defaults depend on
-Options = Annotated[
-    dict,
-    PrimitiveConstructorSpec(
-        nargs="*",
-        metavar="NAME=VALUE ...",
-        instance_from_str=parse_options,
-        is_instance=lambda value: isinstance(value, dict),
-        str_from_instance=lambda options: [f"{name}={value}" for name, value in options.items()],
-    ),
-]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +43,8 @@ class Train(Command):
     def named_recipe(self) -> Recipe:
         """Return the recipe that the flags say; options are added to those of the named recipe."""
         values = {f.name: getattr(self, f.name) for f in fields(self.base) if hasattr(self, f.name)}
-        for name in ("model_options", "regularizer_options"):
-            values[name] = {**getattr(self.base, name), **values[name]}
+        for name in OPTIONS:
+            values[name] = getattr(self.base, name) | parse_options(values[name])
         return self.base.replace(**values)
 
     def run(self) -> None:
@@ -97,9 +86,11 @@ def train_command(domain: str, argv: Sequence[str] = ()) -> type[Train]:
     hints = get_type_hints(kind)
     flags: list[tuple[str, Any, Any]] = []
     for f in fields(kind):
-        if f.name != "domain":
-            hint = Options if f.name.endswith("_options") else hints[f.name]
-            default = field(default_factory=partial(getattr, base, f.name))
-            flags.append((f.name, Annotated[hint, arg(help=f.metadata["help"])], default))
+        if f.name in OPTIONS:
+            texts = tuple(f"{name}={value}" for name, value in getattr(base, f.name).items())
+            help = arg(metavar="NAME=VALUE ...", help=f.metadata["help"])
+            flags.append((f.name, Annotated[tuple[str, ...], help], texts))
+        elif f.name != "domain":
+            flags.append((f.name, Annotated[hints[f.name], arg(help=f.metadata["help"])], getattr(base, f.name)))
     namespace = {"base": base, "__doc__": f"{Train.__doc__} The defaults are those of the recipe {base.recipe!r}."}
     return make_dataclass("Train", flags, bases=(Train,), namespace=namespace, frozen=True, kw_only=True)

@@ -107,7 +107,7 @@ def compare(
     """
     load_plugins(plugins)
     recipes = plan(models, data, regularizers, range(first_seed, first_seed + seeds), recipe, settings)
-    check(recipes, device, jobs, [runs] if output is None else [runs, output])
+    check(recipes, device, jobs, [runs] if output is None else [output, runs])
     known = {} if output is None else records_by_digest({Path(output) / f"{r.recipe}-runs.csv" for r in recipes})
     missing = [recipe for recipe in recipes if recipe.digest not in known]
     setup = partial(load_plugins, tuple(plugins))
