@@ -10,10 +10,11 @@ from PIL import Image
 from torch.nn import functional as F
 
 from comhe.datasets.sampling import Share
+from comhe.errors import DivergedError
 from comhe.regularizers import create_regularizer, diagnose, neurons
 from comhe.train.cli.main import main
 from comhe.train.engine import loop
-from comhe.train.engine.batches import evaluate_batches, make_optimizer, parts_of
+from comhe.train.engine.batch_task import evaluate_batches, make_optimizer, split_batch
 from comhe.train.engine.loop import fit
 from comhe.train.images import ImageRecipe, ImageTask, released_loss
 from comhe.train.recipe import get_recipe
@@ -27,6 +28,10 @@ def recipe(folder, tmp_path):
 
 def make(recipe, tmp_path):
     return ImageTask(recipe, str(tmp_path))
+
+
+def batches(task, epoch):
+    return (task.collate(*inputs) for inputs in task.inputs(epoch))
 
 
 REGULARIZED = {"regularizer": "rp-comhe", "regularizer_options": {"dim": 8, "count": 2, "span": True}, "weight": 0.1}
@@ -56,7 +61,7 @@ def test_the_loop_against_one_written_out(recipe, tmp_path, changes):
     average, step = None, 0
     for epoch in range(recipe.epochs):
         model.train()
-        for x, y in task.batches(epoch):
+        for x, y in batches(task, epoch):
             assert len(y) == 9  # 24 images: two full batches
             for group in optimizer.param_groups:
                 group["lr"] = recipe.lr_at(step, 4)
@@ -125,7 +130,7 @@ def test_energies_and_steps_are_those_of_the_weights(recipe, tmp_path):
             assert float(row["smallest_angle"]) == pytest.approx(expected.smallest_angle, rel=1e-4)
     steps = list(csv.DictReader((run.folder / "steps.csv").open()))
     assert [int(row["step"]) for row in steps] == [0, 3]
-    x, y = next(iter(task.batches(0)))
+    x, y = next(batches(task, 0))
     logits = start.train()(x)
     assert float(steps[0]["loss"]) == pytest.approx(F.cross_entropy(logits, y).item(), rel=1e-3)
     assert float(steps[0]["accuracy"]) == pytest.approx((logits.argmax(1) == y).double().mean().item())
@@ -176,7 +181,7 @@ def test_evaluation_counts_samples():
 @pytest.mark.parametrize(("size", "count"), [(9, 1), (9, 2), (9, 9), (3, 5)])
 def test_parts_are_the_batch(size, count):
     x, y = torch.randn(size, 2), torch.arange(size)
-    parts = list(parts_of((x, y), Share(parts=min(size, count)), size))
+    parts = list(split_batch((x, y), Share(parts=min(size, count)), size))
     assert len(parts) == min(size, count)
     assert sum(share for share, _ in parts) == pytest.approx(1)
     assert torch.cat([labels for _, (_, labels) in parts]).equal(y)
@@ -194,7 +199,7 @@ def test_matrices_decay_and_nothing_else(recipe, tmp_path):
 
 
 def test_a_run_that_explodes_says_so(recipe, tmp_path):
-    with pytest.raises(FloatingPointError, match="lower lr"):
+    with pytest.raises(DivergedError, match="lower lr"):
         fit(make(recipe.replace(lr=1e30), tmp_path), Run(tmp_path / "run"))
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from signal import SIGINT
 
-from comhe.train.runs.interruption import started, terminable
+from comhe.train.runs.interruption import terminable, torchrun_rank
 
 from .names import data, list_names
 from .networks import energy, evaluate, publish
@@ -35,7 +35,7 @@ def main(words: list[str] | None = None) -> int:
     for command, function in COMMANDS.items():
         parts = command.split()
         if words[: len(parts)] == parts:
-            if started()[1] > 1 and parts[0] != "train":
+            if torchrun_rank()[1] > 1 and parts[0] != "train":
                 print(f"comhe: torchrun is for comhe train, not for comhe {command}", file=sys.stderr)
                 return 2
             return guarded(function, words[len(parts) :])
@@ -50,7 +50,7 @@ def guarded(function: Callable[[list[str]], None], words: list[str]) -> int:
 
     SIGINT and SIGTERM are one line too, and exit status 130 and 143. One of several ranks says which it is.
     """
-    rank, size = started()
+    rank, size = torchrun_rank()
     name = f"comhe: rank {rank} of {size}" if size > 1 else "comhe"
     try:
         with terminable():

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, make_dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from tyro.conf import arg
 
-from comhe.train.runs.interruption import started
+from comhe.train.runs.interruption import torchrun_rank
 
 from .console import console, epochs
 from .flags import CELL, Place, given, parse, recipe_flags
@@ -17,10 +17,6 @@ from .flags import CELL, Place, given, parse, recipe_flags
 class Spread:
     """How several processes that torchrun has started make one run."""
 
-    parallel: Annotated[
-        Literal["ddp", "fsdp"],
-        arg(help="under torchrun: the whole model on every process, or a part of every layer, for what does not fit"),
-    ] = "ddp"
     shard_penalty: Annotated[
         bool, arg(help="under torchrun: each process computes the penalties of some of the layers")
     ] = False
@@ -28,7 +24,7 @@ class Spread:
 
 def train(domain: str, words: list[str]) -> None:
     """Train one model; a run that was cut is taken up again, one that is done is left alone."""
-    from comhe.train.engine.ranks import joined
+    from comhe.train.engine.distributed import join_ranks
     from comhe.train.recipe import get_recipe, recipe_class
     from comhe.train.runs.launch import train_one
     from comhe.train.runs.run import Run
@@ -48,11 +44,11 @@ def train(domain: str, words: list[str]) -> None:
     recipe = get_recipe(name, **cell, **settings)
     spread = flags.spread
     with (
-        joined(flags.place.device, spread.parallel, spread.shard_penalty) as device,
-        epochs(f"{recipe.name} seed {recipe.seed}", shown=started()[0] == 0) as progress,
+        join_ranks(flags.place.device, spread.shard_penalty) as (context, device),
+        epochs(f"{recipe.name} seed {recipe.seed}", shown=torchrun_rank()[0] == 0) as progress,
     ):
-        folder = train_one(recipe, flags.place.runs, flags.place.data_root, device, progress)
-    if started()[0]:
+        folder = train_one(recipe, flags.place.runs, flags.place.data_root, device, progress, context)
+    if torchrun_rank()[0]:
         return
     result = Run(folder).result()
     for which, title in (("last", "last epoch"), ("best", "validation-selected")):

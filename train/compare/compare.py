@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from comhe.train.recipe import Recipe
-from comhe.train.runs.files import write
+from comhe.train.runs.files import write_text
 from comhe.train.runs.run import Run, run_folder
 
 from .statistics import holm, mean_std, paired
@@ -212,5 +212,5 @@ def save(folder: Path, name: str, records: Sequence[dict[str, Any]], rows: Seque
     write_csv(folder / f"{name}-runs.csv", records)
     write_csv(folder / f"{name}.csv", rows)
     dicts = [{key: None if value != value else value for key, value in asdict(row).items()} for row in rows]  # no NaN
-    write(folder / f"{name}.json", json.dumps(dicts, indent=1, allow_nan=False) + "\n")
-    write(folder / f"{name}.md", markdown(rows))
+    write_text(folder / f"{name}.json", json.dumps(dicts, indent=1, allow_nan=False) + "\n")
+    write_text(folder / f"{name}.md", markdown(rows))

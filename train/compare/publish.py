@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from comhe.datasets import AlteredDataWarning, describe, licence, load_data
 from comhe.train.engine.training import layer_energies
 from comhe.train.recipe import Recipe, recipe_class
-from comhe.train.runs.files import whole, write
+from comhe.train.runs.files import atomic_write, write_text
 from comhe.train.runs.run import Run, environment
 from comhe.train.task import Task, make_task
 from comhe.zoo import Weights, load_weights, model_domain
@@ -84,10 +84,10 @@ def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | Non
         "url": None,
     }
     output.mkdir(parents=True, exist_ok=True)
-    with whole(output / file) as weights:
+    with atomic_write(output / file) as weights:
         weights.write(data)
     path = output / f"{name}.json"
-    write(path, json.dumps(card, indent=1, allow_nan=False) + "\n")  # last: a card promises that its file is there
+    write_text(path, json.dumps(card, indent=1, allow_nan=False) + "\n")  # last: a card promises that its file is there
     return path
 
 

@@ -21,7 +21,7 @@ from comhe.train.cli.console import runs as progress_of_runs
 from comhe.train.cli.flags import Place, parse
 from comhe.train.graphs import CHOICES, base_recipe
 from comhe.train.recipe import Recipe
-from comhe.train.runs.files import write
+from comhe.train.runs.files import write_text
 from comhe.train.runs.launch import train_all
 
 from .compare import collect, write_csv
@@ -125,7 +125,7 @@ def main(words: list[str] | None = None) -> None:
             if trial == chosen:
                 choices.setdefault(flags.recipe, {})[trial.name] = settings
     write_csv(flags.output / f"search-{flags.recipe}.csv", rows)
-    write(CHOICES, json.dumps(choices, indent=2, sort_keys=True) + "\n")
+    write_text(CHOICES, json.dumps(choices, indent=2, sort_keys=True) + "\n")
 
 
 def _values(trial: Recipe, records: list[dict[str, Any]]) -> list[float]:

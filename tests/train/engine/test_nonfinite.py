@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from comhe.errors import DivergedError
 from comhe.train.engine import loop
 from comhe.train.engine.loop import fit
 from comhe.train.graphs import GraphTask
@@ -45,9 +46,9 @@ class Poisoned(GraphTask):
             optimizer.register_step_post_hook(spoil)
         return optimizer
 
-    def batches(self, epoch, first=0):
+    def inputs(self, epoch, first=0):
         self.step = epoch + 1
-        return super().batches(epoch, first)
+        return super().inputs(epoch, first)
 
     def loss(self, model, batch):
         loss, logits = super().loss(model, batch)
@@ -67,7 +68,7 @@ class Poisoned(GraphTask):
 def test_the_first_value_that_is_not_finite_is_named(tmp_path, recipe, monkeypatch, what, told, every):
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", every)
     run = Run(tmp_path)
-    with pytest.raises(FloatingPointError, match=told) as caught:
+    with pytest.raises(DivergedError, match=told) as caught:
         fit(Poisoned(recipe.replace(ema=0.9), what), run)
     (line,) = str(caught.value).splitlines()
     assert "lower lr 0.01" in line
@@ -76,7 +77,7 @@ def test_the_first_value_that_is_not_finite_is_named(tmp_path, recipe, monkeypat
     assert (state is None) == (every > 0)
     if state is not None:  # of before the step, or before its update
         assert all(tensor.isfinite().all() for tensor in state["model"].values())
-        assert (len(state["log"]["epochs"]), state["step"]) == (2, 1)
+        assert (len(state["log"]["epochs"]), state["done"]) == (2, 1)
     # Whoever mends the cause goes on from there, to the bits of a run in which nothing was wrong.
     fit(GraphTask(recipe.replace(ema=0.9)), run)
     assert not (tmp_path / "failure.txt").exists()
@@ -86,17 +87,17 @@ def test_the_first_value_that_is_not_finite_is_named(tmp_path, recipe, monkeypat
 
 
 def test_the_last_update_counts(tmp_path, recipe):
-    with pytest.raises(FloatingPointError, match=r"epoch 4 step 1 of 1: convs\.1\.bias after the update"):
+    with pytest.raises(DivergedError, match=r"epoch 4 step 1 of 1: convs\.1\.bias after the update"):
         fit(Poisoned(recipe.replace(epochs=4), "update"), Run(tmp_path))
     assert not Run(tmp_path).done
 
 
 def test_a_rate_that_nothing_survives(folder, tmp_path, recipe):
     images = ImageRecipe(model="resnet20", data=f"folder:{folder}", epochs=2, batch_size=6, lr=1e25, regularizer="mhe")
-    with pytest.raises(FloatingPointError, match=r"step 2 of 4: what conv2d makes of layer1\.0\.conv1\.weight is"):
+    with pytest.raises(DivergedError, match=r"step 2 of 4: what conv2d computes from layer1\.0\.conv1\.weight is"):
         fit(ImageTask(images, str(tmp_path)), Run(tmp_path / "images"))
     # Its layers hold parameters and are never called.
-    with pytest.raises(FloatingPointError, match=r"epoch 2 step 1 of 1: what \w+ makes of convs\.1\.lin\.weight is"):
+    with pytest.raises(DivergedError, match=r"epoch 2 step 1 of 1: what \w+ computes from convs\.1\.lin\.weight is"):
         fit(GraphTask(recipe.replace(lr=1e25, regularizer="none", regularizer_options={})), Run(tmp_path / "graphs"))
 
 
@@ -109,6 +110,6 @@ def test_what_does_not_happen_again_is_said(tmp_path, recipe):
             bad, self.broken = not self.broken, True
             return loss * (float("nan") if bad else 1.0), logits
 
-    with pytest.raises(FloatingPointError, match=r"loss nan, penalty .* in epoch 1; when it was run again .* finite"):
+    with pytest.raises(DivergedError, match=r"loss nan, penalty .* in epoch 1; when it was run again .* finite"):
         fit(Once(recipe), Run(tmp_path))
     assert torch.is_grad_enabled()
