@@ -4,56 +4,92 @@ Needs torch and nothing else. Start with :func:`create_regularizer`; the bare en
 """
 
 from .diagnostics import Diagnostics, diagnose, effective_rank
+from .draws import Draws
 from .energies.cosines import cosines
 from .energies.energy import hyperspherical_energy
 from .neurons import NoNeuronsError, neurons, register_neurons
-from .penalties.dso import double_soft_orthogonality
+from .penalties.adv_comhe import AdversarialProjection
+from .penalties.ap_comhe import AnglePreservingProjection
+from .penalties.dso import DoubleSoftOrthogonality, dso
+from .penalties.energy_penalty import EnergyPenalty
 from .penalties.group_comhe import GroupProjection
-from .penalties.learned import AdversarialProjection, AnglePreservingProjection
-from .penalties.mc import mutual_coherence
-from .penalties.mgd import mgd
-from .penalties.mhe import MHE, EnergyRegularizer, HalfSpaceMHE, NoRegularizer
-from .penalties.mhs import mhs
-from .penalties.mma import mma
-from .penalties.ocnn import ocnn
-from .penalties.orthogonal import orthogonal
-from .penalties.orthonormal import orthonormal
-from .penalties.orthoreg import orthoreg
-from .penalties.penalty import PenaltyRegularizer
-from .penalties.poles import mhc, mhp
+from .penalties.hs_mhe import HalfSpaceMHE
+from .penalties.mc import MutualCoherence, mc
+from .penalties.mgd import GramDeterminant, mgd
+from .penalties.mhc import Coverage, mhc
+from .penalties.mhe import MHE
+from .penalties.mhp import Polarization, mhp
+from .penalties.mhs import Separation, mhs
+from .penalties.mma import MinimalAngle, mma
+from .penalties.none import NoPenalty
+from .penalties.ocnn import OrthogonalConvolution, ocnn
+from .penalties.orthogonal import Orthogonal, orthogonal
+from .penalties.orthonormal import Orthonormal, orthonormal
+from .penalties.orthoreg import OrthoReg, orthoreg
+from .penalties.penalty import Member, Penalty
 from .penalties.rp_comhe import RandomProjection
-from .penalties.so import soft_orthogonality
-from .penalties.srip import srip
-from .penalties.uniformity import uniformity
-from .registry import create_regularizer, list_regularizers, register_regularizer, regularizer_options
-from .regularizer import Regularizer
+from .penalties.so import SoftOrthogonality, so
+from .penalties.srip import SpectralIsometry, srip
+from .penalties.uniformity import Uniformity, uniformity
+from .registry import (
+    check_regularizer,
+    create_regularizer,
+    list_regularizers,
+    register_regularizer,
+    regularizer_options,
+)
+from .regularizer import LayerPenalty, Regularizer
+from .report import LayerReport, Report
+from .selection import Layer, Skipped
 
 __all__ = [
     "MHE",
     "AdversarialProjection",
     "AnglePreservingProjection",
+    "Coverage",
     "Diagnostics",
-    "EnergyRegularizer",
+    "DoubleSoftOrthogonality",
+    "Draws",
+    "EnergyPenalty",
+    "GramDeterminant",
     "GroupProjection",
     "HalfSpaceMHE",
+    "Layer",
+    "LayerPenalty",
+    "LayerReport",
+    "Member",
+    "MinimalAngle",
+    "MutualCoherence",
     "NoNeuronsError",
-    "NoRegularizer",
-    "PenaltyRegularizer",
+    "NoPenalty",
+    "OrthoReg",
+    "Orthogonal",
+    "OrthogonalConvolution",
+    "Orthonormal",
+    "Penalty",
+    "Polarization",
     "RandomProjection",
     "Regularizer",
+    "Report",
+    "Separation",
+    "Skipped",
+    "SoftOrthogonality",
+    "SpectralIsometry",
+    "Uniformity",
+    "check_regularizer",
     "cosines",
     "create_regularizer",
     "diagnose",
-    "double_soft_orthogonality",
+    "dso",
     "effective_rank",
     "hyperspherical_energy",
     "list_regularizers",
+    "mc",
     "mgd",
     "mhc",
     "mhp",
     "mhs",
     "mma",
-    "mutual_coherence",
     "neurons",
     "ocnn",
     "orthogonal",
@@ -62,7 +98,7 @@ __all__ = [
     "register_neurons",
     "register_regularizer",
     "regularizer_options",
-    "soft_orthogonality",
+    "so",
     "srip",
     "uniformity",
 ]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .energies.checks import check_neurons, upcast
 from .energies.cosines import cosines
-from .energies.energy import check_neurons, hyperspherical_energy, single
+from .energies.energy import hyperspherical_energy
 
 TITLES = ("energy", "half-space", "smallest °", "mean °", "coherence", "eff. rank", "dead")
 
@@ -23,7 +24,7 @@ class Diagnostics:
         smallest_angle: of two neurons (directions, 0 to 180).
         mean_angle: over all pairs.
         coherence: largest |cosine|.
-        effective_rank: exp of the entropy of the normalised singular values (Roy & Vetterli, 2007).
+        effective_rank: exp of the entropy of the normalized singular values (Roy & Vetterli, 2007).
         dead: neurons whose norm is below 1e-3 of the median norm.
     """
 
@@ -48,7 +49,7 @@ def diagnose(w: Tensor) -> Diagnostics:
         TypeError, ValueError: as :func:`hyperspherical_energy`.
     """
     check_neurons(w)
-    w = single(w).flatten(0, -3) if w.dim() > 2 else single(w)[None]
+    w = upcast(w).flatten(0, -3) if w.dim() > 2 else upcast(w)[None]
     c = cosines(w).clamp(-1, 1)
     upper = torch.triu_indices(*c.shape[-2:], offset=1, device=w.device)
     c = c[:, upper[0], upper[1]]
@@ -70,7 +71,7 @@ def effective_rank(w: Tensor) -> Tensor:
     Shapes: ``[..., N, d] -> [...]``; between 1 and min(N, d), 0 for a zero matrix. Source: Roy & Vetterli, *The
     Effective Rank: a Measure of Effective Dimensionality*, EUSIPCO 2007.
     """
-    values = torch.linalg.svdvals(single(w))
+    values = torch.linalg.svdvals(upcast(w))
     total = values.sum(-1, keepdim=True)
     p = values / total.clamp_min(torch.finfo(values.dtype).tiny)
     return torch.where(total[..., 0] > 0, torch.special.entr(p).sum(-1).exp(), 0)

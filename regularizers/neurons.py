@@ -9,13 +9,15 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.weight_norm import WeightNorm
 
+from comhe.errors import UsageError
+
 Rule = Callable[[nn.Module], Tensor]
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _GATES = {nn.RNN: 1, nn.RNNCell: 1, nn.GRU: 3, nn.GRUCell: 3, nn.LSTM: 4, nn.LSTMCell: 4}
 
 
-class NoNeuronsError(ValueError):
+class NoNeuronsError(UsageError):
     """The module has no matrix view; the message says why."""
 
 
@@ -44,7 +46,7 @@ def neurons(module: nn.Module, ordered: bool = True) -> Tensor:
     a channels-last weight need not be copied. :func:`aligned` gives another matrix's columns the same order.
 
     Raises:
-        NoNeuronsError: the module has no weight matrix, or one that is not initialised yet.
+        NoNeuronsError: the module has no weight matrix, or one that is not initialized yet.
     """
     rule = _rule(type(module))
     if rule is None:
@@ -71,7 +73,7 @@ def register_neurons(layer: type[nn.Module] | str) -> Callable[[Rule], Rule]:
 
     def register(rule: Rule) -> Rule:
         if layer in _RULES:
-            raise ValueError(f"{layer!r} already has a matrix view")
+            raise UsageError(f"{layer!r} already has a matrix view")
         _RULES[layer] = rule
         return rule
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
+
+from comhe.errors import UsageError
 
 from .neurons import NoNeuronsError, aligned, kind, neurons, sources, views
 
@@ -23,6 +26,11 @@ class Layer:
     module: nn.Module = field(repr=False)
     role: Literal["hidden", "output"]
     shape: tuple[int, ...]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the layer's weights are."""
+        return next(self.module.parameters()).device
 
     def neurons(self, ordered: bool = True) -> Tensor:
         """The weight as a matrix [..., N, d], differentiable."""
@@ -67,9 +75,9 @@ def select(
     include, exclude, kinds = _several(include), _several(exclude), _several(kinds)
     for name in kinds:
         if name not in KINDS:
-            raise ValueError(f"unknown kind of layer {name!r}; the kinds are {', '.join(KINDS)}")
+            raise UsageError(f"unknown kind of layer {name!r}; the kinds are {', '.join(KINDS)}")
     if min_neurons < 2:
-        raise ValueError(f"min_neurons must be at least 2, since one neuron has no partner, not {min_neurons}")
+        raise UsageError(f"min_neurons must be at least 2, since one neuron has no partner, not {min_neurons}")
     candidates = list(views(model))
     outputs = _outputs([name for name, _ in candidates], output)
     layers: list[Layer] = []
@@ -103,7 +111,7 @@ def _outputs(names: list[str], output: str | None) -> set[str]:
     found = {name for name in names if fnmatchcase(name, output)}
     if not found:
         listed = ", ".join(name or "(the model itself)" for name in names)
-        raise ValueError(f"output={output!r} names no layer; the model has {listed}")
+        raise UsageError(f"output={output!r} names no layer; the model has {listed}")
     return found
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from comhe.errors import UsageError
+
 
 def balance(costs: Sequence[float], ranks: int) -> list[int]:
     """A rank for each cost: the largest first, each to the rank with the least so far, the lowest among equals.
@@ -14,7 +16,7 @@ def balance(costs: Sequence[float], ranks: int) -> list[int]:
     Source: Graham, *Bounds on Multiprocessing Timing Anomalies*, 1969.
     """
     if ranks < 1:
-        raise ValueError(f"ranks must be at least 1, not {ranks}")
+        raise UsageError(f"ranks must be at least 1, not {ranks}")
     load, owners = [0.0] * ranks, [0] * len(costs)
     for place in sorted(range(len(costs)), key=lambda place: (-costs[place], place)):
         owners[place] = min(range(ranks), key=lambda rank: (load[rank], rank))

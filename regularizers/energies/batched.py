@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from . import kernels
-from .energy import exact
+from .checks import autocast_disabled
 from .kernels import Pool, Precision
 from .potential import Potential
 
 
-def weighted_energy(
+def batched_energies(
     neurons: Sequence[Tensor],
     weights: Tensor,
     potential: Potential,
@@ -31,10 +31,10 @@ def weighted_energy(
     -> a scalar. Differentiable once, in the neurons.
     """
     with_gradient = torch.is_grad_enabled() and any(w.requires_grad for w in neurons)
-    return _Weighted.apply(weights, potential, reduction, precision, projections, with_gradient, *neurons)[0]
+    return _BatchedEnergies.apply(weights, potential, reduction, precision, projections, with_gradient, *neurons)[0]
 
 
-class _Weighted(torch.autograd.Function):
+class _BatchedEnergies(torch.autograd.Function):
     @staticmethod
     def forward(weights, potential, reduction, precision, projections, with_gradient, *neurons):
         sets = [w.flatten(0, -3) if w.dim() > 2 else w[None] for w in neurons]
@@ -42,7 +42,7 @@ class _Weighted(torch.autograd.Function):
         shapes = tuple((len(w), w.shape[-2]) for w in sets)
         scales, constants, layers = _scales(shapes, count, potential, reduction, weights.device)
         options = {"with_gradient": with_gradient, "precision": precision}
-        with exact(weights):
+        with autocast_disabled(weights):
             factors = weights * scales
             if projections is None:
                 sums, gradients = kernels.energy_sums(sets, potential, 0.0, factors, **options)

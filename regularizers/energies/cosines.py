@@ -21,9 +21,9 @@ def directions(w: Tensor) -> Tensor:
     return w * inverse_norms((w * w).sum(-1, keepdim=True))
 
 
-def normalised(products: Tensor) -> Tensor:
+def normalized(products: Tensor) -> Tensor:
     """Cosines from a Gram matrix W W^T [..., N, N]; 0 for a row that is zero. Differentiable twice."""
-    return _Normalised.apply(products)
+    return _Normalized.apply(products)
 
 
 def gram(w: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ class _Gram(torch.autograd.Function):
         return (grad + grad.mT) @ ctx.saved_tensors[0]
 
 
-class _Normalised(torch.autograd.Function):
+class _Normalized(torch.autograd.Function):
     @staticmethod
     def forward(products: Tensor) -> Tensor:
         c = products.clone()

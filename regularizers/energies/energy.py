@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from comhe.errors import UsageError
+
 from . import kernels
+from .checks import autocast_disabled, check_neurons, upcast
 from .cosines import gram, inverse_norms, scale_pairs, weighted_gram
 from .kernels import Precision
 from .potential import Potential
@@ -61,14 +63,14 @@ def hyperspherical_energy(
     """
     check_neurons(w)
     if reduction not in ("mean", "sum"):
-        raise ValueError(f"reduction must be 'mean' or 'sum', not {reduction!r}")
+        raise UsageError(f"reduction must be 'mean' or 'sum', not {reduction!r}")
     if not eps >= 0:
-        raise ValueError(f"eps must be >= 0, not {eps!r}")
+        raise UsageError(f"eps must be >= 0, not {eps!r}")
     if precision not in kernels.PRECISIONS:
-        raise ValueError(f"precision must be 'fp32' or 'tf32', not {precision!r}")
+        raise UsageError(f"precision must be 'fp32' or 'tf32', not {precision!r}")
     potential = Potential(s, geodesic, half_space)
-    with exact(w):
-        w = single(w)
+    with autocast_disabled(w):
+        w = upcast(w)
         total = _PairSum.apply(w, potential, float(eps), torch.is_grad_enabled() and w.requires_grad, precision)[0]
         if eps and half_space:  # shortened neurons are not quite opposite to their negatives
             squared = (w * w).sum(-1)
@@ -77,7 +79,7 @@ def hyperspherical_energy(
         return mean_energy(total, w.shape[-2], potential, reduction)
 
 
-def energy_slope(
+def energy_gradient(
     w: Tensor, s: float = 2, *, geodesic: bool = False, reduction: str = "mean", eps: float = 0.0
 ) -> Tensor:
     """The gradient of the full-space :func:`hyperspherical_energy` with respect to w, ``[..., N, d]``.
@@ -104,25 +106,6 @@ def pair_sums(w: Tensor, potential: Potential, eps: float, with_gradient: bool) 
     """Sums of phi over the pairs i < j of neurons [..., N, d], and their gradients [..., N, d]; records no graph."""
     sums, gradient = _sums(w, potential, eps, with_gradient)
     return sums, gradient if gradient is None or _keeps_product(w, potential) else gradient @ w
-
-
-def check_neurons(w: Tensor) -> None:
-    """Raise the error that says what is wrong unless ``w`` is a floating-point ``[..., N >= 2, d]``."""
-    if not (isinstance(w, Tensor) and w.is_floating_point()):
-        kind = w.dtype if isinstance(w, Tensor) else type(w).__name__
-        raise TypeError(f"neurons must be a floating-point tensor [..., N, d], not {kind}")
-    if w.dim() < 2 or w.shape[-2] < 2 or w.shape[-1] < 1:
-        raise ValueError(f"neurons must be [..., N >= 2, d >= 1], one neuron a row, not {list(w.shape)}")
-
-
-def exact(w: Tensor) -> AbstractContextManager[None]:
-    """Autocast off on w's device: a penalty's products are never made in half precision."""
-    return nullcontext() if w.is_meta else torch.autocast(w.device.type, enabled=False)
-
-
-def single(w: Tensor) -> Tensor:
-    """``w`` in the precision that penalties are computed in: float32, or float64 where it is float64 already."""
-    return w if w.dtype == torch.float64 else w.float()
 
 
 def _inverse_norms(squared: Tensor, eps: float) -> Tensor:
@@ -156,7 +139,7 @@ class _PairSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_energy: Tensor, _) -> tuple[Tensor, None, None, None, None]:
         w, gradient = ctx.saved_tensors
-        with exact(w):
+        with autocast_disabled(w):
             again = torch.is_grad_enabled()  # a second derivative is wanted: M once more, this time on the tape
             if again:
                 gradient = _weights(w, ctx.potential, ctx.eps)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .checks import autocast_disabled
 from .cosines import gram, inverse_norms, scale_pairs
-from .energy import exact, mean_energy, pair_sums
+from .energy import mean_energy, pair_sums
 from .potential import Potential
 
 
@@ -71,7 +72,7 @@ class _SpanPairs(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad: Tensor, *_) -> tuple[Tensor | None, ...]:
         draws, slopes, factor, inverse, *neurons = ctx.saved_tensors
-        with exact(draws):
+        with autocast_disabled(draws):
             pushed = (grad[..., None, None] * slopes).mT.flatten(1, 2)  # [sets, C k, N]
             weights = pushed.mT @ draws.flatten(0, 1)
             # dW = dR Q^T / n and Q^T = R^-1 U: first the N x N solve, then the only product with W.

@@ -29,7 +29,7 @@ class Pool(NamedTuple):
     """Projections [count, dim, d_l] of many layers, one after the other in memory."""
 
     drawn: Tensor
-    places: tuple[int, ...]  # where each layer's begin; layers may share theirs
+    offsets: tuple[int, ...]  # where each layer's begin; layers may share theirs
     count: int
     dim: int
 
