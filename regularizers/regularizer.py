@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -122,8 +121,8 @@ class Regularizer(nn.Module):
         Args:
             parameters: stand in for the model's own of the same names, as in ``torch.func.functional_call``.
         """
-        if torch.compiler.is_compiling():  # one clean graph break: seeds, schedules and the step are Python
-            return _eager_step()(self, parameters)
+        if torch.compiler.is_compiling():  # One clean graph break: seeds, schedules and the step are Python.
+            return torch.compiler.disable(Regularizer._step)(self, parameters)  # not at import: that takes seconds
         return self._step(parameters)
 
     def draw(self) -> Draws:
@@ -327,12 +326,6 @@ def _check_number(weight: Any, what: str) -> float:
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not (weight >= 0 and math.isfinite(weight)):
         raise UsageError(f"{what} must be a finite number >= 0 or a function of the step, not {weight!r}")
     return float(weight)
-
-
-@cache
-def _eager_step() -> Callable[..., Tensor]:
-    """A step that torch.compile leaves alone. Made when it is needed, since importing the compiler takes seconds."""
-    return torch.compiler.disable(Regularizer._step)
 
 
 class _Substituted(nn.Module):
