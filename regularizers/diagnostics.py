@@ -1,7 +1,5 @@
 """How a layer's neurons lie on the sphere, in a few numbers."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

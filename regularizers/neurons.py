@@ -1,7 +1,5 @@
 """The matrix view: which rows of which matrix are a layer's neurons."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import torch

@@ -1,7 +1,5 @@
 """Regularizers by name."""
 
-from __future__ import annotations
-
 import difflib
 import inspect
 from collections.abc import Callable, Iterator

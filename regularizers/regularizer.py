@@ -1,9 +1,7 @@
 """The plug: a penalty attached to the layers of a model."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
@@ -14,7 +12,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from comhe.errors import UsageError
 
 from .diagnostics import diagnose
-from .draws import Draws
+from .draws import Draws, Memory
 from .energies.checks import autocast_disabled, upcast
 from .penalties.penalty import Member, Penalty, Weight, mean_over_sets
 from .report import LayerReport, Report
@@ -41,7 +39,7 @@ class Regularizer(nn.Module):
     that number alone, hence equal on every rank and after a restart.
 
     A loop that records a CUDA graph sets ``capturable`` before the first step. It calls :meth:`draw` on the host, then
-    :meth:`total` or :meth:`value_and_grad` on the device, where a recording may take their place, and counts ``step``.
+    :meth:`value_and_grad` on the device, where a recording may take its place, and counts ``step`` itself.
 
     Args:
         model: any module; see :func:`comhe.regularizers.neurons` for the layers that are understood.
@@ -85,7 +83,7 @@ class Regularizer(nn.Module):
         self._model = (model,)  # in a tuple, it does not become a submodule
         self._owners: list[int] = []  # the rank of each layer, once they are sharded
         self._rank, self._ranks = 0, 1
-        self._memory: dict[Any, tuple[Any, Tensor]] = {}  # of the draws
+        self._memory: Memory = {}
         self.layers, self.skipped = select(model, **selection)
         if not self.layers and penalty.needs_layers:
             reasons = "; ".join(f"{item.name or '(the model)'}: {item.reason}" for item in self.skipped)
@@ -147,7 +145,12 @@ class Regularizer(nn.Module):
                 for member, (value, state) in zip(rest, self.penalty.values(rest, draws), strict=True):
                     terms.append(draws.weight(member.layer) * mean_over_sets(value))
                     self._update_state(member.layer, state)
-        self._update_uncounted(counted, draws)
+        names = {layer.name for layer in counted}
+        for layer in self.local_layers:  # a layer whose weight is zero for now learns all the same
+            if layer.name not in names and self.state_of(layer) is not None:
+                w, state = (member := self._member(layer, draws)).w.detach(), member.state
+                with torch.no_grad(), autocast_disabled(w):
+                    self._update_state(layer, self.penalty.update(w, layer, state, draws))
         if not terms:
             return torch.zeros((), device=self.device if self.layers else None)
         total = terms[0]
@@ -224,14 +227,6 @@ class Regularizer(nn.Module):
         """What the penalty has learned for the layer, such as a projection; None if it learns nothing for it."""
         return self._buffers.get(self._state_name(layer))
 
-    def update_buffer(self, name: str, value: Tensor) -> None:
-        """Give a buffer its next value, in the memory that a captured graph reads if need be."""
-        buffer = self._buffers[name]
-        if self.capturable and buffer is not None and buffer.device == value.device:
-            buffer.copy_(value)
-        else:
-            self._buffers[name] = value
-
     def get_extra_state(self) -> dict[str, int]:
         return {"step": self.step, "seed": self.seed}
 
@@ -257,7 +252,7 @@ class Regularizer(nn.Module):
         self.step += 1
         return total
 
-    def _new_draws(self, memory: dict[Any, tuple[Any, Tensor]], capturable: bool) -> Draws:
+    def _new_draws(self, memory: Memory, capturable: bool) -> Draws:
         weights = [self.weight_of(layer) for layer in self.layers]
         device = self.device if self.layers else "cpu"
         return Draws(self.seed, self.step, self.layers, weights, device, capturable, memory)
@@ -280,18 +275,13 @@ class Regularizer(nn.Module):
                 state = state.clone() if draws.capturable else state
         return Member(layer, w, state)
 
-    def _update_uncounted(self, counted: Sequence[Layer], draws: Draws) -> None:
-        """Layers whose weight is zero for now learn all the same."""
-        names = {layer.name for layer in counted}
-        for layer in self.local_layers:
-            if layer.name not in names and self.state_of(layer) is not None:
-                member = self._member(layer, draws)
-                with torch.no_grad(), autocast_disabled(member.w):
-                    self._update_state(layer, self.penalty.update(member.w.detach(), layer, member.state, draws))
-
     def _update_state(self, layer: Layer, state: Tensor | None) -> None:
-        if state is not None:
-            self.update_buffer(self._state_name(layer), state)
+        """Keep a state for the next step, in the memory that a captured graph reads if need be."""
+        name = self._state_name(layer)
+        if state is not None and self.capturable and self._buffers[name].device == state.device:
+            self._buffers[name].copy_(state)
+        elif state is not None:
+            self._buffers[name] = state
 
     def _initial_state(self, layer: Layer) -> Tensor | None:
         if type(self.penalty).init is Penalty.init:

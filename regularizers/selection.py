@@ -1,7 +1,5 @@
 """Which layers of a model are regularized, in which role, and why the others are not."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase

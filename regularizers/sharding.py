@@ -1,7 +1,5 @@
 """Which of several processes computes which layers' penalties."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from comhe.errors import UsageError

@@ -1,7 +1,5 @@
 """The weighted energy of many layers as one operation, whose gradient is made on the way forward."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 

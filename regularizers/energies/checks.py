@@ -1,7 +1,5 @@
 """What every penalty asks of its neurons: their shape, their precision, and no autocast."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager, nullcontext
 
 import torch

@@ -1,7 +1,5 @@
 """Cosines between neurons, for the penalties that are written in them."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

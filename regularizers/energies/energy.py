@@ -1,7 +1,5 @@
 """Hyperspherical energy of a set of neurons, with an analytic gradient that needs no more memory than the neurons."""
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 

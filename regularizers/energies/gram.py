@@ -1,7 +1,5 @@
 """The Gram matrix that orthogonality penalties are written in."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Potentials: the energy of one pair of neurons as a function of the cosine between them."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

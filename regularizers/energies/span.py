@@ -1,7 +1,5 @@
 """Energies of neurons under Gaussian projections drawn in the span of the neurons themselves."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """CoMHE with angle-preserving projections."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import torch

@@ -1,7 +1,5 @@
 """Double soft orthogonality (DSO)."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from comhe.regularizers.registry import register_regularizer

@@ -1,7 +1,5 @@
 """Half-space minimum hyperspherical energy."""
 
-from __future__ import annotations
-
 from comhe.regularizers.registry import register_regularizer
 
 from .energy_penalty import EnergyPenalty

@@ -1,7 +1,5 @@
 """What CoMHE's learned projections share."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal

@@ -1,7 +1,5 @@
 """Maximum Gram determinant (MGD)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Maximum hyperspherical coverage (MHC)."""
 
-from __future__ import annotations
-
 import math
 
 from torch import Tensor

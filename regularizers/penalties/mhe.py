@@ -1,7 +1,5 @@
 """Minimum hyperspherical energy (MHE)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from comhe.regularizers.registry import register_regularizer

@@ -1,7 +1,5 @@
 """Maximum hyperspherical separation (MHS)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Maximizing the minimal angle (MMA)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """No penalty."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from comhe.regularizers.registry import register_regularizer

@@ -1,7 +1,5 @@
 """Orthogonality of the convolution operator (OCNN)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -1,7 +1,5 @@
 """Orthogonal regularization with absolute values."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from comhe.regularizers.energies.gram import excess

@@ -1,7 +1,5 @@
 """Orthonormal regularization of the directions."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from comhe.regularizers.energies.checks import check_neurons, upcast

@@ -1,7 +1,5 @@
 """Local orthogonality (OrthoReg)."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from torch.nn.functional import softplus
 

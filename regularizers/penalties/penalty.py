@@ -1,7 +1,5 @@
 """The protocol of a penalty: the mathematics of a regularizer, which knows of no model."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

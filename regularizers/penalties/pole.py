@@ -1,7 +1,5 @@
 """What the penalties share that look at the neurons from a learned pole."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from torch import Tensor

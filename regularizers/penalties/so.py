@@ -1,7 +1,5 @@
 """Soft orthogonality (SO)."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from comhe.regularizers.energies.gram import excess

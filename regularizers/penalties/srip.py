@@ -1,7 +1,5 @@
 """Spectral restricted isometry property (SRIP) regularization."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Uniformity on the hypersphere."""
 
-from __future__ import annotations
-
 import math
 
 import torch
