@@ -11,7 +11,6 @@ from .neurons import NoNeuronsError, neurons, register_neurons
 from .penalties.adv_comhe import AdversarialProjection
 from .penalties.ap_comhe import AnglePreservingProjection
 from .penalties.dso import dso
-from .penalties.energy_penalty import EnergyPenalty
 from .penalties.group_comhe import GroupProjection
 from .penalties.hs_mhe import HalfSpaceMHE
 from .penalties.mc import mc
@@ -26,7 +25,7 @@ from .penalties.ocnn import ocnn
 from .penalties.orthogonal import orthogonal
 from .penalties.orthonormal import orthonormal
 from .penalties.orthoreg import orthoreg
-from .penalties.penalty import Member, Penalty
+from .penalties.penalty import Penalty
 from .penalties.rp_comhe import RandomProjection
 from .penalties.so import so
 from .penalties.srip import srip
@@ -39,13 +38,12 @@ from .registry import (
     regularizer_options,
 )
 from .regularizer import Regularizer
-from .selection import Layer
 
 __all__ = [
-    "MHE", "AdversarialProjection", "AnglePreservingProjection", "Diagnostics", "Draws", "EnergyPenalty",
-    "GroupProjection", "HalfSpaceMHE", "Layer", "Member", "NoNeuronsError", "NoPenalty", "Penalty",
-    "RandomProjection", "Regularizer", "check_regularizer", "cosines", "create_regularizer", "diagnose", "dso",
-    "effective_rank", "hyperspherical_energy", "list_regularizers", "mc", "mgd", "mhc", "mhp", "mhs", "mma",
-    "neurons", "ocnn", "orthogonal", "orthonormal", "orthoreg", "register_neurons", "register_regularizer",
-    "regularizer_options", "so", "srip", "uniformity",
+    "MHE", "AdversarialProjection", "AnglePreservingProjection", "Diagnostics", "Draws", "GroupProjection",
+    "HalfSpaceMHE", "NoNeuronsError", "NoPenalty", "Penalty", "RandomProjection", "Regularizer",
+    "check_regularizer", "cosines", "create_regularizer", "diagnose", "dso", "effective_rank",
+    "hyperspherical_energy", "list_regularizers", "mc", "mgd", "mhc", "mhp", "mhs", "mma", "neurons", "ocnn",
+    "orthogonal", "orthonormal", "orthoreg", "register_neurons", "register_regularizer", "regularizer_options",
+    "so", "srip", "uniformity",
 ]  # fmt: skip

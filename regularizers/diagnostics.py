@@ -44,7 +44,11 @@ def diagnose(w: Tensor) -> Diagnostics:
     """Diagnostics of neurons [..., N, d]; over several sets the mean, the smallest angle, the largest coherence.
 
     Raises:
-        TypeError, ValueError: as :func:`hyperspherical_energy`.
+        TypeError, UsageError: as :func:`hyperspherical_energy`.
+
+    Example:
+        >>> round(diagnose(torch.eye(3)).mean_angle)
+        90
     """
     check_neurons(w)
     w = upcast(w).flatten(0, -3) if w.dim() > 2 else upcast(w)[None]
@@ -66,8 +70,13 @@ def diagnose(w: Tensor) -> Diagnostics:
 def effective_rank(w: Tensor) -> Tensor:
     r"""Effective rank :math:`\exp(-\sum_i p_i \log p_i)`, :math:`p_i = \sigma_i / \sum_j \sigma_j`.
 
-    Shapes: ``[..., N, d] -> [...]``; between 1 and min(N, d), 0 for a zero matrix. Source: Roy & Vetterli, *The
-    Effective Rank: a Measure of Effective Dimensionality*, EUSIPCO 2007.
+    Shape: ``[..., N, d] -> [...]``; between 1 and min(N, d), 0 for a zero matrix.
+
+    Example:
+        >>> effective_rank(torch.eye(3, 5))
+        tensor(3.)
+
+    Source: Roy & Vetterli, *The Effective Rank: a Measure of Effective Dimensionality*, EUSIPCO 2007.
     """
     values = torch.linalg.svdvals(upcast(w))
     total = values.sum(-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""What one step draws: random tensors that are functions of seed, step and key alone, and scheduled numbers."""
+"""What one step draws: random tensors that are functions of seed, step and key, and scheduled numbers."""
 
 import hashlib
 import math
@@ -75,12 +75,12 @@ class Draws:
         number = self.seed, self.step // every
 
         def fill(flat: Tensor) -> None:
-            for (key, shape), part in zip(shapes.items(), flat.split(sizes), strict=True):
-                _fill(part.view(tuple(shape)), distribution, (*number, *_as_tuple(key)))
+            for (key, shape), numbers in zip(shapes.items(), flat.split(sizes), strict=True):
+                _fill(numbers.view(tuple(shape)), distribution, (*number, *_as_tuple(key)))
 
         flat = self._keep(name, torch.float32, (sum(sizes),), (number, tuple(shapes)), fill)
-        for (key, shape), part in zip(shapes.items(), flat.split(sizes), strict=True):
-            self._values[key] = part.view(tuple(shape))
+        for (key, shape), numbers in zip(shapes.items(), flat.split(sizes), strict=True):
+            self._values[key] = numbers.view(tuple(shape))
 
     def permutation(self, key: Key, count: int, every: int = 1) -> None:
         """Draw a random order of 0 ... count - 1, a new one every so many steps."""

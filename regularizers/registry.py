@@ -25,14 +25,12 @@ def register_regularizer(name: str) -> Callable[[P], P]:
         UsageError: the name is taken.
 
     Example:
-        >>> from comhe.regularizers import Penalty, list_regularizers
-        >>> @register_regularizer("doctest-norm")
+        >>> @register_regularizer("squared-norm")
         ... class SquaredNorm(Penalty):
         ...     def function(self, w):
         ...         return w.square().sum((-2, -1))
-        >>> list_regularizers("doctest-*")
-        ['doctest-norm']
-        >>> del _REGISTRY["doctest-norm"]
+        >>> regularizer = create_regularizer("squared-norm", nn.Linear(4, 3), weight=0.1)
+        >>> del _REGISTRY["squared-norm"]  # for this example alone
     """
 
     def register(penalty: P) -> P:
@@ -49,8 +47,8 @@ def list_regularizers(pattern: str = "*") -> list[str]:
     """Names of the regularizers that match a glob, ``none`` first.
 
     Example:
-        >>> list_regularizers("*mhe")
-        ['hs-mhe', 'mhe']
+        >>> list_regularizers("*s*")
+        ['dso', 'hs-mhe', 'mhs', 'so', 'srip']
     """
     names = (name for name in _REGISTRY if fnmatchcase(name, pattern))
     return sorted(names, key=lambda name: (name != "none", name))

@@ -21,7 +21,7 @@ from .sharding import balance
 
 
 class LayerPenalty(NamedTuple):
-    """One layer's part in a step: its factor and its unweighted penalty."""
+    """What one layer adds in a step: its factor and its unweighted penalty."""
 
     layer: Layer
     weight: float | Tensor
@@ -56,11 +56,11 @@ class Regularizer(nn.Module):
         UsageError: a negative weight, or a model without a layer to regularize (the message lists what was skipped).
 
     Example:
-        >>> from comhe.regularizers import SoftOrthogonality
-        >>> regularizer = Regularizer(nn.Linear(4, 3), SoftOrthogonality(), weight=0.1)
+        >>> from comhe.regularizers import MHE
+        >>> regularizer = Regularizer(nn.Linear(4, 3), MHE(s=1), output_weight=0.1)
         >>> loss = 1.0 + regularizer()
         >>> regularizer
-        so(weight=0.1, output_weight=0.1, 0 hidden and 1 output layers)
+        mhe(s=1, half_space=False, weight=1.0, output_weight=0.1, 0 hidden and 1 output layers)
     """
 
     def __init__(
@@ -332,12 +332,12 @@ class _Substituted(nn.Module):
 @contextmanager
 def _evaluating_parametrizations(layers: Sequence[Layer]) -> Iterator[None]:
     """Parametrizations in evaluation mode: reading a spectrally normalized weight must not train its vectors."""
-    found = [part for layer in layers for part in layer.module.modules() if isinstance(part, ParametrizationList)]
-    training = [part.training for part in found]
+    modules = [module for layer in layers for module in layer.module.modules()]
+    lists = {module: module.training for module in modules if isinstance(module, ParametrizationList)}
     try:
-        for part in found:
-            part.eval()
+        for parametrizations in lists:
+            parametrizations.eval()
         yield
     finally:
-        for part, mode in zip(found, training, strict=True):
-            part.train(mode)
+        for parametrizations, training in lists.items():
+            parametrizations.train(training)

@@ -41,7 +41,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A layer that is left alone."""
+    """A layer that is not regularized, and why."""
 
     name: str
     reason: str
@@ -64,11 +64,11 @@ def select(
         include, exclude: globs on module names (``"blocks.*.conv?"``), one or several.
         kinds: which of ``conv linear attention recurrent embedding other``. Embeddings have to be named.
         min_neurons, max_neurons: bounds on the number of neurons of a set.
-        output: glob of the output layer; ``"auto"`` takes the model's last weight matrix in order of registration,
+        output: glob of the output layer; ``"auto"`` is the model's last weight matrix in order of registration,
             None treats every layer as hidden.
 
     Raises:
-        ValueError: an unknown kind, or an ``output`` that names no layer.
+        UsageError: an unknown kind, or an ``output`` that names no layer.
     """
     include, exclude, kinds = _several(include), _several(exclude), _several(kinds)
     for name in kinds:
@@ -135,7 +135,7 @@ def _reason(name, module, include, exclude, kinds, min_neurons, max_neurons) -> 
 
 
 def _unknown(model: nn.Module) -> Iterable[tuple[str, str]]:
-    """Modules that own a matrix but have no view, so that a report does not pass over them in silence."""
+    """Modules that have a matrix but no view, so that a report does not pass over them in silence."""
     known = {id(module) for _, module in views(model)}
     for name, module in model.named_modules():
         if id(module) in known or "parametrizations" in name.split("."):

@@ -1,4 +1,4 @@
-"""The weighted energy of many layers as one operation, whose gradient is made on the way forward."""
+"""The weighted energy of many layers as one operation, whose gradient is computed in the forward pass."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -25,8 +25,9 @@ def batched_energies(
 
     .. math:: \sum_l \lambda_l \frac{1}{B_l C} \sum_{b, c} E(W_{l, b} P_{l, c}^\top)
 
-    Shapes: layers [..., N_l, d_l] that the kernels take, weights [layers], C projections [k, d_l] of each layer or none
-    -> a scalar. Differentiable once, in the neurons.
+    Shape:
+        Layers [..., N_l, d_l] that the kernels take, weights [layers], C projections [k, d_l] of each layer or none
+        -> a scalar. Differentiable once, in the neurons.
     """
     with_gradient = torch.is_grad_enabled() and any(w.requires_grad for w in neurons)
     return _BatchedEnergies.apply(weights, potential, reduction, precision, projections, with_gradient, *neurons)[0]
@@ -70,9 +71,9 @@ class _BatchedEnergies(torch.autograd.Function):
 def _scales(
     shapes: tuple[tuple[int, int], ...], count: int, potential: Potential, reduction: str, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each layer what a pair sum is multiplied with, and what antipodal pairs add; the layer of each set.
+    """For each layer, the factor of its pair sum and what antipodal pairs add; for each set, its layer.
 
-    They stay on the device for good: a captured graph may read them.
+    They stay on the device, since a captured graph may read them.
     """
     scales, constants, layers = [], [], []
     for layer, (batch, n) in enumerate(shapes):

@@ -55,7 +55,11 @@ def hyperspherical_energy(
 
     Raises:
         TypeError: ``w`` is not a floating-point tensor.
-        ValueError: fewer than two neurons, no second dimension, or an option out of range.
+        UsageError: fewer than two neurons, no second dimension, or an option out of range.
+
+    Example:
+        >>> hyperspherical_energy(torch.eye(2), s=2), hyperspherical_energy(torch.eye(2), s=2, half_space=True)
+        (tensor(0.5000), tensor(0.4167))
 
     Source: Liu et al., *Learning towards Minimum Hyperspherical Energy*, NeurIPS 2018.
     """
@@ -82,7 +86,7 @@ def energy_gradient(
 ) -> Tensor:
     """The gradient of the full-space :func:`hyperspherical_energy` with respect to w, ``[..., N, d]``.
 
-    An expression that can be differentiated once more: what an unrolled ascent step is made of.
+    An expression that can be differentiated once more: what an unrolled ascent step consists of.
     """
     potential = Potential(s, geodesic, False)
     if torch.is_grad_enabled() and w.requires_grad:
@@ -94,7 +98,7 @@ def energy_gradient(
 
 
 def mean_energy(sums: Tensor, neurons: int, potential: Potential, reduction: str) -> Tensor:
-    """The energy, from sums of phi over the pairs i < j; in the half space the N antipodal pairs join them."""
+    """The energy, from sums of phi over the pairs i < j; in the half space the N antipodal pairs are added."""
     if potential.half_space:
         sums = sums + neurons * potential.antipodal
     return 2 * sums if reduction == "sum" else sums / potential.pairs(neurons)
@@ -117,8 +121,8 @@ class _PairSum(torch.autograd.Function):
 
         dE/dW = M W,   M_ij = F_ij / (n_i n_j),   M_ii = -sum_j F_ij c_ij / n_i^2,
 
-    a weighted Gram product. The forward therefore makes the gradient as well, in the smaller of its two forms (M when
-    N <= d, M W otherwise), and the backward has at most one product left to do.
+    a weighted Gram product. The forward therefore computes the gradient as well, in the smaller of its two forms (M for
+    N <= d, else M W), and the backward has at most one product left to do.
     """
 
     @staticmethod
@@ -158,8 +162,8 @@ def _sums(
         )
     elif _keeps_product(w, potential):
         size = max(1, _block(w) // min(w.shape[-2], SIDE) ** 2)
-        made = [_tall(part, potential, eps, with_gradient) for part in batch.split(size)]
-        energies, gradients = zip(*made, strict=True)
+        results = [_tall(some, potential, eps, with_gradient) for some in batch.split(size)]
+        energies, gradients = zip(*results, strict=True)
         energy, gradient = torch.cat(energies), torch.cat(gradients) if with_gradient else None
     else:
         energy, gradient = _wide(batch, potential, eps, with_gradient)
@@ -202,17 +206,17 @@ def _wide(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> t
 
 
 def _tall(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
-    """Pair sums [B] of [B, N, d] and M W, for N > d or large N: norms and the sums over rows are taken on [N, d].
+    """Pair sums [B] of [B, N, d] and M W, for N > d or large N: norms and the sums over rows are computed on [N, d].
 
-    Cosines are made in square blocks, of which only those on and above the diagonal, always in the same memory: fresh
-    memory costs more than the arithmetic.
+    Cosines are computed in square blocks on and above the diagonal, always in the same memory: fresh memory costs more
+    than the arithmetic.
     """
     batch, n, _ = w.shape
     side = math.ceil(n / max(1, math.ceil(n * math.sqrt(batch / _block(w)))))
     inverse = _inverse_norms((w * w).sum(-1), eps)[..., None, :]
     # Neurons are columns here, in whichever order memory has them.
-    units = [part * scale for part, scale in zip(w.mT.split(side, -1), inverse.split(side, -1), strict=True)]
-    pushes = [torch.zeros_like(part) for part in units] if with_gradient else []
+    units = [block * scale for block, scale in zip(w.mT.split(side, -1), inverse.split(side, -1), strict=True)]
+    pushes = [torch.zeros_like(block) for block in units] if with_gradient else []
     energy, factor = w.new_zeros(batch), 1.0
     memory = w.new_empty(2, batch * side * side)
     for i, a in enumerate(units):
@@ -255,5 +259,5 @@ def _pairs(
 ) -> tuple[Tensor, Tensor | None, float]:
     """Sums of phi(c_ij) over i < j for cosines with a zero diagonal, and the slopes."""
     total, slope, factor = _entries(c, potential, with_gradient, out)
-    # What phi(0) adds on the diagonal is taken off again.
+    # What phi(0) adds on the diagonal is subtracted again.
     return total.sub_(c.shape[-1] * potential.orthogonal).mul_(0.5), slope, factor

@@ -37,7 +37,7 @@ class Potential:
             raise UsageError(f"s must be a finite number >= 0, not {self.s!r}; the usual choices are 0, 1 and 2")
 
     def floor(self, dtype: torch.dtype) -> float:
-        """Smallest squared distance told apart from 0: the rounding of 2 - 2c, more where slopes would overflow."""
+        """Smallest squared distance that counts: the rounding of 2 - 2c, more where derivatives would overflow."""
         limits = torch.finfo(dtype)
         return max(8 * limits.eps, limits.max ** (-0.5 / (self.s / 2 + 1)))
 

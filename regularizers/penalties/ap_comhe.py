@@ -58,7 +58,7 @@ class AnglePreservingProjection(LearnedProjection):
             angles, derivative = _angles(c)
             change = angles - _angles(target)[0]
             weighted = 2 * change * derivative
-        norm = (change.square().sum() + torch.finfo(v.dtype).tiny).sqrt()  # the root has a slope at 0 too
+        norm = (change.square().sum() + torch.finfo(v.dtype).tiny).sqrt()  # differentiable at 0 too
         return weighted_gram(weighted / norm, c, inverse) @ v
 
 

@@ -13,8 +13,7 @@ def dso(w: Tensor) -> Tensor:
 
     .. math:: \|W^\top W - I\|_F^2 + \|W W^\top - I\|_F^2
 
-    Shape:
-        ``[..., N, d] -> [...]``.
+    Shape: ``[..., N, d] -> [...]``.
 
     Example:
         >>> import torch
@@ -25,7 +24,7 @@ def dso(w: Tensor) -> Tensor:
     """
     small = so(w)
     # |W^T W|_F = |W W^T|_F and the traces agree, so the two squares differ by the difference of the identities' sizes
-    # and the larger Gram matrix need not be made.
+    # and the larger Gram matrix is not needed.
     return 2 * small + abs(w.shape[-1] - w.shape[-2])
 
 

@@ -102,7 +102,7 @@ class EnergyPenalty(Penalty):
         if self.eps or not members or not runs_on(members[0].w.device):
             return [], list(members)
         terms: list[Tensor] = []
-        taken: set[str] = set()
+        done: set[str] = set()
         for role, projected in (("hidden", True), ("hidden", False), ("output", False)):
             potential = Potential(self.s, self.geodesic, self.half_space and role == "hidden")
             some = [
@@ -117,8 +117,8 @@ class EnergyPenalty(Penalty):
                 pool = self.pool(layers, draws) if projected else None
                 neurons, weights = [member.w for member in some], draws.weights(layers)
                 terms.append(batched_energies(neurons, weights, potential, self.reduction, self.precision, pool))
-                taken |= {layer.name for layer in layers}
-        return terms, [member for member in members if member.layer.name not in taken]
+                done |= {layer.name for layer in layers}
+        return terms, [member for member in members if member.layer.name not in done]
 
     def extra_repr(self) -> str:
         return f"s={self.s:g}, half_space={self.half_space}"

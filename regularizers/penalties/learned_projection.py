@@ -157,7 +157,7 @@ class LearnedProjection(EnergyPenalty):
 
 
 class _Projected(torch.autograd.Function):
-    """The Gram matrix, handed in where it is known, and V, with one accumulated gradient for W; the scale is given."""
+    """The Gram matrix, computed before, and V; both gradients are accumulated into one for W. The scale is constant."""
 
     @staticmethod
     def forward(w: Tensor, projection: Tensor, scale: Tensor, products: Tensor | None) -> tuple[Tensor | None, Tensor]:

@@ -15,8 +15,7 @@ def mgd(w: Tensor) -> Tensor:
 
     .. math:: -\log\det(e^{-(2 - 2C)} + 10^{-6} I)
 
-    Shape:
-        ``[..., N, d] -> [...]``.
+    Shape: ``[..., N, d] -> [...]``.
 
     Example:
         >>> mgd(torch.eye(2)) > 0

@@ -15,8 +15,7 @@ def mhs(w: Tensor) -> Tensor:
 
     .. math:: -\min_{i < j} (2 - 2 c_{ij})
 
-    Shape:
-        ``[..., N, d] -> [...]``.
+    Shape: ``[..., N, d] -> [...]``.
 
     Example:
         >>> mhs(torch.eye(2))

@@ -18,10 +18,9 @@ def mma(w: Tensor) -> Tensor:
     .. math:: -\frac{1}{N} \sum_i \min_{j \ne i} \arccos c_{ij}
 
     Cosines are clamped to 1 - 1e-5 as in the source, whose clamp stops the gradient of exactly the nearest pairs; here
-    the slope at the clamp goes on instead.
+    the function continues along its tangent.
 
-    Shape:
-        ``[..., N, d] -> [...]``.
+    Shape: ``[..., N, d] -> [...]``.
 
     Example:
         >>> mma(torch.eye(2))

@@ -47,7 +47,7 @@ def ocnn(kernel: Tensor, stride: int | tuple[int, ...] = 1) -> Tensor:
 
 
 def _norm(x: Tensor) -> Tensor:
-    return (x.square().sum() + torch.finfo(x.dtype).tiny).sqrt()  # the root has a slope at 0 too
+    return (x.square().sum() + torch.finfo(x.dtype).tiny).sqrt()  # differentiable at 0 too
 
 
 @register_regularizer("ocnn")

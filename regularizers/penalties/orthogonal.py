@@ -13,8 +13,7 @@ def orthogonal(w: Tensor) -> Tensor:
 
     .. math:: \sum_{ij} |G - I|_{ij}, \qquad G = W W^\top
 
-    Shape:
-        ``[..., N, d] -> [...]``.
+    Shape: ``[..., N, d] -> [...]``.
 
     Example:
         >>> import torch

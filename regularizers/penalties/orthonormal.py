@@ -16,8 +16,7 @@ def orthonormal(w: Tensor) -> Tensor:
 
     A zero neuron has no direction and adds nothing.
 
-    Shape:
-        ``[..., N, d] -> [...]``.
+    Shape: ``[..., N, d] -> [...]``.
 
     Example:
         >>> import torch

@@ -11,12 +11,11 @@ from .penalty import Penalty
 
 
 def orthoreg(w: Tensor) -> Tensor:
-    r"""Penalty on positive correlations only: neurons that point apart are left alone.
+    r"""Penalty on positive correlations only: neurons that point apart add little.
 
     .. math:: \sum_{i \ne j} \log(1 + e^{\lambda (c_{ij} - 1)}), \qquad \lambda = 10
 
-    Shape:
-        ``[..., N, d] -> [...]``.
+    Shape: ``[..., N, d] -> [...]``.
 
     Example:
         >>> import torch

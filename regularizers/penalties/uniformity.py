@@ -17,8 +17,7 @@ def uniformity(w: Tensor) -> Tensor:
 
     .. math:: \log \frac{2}{N(N-1)} \sum_{i < j} e^{-2 |u_i - u_j|^2}
 
-    Shape:
-        ``[..., N, d] -> [...]``.
+    Shape: ``[..., N, d] -> [...]``.
 
     Example:
         >>> uniformity(torch.eye(2))

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
+from comhe.errors import UsageError
 from comhe.regularizers import create_regularizer, list_regularizers, register_regularizer, regularizer_options
 
 LAYERS = {

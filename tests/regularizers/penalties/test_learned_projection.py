@@ -111,9 +111,7 @@ def test_gradient_through_the_unrolled_step(normal, name, options, n):
     regularizer = create_regularizer(name, model, dim=3, rate=0.5, **options)
     layer = regularizer.layers[0]
     state, draws = regularizer.state_of(layer), regularizer.draw()
-    assert gradcheck(
-        lambda w: regularizer.penalty.value(w, layer, state, draws), normal(n, 5, seed=3).requires_grad_()
-    )
+    assert gradcheck(lambda w: regularizer.penalty.value(w, layer, state, draws), normal(n, 5, seed=3).requires_grad_())
 
 
 @NAMES
