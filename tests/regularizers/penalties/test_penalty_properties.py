@@ -15,31 +15,23 @@ from hypothesis import strategies as st
 
 from comhe.regularizers import (
     create_regularizer,
+    dso,
     hyperspherical_energy,
     list_regularizers,
+    mc,
+    mgd,
     mhc,
     mhp,
-    regularizer_options,
-)
-from comhe.regularizers.penalties import (
-    dso as double_soft_orthogonality,
-)
-from comhe.regularizers.penalties import (
-    mc as mutual_coherence,
-)
-from comhe.regularizers.penalties import (
-    mgd,
     mhs,
     mma,
     ocnn,
     orthogonal,
     orthonormal,
     orthoreg,
+    regularizer_options,
+    so,
     srip,
     uniformity,
-)
-from comhe.regularizers.penalties import (
-    so as soft_orthogonality,
 )
 
 INF = math.inf
@@ -124,9 +116,9 @@ PENALTIES = {
     "energy eps": Penalty(energy(2, True, eps=1e-4), 0, INF),
     "energy sum": Penalty(energy(2, False, reduction="sum"), 0, INF),
     "orthogonal": Penalty(orthogonal, 0, INF, True),
-    "soft_orthogonality": Penalty(soft_orthogonality, 0, INF, True),
-    "double_soft_orthogonality": Penalty(double_soft_orthogonality, 0, INF, True),
-    "mutual_coherence": Penalty(mutual_coherence, 0, INF, True),
+    "so": Penalty(so, 0, INF, True),
+    "dso": Penalty(dso, 0, INF, True),
+    "mc": Penalty(mc, 0, INF, True),
     "orthonormal": Penalty(orthonormal, 0, INF),
     "orthoreg": Penalty(orthoreg, 0, INF),
     "srip": Penalty(lambda w: srip(w, start_of(w, min(w.shape[-2:]))), 0, INF, True),

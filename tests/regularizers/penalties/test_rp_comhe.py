@@ -11,8 +11,7 @@ from comhe.regularizers import create_regularizer, hyperspherical_energy
 
 
 def drawn(regularizer, index=0):
-    layer = regularizer.layers[index]
-    return regularizer.projections(layer, layer.shape[-1], torch.device("cpu")).clone()
+    return regularizer.penalty.projections(regularizer.layers[index], regularizer.draw()).clone()
 
 
 @pytest.mark.parametrize("across", ["mean", "max"])
@@ -38,8 +37,9 @@ def test_layers_no_wider_than_dim_are_not_projected(projected, span):
     model = projected(wide=8)
     narrow = create_regularizer("rp-comhe", model, dim=8, span=span, output=None)
     plain = create_regularizer("hs-mhe", model, output=None)
-    assert narrow.penalty(narrow.layers[0]).equal(plain.penalty(plain.layers[0]))
-    assert not narrow.penalty(narrow.layers[2]).equal(plain.penalty(plain.layers[2]))  # d = 24, hidden here
+    rows, others = narrow.report().layers, plain.report().layers
+    assert rows[0].penalty == others[0].penalty
+    assert rows[2].penalty != others[2].penalty  # d = 24, hidden here
 
 
 @pytest.mark.parametrize("redraw", [1, 3])
@@ -137,7 +137,7 @@ def test_groups_of_a_convolution_are_projected_each(plain):
     regularizer = create_regularizer("rp-comhe", model, dim=10, count=2)
     w = model[0].weight.view(2, 3, 36)
     expected = sum(plain(w[g] @ p.double().mT, 2, True) for g in range(2) for p in drawn(regularizer)) / 4
-    assert regularizer.penalty(regularizer.layers[0]).item() == pytest.approx(expected.item(), rel=1e-11)
+    assert regularizer.report().layers[0].penalty == pytest.approx(expected.item(), rel=1e-11)
 
 
 def test_reported_energies_are_unprojected(projected):

@@ -25,7 +25,7 @@ def angle_error(w, p):
 
 
 def objective(name, plain):
-    """What P descends, written anew."""
+    """What P descends, written out."""
     if name == "adv-comhe":
         return lambda w, p: -plain(w @ p.mT)  # the full space, though W descends the half space
     if name == "angle":
@@ -50,20 +50,20 @@ def test_value_gradient_and_new_projection(projected, plain, name, mode, steps):
         name_in_registry, model, dim=10, mode=mode, steps=steps, rate=rate, decay=decay, output_weight=3.0, **options
     )
     layer, w = regularizer.layers[0], model[0].weight
-    function, start = objective(name, plain), regularizer.projection(layer).clone()
+    function, start = objective(name, plain), regularizer.state_of(layer).clone()
     assert start.shape == (10, 24)
-    assert regularizer.projection(regularizer.layers[1]) is None  # d = 8
-    assert regularizer.projection(regularizer.layers[2]) is None  # the output layer
+    assert regularizer.state_of(regularizer.layers[1]) is None  # d = 8
+    assert regularizer.state_of(regularizer.layers[2]) is None  # the output layer
 
-    used = carried = start
+    used = kept = start
     if mode != "unrolled":
         for _ in range(steps):
             used = (step(function, w.detach(), used, rate) - rate * decay * used).detach()
-        carried = used
+        kept = used
     if mode != "alternating":
         used = step(function, w, used.requires_grad_(), rate)
     if mode == "unrolled":
-        carried = used.detach()
+        kept = used.detach()
     expected = plain(w @ used.mT, 2, True)
     (grad,) = torch.autograd.grad(expected, w)
     frozen = torch.autograd.grad(plain(w @ used.detach().mT, 2, True), w)[0]
@@ -73,7 +73,7 @@ def test_value_gradient_and_new_projection(projected, plain, name, mode, steps):
     value.backward()
     assert value.item() == pytest.approx(total.item(), rel=1e-9)
     torch.testing.assert_close(w.grad, grad, rtol=1e-7, atol=1e-9)
-    torch.testing.assert_close(regularizer.projection(layer), carried, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(regularizer.state_of(layer), kept, rtol=1e-9, atol=1e-11)
     if mode != "alternating":  # the flow through P' is not negligible here, so the test would see it missing
         assert (grad - frozen).norm() > 1e-3 * grad.norm()
 
@@ -85,7 +85,7 @@ def test_steps_lower_the_angle_error(projected, loss, mode):
     regularizer = create_regularizer("ap-comhe", model, dim=10, loss=loss, mode=mode, rate=2.0)
     errors = []
     for _ in range(25):
-        errors.append(angle_error(model[0].weight, regularizer.projection(regularizer.layers[0])).item())
+        errors.append(angle_error(model[0].weight, regularizer.state_of(regularizer.layers[0])).item())
         regularizer()
     assert errors[-1] < 0.7 * errors[0]
 
@@ -96,7 +96,7 @@ def test_adversary_raises_the_full_space_energy(projected, plain, mode):
     regularizer = create_regularizer("adv-comhe", model, dim=10, mode=mode, rate=1.0, steps=3)
     energies = []
     for _ in range(10):
-        energies.append(plain(model[0].weight @ regularizer.projection(regularizer.layers[0]).mT).item())
+        energies.append(plain(model[0].weight @ regularizer.state_of(regularizer.layers[0]).mT).item())
         regularizer()
     assert energies[-1] > 1.1 * energies[0]
 
@@ -110,7 +110,8 @@ def test_gradient_through_the_unrolled_step(normal, name, options, n):
     model = nn.Sequential(nn.Linear(5, n), nn.Linear(n, 2)).double()
     regularizer = create_regularizer(name, model, dim=3, rate=0.5, **options)
     layer = regularizer.layers[0]
-    assert gradcheck(lambda w: regularizer.hidden(layer, w), normal(n, 5, seed=3).requires_grad_())
+    state, draws = regularizer.state_of(layer), regularizer.draw()
+    assert gradcheck(lambda w: regularizer.penalty.value(w, layer, state, draws), normal(n, 5, seed=3).requires_grad_())
 
 
 @NAMES
@@ -126,17 +127,17 @@ def test_steps_do_not_change_with_the_lengths_of_neurons(projected, name):
         assert value.item() == pytest.approx(expected.item(), rel=1e-9)
     (value + expected).backward()
     torch.testing.assert_close(stretched[0].weight.grad * length, model[0].weight.grad, rtol=1e-7, atol=1e-9)
-    torch.testing.assert_close(*(r.projection(r.layers[0]) for r in (ours, theirs)), rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(*(r.state_of(r.layers[0]) for r in (ours, theirs)), rtol=1e-9, atol=1e-11)
 
 
 @NAMES
-def test_the_unrolled_step_is_carried_on_at_its_own_rate(projected, name):
+def test_the_unrolled_step_is_kept_at_its_own_rate(projected, name):
     model = projected()
     scheduled = create_regularizer(name, model, dim=10, mode="unrolled", rate=lambda step: 0.3 if step == 0 else 1e9)
     constant = create_regularizer(name, model, dim=10, mode="unrolled", rate=0.3)
     scheduled()
     constant()
-    mine, other = (regularizer.projection(regularizer.layers[0]) for regularizer in (scheduled, constant))
+    mine, other = (regularizer.state_of(regularizer.layers[0]) for regularizer in (scheduled, constant))
     torch.testing.assert_close(mine, other, rtol=1e-12, atol=0)
 
 
@@ -149,7 +150,7 @@ def test_many_steps_at_once_are_many_calls(projected, name, mode):
     at_once()
     for _ in range(4):
         one_by_one()
-    mine, other = (regularizer.projection(regularizer.layers[0]) for regularizer in (at_once, one_by_one))
+    mine, other = (regularizer.state_of(regularizer.layers[0]) for regularizer in (at_once, one_by_one))
     torch.testing.assert_close(mine, other, rtol=1e-12, atol=0)
 
 
@@ -180,19 +181,19 @@ def test_restored_run_is_the_uninterrupted_one(projected, name, mode):
 def test_report_and_no_grad(projected, name, mode):
     model = projected(dtype=torch.float32)
     regularizer = create_regularizer(name, model, dim=10, mode=mode)
-    before = regularizer.projection(regularizer.layers[0]).clone()
+    before = regularizer.state_of(regularizer.layers[0]).clone()
     regularizer.report()
     with torch.no_grad():
         regularizer.report()
-        regularizer.penalty(regularizer.layers[0])
-    assert regularizer.projection(regularizer.layers[0]).equal(before)
+        regularizer.layer_penalties(regularizer.draw())
+    assert regularizer.state_of(regularizer.layers[0]).equal(before)
     assert regularizer.step == 0
     with torch.no_grad():
         silent = regularizer()
     again = create_regularizer(name, model, dim=10, mode=mode)
     assert again().item() == pytest.approx(silent.item(), rel=1e-6)  # another way to the same slopes
     assert not silent.requires_grad
-    assert not regularizer.projection(regularizer.layers[0]).requires_grad
+    assert not regularizer.state_of(regularizer.layers[0]).requires_grad
 
 
 @NAMES
@@ -207,7 +208,7 @@ def test_zero_or_equal_neurons_stay_finite(projected, name, mode, fill):
         value.backward()
     assert value.isfinite()
     assert model[0].weight.grad.isfinite().all()
-    assert regularizer.projection(regularizer.layers[0]).isfinite().all()
+    assert regularizer.state_of(regularizer.layers[0]).isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -235,5 +236,5 @@ def test_memory_format_changes_nothing(normal, name, mode, groups):
     value.backward()
     other.backward()
     torch.testing.assert_close(plain_format[0].weight.grad, channels_last[0].weight.grad, rtol=1e-6, atol=1e-9)
-    mine, theirs = (regularizer.projection(regularizer.layers[0]) for regularizer in (first, second))
+    mine, theirs = (regularizer.state_of(regularizer.layers[0]) for regularizer in (first, second))
     torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-9)

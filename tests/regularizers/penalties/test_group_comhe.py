@@ -42,7 +42,7 @@ def test_grouped_convolution(plain):
     sets = model[0].weight.view(2, 3, 12)
     partition = torch.arange(12).tensor_split(5)
     expected = sum(by_masks(w, partition, plain, half_space=True) for w in sets) / 2
-    assert regularizer.penalty(regularizer.layers[0]).item() == pytest.approx(expected.item(), rel=1e-11)
+    assert regularizer.report().layers[0].penalty == pytest.approx(expected.item(), rel=1e-11)
 
 
 @pytest.mark.parametrize("d", [4, 15])
@@ -59,7 +59,7 @@ def test_random_partition_is_a_partition(plain):
     values = torch.stack([by_masks(model[0].weight, pair, plain, half_space=True) for pair in pairs])
     seen = set()
     for _ in range(40):
-        distance = (regularizer.penalty(regularizer.layers[0]) - values).abs()
+        distance = (regularizer.report().layers[0].penalty - values).abs()
         assert distance.min() < 1e-9 * values.max()
         seen.add(int(distance.argmin()))
         regularizer()

@@ -1,4 +1,4 @@
-"""What a CUDA graph needs of a regularizer: nothing of the host is read between `draw` and the end of `total`."""
+"""What a CUDA graph needs of a regularizer: no number of the host is read between `draw` and the end of `total`."""
 
 import pytest
 import torch
@@ -37,9 +37,9 @@ def test_a_recorded_step_is_replayed_for_other_steps(name, options):
     """The operations on tensors of one step, played again on the same memory, are those of every later step."""
     model, twin = network(), network()
     regularizer = create_regularizer(name, model, **options)
-    regularizer.static = True
+    regularizer.capturable = True
     expected = create_regularizer(name, twin, **options)
-    expected.static = True
+    expected.capturable = True
     ordinary = create_regularizer(name, network(), **options)
 
     def train():  # in place, as optimizers do
@@ -52,12 +52,12 @@ def test_a_recorded_step_is_replayed_for_other_steps(name, options):
         return total, *torch.autograd.grad(total, parameters, allow_unused=True, materialize_grads=True)
 
     own, other = list(model.parameters()), list(twin.parameters())
-    regularizer.draw()
-    step(own, regularizer.total() + 0 * own[0].sum())  # the first step makes the tensors that stay
+    draws = regularizer.draw()
+    step(own, regularizer.total(draws) + 0 * own[0].sum())  # the first step allocates the tensors that stay
     regularizer.step += 1
-    regularizer.draw()
+    draws = regularizer.draw()
     with NoWaiting():
-        recorded = make_fx(lambda: step(own, regularizer.total() + 0 * own[0].sum()))()  # and computes the step
+        recorded = make_fx(lambda: step(own, regularizer.total(draws) + 0 * own[0].sum()))()  # and computes the step
     regularizer.step += 1
     torch.testing.assert_close(expected(), ordinary(), rtol=1e-3, atol=1e-6)
     expected()

@@ -137,7 +137,7 @@ def chosen(monkeypatch, device):
     """Makes the kernels take tensors wherever they are; without it, on the CPU, the ordinary way is taken."""
 
     def choose():
-        for module in ("mhe", "comhe_random", "kernels"):
+        for module in ("penalties.energy_penalty", "energies.kernels"):
             monkeypatch.setattr(sys.modules[f"comhe.regularizers.{module}"], "runs_on", lambda device: True)
 
     return choose

@@ -12,14 +12,9 @@ def sample(w, span, count=50, calls=40, **options):
     model = nn.Sequential(nn.Linear(w.shape[1], w.shape[0], bias=False)).to(w.dtype)
     model[0].weight.data = w.clone()
     regularizer = create_regularizer("rp-comhe", model, output=None, dim=8, count=count, span=span, **options)
-    energies_of, energies, gradients = regularizer.energies, [], []
-
-    def spy(*arguments):
-        energies.append(energies_of(*arguments))
-        return energies[-1]
-
-    regularizer.energies = spy
+    energies, gradients = [], []
     for _ in range(calls):
+        energies.append(regularizer.penalty.energies(model[0].weight, regularizer.layers[0], regularizer.draw()))
         gradients.append(torch.autograd.grad(regularizer(), model[0].weight)[0])
     return torch.cat(energies).detach().double(), torch.stack(gradients).double()
 
@@ -56,7 +51,7 @@ def test_one_draw_is_one_draw_of_an_ambient_projection(normal, plain):
     model = nn.Sequential(nn.Linear(20, 5, bias=False)).double()
     model[0].weight.data = w.clone()
     regularizer = create_regularizer("rp-comhe", model, output=None, dim=8, count=3, span=True)
-    z = regularizer.projections(regularizer.layers[0], 5, torch.device("cpu")).double()
+    z = regularizer.penalty.projections(regularizer.layers[0], regularizer.draw()).double()
     u = torch.nn.functional.normalize(w, dim=-1)
     basis = torch.linalg.solve_triangular(torch.linalg.cholesky(u @ u.mT), u, upper=False)  # Q^T, orthonormal rows
     torch.testing.assert_close(basis @ basis.mT, torch.eye(5).double())
@@ -107,7 +102,8 @@ def test_groups_and_half_precision():
 def test_layers_take_columns_of_one_draw():
     model = nn.Sequential(nn.Linear(20, 6), nn.Linear(30, 9), nn.Linear(40, 6), nn.Linear(4, 2))
     regularizer = create_regularizer("rp-comhe", model, dim=8, count=3, span=True)
-    draws = [regularizer.projections(layer, layer.shape[0], torch.device("cpu")) for layer in regularizer.layers[:3]]
+    step = regularizer.draw()
+    draws = [regularizer.penalty.projections(layer, step) for layer in regularizer.layers[:3]]
     assert [list(draw.shape) for draw in draws] == [[3, 8, 6], [3, 8, 9], [3, 8, 6]]
     assert draws[0].equal(draws[1][..., :6])
     assert draws[0].equal(draws[2])
@@ -115,5 +111,6 @@ def test_layers_take_columns_of_one_draw():
     alone = create_regularizer("rp-comhe", model, dim=8, count=3, span=True)
     assert together.item() == pytest.approx(sum(float(row.weight * row.penalty) for row in alone.report().layers))
     apart = create_regularizer("rp-comhe", model, dim=8, count=3, span=True, shared=False)
-    first, _, last = (apart.projections(layer, layer.shape[0], torch.device("cpu")) for layer in apart.layers[:3])
+    step = apart.draw()
+    first, _, last = (apart.penalty.projections(layer, step) for layer in apart.layers[:3])
     assert not first.equal(last)

@@ -3,9 +3,7 @@
 import pytest
 import torch
 
-from comhe.regularizers import hyperspherical_energy
-from comhe.regularizers.energies import cosines
-from comhe.regularizers.penalties import orthonormal
+from comhe.regularizers import cosines, hyperspherical_energy, orthonormal
 
 POWERS = pytest.mark.parametrize("s", [0, 1, 2, 3.5, 20])
 SPACES = pytest.mark.parametrize("half_space", [False, True], ids=["full", "half"])
