@@ -22,7 +22,7 @@ class DGCNN(PointModel):
     Each convolution finds the k nearest neighbours anew, in the features of the one before; a point is a neighbour of
     its own.
 
-    Shapes:
+    Shape:
         x as :class:`PointModel` says, with at least k points.
     Errors: ValueError for fewer than k points.
     Source: Wang et al., Dynamic Graph CNN for Learning on Point Clouds, ACM TOG 2019 (github.com/WangYueFt/dgcnn).
@@ -56,7 +56,7 @@ class DGCNN(PointModel):
         return f"{super().extra_repr()}, k={self.k}"
 
 
-@register_model
+@register_model(domain="points")
 def dgcnn(num_classes: int = 40, in_channels: int = 3, dropout: float = 0.5, k: int = 20) -> DGCNN:
     """DGCNN: edge convolutions to 64, 64, 128 and 256 on 20 neighbours, embedding 1024, classifier 512, 256."""
     return DGCNN(in_channels, num_classes, k, (64, 64, 128, 256), 1024, dropout)

@@ -21,7 +21,7 @@ class EdgeConv(nn.Module):
     cannot be differentiated twice, and ``torch.compile`` leaves it as it is. On a GPU the order in which a gradient's
     terms are added is not fixed.
 
-    Shapes:
+    Shape:
         x [B, N, in_channels], index int64 [B, N, k] of the neighbours -> [B, N, out_channels]
     Source: Wang et al., Dynamic Graph CNN for Learning on Point Clouds, ACM TOG 2019.
     """

@@ -26,7 +26,7 @@ def farthest_point_sampling(points: Tensor, count: int, start: Tensor | None = N
     duplicate is zero; other distances are rounded, by every kind of device in its own way, which may decide between
     points that are equally far but for rounding.
 
-    Shapes:
+    Shape:
         points [B, N, D], start int64 [B] (the first choice, point 0 if None) -> int64 [B, count]
     Errors: ValueError if count is not positive or there are no points.
     Source: Qi et al., PointNet++, NeurIPS 2017.
@@ -49,7 +49,7 @@ def ball_query(points: Tensor, centres: Tensor, radius: float, count: int) -> Te
     rounding (in float32 a few 1e-7 of the box's squared diagonal) of the radius's may fall on either side. The kernel's
     come from differences, and are that close to themselves.
 
-    Shapes:
+    Shape:
         points [B, N, D], centres [B, M, D] -> int64 [B, M, count]
     Errors: ValueError if radius or count is not positive.
     Source: Qi et al., PointNet++, NeurIPS 2017 (strictly closer, as in github.com/charlesq34/pointnet2).
@@ -79,7 +79,7 @@ def ball_query(points: Tensor, centres: Tensor, radius: float, count: int) -> Te
 def query_and_group(points: Tensor, centres: Tensor, radius: float, count: int) -> tuple[Tensor, Tensor]:
     """:func:`ball_query`, and where the points found lie from their centre: one kernel where no gradient is wanted.
 
-    Shapes:
+    Shape:
         points [B, N, D], centres [B, M, D] -> int64 [B, M, count], [B, M, count, D]
     Errors: as :func:`ball_query`.
     """
@@ -96,7 +96,7 @@ def nearest_neighbours(points: Tensor, queries: Tensor, count: int) -> Tensor:
 
     Distances as in :func:`ball_query`, compared in float32; ties go to the lowest index.
 
-    Shapes:
+    Shape:
         points [B, N, D], queries [B, M, D] -> int64 [B, M, count]
     Errors: ValueError if there are fewer than ``count`` points.
     """
@@ -118,7 +118,7 @@ def nearest_neighbours(points: Tensor, queries: Tensor, count: int) -> Tensor:
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """|a_i - b_j|^2 by one matrix product, of coordinates about the middle of b's bounding box.
 
-    Shapes:
+    Shape:
         a [B, M, D], b [B, N, D] -> [B, M, N]
     """
     low, high = b.aminmax(dim=1, keepdim=True)
@@ -131,7 +131,7 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
 def group(features: Tensor, index: Tensor) -> Tensor:
     """Rows of each cloud at ``index``. The gradient is summed in a fixed order, on any device.
 
-    Shapes:
+    Shape:
         features [B, N, C], index int64 [B, ...] -> [B, ..., C]
     """
     return gather_rows(features.flatten(0, 1), flat_index(index, features.shape[1])).view(*index.shape, -1)
@@ -144,7 +144,7 @@ def interpolate(features: Tensor, known: Tensor, points: Tensor, count: int = 3)
 
     with k = ``count``, or as many as there are known points.
 
-    Shapes:
+    Shape:
         features [B, M, C], known [B, M, 3], points [B, N, 3] -> [B, N, C]
     Source: Qi et al., PointNet++, NeurIPS 2017.
     """

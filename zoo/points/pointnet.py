@@ -16,7 +16,7 @@ from .shared_mlp import Head, SharedMLP
 class TransformNet(nn.Module):
     """A matrix for each cloud, from all of its points: the identity plus a small PointNet's output, at first zero.
 
-    Shapes:
+    Shape:
         [B, N, in_channels] -> [B, size, size]
     """
 
@@ -49,7 +49,7 @@ class PointNet(PointModel):
         dropout: of the two hidden layers of the classifier.
         orthogonality: the weight w.
 
-    Shapes:
+    Shape:
         see :class:`PointModel`.
     Source: Qi et al., PointNet, CVPR 2017 (github.com/charlesq34/pointnet).
     """
@@ -114,13 +114,13 @@ class PointNet(PointModel):
         return super().extra_repr() + loss
 
 
-@register_model
+@register_model(domain="points")
 def pointnet(num_classes: int = 40, in_channels: int = 3, dropout: float = 0.3) -> PointNet:
     """PointNet without transforms: 64, 64, 64, 128, 1024, maximum, 512, 256, dropout before the last layer."""
     return PointNet(in_channels, num_classes, (0.0, dropout))
 
 
-@register_model
+@register_model(domain="points")
 def pointnet_t(
     num_classes: int = 40, in_channels: int = 3, dropout: float = 0.3, orthogonality: float = 0.001
 ) -> PointNet:

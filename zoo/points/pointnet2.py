@@ -29,7 +29,7 @@ class SetAbstraction(nn.Module):
 
     Rows are the coordinates relative to the centre, then the features. The scales' outputs are put side by side.
 
-    Shapes:
+    Shape:
         points [B, N, 3], features [B, N, in_channels] or None (in_channels 0), centres [B, M, 3]
         -> [B, M, sum of the scales' last widths]
     """
@@ -71,7 +71,7 @@ class PointNet2(PointModel):
     A permutation of the points that leaves point 0 in place changes nothing in evaluation, as long as no ball holds
     more points than are taken of it: beyond that, the published rule takes the first in order of index.
 
-    Shapes:
+    Shape:
         x as :class:`PointModel` says; start int64 [B] or None.
     Source: Qi et al., PointNet++, NeurIPS 2017 (github.com/charlesq34/pointnet2).
     """
@@ -104,14 +104,14 @@ class PointNet2(PointModel):
         return self.head(self.features(torch.cat((points, features), -1)))
 
 
-@register_model
+@register_model(domain="points")
 def pointnet2_ssg(num_classes: int = 40, in_channels: int = 3, dropout: float = 0.5) -> PointNet2:
     """PointNet++ with one scale: 32 of 0.2 about 512 centres, 64 of 0.4 about 128."""
     scales = [Scale(0.2, 32, (64, 64, 128))], [Scale(0.4, 64, (128, 128, 256))]
     return PointNet2(in_channels, num_classes, (512, 128), scales, dropout)
 
 
-@register_model
+@register_model(domain="points")
 def pointnet2_msg(num_classes: int = 40, in_channels: int = 3, dropout: float = 0.6) -> PointNet2:
     """PointNet++ with three scales a level; the released code keeps 0.4 of the hidden units."""
     first = Scale(0.1, 16, (32, 32, 64)), Scale(0.2, 32, (64, 64, 128)), Scale(0.4, 128, (64, 96, 128))

@@ -32,7 +32,7 @@ class SharedMLP(nn.Module):
         pool: take the maximum over the points of each group.
         slope: of the activation after the maximum below zero: 0 for ReLU, 1 for none.
 
-    Shapes:
+    Shape:
         x [G, K, C]: G groups of K rows; features [n, D] with index int64 [G, K] add D columns ``features[index]``,
         where widths[0] = C + D -> [G, widths[-1]] with pool, else [G, K, widths[-1]]
     Errors: ValueError for widths that do not fit, fewer than two rows in training, and batch norms of which some are
@@ -136,7 +136,7 @@ class Head(nn.Module):
         dropout: of every hidden layer, one probability each.
         slope: of the activation below zero.
 
-    Shapes:
+    Shape:
         [B, widths[0]] -> [B, out_features]
     """
 
