@@ -85,6 +85,14 @@ def update_running(norm: _BatchNorm, mean: Tensor, variance: Tensor, count: int 
         norm.running_var.lerp_((variance * (count / (count - 1))).to(norm.running_var.dtype), momentum)
 
 
+def scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """Return the scale and the shift [C] with which ``norm`` in evaluation is ``scale * x + shift``."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return scale, norm.bias - norm.running_mean * scale
+
+
 class _Normalized(torch.autograd.Function):
     """Output, mean and biased variance [C] of all samples, and their number."""
 

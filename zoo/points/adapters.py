@@ -1,4 +1,4 @@
-"""Weights of public PyTorch ports: their layouts, and the networks of this zoo that they fit."""
+"""State dicts of public PyTorch implementations of the point networks, by the names of this zoo."""
 
 from __future__ import annotations
 
@@ -7,164 +7,135 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from comhe.zoo.state import plain, shown
-from comhe.zoo.weights import load_state
-
-from .dgcnn import dgcnn
-from .model import PointModel
-from .pointnet import PointNet
-from .pointnet2 import pointnet2_msg, pointnet2_ssg
+from comhe.errors import WeightsError
+from comhe.zoo.state import printable
 
 State = Mapping[str, Tensor]
 
 
-def load_port(state: State) -> PointModel:
-    """The network that a port's state dict belongs to, with its weights: the port's logits, before its softmax.
-
-    Known are the classifiers of fxia22/pointnet.pytorch (with or without feature transform), of
-    yanx27/Pointnet_Pointnet2_pytorch (PointNet, PointNet++ SSG and MSG, with or without normals) and of
-    WangYueFt/dgcnn. Which one it is, its classes and its input are read from the names and shapes; ``module.`` before
-    all names is ignored. Biases before batch norm go into the running means.
-
-    Two things differ. A ball is open here and closed in yanx27's port, whose sampling also starts at random. PointNet's
-    dropout comes after the activation here and before batch norm in the ports, which matters in training only.
-
-    Raises:
-        ValueError: another layout, or names that are missing or left over.
-    """
-    model, converted = convert(state)
-    load_state(model, converted, swap_head=False, where="")
-    return model
-
-
-def convert(state: State) -> tuple[PointModel, dict[str, Tensor]]:
-    """The network that a port's state dict belongs to, not loaded yet, and the state dict by this zoo's names."""
-    state = plain(state)
-    layout = next((layout for mark, layout in LAYOUTS.items() if mark in state), None)
-    if layout is None:
-        found = ", ".join(map(shown, list(state)[:4]))
-        raise ValueError(f"no known port has names such as {found or '(none)'}; it must be marked by {list(LAYOUTS)}")
-    try:
-        port = layout(state)
-        converted = port.convert(state)
-    except KeyError as error:
-        raise ValueError(f"the state dict lacks {error}, which its layout has") from None
-    except (IndexError, RuntimeError) as error:
-        raise ValueError(f"a tensor of the state dict has another shape than its layout's ({error})") from None
-    left = [name for name in state if name not in port.used]
-    if left:
-        raise ValueError(f"the state dict has {shown(left[0])} and {len(left) - 1} more names that its layout has not")
-    return port.model, converted
-
-
 @dataclass
-class _Port:
-    """A network and, for each of its layers, the port's names."""
+class Layout:
+    """The names that a public implementation has for the layers of a network.
 
-    model: PointModel
-    pairs: list[tuple[str, str, str, str]] = field(default_factory=list)  # linear and norm: here, there
+    Attributes:
+        layers: linear layer and batch norm here, and there.
+        outputs: output layers here, and there.
+        features_first: linear layers there whose input ends with the coordinates, which come first here.
+        duplicates: modules there whose tensors are in the state dict under another name as well.
+    """
+
+    layers: list[tuple[str, str, str, str]] = field(default_factory=list)
     outputs: dict[str, str] = field(default_factory=dict)
-    features_first: set[str] = field(default_factory=set)  # the port's layers that take coordinates last
-    used: set[str] = field(default_factory=set)
+    features_first: set[str] = field(default_factory=set)
+    duplicates: set[str] = field(default_factory=set)
 
-    def stack(self, ours: str, theirs: list[tuple[str, str]]) -> None:
+    def add_layers(self, ours: str, theirs: list[tuple[str, str]]) -> None:
         for i, (linear, norm) in enumerate(theirs):
-            self.pairs.append((f"{ours}.linears.{i}", f"{ours}.norms.{i}", linear, norm))
+            self.layers.append((f"{ours}.linears.{i}", f"{ours}.norms.{i}", linear, norm))
+
+    def add_classifier(self) -> None:
+        self.add_layers("head", _numbered("fc", "bn", range(1, 3)))
+        self.outputs["head.output"] = "fc3"
 
     def convert(self, state: State) -> dict[str, Tensor]:
-        def take(name: str) -> Tensor:
-            self.used.add(name)
-            return state[name]
+        """Rename the tensors; the biases before a batch norm go into its running mean.
 
-        result = {}
-        for linear, norm, their_linear, their_norm in self.pairs:
-            weight = take(f"{their_linear}.weight").flatten(1)
-            if their_linear in self.features_first:
-                weight = weight.roll(3, 1)
-            result[f"{linear}.weight"] = weight
-            for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
-                result[f"{norm}.{name}"] = take(f"{their_norm}.{name}")
-            if f"{their_linear}.bias" in state:
-                mean = result[f"{norm}.running_mean"]
-                result[f"{norm}.running_mean"] = mean - take(f"{their_linear}.bias")
-        for ours, theirs in self.outputs.items():
-            result |= {f"{ours}.{name}": take(f"{theirs}.{name}") for name in ("weight", "bias")}
+        Raises:
+            WeightsError: Tensors are missing, left over or of another shape.
+        """
+        remaining = {name: t for name, t in state.items() if name.split(".")[0] not in self.duplicates}
+        try:
+            result = self._take(remaining)
+        except KeyError as error:
+            raise WeightsError(f"the state dict lacks {error}, which its layout has") from None
+        except (IndexError, RuntimeError) as error:
+            raise WeightsError(f"a tensor of the state dict has another shape than its layout's ({error})") from None
+        if remaining:
+            name = printable(next(iter(remaining)))
+            raise WeightsError(f"the state dict has {name} and {len(remaining) - 1} more names that its layout lacks")
         return result
+
+    def _take(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        result = {}
+        for linear, norm, their_linear, their_norm in self.layers:
+            weight = state.pop(f"{their_linear}.weight").flatten(1)
+            result[f"{linear}.weight"] = weight.roll(3, 1) if their_linear in self.features_first else weight
+            for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+                result[f"{norm}.{name}"] = state.pop(f"{their_norm}.{name}")
+            if (bias := state.pop(f"{their_linear}.bias", None)) is not None:
+                result[f"{norm}.running_mean"] = result[f"{norm}.running_mean"] - bias
+        for ours, theirs in self.outputs.items():
+            result[f"{ours}.weight"] = state.pop(f"{theirs}.weight").flatten(1)
+            result[f"{ours}.bias"] = state.pop(f"{theirs}.bias")
+        return result
+
+
+def adapt_points(state: State) -> State:
+    """Rename the state dict of a known layout (see :func:`.external.model_from_state`); return any other as it is.
+
+    Raises:
+        WeightsError: The layout is known, but tensors are missing, left over or of another shape.
+    """
+    mark = layout_mark(state)
+    return LAYOUTS[mark](state).convert(state) if mark else state
+
+
+def layout_mark(state: State) -> str | None:
+    """Return the key of :data:`LAYOUTS` that is one of these names."""
+    return next((mark for mark in LAYOUTS if mark in state), None)
 
 
 def _numbered(linear: str, norm: str, numbers: range, shift: int = 0) -> list[tuple[str, str]]:
     return [(f"{linear}{i}", f"{norm}{i + shift}") for i in numbers]
 
 
-def _classes(state: State, output: str) -> int:
-    return len(state[f"{output}.weight"])
-
-
-def _pointnet(state: State) -> _Port:
-    transform = "feat.fstn.conv1.weight" in state
-    model = PointNet(
-        state["feat.conv1.weight"].shape[1],
-        _classes(state, "fc3"),
-        dropout=(0.0, 0.3),
-        input_transform=True,
-        feature_transform=transform,
-        local=(64,),
-        features=(128, 1024),
-        slope=1.0,
-    )
-    port = _Port(model)
+def _pointnet(state: State) -> Layout:
+    layout, transform = Layout(), "feat.fstn.conv1.weight" in state
     for ours, theirs in (("input_transform", "feat.stn"), ("feature_transform", "feat.fstn"))[: 1 + transform]:
-        port.stack(f"{ours}.points", _numbered(f"{theirs}.conv", f"{theirs}.bn", range(1, 4)))
-        port.stack(f"{ours}.head", _numbered(f"{theirs}.fc", f"{theirs}.bn", range(1, 3), 3))
-        port.outputs[f"{ours}.head.output"] = f"{theirs}.fc3"
-    layers = _numbered("feat.conv", "feat.bn", range(1, 4))
+        layout.add_layers(f"{ours}.points", _numbered(f"{theirs}.conv", f"{theirs}.bn", range(1, 4)))
+        layout.add_layers(f"{ours}.head", _numbered(f"{theirs}.fc", f"{theirs}.bn", range(1, 3), 3))
+        layout.outputs[f"{ours}.head.output"] = f"{theirs}.fc3"
+    convs = _numbered("feat.conv", "feat.bn", range(1, 4))
     if transform:
-        port.stack("local", layers[:1])
-    port.stack("features", layers[transform:])
-    _classifier(port)
-    return port
+        layout.add_layers("local", convs[:1])
+    layout.add_layers("features", convs[transform:])
+    layout.add_classifier()
+    return layout
 
 
-def _pointnet2_ssg(state: State) -> _Port:
-    port = _Port(pointnet2_ssg(_classes(state, "fc3"), state["sa1.mlp_convs.0.weight"].shape[1]))
+def _pointnet2_ssg(state: State) -> Layout:
+    layout = Layout()
     for level in range(2):
         name = f"sa{level + 1}.mlp"
-        port.stack(f"levels.{level}.mlps.0", _numbered(f"{name}_convs.", f"{name}_bns.", range(3)))
-    port.stack("features", _numbered("sa3.mlp_convs.", "sa3.mlp_bns.", range(3)))
-    _classifier(port)
-    return port
+        layout.add_layers(f"levels.{level}.mlps.0", _numbered(f"{name}_convs.", f"{name}_bns.", range(3)))
+    layout.add_layers("features", _numbered("sa3.mlp_convs.", "sa3.mlp_bns.", range(3)))
+    layout.add_classifier()
+    return layout
 
 
-def _pointnet2_msg(state: State) -> _Port:
-    port = _Port(pointnet2_msg(_classes(state, "fc3"), state["sa1.conv_blocks.0.0.weight"].shape[1]))
+def _pointnet2_msg(state: State) -> Layout:
+    layout = Layout()
     for level in range(2):
         for scale in range(3):
             convs, norms = (f"sa{level + 1}.{kind}_blocks.{scale}." for kind in ("conv", "bn"))
-            port.stack(f"levels.{level}.mlps.{scale}", _numbered(convs, norms, range(3)))
-            port.features_first.add(f"{convs}0")
-    port.stack("features", _numbered("sa3.mlp_convs.", "sa3.mlp_bns.", range(3)))
-    _classifier(port)
-    return port
+            layout.add_layers(f"levels.{level}.mlps.{scale}", _numbered(convs, norms, range(3)))
+            layout.features_first.add(f"{convs}0")
+    layout.add_layers("features", _numbered("sa3.mlp_convs.", "sa3.mlp_bns.", range(3)))
+    layout.add_classifier()
+    return layout
 
 
-def _dgcnn(state: State) -> _Port:
-    port = _Port(dgcnn(_classes(state, "linear3"), state["conv1.0.weight"].shape[1] // 2))
+def _dgcnn(state: State) -> Layout:
+    layout = Layout(duplicates={f"bn{i}" for i in range(1, 6)})
     for i in range(4):
-        port.pairs.append((f"convs.{i}.linear", f"convs.{i}.norm", f"conv{i + 1}.0", f"conv{i + 1}.1"))
-    port.pairs.append(("linear", "norm", "conv5.0", "conv5.1"))
-    port.stack("head", _numbered("linear", "bn", range(1, 3), 5))
-    port.outputs["head.output"] = "linear3"
-    # Its batch norms are registered twice.
-    port.used |= {name for name in state if name.split(".")[0] in ("bn1", "bn2", "bn3", "bn4", "bn5")}
-    return port
+        layout.layers.append((f"convs.{i}.linear", f"convs.{i}.norm", f"conv{i + 1}.0", f"conv{i + 1}.1"))
+    layout.layers.append(("linear", "norm", "conv5.0", "conv5.1"))
+    layout.add_layers("head", _numbered("linear", "bn", range(1, 3), 5))
+    layout.outputs["head.output"] = "linear3"
+    return layout
 
 
-def _classifier(port: _Port) -> None:
-    port.stack("head", _numbered("fc", "bn", range(1, 3)))
-    port.outputs["head.output"] = "fc3"
-
-
-LAYOUTS: dict[str, Callable[[State], _Port]] = {
+LAYOUTS: dict[str, Callable[[State], Layout]] = {
     "feat.stn.conv1.weight": _pointnet,
     "sa1.mlp_convs.0.weight": _pointnet2_ssg,
     "sa1.conv_blocks.0.0.weight": _pointnet2_msg,

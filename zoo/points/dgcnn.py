@@ -1,4 +1,4 @@
-"""DGCNN: edge convolutions on graphs of nearest neighbours in the space of the features."""
+"""DGCNN: edge convolutions on graphs of nearest neighbors in the space of the features."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from comhe.zoo.registry import register_model
 
 from .edge_conv import EdgeConv
 from .model import PointModel
-from .operations import nearest_neighbours
+from .operations import nearest_neighbors
 from .shared_mlp import Head
 
 SLOPE = 0.2  # of every activation below zero
 
 
 class DGCNN(PointModel):
-    """Four edge convolutions, one layer on what all four give, its maximum and mean over the points, a classifier.
+    """Four edge convolutions, one layer on all their outputs, its maximum and mean over the points, a classifier.
 
-    Each convolution finds the k nearest neighbours anew, in the features of the one before; a point is a neighbour of
-    its own.
+    Each convolution finds the k nearest neighbors in the features of the one before; a point is its own neighbor.
 
     Shape:
         x as :class:`PointModel` says, with at least k points.
-    Errors: ValueError for fewer than k points.
+
+    Raises:
+        UsageError: The clouds have fewer than k points; see also :class:`PointModel`.
+
     Source: Wang et al., Dynamic Graph CNN for Learning on Point Clouds, ACM TOG 2019 (github.com/WangYueFt/dgcnn).
     """
 
@@ -42,11 +44,11 @@ class DGCNN(PointModel):
         self.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
-        self.check(x)
+        self.check_input(x)
         batch, number, _ = x.shape
         layers = []
         for conv in self.convs:
-            x = conv(x, nearest_neighbours(x, x, self.k))
+            x = conv(x, nearest_neighbors(x, x, self.k))
             layers.append(x)
         x = self.linear(torch.cat(layers, -1)).flatten(0, 1)
         x = F.leaky_relu(self.norm(x), SLOPE, inplace=True).view(batch, number, -1)
@@ -58,5 +60,5 @@ class DGCNN(PointModel):
 
 @register_model(domain="points")
 def dgcnn(num_classes: int = 40, in_channels: int = 3, dropout: float = 0.5, k: int = 20) -> DGCNN:
-    """DGCNN: edge convolutions to 64, 64, 128 and 256 on 20 neighbours, embedding 1024, classifier 512, 256."""
+    """DGCNN: edge convolutions to 64, 64, 128 and 256 on 20 neighbors, embedding 1024, classifier 512, 256."""
     return DGCNN(in_channels, num_classes, k, (64, 64, 128, 256), 1024, dropout)

@@ -1,4 +1,4 @@
-"""What point networks do with points: sampling, neighbourhoods, grouping, interpolation. Batched, deterministic.
+"""What point networks do with points: sampling, neighborhoods, grouping, interpolation. Batched, deterministic.
 
 Coordinates and features are rows: [B, N, 3] and [B, N, C]. Indices are int64 and count within their own cloud. Only
 grouping and :func:`interpolate` have a gradient, the latter in the features alone. Nothing waits for the device.
@@ -41,8 +41,8 @@ def farthest_point_sampling(points: Tensor, count: int, start: Tensor | None = N
     return sample(points, count, start)
 
 
-def ball_query(points: Tensor, centres: Tensor, radius: float, count: int) -> Tensor:
-    """The first ``count`` points in order of index that lie closer to a centre than ``radius``.
+def ball_query(points: Tensor, centers: Tensor, radius: float, count: int) -> Tensor:
+    """The first ``count`` points in order of index that lie closer to a center than ``radius``.
 
     Where there are fewer, the first is repeated; where there is none, point 0 is. Squared distances come from one
     matrix product of coordinates about the middle of the cloud's bounding box: a point whose squared distance is within
@@ -50,18 +50,18 @@ def ball_query(points: Tensor, centres: Tensor, radius: float, count: int) -> Te
     come from differences, and are that close to themselves.
 
     Shape:
-        points [B, N, D], centres [B, M, D] -> int64 [B, M, count]
+        points [B, N, D], centers [B, M, D] -> int64 [B, M, count]
     Errors: ValueError if radius or count is not positive.
     Source: Qi et al., PointNet++, NeurIPS 2017 (strictly closer, as in github.com/charlesq34/pointnet2).
     """
     _check_ball(points, radius, count)
     size = points.shape[1]
-    points, centres = points.detach(), centres.detach()
-    if kernels.usable(points, centres):
-        return kernels.points_in_balls(points, centres, float(radius), count)[0]
+    points, centers = points.detach(), centers.detach()
+    if kernels.usable(points, centers):
+        return kernels.points_in_balls(points, centers, float(radius), count)[0]
 
-    def query(points: Tensor, centres: Tensor) -> Tensor:
-        inside = squared_distances(centres, points) < radius * radius
+    def query(points: Tensor, centers: Tensor) -> Tensor:
+        inside = squared_distances(centers, points) < radius * radius
         if torch.compiler.is_exporting():  # to ONNX, which has no searchsorted: a sort gives the same
             index = torch.where(inside, torch.arange(size, device=points.device), size)
             index = F.pad(index, (0, max(0, count - size)), value=size).topk(count, largest=False).values
@@ -73,25 +73,25 @@ def ball_query(points: Tensor, centres: Tensor, radius: float, count: int) -> Te
         first = index[..., :1] % size  # an empty ball's is 0
         return torch.where(index == size, first, index)
 
-    return _in_parts(query, centres.shape[1] * size, points, centres)
+    return _in_parts(query, centers.shape[1] * size, points, centers)
 
 
-def query_and_group(points: Tensor, centres: Tensor, radius: float, count: int) -> tuple[Tensor, Tensor]:
-    """:func:`ball_query`, and where the points found lie from their centre: one kernel where no gradient is wanted.
+def query_and_group(points: Tensor, centers: Tensor, radius: float, count: int) -> tuple[Tensor, Tensor]:
+    """:func:`ball_query`, and where the points found lie from their center: one kernel where no gradient is wanted.
 
     Shape:
-        points [B, N, D], centres [B, M, D] -> int64 [B, M, count], [B, M, count, D]
+        points [B, N, D], centers [B, M, D] -> int64 [B, M, count], [B, M, count, D]
     Errors: as :func:`ball_query`.
     """
-    differentiated = torch.is_grad_enabled() and (points.requires_grad or centres.requires_grad)
-    if kernels.usable(points, centres) and not differentiated:
+    differentiated = torch.is_grad_enabled() and (points.requires_grad or centers.requires_grad)
+    if kernels.usable(points, centers) and not differentiated:
         _check_ball(points, radius, count)
-        return kernels.points_in_balls(points, centres, float(radius), count)
-    index = ball_query(points, centres, radius, count)
-    return index, group(points, index) - centres[:, :, None]
+        return kernels.points_in_balls(points, centers, float(radius), count)
+    index = ball_query(points, centers, radius, count)
+    return index, group(points, index) - centers[:, :, None]
 
 
-def nearest_neighbours(points: Tensor, queries: Tensor, count: int) -> Tensor:
+def nearest_neighbors(points: Tensor, queries: Tensor, count: int) -> Tensor:
     """The ``count`` points nearest to each query, nearest first; a query that is a point finds itself.
 
     Distances as in :func:`ball_query`, compared in float32; ties go to the lowest index.
@@ -148,7 +148,7 @@ def interpolate(features: Tensor, known: Tensor, points: Tensor, count: int = 3)
         features [B, M, C], known [B, M, 3], points [B, N, 3] -> [B, N, C]
     Source: Qi et al., PointNet++, NeurIPS 2017.
     """
-    index = nearest_neighbours(known, points, min(count, known.shape[1]))
+    index = nearest_neighbors(known, points, min(count, known.shape[1]))
     distance = (group(known.detach(), index) - points.detach()[:, :, None]).square().sum(-1)
     weight = distance.clamp_min(1e-10).reciprocal()
     weight = weight / weight.sum(-1, keepdim=True)

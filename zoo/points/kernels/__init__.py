@@ -3,7 +3,7 @@
 Triton is imported at the first call. That call compiles: make it before a CUDA graph is captured, as one does anyway.
 The kernels neither wait for the device nor allocate by what the data are.
 
-Nearest neighbours stay with PyTorch: in the space of features they are a matrix product and a selection.
+Nearest neighbors stay with PyTorch: in the space of features they are a matrix product and a selection.
 """
 
 from importlib.util import find_spec
@@ -47,15 +47,15 @@ def _(points, count, start):
 @torch.library.custom_op(
     "comhe::points_in_balls",
     mutates_args=(),
-    schema="(Tensor points, Tensor centres, float radius, int count) -> (Tensor, Tensor)",
+    schema="(Tensor points, Tensor centers, float radius, int count) -> (Tensor, Tensor)",
 )
-def points_in_balls(points, centres, radius, count):
+def points_in_balls(points, centers, radius, count):
     from .ball import points_in_balls
 
-    return points_in_balls(points, centres, radius, count)
+    return points_in_balls(points, centers, radius, count)
 
 
 @points_in_balls.register_fake
-def _(points, centres, radius, count):
-    shape = *centres.shape[:2], count
-    return points.new_empty(shape, dtype=torch.int64), points.new_empty(*shape, centres.shape[2])
+def _(points, centers, radius, count):
+    shape = *centers.shape[:2], count
+    return points.new_empty(shape, dtype=torch.int64), points.new_empty(*shape, centers.shape[2])

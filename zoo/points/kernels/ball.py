@@ -10,19 +10,19 @@ from torch import Tensor
 BLOCK = 256  # points at a time: eight a thread of one warp, so that counting them takes no barrier
 
 
-def points_in_balls(points: Tensor, centres: Tensor, radius: float, count: int) -> tuple[Tensor, Tensor]:
-    """:func:`..operations.query_and_group` of float32 points in up to three dimensions; one warp to a centre.
+def points_in_balls(points: Tensor, centers: Tensor, radius: float, count: int) -> tuple[Tensor, Tensor]:
+    """:func:`..operations.query_and_group` of float32 points in up to three dimensions; one warp to a center.
 
     Squared distances are sums of squared differences, within 3e-7 of themselves; a point that lies that close to the
     sphere may fall on either side of it.
     """
-    batch, number, dimension = centres.shape
+    batch, number, dimension = centers.shape
     chosen = torch.empty(batch, number, count, dtype=torch.int64, device=points.device)
     offsets = torch.empty(batch, number, count, dimension, device=points.device)
     with torch.cuda.device_of(points):
         _ball[(batch * number,)](
             points.contiguous(),
-            centres.contiguous(),
+            centers.contiguous(),
             chosen,
             offsets,
             points.shape[1],
@@ -37,17 +37,17 @@ def points_in_balls(points: Tensor, centres: Tensor, radius: float, count: int) 
 
 
 @triton.jit
-def _ball(points, centres, chosen, offsets, size, number, count, limit, DIMENSION: tl.constexpr, BLOCK: tl.constexpr):
+def _ball(points, centers, chosen, offsets, size, number, count, limit, DIMENSION: tl.constexpr, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     points += row // number * size * DIMENSION
-    centres += row * DIMENSION
+    centers += row * DIMENSION
     chosen += row * count
     offsets += row * count * DIMENSION
     lane = tl.arange(0, BLOCK)
     # Absent dimensions are zero: they add nothing, not even rounding.
-    x = tl.load(centres)
-    y = tl.load(centres + 1, mask=DIMENSION > 1, other=0.0)
-    z = tl.load(centres + 2, mask=DIMENSION > 2, other=0.0)
+    x = tl.load(centers)
+    y = tl.load(centers + 1, mask=DIMENSION > 1, other=0.0)
+    z = tl.load(centers + 2, mask=DIMENSION > 2, other=0.0)
     found = tl.full([], 0, tl.int32)  # counted on beyond what is asked for, to the end of the block
     first = tl.full([], 0, tl.int32) + size
     for begin in range(0, size, BLOCK):
