@@ -27,9 +27,9 @@ from .registry import natural_key, suggest
 from .weights import load_state
 
 FOLDER = Path(__file__).parent / "pretrained"
-FIELDS = ("name", "model", "options", "data", "preprocessing", "recipe", "metrics", "seeds", "file", "sha256")
-TYPES = {
-    "name": str, "model": str, "options": dict, "data": dict, "preprocessing": dict, "file": str, "sha256": str
+FIELDS: dict[str, type] = {
+    "name": str, "model": str, "options": dict, "data": dict, "preprocessing": dict, "recipe": dict, "metrics": dict,
+    "seeds": dict, "file": str, "sha256": str,
 }  # fmt: skip
 MAX_CARD = 1 << 22  # bytes; published ones have some thousand
 
@@ -231,7 +231,7 @@ def _read_card(path: Path) -> dict[str, Any]:
         raise WeightsError(f"{path}: not a card but a {type(card).__name__}")
     if missing := [field for field in FIELDS if field not in card]:
         raise WeightsError(f"{path}: not a card: it lacks {', '.join(missing)}")
-    for field, kind in TYPES.items():
+    for field, kind in FIELDS.items():
         if not isinstance(card[field], kind):
             raise WeightsError(f"{path}: not a card: {field} must be {kind.__name__}, not {str(card[field])[:60]}")
     # A name, or it could lead to any file; a full checksum, or a download would be compared with a part of one.

@@ -56,7 +56,9 @@ def build_model(name: str, /, **options: Any) -> nn.Module:
     variadic = {p.kind for p in parameters.values()} & {inspect.Parameter.VAR_KEYWORD}
     if unknown := [] if variadic else [option for option in options if option not in parameters]:
         raise UnknownOptionError(f"model {name!r} takes no {', '.join(map(repr, unknown))}; it accepts {accepted}")
-    required = [p for p in parameters.values() if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    required = [
+        p for p in parameters.values() if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    ]
     if missing := [p.name for p in required if p.name not in options]:
         raise UnknownOptionError(f"model {name!r} needs {', '.join(map(repr, missing))}; it accepts {accepted}")
     return builder(**options)

@@ -54,13 +54,10 @@ def convert_global_batch_norm(model: nn.Module) -> nn.Module:
     """
     if isinstance(model, _BatchNorm):
         return _convert(model)
-    converted: dict[nn.Module, GlobalBatchNorm] = {}  # a module may have several names
     for module in list(model.modules()):
         for name, child in module._modules.items():
-            if isinstance(child, _BatchNorm) and not isinstance(child, GlobalBatchNorm):
-                if child not in converted:
-                    converted[child] = _convert(child)
-                module._modules[name] = converted[child]
+            if isinstance(child, _BatchNorm):
+                module._modules[name] = _convert(child)
     return model
 
 

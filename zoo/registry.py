@@ -32,9 +32,11 @@ entries: dict[str, Entry] = {}
 @overload
 def register_model(builder: B) -> B: ...
 @overload
-def register_model(*, domain: str = "custom") -> Callable[[B], B]: ...
-def register_model(builder: B | None = None, *, domain: str = "custom") -> B | Callable[[B], B]:
-    """Decorator that makes a builder function available as ``create_model(builder.__name__)``.
+def register_model(*, domain: str = "custom", name: str | None = None) -> Callable[[B], B]: ...
+def register_model(
+    builder: B | None = None, *, domain: str = "custom", name: str | None = None
+) -> B | Callable[[B], B]:
+    """Decorator that makes a builder available as ``create_model(name)``.
 
     The domain decides how a model is trained: which recipes and data it takes, and what its builder is called with.
 
@@ -54,8 +56,9 @@ def register_model(builder: B | None = None, *, domain: str = "custom") -> B | C
     :class:`comhe.zoo.graphs.GraphModel`, which computes at the labeled nodes only.
 
     Args:
-        builder: a function or a class that returns a module.
+        builder: a function that returns a module, or a module's class.
         domain: one of the table.
+        name: name of the model; the name of the function if None.
 
     Raises:
         UsageError: The domain is unknown, or the name is taken.
@@ -71,11 +74,11 @@ def register_model(builder: B | None = None, *, domain: str = "custom") -> B | C
         raise UsageError(f"unknown domain {domain!r}; {suggest(domain, DOMAINS)}")
 
     def register(builder: B) -> B:
-        name = builder.__name__
-        if name in entries:
-            first, second = (f"{b.__module__}.{b.__qualname__}" for b in (entries[name].builder, builder))
-            raise UsageError(f"model {name!r} is registered twice, by {first} and by {second}; rename one of them")
-        entries[name] = Entry(builder, domain)
+        key = name or builder.__name__
+        if key in entries:
+            first, second = (f"{b.__module__}.{b.__qualname__}" for b in (entries[key].builder, builder))
+            raise UsageError(f"model {key!r} is registered twice, by {first} and by {second}; rename one of them")
+        entries[key] = Entry(builder, domain)
         return builder
 
     return register if builder is None else register(builder)

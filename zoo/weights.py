@@ -45,7 +45,7 @@ class Loaded:
     def __str__(self) -> str:
         text = f"{len(self.loaded)} tensors loaded"
         text += f"; missing: {_list(self.missing)}" if self.missing else ""
-        return text + (f"; left as initialized: {', '.join(self.initialized)}" if self.initialized else "")
+        return text + (f"; initialized: {', '.join(self.initialized)}" if self.initialized else "")
 
 
 def load_state(model: nn.Module, state: State, swap_head: bool = False, source: str = "") -> Loaded:
@@ -60,8 +60,8 @@ def load_state(model: nn.Module, state: State, swap_head: bool = False, source: 
     if classes := match.other_classes(head):
         if not swap_head:
             raise WeightsError(
-                f"{source}the weights are for {classes[0]} classes, this {type(model).__name__} has {classes[1]}: build "
-                f"it with num_classes={classes[0]}, or pass swap_head=True to leave {', '.join(head)} as initialized"
+                f"{source}the weights are for {classes[0]} classes, this {type(model).__name__} has {classes[1]}; "
+                f"build it with num_classes={classes[0]}, or pass swap_head=True to keep the initial {', '.join(head)}"
             )
         initialized = head
     elif faults := match.faults():

@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from comhe.datasets.sampling import Share
 from comhe.train.runs.interruption import started
-from comhe.zoo.norms import synchronise
+from comhe.zoo.norms import convert_global_batch_norm
 
 TIMEOUT = timedelta(minutes=10)  # of one rank for the others, that may be reading data or writing a checkpoint
 ASKING = 1.0  # seconds between two questions whether to stop or save
@@ -63,7 +63,7 @@ class Ranks:
         """The model as it is to be called in training, its batch norms over all ranks and its gradients averaged."""
         if self.size == 1:
             return model
-        synchronise(model)
+        model = convert_global_batch_norm(model)
         if self.parallel == "ddp":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # the argument has another name from torch 2.15 on

@@ -13,6 +13,7 @@ from .model import Graph, GraphModel
 from .sparse import Features, dropout
 
 
+@register_model(domain="graphs", name="appnp")
 class APPNP(GraphModel):
     r"""A two-layer perceptron whose predictions are spread by K steps of personalized PageRank.
 
@@ -32,8 +33,14 @@ class APPNP(GraphModel):
     output_layer = "lin2"
 
     def __init__(
-        self, in_channels: int, num_classes: int, hidden_channels: int, num_steps: int, alpha: float, dropout: float
-    ):
+        self,
+        in_channels: int,
+        num_classes: int,
+        hidden_channels: int = 64,
+        num_steps: int = 10,
+        alpha: float = 0.1,
+        dropout: float = 0.5,
+    ) -> None:
         super().__init__(in_channels, num_classes, dropout)
         if not 0.0 <= alpha <= 1.0:
             raise UsageError(f"alpha must be in [0, 1], got {alpha}")
@@ -52,16 +59,3 @@ class APPNP(GraphModel):
 
     def extra_repr(self) -> str:
         return f"num_steps={self.num_steps}, alpha={self.alpha}, dropout={self.dropout}"
-
-
-@register_model(domain="graphs")
-def appnp(
-    in_channels: int,
-    num_classes: int,
-    hidden_channels: int = 64,
-    num_steps: int = 10,
-    alpha: float = 0.1,
-    dropout: float = 0.5,
-) -> APPNP:
-    """Predict then propagate: 64 hidden units, 10 steps, teleport probability 0.1."""
-    return APPNP(in_channels, num_classes, hidden_channels, num_steps, alpha, dropout)

@@ -16,6 +16,7 @@ from .model import Graph, GraphModel
 from .sparse import Features, SparseMatrix, check_edge_index, dropout
 
 
+@register_model(domain="graphs", name="gat")
 class GAT(GraphModel):
     r"""Graph attention network; per head, over the incoming edges j -> i and the self-loop,
 
@@ -30,7 +31,7 @@ class GAT(GraphModel):
         x [N, in_channels], graph as :class:`GraphModel` says (only the positions of its values are used)
         -> [nodes asked for, num_classes]
 
-    Source: Velickovic et al., Graph Attention Networks, ICLR 2018 (Cora and CiteSeer: 8 heads of 8, then one head).
+    Source: Velickovic et al., Graph Attention Networks, ICLR 2018 (the defaults, but 8 output heads on PubMed).
     """
 
     convs: Any  # a ModuleList of GATConv
@@ -39,12 +40,12 @@ class GAT(GraphModel):
         self,
         in_channels: int,
         num_classes: int,
-        hidden_channels: int,
-        heads: int,
-        output_heads: int,
-        num_layers: int,
-        dropout: float,
-    ):
+        hidden_channels: int = 8,
+        heads: int = 8,
+        output_heads: int = 1,
+        num_layers: int = 2,
+        dropout: float = 0.6,
+    ) -> None:
         super().__init__(in_channels, num_classes, dropout, num_layers)
         self.output_layer = f"convs.{num_layers - 1}"
         widths = [in_channels] + [hidden_channels * heads] * (num_layers - 1)
@@ -73,17 +74,3 @@ class GAT(GraphModel):
         messages = h.index_select(0, source) * alpha.unsqueeze(-1)
         out = torch.zeros_like(h).index_add(0, target, messages)
         return (out.flatten(1) if conv.concat else out.mean(1)) + conv.bias
-
-
-@register_model(domain="graphs")
-def gat(
-    in_channels: int,
-    num_classes: int,
-    hidden_channels: int = 8,
-    heads: int = 8,
-    output_heads: int = 1,
-    num_layers: int = 2,
-    dropout: float = 0.6,
-) -> GAT:
-    """Velickovic et al.'s graph attention network: 8 heads of 8 units, one output head (PubMed: 8), dropout 0.6."""
-    return GAT(in_channels, num_classes, hidden_channels, heads, output_heads, num_layers, dropout)

@@ -18,6 +18,7 @@ from .operators import Operators, receptive_field
 from .sparse import Features, dropout
 
 
+@register_model(domain="graphs", name="gcn")
 class GCN(GraphModel):
     r"""Kipf's graph convolutional network.
 
@@ -36,7 +37,9 @@ class GCN(GraphModel):
 
     convs: Any  # a ModuleList of GCNConv
 
-    def __init__(self, in_channels: int, num_classes: int, hidden_channels: int, num_layers: int, dropout: float):
+    def __init__(
+        self, in_channels: int, num_classes: int, hidden_channels: int = 16, num_layers: int = 2, dropout: float = 0.5
+    ) -> None:
         super().__init__(in_channels, num_classes, dropout, num_layers)
         self.output_layer = f"convs.{num_layers - 1}"
         widths = [in_channels] + [hidden_channels] * (num_layers - 1) + [num_classes]
@@ -58,11 +61,3 @@ class GCN(GraphModel):
             h = adjacency @ (x @ conv.lin.weight.t()) + conv.bias
             x = F.relu(h, inplace=True) if i < last else h
         return operators.select(h)
-
-
-@register_model(domain="graphs")
-def gcn(
-    in_channels: int, num_classes: int, hidden_channels: int = 16, num_layers: int = 2, dropout: float = 0.5
-) -> GCN:
-    """Kipf & Welling's graph convolutional network: two layers, 16 hidden units, dropout 0.5 on input and hidden."""
-    return GCN(in_channels, num_classes, hidden_channels, num_layers, dropout)

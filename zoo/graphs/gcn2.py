@@ -16,6 +16,7 @@ from .model import Graph, GraphModel
 from .sparse import Features, dropout
 
 
+@register_model(domain="graphs", name="gcn2")
 class GCN2(GraphModel):
     r"""GCNII.
 
@@ -43,12 +44,12 @@ class GCN2(GraphModel):
         self,
         in_channels: int,
         num_classes: int,
-        hidden_channels: int,
-        num_layers: int,
-        alpha: float,
-        theta: float,
-        dropout: float,
-    ):
+        hidden_channels: int = 64,
+        num_layers: int = 16,
+        alpha: float = 0.1,
+        theta: float = 0.5,
+        dropout: float = 0.6,
+    ) -> None:
         super().__init__(in_channels, num_classes, dropout, num_layers)
         if not 0.0 <= alpha <= 1.0:
             raise UsageError(f"alpha must be in [0, 1], got {alpha}")
@@ -64,17 +65,3 @@ class GCN2(GraphModel):
             p = torch.lerp(adjacency @ dropout(h, self.dropout, self.training), h_0, conv.alpha)
             h = F.relu(torch.addmm(p, p, conv.weight1, beta=1 - conv.beta, alpha=conv.beta))
         return operators.select(self.lins[1](dropout(h, self.dropout, self.training)))
-
-
-@register_model(domain="graphs")
-def gcn2(
-    in_channels: int,
-    num_classes: int,
-    hidden_channels: int = 64,
-    num_layers: int = 16,
-    alpha: float = 0.1,
-    theta: float = 0.5,
-    dropout: float = 0.6,
-) -> GCN2:
-    """GCNII: 16 layers of 64 units, initial residual 0.1, theta 0.5, dropout 0.6."""
-    return GCN2(in_channels, num_classes, hidden_channels, num_layers, alpha, theta, dropout)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from comhe.errors import UsageError
@@ -50,6 +49,7 @@ class GraphModel(nn.Module):
         """Compute once what the logits at ``nodes`` (int64 [n] or bool [num_nodes], all if None) need.
 
         Example:
+            >>> import torch
             >>> from comhe.zoo import create_model
             >>> model = create_model("gcn", in_channels=3, num_classes=2)
             >>> graph = model.prepare(torch.tensor([[0, 1], [1, 0]]), 4, nodes=torch.tensor([1]))
@@ -95,7 +95,7 @@ def prepare_graph(
         or None if they all do.
 
     Example:
-        >>> import torch_geometric.nn as pyg
+        >>> import torch, torch_geometric.nn as pyg
         >>> edges, nodes = torch.tensor([[0, 1], [1, 0]]), torch.tensor([1])
         >>> model = pyg.GraphSAGE(in_channels=3, hidden_channels=8, num_layers=2, out_channels=2)
         >>> x, graph, rows = prepare_graph(model, torch.ones(4, 3), edges, nodes)

@@ -16,6 +16,7 @@ from .operators import mean_norm
 from .sparse import Features, SparseMatrix, dropout
 
 
+@register_model(domain="graphs", name="sage")
 class SAGE(GraphModel):
     r"""GraphSAGE on the full graph.
 
@@ -33,7 +34,9 @@ class SAGE(GraphModel):
 
     convs: Any  # a ModuleList of SAGEConv
 
-    def __init__(self, in_channels: int, num_classes: int, hidden_channels: int, num_layers: int, dropout: float):
+    def __init__(
+        self, in_channels: int, num_classes: int, hidden_channels: int = 64, num_layers: int = 2, dropout: float = 0.5
+    ) -> None:
         super().__init__(in_channels, num_classes, dropout, num_layers)
         self.output_layer = f"convs.{num_layers - 1}"
         widths = [in_channels] + [hidden_channels] * (num_layers - 1) + [num_classes]
@@ -50,11 +53,3 @@ class SAGE(GraphModel):
             h = adjacency @ (x @ conv.lin_l.weight.t()) + conv.lin_l.bias + x @ conv.lin_r.weight.t()
             x = F.relu(h, inplace=True) if i < last else h
         return operators.select(h)
-
-
-@register_model(domain="graphs")
-def sage(
-    in_channels: int, num_classes: int, hidden_channels: int = 64, num_layers: int = 2, dropout: float = 0.5
-) -> SAGE:
-    """GraphSAGE, mean aggregator, full batch: two layers of 64 hidden units."""
-    return SAGE(in_channels, num_classes, hidden_channels, num_layers, dropout)

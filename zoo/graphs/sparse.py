@@ -53,7 +53,7 @@ class SparseMatrix:
 
     The backward product :math:`S^\top G` uses the transposed pattern, sorted once and shared by all matrices that
     :meth:`dropout` derives from this one; a symmetric matrix (detected when it is built) is its own transpose. No
-    gradient flows to the stored values. Indices are int32, which MKL and cuSPARSE take without a conversion per product.
+    gradient flows to the values. Indices are int32, which MKL and cuSPARSE take without a conversion per product.
 
     Build one with :meth:`from_torch`, :meth:`from_coo` or :meth:`from_edge_index`.
 
@@ -102,7 +102,7 @@ class SparseMatrix:
 
     @classmethod
     def from_edge_index(cls, edge_index: Tensor, num_nodes: int, values: Tensor | None = None) -> SparseMatrix:
-        """Build the adjacency S with S[target, source] = value, so that ``S @ h`` sums over incoming edges as PyG does."""
+        """Build the adjacency S[target, source] = value, so that ``S @ h`` sums over incoming edges as PyG does."""
         check_edge_index(edge_index, num_nodes)
         return cls.from_coo(edge_index[1], edge_index[0], values, (num_nodes, num_nodes))
 

@@ -11,8 +11,9 @@ from .he import he_init
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
 
+@register_model(domain="images", name="vgg16_bn")
 class VGG(nn.Module):
-    """The 13 convolutions of configuration D, each with batch norm and ReLU, and one linear layer.
+    """The 13 convolutions of configuration D, each with batch norm and ReLU, and one linear layer; 14.7M parameters.
 
     Five 2x2 max-poolings reduce 32x32 to 1x1, where the ImageNet network's three large linear layers have nothing to
     combine; the usual CIFAR form keeps the last only. The convolutions have no bias, which batch norm would cancel, and
@@ -28,7 +29,7 @@ class VGG(nn.Module):
 
     output_layer = "classifier"
 
-    def __init__(self, num_classes: int, in_channels: int) -> None:
+    def __init__(self, num_classes: int = 100, in_channels: int = 3) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for widths in STAGES:
@@ -49,9 +50,3 @@ class VGG(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x).mean((2, 3)))
-
-
-@register_model(domain="images")
-def vgg16_bn(num_classes: int = 100, in_channels: int = 3) -> VGG:
-    """Thirteen convolutions and one linear layer, 14.7M parameters for 10 classes."""
-    return VGG(num_classes, in_channels)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,9 +15,11 @@ from .model import PointModel
 from .operations import nearest_neighbors
 from .shared_mlp import Head
 
+WIDTHS = (64, 64, 128, 256)  # of the edge convolutions
 SLOPE = 0.2  # of every activation below zero
 
 
+@register_model(domain="points", name="dgcnn")
 class DGCNN(PointModel):
     """Four edge convolutions, one layer on all their outputs, its maximum and mean over the points, a classifier.
 
@@ -30,17 +34,13 @@ class DGCNN(PointModel):
     Source: Wang et al., Dynamic Graph CNN for Learning on Point Clouds, ACM TOG 2019 (github.com/WangYueFt/dgcnn).
     """
 
-    def __init__(
-        self, in_channels: int, num_classes: int, k: int, widths: tuple[int, ...], embedding: int, dropout: float
-    ) -> None:
+    def __init__(self, num_classes: int = 40, in_channels: int = 3, dropout: float = 0.5, k: int = 20) -> None:
         super().__init__(in_channels, num_classes)
         self.k = k
-        self.convs = nn.ModuleList(
-            EdgeConv(a, b, SLOPE) for a, b in zip((in_channels, *widths[:-1]), widths, strict=True)
-        )
-        self.linear = nn.Linear(sum(widths), embedding, bias=False)
-        self.norm = nn.BatchNorm1d(embedding)
-        self.head = Head([2 * embedding, 512, 256], num_classes, (dropout, dropout), SLOPE)
+        self.convs = nn.ModuleList(EdgeConv(a, b, SLOPE) for a, b in pairwise((in_channels, *WIDTHS)))
+        self.linear = nn.Linear(sum(WIDTHS), 1024, bias=False)
+        self.norm = nn.BatchNorm1d(1024)
+        self.head = Head([2048, 512, 256], num_classes, (dropout, dropout), SLOPE)
         self.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,9 +56,3 @@ class DGCNN(PointModel):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, k={self.k}"
-
-
-@register_model(domain="points")
-def dgcnn(num_classes: int = 40, in_channels: int = 3, dropout: float = 0.5, k: int = 20) -> DGCNN:
-    """DGCNN: edge convolutions to 64, 64, 128 and 256 on 20 neighbors, embedding 1024, classifier 512, 256."""
-    return DGCNN(in_channels, num_classes, k, (64, 64, 128, 256), 1024, dropout)

@@ -9,7 +9,7 @@ from comhe.zoo.state import printable, unwrap_state
 from comhe.zoo.weights import load_state
 
 from .adapters import LAYOUTS, State, layout_mark
-from .dgcnn import dgcnn
+from .dgcnn import DGCNN
 from .model import PointModel
 from .pointnet import PointNet
 from .pointnet2 import pointnet2_msg, pointnet2_ssg
@@ -71,5 +71,5 @@ _NETWORKS: dict[str, Callable[[State], PointModel]] = {
     "feat.stn.conv1.weight": _pointnet,
     "sa1.mlp_convs.0.weight": lambda s: pointnet2_ssg(_classes(s), _inputs(s, "levels.0.mlps.0.linears.0")),
     "sa1.conv_blocks.0.0.weight": lambda s: pointnet2_msg(_classes(s), _inputs(s, "levels.0.mlps.0.linears.0")),
-    "conv5.0.weight": lambda s: dgcnn(_classes(s), _inputs(s, "convs.0.linear") // 2),
+    "conv5.0.weight": lambda s: DGCNN(_classes(s), _inputs(s, "convs.0.linear") // 2),
 }

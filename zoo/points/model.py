@@ -31,7 +31,7 @@ class PointModel(nn.Module):
         self.in_channels, self.num_classes = in_channels, num_classes
 
     def reset_parameters(self) -> None:
-        """Draw Xavier uniform weights and set biases to zero, as in the released TensorFlow code of all three papers."""
+        """Draw Xavier uniform weights and set biases to zero, as the released TensorFlow code of the papers does."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)

@@ -39,8 +39,8 @@ class PointNet(PointModel):
     r"""A shared MLP at every point, the maximum over the points, and a classifier.
 
     With an input transform, points are first multiplied by a 3 x 3 matrix that a network computes from the cloud; with
-    a feature transform, the features of the layers ``local`` by a 64 x 64 one, :math:`T_b`. The auxiliary loss keeps the
-    latter close to the orthogonal matrices:
+    a feature transform, the features of the layers ``local`` by a 64 x 64 one, :math:`T_b`. The auxiliary loss keeps
+    :math:`T_b` close to the orthogonal matrices:
 
     .. math:: \frac{w}{2} \sum_b |T_b T_b^\top - I|_F^2
 
@@ -107,7 +107,9 @@ class PointNet(PointModel):
         if self.feature_transform is None:
             return super().auxiliary_loss()
         if self._matrix is None:
-            raise RuntimeError("auxiliary_loss() is that of the last forward pass in training mode; call model(x) first")
+            raise RuntimeError(
+                "auxiliary_loss() is that of the last forward pass in training mode; call model(x) first"
+            )
         matrix = self._matrix.float()
         deviation = matrix @ matrix.mT - torch.eye(matrix.shape[-1], device=matrix.device)
         return self.orthogonality / 2 * deviation.square().sum()
