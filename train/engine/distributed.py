@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from comhe.datasets.sampling import Share
 from comhe.errors import UsageError
 from comhe.train.runs.interruption import torchrun_rank
-from comhe.zoo.norms import synchronise
+from comhe.zoo.norms import convert_global_batch_norm
 
 TIMEOUT = timedelta(minutes=10)  # of one rank for the others, which may be reading data or writing a checkpoint
 POLL_SECONDS = 1.0  # between two exchanges on whether to stop or save
@@ -71,7 +71,7 @@ class DistributedContext:
         """Return the model as it is called in training: batch norms span all ranks and gradients are averaged."""
         if not self.is_distributed:
             return model
-        synchronise(model)
+        model = convert_global_batch_norm(model)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # the argument has another name from torch 2.15 on
             return DistributedDataParallel(model, broadcast_buffers=False)  # buffers are the same everywhere

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-_LAYER = re.compile(r"(?P<name>(?:gc|conv|convs\.)(?P<number>\d+))\.(?P<part>lin\.weight|weight|bias)")
+_LAYER = re.compile(r"(?:gc|conv|convs\.)(?P<number>\d+)\.(?P<tensor>lin\.weight|weight|bias)")
 
 
-def convert_gcn(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """``convs.0.lin.weight`` [out, in], ``convs.0.bias`` ... of a layout below; any other state dict as it is.
+def adapt_gcn(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Rename ``convs.0.lin.weight`` [out, in], ``convs.0.bias`` ... from a layout below; return any other as it is.
 
     ====================================  ===========================================  =================
     tkipf/pygcn                           ``gc1.weight`` [in, out], ``gc1.bias``       layers from 1
@@ -21,17 +21,21 @@ def convert_gcn(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 
     The layers keep their order. pygcn divides the rows of the adjacency by their sums, where Kipf's paper and this zoo
     divide by square roots of both degrees: its weights give its logits here only with its own operator.
+
+    Example:
+        >>> import torch
+        >>> list(adapt_gcn({"gc1.weight": torch.ones(3, 2), "gc1.bias": torch.ones(2)}))
+        ['convs.0.lin.weight', 'convs.0.bias']
     """
-    matches = {name: _LAYER.fullmatch(name) for name in state}
-    if not all(matches.values()):
+    matches = {name: match for name in state if (match := _LAYER.fullmatch(name))}
+    if len(matches) < len(state):
         return state
     order = sorted({int(match["number"]) for match in matches.values()})
     result = {}
     for name, match in matches.items():
         layer = f"convs.{order.index(int(match['number']))}"
-        tensor = state[name]
-        if match["part"] == "bias":
-            result[f"{layer}.bias"] = tensor
+        if match["tensor"] == "bias":
+            result[f"{layer}.bias"] = state[name]
         else:
-            result[f"{layer}.lin.weight"] = tensor.t() if match["part"] == "weight" else tensor
+            result[f"{layer}.lin.weight"] = state[name].t() if match["tensor"] == "weight" else state[name]
     return result
