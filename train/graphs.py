@@ -22,6 +22,7 @@ from comhe.zoo.preprocessing import GraphTransform
 from .engine.distributed import SINGLE_PROCESS, DistributedContext
 from .recipe import Recipe, cell_settings, register_domain, register_recipe, setting
 
+Batch = tuple[Any, Any, Tensor | None, Tensor]  # features, graph, rows of the logits (None: all), labels
 CHOICES = Path(__file__).with_name("choices.json")
 
 
@@ -86,17 +87,16 @@ class GraphTask:
         return create_model(self.recipe.model, **self.options)
 
     @cached_property
-    def views(self) -> dict[str, tuple[Any, Any, Tensor]]:
-        """Of each split what its nodes' logits depend on, and their labels: the full graph's outputs and gradients,
-        in less time."""
+    def views(self) -> dict[str, Batch]:
+        """What each split's logits depend on, and its labels: the full graph's outputs and gradients, in less time."""
+        from comhe.zoo.graphs import prepare_graph  # imports torch_geometric
+
         # How the graph is read depends on the layers, not on their weights; tensors have to serve training as well.
         with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
-            model: Any = self.model()
-            views = {}
+            model, graph, views = self.model(), self.graph, {}
             for split in ("train", "val", "test"):
-                nodes = getattr(self.graph, split)
-                view = model.prepare(self.graph.edge_index, self.graph.num_nodes, nodes=nodes)
-                views[split] = (view.inputs(self.graph.features), view, self.graph.labels[nodes])
+                nodes = getattr(graph, split)
+                views[split] = (*prepare_graph(model, graph.features, graph.edge_index, nodes), graph.labels[nodes])
         return views
 
     def regularizer(self, model: nn.Module) -> Regularizer:
@@ -123,27 +123,32 @@ class GraphTask:
     def inputs(self, epoch: int, first: int = 0) -> Iterable[tuple[Tensor, ...]]:
         return [()][first:]  # nothing differs from step to step
 
-    def collate(self, *inputs: Tensor) -> tuple[Any, Any, Tensor]:
+    def collate(self, *inputs: Tensor) -> Batch:
         return self.views["train"]
 
-    def microbatches(self, batch: tuple) -> Iterable[tuple[float, tuple]]:
+    def microbatches(self, batch: Batch) -> Iterable[tuple[float, Batch]]:
         yield 1.0, batch
 
-    def loss(self, model: nn.Module, batch: tuple) -> tuple[Tensor, Tensor]:
-        x, view, labels = batch
-        logits = model(x, view)
-        return F.cross_entropy(logits, labels), logits
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        logits = _logits(model, batch)
+        return F.cross_entropy(logits, batch[-1]), logits
 
     def example(self) -> tuple:
-        return self.views["test"][:-1]
+        return self.views["test"][:2]
 
     @torch.inference_mode()
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         model.eval()
-        x, view, labels = self.views[split]
-        logits = model(x, view)
+        batch = self.views[split]
+        logits, labels = _logits(model, batch), batch[-1]
         correct = (logits.argmax(1) == labels).sum().item()
         return {"accuracy": correct / len(labels), "loss": F.cross_entropy(logits, labels).item()}
+
+
+def _logits(model: nn.Module, batch: Batch) -> Tensor:
+    x, graph, rows, _ = batch
+    logits = model(x, graph)
+    return logits if rows is None else logits[rows]
 
 
 @lru_cache(maxsize=4)

@@ -16,6 +16,7 @@ from comhe.datasets import AUGMENTATIONS, Clouds, load_points
 from comhe.datasets.sampling import Batches
 from comhe.errors import UsageError
 from comhe.zoo import create_model
+from comhe.zoo.points import auxiliary_loss
 from comhe.zoo.preprocessing import PointTransform
 
 from .engine.batch_task import BatchTask, evaluate_batches, logits_of
@@ -106,8 +107,7 @@ class PointTask(BatchTask):
         x, labels = batch
         logits = model(x).float()
         # The model's loss is a sum over the clouds, of which these are some.
-        network: Any = unwrap(model)
-        added = self.batch_size / (self.share.parts * len(labels)) * network.auxiliary_loss()
+        added = self.batch_size / (self.share.parts * len(labels)) * auxiliary_loss(unwrap(model))
         return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing) + added, logits
 
     def example(self) -> tuple[Tensor]:

@@ -250,7 +250,8 @@ def find_domain(name: str) -> Domain:
         UsageError: there is no such domain.
     """
     if name not in domains():
-        raise UsageError(f"{name!r} models cannot be trained; the domains that can are {', '.join(_domains)}")
+        hint = f"the domains that can are {', '.join(_domains)}; register_model(domain=...) says which a model is for"
+        raise UsageError(f"{name!r} models cannot be trained; {hint}")
     return _domains[name]
 
 

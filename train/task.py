@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from comhe.datasets import list_data
 from comhe.errors import UsageError
-from comhe.regularizers import Regularizer, create_regularizer, list_regularizers
+from comhe.regularizers import Regularizer, create_regularizer
 from comhe.zoo import create_model, model_domain
 from comhe.zoo.preprocessing import Transform
 
@@ -124,9 +124,6 @@ def check_recipe(recipe: Recipe, device: str = "cpu") -> None:
     if (domain := model_domain(recipe.model)) != recipe.domain:
         raise UsageError(f"{recipe.model} is a model for {domain}, but this is a recipe for {recipe.domain}")
     _check_data(recipe.data)
-    if recipe.regularizer not in list_regularizers():
-        hint = did_you_mean(recipe.regularizer, list_regularizers())
-        raise UsageError(f"unknown regularizer {recipe.regularizer!r}; {hint}")
     _check_device(device)
     options = recipe.weights() | recipe.regularizer_options
     sizes = recipe.model_arguments(**recipe.example_sizes)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))  # also where Python is told not to look there (-P)
-from killing import fork, shrink  # noqa: E402
+from killing import fork, shrink
 
 
 def end_at(step: int, what: str) -> None:

@@ -166,7 +166,11 @@ def test_another_number_of_processes_goes_on_too(ask, made, tmp_path, tally, fir
     [
         (2, "train graphs --data citations", "a graph is one batch, which 2 processes cannot divide"),
         (2, "compare --data citations", "torchrun is for comhe train, not for comhe compare"),
-        (2, IMAGES.replace("--batch-size 15", "--batch-size 3"), "batch_size=3 with accumulate=2 has too few samples for 2"),
+        (
+            2,
+            IMAGES.replace("--batch-size 15", "--batch-size 3"),
+            "batch_size=3 with accumulate=2 has too few samples for 2",
+        ),
         (2, f"{IMAGES} --device cuda:0", "2 processes cannot share cuda:0"),
         (1, f"{IMAGES} --shard-penalty", "--shard-penalty is for several processes"),
         (2, IMAGES.replace("--lr 0.02", "--lr 1e30 --schedule constant --clip 0"), "lower lr"),

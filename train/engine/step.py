@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from comhe.regularizers import Regularizer
+from comhe.regularizers.draws import Draws
 
 from .capture import CUDAGraphStep, GraphRecorder, SideStream
 from .distributed import no_sync
@@ -62,7 +63,8 @@ class Step:
             torch.backends.cudnn.benchmark = True  # all batches are of one shape
             # Adam warns where it is not captured; the steps before the recording are not.
             warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
-        regularizer.static = recorder is not None
+        regularizer.capturable = recorder is not None
+        self.draws: Draws | None = None  # of the current step
         self.work = self._work if recorder is None else CUDAGraphStep(self._work, recorder, self._constants)
 
     def __call__(self, inputs: Sequence[Tensor], lr: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -75,7 +77,7 @@ class Step:
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr  # a tensor, which a graph reads
         with self.tracer.tracing(self.count, self.task.steps) if self.tracer else nullcontext():
-            self.regularizer.draw()
+            self.draws = self.regularizer.draw()
             result = self.work(*inputs)
         self.regularizer.step += 1
         if self.ema is not None:
@@ -136,10 +138,12 @@ class Step:
 
     def _penalty(self) -> tuple[Tensor, Gradients]:
         """Return the penalty and its gradient."""
+        draws = self.draws
+        assert draws is not None
         if self.tracer:
-            for layer in self.regularizer.own:
-                self.tracer.check(self.regularizer.penalty(layer), f"the penalty of {layer.name}")
-        penalty, gradients = self.regularizer.slopes(self.parameters)
+            for layer, _, value in self.regularizer.layer_penalties(draws):
+                self.tracer.check(value, f"the penalty of {layer.name}")
+        penalty, gradients = self.regularizer.value_and_grad(self.parameters, draws)
         pairs = zip(self.parameters, gradients, strict=True)
         return penalty, [(parameter, gradient) for parameter, gradient in pairs if gradient is not None]
 

@@ -87,7 +87,7 @@ class Training:
         now = time.perf_counter()
         require_finite_means(epoch, *self.step.means())
         require_finite_parameters(self.model, epoch, self.context)
-        self.regularizer.complete()
+        self.regularizer.sync_state()
         self._step_seconds += now - self._resumed
         ranks = self.context.gather({"sums": self.step.state_dict(), "random": random_state(self.task.device)})
         if self.context.is_main:

@@ -31,8 +31,8 @@ class Poisoned(GraphTask):
     def regularizer(self, model):
         regularizer = super().regularizer(model)
         if self.what == "penalty":
-            hidden = regularizer.hidden
-            regularizer.hidden = lambda layer, w: hidden(layer, w) * self.factor(model, float("inf"))
+            value, bad = regularizer.penalty.value, float("inf")
+            regularizer.penalty.value = lambda *arguments: value(*arguments) * self.factor(model, bad)
         return regularizer
 
     def optimizer(self, model):

@@ -3,17 +3,15 @@
 import errno
 import os
 import subprocess
-import sys
 
 import pytest
 import torch
 
-from comhe.errors import BusyError, RunError, StorageError
+from comhe.errors import RunError, StorageError
 from comhe.train.cli.main import main
 from comhe.train.engine import loop
 from comhe.train.engine.loop import fit
 from comhe.train.graphs import GraphTask
-from comhe.train.runs import lock
 from comhe.train.runs.files import atomic_write
 from comhe.train.runs.run import Run
 
@@ -157,25 +155,6 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys):
 
 def _denied(path, mode=0o777, *, dir_fd=None):
     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
-
-
-def test_one_process_at_a_time(tmp_path, recipe, monkeypatch):
-    monkeypatch.setattr(lock, "PATIENCE", 0.0)
-    run = Run(tmp_path)
-    hold = "import sys; from pathlib import Path; from comhe.train.runs.lock import locked\n"
-    hold += "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
-    holder = subprocess.Popen(
-        [sys.executable, "-c", hold, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert holder.stdout.readline() == "held\n"
-    with pytest.raises(BusyError, match=f"is in use by process {holder.pid} on .*--runs"):
-        fit(GraphTask(recipe), run)
-    assert {path.name for path in tmp_path.iterdir()} == {"lock"}
-    holder.kill()  # the file stays, the lock does not
-    holder.wait()
-    fit(GraphTask(recipe), run)
-    assert run.done
-    assert not (tmp_path / "lock").exists()
 
 
 def test_what_a_kill_has_left_behind_goes(tmp_path, recipe):
