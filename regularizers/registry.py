@@ -1,65 +1,144 @@
 """Regularizers by name."""
 
-from __future__ import annotations
-
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
+from typing import Any, TypeVar
 
 from torch import nn
 
-from .regularizer import Regularizer
+from comhe.errors import UnknownOptionError, UsageError
+
+from .penalties.penalty import Penalty
+from .regularizer import Regularizer, check_weights
 from .selection import select
 
-_REGISTRY: dict[str, type[Regularizer]] = {}
+_REGISTRY: dict[str, type[Penalty]] = {}
+P = TypeVar("P", bound=type[Penalty])
 
 
-def register_regularizer(name: str) -> Callable[[type[Regularizer]], type[Regularizer]]:
-    """Class decorator: make a :class:`Regularizer` known by ``name``. A name that is taken is an error."""
+def register_regularizer(name: str) -> Callable[[P], P]:
+    """Class decorator that registers a :class:`Penalty` under ``name``; see there for what it has to define.
 
-    def register(cls: type[Regularizer]) -> type[Regularizer]:
+    Raises:
+        UsageError: the name is taken.
+
+    Example:
+        >>> @register_regularizer("squared-norm")
+        ... class SquaredNorm(Penalty):
+        ...     def function(self, w):
+        ...         return w.square().sum((-2, -1))
+        >>> regularizer = create_regularizer("squared-norm", nn.Linear(4, 3), weight=0.1)
+        >>> del _REGISTRY["squared-norm"]  # for this example alone
+    """
+
+    def register(penalty: P) -> P:
         if name in _REGISTRY:
-            raise ValueError(f"regularizer {name!r} is already registered by {_REGISTRY[name].__name__}")
-        _REGISTRY[name] = cls
-        cls.name = name
-        return cls
+            raise UsageError(f"regularizer {name!r} is already registered by {_REGISTRY[name].__name__}")
+        _REGISTRY[name] = penalty
+        penalty.name = name
+        return penalty
 
     return register
 
 
 def list_regularizers(pattern: str = "*") -> list[str]:
-    """Names of the regularizers that match a glob, ``none`` first."""
+    """Names of the regularizers that match a glob, ``none`` first.
+
+    Example:
+        >>> list_regularizers("*s*")
+        ['dso', 'hs-mhe', 'mhs', 'so', 'srip']
+    """
     names = (name for name in _REGISTRY if fnmatchcase(name, pattern))
     return sorted(names, key=lambda name: (name != "none", name))
 
 
-def create_regularizer(name: str, model: nn.Module, **options) -> Regularizer:
+def create_regularizer(name: str, model: nn.Module, **options: Any) -> Regularizer:
     """Attach the regularizer called ``name`` to a model.
 
-    >>> regularizer = create_regularizer("rp-comhe", model, weight=1.0, output_weight=10.0, dim=40, count=20)
-    >>> loss = criterion(model(x), y) + regularizer()
+    Args:
+        name: one of :func:`list_regularizers`.
+        model: any module.
+        options: see :func:`regularizer_options`.
 
     Raises:
-        ValueError: an unknown name (the nearest are listed), an option out of range, a model without neurons.
-        TypeError: an option that this regularizer does not have (those that it has are listed).
+        UsageError: an unknown name (the nearest are listed), an option out of range, a model without neurons.
+        UnknownOptionError: an option that this regularizer does not have (those that it has are listed).
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(50, 8), nn.ReLU(), nn.Linear(8, 3))
+        >>> regularizer = create_regularizer("rp-comhe", model, weight=1.0, output_weight=10.0, dim=40, count=20)
+        >>> loss = 1.0 + regularizer()  # once per optimizer step
     """
+    penalty, rest = _split(name, options)
+    return Regularizer(model, penalty, **rest)
+
+
+def check_regularizer(name: str, **options: Any) -> None:
+    """Raise the error that :func:`create_regularizer` would raise for these options with any model.
+
+    Example:
+        >>> check_regularizer("rp-comhe", dim=1)
+        Traceback (most recent call last):
+        comhe.errors.UsageError: dim must be at least 2: a projection to 1 dimension(s) leaves no angles
+    """
+    penalty, rest = _split(name, options)
+    check_weights(type(penalty), rest.get("weight"), rest.get("output_weight", "default"))
+
+
+def regularizer_options(name: str) -> dict[str, Any]:
+    """Every option of a regularizer with its default.
+
+    Raises:
+        UsageError: an unknown name (the nearest are listed).
+
+    Example:
+        >>> regularizer_options("rp-comhe")["dim"], regularizer_options("so")["weight"]
+        (40, 0.01)
+    """
+    penalty = _find(name)
+    options = dict(_penalty_options(penalty))
+    options |= {"weight": penalty.default_weight, "output_weight": penalty.default_output_weight, "seed": 0}
+    return options | dict(_keywords(select))
+
+
+def _find(name: str) -> type[Penalty]:
     if name not in _REGISTRY:
         near = difflib.get_close_matches(name, _REGISTRY, n=3, cutoff=0.4) or list(_REGISTRY)
-        raise ValueError(f"unknown regularizer {name!r}; did you mean {', '.join(near)}?")
-    cls = _REGISTRY[name]
-    accepted = regularizer_options(name)
+        raise UsageError(f"unknown regularizer {name!r}; did you mean {', '.join(near)}?")
+    return _REGISTRY[name]
+
+
+def _split(name: str, options: dict[str, Any]) -> tuple[Penalty, dict[str, Any]]:
+    """The penalty with its options, and the options that are the plug's."""
+    accepted, penalty = regularizer_options(name), _find(name)
     for option in options:
         if option not in accepted:
-            raise TypeError(f"{name} has no option {option!r}; its options are {', '.join(accepted)}")
-    return cls(model, **options)
+            raise UnknownOptionError(f"{name} has no option {option!r}; its options are {', '.join(accepted)}")
+    theirs = dict(_penalty_options(penalty))
+    return (
+        penalty(**{key: value for key, value in options.items() if key in theirs}),
+        {key: value for key, value in options.items() if key not in theirs},
+    )
 
 
-def regularizer_options(name: str) -> dict[str, object]:
-    """Every option of a regularizer with its default."""
-    options: dict[str, object] = {}
-    for function in (*(base.__init__ for base in _REGISTRY[name].__mro__ if issubclass(base, Regularizer)), select):
-        for key, parameter in inspect.signature(function).parameters.items():
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY and key not in options:
-                options[key] = parameter.default
-    return options
+def _penalty_options(penalty: type[Penalty]) -> Iterator[tuple[str, Any]]:
+    """Arguments of the class and, as far as it passes on ``**options``, of its bases."""
+    known = set()
+    for base in penalty.__mro__:
+        if "__init__" not in vars(base) or base is object:
+            continue
+        for key, default in _keywords(base.__init__):
+            if key not in known:
+                known.add(key)
+                yield key, default
+        kinds = [parameter.kind for parameter in inspect.signature(base.__init__).parameters.values()]
+        if inspect.Parameter.VAR_KEYWORD not in kinds:
+            return
+
+
+def _keywords(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
+    for key, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            yield key, parameter.default

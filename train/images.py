@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -14,12 +14,12 @@ from torch.nn import functional as F
 from comhe.datasets import CENTERED, ImageFiles, Images, load_images
 from comhe.datasets.images.augment import Normalization
 from comhe.datasets.sampling import Batches
-from comhe.regularizers import Regularizer, regularizer_options
+from comhe.regularizers import regularizer_options
 from comhe.zoo import create_model
 from comhe.zoo.preprocessing import ImageTransform
 
-from .engine.batches import attach, evaluate_batches, make_optimizer, parts_of
-from .engine.ranks import here
+from .engine.batch_task import BatchTask, evaluate_batches
+from .engine.distributed import SINGLE_PROCESS, DistributedContext
 from .recipe import BatchRecipe, cell_settings, register_domain, register_recipe, setting
 
 EVALUATION_BATCH = 500
@@ -46,53 +46,46 @@ class ImageRecipe(BatchRecipe):
         self.require_one_of("normalization", "set", "centered")
 
 
-class ImageTask:
+class ImageTask(BatchTask):
     """Image classification, on images in memory or files."""
 
-    generators = ()
+    recipe: ImageRecipe
 
-    def __init__(self, recipe: ImageRecipe, root: str | None = None, device: str = "cpu") -> None:
-        self.recipe = recipe
-        self.device = torch.device(device)
-        self.images = _images(recipe.data, root, device)
-        self.augmentation = self.images.augmentation
-        if isinstance(self.images, Images):
+    def __init__(
+        self,
+        recipe: ImageRecipe,
+        root: str | None = None,
+        device: str = "cpu",
+        context: DistributedContext = SINGLE_PROCESS,
+    ) -> None:
+        super().__init__(recipe, _images(recipe.data, root, device), device, context)
+        self.augmentation = self.data.augmentation
+        if isinstance(self.data, Images):
             self.augmentation = replace(self.augmentation, mode=recipe.pad_mode, cutout=recipe.cutout)
-        self.batch = min(recipe.batch_size, len(self.images.train))
-        self.share = here().share(self.batch, min(recipe.accumulate, self.batch))
-
-    @property
-    def steps(self) -> int:
-        """Steps in an epoch: full batches of the training images."""
-        return len(self.images.train) // self.batch
 
     @property
     def options(self) -> dict[str, Any]:
-        """What the model is built with."""
-        return self.recipe.model_arguments(num_classes=self.images.num_classes)
+        """The arguments of the model's builder."""
+        return self.recipe.model_arguments(num_classes=self.data.num_classes)
 
     def transforms(self) -> ImageTransform:
-        mean, std = self._normalization or (self.images.mean, self.images.std)
-        _, *size = self.images.shape
-        return ImageTransform(mean, std, tuple(size), getattr(self.images, "resize", None))
+        mean, std = self._normalization or (self.data.mean, self.data.std)
+        _, *size = self.data.shape
+        return ImageTransform(mean, std, tuple(size), getattr(self.data, "resize", None))
 
     def model(self) -> nn.Module:
         model = create_model(self.recipe.model, **self.options)
         return model.to(memory_format=torch.channels_last if self.recipe.channels_last else torch.contiguous_format)
 
-    def regularizer(self, model: nn.Module) -> Regularizer:
-        return attach(self.recipe, model, self.recipe.epochs * self.steps)
-
-    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        return make_optimizer(self.recipe, model)
-
-    def batches(self, epoch: int, first: int = 0) -> Batches:
+    def inputs(self, epoch: int, first: int = 0) -> Iterable[tuple[Tensor, ...]]:
         recipe = self.recipe
         options = {"drop_last": True, "first": first, "share": self.share}
-        return self._batches("train", self.batch, recipe.seed, epoch, self.augmentation, **options)
+        batches = self._batches("train", self.batch_size, recipe.seed, epoch, self.augmentation, **options)
+        self._collate = batches.make
+        return batches.inputs
 
-    def parts(self, batch: tuple[Tensor, Tensor]) -> Iterator[tuple[float, tuple[Tensor, Tensor]]]:
-        return parts_of(batch, self.share, self.batch)
+    def collate(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        return self._collate(*inputs)
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         x, labels = batch
@@ -105,9 +98,8 @@ class ImageTask:
         return (next(iter(self._batches("val", 1)))[0],)
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        share = replace(self.share, parts=1)
-        batches = self._batches(split, share.ranks * EVALUATION_BATCH, share=share)
-        return evaluate_batches(model, batches, self.recipe.precision == "bf16")
+        batches = self._batches(split, self.context.world_size * EVALUATION_BATCH, share=self.evaluation_share())
+        return evaluate_batches(model, batches, self.recipe.precision == "bf16", self.context)
 
     @property
     def _normalization(self) -> Normalization | None:
@@ -115,7 +107,7 @@ class ImageTask:
 
     def _batches(self, *arguments: Any, **options: Any) -> Batches:
         options |= {"normalization": self._normalization, "channels_last": self.recipe.channels_last}
-        return self.images.batches(*arguments, **options)
+        return self.data.batches(*arguments, **options)
 
 
 def released_loss(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
@@ -127,8 +119,8 @@ def released_loss(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
     Source: github.com/rmlin/CoMHE.
     """
     logs = (logits.softmax(1) + 1e-4).log()
-    own = logs.gather(1, labels[:, None])[:, 0]
-    return -((1 - smoothing) * own + smoothing * logs.mean(1)).mean()
+    target = logs.gather(1, labels[:, None])[:, 0]
+    return -((1 - smoothing) * target + smoothing * logs.mean(1)).mean()
 
 
 @lru_cache(maxsize=2)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -15,12 +15,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from comhe.datasets import AUGMENTATIONS, Clouds, load_points
 from comhe.datasets.sampling import Batches
 from comhe.errors import UsageError
-from comhe.regularizers import Regularizer
 from comhe.zoo import create_model
+from comhe.zoo.points import auxiliary_loss
 from comhe.zoo.preprocessing import PointTransform
 
-from .engine.batches import attach, evaluate_batches, logits_of, make_optimizer, parts_of
-from .engine.ranks import here
+from .engine.batch_task import BatchTask, evaluate_batches, logits_of
+from .engine.distributed import SINGLE_PROCESS, DistributedContext, unwrap
 from .recipe import BatchRecipe, cell_settings, register_domain, register_recipe, setting
 
 EVALUATION_BATCH = 64
@@ -54,90 +54,88 @@ class PointRecipe(BatchRecipe):
             raise UsageError(f"votes={self.votes} needs an augmentation: without one all views are the same")
 
 
-class PointTask:
-    """Classification of point clouds. What a model adds to its own loss (PointNet's transforms) is always added."""
+class PointTask(BatchTask):
+    """Classification of point clouds. What a model adds to its loss itself (PointNet's transforms) is always added."""
 
-    def __init__(self, recipe: PointRecipe, root: str | None = None, device: str = "cpu") -> None:
-        self.recipe = recipe
-        self.device = torch.device(device)
-        self.clouds = _clouds(recipe.data, root, device)
+    recipe: PointRecipe
+
+    def __init__(
+        self,
+        recipe: PointRecipe,
+        root: str | None = None,
+        device: str = "cpu",
+        context: DistributedContext = SINGLE_PROCESS,
+    ) -> None:
+        super().__init__(recipe, _clouds(recipe.data, root, device), device, context)
         self.generators = (torch.Generator(self.device),)
-        self._norms: list[_BatchNorm] = []
-        self.batch = min(recipe.batch_size, len(self.clouds.train))
-        self.share = here().share(self.batch, min(recipe.accumulate, self.batch))
-
-    @property
-    def steps(self) -> int:
-        """Steps in an epoch: full batches of the training clouds."""
-        return len(self.clouds.train) // self.batch
 
     @property
     def options(self) -> dict[str, Any]:
-        """What the model is built with."""
-        sizes = {"in_channels": self.clouds.num_channels, "num_classes": self.clouds.num_classes}
+        """The arguments of the model's builder."""
+        sizes = {"in_channels": self.data.num_channels, "num_classes": self.data.num_classes}
         return self.recipe.model_arguments(**sizes)
 
     def transforms(self) -> PointTransform:
-        return PointTransform(self.recipe.points, self.clouds.num_channels)
+        return PointTransform(self.recipe.points, self.data.num_channels)
 
     def model(self) -> nn.Module:
-        model = create_model(self.recipe.model, **self.options)
-        self._norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-        return model
+        return create_model(self.recipe.model, **self.options)
 
-    def regularizer(self, model: nn.Module) -> Regularizer:
-        return attach(self.recipe, model, self.recipe.epochs * self.steps)
-
-    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        return make_optimizer(self.recipe, model)
-
-    def batches(self, epoch: int, first: int = 0) -> Batches:
-        recipe = self.recipe
-        if recipe.norm_decay:  # the released PointNet's, by the epoch
-            momentum = max(0.01, 0.5 ** (1 + (epoch / recipe.epochs) // recipe.norm_decay))
-            for module in self._norms:
+    def on_epoch(self, model: nn.Module, epoch: int) -> None:
+        """Set batch norm's momentum, as the released PointNet does by the epoch."""
+        if not self.recipe.norm_decay:
+            return
+        momentum = max(0.01, 0.5 ** (1 + (epoch / self.recipe.epochs) // self.recipe.norm_decay))
+        for module in model.modules():
+            if isinstance(module, _BatchNorm):
                 module.momentum = momentum
+
+    def inputs(self, epoch: int, first: int = 0) -> Iterable[tuple[Tensor, ...]]:
+        recipe = self.recipe
         options = {"points": recipe.points, "drop_last": True, "first": first, "generator": self.generators[0]}
         augmentation = AUGMENTATIONS[recipe.augmentation]
-        return self.clouds.batches("train", self.batch, recipe.seed, epoch, augmentation, **options, share=self.share)
+        batches = self.data.batches(
+            "train", self.batch_size, recipe.seed, epoch, augmentation, **options, share=self.share
+        )
+        self._collate = batches.make
+        return batches.inputs
 
-    def parts(self, batch: tuple[Tensor, Tensor]) -> Iterator[tuple[float, tuple[Tensor, Tensor]]]:
-        return parts_of(batch, self.share, self.batch)
+    def collate(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        return self._collate(*inputs)
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         x, labels = batch
         logits = model(x).float()
-        # A sum over the clouds, of which these are some.
-        own = self.batch / (self.share.parts * len(labels)) * model.auxiliary_loss()
-        return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing) + own, logits
+        # The model's loss is a sum over the clouds, of which these are some.
+        added = self.batch_size / (self.share.parts * len(labels)) * auxiliary_loss(unwrap(model))
+        return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing) + added, logits
 
     def example(self) -> tuple[Tensor]:
-        return (next(iter(self.clouds.batches("val", 1, points=self.recipe.points)))[0],)
+        return (next(iter(self._batches("val", 1)))[0],)
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        """Accuracy over samples and its mean over classes; on test also that of votes, if the recipe wants any."""
-        share = replace(self.share, parts=1)
-        batches = self._stored(split, share.ranks * EVALUATION_BATCH, share=share)
-        figures = evaluate_batches(model, batches, self.recipe.precision == "bf16")
+        """Evaluate a model; on test also by votes, if the recipe wants any."""
+        batches = self._batches(split, self.context.world_size * EVALUATION_BATCH, share=self.evaluation_share())
+        figures = evaluate_batches(model, batches, self.recipe.precision == "bf16", self.context)
         if self.recipe.votes and split == "test":
             figures["vote_accuracy"] = self._vote(model, split)
         return figures
 
     @torch.inference_mode()
     def _vote(self, model: nn.Module, split: str) -> float:
-        """Accuracy of the mean probabilities over views of a cloud, each augmented in its own way."""
+        """Return the accuracy of the mean probabilities over views of a cloud, each augmented in its own way."""
         generator = torch.Generator(self.device).manual_seed(self.recipe.seed)
-        augmentation, right = AUGMENTATIONS[self.recipe.augmentation], torch.zeros((), device=self.device)
-        share = replace(self.share, parts=1)
-        for clouds, labels in self._stored(split, EVALUATION_BATCH):  # the same views on any number of ranks
-            x, whole = share.of(clouds), len(clouds)
-            views = (augmentation(x, generator, self.clouds.up, whole, share) for _ in range(self.recipe.votes))
-            votes = sum(logits_of(model, view).softmax(1) for view in views)
-            right += (votes.argmax(1) == share.of(labels)).sum()
-        return here().sum(right).item() / len(self.clouds.part(split))
+        augmentation, correct = AUGMENTATIONS[self.recipe.augmentation], torch.zeros((), device=self.device)
+        share = self.evaluation_share()
+        for clouds, labels in self._batches(split, EVALUATION_BATCH):  # the same views on any number of ranks
+            x, count = share.of(clouds), len(clouds)
+            views = (augmentation(x, generator, self.data.up, count, share) for _ in range(self.recipe.votes))
+            votes: Any = sum(logits_of(model, view).softmax(1) for view in views)
+            correct += (votes.argmax(1) == share.of(labels)).sum()
+        return self.context.sum(correct).item() / len(self.data.part(split))
 
-    def _stored(self, split: str, batch: int, **options: Any) -> Batches:
-        return self.clouds.batches(split, batch, points=self.recipe.points, **options)
+    def _batches(self, split: str, batch_size: int, **options: Any) -> Batches:
+        return self.data.batches(split, batch_size, points=self.recipe.points, **options)
 
 
 @lru_cache(maxsize=2)

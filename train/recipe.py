@@ -95,9 +95,14 @@ class Recipe:
         """Return the learning rate of one of the run's steps, counted from 0."""
         return self.lr * factor(self.schedule, step / steps, self.warmup)
 
-    def model_arguments(self, **sizes: int) -> dict[str, Any]:
+    def model_arguments(self, **sizes: Any) -> dict[str, Any]:
         """Return the arguments of the model's builder, given those that the data set decides."""
         return sizes | self.model_options
+
+    def weights(self) -> dict[str, float]:
+        """Return the weights of the penalty that differ from the regularizer's own."""
+        weights = {"weight": self.weight, "output_weight": self.output_weight}
+        return {name: value for name, value in weights.items() if value is not None}
 
     @property
     def name(self) -> str:
@@ -108,9 +113,9 @@ class Recipe:
 
         Options of the model and the regularizer appear under their own names; an option that was dropped is None.
         """
-        cell = {"model": self.model, "data": self.data, "regularizer": self.regularizer}
+        cell: dict[str, Any] = {"model": self.model, "data": self.data, "regularizer": self.regularizer}
         named = _domains[self.domain].recipes if self.domain in domains() else {}
-        base = named.get(self.recipe, type(self))(**cell)
+        base = named[self.recipe](*cell.values()) if self.recipe in named else type(self)(**cell)
         found: dict[str, Any] = {}
         for name, value in vars(self).items():
             before = getattr(base, name)
@@ -245,7 +250,8 @@ def find_domain(name: str) -> Domain:
         UsageError: there is no such domain.
     """
     if name not in domains():
-        raise UsageError(f"{name!r} models cannot be trained; the domains that can are {', '.join(_domains)}")
+        hint = f"the domains that can are {', '.join(_domains)}; register_model(domain=...) says which a model is for"
+        raise UsageError(f"{name!r} models cannot be trained; {hint}")
     return _domains[name]
 
 

@@ -4,8 +4,6 @@
 >>> trainer = Trainer(callbacks=[RegularizerCallback("rp-comhe", weight=1.0)])
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from comhe.regularizers.registry import create_regularizer

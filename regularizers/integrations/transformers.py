@@ -4,8 +4,6 @@
 >>> trainer = Trainer(model, args, callbacks=[RegularizerCallback("hs-mhe", weight=1.0, exclude="*.embeddings.*")])
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,15 +1,13 @@
 """Maximizing the minimal angle (MMA)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
+from comhe.regularizers.energies.checks import check_neurons, upcast
 from comhe.regularizers.energies.cosines import cosines
-from comhe.regularizers.energies.energy import check_neurons, single
 from comhe.regularizers.registry import register_regularizer
 
-from .penalty import PenaltyRegularizer
+from .penalty import Penalty
 
 EDGE = 0.99999
 
@@ -20,11 +18,19 @@ def mma(w: Tensor) -> Tensor:
     .. math:: -\frac{1}{N} \sum_i \min_{j \ne i} \arccos c_{ij}
 
     Cosines are clamped to 1 - 1e-5 as in the source, whose clamp stops the gradient of exactly the nearest pairs; here
-    the slope at the clamp goes on instead. Shapes: ``[..., N, d] -> [...]``. Source: Wang et al., *MMA Regularization:
-    Decorrelating Weights of Neural Networks by Maximizing the Minimal Angles*, NeurIPS 2020.
+    the function continues along its tangent.
+
+    Shape: ``[..., N, d] -> [...]``.
+
+    Example:
+        >>> mma(torch.eye(2))
+        tensor(-1.5708)
+
+    Source: Wang et al., *MMA Regularization: Decorrelating Weights of Neural Networks by Maximizing the Minimal
+    Angles*, NeurIPS 2020.
     """
     check_neurons(w)
-    c = cosines(single(w))
+    c = cosines(upcast(w))
     eye = torch.eye(c.shape[-1], dtype=torch.bool, device=c.device)
     nearest = c.masked_fill(eye, -torch.inf).amax(-1)
     inside = nearest.clamp(-EDGE, EDGE)
@@ -34,8 +40,9 @@ def mma(w: Tensor) -> Tensor:
 
 
 @register_regularizer("mma")
-class MinimalAngle(PenaltyRegularizer):
+class MinimalAngle(Penalty):
     """:func:`mma` of every layer. Weight: the source's for CIFAR."""
 
     default_weight = 0.07
+    ordered = False
     function = staticmethod(mma)

@@ -1,13 +1,11 @@
 """Orthogonal regularization with absolute values."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from comhe.regularizers.energies.gram import excess
 from comhe.regularizers.registry import register_regularizer
 
-from .penalty import PenaltyRegularizer
+from .penalty import Penalty
 
 
 def orthogonal(w: Tensor) -> Tensor:
@@ -15,15 +13,22 @@ def orthogonal(w: Tensor) -> Tensor:
 
     .. math:: \sum_{ij} |G - I|_{ij}, \qquad G = W W^\top
 
-    Shapes: ``[..., N, d] -> [...]``. Source: Brock et al., *Neural Photo Editing with Introspective Adversarial
-    Networks*, ICLR 2017.
+    Shape: ``[..., N, d] -> [...]``.
+
+    Example:
+        >>> import torch
+        >>> orthogonal(torch.tensor([[1.0, 0.0], [0.6, 0.8]]))
+        tensor(1.2000)
+
+    Source: Brock et al., *Neural Photo Editing with Introspective Adversarial Networks*, ICLR 2017.
     """
     return excess(w).abs().sum((-2, -1))
 
 
 @register_regularizer("orthogonal")
-class Orthogonal(PenaltyRegularizer):
+class Orthogonal(Penalty):
     """:func:`orthogonal` of every layer. Weight: ours."""
 
     default_weight = 1e-4
+    ordered = False
     function = staticmethod(orthogonal)

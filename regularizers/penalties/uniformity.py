@@ -1,17 +1,15 @@
 """Uniformity on the hypersphere."""
 
-from __future__ import annotations
-
 import math
 
 import torch
 from torch import Tensor
 
+from comhe.regularizers.energies.checks import check_neurons, upcast
 from comhe.regularizers.energies.cosines import cosines
-from comhe.regularizers.energies.energy import check_neurons, single
 from comhe.regularizers.registry import register_regularizer
 
-from .penalty import PenaltyRegularizer
+from .penalty import Penalty
 
 
 def uniformity(w: Tensor) -> Tensor:
@@ -19,11 +17,17 @@ def uniformity(w: Tensor) -> Tensor:
 
     .. math:: \log \frac{2}{N(N-1)} \sum_{i < j} e^{-2 |u_i - u_j|^2}
 
-    Shapes: ``[..., N, d] -> [...]``. Source: Wang & Isola, *Understanding Contrastive Representation Learning through
-    Alignment and Uniformity on the Hypersphere*, ICML 2020.
+    Shape: ``[..., N, d] -> [...]``.
+
+    Example:
+        >>> uniformity(torch.eye(2))
+        tensor(-4.)
+
+    Source: Wang & Isola, *Understanding Contrastive Representation Learning through Alignment and Uniformity on the
+    Hypersphere*, ICML 2020.
     """
     check_neurons(w)
-    c = cosines(single(w))
+    c = cosines(upcast(w))
     n = c.shape[-1]
     eye = torch.eye(n, dtype=torch.bool, device=c.device)
     exponents = (4 * c - 4).masked_fill(eye, -torch.inf)
@@ -31,8 +35,8 @@ def uniformity(w: Tensor) -> Tensor:
 
 
 @register_regularizer("uniformity")
-class Uniformity(PenaltyRegularizer):
+class Uniformity(Penalty):
     """:func:`uniformity` of every layer. Weight: ours."""
 
-    default_weight = 1.0
+    ordered = False
     function = staticmethod(uniformity)

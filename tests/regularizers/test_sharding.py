@@ -50,15 +50,14 @@ def test_the_mean_over_the_ranks_is_the_penalty(name, options):
     shards = [create_regularizer(name, model, **options) for _ in range(ranks)]
     for rank, shard in enumerate(shards):
         shard.shard(rank, ranks)
-    own = [[layer.name for layer in shard.own] for shard in shards]
+    own = [[layer.name for layer in shard.local_layers] for shard in shards]
     assert sorted(itertools.chain(*own)) == sorted(layer.name for layer in alone.layers)
     assert all(own)
     parameters = list(model.parameters())
     for _ in range(3):  # what is learned goes on from step to step
         values = []
         for regularizer in (alone, *shards):
-            regularizer.draw()
-            values.append(regularizer.slopes(parameters))
+            values.append(regularizer.value_and_grad(parameters, regularizer.draw()))
             regularizer.step += 1
         (whole, slopes), *parts = values
         torch.testing.assert_close(sum(value for value, _ in parts) / ranks, whole)
@@ -72,26 +71,7 @@ def test_the_mean_over_the_ranks_is_the_penalty(name, options):
                 parameter.mul_(1 + 0.01 * torch.randn_like(parameter))
 
 
-@pytest.mark.parametrize(("name", "options"), CASES)
-def test_one_layer_after_the_other_is_all_together(name, options):
-    model = network()
-    parameters = list(model.parameters())
-    values = []
-    for singly in (False, True):
-        regularizer = create_regularizer(name, model, **options)
-        regularizer.singly = singly
-        for _ in range(2):
-            regularizer.draw()
-            value, slopes = regularizer.slopes(parameters)
-            regularizer.step += 1
-        values.append([value, *slopes])
-    for together, single in zip(*values, strict=True):
-        assert (together is None) == (single is None)
-        if single is not None:
-            close(single, together)
-
-
-def test_what_is_no_division_is_refused():
+def test_wrong_ranks_are_refused():
     regularizer = create_regularizer("mhe", network())
     with pytest.raises(ValueError, match="rank must be 0 to 1, not 2"):
         regularizer.shard(2, 2)

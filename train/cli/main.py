@@ -15,7 +15,7 @@ from comhe import __version__
 from comhe.errors import ComheError, UsageError
 from comhe.train.plugins import load_plugins
 from comhe.train.recipe import did_you_mean, domains
-from comhe.train.runs.interruption import started, terminable
+from comhe.train.runs.interruption import terminable, torchrun_rank
 
 from .compare import Compare
 from .data import Data
@@ -50,7 +50,7 @@ def _run(argv: Sequence[str]) -> None:
     early.add_argument("--import", dest="modules", action="append", default=[])
     load_plugins(early.parse_known_args(argv)[0].modules)  # first: they may register what other options name
     command = parse(argv)
-    if started()[1] > 1 and not isinstance(command, Train):
+    if torchrun_rank()[1] > 1 and not isinstance(command, Train):
         raise UsageError(f"torchrun is for comhe train, not for comhe {argv[0]}")
     command.run()
 
@@ -82,7 +82,7 @@ def guarded(function: Callable[[Sequence[str]], object], argv: Sequence[str] | N
 
     SIGINT and SIGTERM are one line, too, with exit status 130 and 143. Under torchrun the line names the rank.
     """
-    rank, size = started()
+    rank, size = torchrun_rank()
     name = f"comhe: rank {rank} of {size}" if size > 1 else "comhe"
     try:
         with terminable():

@@ -11,9 +11,9 @@ from typing import Annotated, Any, ClassVar, get_type_hints
 from tyro.conf import arg
 
 from comhe.errors import UsageError
-from comhe.train.engine.ranks import joined
+from comhe.train.engine.distributed import join_ranks
 from comhe.train.recipe import Recipe, get_recipe, recipe_class
-from comhe.train.runs.interruption import started
+from comhe.train.runs.interruption import torchrun_rank
 from comhe.train.runs.launch import train_one
 from comhe.train.runs.run import Run
 from comhe.train.settings import parse_options
@@ -51,12 +51,12 @@ class Train(Command):
         """Train, and print the accuracies of the last and the selected epoch."""
         recipe = self.named_recipe()
         check_recipe(recipe)
-        is_first = started()[0] == 0
+        is_first = torchrun_rank()[0] == 0
         with (
-            joined(self.device, "ddp", self.shard_penalty) as device,
+            join_ranks(self.device, self.shard_penalty) as (context, device),
             epoch_progress(f"{recipe.label} seed {recipe.seed}", shown=is_first) as progress,
         ):
-            folder = train_one(recipe, self.runs, self.data_root, device, progress)
+            folder = train_one(recipe, self.runs, self.data_root, device, progress, context)
         if not is_first:
             return
         result = Run(folder).result()

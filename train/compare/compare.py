@@ -13,7 +13,7 @@ from typing import Any
 from comhe.errors import RunError, UsageError
 from comhe.train.plugins import load_plugins
 from comhe.train.recipe import Recipe, get_recipe
-from comhe.train.runs.files import check_writable, write, write_csv
+from comhe.train.runs.files import check_writable, write_csv, write_text
 from comhe.train.runs.launch import train_all
 from comhe.train.runs.run import Run, run_folder
 from comhe.train.settings import variants
@@ -60,8 +60,8 @@ class Comparison:
             dicts = [asdict(row) for row in rows]
             write_csv(path.with_name(f"{name}.csv"), dicts)
             without_nan = [{key: None if value != value else value for key, value in row.items()} for row in dicts]
-            write(path.with_name(f"{name}.json"), json.dumps(without_nan, indent=1, allow_nan=False) + "\n")
-            write(path.with_name(f"{name}.md"), markdown(rows))
+            write_text(path.with_name(f"{name}.json"), json.dumps(without_nan, indent=1, allow_nan=False) + "\n")
+            write_text(path.with_name(f"{name}.md"), markdown(rows))
             if len({(row.model, row.data) for row in rows}) == 1:
                 save_curves(path, [(r, run_folder(self.runs, r)) for r in self.recipes if r.recipe == name])
 

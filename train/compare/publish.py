@@ -16,11 +16,11 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from comhe.datasets import AlteredDataWarning, describe, licence, load_data
+from comhe.datasets import AlteredDataWarning, describe, license_of, load_data
 from comhe.errors import RunError, UsageError, WeightsError
 from comhe.train.engine.training import layer_energies
 from comhe.train.recipe import Recipe, recipe_class
-from comhe.train.runs.files import whole, write
+from comhe.train.runs.files import atomic_write, write_text
 from comhe.train.runs.run import Run, environment
 from comhe.train.task import Task, make_task
 from comhe.zoo import Weights, load_weights, model_domain
@@ -93,10 +93,10 @@ def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | Non
         "url": None,
     }
     output.mkdir(parents=True, exist_ok=True)
-    with whole(output / file) as weights:
+    with atomic_write(output / file) as weights:
         weights.write(data)
     path = output / f"{name}.json"
-    write(path, json.dumps(card, indent=1, allow_nan=False) + "\n")  # last: a card promises that its file is there
+    write_text(path, json.dumps(card, indent=1, allow_nan=False) + "\n")  # last: a card promises that its file is there
     return path
 
 
@@ -141,7 +141,7 @@ def census(recipe: Recipe, root: str | None) -> dict[str, Any]:
         data = load_data(recipe.data, root, model_domain(recipe.model))
     altered = any(issubclass(warning.category, AlteredDataWarning) for warning in caught)
     names = {"class names": list(data.classes)} if hasattr(data, "classes") else {}
-    return describe(data) | names | {"licence": licence(recipe.data), "as published": not altered}
+    return describe(data) | names | {"license": license_of(recipe.data), "as published": not altered}
 
 
 def same_recipe(runs: Sequence[Run]) -> tuple[Recipe, dict[Path, dict[str, Any]]]:

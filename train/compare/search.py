@@ -25,7 +25,7 @@ from comhe.train.cli.main import guarded
 from comhe.train.cli.options import DataRoot, Device, Jobs, Runs
 from comhe.train.graphs import CHOICES, base_recipe
 from comhe.train.recipe import Recipe
-from comhe.train.runs.files import write, write_csv
+from comhe.train.runs.files import write_csv, write_text
 from comhe.train.runs.launch import train_all
 
 from .compare import collect
@@ -100,7 +100,7 @@ class Search:
                 if trial == chosen:
                     choices.setdefault(self.recipe, {})[trial.name] = settings
         write_csv(self.output / f"search-{self.recipe}.csv", rows)
-        write(CHOICES, json.dumps(choices, indent=2, sort_keys=True) + "\n")
+        write_text(CHOICES, json.dumps(choices, indent=2, sort_keys=True) + "\n")
 
     def _train(self, trials: list[Recipe], seeds: range) -> list[Record]:
         recipes = [trial.replace(seed=FIRST_SEED + seed) for trial in trials for seed in seeds]

@@ -6,19 +6,18 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from signal import SIGINT
-from typing import Any
 
 import torch
 
 from comhe.train.engine import loop
+from comhe.train.engine.distributed import SINGLE_PROCESS, DistributedContext
+from comhe.train.engine.loop import Progress
 from comhe.train.recipe import Recipe
 from comhe.train.task import Task, check_recipe, make_task
 
 from .interruption import Interrupted
 from .run import Run, run_folder
 from .workers import run_all
-
-Progress = Callable[[dict[str, Any], int], None]
 
 
 def fit(
@@ -29,6 +28,7 @@ def fit(
     root: str | None = None,
     device: str = "cpu",
     progress: Progress = lambda row, epochs: None,
+    context: DistributedContext = SINGLE_PROCESS,
 ) -> Run:
     """Train a recipe to its end, or go on with a run that was interrupted, or find it done.
 
@@ -39,6 +39,7 @@ def fit(
         root: folder of the data sets; by default ``$COMHE_DATA``, else the user's cache folder.
         device: such as ``cuda:1``.
         progress: called after each epoch with its row of ``metrics.csv`` and the number of epochs.
+        context: the processes of the run, under torchrun.
 
     Returns:
         The run: ``run.result()`` has its figures, ``run.weights("best")`` the weights.
@@ -47,6 +48,12 @@ def fit(
         UsageError: an unknown name or option; nothing has been written then.
         RunError: the folder contains the run of another recipe.
         DivergedError: loss, penalty or weights became infinite or NaN; the message names layer and step.
+
+    Example:
+        >>> from comhe.train import get_recipe
+        >>> run = fit(get_recipe("kipf", "gcn", "citations", "hs-mhe", epochs=2))
+        >>> run.folder.as_posix(), sorted(run.weights("best"))[0]
+        ('runs/kipf/gcn.citations-hs-mhe+epochs=2/seed0', 'convs.0.bias')
     """
     if isinstance(recipe, Recipe):
         check_recipe(recipe, device)
@@ -58,15 +65,20 @@ def fit(
         run.check(recipe)
         run.tidy()
     else:
-        loop.fit(task or make_task(recipe, root, device), run, progress)
+        loop.fit(task or make_task(recipe, root, device, context), run, progress)
     return run
 
 
 def train_one(
-    recipe: Recipe, runs: Path, root: str | None, device: str, progress: Progress = lambda row, epochs: None
+    recipe: Recipe,
+    runs: Path,
+    root: str | None,
+    device: str,
+    progress: Progress = lambda row, epochs: None,
+    context: DistributedContext = SINGLE_PROCESS,
 ) -> Path:
     """Train a recipe in its folder of ``runs``, or go on with it, or find it done; return the folder."""
-    return fit(recipe, runs=runs, root=root, device=device, progress=progress).folder
+    return fit(recipe, runs=runs, root=root, device=device, progress=progress, context=context).folder
 
 
 def train_all(

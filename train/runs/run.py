@@ -1,10 +1,8 @@
-"""The run folder: everything there is to know about one training, in files that anybody can read."""
+"""The run folder: everything about one training, in files that anybody can read."""
 
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 import pickle
 import platform
@@ -25,14 +23,14 @@ from comhe.train.engine.log import Log
 from comhe.train.recipe import Recipe, read_recipe
 from comhe.zoo import read_state
 
-from .files import whole, write
+from .files import atomic_write, create_folder, write_csv, write_text
 from .lock import locked
 
-FORMAT = 5
+FORMAT = 6
 
 
 class Run:
-    """A folder with these files, each written whole or not at all:
+    """A folder with these files, each written completely or not at all:
 
     ==================  ==================================================================================
     recipe.json         every setting
@@ -41,11 +39,11 @@ class Run:
     energies.csv        diagnostics of every layer, where the recipe asks for them
     steps.csv           single steps, where the recipe asks for them
     checkpoint.pt       what a restart needs; gone once the run is done
-    failure.txt         why the run has diverged, where it has
-    lock                held by the process at work
+    failure.txt         why the run has diverged, if it has
+    lock                held by the process that works on the run
     last.safetensors    weights after the last epoch
     best.safetensors    weights of the epoch with the best validation accuracy
-    result.json         the figures of both, and what the model was built with; it is there once the run is done
+    result.json         the figures of both, and what the model was built with; it exists once the run is done
     ==================  ==================================================================================
     """
 
@@ -62,14 +60,26 @@ class Run:
         Raises:
             RunError: the folder contains the run of another recipe, of which at least an epoch has finished.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        create_folder(self.folder)
         self.check(recipe)
         self._sweep()
         if self._recorded() not in (None, recipe):
             (self.folder / "checkpoint.pt").unlink(missing_ok=True)  # of the other recipe's first epoch
         (self.folder / "failure.txt").unlink(missing_ok=True)
-        write(self.folder / "recipe.json", recipe.to_json())
-        write(self.folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
+        write_text(self.folder / "recipe.json", recipe.to_json())
+        write_text(self.folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
+
+    def follow(self, recipe: Recipe) -> None:
+        """Check that the main rank, perhaps on another machine, has started this run in this folder.
+
+        Raises:
+            RunError: it has not, or the run is of another recipe.
+        """
+        if not (self.folder / "recipe.json").exists():
+            raise RunError(
+                f"{self.folder} does not exist on {platform.node()}: all machines need the same --runs folder"
+            )
+        self.check(recipe)
 
     def check(self, recipe: Recipe) -> None:
         """Raise RunError if the folder contains the run of another recipe, of which at least an epoch has finished."""
@@ -90,8 +100,7 @@ class Run:
         return self.recipe() if (self.folder / "recipe.json").exists() else None
 
     def tidy(self) -> None:
-        """Remove what a process has left that was killed when the run was all but done; no matter if nothing can be
-        removed there."""
+        """Remove what a process has left that was killed at the very end of the run, if the folder is writable."""
         with contextlib.suppress(OSError), self.locked():
             self._sweep()
 
@@ -102,8 +111,8 @@ class Run:
             (self.folder / "checkpoint.pt").unlink(missing_ok=True)
 
     def locked(self) -> AbstractContextManager[None]:
-        """Make the folder and keep other processes out of it; BlockingIOError if one is there."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Create the folder and keep other processes out of it; BusyError if one works on it."""
+        create_folder(self.folder)
         return locked(self.folder)
 
     def recipe(self) -> Recipe:
@@ -117,22 +126,22 @@ class Run:
             raise RunError(f"{path}: {error}") from error
 
     def environment(self) -> dict[str, Any]:
-        """Commit, versions and machine of the run."""
+        """Return commit, versions and machine of the run."""
         path = self.folder / "environment.json"
         if not path.exists():
             raise RunError(f"{self.folder} has no environment.json")
         return json.loads(path.read_text())
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
-        """Write what a restart needs; until it is whole and on the disk the former checkpoint stays."""
-        with whole(self.folder / "checkpoint.pt", sync=True) as file:
+        """Write what a restart needs; until it is on the disk the previous checkpoint stays."""
+        with atomic_write(self.folder / "checkpoint.pt", sync=True) as file:
             torch.save({"format": FORMAT, "recipe": self._recipe_text(), **state}, file)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
-        """The last checkpoint, if there is one.
+        """Return the last checkpoint, if there is one.
 
         Raises:
-            ValueError: it is damaged, of another version, or of another recipe.
+            RunError: it is damaged, of another version, or of another recipe.
         """
         path = self.folder / "checkpoint.pt"
         if not path.exists():
@@ -145,26 +154,28 @@ class Run:
             state = torch.load(path, weights_only=True, map_location="cpu")
         except (zipfile.BadZipFile, zipfile.LargeZipFile, pickle.UnpicklingError, RuntimeError, EOFError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise RunError(f"{path} is damaged ({reason}); remove it, and the run begins anew") from error
+            raise RunError(f"{path} is damaged ({reason}); remove it, and the run starts again") from error
         if not isinstance(state, dict) or state.get("format") != FORMAT:
             found = state.get("format") if isinstance(state, dict) else None
             raise RunError(
-                f"{path} has format {found}, this version reads {FORMAT}: go on with the version that wrote it, or "
-                "remove it, and the run begins anew"
+                f"{path} has format {found}, this version reads {FORMAT}: continue with the version that wrote it, or "
+                "remove it, and the run starts again"
             )
         if state.get("recipe") != self._recipe_text():
-            raise RunError(f"{path} is of another recipe than recipe.json beside it; remove it")
+            raise RunError(f"{path} is of another recipe than recipe.json in the same folder; remove it")
         return state
 
     def _recipe_text(self) -> str:
         return (self.folder / "recipe.json").read_text()
 
     def save_weights(self, which: str, state: Mapping[str, Tensor]) -> None:
+        """Write ``last`` or ``best`` weights."""
         data = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
-        with whole(self.folder / f"{which}.safetensors") as file:
+        with atomic_write(self.folder / f"{which}.safetensors") as file:
             file.write(data)
 
     def weights(self, which: str) -> dict[str, Tensor]:
+        """Return the ``last`` or ``best`` weights."""
         path = self.folder / f"{which}.safetensors"
         if not path.exists():
             raise RunError(f"{self.folder} has no {which}.safetensors; the run is not done")
@@ -173,25 +184,22 @@ class Run:
     def save_log(self, log: Log) -> None:
         """Write the tables of a log."""
         for name, rows in log.tables().items():
-            text = io.StringIO()
-            writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-            write(self.folder / f"{name}.csv", text.getvalue())
+            write_csv(self.folder / f"{name}.csv", rows)
 
     def fail(self, reason: str) -> None:
-        """Note why the run cannot go on."""
-        write(self.folder / "failure.txt", f"{reason}\n")
+        """Record why the run cannot go on."""
+        write_text(self.folder / "failure.txt", f"{reason}\n")
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write the result, last of all."""
-        write(self.folder / "result.json", json.dumps(result, indent=2) + "\n")
+        write_text(self.folder / "result.json", json.dumps(result, indent=2) + "\n")
         (self.folder / "checkpoint.pt").unlink(missing_ok=True)
 
     def result(self) -> dict[str, Any]:
+        """Return the figures of the last epoch and of the one that validation selected."""
         path = self.folder / "result.json"
         if not path.exists():
-            raise RunError(f"{self.folder} has no result.json: the run was not made or is not done")
+            raise RunError(f"{self.folder} has no result.json: the run is not done")
         return json.loads(path.read_text())
 
 
@@ -204,35 +212,6 @@ def run_folder(root: Path, recipe: Recipe) -> Path:
         'runs/kipf/gcn.cora-hs-mhe+epochs=20/seed0'
     """
     return root / recipe.recipe / recipe.label / f"seed{recipe.seed}"
-
-
-class Onlooker(Run):
-    """A run folder that another process writes, on a file system that both see."""
-
-    def start(self, recipe: Recipe) -> None:
-        if not (self.folder / "recipe.json").exists():
-            raise RunError(
-                f"{self.folder} is not seen on {platform.node()}: all machines of a run must see its --runs folder"
-            )
-        self.check(recipe)
-
-    def locked(self) -> AbstractContextManager[None]:
-        return contextlib.nullcontext()
-
-    def save_checkpoint(self, state: dict[str, Any]) -> None:
-        pass
-
-    def save_weights(self, which: str, state: Mapping[str, Tensor]) -> None:
-        pass
-
-    def save_log(self, log: Log) -> None:
-        pass
-
-    def fail(self, reason: str) -> None:
-        pass
-
-    def finish(self, result: dict[str, Any]) -> None:
-        pass
 
 
 @cache
@@ -250,7 +229,7 @@ def environment() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's own name where the system tells it."""
+    """Return the processor's name if the system tells it, else its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

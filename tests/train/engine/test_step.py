@@ -1,7 +1,6 @@
 """The training step: what a CUDA graph of it would do is what the step does as it is written."""
 
 import warnings
-from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ from comhe.datasets.points.clouds import CloudSplit
 from comhe.regularizers import list_regularizers
 from comhe.train import points
 from comhe.train.engine import loop
-from comhe.train.engine.capture import WARM_UP, Captured, CudaRecorder, NotCaptured
+from comhe.train.engine.capture import WARM_UP, NotCaptured
 from comhe.train.engine.loop import fit
 from comhe.train.engine.step import Step
 from comhe.train.graphs import GraphRecipe, GraphTask
@@ -20,7 +19,7 @@ from comhe.train.points import PointRecipe
 from comhe.train.runs.run import Run
 from comhe.train.task import make_task
 
-from ..recorded import FakeRecorder, Watched
+from ..recorded import FakeRecorder
 
 IMAGES = ImageRecipe(recipe="test", model="resnet8", data="", epochs=4, batch_size=9, lr=0.02)
 POINTS = PointRecipe(recipe="test", model="pointnet", data="solids", points=16, epochs=3, batch_size=9)
@@ -65,7 +64,7 @@ def test_a_recorded_run_is_the_run(name, folder, few_clouds, tmp_path, monkeypat
     recipe = recipe if recipe.data else recipe.replace(data=f"folder:{folder}")
     runs, recorder = [Run(tmp_path / which) for which in ("plain", "recorded")], FakeRecorder()
     fit(make_task(recipe, str(tmp_path)), runs[0])
-    monkeypatch.setattr(loop, "recorder_of", lambda device, generators: recorder)
+    monkeypatch.setattr(loop, "make_recorder", lambda device, generators: recorder)
     fit(make_task(recipe, str(tmp_path)), runs[1])
     assert recorder.recorded == (2 if "momentum" in name else 1)
     assert recorder.replayed > 0
@@ -88,7 +87,7 @@ def test_a_recorded_penalty_is_each_steps_own(name, options):
         regularizer = task.regularizer(model)
         step = Step(task, model, regularizer, task.optimizer(model), recorder=recorder)
         for number in range(WARM_UP + 3):
-            step(task.batches(number).make, (), 0.1 / (1 + number))
+            step((), 0.1 / (1 + number))
         assert regularizer.step == WARM_UP + 3
         weights.append([*model.parameters(), *regularizer.buffers(), torch.tensor(step.means())])
     assert recorder.replayed == 3
@@ -110,94 +109,3 @@ def test_a_captured_run_is_the_run_as_written(name, folder, few_clouds, tmp_path
     plain, captured = (run.weights("last") for run in runs)
     for key, tensor in plain.items():
         torch.testing.assert_close(tensor, captured[key], rtol=1e-3, atol=1e-4)
-
-
-def test_work_is_recorded_after_the_warm_up_and_again_where_shapes_or_constants_change():
-    recorder, factor, total = FakeRecorder(), [2.0], torch.zeros(())
-
-    def work(x):
-        total.add_(x.sum())
-        return x * factor[0]
-
-    captured = Captured(work, recorder, lambda: tuple(factor))
-    expected = 0.0
-    for size, value in ((3, 2.0), (4, 2.0), (4, 5.0), (3, 5.0)):
-        factor[0] = value
-        before = recorder.recorded, recorder.replayed
-        for _ in range(WARM_UP + 3):
-            x = torch.randn(size)
-            expected += x.sum().item()
-            assert captured(x).equal(value * x)
-        assert (recorder.recorded, recorder.replayed) == (before[0] + 1, before[1] + 3)
-    assert total.item() == pytest.approx(expected, rel=1e-4)
-
-
-def test_what_waits_for_the_device_is_not_recorded_and_says_where():
-    recorder = FakeRecorder(waits=("model.py:12",))
-    captured = Captured(lambda x: 2 * x, recorder)
-    for call in range(1, WARM_UP + 3):
-        expected = pytest.warns(NotCaptured, match=r"model\.py:12") if call == WARM_UP else nullcontext()
-        with expected:
-            assert captured(torch.tensor([float(call)])).item() == 2 * call
-    assert recorder.recorded == 0
-
-
-def test_a_recording_holds_numbers_by_value_and_tensors_by_address():
-    """The fake graph is as strict as a real one."""
-    number, tensor = [1.0], [torch.ones(())]
-    replay, result = FakeRecorder().record(lambda: tensor[0] * number[0])
-    number[0], tensor[0] = 5.0, torch.zeros(())
-    for _ in range(2):
-        replay()
-        assert result.item() == 1.0
-    for wait in (torch.Tensor.item, torch.Tensor.nonzero, lambda x: x[x > 0], lambda x: x.long().bincount()):
-        with pytest.raises(AssertionError, match="wait"), Watched():
-            wait(torch.ones(1))
-
-
-@pytest.mark.parametrize("failing", [False, True])
-def test_the_cuda_recorder_records_on_one_stream_with_its_generators(monkeypatch, failing):
-    """What it asks of torch.cuda, in order; the real one needs a device."""
-    seen = []
-
-    class Graph:
-        def register_generator_state(self, generator):
-            seen.append(generator)
-
-        def replay(self):
-            seen.append("replay")
-
-    @contextmanager
-    def graph(made, stream, capture_error_mode):
-        seen.append((stream, capture_error_mode))
-        yield
-
-    class Stream:
-        def __init__(self, device):
-            self.device = device
-
-        def wait_stream(self, other):
-            seen.append((self, other))
-
-    current = Stream("cuda")
-    fakes = {"Stream": Stream, "CUDAGraph": Graph, "graph": graph, "device": nullcontext, "stream": nullcontext}
-    for name, fake in (fakes | {"current_stream": lambda device: current}).items():
-        monkeypatch.setattr(torch.cuda, name, fake)
-    generator = torch.Generator()
-    recorder = CudaRecorder(torch.device("cuda"), [generator])
-
-    def work():
-        if failing:
-            raise RuntimeError("operation not permitted when stream is capturing\nand more")
-        return 3
-
-    if failing:
-        with pytest.raises(ValueError, match=r"not permitted when stream is capturing; set COMHE_EAGER=1"):
-            recorder.record(work)
-        return
-    assert recorder.run(work) == 3
-    replay, result = recorder.record(work)
-    replay()
-    assert result == 3
-    stream = recorder.stream
-    assert seen == [(stream, current), (current, stream), generator, (stream, "thread_local"), "replay"]
