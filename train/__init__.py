@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .compare.compare import Comparison, compare  # after the subpackage, whose name is the function's here
+from .plugins import load_plugins
 from .recipe import (
     Recipe,
     domains,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from .points import PointRecipe
 
 __all__ = [
+    "Comparison",
     "GraphRecipe",
     "ImageRecipe",
     "PointRecipe",
@@ -36,10 +39,12 @@ __all__ = [
     "Run",
     "Task",
     "check_recipe",
+    "compare",
     "domains",
     "fit",
     "get_recipe",
     "list_recipes",
+    "load_plugins",
     "make_task",
     "recipe_class",
     "register_domain",

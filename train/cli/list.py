@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal
@@ -15,7 +16,12 @@ from comhe.zoo import list_models, list_weights
 
 from .options import Command
 
-LISTS = {"models": list_models, "datasets": list_data, "regularizers": list_regularizers, "recipes": list_recipes}
+LISTS: dict[str, Callable[[], list[str]]] = {
+    "models": list_models,
+    "datasets": list_data,
+    "regularizers": list_regularizers,
+    "recipes": list_recipes,
+}
 
 
 @dataclass(frozen=True, kw_only=True)

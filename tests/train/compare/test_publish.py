@@ -138,7 +138,7 @@ def test_rounding_that_changes_a_figure_is_not_done(tmp_path, monkeypatch):
     runs = trained(tmp_path, RECIPES["graphs"], 1)
     zeros = {name: torch.zeros_like(tensor) for name, tensor in runs[0].weights("best").items()}
     for bad in (zeros, None):
-        monkeypatch.setattr("comhe.train.compare.publish.halved", lambda state, bad=bad: bad)
+        monkeypatch.setattr(publishing, "halved", lambda state, bad=bad: bad)
         card = json.loads(publish(runs, tmp_path / "out").read_text())
         assert card["dtype"] == "as trained"
         assert card["metrics"]["val"]["accuracy"] == runs[0].result()["best"]["val_accuracy"]
