@@ -18,10 +18,7 @@ def load_plugins(modules: Iterable[str] = ()) -> None:
     """Import modules that register models, data sets, regularizers or recipes: the installed plugins, then those named.
 
     Installed plugins are entry points of the group ``comhe.plugins``: each is a module, or a function to be called.
-    Named modules are also looked for in the current folder.
-
-    Raises:
-        UsageError: If one of them cannot be imported.
+    Named modules are also looked for in the current folder. UsageError if one cannot be imported.
 
     Example:
         >>> load_plugins(["json.tool"])

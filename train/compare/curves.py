@@ -18,19 +18,23 @@ Curves = dict[str, Curve]  # by kind: accuracy, and energies of the hidden and o
 
 
 def curves_of(folder: Path) -> Curves:
-    """Return a run's validation accuracy in percent after each epoch, and its mean energies, before the first epoch (0)
-    and after others: of the hidden layers in the half space, of the output layers in the full space."""
-    accuracy = [(int(row["epoch"]) + 1, 100 * float(row["val_accuracy"])) for row in _rows(folder / "metrics.csv")]
-    energies: dict[str, dict[int, list[float]]] = {"hidden": {}, "output": {}}
+    """Return a run's validation accuracy in percent after each epoch, and its mean energies after epochs, 0 included.
+
+    They are those of the hidden layers in the half space, and of the output layers in the full space.
+    """
+    curves: Curves = {"accuracy": [], "hidden": [], "output": []}
+    curves["accuracy"] += [(int(r["epoch"]) + 1, 100 * float(r["val_accuracy"])) for r in _rows(folder / "metrics.csv")]
+    energies: dict[tuple[str, int], list[float]] = {}
     for row in _rows(folder / "energies.csv"):
         value = float(row["half_space_energy" if row["role"] == "hidden" else "energy"])
-        energies[row["role"]].setdefault(int(row["epoch"]), []).append(value)
-    means = {role: [(epoch, mean_std(v)[0]) for epoch, v in values.items()] for role, values in energies.items()}
-    return {"accuracy": accuracy, **means}  # type: ignore[dict-item]
+        energies.setdefault((row["role"], int(row["epoch"])), []).append(value)
+    for (role, epoch), values in energies.items():
+        curves[role].append((epoch, mean_std(values)[0]))
+    return curves
 
 
 def read_curves(path: Path) -> dict[tuple[str, str, int], Curves]:
-    """Return the curves of the runs in ``NAME-runs.csv`` by regularizer, variant and seed.
+    """Return the curves that go with the runs in ``NAME-runs.csv``, by regularizer, variant and seed.
 
     They are in ``NAME-curves.csv`` (epochs from 0) and ``NAME-energies.csv`` (finished epochs), as far as these exist.
     """
@@ -68,7 +72,6 @@ def save_curves(path: Path, runs: Sequence[tuple[Recipe, Path]]) -> None:
 
 
 def _energies(run: Path) -> list[dict[str, str]]:
-    """Mean energies of a run's hidden and output layers, by finished epochs."""
     curves = curves_of(run)
     pairs = zip(curves["hidden"], curves["output"], strict=True)
     return [
@@ -78,23 +81,13 @@ def _energies(run: Path) -> list[dict[str, str]]:
 
 
 def over_seeds(curves: Iterable[Curve]) -> tuple[Curve, Bands]:
-    """Return the mean curve, and the band of one standard deviation around it; there is no band for one seed.
-
-    Example:
-        >>> over_seeds([[(1, 2.0)], [(1, 4.0)]])[0]
-        [(1, 3.0)]
-    """
+    """Return the mean curve, and the band of one standard deviation around it; there is no band for one seed."""
     values: dict[float, list[float]] = {}
-    for curve in curves:
-        for x, y in curve:
-            values.setdefault(x, []).append(y)
-    middle, band = [], []
-    for x, ys in sorted(values.items()):
-        mean, std = mean_std(ys)
-        middle.append((x, mean))
-        if len(ys) > 1:
-            band.append((x, mean - std, mean + std))
-    return middle, band
+    for x, y in (point for curve in curves for point in curve):
+        values.setdefault(x, []).append(y)
+    statistics = [(x, *mean_std(ys), len(ys)) for x, ys in sorted(values.items())]
+    band = [(x, mean - std, mean + std) for x, mean, std, n in statistics if n > 1]
+    return [(x, mean) for x, mean, _, _ in statistics], band
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -37,18 +37,13 @@ def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | Non
     """Write ``<model>.<data>-<regularizer>[-suffix].safetensors`` and its card; return the path of the card.
 
     Published are the weights of the epoch with the best validation accuracy, of the seed with the best one (among
-    equals, the lower validation loss, then the lower seed). Matrices are stored in half precision if that does not
-    change the validation accuracy, everything else as it was trained. The metrics on the card are those of the stored
-    weights, as ``comhe evaluate`` computes them; those over seeds are the runs' own.
+    equals, the lower validation loss, then the lower seed), matrices in half precision if that does not change the
+    validation accuracy. The metrics on the card are those of the stored weights; those over seeds are the runs' own.
 
     Args:
-        runs: One run for each seed.
+        runs: One finished run of one recipe for each seed.
         output: Folder of the two files.
         suffix: Appended to the name; by default the tag of the recipe, if it has one.
-
-    Raises:
-        RunError: If a run is not finished.
-        UsageError: If the runs are of different recipes, or a seed is listed twice.
     """
     recipe, results = same_recipe(runs)
     chosen = min(runs, key=lambda run: _rank(run, results[run.folder]))
@@ -166,10 +161,7 @@ def same_recipe(runs: Sequence[Run]) -> tuple[Recipe, dict[Path, dict[str, Any]]
 
 
 def halved(state: dict[str, Tensor]) -> dict[str, Tensor] | None:
-    """Round matrices and kernels to half precision, but not vectors (biases, batch norms).
-
-    Returns None if a value is too large for half precision.
-    """
+    """Round matrices, but not vectors (biases, batch norms), to half precision; None if a value is too large."""
     result = {n: t.half() if t.is_floating_point() and t.dim() > 1 else t for n, t in state.items()}
     return result if all(t.isfinite().all() for t in result.values()) else None
 

@@ -11,10 +11,7 @@ ROUNDING = 1e-9  # differences of percentages that vary by less are equal
 
 @dataclass(frozen=True)
 class Paired:
-    """Mean difference of two methods on the same seeds, its confidence interval and the p-value of the paired t-test.
-
-    With one seed the interval and the p-value are nan.
-    """
+    """Mean difference of two methods, its confidence interval and the paired t-test's p-value (nan for one seed)."""
 
     n: int
     difference: float
@@ -24,12 +21,7 @@ class Paired:
 
 
 def mean_std(values: Sequence[float]) -> tuple[float, float]:
-    """Return the mean and the sample standard deviation (n - 1; nan for one value).
-
-    Example:
-        >>> mean_std([1.0, 2.0, 3.0])
-        (2.0, 1.0)
-    """
+    """Return the mean and the sample standard deviation (n - 1; nan for one value)."""
     n = len(values)
     if n == 0:
         raise ValueError("the mean of no values is not defined")
@@ -39,9 +31,6 @@ def mean_std(values: Sequence[float]) -> tuple[float, float]:
 
 def paired(baseline: Sequence[float], other: Sequence[float], confidence: float = 0.95) -> Paired:
     """Compare ``other`` with ``baseline``; both list the same seeds in the same order.
-
-    Raises:
-        ValueError: If the sequences differ in length.
 
     Example:
         >>> result = paired([80.0, 81.0, 82.0], [80.5, 81.7, 82.6])
@@ -64,12 +53,7 @@ def paired(baseline: Sequence[float], other: Sequence[float], confidence: float 
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Apply Holm's step-down correction to a family of p-values; nan stays nan and does not count.
-
-    Example:
-        >>> holm([0.01, 0.04, 0.03])
-        [0.03, 0.06, 0.06]
-    """
+    """Apply Holm's step-down correction to a family of p-values; nan stays nan and does not count."""
     order = sorted((i for i, value in enumerate(p) if not math.isnan(value)), key=lambda i: p[i])
     adjusted, largest = list(p), 0.0
     for rank, i in enumerate(order):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from .records import CELL, EPOCHS, Record, cell_of
@@ -21,9 +22,9 @@ class Row:
     """The means over the seeds of one cell, with the epoch chosen by one rule.
 
     Accuracies and differences are in percent. ``gflops`` is one forward pass of a sample, or of an entire graph;
-    ``step_ms`` is a training step including the penalty, and ``penalty_ms`` the penalty alone, both as measured in the
-    runs. Energies are means over the hidden layers (half space) and over the output layers (full space), before
-    training and at the row's epoch. ``settings`` are those that differ from the named recipe, or the run's tag.
+    ``step_ms`` is a training step including the penalty, and ``penalty_ms`` the penalty alone, as measured in the runs.
+    Energies are means over the hidden layers (half space) and the output layers (full space), before training and at
+    the row's epoch. ``settings`` are those that differ from the named recipe, or the run's tag.
     """
 
     recipe: str
@@ -52,6 +53,11 @@ class Row:
     settings: str = ""
 
     @property
+    def cell(self) -> tuple[str, ...]:
+        """What its runs have in common, as ``cell_of`` says of a record."""
+        return self.recipe, self.model, self.data, self.regularizer, self.settings
+
+    @property
     def method(self) -> str:
         """The regularizer, with the settings of its variant."""
         return f"{self.regularizer} {self.settings}".strip()
@@ -61,17 +67,11 @@ class Row:
         """Whether the difference is of several seeds."""
         return self.p is not None and not math.isnan(self.p)
 
-    @property
-    def cell(self) -> tuple[str, ...]:
-        """What its runs have in common; :func:`comhe.train.compare.records.cell_of` says the same of a record."""
-        return self.recipe, self.model, self.data, self.regularizer, self.settings
-
 
 def table(records: Sequence[Record], baseline: str = "none") -> list[Row]:
     """Return rows in order of appearance, first all for the last epoch, then all for the selected one.
 
-    A difference to ``baseline`` is taken on the seeds that both have, at the same training settings. The p-values of
-    the rows of one epoch are corrected as one family.
+    A difference to ``baseline`` is taken on the seeds that both have, at the same training settings.
     """
     cells: Cells = {}
     for record in records:
@@ -127,7 +127,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Some rows under some columns, the names first."""
+    """Some rows under some columns."""
 
     title: str
     columns: Sequence[Column]
@@ -142,17 +142,27 @@ class Table:
         return [[column.text(row) for column in self.columns] for row in self.rows]
 
 
-def _test(row: Row) -> str:
-    return f"{row.test:.2f}" + (f" ± {row.std:.2f}" if row.n > 1 else "")
+def _format(template: str, *keys: str) -> Callable[[Row], str]:
+    """The text of some attributes, empty if one of them is None."""
+
+    def text(row: Row) -> str:
+        values = [getattr(row, key) for key in keys]
+        return "" if None in values else template.format(*values)
+
+    return text
+
+
+def _three_digits(key: str) -> Callable[[Row], str]:
+    def text(row: Row) -> str:
+        value = getattr(row, key)
+        return "" if value is None else f"{value:#.3g}".rstrip(".") if abs(value) < 999.5 else f"{value:,.0f}"
+
+    return text
 
 
 def _difference(row: Row) -> str:
     # Rounded first: a tie then reads the same whether the row comes from runs or from their six digits in a CSV file.
     return "" if row.difference is None else f"{round(row.difference, 9):+.2f}"
-
-
-def _interval(row: Row) -> str:
-    return f"{row.low:+.2f} to {row.high:+.2f}" if row.has_interval else ""
 
 
 def _p_value(row: Row) -> str:
@@ -161,52 +171,28 @@ def _p_value(row: Row) -> str:
     return "< 0.0001" if row.p_holm < 1e-4 else f"{row.p_holm:.4f}"
 
 
-def _three_digits(key: str) -> Callable[[Row], str]:
-    def text(row: Row) -> str:
-        value = getattr(row, key)
-        if value is None:
-            return ""
-        return f"{value:#.3g}".rstrip(".") if abs(value) < 999.5 else f"{value:,.0f}"
-
-    return text
-
-
-def _energies(role: str) -> Callable[[Row], str]:
-    def text(row: Row) -> str:
-        start, end = getattr(row, f"{role}_start"), getattr(row, f"{role}_end")
-        return "" if start is None or end is None else f"{start:.4f} to {end:.4f}"
-
-    return text
-
-
-NAMES = {
-    name: Column(name, name, lambda row, name=name: getattr(row, name), is_name=True)  # type: ignore[misc]
-    for name in ("model", "data", "regularizer", "settings", "recipe")
-}
+NAMES = {name: Column(name, name, attrgetter(name), True) for name in (*CELL[1:], "settings", "recipe")}
 ACCURACY = (
-    Column("n", "n", lambda row: str(row.n)),
-    Column("val %", "val", lambda row: f"{row.val:.2f}"),
-    Column("test %", "test", _test),
+    Column("n", "n", _format("{}", "n")),
+    Column("val %", "val", _format("{:.2f}", "val")),
+    Column("test %", "test", lambda row: f"{row.test:.2f}" + (f" ± {row.std:.2f}" if row.n > 1 else "")),
     Column("difference", "difference", _difference),
-    Column("95 % interval", "low", _interval),
+    Column("95 % interval", "low", lambda row: f"{row.low:+.2f} to {row.high:+.2f}" if row.has_interval else ""),
     Column("p (Holm)", "p_holm", _p_value),
 )
 COST = (
-    Column("parameters", "parameters", lambda row: "" if row.parameters is None else f"{row.parameters:,.0f}"),
-    Column("GFLOP", "gflops", lambda row: "" if row.gflops is None else f"{row.gflops:.4g}"),
+    Column("parameters", "parameters", _format("{:,.0f}", "parameters")),
+    Column("GFLOP", "gflops", _format("{:.4g}", "gflops")),
     Column("ms/step", "step_ms", _three_digits("step_ms")),
     Column("penalty ms/step", "penalty_ms", _three_digits("penalty_ms")),
-    Column("hidden energy, half space", "hidden_end", _energies("hidden")),
-    Column("output energy", "output_end", _energies("output")),
+    Column("hidden energy, half space", "hidden_end", _format("{:.4f} to {:.4f}", "hidden_start", "hidden_end")),
+    Column("output energy", "output_end", _format("{:.4f} to {:.4f}", "output_start", "output_end")),
     Column("s/run", "seconds", _three_digits("seconds")),
 )
 
 
 def views(rows: Sequence[Row], names: Sequence[str] = ("model", "data", "regularizer", "settings")) -> list[Table]:
-    """Return the tables to show: accuracy for each rule of choosing the epoch, and cost where it was measured.
-
-    The column ``settings`` appears only if a row has some.
-    """
+    """Return the tables to show: accuracy for each rule of choosing the epoch, and cost where it was measured."""
     shown = [NAMES[name] for name in names if name != "settings" or any(row.settings for row in rows)]
     tables = [
         Table(f"{title}, accuracy", [*shown, *ACCURACY], [row for row in rows if row.epoch == epoch])

@@ -14,15 +14,7 @@ from comhe.zoo import create_model
 
 
 def angles(w: Tensor) -> Tensor:
-    """Return the angles in degrees between all pairs of neurons.
-
-    Shape:
-        [..., N, d] -> [pairs]
-
-    Example:
-        >>> angles(torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]])).tolist()
-        [90.0, 180.0, 90.0]
-    """
+    """Return the angles in degrees between all pairs of neurons: [..., N, d] -> [pairs]."""
     unit = torch.nn.functional.normalize(w.detach().double(), dim=-1)
     i, j = torch.triu_indices(w.shape[-2], w.shape[-2], 1)
     return (unit @ unit.mT)[..., i, j].clamp(-1, 1).acos().rad2deg().flatten()
@@ -31,11 +23,10 @@ def angles(w: Tensor) -> Tensor:
 def angles_before_and_after(run: Run) -> tuple[str, Tensor, Tensor]:
     """Return the name and the angles of the hidden layer with the most weights, before and after training.
 
-    The run folder is enough: the initial weights are computed again from the recipe's seed, and checked by the energy
-    that was logged.
+    The initial weights are computed again from the recipe's seed, and checked by the energy that was logged.
 
     Raises:
-        RunError: If the run is of an older version, the initial weights come out differently, or no layer is hidden.
+        RunError: If they come out differently, the run is of an older version, or no layer is hidden.
     """
     result, recipe = run.result(), run.recipe()
     if "options" not in result:
@@ -56,12 +47,7 @@ def angles_before_and_after(run: Run) -> tuple[str, Tensor, Tensor]:
 
 
 def histogram(values: Tensor, width: float) -> list[tuple[float, float]]:
-    """Return the share of angles, in percent, in bins of ``width`` degrees, as the corners of a step function.
-
-    Example:
-        >>> histogram(torch.tensor([91.0, 91.5, 93.0]), 2.0)[:3]
-        [(90.0, 0.0), (90.0, 66.66666666666667), (92.0, 66.66666666666667)]
-    """
+    """Return the share of angles, in percent, in bins of ``width`` degrees, as the corners of a step function."""
     counts = torch.histc(values, bins=round(180 / width), min=0, max=180)
     filled = counts.nonzero()[:, 0]
     first, last = int(filled[0]), int(filled[-1])

@@ -18,15 +18,7 @@ Cell = tuple[str, ...]  # recipe, model, data, regularizer, variant
 
 @dataclass
 class Findings:
-    """The runs of a report.
-
-    Attributes:
-        records: Figures of every finished run, as :func:`comhe.train.compare.tables.table` takes them.
-        curves: Curves of the runs of each cell.
-        runs: Finished run folders of each cell.
-        environments: Commit, machine and versions of these runs.
-        unfinished: Number of runs that are left out because they are not finished.
-    """
+    """Finished runs as records, their curves and folders by cell, and the environments of these folders."""
 
     records: list[Record] = field(default_factory=list)
     curves: dict[Cell, list[Curves]] = field(default_factory=dict)
@@ -36,13 +28,7 @@ class Findings:
 
 
 def gather(sources: Sequence[Path]) -> Findings:
-    """Find all runs in folders, at any depth, and in files ``*-runs.csv``.
-
-    Raises:
-        UsageError: If a source is neither, or lists a run that another source has listed.
-        RunError: If there is no finished run.
-        DataError: If a file is not a table of runs.
-    """
+    """Find all runs in folders, at any depth, and in files ``*-runs.csv``; a ComheError if there are none."""
     found = Findings()
     for source in sources:
         if source.is_dir():

@@ -23,13 +23,7 @@ NAMES = ("regularizer", "settings", "data", "model", "recipe")  # columns; the f
 
 
 class Page:
-    """One HTML file with the tables and figures of some runs; it needs nothing else.
-
-    Attributes:
-        title: Models, data sets and regularizers.
-        facts: What the head of the page says about the runs.
-        sections: The parts of the page, with their figures and tables.
-    """
+    """One HTML file with the tables and figures of some runs, which needs nothing else."""
 
     def __init__(self, found: Findings) -> None:
         rows = rows_of(found.records)
@@ -77,7 +71,7 @@ class Page:
 
 
 def rows_of(records: Sequence[Record]) -> list[Row]:
-    """Return the rows of all tables, those of a recipe, model and data set together, by :func:`method_order`.
+    """Return all rows, those of a recipe, model and data set together, in :func:`method_order`.
 
     What one ``comhe compare`` could have trained is one family of tests: a recipe, and the models of a domain.
     """
@@ -114,14 +108,9 @@ def _facts(found: Findings, rows: Sequence[Row]) -> dict[str, str]:
     def noted(key: str) -> str:
         return ", ".join(dict.fromkeys(str(environment.get(key, "not noted")) for environment in found.environments))
 
-    def cells(count: int) -> str:
-        return f"{count} cell{'s' * (count > 1)}"
-
     ns = sorted({row.n for row in rows})
-    seeds = f"{ns[0] if len(ns) == 1 else f'{ns[0]} to {ns[-1]}'} seed{'s' * (ns[-1] > 1)}"
-    finished = f"{len(found.records)} finished run{'s' * (len(found.records) > 1)}"
-    count = cells(len(rows) // len(EPOCHS))
-    facts = {"Compared": f"{finished}: {count} of recipe, model, data and regularizer, with {seeds} each"}
+    seeds = f"{ns[0]} to {ns[-1]}" if len(ns) > 1 else str(ns[0])
+    facts = {"Finished runs": str(len(found.records)), "Cells": str(len(rows) // len(EPOCHS)), "Seeds of each": seeds}
     if found.environments:
         facts["Commit"] = noted("commit")
         facts["Machine"] = f"{noted('processor')}; device {noted('device')}; threads {noted('threads')}"
@@ -138,7 +127,7 @@ def _facts(found: Findings, rows: Sequence[Row]) -> dict[str, str]:
     if all(row.difference is None for row in rows):
         missing.append("no differences, because there is no run of `none` on the same seeds")
     if unmeasured := sum(row.gflops is None for row in rows) // len(EPOCHS):
-        missing.append(f"operations, step times and energies of {cells(unmeasured)} from an older version")
+        missing.append(f"operations, step times and energies of {unmeasured} of the cells, from an older version")
     if missing:
         facts["Missing"] = "; ".join(missing)
     return facts

@@ -18,6 +18,27 @@ from .gather import Findings
 
 Colors = Mapping[str, int]  # by method
 
+ACCURACY = """Test accuracy is the mean ± standard deviation over the seeds. The difference is to the network without a
+regularizer (none) on the same seeds, at the same training settings, with its 95 % confidence interval (Student).
+The p-value is that of the paired t-test, corrected for all comparisons of a recipe in one domain (Holm). Nothing is
+selected on test data. Click a heading to sort by it."""
+FORESTS = """Each square is the mean difference in test accuracy to none on the same seeds; right of the dashed line is
+better. The bar is its 95 % confidence interval, not corrected for the number of comparisons, and in color if it
+excludes 0. A square without a bar has one seed."""
+COSTS = """Mean test accuracy of the last epoch against mean cost; bars are one standard deviation. Up and left is
+better. The cost is the time of a training step including the penalty, or of the entire run if steps were not timed, as
+measured while other programs may have been running."""
+COST_TABLE = """GFLOP counts the forward pass of one sample, or of an entire graph; the penalty is timed forward and
+backward. Energies are means before and after training, over the hidden layers in the half space (a neuron and its
+negative count as one direction) and over the output layers in the full space. Lower is more evenly spread."""
+LEARNING = "Validation accuracy after each epoch: mean over the seeds, and a band of one standard deviation."
+ENERGIES = """Energy of the neurons on the sphere during training: lower is more evenly spread. First the mean over the
+hidden layers in the half space (a neuron and its negative count as one direction), then the output layer in the full
+space. Mean over the seeds and a band of one standard deviation; epoch 0 is the initialization."""
+ANGLES = """Angles between all pairs of neurons of the hidden layer with the most weights, before training (the initial
+weights, computed again) and after the last epoch. Evenly spread neurons are about 90 degrees apart; neurons at small
+angles compute nearly the same."""
+
 
 @dataclass
 class Section:
@@ -27,7 +48,7 @@ class Section:
     text: str
     figures: list[tuple[str, Drawing]] = field(default_factory=list)
     note: str = ""
-    tables: dict[str, Table] = field(default_factory=dict)
+    tables: Mapping[str, Table] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -45,34 +66,18 @@ class Panel:
 
 
 def enumerate_names(names: Iterable[str]) -> str:
-    """Join names by commas and "and".
-
-    Example:
-        >>> enumerate_names(["a", "b", "c"])
-        'a, b and c'
-    """
+    """Join names by commas and "and"."""
     *others, last = names
     return f"{', '.join(others)} and {last}" if others else last
 
 
 def accuracy(tables: Mapping[str, Table]) -> Section:
     """Return the section with the tables of accuracy."""
-    text = (
-        "Test accuracy is the mean ± standard deviation over the seeds. The difference is to the network without a "
-        "regularizer (none) on the same seeds, at the same training settings, with its 95\u00a0% confidence interval "
-        "(Student). The p-value is that of the paired t-test, corrected for all comparisons of a recipe in one domain "
-        "(Holm). Nothing is selected on test data. Click a heading to sort by it."
-    )
-    return Section("Accuracy", text, tables=dict(tables))
+    return Section("Accuracy", ACCURACY, tables=tables)
 
 
 def forests(rows: Sequence[Row]) -> Section:
     """Return the section with the differences to the unregularized network and their intervals."""
-    text = (
-        "Each square is the mean difference in test accuracy to none on the same seeds; right of the dashed line is "
-        "better. The bar is its 95\u00a0% confidence interval, not corrected for the number of comparisons, and in "
-        "color if it excludes 0. A square without a bar has one seed."
-    )
     figures = []
     for recipe, model in dict.fromkeys((row.recipe, row.model) for row in rows):
         for epoch, rule in EPOCHS.items():
@@ -85,16 +90,11 @@ def forests(rows: Sequence[Row]) -> Section:
                 title = f"{recipe} {model}: difference to none, {rule}"
                 drawing = forest(title, "difference in test accuracy (percentage points)", estimates)
                 figures.append((f"{recipe} {model}, {rule}", drawing))
-    return Section("Paired differences", text if figures else "No run without a regularizer to compare with.", figures)
+    return Section("Paired differences", FORESTS if figures else "There is no run without a regularizer.", figures)
 
 
 def costs(panels: Sequence[Panel], colors: Colors, table: Table | None) -> Section:
     """Return the section with accuracy against cost, and the table of costs if they were measured."""
-    text = (
-        "Mean test accuracy of the last epoch against mean cost; bars are one standard deviation. Up and left is "
-        "better. The cost is the time of a training step including the penalty, or of the entire run if steps were not "
-        "timed, as measured while other programs may have been running."
-    )
     figures = []
     for panel in panels:
         cost, label = "step_ms", "time of a training step (ms)"
@@ -107,58 +107,45 @@ def costs(panels: Sequence[Panel], colors: Colors, table: Table | None) -> Secti
             series.append(Series(row.method, colors[row.method], [(x, row.test)], band))
         title = f"{panel.title}: accuracy against cost"
         figures.append((panel.title, scatter(title, label, "test accuracy (%)", series)))
-    if table is None:
-        return Section("Accuracy against cost", text, figures)
-    note = (
-        "GFLOP counts the forward pass of one sample, or of an entire graph; the penalty is timed forward and back. "
-        "Energies are means before and after training, over the hidden layers in the half space (a neuron and its "
-        "negative count as one direction) and over the output layers in the full space. Lower is more evenly spread."
-    )
-    return Section("Accuracy against cost", text, figures, note, {"cost": table})
+    note, tables = ("", {}) if table is None else (COST_TABLE, {"cost": table})
+    return Section("Accuracy against cost", COSTS, figures, note, tables)
 
 
 def learning(found: Findings, panels: Sequence[Panel], colors: Colors) -> Section:
     """Return the section with the learning curves."""
-    text = "Validation accuracy after each epoch: mean over the seeds, and a band of one standard deviation."
-    figures, missing = [], []
-    for panel in panels:
-        if series := _curves(found, panel, colors, "accuracy"):
-            drawing = lines(f"{panel.title}: learning", "epochs", "validation accuracy (%)", series)
-            figures.append((panel.title, drawing))
-        else:
-            missing.append(panel.title)
-    if missing:
-        text += f" Not shown for {enumerate_names(missing)}: curves need the run folders."
+    figures, missing = _curves(found, panels, colors, {"accuracy": "learning"}, "validation accuracy (%)")
+    text = f"{LEARNING} Not shown for {missing}: curves need the run folders." if missing else LEARNING
     return Section("Learning curves", text, figures)
 
 
 def energies(found: Findings, panels: Sequence[Panel], colors: Colors) -> Section:
     """Return the section with the energies during training."""
-    text = (
-        "Energy of the neurons on the sphere during training: lower is more evenly spread. First the mean over the "
-        "hidden layers in the half space (a neuron and its negative count as one direction), then the output layer in "
-        "the full space. Mean over the seeds and a band of one standard deviation; epoch 0 is the initialization."
-    )
+    kinds = {"hidden": "energy, hidden layers, half space", "output": "energy, output layer, full space"}
+    figures, missing = _curves(found, panels, colors, kinds, "energy")
+    text = f"{ENERGIES} Not logged in the runs of {missing}; the setting energies=1 logs them." if missing else ENERGIES
+    return Section("Hyperspherical energy", text, figures)
+
+
+def _curves(
+    found: Findings, panels: Sequence[Panel], colors: Colors, kinds: Mapping[str, str], label: str
+) -> tuple[list[tuple[str, Drawing]], str]:
+    """The figures of some kinds of curves, and the panels that have none."""
     figures, missing = [], []
     for panel in panels:
-        for role, layers in (("hidden", "hidden layers, half space"), ("output", "output layer, full space")):
-            if series := _curves(found, panel, colors, role):
-                title = f"{panel.title}: energy, {layers}"
-                figures.append((title, lines(title, "epochs", "energy", series)))
+        for kind, title in kinds.items():
+            curves = {row: [run.get(kind, []) for run in found.curves.get(row.cell, ())] for row in panel.rows}
+            series = [Series(r.method, colors[r.method], *over_seeds(c)) for r, c in curves.items() if any(c)]
+            name = f"{panel.title}: {title}"
+            if series:
+                heading = panel.title if kind == "accuracy" else name
+                figures.append((heading, lines(name, "epochs", label, series)))
             elif panel.title not in missing:
                 missing.append(panel.title)
-    if missing:
-        text += f" Not logged in the runs of {enumerate_names(missing)}; the setting energies=1 logs them."
-    return Section("Hyperspherical energy", text, figures)
+    return figures, enumerate_names(missing) if missing else ""
 
 
 def angle_histograms(found: Findings, panels: Sequence[Panel], colors: Colors) -> Section:
     """Return the section with the angles between neurons, of the lowest seed of each panel."""
-    text = (
-        "Angles between all pairs of neurons of the hidden layer with the most weights, before training (the initial "
-        "weights, computed again) and after the last epoch. Evenly spread neurons are about 90 degrees apart; neurons "
-        "at small angles compute nearly the same."
-    )
     figures: list[tuple[str, Drawing]] = []
     missing: dict[str, list[str]] = {}
     for panel in panels:
@@ -182,17 +169,7 @@ def angle_histograms(found: Findings, panels: Sequence[Panel], colors: Colors) -
             name = f"{panel.title}: {layer}, seed {seed}"
             label = f"share of pairs (% per {width:g}°)"
             figures.append((name, lines(f"{name}: angles", "angle between neurons (degrees)", label, series)))
-    if not found.runs:
-        text += " Not shown: they need the run folders."
+    text = ANGLES if found.runs else f"{ANGLES} Not shown: they need the run folders."
     if missing:
         text += f" Left out: {'; '.join(f'{enumerate_names(names)} ({reason})' for reason, names in missing.items())}."
     return Section("Angles between neurons", text, figures)
-
-
-def _curves(found: Findings, panel: Panel, colors: Colors, kind: str) -> list[Series]:
-    series = []
-    for row in panel.rows:
-        curves = [run.get(kind, []) for run in found.curves.get(row.cell, ())]
-        if any(curves):
-            series.append(Series(row.method, colors[row.method], *over_seeds(curves)))
-    return series
