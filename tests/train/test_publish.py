@@ -68,7 +68,7 @@ def test_the_card_says_what_the_weights_are(published):
         assert said["std"] == (std if len(runs) > 1 else None)
     assert card["seeds"]["n"] == len(runs)
     assert card["commit"] == runs[best].environment()["commit"]
-    assert card["data"]["licence"] == ("its owner's" if card["model"] == "resnet8" else "MIT, made by this package")
+    assert card["data"]["license"] == ("its owner's" if card["model"] == "resnet8" else "MIT, made by this package")
     for layer, energy in results[best]["best"]["energy"].items():
         assert card["energy"][layer]["role"] == energy["role"]
         for space in ("full", "half"):

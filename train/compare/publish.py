@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from comhe.datasets import AlteredDataWarning, describe, licence, load_data
+from comhe.datasets import AlteredDataWarning, describe, license_of, load_data
 from comhe.train.engine.training import layer_energies
 from comhe.train.recipe import Recipe, recipe_class
 from comhe.train.runs.files import atomic_write, write_text
@@ -132,7 +132,7 @@ def census(recipe: Recipe, root: str | None) -> dict[str, Any]:
         data = load_data(recipe.data, root, model_domain(recipe.model))
     altered = any(issubclass(warning.category, AlteredDataWarning) for warning in caught)
     names = {"class names": list(data.classes)} if hasattr(data, "classes") else {}
-    return describe(data) | names | {"licence": licence(recipe.data), "as published": not altered}
+    return describe(data) | names | {"license": license_of(recipe.data), "as published": not altered}
 
 
 def same_recipe(runs: Sequence[Run]) -> tuple[Recipe, dict[Path, dict[str, Any]]]:
