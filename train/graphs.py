@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from comhe.datasets.graphs.load import Graph, load_graph
+from comhe.datasets import Graph, load_graph
 from comhe.errors import UsageError
 from comhe.regularizers import Regularizer, create_regularizer
 from comhe.zoo import create_model

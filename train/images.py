@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -12,13 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from comhe.datasets import CENTERED, ImageFiles, Images, load_images
-from comhe.datasets.images.augment import Normalization
-from comhe.datasets.sampling import Batches
 from comhe.regularizers import regularizer_options
 from comhe.zoo import create_model
 from comhe.zoo.preprocessing import ImageTransform
 
-from .engine.batch_task import BatchTask, evaluate_batches
+from .engine.batch_task import BatchTask
 from .engine.distributed import SINGLE_PROCESS, DistributedContext
 from .recipe import BatchRecipe, cell_settings, register_domain, register_recipe, setting
 
@@ -50,6 +47,7 @@ class ImageTask(BatchTask):
     """Image classification, on images in memory or files."""
 
     recipe: ImageRecipe
+    data: Images | ImageFiles
 
     def __init__(
         self,
@@ -58,10 +56,13 @@ class ImageTask(BatchTask):
         device: str = "cpu",
         context: DistributedContext = SINGLE_PROCESS,
     ) -> None:
-        super().__init__(recipe, _images(recipe.data, root, device), device, context)
-        self.augmentation = self.data.augmentation
-        if isinstance(self.data, Images):
-            self.augmentation = replace(self.augmentation, mode=recipe.pad_mode, cutout=recipe.cutout)
+        data = _images(recipe.data, root, device)
+        self.normalization = CENTERED if recipe.normalization == "centered" else (data.mean, data.std)
+        augmentation: Any = data.augmentation
+        if isinstance(data, Images):
+            augmentation = replace(augmentation, mode=recipe.pad_mode, cutout=recipe.cutout)
+        options = {"normalization": self.normalization, "channels_last": recipe.channels_last}
+        super().__init__(recipe, data, device, context, augmentation, EVALUATION_BATCH, **options)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -69,23 +70,12 @@ class ImageTask(BatchTask):
         return self.recipe.model_arguments(num_classes=self.data.num_classes)
 
     def transforms(self) -> ImageTransform:
-        mean, std = self._normalization or (self.data.mean, self.data.std)
-        _, *size = self.data.shape
-        return ImageTransform(mean, std, tuple(size), getattr(self.data, "resize", None))
+        _, height, width = self.data.shape
+        return ImageTransform(*self.normalization, (height, width), getattr(self.data, "resize", None))
 
     def model(self) -> nn.Module:
         model = create_model(self.recipe.model, **self.options)
         return model.to(memory_format=torch.channels_last if self.recipe.channels_last else torch.contiguous_format)
-
-    def inputs(self, epoch: int, first: int = 0) -> Iterable[tuple[Tensor, ...]]:
-        recipe = self.recipe
-        options = {"drop_last": True, "first": first, "share": self.share}
-        batches = self._batches("train", self.batch_size, recipe.seed, epoch, self.augmentation, **options)
-        self._collate = batches.make
-        return batches.inputs
-
-    def collate(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        return self._collate(*inputs)
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         x, labels = batch
@@ -93,21 +83,6 @@ class ImageTask(BatchTask):
         if self.recipe.loss == "released":
             return released_loss(logits, labels, self.recipe.label_smoothing), logits
         return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing), logits
-
-    def example(self) -> tuple[Tensor]:
-        return (next(iter(self._batches("val", 1)))[0],)
-
-    def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        batches = self._batches(split, self.context.world_size * EVALUATION_BATCH, share=self.evaluation_share())
-        return evaluate_batches(model, batches, self.recipe.precision == "bf16", self.context)
-
-    @property
-    def _normalization(self) -> Normalization | None:
-        return CENTERED if self.recipe.normalization == "centered" else None
-
-    def _batches(self, *arguments: Any, **options: Any) -> Batches:
-        options |= {"normalization": self._normalization, "channels_last": self.recipe.channels_last}
-        return self.data.batches(*arguments, **options)
 
 
 def released_loss(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -13,13 +13,12 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from comhe.datasets import AUGMENTATIONS, Clouds, load_points
-from comhe.datasets.sampling import Batches
 from comhe.errors import UsageError
 from comhe.zoo import create_model
 from comhe.zoo.points import auxiliary_loss
 from comhe.zoo.preprocessing import PointTransform
 
-from .engine.batch_task import BatchTask, evaluate_batches, logits_of
+from .engine.batch_task import BatchTask, logits_of
 from .engine.distributed import SINGLE_PROCESS, DistributedContext, unwrap
 from .recipe import BatchRecipe, cell_settings, register_domain, register_recipe, setting
 
@@ -58,6 +57,7 @@ class PointTask(BatchTask):
     """Classification of point clouds. What a model adds to its loss itself (PointNet's transforms) is always added."""
 
     recipe: PointRecipe
+    data: Clouds
 
     def __init__(
         self,
@@ -66,8 +66,8 @@ class PointTask(BatchTask):
         device: str = "cpu",
         context: DistributedContext = SINGLE_PROCESS,
     ) -> None:
-        super().__init__(recipe, _clouds(recipe.data, root, device), device, context)
-        self.generators = (torch.Generator(self.device),)
+        data, self.augmentation = _clouds(recipe.data, root, device), AUGMENTATIONS[recipe.augmentation]
+        super().__init__(recipe, data, device, context, self.augmentation, EVALUATION_BATCH, points=recipe.points)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -90,33 +90,16 @@ class PointTask(BatchTask):
             if isinstance(module, _BatchNorm):
                 module.momentum = momentum
 
-    def inputs(self, epoch: int, first: int = 0) -> Iterable[tuple[Tensor, ...]]:
-        recipe = self.recipe
-        options = {"points": recipe.points, "drop_last": True, "first": first, "generator": self.generators[0]}
-        augmentation = AUGMENTATIONS[recipe.augmentation]
-        batches = self.data.batches(
-            "train", self.batch_size, recipe.seed, epoch, augmentation, **options, share=self.share
-        )
-        self._collate = batches.make
-        return batches.inputs
-
-    def collate(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        return self._collate(*inputs)
-
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         x, labels = batch
         logits = model(x).float()
         # The model's loss is a sum over the clouds, of which these are some.
-        added = self.batch_size / (self.share.parts * len(labels)) * auxiliary_loss(unwrap(model))
+        added = self.batch_size / (self.share.microbatches * len(labels)) * auxiliary_loss(unwrap(model))
         return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing) + added, logits
-
-    def example(self) -> tuple[Tensor]:
-        return (next(iter(self._batches("val", 1)))[0],)
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         """Evaluate a model; on test also by votes, if the recipe wants any."""
-        batches = self._batches(split, self.context.world_size * EVALUATION_BATCH, share=self.evaluation_share())
-        figures = evaluate_batches(model, batches, self.recipe.precision == "bf16", self.context)
+        figures = super().evaluate(model, split)
         if self.recipe.votes and split == "test":
             figures["vote_accuracy"] = self._vote(model, split)
         return figures
@@ -125,17 +108,13 @@ class PointTask(BatchTask):
     def _vote(self, model: nn.Module, split: str) -> float:
         """Return the accuracy of the mean probabilities over views of a cloud, each augmented in its own way."""
         generator = torch.Generator(self.device).manual_seed(self.recipe.seed)
-        augmentation, correct = AUGMENTATIONS[self.recipe.augmentation], torch.zeros((), device=self.device)
-        share = self.evaluation_share()
-        for clouds, labels in self._batches(split, EVALUATION_BATCH):  # the same views on any number of ranks
-            x, count = share.of(clouds), len(clouds)
-            views = (augmentation(x, generator, self.data.up, count, share) for _ in range(self.recipe.votes))
+        correct, share = torch.zeros((), device=self.device), self.evaluation_share
+        for clouds, labels in self.batches(split, EVALUATION_BATCH):  # the same views on any number of ranks
+            x, count, up = share.take(clouds), len(clouds), self.data.up
+            views = (self.augmentation(x, generator, up, count, share) for _ in range(self.recipe.votes))
             votes: Any = sum(logits_of(model, view).softmax(1) for view in views)
-            correct += (votes.argmax(1) == share.of(labels)).sum()
-        return self.context.sum(correct).item() / len(self.data.part(split))
-
-    def _batches(self, split: str, batch_size: int, **options: Any) -> Batches:
-        return self.data.batches(split, batch_size, points=self.recipe.points, **options)
+            correct += (votes.argmax(1) == share.take(labels)).sum()
+        return self.context.sum(correct).item() / len(self.data.get_split(split))
 
 
 @lru_cache(maxsize=2)

@@ -10,14 +10,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from comhe.datasets import list_data
+from comhe.datasets import check_dataset
 from comhe.errors import UsageError
 from comhe.regularizers import Regularizer, create_regularizer
 from comhe.zoo import create_model, model_domain
 from comhe.zoo.preprocessing import Transform
 
 from .engine.distributed import SINGLE_PROCESS, DistributedContext
-from .recipe import Recipe, did_you_mean, find_domain
+from .recipe import Recipe, find_domain
 
 
 class Task(Protocol):
@@ -123,20 +123,14 @@ def check_recipe(recipe: Recipe, device: str = "cpu") -> None:
     find_domain(recipe.domain)
     if (domain := model_domain(recipe.model)) != recipe.domain:
         raise UsageError(f"{recipe.model} is a model for {domain}, but this is a recipe for {recipe.domain}")
-    _check_data(recipe.data)
+    check_dataset(recipe.data, recipe.domain)
+    kind, _, path = recipe.data.partition(":")
+    if kind == "folder" and not Path(path).is_dir():
+        raise UsageError(f"{recipe.data}: {path or 'an empty path'} is not a folder")
     _check_device(device)
     options = recipe.weights() | recipe.regularizer_options
     sizes = recipe.model_arguments(**recipe.example_sizes)
     _check_options(recipe.model, tuple(sizes.items()), recipe.regularizer, tuple(options.items()))
-
-
-def _check_data(name: str) -> None:
-    base, _, path = name.partition(":")
-    if base == "folder":
-        if not Path(path).is_dir():
-            raise UsageError(f"{name}: {path or 'an empty path'} is not a folder")
-    elif base.split("-")[0] not in {known.split(":")[0].split("-")[0] for known in list_data()}:
-        raise UsageError(f"unknown data set {name!r}; {did_you_mean(name, list_data())}")
 
 
 def _check_device(device: str) -> None:

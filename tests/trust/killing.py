@@ -62,7 +62,7 @@ def shrink() -> None:
             found = full(name, root, device)
             parts = {}
             for split, count in SAMPLES.items():
-                part = found.part(split)
+                part = found.get_split(split)
                 parts[split] = type(part)(*(tensor[:count] for tensor in vars(part).values()))
             return replace(found, **parts)
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from comhe.datasets.sampling import Share
+from comhe.datasets import Share
+from comhe.datasets.labeled import LabeledSet
 from comhe.regularizers import Regularizer, create_regularizer, regularizer_options
 from comhe.train.recipe import BatchRecipe, Recipe
 
@@ -22,23 +23,34 @@ class BatchTask:
 
     Args:
         recipe: the settings.
-        data: a data set on its device, with ``train``, ``val`` and ``test``.
+        data: the data set, on its device.
         device: of model and data.
         context: the processes that share each batch.
+        augmentation: of the training samples.
+        evaluation_batch: number of samples that a process evaluates at once.
+        options: further options of the data set's loaders.
     """
 
-    generators: tuple[torch.Generator, ...] = ()
-
-    def __init__(self, recipe: BatchRecipe, data: Any, device: str, context: DistributedContext) -> None:
+    def __init__(
+        self,
+        recipe: BatchRecipe,
+        data: LabeledSet,
+        device: str,
+        context: DistributedContext,
+        augmentation: Any,
+        evaluation_batch: int,
+        **options: Any,
+    ) -> None:
         self.recipe, self.data, self.context = recipe, data, context
         self.device = torch.device(device)
         self.batch_size = min(recipe.batch_size, len(data.train))
         self.share = context.share(self.batch_size, min(recipe.accumulate, self.batch_size))
-
-    @property
-    def steps(self) -> int:
-        """Number of steps in an epoch: full batches of the training samples."""
-        return len(self.data.train) // self.batch_size
+        self.evaluation_batch, self.evaluation_share = evaluation_batch, replace(self.share, microbatches=1)
+        self._options = options
+        training = {"drop_last": True, "share": self.share}
+        self.loader = data.loader("train", self.batch_size, recipe.seed, augmentation, **training, **options)
+        self.generators, self.steps = self.loader.generators, self.loader.steps
+        self.inputs, self.collate = self.loader.inputs, self.loader.collate
 
     def regularizer(self, model: nn.Module) -> Regularizer:
         return make_regularizer(self.recipe, model, self.recipe.epochs * self.steps)
@@ -52,8 +64,17 @@ class BatchTask:
     def microbatches(self, batch: tuple[Tensor, Tensor]) -> Iterator[tuple[float, tuple[Tensor, Tensor]]]:
         return split_batch(batch, self.share, self.batch_size)
 
-    def evaluation_share(self) -> Share:
-        return replace(self.share, parts=1)
+    def example(self) -> tuple[Tensor]:
+        return (next(self.batches("val", 1))[0],)
+
+    def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
+        """Evaluate a model, see :func:`evaluate_batches`."""
+        batches = self.batches(split, self.context.world_size * self.evaluation_batch, share=self.evaluation_share)
+        return evaluate_batches(model, batches, self.recipe.precision == "bf16", self.context)
+
+    def batches(self, split: str, batch_size: int, **options: Any) -> Iterator[tuple[Tensor, Tensor]]:
+        """Iterate over a split in its stored order, without augmentation."""
+        return self.data.batches(split, batch_size, **options, **self._options)
 
 
 def make_regularizer(recipe: Recipe, model: nn.Module, steps: int) -> Regularizer:
@@ -93,7 +114,7 @@ def split_batch(
     With the factors on their mean losses, the sum over the microbatches, averaged over the ranks, is the batch's mean.
     """
     x, labels = batch
-    sizes = [run.stop - run.start for _, run in share.runs(batch_size)]
+    sizes = [samples.stop - samples.start for _, samples in share.slices(batch_size)]
     for size, *microbatch in zip(sizes, x.split(sizes), labels.split(sizes), strict=True):
         if size:
             yield share.ranks * size / batch_size, tuple(microbatch)

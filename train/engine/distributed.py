@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from comhe.datasets.sampling import Share
+from comhe.datasets import Share
 from comhe.errors import UsageError
 from comhe.train.runs.interruption import torchrun_rank
 from comhe.zoo.norms import convert_global_batch_norm

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from comhe.datasets.sampling import mixed_seed
+from comhe.datasets import mixed_seed
 from comhe.regularizers import Regularizer
 from comhe.train.runs.run import Run
 from comhe.train.task import Task

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from comhe.datasets.sampling import Share
+from comhe.datasets import Share
 from comhe.train.engine.batch_task import evaluate_batches, make_optimizer, split_batch
 from comhe.train.images import ImageRecipe, ImageTask
 
@@ -31,7 +31,7 @@ def test_evaluation_counts_samples():
 @pytest.mark.parametrize(("size", "count"), [(9, 1), (9, 2), (9, 9), (3, 5)])
 def test_microbatches_are_the_batch(size, count):
     x, y = torch.randn(size, 2), torch.arange(size)
-    microbatches = list(split_batch((x, y), Share(parts=min(size, count)), size))
+    microbatches = list(split_batch((x, y), Share(microbatches=min(size, count)), size))
     assert len(microbatches) == min(size, count)
     assert sum(factor for factor, _ in microbatches) == pytest.approx(1)
     assert torch.cat([labels for _, (_, labels) in microbatches]).equal(y)

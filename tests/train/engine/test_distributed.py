@@ -68,7 +68,7 @@ def test_only_what_a_launcher_sets_makes_ranks(monkeypatch):
 
 def test_a_batch_is_shared_or_refused():
     share = DistributedContext(1, 3).share(10, 2)
-    assert [run for _, run in share.runs(10)] == [slice(2, 4), slice(7, 9)]
+    assert [run for _, run in share.slices(10)] == [slice(2, 4), slice(7, 9)]
     with pytest.raises(UsageError, match="batch_size=5 with accumulate=2 has too few samples for 3 processes"):
         DistributedContext(0, 3).share(5, 2)
 
