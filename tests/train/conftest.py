@@ -2,6 +2,7 @@ import pytest
 
 from comhe.train.compare.compare import collect
 from comhe.train.graphs import GraphRecipe
+from comhe.train.runs import launch
 from comhe.train.runs.launch import train_one
 
 
@@ -26,3 +27,19 @@ def finished(tmp_path_factory):
     for recipe in recipes:
         train_one(recipe, folder, None, "cpu")
     return recipes, folder, collect(recipes, folder)
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Jobs run one after the other in this process; returns the list of them, in their order."""
+    done = []
+
+    def run_all(work, jobs, processes, seconds, ended, begin):
+        begin(0)
+        for job in jobs:
+            done.append(job)
+            work(job)
+            ended(job, None)
+
+    monkeypatch.setattr(launch, "run_all", run_all)
+    return done

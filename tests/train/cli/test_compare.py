@@ -6,7 +6,7 @@ from comhe.train.compare.compare import Comparison
 from comhe.train.compare.records import Record
 
 
-def test_the_command_trains_and_prints_the_tables(tmp_path, capsys):
+def test_the_command_trains_and_prints_the_tables(tmp_path, capsys, in_process):
     argv = "compare --models gcn --data citations --regularizers none,hs-mhe --seeds 1 --first-seed 100 --jobs 1"
     output = ["--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "out")]
     assert main([*argv.split(), "--settings", "epochs=2", "weight=0.1,1", *output]) == 0

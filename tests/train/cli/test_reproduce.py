@@ -2,7 +2,7 @@ from comhe.train.cli.main import main
 from comhe.train.compare.reproduce import PUBLISHED
 
 
-def test_our_figures_stand_next_to_the_published_ones(tmp_path, capsys, monkeypatch):
+def test_our_figures_stand_next_to_the_published_ones(tmp_path, capsys, monkeypatch, in_process):
     cells = {"cells": {"gcn.citations": [81.3, 82.7]}, "regularizers": ["none", "hs-mhe"]}
     monkeypatch.setitem(PUBLISHED, "gcn", PUBLISHED["gcn"] | cells)
     argv = ["reproduce", "gcn", "--seeds", "1", "--settings", "epochs=2", "--budget", "20m", "--runs", str(tmp_path)]

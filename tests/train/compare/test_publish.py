@@ -166,7 +166,7 @@ def test_runs_that_do_not_belong_together(tmp_path, capsys):
         return capsys.readouterr().err.strip()
 
     assert "they differ in lr" in told(runs[0].folder, runs[2].folder)
-    assert "seed 0 is there twice" in told(runs[0].folder, runs[0].folder)
+    assert "two of the runs have seed 0" in told(runs[0].folder, runs[0].folder)
     assert "not done" in told(tmp_path / "nothing")
     (runs[1].folder / "result.json").unlink()
     assert "not done" in told(runs[0].folder, runs[1].folder)

@@ -17,7 +17,7 @@ def test_trials_are_different_and_depend_on_the_names_alone():
     assert any(all(getattr(trial, name) == value for name, value in committed.items()) for trial in trials)
 
 
-def test_the_best_trial_on_validation_is_written_where_the_recipe_reads_it(tmp_path, monkeypatch):
+def test_the_best_trial_on_validation_is_written_where_the_recipe_reads_it(tmp_path, monkeypatch, in_process):
     choices = tmp_path / "choices.json"
     choices.write_text('{"kipf": {"other": {}}}')
     monkeypatch.setattr(search, "CHOICES", choices)

@@ -42,7 +42,7 @@ def test_what_is_missing_is_said(finished):
     assert "curves need the run folders" in sections.learning(nothing, panels, colors).text
     assert "energies=1" in sections.energies(nothing, panels, colors).text
     assert "Not shown" in sections.angle_histograms(nothing, panels, colors).text
-    assert "No run without a regularizer" in sections.forests(rows[:1]).text
+    assert "no run without a regularizer" in sections.forests(rows[:1]).text
 
 
 def test_cost_is_the_step_where_it_was_timed(finished):
