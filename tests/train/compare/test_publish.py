@@ -167,9 +167,9 @@ def test_runs_that_do_not_belong_together(tmp_path, capsys):
 
     assert "they differ in lr" in told(runs[0].folder, runs[2].folder)
     assert "two of the runs have seed 0" in told(runs[0].folder, runs[0].folder)
-    assert "not done" in told(tmp_path / "nothing")
+    assert "not a finished run" in told(tmp_path / "nothing")
     (runs[1].folder / "result.json").unlink()
-    assert "not done" in told(runs[0].folder, runs[1].folder)
+    assert "not a finished run" in told(runs[0].folder, runs[1].folder)
     assert not (tmp_path / "out").exists()
 
 
