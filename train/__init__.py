@@ -1,9 +1,4 @@
-"""Train, evaluate and compare: recipes, the loop, run folders, the command line.
-
-Example:
-    >>> run = fit(get_recipe("kipf", "gcn", "citations", "hs-mhe", epochs=2), runs=folder)  # doctest: +SKIP
-    >>> run.result()["best"]["test_accuracy"]  # doctest: +SKIP
-"""
+"""Train, evaluate and compare: recipes, the loop, run folders, the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +11,6 @@ from .recipe import (
     list_recipes,
     provide_domains,
     recipe_class,
-    register_domain,
     register_recipe,
 )
 from .runs.launch import fit
@@ -36,13 +30,10 @@ __all__ = [
     "Run",
     "Task",
     "check_recipe",
-    "domains",
     "fit",
     "get_recipe",
     "list_recipes",
     "make_task",
-    "recipe_class",
-    "register_domain",
     "register_recipe",
 ]
 
