@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
@@ -98,9 +98,12 @@ def regularizer_options(name: str) -> dict[str, Any]:
         (40, 0.01)
     """
     penalty = _find(name)
-    options = dict(_penalty_options(penalty))
-    options |= {"weight": penalty.default_weight, "output_weight": penalty.default_output_weight, "seed": 0}
-    return options | dict(_keywords(select))
+    options = _penalty_options(penalty) | {
+        "weight": penalty.default_weight,
+        "output_weight": penalty.default_output_weight,
+        "seed": 0,
+    }
+    return options | _keywords(select)
 
 
 def _find(name: str) -> type[Penalty]:
@@ -116,29 +119,24 @@ def _split(name: str, options: dict[str, Any]) -> tuple[Penalty, dict[str, Any]]
     for option in options:
         if option not in accepted:
             raise UnknownOptionError(f"{name} has no option {option!r}; its options are {', '.join(accepted)}")
-    theirs = dict(_penalty_options(penalty))
+    theirs = _penalty_options(penalty)
     return (
         penalty(**{key: value for key, value in options.items() if key in theirs}),
         {key: value for key, value in options.items() if key not in theirs},
     )
 
 
-def _penalty_options(penalty: type[Penalty]) -> Iterator[tuple[str, Any]]:
+def _penalty_options(penalty: type[Penalty]) -> dict[str, Any]:
     """Arguments of the class and, as far as it passes on ``**options``, of its bases."""
-    known = set()
+    options: dict[str, Any] = {}
     for base in penalty.__mro__:
-        if "__init__" not in vars(base) or base is object:
-            continue
-        for key, default in _keywords(base.__init__):
-            if key not in known:
-                known.add(key)
-                yield key, default
-        kinds = [parameter.kind for parameter in inspect.signature(base.__init__).parameters.values()]
-        if inspect.Parameter.VAR_KEYWORD not in kinds:
-            return
+        if base is not object and (init := vars(base).get("__init__")):
+            options = _keywords(init) | options
+            if all(p.kind is not p.VAR_KEYWORD for p in inspect.signature(init).parameters.values()):
+                break
+    return options
 
 
-def _keywords(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
-    for key, parameter in inspect.signature(function).parameters.items():
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            yield key, parameter.default
+def _keywords(function: Callable[..., Any]) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters.items()
+    return {key: parameter.default for key, parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}

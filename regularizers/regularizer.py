@@ -138,7 +138,8 @@ class Regularizer(nn.Module):
         replayed after each :meth:`draw` if ``capturable`` is set.
         """
         counted = self._counted(draws)
-        terms, rest = [], [self._member(layer, draws) for layer in counted]
+        terms: list[Tensor] = []
+        rest = [self._member(layer, draws) for layer in counted]
         if rest:
             with autocast_disabled(rest[0].w):
                 terms, rest = self.penalty.batched(rest, draws)
@@ -148,9 +149,9 @@ class Regularizer(nn.Module):
         names = {layer.name for layer in counted}
         for layer in self.local_layers:  # a layer whose weight is zero for now learns all the same
             if layer.name not in names and self.state_of(layer) is not None:
-                w, state = (member := self._member(layer, draws)).w.detach(), member.state
-                with torch.no_grad(), autocast_disabled(w):
-                    self._update_state(layer, self.penalty.update(w, layer, state, draws))
+                member = self._member(layer, draws)
+                with autocast_disabled(member.w):
+                    self._update_state(layer, self.penalty.following_state(member, draws))
         if not terms:
             return torch.zeros((), device=self.device if self.layers else None)
         total = terms[0]
@@ -277,11 +278,11 @@ class Regularizer(nn.Module):
 
     def _update_state(self, layer: Layer, state: Tensor | None) -> None:
         """Keep a state for the next step, in the memory that a captured graph reads if need be."""
-        name = self._state_name(layer)
-        if state is not None and self.capturable and self._buffers[name].device == state.device:
-            self._buffers[name].copy_(state)
+        before = self.state_of(layer)
+        if state is not None and before is not None and self.capturable and before.device == state.device:
+            before.copy_(state)
         elif state is not None:
-            self._buffers[name] = state
+            self._buffers[self._state_name(layer)] = state
 
     def _initial_state(self, layer: Layer) -> Tensor | None:
         if type(self.penalty).init is Penalty.init:

@@ -93,14 +93,18 @@ class Penalty:
 
     def values(self, members: Sequence[Member], draws: Draws) -> list[tuple[Tensor, Tensor | None]]:
         """Value and following state of each layer; one after another unless a subclass knows better."""
-        results: list[tuple[Tensor, Tensor | None]] = []
+        results = []
         for member in members:
-            state = member.state
-            if state is not None:
-                with torch.no_grad():
-                    state = self.update(member.w.detach(), member.layer, state, draws)
+            state = self.following_state(member, draws)
             results.append((self.value(member.w, member.layer, state, draws), state))
         return results
+
+    @torch.no_grad()
+    def following_state(self, member: Member, draws: Draws) -> Tensor | None:
+        """The member's state after :meth:`update`, if it has one."""
+        if member.state is None:
+            return None
+        return self.update(member.w.detach(), member.layer, member.state, draws)
 
     def batched(self, members: Sequence[Member], draws: Draws) -> tuple[list[Tensor], list[Member]]:
         """Weighted sums over those of the layers that one operation takes together, and the other layers."""
