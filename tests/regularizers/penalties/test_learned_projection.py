@@ -136,8 +136,8 @@ def test_many_steps_at_once_are_many_calls(projected, name, mode):
 def test_restored_run_is_the_uninterrupted_one(projected, name, mode):
     model = projected(dtype=torch.float32)
     options = {"dim": 10, "mode": mode, "rate": lambda step: 0.1 / (1 + step)}
-    whole = create_regularizer(name, model, seed=1, **options)
-    sequence = [whole().item() for _ in range(6)]
+    uninterrupted = create_regularizer(name, model, seed=1, **options)
+    sequence = [uninterrupted().item() for _ in range(6)]
     assert len(set(sequence)) == 6
     first = create_regularizer(name, model, seed=1, **options)
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""The Triton kernels, on the GPU where there is one and in Triton's interpreter elsewhere, beside float64."""
+"""The Triton kernels, on the GPU where there is one and in Triton's interpreter elsewhere, against float64."""
 
 import subprocess
 import sys
