@@ -1,11 +1,12 @@
 """The matrix view: which rows of which matrix are a layer's neurons."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 from torch.nn.utils.weight_norm import WeightNorm
 
 from comhe.errors import UsageError
@@ -208,3 +209,17 @@ def views(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         inside_parametrization = "parametrizations" in name.split(".")
         if not inside_parametrization and _rule(type(module)) is not None:
             yield name, module
+
+
+@contextmanager
+def parametrizations_in_evaluation(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Reading a spectrally normalized weight must not train its vectors."""
+    found = [m for module in modules for m in module.modules() if isinstance(m, ParametrizationList)]
+    training = [parametrizations.training for parametrizations in found]
+    try:
+        for parametrizations in found:
+            parametrizations.eval()
+        yield
+    finally:
+        for parametrizations, mode in zip(found, training, strict=True):
+            parametrizations.train(mode)

@@ -11,8 +11,9 @@ from torch import nn
 from comhe.errors import UnknownOptionError, UsageError
 
 from .penalties.penalty import Penalty
-from .regularizer import Regularizer, check_weights
+from .regularizer import Regularizer
 from .selection import select
+from .weights import check_weights
 
 _REGISTRY: dict[str, type[Penalty]] = {}
 P = TypeVar("P", bound=type[Penalty])
@@ -84,7 +85,7 @@ def check_regularizer(name: str, **options: Any) -> None:
         comhe.errors.UsageError: dim must be at least 2: a projection to 1 dimension(s) leaves no angles
     """
     penalty, rest = _split(name, options)
-    check_weights(type(penalty), rest.get("weight"), rest.get("output_weight", "default"))
+    check_weights(penalty.default_weights(), rest.get("weight"), rest.get("output_weight", "default"))
 
 
 def regularizer_options(name: str) -> dict[str, Any]:
@@ -98,11 +99,11 @@ def regularizer_options(name: str) -> dict[str, Any]:
         (40, 0.01)
     """
     penalty = _find(name)
-    options = _penalty_options(penalty) | {
-        "weight": penalty.default_weight,
-        "output_weight": penalty.default_output_weight,
-        "seed": 0,
-    }
+    options = (
+        _penalty_options(penalty)
+        | dict(zip(("weight", "output_weight"), penalty.default_weights(), strict=True))
+        | {"seed": 0}
+    )
     return options | _keywords(select)
 
 

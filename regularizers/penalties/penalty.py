@@ -11,8 +11,6 @@ from torch import Tensor
 from comhe.regularizers.draws import Draws
 from comhe.regularizers.selection import Layer
 
-Weight = float | Callable[[int], float]
-
 
 @dataclass(frozen=True, eq=False)
 class Member:
@@ -109,6 +107,11 @@ class Penalty:
     def batched(self, members: Sequence[Member], draws: Draws) -> tuple[list[Tensor], list[Member]]:
         """Weighted sums over those of the layers that one operation takes together, and the other layers."""
         return [], list(members)
+
+    @classmethod
+    def default_weights(cls) -> tuple[float, float | None]:
+        """Of hidden layers and the output layer."""
+        return cls.default_weight, cls.default_output_weight
 
     def cost(self, layer: Layer) -> float:
         """Multiplications of a layer's penalty, up to a factor that all layers share: those of its Gram matrix."""

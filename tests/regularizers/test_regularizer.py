@@ -228,7 +228,16 @@ def test_descending_the_penalty_lowers_it(name):
 
 
 def test_importing_needs_torch_and_nothing_else():
-    heavy = ("torch_geometric", "torchvision", "scipy", "h5py", "matplotlib", "lightning_fabric", "comhe.zoo", "torch._dynamo")
+    heavy = (
+        "torch_geometric",
+        "torchvision",
+        "scipy",
+        "h5py",
+        "matplotlib",
+        "lightning_fabric",
+        "comhe.zoo",
+        "torch._dynamo",
+    )
     code = f"import sys, comhe.regularizers; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -13,7 +13,7 @@ from comhe.regularizers import create_regularizer, list_regularizers
 rank = int(sys.argv[1])
 distributed.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
 torch.set_num_threads(1)
-OPTIONS = {"rp-comhe": {"dim": 4, "count": 3, "span": True}, "ap-comhe": {"dim": 4}, "adv-comhe": {"dim": 4, "steps": 2}}
+OPTIONS = {"rp-comhe": {"dim": 4, "count": 3, "span": True}, "ap-comhe": {"dim": 4}, "adv-comhe": {"dim": 4}}
 
 def network():
     torch.manual_seed(0)
