@@ -77,7 +77,7 @@ class Regularizer(nn.Module):
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
         self.penalty = penalty
-        self.weight, self.output_weight = check_weights(penalty.default_weights(), weight, output_weight)
+        self.weight, self.output_weight = check_weights(penalty, weight, output_weight)
         self.seed, self.step, self.capturable = int(seed), 0, capturable
         self._model = (model,)  # in a tuple, it does not become a submodule
         self._owners: list[int] = []  # the rank of each layer, once they are sharded

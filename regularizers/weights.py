@@ -10,11 +10,11 @@ Weight = float | Callable[[int], float]
 
 
 def check_weights(
-    defaults: tuple[float, float | None], weight: Weight | None, output_weight: Weight | Literal["default"] | None
+    defaults: Any, weight: Weight | None, output_weight: Weight | Literal["default"] | None
 ) -> tuple[Weight, Weight]:
-    """The two weights with a penalty's defaults filled in; UsageError if one is out of range."""
-    weight = defaults[0] if weight is None else weight
-    output_weight = defaults[1] if output_weight == "default" else output_weight
+    """The two weights with the defaults of a penalty filled in; UsageError if one is out of range."""
+    weight = defaults.default_weight if weight is None else weight
+    output_weight = defaults.default_output_weight if output_weight == "default" else output_weight
     weight = weight if callable(weight) else check_number(weight, "weight")
     if output_weight is None or callable(output_weight):
         return weight, output_weight or weight

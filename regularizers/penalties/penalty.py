@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,8 +23,9 @@ class Member:
 class Penalty:
     """A penalty on the neurons of a layer. Subclasses are registered with ``register_regularizer``.
 
-    The arguments of ``__init__`` are the options of the regularizer. A penalty that is a pure function of the neurons
-    defines ``function(w)``, ``[..., N, d] -> [...]``, and nothing else. One that needs more defines ``value`` instead:
+    The keyword-only arguments of ``__init__`` are the options of the regularizer. A penalty that is a pure function of
+    the neurons defines ``function(w)``, ``[..., N, d] -> [...]``; without options, the function itself can be
+    registered. A penalty that needs more defines ``value`` instead, and
 
     - ``draw(layers, draws)`` if it is random: it asks ``draws`` for all that the step needs, by key;
     - ``init(w, layer, seed)`` if it learns: the first state of a layer, one tensor, or None for a layer without;
@@ -62,11 +62,11 @@ class Penalty:
         ['state:', '_extra_state']
     """
 
-    name: ClassVar[str] = ""
-    default_weight: ClassVar[float] = 1.0
-    default_output_weight: ClassVar[float | None] = None
-    needs_layers: ClassVar[bool] = True
-    state_name: ClassVar[str] = "state"
+    name: str = ""
+    default_weight: float = 1.0
+    default_output_weight: float | None = None
+    needs_layers: bool = True
+    state_name: str = "state"
     ordered: bool = True
     function: Callable[[Tensor], Tensor]
 
@@ -108,11 +108,6 @@ class Penalty:
         """Weighted sums over those of the layers that one operation takes together, and the other layers."""
         return [], list(members)
 
-    @classmethod
-    def default_weights(cls) -> tuple[float, float | None]:
-        """Of hidden layers and the output layer."""
-        return cls.default_weight, cls.default_output_weight
-
     def cost(self, layer: Layer) -> float:
         """Multiplications of a layer's penalty, up to a factor that all layers share: those of its Gram matrix."""
         return math.prod(layer.shape) * layer.shape[-2]
@@ -120,6 +115,13 @@ class Penalty:
     def extra_repr(self) -> str:
         """The options that identify the penalty in a report."""
         return ""
+
+
+class FunctionPenalty(Penalty):
+    """A penalty that is a pure function of the neurons, [..., N, d] -> [...], and has no options."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], name: str, default_weight: float, ordered: bool) -> None:
+        self.function, self.name, self.default_weight, self.ordered = function, name, default_weight, ordered
 
 
 def mean_over_sets(value: Tensor) -> Tensor:

@@ -79,6 +79,22 @@ def test_a_registered_penalty_is_as_good_as_a_built_in_one(registered):
     assert repr(create_regularizer(registered, model, weight=2.0)).startswith("test-norm(weight=2.0, output_weight=2.0")
 
 
+def test_a_registered_function_is_a_penalty():
+    @register_regularizer("test-function", default_weight=0.5)
+    def norm(w):
+        return w.square().sum((-2, -1))
+
+    try:
+        model = nn.Linear(4, 3)
+        assert create_regularizer("test-function", model)().item() == pytest.approx(0.5 * norm(model.weight).item())
+        with pytest.raises(UsageError, match="'test-function' is already registered by norm"):
+            register_regularizer("test-function")(norm)
+    finally:
+        del _REGISTRY["test-function"]
+    with pytest.raises(TypeError, match="int is neither a subclass of Penalty nor a function"):
+        register_regularizer("test-function")(int)
+
+
 def test_options_can_be_checked_without_a_model():
     check_regularizer("rp-comhe", dim=30, weight=0.5, include="*.conv")
     for options in ({"dim": 1}, {"weight": -1.0}, {"output_weight": "much"}):
@@ -86,5 +102,7 @@ def test_options_can_be_checked_without_a_model():
             check_regularizer("rp-comhe", **options)
     with pytest.raises(UnknownOptionError, match="rp-comhe has no option 'dimension'"):
         check_regularizer("rp-comhe", dimension=3)
+    with pytest.raises(UsageError, match="unknown kind of layer 'convolution'"):
+        check_regularizer("so", kinds="convolution")
     with pytest.raises(UsageError, match="did you mean rp-comhe"):
         regularizer_options("rp-comhee")

@@ -1,6 +1,7 @@
 import pytest
 
 from comhe.errors import UsageError
+from comhe.regularizers import MHE, Penalty
 from comhe.regularizers.weights import check_number, check_weights
 
 
@@ -8,12 +9,12 @@ def test_defaults():
     def schedule(step):
         return 0.5 * step
 
-    assert check_weights((1.0, 10.0), None, "default") == (1.0, 10.0)
-    assert check_weights((0.01, None), None, "default") == (0.01, 0.01)
-    assert check_weights((1.0, 10.0), 2, None) == (2.0, 2.0)
-    assert check_weights((1.0, 10.0), schedule, "default") == (schedule, 10.0)
-    assert check_weights((1.0, 10.0), schedule, None) == (schedule, schedule)
-    assert check_weights((1.0, 10.0), None, 0.0) == (1.0, 0.0)
+    assert check_weights(MHE(), None, "default") == (1.0, 10.0)
+    assert check_weights(Penalty(), None, "default") == (1.0, 1.0)
+    assert check_weights(MHE(), 2, None) == (2.0, 2.0)
+    assert check_weights(MHE(), schedule, "default") == (schedule, 10.0)
+    assert check_weights(MHE(), schedule, None) == (schedule, schedule)
+    assert check_weights(MHE(), None, 0.0) == (1.0, 0.0)
 
 
 @pytest.mark.parametrize("weight", [-1, float("nan"), float("inf"), True, "1"])
