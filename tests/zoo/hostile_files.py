@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save
 
 from comhe.zoo import cards, create_model, get_weights
-from comhe.zoo.points import load_port
+from comhe.zoo.points import model_from_state
 
 from ..hostile import Crafted, Format
 
@@ -273,7 +273,7 @@ def wrong_cards(outside: Path) -> Iterator[Crafted]:
     data = save(state())
     (outside / f"{NAME}.safetensors").write_bytes(data)
     fields = {f"no {field}": {field: "absent"} for field in cards.FIELDS}
-    kinds = {f"{field} is a number": {field: 7} for field in cards.KINDS}
+    kinds = {f"{field} is a number": {field: 7} for field in cards.FIELDS}
     files = (f"../outside/{NAME}.safetensors", str(outside / f"{NAME}.safetensors"), "..", ".", "", "a\0b", "x" * 500)
     places = {f"file is {file[:12]!r}": {"file": file} for file in files}
     sums = ("", "0" * 64, "0" * 63, hashlib.sha256(data).hexdigest()[:8], hashlib.sha256(data).hexdigest().upper())
@@ -360,6 +360,6 @@ def ports() -> Iterator[Crafted]:
                 "state dict of a port",
                 f"{mark} {name}",
                 b"",
-                lambda folder, path, value=value: load_port(value),
+                lambda folder, path, value=value: model_from_state(value),
                 "state dict",
             )

@@ -11,15 +11,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from comhe.zoo import create_model
-from comhe.zoo.points import PointNet2, Scale, ball_query, farthest_point_sampling, group, kernels, query_and_group
-
-pytest.importorskip("triton")
-
 from comhe.zoo.norms import update_running
+from comhe.zoo.points import PointNet2, Scale, ball_query, farthest_point_sampling, group, kernels, query_and_group
 from comhe.zoo.points.kernels.ball import points_in_balls
 from comhe.zoo.points.kernels.farthest import farthest_points
 from comhe.zoo.points.operations import segment_order
 from comhe.zoo.points.pooling import MaxLayerGradient
+
+pytest.importorskip("triton")
 
 
 def random_points(*shape, seed=0):
@@ -81,21 +80,21 @@ def test_bad_numbers_never_lead_outside_the_cloud(device):
 @pytest.mark.parametrize("radius", [0.2, 0.25, 0.75, 5.0])  # 0.25 and 0.75 are distances on the grid
 @pytest.mark.parametrize(("batch", "size", "number", "count"), [(1, 1, 1, 1), (3, 50, 4, 6), (1, 300, 3, 280)])
 def test_balls_are_those_of_the_operation(device, batch, size, number, count, radius, dimension):
-    points, centres = grid_points(batch, size, dimension), grid_points(batch, number, dimension, seed=1)
-    expected = query_and_group(points, centres, radius, count)
+    points, centers = grid_points(batch, size, dimension), grid_points(batch, number, dimension, seed=1)
+    expected = query_and_group(points, centers, radius, count)
     for ours, theirs in zip(
-        points_in_balls(points.to(device), centres.to(device), radius, count), expected, strict=True
+        points_in_balls(points.to(device), centers.to(device), radius, count), expected, strict=True
     ):
         assert ours.cpu().equal(theirs)
 
 
 def test_balls_of_random_points_are_those_of_float64(device):
-    points, centres, radius = random_points(2, 520, 3), random_points(2, 6, 3, seed=1) * 1.5, 0.6
-    exact = torch.cdist(centres.double(), points.double())
+    points, centers, radius = random_points(2, 520, 3), random_points(2, 6, 3, seed=1) * 1.5, 0.6
+    exact = torch.cdist(centers.double(), points.double())
     assert ((exact - radius).abs() > 1e-6).all()  # rounding cannot decide
     for count in (3, 600):
-        index, offsets = (t.cpu() for t in points_in_balls(points.to(device), centres.to(device), radius, count))
-        assert offsets.equal(group(points, index) - centres[:, :, None])
+        index, offsets = (t.cpu() for t in points_in_balls(points.to(device), centers.to(device), radius, count))
+        assert offsets.equal(group(points, index) - centers[:, :, None])
         index = index.tolist()
         for b in range(2):
             for m in range(6):
@@ -106,11 +105,11 @@ def test_balls_of_random_points_are_those_of_float64(device):
 
 def test_views_are_read_as_what_they_show(device):
     wide = grid_points(2, 20, 6).to(device)
-    points, centres = wide[..., :3], wide[:, ::3, 3:]
+    points, centers = wide[..., :3], wide[:, ::3, 3:]
     start = torch.tensor([[4, 1], [9, 1]], device=device)[:, 0]
     assert farthest_points(points, 6, start).equal(farthest_points(points.contiguous(), 6, start.contiguous()))
-    same = points_in_balls(points.contiguous(), centres.contiguous(), 0.6, 4)
-    assert all(map(torch.equal, points_in_balls(points, centres, 0.6, 4), same))
+    same = points_in_balls(points.contiguous(), centers.contiguous(), 0.6, 4)
+    assert all(map(torch.equal, points_in_balls(points, centers, 0.6, 4), same))
 
 
 def test_operators_are_what_they_say_to_the_compiler(device):
@@ -198,8 +197,8 @@ def test_the_kernels_compile_for_hopper(tmp_path):
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_compiled_without_a_break(dynamic):
     def both(points, start):
-        centres = group(points, farthest_point_sampling(points, 6, start))
-        return query_and_group(points, centres, 0.5, 4)
+        centers = group(points, farthest_point_sampling(points, 6, start))
+        return query_and_group(points, centers, 0.5, 4)
 
     with FakeTensorMode(), torch.device("cuda"):
         points, start = torch.empty(3, 40, 3), torch.empty(3, dtype=torch.int64)
