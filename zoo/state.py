@@ -26,11 +26,6 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
     Raises:
         WeightsError: The file is missing or damaged, claims to be larger than it is, or contains no state dict.
-
-    Example:
-        >>> read_state("no/such/file.pt")
-        Traceback (most recent call last):
-        comhe.errors.WeightsError: no/such/file.pt: no such file
     """
     path = Path(path)
     if not path.is_file():
@@ -68,11 +63,7 @@ def _check_claims(path: Path) -> None:
 
 
 def unwrap_state(content: Any, source: str = "the weights") -> dict[str, Tensor]:
-    """Take the state dict out of a checkpoint's dict, and drop the prefixes that all of its names share.
-
-    Raises:
-        WeightsError: These are not tensors by name.
-    """
+    """Take the state dict out of a checkpoint's dict, and drop the prefixes that all of its names share."""
     state = content
     for wrapper in WRAPPERS:
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):

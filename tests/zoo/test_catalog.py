@@ -46,3 +46,19 @@ def test_wrong_arguments_name_the_accepted_ones():
 def test_image_networks_do_without_torch_geometric():
     code = "import comhe.zoo, sys; comhe.zoo.create_model('cnn9'); assert 'torch_geometric' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("call", ["create_model('gcn')", "list_models()", "model_domain('gcn')"])
+def test_a_name_of_the_zoo_cannot_be_taken_before_its_networks_are_imported(call):
+    code = f"""
+from comhe.zoo import *
+@register_model
+def gcn(): ...
+try:
+    {call}
+except ValueError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    message = "model 'gcn' is registered twice, by __main__.gcn and by comhe.zoo.graphs.gcn.GCN; rename one of them"
+    assert done.stdout.strip() == message
