@@ -140,7 +140,7 @@ def crafted(place: Path, cases: int) -> Iterator[Crafted]:
     yield from wrong_numbers()
     yield from headers()
     yield from wrong_cards(outside)
-    yield from ports()
+    yield from public_layouts()
 
 
 def bombs() -> Iterator[Crafted]:
@@ -335,7 +335,7 @@ def wrong_cards(outside: Path) -> Iterator[Crafted]:
     )
 
 
-def ports() -> Iterator[Crafted]:
+def public_layouts() -> Iterator[Crafted]:
     """State dicts in the layout of a public port with one tensor gone or of another shape; there is no file to name."""
     torch.manual_seed(0)
     whole = {key: torch.zeros(2, 2) for key in create_model("pointnet").state_dict()} | {
