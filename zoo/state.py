@@ -26,6 +26,11 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
     Raises:
         WeightsError: The file is missing or damaged, claims to be larger than it is, or contains no state dict.
+
+    Example:
+        >>> read_state("no/such/file.pt")
+        Traceback (most recent call last):
+        comhe.errors.WeightsError: no/such/file.pt: no such file
     """
     path = Path(path)
     if not path.is_file():

@@ -50,23 +50,23 @@ def test_a_batch_in_half_precision_has_statistics_in_single():
 
 
 @pytest.mark.parametrize(("name", "points"), [("pointnet_t", 20), ("pointnet2_ssg", 40), ("dgcnn", 24)])
-def test_point_layers_in_plain_operations_are_the_fused_ones(name, points):
+def test_unfused_point_layers_are_the_fused_ones(name, points):
     torch.manual_seed(0)
     fused = create_model(name, num_classes=5, dropout=0.0).double()
-    plain = copy.deepcopy(fused)
-    convert_global_batch_norm(plain)
+    unfused = copy.deepcopy(fused)
+    convert_global_batch_norm(unfused)
     x, labels = torch.randn(3, points, 3, dtype=torch.float64), torch.arange(3)
     losses = []
-    for model in (fused, plain):
+    for model in (fused, unfused):
         torch.manual_seed(1)  # of the points at which PointNet++ begins to sample
         loss = F.cross_entropy(model.train()(x), labels) + model.auxiliary_loss()
         loss.backward()
         losses.append(loss)
     torch.testing.assert_close(*losses, rtol=1e-6, atol=0.0)
-    for (key, theirs), mine in zip(fused.named_parameters(), plain.parameters(), strict=True):
+    for (key, theirs), mine in zip(fused.named_parameters(), unfused.parameters(), strict=True):
         scale = theirs.grad.abs().max().item()
         torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-5, atol=1e-6 * scale + 1e-12, msg=key)
-    for (key, theirs), mine in zip(fused.named_buffers(), plain.buffers(), strict=True):
+    for (key, theirs), mine in zip(fused.named_buffers(), unfused.buffers(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-9, msg=key)
 
 

@@ -19,7 +19,7 @@ def model():
     return create_model("resnet20", num_classes=10)
 
 
-def test_what_fits_is_loaded_whole(model):
+def test_all_that_fits_is_loaded(model):
     state = snapshot(create_model("resnet20", num_classes=10))
     for swap_head in (False, True):
         model.reset_parameters()

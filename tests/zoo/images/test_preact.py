@@ -81,12 +81,12 @@ def test_preactivation_blocks(kind):
 
 
 def test_dropout_is_an_option_of_wide_resnets():
-    plain, dropping = create_model("wrn_16_4"), create_model("wrn_16_4", dropout=0.3)
-    assert not [m for m in plain.modules() if isinstance(m, nn.Dropout)]
+    without, dropping = create_model("wrn_16_4"), create_model("wrn_16_4", dropout=0.3)
+    assert not [m for m in without.modules() if isinstance(m, nn.Dropout)]
     assert len([m for m in dropping.modules() if isinstance(m, nn.Dropout) and m.p == 0.3]) == 6
-    dropping.load_state_dict(plain.state_dict())
+    dropping.load_state_dict(without.state_dict())
     x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        assert plain.eval()(x).equal(dropping.eval()(x))
+        assert without.eval()(x).equal(dropping.eval()(x))
     with pytest.raises(ValueError, match="dropout"):
         create_model("wrn_16_4", dropout=1.5)

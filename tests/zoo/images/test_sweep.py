@@ -73,7 +73,7 @@ def test_learns_through_every_parameter(name):
 def test_evaluates_to_the_same_from_a_state_dict_and_in_channels_last(name):
     model, other, x = build(name), build(name, seed=1), images(name, 2, 3)
     with torch.no_grad():
-        model(x)  # running averages to be carried over
+        model(x)  # running averages for the state dict
         logits = model.eval()(x)
         assert load_weights(other.eval(), model.state_dict()).initialized == ()
         assert other(x).equal(logits)
@@ -113,7 +113,7 @@ def test_reset_parameters_draws_every_tensor(name):
         assert not (tensor == 7).all(), key
 
 
-SMALL = {  # the blocks that have a choice to make; the other networks are plain sequences
+SMALL = {  # the blocks that branch; the other networks are sequences
     "pad": lambda: CifarResNet(1, (4, 8, 16), 4, 3, "pad", False),
     "bottleneck": lambda: PreactResNet(PreactBottleneck, 1, (8, 16, 32), 4, 3),
     "wide": lambda: PreactResNet(partial(PreactBasic, dropout=0.3), 1, (8, 16, 32), 4, 3),
