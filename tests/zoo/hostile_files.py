@@ -336,7 +336,7 @@ def wrong_cards(outside: Path) -> Iterator[Crafted]:
 
 
 def public_layouts() -> Iterator[Crafted]:
-    """State dicts in the layout of a public implementation with one tensor missing or of another shape; there is no file to name."""
+    """State dicts in a public layout with a tensor missing or of another shape; there is no file to name."""
     torch.manual_seed(0)
     tensors = {key: torch.zeros(2, 2) for key in create_model("pointnet").state_dict()} | {
         key: torch.zeros(3, 3, 1)
