@@ -1,4 +1,4 @@
-"""The Triton kernels against PyTorch's operations and float64: on the GPU, or without one in Triton's interpreter."""
+"""The kernels as operators: compiled, without waiting for the device, and left to PyTorch where they do not apply."""
 
 import os
 import subprocess
@@ -11,106 +11,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from comhe.zoo import create_model
-from comhe.zoo.points import PointNet2, Scale, ball_query, farthest_point_sampling, group, kernels, query_and_group
-
-pytest.importorskip("triton")
-
 from comhe.zoo.norms import update_running
-from comhe.zoo.points.kernels.ball import points_in_balls
-from comhe.zoo.points.kernels.farthest import farthest_points
+from comhe.zoo.points import PointNet2, Scale, ball_query, farthest_point_sampling, group, kernels, query_and_group
 from comhe.zoo.points.operations import segment_order
 from comhe.zoo.points.pooling import MaxLayerGradient
 
+from .conftest import grid_points
 
-def random_points(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def grid_points(batch, size, dimension=3, seed=0):
-    """Quarters between -1 and 1: products and sums of them are exact, and there are many ties and duplicates."""
-    g = torch.Generator().manual_seed(seed)
-    return torch.randint(-4, 5, (batch, size, dimension), generator=g) / 4
-
-
-@pytest.mark.parametrize("dimension", [1, 2, 3])
-@pytest.mark.parametrize(("batch", "size", "count"), [(1, 1, 3), (3, 5, 9), (3, 33, 12), (1, 600, 8), (2, 40, 1)])
-def test_farthest_points_are_those_of_the_operation(device, batch, size, count, dimension):
-    points = grid_points(batch, size, dimension)
-    start = torch.arange(batch) % size
-    for first in (None, start, start.flip(0) + size - batch if size >= batch else None):
-        expected = farthest_point_sampling(points, count, first)
-        got = farthest_points(points.to(device), count, None if first is None else first.to(device))
-        assert got.cpu().equal(expected)
-
-
-def test_every_farthest_point_is_as_far_as_any_in_float64(device):
-    points, start = random_points(2, 300, 3) + 10, torch.tensor([299, 7])
-    chosen = farthest_points(points.to(device), 40, start.to(device)).cpu()
-    assert chosen[:, 0].equal(start)
-    distance = torch.cdist(points.double(), points.double(), compute_mode="donot_use_mm_for_euclid_dist").square()
-    for cloud, indices in zip(distance, chosen, strict=True):
-        assert len(indices.unique()) == 40
-        for t in range(1, 40):
-            nearest = cloud[:, indices[:t]].amin(1)
-            assert nearest[indices[t]] >= nearest.max() * (1 - 1e-6)
-
-
-def test_a_duplicate_is_at_distance_zero_and_an_exhausted_cloud_gives_point_0(device):
-    few = random_points(1, 4, 3)[:, [0, 1, 1, 2, 3, 3, 0]] * 1e3
-    chosen = farthest_points(few.to(device), 7, None)[0].tolist()
-    assert sorted(chosen[:4]) == [0, 1, 3, 4]
-    assert chosen[4:] == [0, 0, 0]
-    same = torch.full((2, 9, 3), 0.1, device=device)
-    assert farthest_points(same, 4, torch.tensor([5, 8], device=device)).tolist() == [[5, 0, 0, 0], [8, 0, 0, 0]]
-
-
-@pytest.mark.filterwarnings("ignore:invalid value")  # of NumPy, in the interpreter
-def test_bad_numbers_never_lead_outside_the_cloud(device):
-    points = random_points(1, 10, 3)
-    points[0, 3:5] = torch.nan
-    points[0, 7] = torch.inf
-    points = points.to(device)
-    chosen = farthest_points(points, 10, None)
-    assert ((chosen >= 0) & (chosen < 10)).all()
-    index, _ = points_in_balls(points, points, 2.0, 12)
-    assert ((index >= 0) & (index < 10)).all()
-    assert farthest_points(points, 3, torch.tensor([10], device=device))[0, 0] == 10  # for the lookup to refuse
-
-
-@pytest.mark.parametrize("dimension", [1, 2, 3])
-@pytest.mark.parametrize("radius", [0.2, 0.25, 0.75, 5.0])  # 0.25 and 0.75 are distances on the grid
-@pytest.mark.parametrize(("batch", "size", "number", "count"), [(1, 1, 1, 1), (3, 50, 4, 6), (1, 300, 3, 280)])
-def test_balls_are_those_of_the_operation(device, batch, size, number, count, radius, dimension):
-    points, centres = grid_points(batch, size, dimension), grid_points(batch, number, dimension, seed=1)
-    expected = query_and_group(points, centres, radius, count)
-    for ours, theirs in zip(
-        points_in_balls(points.to(device), centres.to(device), radius, count), expected, strict=True
-    ):
-        assert ours.cpu().equal(theirs)
-
-
-def test_balls_of_random_points_are_those_of_float64(device):
-    points, centres, radius = random_points(2, 520, 3), random_points(2, 6, 3, seed=1) * 1.5, 0.6
-    exact = torch.cdist(centres.double(), points.double())
-    assert ((exact - radius).abs() > 1e-6).all()  # rounding cannot decide
-    for count in (3, 600):
-        index, offsets = (t.cpu() for t in points_in_balls(points.to(device), centres.to(device), radius, count))
-        assert offsets.equal(group(points, index) - centres[:, :, None])
-        index = index.tolist()
-        for b in range(2):
-            for m in range(6):
-                inside = (exact[b, m] < radius).nonzero().flatten().tolist()[:count]
-                assert index[b][m] == inside + (inside or [0])[:1] * (count - len(inside))
-    assert not (exact < radius).any(-1).all()  # some ball is empty
-
-
-def test_views_are_read_as_what_they_show(device):
-    wide = grid_points(2, 20, 6).to(device)
-    points, centres = wide[..., :3], wide[:, ::3, 3:]
-    start = torch.tensor([[4, 1], [9, 1]], device=device)[:, 0]
-    assert farthest_points(points, 6, start).equal(farthest_points(points.contiguous(), 6, start.contiguous()))
-    same = points_in_balls(points.contiguous(), centres.contiguous(), 0.6, 4)
-    assert all(map(torch.equal, points_in_balls(points, centres, 0.6, 4), same))
+pytest.importorskip("triton")
 
 
 def test_operators_are_what_they_say_to_the_compiler(device):
@@ -198,8 +106,8 @@ def test_the_kernels_compile_for_hopper(tmp_path):
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_compiled_without_a_break(dynamic):
     def both(points, start):
-        centres = group(points, farthest_point_sampling(points, 6, start))
-        return query_and_group(points, centres, 0.5, 4)
+        centers = group(points, farthest_point_sampling(points, 6, start))
+        return query_and_group(points, centers, 0.5, 4)
 
     with FakeTensorMode(), torch.device("cuda"):
         points, start = torch.empty(3, 40, 3), torch.empty(3, dtype=torch.int64)

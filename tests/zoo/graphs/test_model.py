@@ -1,93 +1,15 @@
-"""Graph networks against PyTorch Geometric, and a sweep of one calling convention over all of them."""
+"""A sweep of one calling convention over all graph networks."""
 
 import pytest
 import torch
-from torch_geometric.nn import APPNP as PygAPPNP
-from torch_geometric.nn import GATConv, GCN2Conv
 from torch_geometric.nn.models import GCN as PygGCN
-from torch_geometric.nn.models import GraphSAGE as PygSAGE
 
 from comhe.zoo import create_model, list_models
-from comhe.zoo.graphs import SparseMatrix, gcn_norm
+from comhe.zoo.graphs import SparseMatrix, prepare_graph
 
-NODES, FEATURES, CLASSES = 60, 30, 4
+from .conftest import CLASSES, FEATURES, NODES, build
+
 MODELS = list_models(domain="graphs")
-
-
-@pytest.fixture
-def graph():
-    """Sparse features [60, 30] as a dense tensor, and an undirected edge_index with an isolated last node."""
-    g = torch.Generator().manual_seed(0)
-    x = torch.rand(NODES, FEATURES, generator=g) * (torch.rand(NODES, FEATURES, generator=g) < 0.2)
-    half = torch.randint(NODES - 1, (2, 70), generator=g)
-    half = half[:, half[0] != half[1]]
-    return x, torch.cat([half, half.flip(0)], 1).unique(dim=1)
-
-
-def build(name, **kwargs):
-    torch.manual_seed(0)
-    model = create_model(name, in_channels=FEATURES, num_classes=CLASSES, **kwargs)
-    with torch.no_grad():  # zero biases would hide a bias that is not added
-        for p in model.parameters():
-            if p.ndim == 1:
-                p.uniform_(-0.5, 0.5)
-    return model
-
-
-@pytest.mark.parametrize("num_layers", [1, 2, 3])
-@pytest.mark.parametrize(("name", "other"), [("gcn", PygGCN), ("sage", PygSAGE)])
-def test_state_dicts_are_interchangeable_with_pyg(graph, name, other, num_layers):
-    x, edge_index = graph
-    ours = build(name, num_layers=num_layers, hidden_channels=16).eval()
-    theirs = other(FEATURES, 16, num_layers, CLASSES).eval()
-    theirs.load_state_dict(ours.state_dict())
-    torch.testing.assert_close(ours(x, edge_index), theirs(x, edge_index), atol=1e-6, rtol=1e-6)
-    theirs.reset_parameters()
-    ours.load_state_dict(theirs.state_dict())
-    torch.testing.assert_close(ours(x, edge_index), theirs(x, edge_index), atol=1e-6, rtol=1e-6)
-
-
-def test_gcn_trains_as_pyg_does_without_dropout(graph):
-    x, edge_index = graph
-    ours = build("gcn", dropout=0.0)
-    theirs = PygGCN(FEATURES, 16, 2, CLASSES)
-    theirs.load_state_dict(ours.state_dict())
-    nodes, labels = torch.tensor([3, 17, 40]), torch.tensor([0, 1, 2])
-    view = ours.prepare(edge_index, NODES, nodes=nodes)
-    sparse = view.inputs(SparseMatrix.from_torch(x))
-    torch.nn.functional.cross_entropy(ours(sparse, view), labels).backward()
-    torch.nn.functional.cross_entropy(theirs(x, edge_index)[nodes], labels).backward()
-    for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(a.grad, b.grad, atol=1e-6, rtol=1e-5, msg=name)
-
-
-def test_gat_is_a_stack_of_gatconv(graph):
-    x, edge_index = graph
-    model = build("gat", output_heads=2).eval()
-    hidden = GATConv(FEATURES, 8, 8)
-    last = GATConv(64, CLASSES, 2, concat=False)
-    hidden.load_state_dict(model.convs[0].state_dict())
-    last.load_state_dict(model.convs[1].state_dict())
-    expected = last(torch.nn.functional.elu(hidden(x, edge_index)), edge_index)
-    torch.testing.assert_close(model(x, edge_index), expected, atol=1e-6, rtol=1e-5)
-
-
-def test_appnp_propagates_as_pyg_does(graph):
-    x, edge_index = graph
-    model = build("appnp").eval()
-    expected = PygAPPNP(10, 0.1)(model.lin2(model.lin1(x).relu()), edge_index)
-    torch.testing.assert_close(model(x, edge_index), expected, atol=1e-6, rtol=1e-5)
-
-
-def test_gcn2_is_a_stack_of_gcn2conv(graph):
-    x, edge_index = graph
-    model = build("gcn2", num_layers=5).eval()
-    h = h_0 = model.lins[0](x).relu()
-    for i, conv in enumerate(model.convs):
-        same = GCN2Conv(64, 0.1, 0.5, i + 1)
-        same.load_state_dict(conv.state_dict())
-        h = same(h, h_0, edge_index).relu()
-    torch.testing.assert_close(model(x, edge_index), model.lins[1](h), atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -149,7 +71,7 @@ class TestEveryModel:
         other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
         assert torch.equal(model(x, edge_index), other(x, edge_index))
 
-    def test_reset_parameters_is_the_initialisation(self, name):
+    def test_reset_parameters_is_the_initialization(self, name):
         torch.manual_seed(7)
         fresh = create_model(name, in_channels=FEATURES, num_classes=CLASSES)
         model = build(name)
@@ -165,7 +87,7 @@ class TestEveryModel:
             assert a.shape == b.shape
             assert bool(a.any()) == bool(b.any())
 
-    def test_sizes_are_honoured(self, graph, name):
+    def test_sizes_are_those_asked_for(self, graph, name):
         x, edge_index = graph
         model = create_model(name, in_channels=FEATURES, num_classes=9, hidden_channels=12)
         assert model(x, edge_index).shape == (NODES, 9)
@@ -190,15 +112,27 @@ class TestEveryModel:
             model.prepare(edge_index.float(), NODES)
 
 
-def test_operators_of_another_depth_are_refused(graph):
+def test_modules_in_the_style_of_pyg_are_prepared_as_the_networks_of_the_zoo(graph):
     x, edge_index = graph
-    view = build("gcn", num_layers=3).prepare(edge_index, NODES, nodes=torch.tensor([0]))
-    with pytest.raises(ValueError, match="operators for 3 layers given to a model of 2"):
-        build("gcn")(view.inputs(x), view)
+    ours, theirs = build("gcn", dropout=0.0), PygGCN(FEATURES, 16, 2, CLASSES)
+    theirs.load_state_dict(ours.state_dict())
+    nodes = torch.tensor([3, 17, 40])
+    for features in (x, SparseMatrix.from_torch(x)):
+        for index in (nodes, torch.zeros(NODES, dtype=torch.bool).index_fill(0, nodes, True), None):
+            logits = []
+            for model in (ours, theirs):
+                inputs, operators, rows = prepare_graph(model, features, edge_index, index)
+                out = model(inputs, operators)
+                logits.append(out if rows is None else out[rows])
+            assert len(logits[0]) == (NODES if index is None else 3)
+            torch.testing.assert_close(*logits, atol=1e-6, rtol=1e-5)
 
 
-def test_gcn_takes_a_sequence_of_operators(graph):
+def test_a_network_of_the_zoo_computes_at_the_nodes_only(graph):
     x, edge_index = graph
-    model, adjacency = build("gcn").eval(), gcn_norm(edge_index, NODES)
-    expected = model(x, edge_index)[[3, 4]]
-    torch.testing.assert_close(model(x, [adjacency, adjacency.rows(torch.tensor([3, 4]))]), expected)
+    model, nodes = build("gcn").eval(), torch.tensor([3])
+    inputs, operators, rows = prepare_graph(model, SparseMatrix.from_torch(x), edge_index, nodes)
+    expected = model.prepare(edge_index, NODES, nodes=nodes)
+    assert rows is None
+    assert inputs.shape[0] == len(operators.rows) < NODES
+    assert model(inputs, operators).equal(model(expected.inputs(SparseMatrix.from_torch(x)), expected))

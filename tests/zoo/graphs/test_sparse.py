@@ -1,22 +1,12 @@
-"""SparseMatrix against dense float64, dropout against its distribution, receptive fields against the full graph."""
+"""SparseMatrix against dense float64, and dropout against its distribution."""
 
 import pytest
 import torch
 
-from comhe.zoo.graphs import SparseMatrix, gcn_norm, mean_norm, receptive_field
+from comhe.zoo.graphs import SparseMatrix, gcn_norm
 from comhe.zoo.graphs.sparse import dropout, keep_mask, keep_probability
 
-
-def random_sparse(rows, columns, density=0.3, dtype=torch.float64, seed=0):
-    g = torch.Generator().manual_seed(seed)
-    dense = torch.randn(rows, columns, generator=g, dtype=dtype)
-    return dense * (torch.rand(rows, columns, generator=g) < density)
-
-
-def random_graph(num_nodes=40, edges=60, seed=0):
-    g = torch.Generator().manual_seed(seed)
-    half = torch.randint(num_nodes, (2, edges), generator=g)
-    return torch.cat([half, half.flip(0)], 1).unique(dim=1)
+from .conftest import random_sparse
 
 
 @pytest.mark.parametrize("shape", [(7, 5), (5, 7), (6, 6), (1, 4), (4, 1)])
@@ -103,41 +93,6 @@ def test_dense_dropout_scales_values_and_gradients_alike():
     assert torch.equal(x.grad, y.detach())
     assert set(y.unique().tolist()) == {0.0, 2.0}
     assert dropout(x, 0.5, training=False) is x
-
-
-def test_gcn_norm_is_the_formula_and_pygs():
-    edge_index = random_graph()
-    edge_index = torch.cat([edge_index, torch.tensor([[3], [3]])], 1).unique(dim=1)  # a self-loop counts once
-    operator = gcn_norm(edge_index, 41)  # node 40 has no edge
-    a = torch.zeros(41, 41)
-    a[edge_index[1], edge_index[0]] = 1
-    a.fill_diagonal_(1)
-    d = a.sum(1).rsqrt()
-    torch.testing.assert_close(operator.to_dense(), d[:, None] * a * d)
-    assert operator.symmetric
-    directed = gcn_norm(torch.tensor([[0, 1], [1, 2]]), 3)
-    assert not directed.symmetric
-    assert directed.to_dense()[1, 0] > 0  # row is the target of the edge
-    assert directed.to_dense()[0, 1] == 0
-
-
-def test_mean_norm_averages_incoming_edges():
-    operator = mean_norm(torch.tensor([[0, 1, 0], [2, 2, 1]]), 3)
-    torch.testing.assert_close(operator.to_dense(), torch.tensor([[0.0, 0, 0], [1, 0, 0], [0.5, 0.5, 0]]))
-
-
-@pytest.mark.parametrize("depth", [1, 2, 3])
-def test_receptive_field_is_exact(depth):
-    adjacency = gcn_norm(random_graph(), 40)
-    nodes = torch.tensor([7, 3, 20])
-    field = receptive_field(adjacency, nodes, depth)
-    assert len(field.adjacency) == depth
-    assert len(field.rows) < 40
-    x = torch.randn(40, 4)
-    full, part = x, field.inputs(x)
-    for layer in field.adjacency:
-        full, part = adjacency @ full, layer @ part
-    torch.testing.assert_close(part, full[nodes])
 
 
 def test_to_changes_the_dtype_and_nothing_else():

@@ -1,6 +1,6 @@
-"""State dicts in the layouts of public ports: loaded here they give what plain networks in those layouts give.
+"""State dicts of public implementations give the outputs of those implementations.
 
-The networks below have the ports' names and shapes, channels first; sampling starts at point 0 and balls are open.
+The networks below have their names and shapes, channels first; sampling starts at point 0 and balls are open.
 """
 
 from itertools import pairwise
@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from comhe.zoo import create_model
-from comhe.zoo.points import DGCNN, PointNet, PointNet2, ball_query, farthest_point_sampling, load_port
+from comhe.zoo.points import DGCNN, PointNet, PointNet2, ball_query, farthest_point_sampling, model_from_state
 
 CLASSES = 7
 
@@ -69,7 +69,7 @@ class Classifier(nn.Module):
         return self.fc3(F.relu(self.bn2(self.fc2(x))))
 
 
-class PortedPointNet(Classifier):
+class PublicPointNet(Classifier):
     def __init__(self, channels, transform=True):
         super().__init__()
         self.feat = Encoder(channels, transform)
@@ -101,11 +101,11 @@ class Single(nn.Module):
         self.mlp_convs, self.mlp_bns = stacks(widths)
         self.radius, self.count = radius, count
 
-    def forward(self, points, features, centres):
+    def forward(self, points, features, centers):
         if self.radius is None:
             return run(torch.cat((points, features), -1)[:, None], self.mlp_convs, self.mlp_bns)
-        index = ball_query(points, centres, self.radius, self.count)
-        x = take(points, index) - centres[:, :, None]
+        index = ball_query(points, centers, self.radius, self.count)
+        x = take(points, index) - centers[:, :, None]
         if features is not None:
             x = torch.cat((x, take(features, index)), -1)
         return run(x, self.mlp_convs, self.mlp_bns)
@@ -118,18 +118,18 @@ class Multi(nn.Module):
         made = [stacks([channels, *widths]) for _, _, widths in scales]
         self.conv_blocks, self.bn_blocks = (nn.ModuleList(part) for part in zip(*made, strict=True))
 
-    def forward(self, points, features, centres):
+    def forward(self, points, features, centers):
         result = []
         for (radius, count, _), convs, norms in zip(self.scales, self.conv_blocks, self.bn_blocks, strict=True):
-            index = ball_query(points, centres, radius, count)
-            x = take(points, index) - centres[:, :, None]
+            index = ball_query(points, centers, radius, count)
+            x = take(points, index) - centers[:, :, None]
             if features is not None:
                 x = torch.cat((take(features, index), x), -1)  # features first
             result.append(run(x, convs, norms))
         return torch.cat(result, -1)
 
 
-class PortedPointNet2(Classifier):
+class PublicPointNet2(Classifier):
     def __init__(self, channels, multi):
         super().__init__()
         if multi:
@@ -144,12 +144,12 @@ class PortedPointNet2(Classifier):
     def forward(self, x):
         points, features = x[..., :3], x[..., 3:] if x.shape[-1] > 3 else None
         for level, number in ((self.sa1, 512), (self.sa2, 128)):
-            centres = take(points, farthest_point_sampling(points, number))
-            points, features = centres, level(points, features, centres)
+            centers = take(points, farthest_point_sampling(points, number))
+            points, features = centers, level(points, features, centers)
         return self.classify(self.sa3(points, features, None)[:, 0])
 
 
-class PortedDGCNN(nn.Module):
+class PublicDGCNN(nn.Module):
     def __init__(self, channels):
         super().__init__()
         widths = ((2 * channels, 64), (128, 64), (128, 128), (256, 256), (512, 1024))
@@ -176,14 +176,14 @@ class PortedDGCNN(nn.Module):
         return self.linear3(x)
 
 
-PORTS = {
-    "fxia22 without feature transform": (lambda: PortedPointNet(3, False), PointNet, 3),
-    "yanx27 PointNet": (lambda: PortedPointNet(3), PointNet, 3),
-    "yanx27 PointNet with normals": (lambda: PortedPointNet(6), PointNet, 6),
-    "yanx27 SSG": (lambda: PortedPointNet2(3, False), PointNet2, 3),
-    "yanx27 SSG with normals": (lambda: PortedPointNet2(6, False), PointNet2, 6),
-    "yanx27 MSG with normals": (lambda: PortedPointNet2(6, True), PointNet2, 6),
-    "WangYueFt DGCNN": (lambda: PortedDGCNN(3), DGCNN, 3),
+IMPLEMENTATIONS = {
+    "fxia22 without feature transform": (lambda: PublicPointNet(3, False), PointNet, 3),
+    "yanx27 PointNet": (lambda: PublicPointNet(3), PointNet, 3),
+    "yanx27 PointNet with normals": (lambda: PublicPointNet(6), PointNet, 6),
+    "yanx27 SSG": (lambda: PublicPointNet2(3, False), PointNet2, 3),
+    "yanx27 SSG with normals": (lambda: PublicPointNet2(6, False), PointNet2, 6),
+    "yanx27 MSG with normals": (lambda: PublicPointNet2(6, True), PointNet2, 6),
+    "WangYueFt DGCNN": (lambda: PublicDGCNN(3), DGCNN, 3),
 }
 
 
@@ -192,40 +192,40 @@ def points(channels, batch=1, size=24):
     return torch.rand(batch, size, channels, generator=g, dtype=torch.float64) * 1.2 - 0.6
 
 
-def ported(build, channels):
-    """The port after a step of statistics, so that no running mean is zero and no bias without effect."""
+def trained(build, channels):
+    """A public network after a step of statistics, so that no running mean is zero and no bias without effect."""
     torch.manual_seed(0)
-    port = build().double()
-    for module in port.modules():
+    theirs = build().double()
+    for module in theirs.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.uniform_(module.weight, -0.5, 1.5)
             nn.init.uniform_(module.bias, -0.3, 0.3)
             module.momentum = 1.0
     with torch.no_grad():
-        port(points(channels, batch=2))
-    return port.eval()
+        theirs(points(channels, batch=2))
+    return theirs.eval()
 
 
-@pytest.mark.parametrize("name", PORTS)
-def test_a_ports_weights_give_its_outputs(name):
-    build, cls, channels = PORTS[name]
-    port = ported(build, channels)
-    state = {f"module.{key}": value for key, value in port.state_dict().items()}
-    model = load_port(state).double().eval()
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_weights_give_the_outputs_of_their_implementation(name):
+    build, cls, channels = IMPLEMENTATIONS[name]
+    theirs = trained(build, channels)
+    state = {f"module.{key}": value for key, value in theirs.state_dict().items()}
+    model = model_from_state(state).double().eval()
     assert isinstance(model, cls)
     assert (model.in_channels, model.num_classes) == (channels, CLASSES)
     x = points(channels)
     with torch.no_grad():
-        torch.testing.assert_close(model(x), port(x), atol=1e-4, rtol=1e-4)  # parameters were float32 in between
+        torch.testing.assert_close(model(x), theirs(x), atol=1e-4, rtol=1e-4)  # parameters were float32 in between
         assert not torch.allclose(model(x), model(x.flip(-1)), atol=1e-2)
 
 
-@pytest.mark.parametrize(("port", "name"), [("yanx27 SSG", "pointnet2_ssg"), ("WangYueFt DGCNN", "dgcnn")])
-def test_a_port_is_loaded_by_path_into_the_network_that_it_is_of(port, name, tmp_path):
-    state = PORTS[port][0]().state_dict()
+@pytest.mark.parametrize(("theirs", "name"), [("yanx27 SSG", "pointnet2_ssg"), ("WangYueFt DGCNN", "dgcnn")])
+def test_files_are_loaded_into_the_network_they_belong_to(theirs, name, tmp_path):
+    state = IMPLEMENTATIONS[theirs][0]().state_dict()
     torch.save({"model_state_dict": state}, tmp_path / "best_model.pth")
     model = create_model(name, weights=tmp_path / "best_model.pth", num_classes=CLASSES)
-    expected = load_port(state).state_dict()
+    expected = model_from_state(state).state_dict()
     assert all(value.equal(expected[key]) for key, value in model.state_dict().items())
     model = create_model(name, weights=tmp_path / "best_model.pth", num_classes=CLASSES + 1, swap_head=True)
     assert model.state_dict()["head.linears.0.weight"].equal(expected["head.linears.0.weight"])
@@ -234,11 +234,11 @@ def test_a_port_is_loaded_by_path_into_the_network_that_it_is_of(port, name, tmp
 
 
 def test_an_unknown_or_incomplete_layout_is_refused():
-    with pytest.raises(ValueError, match=r"no known port has names such as layer\.weight"):
-        load_port({"layer.weight": torch.zeros(2, 2)})
-    state = PortedPointNet(3).state_dict()
+    with pytest.raises(ValueError, match=r"no known layout has names such as layer\.weight"):
+        model_from_state({"layer.weight": torch.zeros(2, 2)})
+    state = PublicPointNet(3).state_dict()
     with pytest.raises(ValueError, match=r"has feat\.other and 0 more names"):
-        load_port(state | {"feat.other": torch.zeros(1)})
+        model_from_state(state | {"feat.other": torch.zeros(1)})
     del state["feat.bn2.running_var"]
     with pytest.raises(ValueError, match=r"lacks 'feat\.bn2\.running_var'"):
-        load_port(state)
+        model_from_state(state)
