@@ -8,7 +8,8 @@ import torch
 from PIL import features
 
 from comhe.datasets import Augmentation, Images, describe, list_images, load_graph, load_images
-from comhe.datasets.images.load import HELD_OUT, SEED, hold_out
+from comhe.datasets.images.sets import SEED
+from comhe.datasets.sampling import hold_out
 
 
 def moments(pixels: torch.Tensor) -> list[tuple[float, float]]:
@@ -27,7 +28,7 @@ def check(images: Images) -> None:
     channels, height, width = images.shape
     assert channels == 3
     for split in ("train", "val", "test"):
-        part = images.part(split)
+        part = images.get_split(split)
         assert part.pixels.dtype == torch.uint8
         assert part.pixels.shape == (len(part), height, width, 3)
         assert part.pixels.is_contiguous()
@@ -114,26 +115,26 @@ def test_global_generator_is_neither_used_nor_changed():
 @pytest.mark.parametrize(
     ("name", "nearest"),
     [
-        ("cifar", "nearest: cifar100?, cifar100?"),
-        ("CIFAR10", "known: cifar10, .*imagenet"),
-        ("glyps", "nearest: glyphs"),
-        ("glyphs-random", "nearest: glyphs-random0"),
-        ("glyphs-random01", "nearest: glyphs-random0"),  # or one split would have two names
-        (f"glyphs-random{SEED}", "nearest: glyphs-random0"),  # the standard split has one name
-        ("glyphs:here", "nearest: glyphs"),
-        ("folder", "nearest: folder:PATH"),
-        ("folder:", "nearest: folder:PATH"),
-        ("", "known: cifar10"),
+        ("cifar", "did you mean cifar100?, cifar100?"),
+        ("CIFAR10", "known are cifar10, .*imagenet"),
+        ("glyps", "did you mean glyphs"),
+        ("glyphs-random", "did you mean glyphs-random0"),
+        ("glyphs-random01", "did you mean glyphs-random0"),  # or one split would have two names
+        (f"glyphs-random{SEED}", "did you mean glyphs-random0"),  # the standard split has one name
+        ("glyphs:here", "did you mean glyphs"),
+        ("folder", "did you mean folder:PATH"),
+        ("folder:", "did you mean folder:PATH"),
+        ("", "known are cifar10"),
     ],
 )
 def test_unknown_name(name, nearest):
-    with pytest.raises(ValueError, match=f"^unknown images '{name}'; {nearest}"):
+    with pytest.raises(ValueError, match=f"^unknown images data set '{name}'; {nearest}"):
         load_images(name)
 
 
 def test_listed_names():
     names = list_images()
-    assert len(set(names)) == len(names) == 2 * len(HELD_OUT)
+    assert len(set(names)) == len(names) == 2 * 5
     assert {"cifar10", "cifar100-random0", "imagenet", "folder:PATH", "glyphs"} <= set(names)
 
 

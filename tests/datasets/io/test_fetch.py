@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from comhe.datasets.io.fetch import DataError, data_root, fetch, read_bounded
+from comhe.datasets import DataError, MissingDataError
+from comhe.datasets.io.fetch import fetch
+from comhe.datasets.io.files import data_root, read_bounded
 
 BODY = bytes(range(256)) * 1000
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -47,7 +49,7 @@ def mirror():
 
 
 def test_good_download(mirror, tmp_path, capsys):
-    path = fetch(tmp_path / "new" / "file", [f"{mirror}/good"], SHA256, LIMIT)
+    path = fetch(tmp_path / "new" / "file", [f"{mirror}/good"], SHA256, LIMIT, "set: no file")
     assert path.read_bytes() == BODY
     assert [p.name for p in path.parent.iterdir()] == ["file"]
     assert capsys.readouterr().err == "file: 0.3 of 0.3 MB\n"
@@ -63,8 +65,8 @@ def test_good_download(mirror, tmp_path, capsys):
     ],
 )
 def test_bad_download_leaves_nothing(mirror, tmp_path, address, reason):
-    with pytest.raises(DataError, match=reason) as caught:
-        fetch(tmp_path / "file", [f"{mirror}/{address}"], SHA256, LIMIT)
+    with pytest.raises(MissingDataError, match=reason) as caught:
+        fetch(tmp_path / "file", [f"{mirror}/{address}"], SHA256, LIMIT, "set: no file")
     assert f"{mirror}/{address}" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
@@ -72,7 +74,7 @@ def test_bad_download_leaves_nothing(mirror, tmp_path, address, reason):
 
 def test_next_mirror_is_used(mirror, tmp_path):
     urls = [f"{mirror}/missing", "no address", (tmp_path / "none").as_uri(), f"{mirror}/altered", f"{mirror}/good"]
-    assert fetch(tmp_path / "file", urls, SHA256, LIMIT).read_bytes() == BODY
+    assert fetch(tmp_path / "file", urls, SHA256, LIMIT, "set: no file").read_bytes() == BODY
 
 
 def test_file_is_never_seen_unfinished(mirror, tmp_path, monkeypatch):
@@ -80,7 +82,7 @@ def test_file_is_never_seen_unfinished(mirror, tmp_path, monkeypatch):
     path.write_bytes(b"old")
     seen = []
     monkeypatch.setattr("comhe.datasets.io.fetch._progress", lambda *args, **end: end or seen.append(path.read_bytes()))
-    fetch(path, [f"{mirror}/good"], SHA256, LIMIT)
+    fetch(path, [f"{mirror}/good"], SHA256, LIMIT, "set: no file")
     assert set(seen) == {b"old"}
     assert path.read_bytes() == BODY
 
@@ -91,7 +93,7 @@ def test_interrupt_leaves_nothing(mirror, tmp_path, monkeypatch):
 
     monkeypatch.setattr("comhe.datasets.io.fetch._progress", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        fetch(tmp_path / "file", [f"{mirror}/good"], SHA256, LIMIT)
+        fetch(tmp_path / "file", [f"{mirror}/good"], SHA256, LIMIT, "set: no file")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -100,7 +102,7 @@ def test_what_killed_downloads_left_is_removed_once_nobody_writes_it(mirror, tmp
         (tmp_path / name).write_bytes(BODY[:1000])
         stamp = time.time() - age
         os.utime(tmp_path / name, (stamp, stamp))
-    fetch(tmp_path / "file", [f"{mirror}/good"], SHA256, LIMIT)
+    fetch(tmp_path / "file", [f"{mirror}/good"], SHA256, LIMIT, "set: no file")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".file.b.part", ".other.c.part", "file"]
 
 

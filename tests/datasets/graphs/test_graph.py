@@ -86,19 +86,19 @@ def test_seeds_differ_and_full_keeps_the_test_nodes():
 @pytest.mark.parametrize(
     ("name", "nearest"),
     [
-        ("coar", "nearest: cora"),
-        ("citeseer-ful", "nearest: citeseer-full"),
-        ("Cora", "nearest: .*cora"),
-        ("cora-random", "nearest: cora-random0"),
-        ("cora-random01", "nearest: cora-random0"),  # or one split would have two names
-        ("cora-random-1", "nearest: cora-random0"),
-        ("../cora", "nearest: cora"),
-        ("", "known: citations, .*pubmed"),
-        ("zzz", "known: citations, .*pubmed"),
+        ("coar", "did you mean cora"),
+        ("citeseer-ful", "did you mean citeseer-full"),
+        ("Cora", "did you mean .*cora"),
+        ("cora-random", "did you mean cora-random0"),
+        ("cora-random01", "did you mean cora-random0"),  # or one split would have two names
+        ("cora-random-1", "did you mean cora-random0"),
+        ("../cora", "did you mean cora"),
+        ("", "known are citations, .*pubmed"),
+        ("zzz", "known are citations, .*pubmed"),
     ],
 )
 def test_unknown_name(name, nearest):
-    with pytest.raises(ValueError, match=f"^unknown graph '{name}'; {nearest}"):
+    with pytest.raises(ValueError, match=f"^unknown graphs data set '{name}'; {nearest}"):
         load_graph(name)
 
 
