@@ -1,0 +1,161 @@
+"""The house as a whole: who may import whom, where tests stand, and that no other package's name is taken."""
+
+import ast
+import importlib
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = ("regularizers", "zoo", "datasets", "train")
+ALLOWED = {
+    "regularizers": {"errors"},
+    "zoo": {"errors"},
+    "datasets": {"errors"},
+    "train": {"errors", "regularizers", "zoo", "datasets", "__version__"},
+}
+MODULES = {
+    ".".join(("comhe", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
+    for folder in FOLDERS
+    for path in sorted((ROOT / folder).rglob("*.py"))
+}
+
+
+def imports(name: str) -> Iterator[tuple[str, int]]:
+    """The modules that a module imports, anywhere in it, and the line."""
+    path = MODULES[name]
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            source = ".".join(filter(None, (base, node.module)))
+            for alias in node.names:
+                full = f"{source}.{alias.name}"
+                yield (full if full in MODULES or source == "comhe" else source), node.lineno
+
+
+GRAPH = {name: {target for target, _ in imports(name) if target in MODULES} for name in MODULES}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_each_folder_imports_only_what_lies_below_it(folder):
+    wrong = [
+        f"{name}:{line} imports {target}"
+        for name in MODULES
+        if name.split(".")[1] == folder
+        for target, line in imports(name)
+        if target.split(".")[0] == "comhe" and target.split(".")[1] not in {folder, *ALLOWED[folder]}
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_regularizers_need_torch_and_nothing_else():
+    optional = {"lightning", "pytorch_lightning", "transformers", "triton"}
+    found = {
+        target.split(".")[0] for name in MODULES if name.startswith("comhe.regularizers") for target, _ in imports(name)
+    }
+    assert found - set(sys.stdlib_module_names) - optional == {"comhe", "torch"}
+
+
+def test_no_module_imports_itself_on_a_detour():
+    """Strongly connected components of the import graph, imports within functions included (Tarjan, 1972)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    circles: list[list[str]] = []
+
+    def visit(name: str) -> None:
+        index[name] = low[name] = len(index)
+        stack.append(name)
+        for target in GRAPH[name]:
+            if target not in index:
+                visit(target)
+                low[name] = min(low[name], low[target])
+            elif target in stack:
+                low[name] = min(low[name], index[target])
+        if low[name] == index[name]:
+            circle = [stack.pop()]
+            while circle[-1] != name:
+                circle.append(stack.pop())
+            if len(circle) > 1 or name in GRAPH[name]:
+                circles.append(sorted(circle))
+
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), 10 * len(MODULES)))
+    for name in GRAPH:
+        if name not in index:
+            visit(name)
+    assert circles == []
+
+
+def test_no_module_of_ours_is_imported_by_a_string():
+    pattern = re.compile(r"""(import_module|__import__)\(\s*f?["'](\.|comhe)""")
+    assert [name for name, path in MODULES.items() if pattern.search(path.read_text())] == []
+
+
+@pytest.mark.parametrize("name", [n for n, p in MODULES.items() if p.name not in ("__init__.py", "__main__.py")])
+def test_a_module_has_its_tests_at_the_mirrored_path(name):
+    *folders, module = name.split(".")[1:]
+    place = ROOT.joinpath("tests", *folders)
+    found = [*place.glob(f"test_{module}.py"), *place.glob(f"test_{module}_*.py")]
+    assert found, f"{place.relative_to(ROOT)}/test_{module}.py is missing"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_public_function_shows_an_example_that_runs(folder):
+    package = importlib.import_module(f"comhe.{folder}")
+    functions = [getattr(package, name) for name in package.__all__]
+    missing = [
+        f.__name__ for f in functions if callable(f) and not isinstance(f, type) and ">>>" not in (f.__doc__ or "")
+    ]
+    assert missing == []
+
+
+def test_the_package_has_its_version_and_the_four_folders():
+    import comhe
+
+    assert re.fullmatch(r"\d+\.\d+\.\d+.*", comhe.__version__)
+    assert f'version = "{comhe.__version__}"' in (ROOT / "pyproject.toml").read_text()
+    for folder in FOLDERS:
+        assert getattr(comhe, folder).__name__ == f"comhe.{folder}"
+    found = {module.name for module in pkgutil.iter_modules(comhe.__path__)}
+    assert "errors" in found
+    with pytest.raises(AttributeError, match="nothing"):
+        comhe.nothing  # noqa: B018
+
+
+def test_packages_of_other_people_keep_their_names(tmp_path):
+    """``datasets`` is also Hugging Face's: no pytest and no command of the Makefile may find ours under that name."""
+    assert str(ROOT) not in map(os.path.abspath, filter(None, sys.path))
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "__init__.py").write_text("OWNER = 'somebody else'\n")
+    code = "import datasets, comhe.datasets; print(datasets.OWNER, comhe.datasets.load_graph.__name__)"
+    for command in ("import comhe.train; ", ""):
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", command + code],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout.split("\n")[0] == "somebody else load_graph", done.stderr
+
+
+def test_no_command_of_the_makefile_puts_the_root_on_the_path():
+    recipes = [line.strip() for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("\t")]
+    python = [line for line in recipes if re.search(r"\bpython3?\b", line) and "-m pip" not in line]
+    assert python
+    assert all(" -P " in line for line in python), python
+
+
+def test_the_command_is_also_a_module():
+    done = subprocess.run([sys.executable, "-P", "-m", "comhe", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "compare" in done.stdout + done.stderr
