@@ -42,7 +42,6 @@ __all__ = [
     "Images",
     "Loader",
     "MissingDataError",
-    "Normalization",
     "PointAugmentation",
     "ResizedCrop",
     "Share",

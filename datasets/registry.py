@@ -88,7 +88,12 @@ def register_dataset(
 
 
 def unregister_dataset(name: str, domain: Domain) -> None:
-    """Remove a data set from the registry, for example at the end of a test."""
+    """Remove a data set from the registry, for example at the end of a test.
+
+    Example:
+        >>> decorator = register_dataset("short-lived", "images", load_images)
+        >>> unregister_dataset("short-lived", "images")
+    """
     del _REGISTRY[domain][name]
 
 

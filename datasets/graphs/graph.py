@@ -84,11 +84,10 @@ class Graph:
             raise DataError(f"{name}: train, val and test are not disjoint node numbers in 0..{nodes - 1}")
         if counts.nnz and not 0 <= counts.data.min() <= counts.data.max() < np.inf:
             raise DataError(f"{name}: a feature is negative or not finite")
-        indices: list[Any] = [torch.as_tensor(array, dtype=torch.int64) for array in (labels, *splits)]
-        classes = int(labels.max()) + 1
-        return cls(
-            name, _row_normalized(counts), _undirected(links, nodes), *indices, num_classes=classes, source=source
-        )
+        data: dict[str, Any] = dict(zip(("labels", "train", "val", "test"), (labels, *splits), strict=True))
+        data = {key: torch.as_tensor(array, dtype=torch.int64) for key, array in data.items()}
+        data |= {"num_classes": int(labels.max()) + 1, "source": source}
+        return cls(name, _row_normalized(counts), _undirected(links, nodes), **data)
 
     def describe(self) -> dict[str, object]:
         """Return the census; homophily is the fraction of edges within a class."""

@@ -5,13 +5,11 @@ import os
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
-from comhe.datasets import DataError, MissingDataError
+from comhe.datasets import MissingDataError
 from comhe.datasets.io.fetch import fetch
-from comhe.datasets.io.files import data_root, read_bounded
 
 BODY = bytes(range(256)) * 1000
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -104,23 +102,3 @@ def test_what_killed_downloads_left_is_removed_once_nobody_writes_it(mirror, tmp
         os.utime(tmp_path / name, (stamp, stamp))
     fetch(tmp_path / "file", [f"{mirror}/good"], SHA256, LIMIT, "set: no file")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".file.b.part", ".other.c.part", "file"]
-
-
-def test_read_bounded(tmp_path):
-    (tmp_path / "file").write_bytes(b"12345")
-    assert read_bounded(tmp_path / "file", 5) == b"12345"
-    with pytest.raises(DataError, match="larger than 4 bytes"):
-        read_bounded(tmp_path / "file", 4)
-    with pytest.raises(DataError, match="not a regular file"):
-        read_bounded(tmp_path, 4)
-
-
-def test_data_root(monkeypatch, tmp_path):
-    monkeypatch.setenv("COMHE_DATA", "/from/variable")
-    assert data_root("/given") == Path("/given")
-    assert data_root() == Path("/from/variable")
-    monkeypatch.setenv("COMHE_DATA", "")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
-    assert data_root() == Path("/cache/comhe")
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert data_root() == Path.home() / ".cache" / "comhe"

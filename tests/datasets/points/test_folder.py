@@ -7,7 +7,8 @@ from comhe.datasets import DataError, load_points
 from comhe.datasets.points import folder as shape_folders
 
 from .test_clouds import check
-from .test_shapes import CLOUDS, VERTICES, npy, off, ply
+from .test_meshes import VERTICES, off, ply
+from .test_shapes import CLOUDS, npy
 
 
 def put(path, data):
