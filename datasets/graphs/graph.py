@@ -59,12 +59,10 @@ class Graph:
         """Build a graph from arrays or tensors.
 
         Args:
-            name: The name of the set.
             features: [n, f], dense or a scipy matrix, not negative; rows are divided by their sums.
             edge_index: [2, m] node numbers; edges get both directions, loops and duplicates are removed.
             labels: [n] integers from 0.
             train, val, test: Node numbers, or masks [n].
-            source: Where the graph comes from.
 
         Raises:
             DataError: Shapes do not fit, a number is out of range, or the splits are not disjoint.

@@ -46,7 +46,7 @@ def check(graph):
     ],
 )
 def test_unknown_name(name, nearest):
-    with pytest.raises(ValueError, match=f"^unknown graphs data set '{name}'; {nearest}"):
+    with pytest.raises(ValueError, match=f"^unknown data set '{name}' for graphs; {nearest}"):
         load_graph(name)
 
 

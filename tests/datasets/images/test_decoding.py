@@ -15,7 +15,7 @@ from .conftest import smooth
 RAMP = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
 
 
-COLOURS = np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]], 2)
+COLORS = np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]], 2)
 
 
 def read(image: Image.Image | bytes, tmp_path, suffix=".png", **how) -> np.ndarray:
@@ -26,7 +26,7 @@ def read(image: Image.Image | bytes, tmp_path, suffix=".png", **how) -> np.ndarr
     return np.asarray(result)
 
 
-def test_grey_is_repeated(tmp_path):
+def test_gray_is_repeated(tmp_path):
     expected = np.repeat(RAMP[:, :, None], 3, 2)
     assert np.array_equal(read(Image.fromarray(RAMP), tmp_path), expected)
     sixteen = Image.fromarray(RAMP.astype(np.uint16) * 256 + 77)
@@ -39,41 +39,41 @@ def test_grey_is_repeated(tmp_path):
 def test_transparent_parts_lie_on_white(tmp_path):
     alpha = np.full((4, 6), 255, dtype=np.uint8)
     alpha[0], alpha[1] = 0, 51
-    expected = COLOURS.astype(float)
+    expected = COLORS.astype(float)
     expected[0] = 255
     expected[1] = 0.2 * expected[1] + 0.8 * 255
-    found = read(Image.fromarray(np.dstack([COLOURS, alpha])), tmp_path)
+    found = read(Image.fromarray(np.dstack([COLORS, alpha])), tmp_path)
     assert np.abs(found - expected).max() <= 1
-    assert np.array_equal(found[2:], COLOURS[2:])
-    grey = read(Image.fromarray(np.dstack([RAMP, alpha]), mode=None), tmp_path)
-    assert (grey[0] == 255).all()
-    assert np.array_equal(grey[2:, :, 0], RAMP[2:])
-    palette = Image.fromarray(COLOURS).quantize(8)
+    assert np.array_equal(found[2:], COLORS[2:])
+    gray = read(Image.fromarray(np.dstack([RAMP, alpha]), mode=None), tmp_path)
+    assert (gray[0] == 255).all()
+    assert np.array_equal(gray[2:, :, 0], RAMP[2:])
+    palette = Image.fromarray(COLORS).quantize(8)
     index = np.asarray(palette)
     found = read(palette, tmp_path, transparency=int(index[0, 0]))
     assert (found[index == index[0, 0]] == 255).all()
     assert (found[index != index[0, 0]] != 255).any(1).all()
-    keyed = read(Image.fromarray(COLOURS), tmp_path, transparency=tuple(COLOURS[3, 5].tolist()))
+    keyed = read(Image.fromarray(COLORS), tmp_path, transparency=tuple(COLORS[3, 5].tolist()))
     assert (keyed[3, 5] == 255).all()
-    assert np.array_equal(keyed[:3], COLOURS[:3])
+    assert np.array_equal(keyed[:3], COLORS[:3])
 
 
 def test_other_modes_and_formats(tmp_path):
-    assert np.array_equal(read(Image.fromarray(COLOURS).quantize(24), tmp_path, ".tiff"), COLOURS)
+    assert np.array_equal(read(Image.fromarray(COLORS).quantize(24), tmp_path, ".tiff"), COLORS)
     for suffix in (".bmp", ".ppm", ".tif", ".png"):
-        assert np.array_equal(read(Image.fromarray(COLOURS), tmp_path, suffix), COLOURS)
-    assert np.array_equal(read(Image.fromarray(COLOURS), tmp_path, ".webp", lossless=True), COLOURS)
+        assert np.array_equal(read(Image.fromarray(COLORS), tmp_path, suffix), COLORS)
+    assert np.array_equal(read(Image.fromarray(COLORS), tmp_path, ".webp", lossless=True), COLORS)
     cmyk = read(smooth(0, 32, 32).convert("CMYK"), tmp_path, ".jpg", quality=95).astype(int)
     assert np.abs(cmyk - np.asarray(smooth(0, 32, 32))).mean() < 4
     buffer = io.BytesIO()
-    Image.fromarray(COLOURS).save(buffer, "PNG")
-    assert np.array_equal(read(buffer.getvalue(), tmp_path, ".JPEG"), COLOURS), "ImageNet has such a file"
+    Image.fromarray(COLORS).save(buffer, "PNG")
+    assert np.array_equal(read(buffer.getvalue(), tmp_path, ".JPEG"), COLORS), "ImageNet has such a file"
 
 
 def test_a_cameras_orientation_is_not_applied(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # rotated by 90 degrees
-    assert np.array_equal(read(Image.fromarray(COLOURS), tmp_path, exif=exif), COLOURS)
+    assert np.array_equal(read(Image.fromarray(COLORS), tmp_path, exif=exif), COLORS)
 
 
 def test_images_of_unknown_range_are_refused(tmp_path):
@@ -83,7 +83,7 @@ def test_images_of_unknown_range_are_refused(tmp_path):
 
 def test_a_huge_claim_is_refused(tmp_path):
     buffer = io.BytesIO()
-    Image.fromarray(COLOURS).save(buffer, "BMP")
+    Image.fromarray(COLORS).save(buffer, "BMP")
     huge = bytearray(buffer.getvalue())
     huge[18:26] = struct.pack("<ii", 30_000, 30_000)
     with pytest.raises(DataError, match="cannot be decoded"):

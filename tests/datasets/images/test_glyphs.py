@@ -36,13 +36,13 @@ def test_glyphs_can_be_told_apart():
     """Far from chance for the nearest mean of each class, far from solved: what a network has to learn is in them."""
     images = load_images("glyphs")
 
-    def greys(part):
+    def grays(part):
         # Contrast has either sign, so a pixel's distance from the image's median counts.
         x = part.pixels.double().mean(3).flatten(1)
         x = (x - x.median(1, keepdim=True).values).abs()
         return x / x.norm(dim=1, keepdim=True)
 
-    train, test = greys(images.train), greys(images.test)
+    train, test = grays(images.train), grays(images.test)
     means = torch.stack([train[images.train.labels == label].mean(0) for label in range(36)])
     accuracy = ((test @ means.T - (means * means).sum(1) / 2).argmax(1) == images.test.labels).double().mean()
     assert 3 / 36 < accuracy < 0.5

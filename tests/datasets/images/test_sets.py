@@ -90,7 +90,7 @@ def test_global_generator_is_neither_used_nor_changed():
     ],
 )
 def test_unknown_name(name, nearest):
-    with pytest.raises(ValueError, match=f"^unknown images data set '{name}'; {nearest}"):
+    with pytest.raises(ValueError, match=f"^unknown data set '{name}' for images; {nearest}"):
         load_images(name)
 
 

@@ -41,7 +41,7 @@ WRONG = {
     ),
     "another size": (
         lambda f: Image.new("RGB", (6, 5)).save(f / "test/a/x.png"),
-        "test/a/x.png: has 6x5 pixels, where the set's images have 5x6",
+        "test/a/x.png: has 6x5 pixels, but the set's images have 5x6",
     ),
 }
 

@@ -41,7 +41,7 @@ def check(clouds: Clouds, on_sphere: bool = True):
     ],
 )
 def test_unknown_name(name, nearest):
-    with pytest.raises(ValueError, match=f"^unknown points data set '{name}'; {nearest}"):
+    with pytest.raises(ValueError, match=f"^unknown data set '{name}' for points; {nearest}"):
         load_points(name)
 
 

@@ -50,7 +50,7 @@ MESHES = {
     "no-edges.off": off(head="OFF\n{} {}\n"),
     "comments.OFF": b"# a mesh\n" + off().replace(b"\n", b"  # here\n\n"),
     "windows.off": off().replace(b"\n", b"\r\n"),
-    "colours.off": off().replace(b"3 0 1 2\n", b"3 0 1 2 255 0 0\n"),
+    "colors.off": off().replace(b"3 0 1 2\n", b"3 0 1 2 255 0 0\n"),
     "text.ply": ply(),
     "windows.ply": ply().replace(b"\n", b"\r\n"),
     "plain.ply": ply(extra=False),
