@@ -12,16 +12,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from comhe.datasets import load_points
 from comhe.datasets.points import modelnet
-from comhe.datasets.points.load import load_points
-
-from .test_points_h5 import layout, published  # noqa: F401 - fixtures
 
 SECONDS = 60
 LOAD = """
 import json, sys
 from dataclasses import replace
-from comhe.datasets import load_points, modelnet
+from comhe.datasets import load_points
+from comhe.datasets.points import modelnet
 root, changes = sys.argv[1], json.loads(sys.argv[2])
 modelnet.HDF5 = replace(modelnet.HDF5, **changes)
 modelnet.CENSUS, modelnet.CLASSES = ((30, 6),), 2
@@ -54,7 +53,7 @@ class Mirror(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def mirror(published):  # noqa: F811
+def mirror(published):
     with ThreadingHTTPServer(("127.0.0.1", 0), Mirror) as server:
         server.body = published.read_bytes()
         server.half, server.over, server.barrier = threading.Event(), threading.Event(), threading.Barrier(1)
@@ -108,7 +107,7 @@ def digest(root):
     return hashlib.sha256(load_points("modelnet40", root).train.points.numpy().tobytes()).hexdigest()
 
 
-def test_processes_that_fetch_at_once_agree(mirror, start, tmp_path, layout, monkeypatch, tally):  # noqa: F811
+def test_processes_that_fetch_at_once_agree(mirror, start, tmp_path, layout, monkeypatch, tally):
     mirror.barrier = threading.Barrier(2)  # both this process and the other have begun before either has a byte
     expected, process = digest(layout.parent), start("/whole")
     go(process)
@@ -119,7 +118,7 @@ def test_processes_that_fetch_at_once_agree(mirror, start, tmp_path, layout, mon
     tally("processes that fetch a set at once", "both read the same set, nothing else left", 2)
 
 
-def test_a_process_killed_while_it_fetches_leaves_nothing_that_counts(mirror, start, tmp_path, layout, tally):  # noqa: F811
+def test_a_process_killed_while_it_fetches_leaves_nothing_that_counts(mirror, start, tmp_path, layout, tally):
     process, root = start("/half"), tmp_path / "root"
     go(process)
     assert mirror.half.wait(SECONDS)
@@ -132,7 +131,7 @@ def test_a_process_killed_while_it_fetches_leaves_nothing_that_counts(mirror, st
 
 
 @pytest.mark.long
-def test_processes_killed_at_random_moments(mirror, start, tmp_path, layout, tally):  # noqa: F811
+def test_processes_killed_at_random_moments(mirror, start, tmp_path, layout, tally):
     """Three at once, of which two are killed within the milliseconds that fetching and unpacking take."""
     root, draw = tmp_path / "root", random.Random(0)
     for _ in range(30):

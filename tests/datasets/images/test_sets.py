@@ -5,10 +5,10 @@ import hashlib
 import numpy as np
 import pytest
 import torch
-from PIL import features
 
-from comhe.datasets import Augmentation, Images, describe, list_images, load_graph, load_images
-from comhe.datasets.images.load import HELD_OUT, SEED, hold_out
+from comhe.datasets import Images, describe, list_images, load_graph, load_images
+from comhe.datasets.images.sets import SEED
+from comhe.datasets.sampling import hold_out
 
 
 def moments(pixels: torch.Tensor) -> list[tuple[float, float]]:
@@ -27,7 +27,7 @@ def check(images: Images) -> None:
     channels, height, width = images.shape
     assert channels == 3
     for split in ("train", "val", "test"):
-        part = images.part(split)
+        part = images.get_split(split)
         assert part.pixels.dtype == torch.uint8
         assert part.pixels.shape == (len(part), height, width, 3)
         assert part.pixels.is_contiguous()
@@ -42,43 +42,6 @@ def check(images: Images) -> None:
     [(batch, labels)] = images.batches("val", len(images.val))
     assert labels.equal(images.val.labels)
     assert batch.shape == (len(images.val), *images.shape)
-
-
-@pytest.mark.parametrize("name", ["glyphs", "glyphs-random0", "glyphs-random12"])
-def test_glyphs(name):
-    images = load_images(name, root="no/such/folder")
-    check(images)
-    assert images.name == name
-    assert images.shape == (3, 32, 32)
-    assert "".join(images.classes) == "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-    for part, count in ((images.train, 200), (images.val, 50), (images.test, 100)):
-        assert part.labels.bincount().tolist() == [count] * 36
-    assert images.augmentation == Augmentation(flip=False), "mirrored letters are other letters"
-
-
-def test_glyphs_are_the_same_everywhere():
-    """Results that name `glyphs` compare only while these stay; a change of the generator needs a new name."""
-    pixels = load_images("glyphs").test.pixels
-    # FreeType versions may smooth edges differently, which the generator all but removes.
-    assert pixels.double().mean().item() == pytest.approx(126.5874, abs=0.01)
-    if features.version("freetype2") == "2.14.3":
-        assert hashlib.sha256(pixels.numpy().tobytes()).hexdigest()[:16] == "7acda666e9b71af5"
-
-
-def test_glyphs_can_be_told_apart():
-    """Far from chance for the nearest mean of each class, far from solved: what a network has to learn is in them."""
-    images = load_images("glyphs")
-
-    def greys(part):
-        # Contrast has either sign, so a pixel's distance from the image's median counts.
-        x = part.pixels.double().mean(3).flatten(1)
-        x = (x - x.median(1, keepdim=True).values).abs()
-        return x / x.norm(dim=1, keepdim=True)
-
-    train, test = greys(images.train), greys(images.test)
-    means = torch.stack([train[images.train.labels == label].mean(0) for label in range(36)])
-    accuracy = ((test @ means.T - (means * means).sum(1) / 2).argmax(1) == images.test.labels).double().mean()
-    assert 3 / 36 < accuracy < 0.5
 
 
 def test_splits_are_fixed_seeded_and_keep_the_test_images():
@@ -114,26 +77,26 @@ def test_global_generator_is_neither_used_nor_changed():
 @pytest.mark.parametrize(
     ("name", "nearest"),
     [
-        ("cifar", "nearest: cifar100?, cifar100?"),
-        ("CIFAR10", "known: cifar10, .*imagenet"),
-        ("glyps", "nearest: glyphs"),
-        ("glyphs-random", "nearest: glyphs-random0"),
-        ("glyphs-random01", "nearest: glyphs-random0"),  # or one split would have two names
-        (f"glyphs-random{SEED}", "nearest: glyphs-random0"),  # the standard split has one name
-        ("glyphs:here", "nearest: glyphs"),
-        ("folder", "nearest: folder:PATH"),
-        ("folder:", "nearest: folder:PATH"),
-        ("", "known: cifar10"),
+        ("cifar", "did you mean cifar100?, cifar100?"),
+        ("CIFAR10", "known are cifar10, .*imagenet"),
+        ("glyps", "did you mean glyphs"),
+        ("glyphs-random", "did you mean glyphs-random0"),
+        ("glyphs-random01", "did you mean glyphs-random0"),  # or one split would have two names
+        (f"glyphs-random{SEED}", "did you mean glyphs-random0"),  # the standard split has one name
+        ("glyphs:here", "did you mean glyphs"),
+        ("folder", "did you mean folder:PATH"),
+        ("folder:", "did you mean folder:PATH"),
+        ("", "known are cifar10"),
     ],
 )
 def test_unknown_name(name, nearest):
-    with pytest.raises(ValueError, match=f"^unknown images '{name}'; {nearest}"):
+    with pytest.raises(ValueError, match=f"^unknown data set '{name}' for images; {nearest}"):
         load_images(name)
 
 
 def test_listed_names():
     names = list_images()
-    assert len(set(names)) == len(names) == 2 * len(HELD_OUT)
+    assert len(set(names)) == len(names) == 2 * 5
     assert {"cifar10", "cifar100-random0", "imagenet", "folder:PATH", "glyphs"} <= set(names)
 
 

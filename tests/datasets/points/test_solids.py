@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from comhe.datasets.points.load import load_points
+from comhe.datasets import load_points
 from comhe.datasets.points.solids import EACH, POINTS, SOLIDS, _cut, _kind, revolve
 from comhe.datasets.points.surface import sample_surface
 
-from .test_points import check
+from .test_clouds import check
 
 
 @pytest.fixture(scope="module")

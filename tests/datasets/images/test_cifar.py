@@ -17,8 +17,8 @@ from comhe.datasets import AlteredDataWarning, DataError, MissingDataError, data
 from comhe.datasets.images import cifar
 from comhe.datasets.images.cifar import SETS
 
-from .conftest import python2
-from .image_sources import (
+from ..conftest import python2
+from ..image_sources import (
     CLASSES,
     SPEC,
     SPEC10,
@@ -32,7 +32,7 @@ from .image_sources import (
     tiny_parts,
     write_tree,
 )
-from .test_images import check, moments
+from .test_sets import check, moments
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def test_every_truncation_is_refused(root, monkeypatch):
     data = path.read_bytes()
     for end in [*range(40), *range(40, len(data), len(data) // 60), len(data) - 1]:
         path.write_bytes(data[:end])
-        with pytest.raises(DataError, match=r"cifar-100-python\.tar\.gz: damaged or no such archive") as caught:
+        with pytest.raises(DataError, match=r"cifar-100-python\.tar\.gz: damaged or not such an archive") as caught:
             load_images("cifar100", root)
         assert "\n" not in str(caught.value)
     assert [p.name for p in root.iterdir()] == [SPEC.archive]

@@ -9,9 +9,9 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from comhe.datasets import load_images
-from comhe.datasets.images import load as images_module
+from comhe.datasets.images import folder as images_module
 
-from .image_sources import pictures, same, write_tree
+from ..image_sources import pictures, same, write_tree
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_an_interrupted_write_leaves_nothing(place, monkeypatch):
         raise KeyboardInterrupt
 
     folder, _ = place
-    monkeypatch.setattr("comhe.datasets.images.cache.os.replace", interrupt)
+    monkeypatch.setattr("comhe.datasets.io.files.os.replace", interrupt)
     with pytest.raises(KeyboardInterrupt):
         load(folder)
     assert list((folder / "root").iterdir()) == []

@@ -165,8 +165,8 @@ def test_drop_last():
     [
         ({"split": "tset"}, "unknown split 'tset'; the splits are train, val, test"),
         ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
-        ({"seed": -1}, "seed and epoch must be >= 0, not -1 and 0"),
-        ({"epoch": -1}, "seed and epoch must be >= 0, not 0 and -1"),
+        ({"seed": -1}, "seed and epoch must be >= 0, not -1, 0"),
+        ({"epoch": -1}, "seed and epoch must be >= 0, not 0, -1"),
         ({"seed": None, "augmentation": Augmentation()}, "an augmentation needs a seed"),
         ({"augmentation": Augmentation(pad=7, mode="symmetric")}, "symmetric pad 7 is larger than the image, 6x7"),
         ({"normalization": ((0.5,) * 3, (1, 0, 1))}, "normalization must be"),

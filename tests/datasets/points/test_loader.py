@@ -121,10 +121,10 @@ def test_training_batches_are_copies(clouds):
     ("arguments", "options", "message"),
     [
         (("tests", 4), {}, "unknown split 'tests'; the splits are train, val, test"),
-        (("test", 4), {}, "points must be 1 to 40, what clouds of numbered have, not 1024"),
-        (("test", 4), {"points": 0}, "points must be 1 to 40, .* not 0"),
+        (("test", 4), {}, "points must be in 1\\.\\.40, the size of the clouds, not 1024"),
+        (("test", 4), {"points": 0}, "points must be in 1\\.\\.40, .* not 0"),
         (("test", 0), {"points": 15}, "batch_size must be at least 1, not 0"),
-        (("test", 11), {"points": 15, "drop_last": True}, "drop_last leaves no batch: 10 clouds are fewer than .* 11"),
+        (("test", 11), {"points": 15, "drop_last": True}, "drop_last leaves no batch: 10 samples are fewer than .* 11"),
         (("test", 4), {"points": 15, "augmentation": NOTHING}, "an augmentation needs a seed"),
     ],
 )

@@ -202,9 +202,9 @@ def test_dropout_repeats_the_first_point_with_its_normal():
         ({"scale": (0.0, 1.0)}, r"scale must be a range of positive factors, not \(0.0, 1.0\)"),
         ({"scale": (2.0, 1.0)}, "scale must be a range"),
         ({"scale": (1.0, math.inf)}, "scale must be a range"),
-        ({"jitter": -0.1}, "jitter must not be negative, and is -0.1"),
-        ({"clip": math.nan}, "clip must not be negative, and is nan"),
-        ({"translate": -1}, "translate must not be negative"),
+        ({"jitter": -0.1}, "jitter must be >= 0, not -0.1"),
+        ({"clip": math.nan}, "clip must be >= 0, not nan"),
+        ({"translate": -1}, "translate must be >= 0"),
         ({"dropout": 1.5}, "dropout must be in 0..1, not 1.5"),
     ],
 )

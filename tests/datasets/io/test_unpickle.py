@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from comhe.datasets.io.fetch import DataError
+from comhe.datasets import DataError
 from comhe.datasets.io.unpickle import unpickle
 
-from .conftest import python2
+from ..conftest import python2
 
 MATRIX = csr_matrix(np.array([[0, 1.5, 0], [2, 0, 3]], dtype=np.float32))
 PICKLERS = [python2, *(lambda value, p=p: pickle.dumps(value, p) for p in (2, 3, 4))]

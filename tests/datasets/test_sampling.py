@@ -18,13 +18,13 @@ def test_every_sample_of_a_part_is_some_rank_s(ranks, parts):
         batch = torch.arange(count)
         shares = [Share(rank, ranks, parts) for rank in range(ranks)]
         for part, expected in enumerate(batch.tensor_split(parts)):
-            runs = [share.runs(count)[part] for share in shares]
+            runs = [share.slices(count)[part] for share in shares]
             assert {whole for whole, _ in runs} == {len(expected)}
             assert torch.cat([batch[run] for _, run in runs]).equal(expected)
             sizes = [run.stop - run.start for _, run in runs]
             assert max(sizes) - min(sizes) <= 1
         for share in shares:
-            assert share.of(batch).equal(torch.cat([batch[run] for _, run in share.runs(count)]))
+            assert share.take(batch).equal(torch.cat([batch[run] for _, run in share.slices(count)]))
 
 
 def check(batches) -> None:
@@ -37,7 +37,7 @@ def check(batches) -> None:
         own = [torch.empty_like(x) for _ in shares]
         for share, mine, each in zip(shares, own, found, strict=True):
             begin = 0
-            for _, run in share.runs(len(x)):
+            for _, run in share.slices(len(x)):
                 size = run.stop - run.start
                 mine[run] = each[place][0][begin : begin + size]
                 assert mine[run].equal(x[run])

@@ -5,11 +5,11 @@ import os
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
-from comhe.datasets.io.fetch import DataError, data_root, fetch, read_bounded
+from comhe.datasets import MissingDataError
+from comhe.datasets.io.fetch import fetch
 
 BODY = bytes(range(256)) * 1000
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -47,7 +47,7 @@ def mirror():
 
 
 def test_good_download(mirror, tmp_path, capsys):
-    path = fetch(tmp_path / "new" / "file", [f"{mirror}/good"], SHA256, LIMIT)
+    path = fetch(tmp_path / "new" / "file", [f"{mirror}/good"], SHA256, LIMIT, "set: no file")
     assert path.read_bytes() == BODY
     assert [p.name for p in path.parent.iterdir()] == ["file"]
     assert capsys.readouterr().err == "file: 0.3 of 0.3 MB\n"
@@ -63,8 +63,8 @@ def test_good_download(mirror, tmp_path, capsys):
     ],
 )
 def test_bad_download_leaves_nothing(mirror, tmp_path, address, reason):
-    with pytest.raises(DataError, match=reason) as caught:
-        fetch(tmp_path / "file", [f"{mirror}/{address}"], SHA256, LIMIT)
+    with pytest.raises(MissingDataError, match=reason) as caught:
+        fetch(tmp_path / "file", [f"{mirror}/{address}"], SHA256, LIMIT, "set: no file")
     assert f"{mirror}/{address}" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
@@ -72,7 +72,7 @@ def test_bad_download_leaves_nothing(mirror, tmp_path, address, reason):
 
 def test_next_mirror_is_used(mirror, tmp_path):
     urls = [f"{mirror}/missing", "no address", (tmp_path / "none").as_uri(), f"{mirror}/altered", f"{mirror}/good"]
-    assert fetch(tmp_path / "file", urls, SHA256, LIMIT).read_bytes() == BODY
+    assert fetch(tmp_path / "file", urls, SHA256, LIMIT, "set: no file").read_bytes() == BODY
 
 
 def test_file_is_never_seen_unfinished(mirror, tmp_path, monkeypatch):
@@ -80,7 +80,7 @@ def test_file_is_never_seen_unfinished(mirror, tmp_path, monkeypatch):
     path.write_bytes(b"old")
     seen = []
     monkeypatch.setattr("comhe.datasets.io.fetch._progress", lambda *args, **end: end or seen.append(path.read_bytes()))
-    fetch(path, [f"{mirror}/good"], SHA256, LIMIT)
+    fetch(path, [f"{mirror}/good"], SHA256, LIMIT, "set: no file")
     assert set(seen) == {b"old"}
     assert path.read_bytes() == BODY
 
@@ -91,7 +91,7 @@ def test_interrupt_leaves_nothing(mirror, tmp_path, monkeypatch):
 
     monkeypatch.setattr("comhe.datasets.io.fetch._progress", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        fetch(tmp_path / "file", [f"{mirror}/good"], SHA256, LIMIT)
+        fetch(tmp_path / "file", [f"{mirror}/good"], SHA256, LIMIT, "set: no file")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -100,25 +100,5 @@ def test_what_killed_downloads_left_is_removed_once_nobody_writes_it(mirror, tmp
         (tmp_path / name).write_bytes(BODY[:1000])
         stamp = time.time() - age
         os.utime(tmp_path / name, (stamp, stamp))
-    fetch(tmp_path / "file", [f"{mirror}/good"], SHA256, LIMIT)
+    fetch(tmp_path / "file", [f"{mirror}/good"], SHA256, LIMIT, "set: no file")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".file.b.part", ".other.c.part", "file"]
-
-
-def test_read_bounded(tmp_path):
-    (tmp_path / "file").write_bytes(b"12345")
-    assert read_bounded(tmp_path / "file", 5) == b"12345"
-    with pytest.raises(DataError, match="larger than 4 bytes"):
-        read_bounded(tmp_path / "file", 4)
-    with pytest.raises(DataError, match="not a regular file"):
-        read_bounded(tmp_path, 4)
-
-
-def test_data_root(monkeypatch, tmp_path):
-    monkeypatch.setenv("COMHE_DATA", "/from/variable")
-    assert data_root("/given") == Path("/given")
-    assert data_root() == Path("/from/variable")
-    monkeypatch.setenv("COMHE_DATA", "")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
-    assert data_root() == Path("/cache/comhe")
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert data_root() == Path.home() / ".cache" / "comhe"
