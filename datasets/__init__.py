@@ -26,7 +26,6 @@ from .registry import (
     load_images,
     load_points,
     register_dataset,
-    unregister_dataset,
 )
 from .sampling import Loader, Share, mixed_seed
 
@@ -42,7 +41,6 @@ __all__ = [
     "Images",
     "Loader",
     "MissingDataError",
-    "Normalization",
     "PointAugmentation",
     "ResizedCrop",
     "Share",
@@ -61,5 +59,4 @@ __all__ = [
     "load_points",
     "mixed_seed",
     "register_dataset",
-    "unregister_dataset",
 ]

@@ -136,14 +136,7 @@ def load_points(name: str, root: str | Path | None = None) -> Clouds:
     Except from HDF5 files, clouds are centered and scaled to the unit sphere. If there is no validation split, 10 % of
     each class's training clouds are held out, always the same ones.
 
-    Args:
-        name: One of :func:`list_points`, or of a set that was registered.
-        root: The data root, see :func:`data_root`.
-
-    Raises:
-        UsageError: The name is unknown; the message suggests similar ones.
-        MissingDataError: Files are missing and cannot be downloaded.
-        DataError: Files are damaged or do not belong to the set.
+    Arguments and errors are those of :func:`load_images`.
 
     Example:
         >>> load_points("solids")
@@ -161,16 +154,7 @@ def load_graph(name: str, root: str | Path | None = None) -> Graph:
     class 0). With ``-random<seed>``, a split of the same sizes is drawn among the labeled nodes. Self loops and
     duplicate links of the files are removed, so the graphs have 10,556, 9,104 and 88,648 edges.
 
-    Args:
-        name: One of :func:`list_graphs`, or of a set that was registered.
-        root: The data root, see :func:`data_root`.
-
-    Raises:
-        UsageError: The name is unknown; the message suggests similar ones.
-        MissingDataError: Files are missing and cannot be downloaded.
-        DataError: Files are damaged or do not belong to the set.
-    Warns:
-        AlteredDataWarning: Files on disk are not the published ones.
+    Arguments and errors are those of :func:`load_images`.
 
     Example:
         >>> load_graph("citations").num_nodes
@@ -181,10 +165,6 @@ def load_graph(name: str, root: str | Path | None = None) -> Graph:
 
 def load_data(name: str, root: str | Path | None = None, domain: str | None = None) -> DataSet:
     """Load a data set of any domain; ``folder:PATH`` contains images unless ``domain`` is ``points``.
-
-    Raises:
-        UsageError: The name is unknown; the message suggests similar ones.
-        DataError: Files are missing or damaged.
 
     Example:
         >>> describe(load_data("solids"))["classes"]
@@ -303,7 +283,7 @@ def _find(name: str, domain: str | None) -> tuple[str, _Entry, dict[str, Any]]:
     known = list_data(domain)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}?" if near else f"known are {', '.join(known)}"
-    raise UsageError(f"unknown {domain + ' ' if domain else ''}data set {name!r}; {hint}")
+    raise UsageError(f"unknown data set {name!r}{f' for {domain}' if domain else ''}; {hint}")
 
 
 def _load(name: str, domain: str | None, root: str | Path | None, workers: int | None = None) -> Any:

@@ -53,7 +53,7 @@ def diagnose(w: Tensor) -> Diagnostics:
     check_neurons(w)
     w = upcast(w).flatten(0, -3) if w.dim() > 2 else upcast(w)[None]
     c = cosines(w).clamp(-1, 1)
-    upper = torch.triu_indices(*c.shape[-2:], offset=1, device=w.device)
+    upper = torch.triu_indices(c.shape[-2], c.shape[-1], offset=1, device=w.device)
     c = c[:, upper[0], upper[1]]
     norms = torch.linalg.vector_norm(w, dim=-1)
     return Diagnostics(

@@ -1,15 +1,17 @@
 """The matrix view: which rows of which matrix are a layer's neurons."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 from torch.nn.utils.weight_norm import WeightNorm
 
 from comhe.errors import UsageError
 
-Rule = Callable[[nn.Module], Tensor]
+Rule = Callable[[Any], Tensor]  # of a module of its class
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _GATES = {nn.RNN: 1, nn.RNNCell: 1, nn.GRU: 3, nn.GRUCell: 3, nn.LSTM: 4, nn.LSTMCell: 4}
@@ -107,8 +109,8 @@ def sources(module: nn.Module) -> tuple[nn.Parameter, ...]:
     """The parameters that the view is computed from: they identify a tied weight, and must require a gradient."""
     found = [p for name, p in module.named_parameters(recurse=False) if _in_view(name)]
     if is_parametrized(module):
-        parametrized = (p for name, p in module.parametrizations.items() if _in_view(name))
-        found += [parameter for parametrization in parametrized for parameter in parametrization.parameters()]
+        for name, parametrization in module.get_submodule("parametrizations").named_children():
+            found += parametrization.parameters() if _in_view(name) else ()
     return tuple(found)
 
 
@@ -127,7 +129,7 @@ def _rule(cls: type) -> Rule | None:
 
 
 def _weight(module: nn.Module, name: str = "weight") -> Tensor:
-    """``module.weight``, computed afresh where a forward hook of the older weight norm would leave a stale one."""
+    """``module.weight``, computed again where a forward hook of the older weight norm would leave a stale one."""
     for hook in module._forward_pre_hooks.values():
         if isinstance(hook, WeightNorm) and hook.name == name:
             return hook.compute_weight(module)
@@ -139,30 +141,30 @@ def _full(w: Tensor) -> Tensor:
     return w.full_tensor() if hasattr(w, "full_tensor") else w
 
 
-def _convolution(module: nn.Module) -> Tensor:
+def _convolution(module: Any) -> Tensor:
     w = _weight(module)
     if module.groups == 1 or w.shape[1] == 1:
         return w.flatten(1)
     return w.unflatten(0, (module.groups, -1)).flatten(2)
 
 
-def _channels_last(module: nn.Module) -> bool:
+def _channels_last(module: Any) -> bool:
     w = _weight(module)
     return module.groups == 1 and w.dim() > 2 and w.movedim(1, -1).is_contiguous()
 
 
-def _unordered_convolution(module: nn.Module) -> Tensor:
+def _unordered_convolution(module: Any) -> Tensor:
     return _weight(module).movedim(1, -1).flatten(1) if _channels_last(module) else _convolution(module)
 
 
-def _transposed(module: nn.Module) -> Tensor:
+def _transposed(module: Any) -> Tensor:
     w = _weight(module).unflatten(0, (module.groups, -1)).transpose(1, 2).flatten(3).flatten(2, 3)
     if module.groups == 1 or w.shape[2] == module.weight.shape[2:].numel():
         return w.flatten(0, 1)
     return w
 
 
-def _embedding(module: nn.Module) -> Tensor:
+def _embedding(module: Any) -> Tensor:
     w, pad = _weight(module), module.padding_idx
     if pad is None:
         return w
@@ -175,13 +177,13 @@ def _attention(module: nn.MultiheadAttention) -> Tensor:
     return _weight(module, "in_proj_weight").unflatten(0, (3, -1))
 
 
-def _recurrent(module: nn.Module) -> Tensor:
+def _recurrent(module: Any) -> Tensor:
     gates = next(number for cls, number in _GATES.items() if isinstance(module, cls))
     w = _weight(module, "weight_ih" if isinstance(module, nn.RNNCellBase) else "weight_ih_l0")
     return w.unflatten(0, (gates, -1)) if gates > 1 else w
 
 
-def _gcn2(module: nn.Module) -> Tensor:
+def _gcn2(module: Any) -> Tensor:
     if module.weight2 is None:
         return _full(module.weight1).mT
     return torch.stack((_full(module.weight1).mT, _full(module.weight2).mT))
@@ -207,3 +209,17 @@ def views(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         inside_parametrization = "parametrizations" in name.split(".")
         if not inside_parametrization and _rule(type(module)) is not None:
             yield name, module
+
+
+@contextmanager
+def parametrizations_in_evaluation(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Reading a spectrally normalized weight must not train its vectors."""
+    found = [m for module in modules for m in module.modules() if isinstance(m, ParametrizationList)]
+    training = [parametrizations.training for parametrizations in found]
+    try:
+        for parametrizations in found:
+            parametrizations.eval()
+        yield
+    finally:
+        for parametrizations, mode in zip(found, training, strict=True):
+            parametrizations.train(mode)

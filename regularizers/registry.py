@@ -2,42 +2,53 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from comhe.errors import UnknownOptionError, UsageError
 
-from .penalties.penalty import Penalty
-from .regularizer import Regularizer, check_weights
+from .penalties.penalty import FunctionPenalty, Penalty
+from .regularizer import Regularizer
 from .selection import select
+from .weights import check_weights
 
-_REGISTRY: dict[str, type[Penalty]] = {}
-P = TypeVar("P", bound=type[Penalty])
+_REGISTRY: dict[str, type[Penalty] | FunctionPenalty] = {}
+P = TypeVar("P", bound=type[Penalty] | Callable[[Tensor], Tensor])
 
 
-def register_regularizer(name: str) -> Callable[[P], P]:
-    """Class decorator that registers a :class:`Penalty` under ``name``; see there for what it has to define.
+def register_regularizer(name: str, *, default_weight: float = 1.0, ordered: bool = True) -> Callable[[P], P]:
+    """Decorator that registers a :class:`Penalty` class, or a pure function ``[..., N, d] -> [...]``, under ``name``.
+
+    Args:
+        name: what :func:`create_regularizer` and the command line know it by.
+        default_weight: of a function; a class has its own.
+        ordered: whether a function depends on the order of the dimensions; if not, it may be given another one.
 
     Raises:
         UsageError: the name is taken.
 
     Example:
-        >>> @register_regularizer("squared-norm")
-        ... class SquaredNorm(Penalty):
-        ...     def function(self, w):
-        ...         return w.square().sum((-2, -1))
-        >>> regularizer = create_regularizer("squared-norm", nn.Linear(4, 3), weight=0.1)
+        >>> @register_regularizer("squared-norm", default_weight=0.1)
+        ... def squared_norm(w):
+        ...     return w.square().sum((-2, -1))
+        >>> regularizer = create_regularizer("squared-norm", nn.Linear(4, 3))
         >>> del _REGISTRY["squared-norm"]  # for this example alone
     """
 
     def register(penalty: P) -> P:
         if name in _REGISTRY:
-            raise UsageError(f"regularizer {name!r} is already registered by {_REGISTRY[name].__name__}")
-        _REGISTRY[name] = penalty
-        penalty.name = name
+            taken = _REGISTRY[name]
+            by = (taken if isinstance(taken, type) else taken.function).__name__
+            raise UsageError(f"regularizer {name!r} is already registered by {by}")
+        if not isinstance(penalty, type):
+            _REGISTRY[name] = FunctionPenalty(penalty, name, default_weight, ordered)
+        elif issubclass(penalty, Penalty):
+            penalty.name, _REGISTRY[name] = name, penalty
+        else:
+            raise TypeError(f"{penalty.__name__} is neither a subclass of Penalty nor a function")
         return penalty
 
     return register
@@ -84,7 +95,8 @@ def check_regularizer(name: str, **options: Any) -> None:
         comhe.errors.UsageError: dim must be at least 2: a projection to 1 dimension(s) leaves no angles
     """
     penalty, rest = _split(name, options)
-    check_weights(type(penalty), rest.get("weight"), rest.get("output_weight", "default"))
+    check_weights(penalty, rest.pop("weight", None), rest.pop("output_weight", "default"))
+    select(nn.Module(), **{key: value for key, value in rest.items() if key != "seed"})
 
 
 def regularizer_options(name: str) -> dict[str, Any]:
@@ -98,12 +110,11 @@ def regularizer_options(name: str) -> dict[str, Any]:
         (40, 0.01)
     """
     penalty = _find(name)
-    options = dict(_penalty_options(penalty))
-    options |= {"weight": penalty.default_weight, "output_weight": penalty.default_output_weight, "seed": 0}
-    return options | dict(_keywords(select))
+    plug = {"weight": penalty.default_weight, "output_weight": penalty.default_output_weight, "seed": 0}
+    return _penalty_options(penalty) | plug | _keywords(select)
 
 
-def _find(name: str) -> type[Penalty]:
+def _find(name: str) -> type[Penalty] | FunctionPenalty:
     if name not in _REGISTRY:
         near = difflib.get_close_matches(name, _REGISTRY, n=3, cutoff=0.4) or list(_REGISTRY)
         raise UsageError(f"unknown regularizer {name!r}; did you mean {', '.join(near)}?")
@@ -116,29 +127,23 @@ def _split(name: str, options: dict[str, Any]) -> tuple[Penalty, dict[str, Any]]
     for option in options:
         if option not in accepted:
             raise UnknownOptionError(f"{name} has no option {option!r}; its options are {', '.join(accepted)}")
-    theirs = dict(_penalty_options(penalty))
-    return (
-        penalty(**{key: value for key, value in options.items() if key in theirs}),
-        {key: value for key, value in options.items() if key not in theirs},
-    )
+    names = _penalty_options(penalty)
+    theirs = {key: value for key, value in options.items() if key in names}
+    rest = {key: value for key, value in options.items() if key not in names}
+    return penalty(**theirs) if isinstance(penalty, type) else penalty, rest
 
 
-def _penalty_options(penalty: type[Penalty]) -> Iterator[tuple[str, Any]]:
+def _penalty_options(penalty: type[Penalty] | FunctionPenalty) -> dict[str, Any]:
     """Arguments of the class and, as far as it passes on ``**options``, of its bases."""
-    known = set()
-    for base in penalty.__mro__:
-        if "__init__" not in vars(base) or base is object:
-            continue
-        for key, default in _keywords(base.__init__):
-            if key not in known:
-                known.add(key)
-                yield key, default
-        kinds = [parameter.kind for parameter in inspect.signature(base.__init__).parameters.values()]
-        if inspect.Parameter.VAR_KEYWORD not in kinds:
-            return
+    options: dict[str, Any] = {}
+    for base in penalty.__mro__ if isinstance(penalty, type) else ():
+        if base is not object and (init := vars(base).get("__init__")):
+            options = _keywords(init) | options
+            if all(p.kind is not p.VAR_KEYWORD for p in inspect.signature(init).parameters.values()):
+                break
+    return options
 
 
-def _keywords(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
-    for key, parameter in inspect.signature(function).parameters.items():
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            yield key, parameter.default
+def _keywords(function: Callable[..., Any]) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters.items()
+    return {key: parameter.default for key, parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}

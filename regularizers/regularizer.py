@@ -1,23 +1,22 @@
 """The plug: a penalty attached to the layers of a model."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.nn.utils.parametrize import ParametrizationList
 
 from comhe.errors import UsageError
 
 from .diagnostics import diagnose
 from .draws import Draws, Memory
 from .energies.checks import autocast_disabled, upcast
-from .penalties.penalty import Member, Penalty, Weight, mean_over_sets
+from .neurons import parametrizations_in_evaluation
+from .penalties.penalty import Member, Penalty, mean_over_sets
 from .report import LayerReport, Report
 from .selection import Layer, select
 from .sharding import balance
+from .weights import Weight, check_number, check_weights
 
 
 class LayerPenalty(NamedTuple):
@@ -78,7 +77,7 @@ class Regularizer(nn.Module):
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
         self.penalty = penalty
-        self.weight, self.output_weight = check_weights(type(penalty), weight, output_weight)
+        self.weight, self.output_weight = check_weights(penalty, weight, output_weight)
         self.seed, self.step, self.capturable = int(seed), 0, capturable
         self._model = (model,)  # in a tuple, it does not become a submodule
         self._owners: list[int] = []  # the rank of each layer, once they are sharded
@@ -138,7 +137,8 @@ class Regularizer(nn.Module):
         replayed after each :meth:`draw` if ``capturable`` is set.
         """
         counted = self._counted(draws)
-        terms, rest = [], [self._member(layer, draws) for layer in counted]
+        terms: list[Tensor] = []
+        rest = [self._member(layer, draws) for layer in counted]
         if rest:
             with autocast_disabled(rest[0].w):
                 terms, rest = self.penalty.batched(rest, draws)
@@ -148,9 +148,9 @@ class Regularizer(nn.Module):
         names = {layer.name for layer in counted}
         for layer in self.local_layers:  # a layer whose weight is zero for now learns all the same
             if layer.name not in names and self.state_of(layer) is not None:
-                w, state = (member := self._member(layer, draws)).w.detach(), member.state
-                with torch.no_grad(), autocast_disabled(w):
-                    self._update_state(layer, self.penalty.update(w, layer, state, draws))
+                member = self._member(layer, draws)
+                with autocast_disabled(member.w):
+                    self._update_state(layer, self.penalty.following_state(member, draws))
         if not terms:
             return torch.zeros((), device=self.device if self.layers else None)
         total = terms[0]
@@ -169,7 +169,7 @@ class Regularizer(nn.Module):
     def layer_penalties(self, draws: Draws) -> list[LayerPenalty]:
         """The terms of :meth:`total`, one for each layer on this rank that counts in the step; changes no state."""
         found = []
-        with _evaluating_parametrizations(self.layers):
+        with parametrizations_in_evaluation(layer.module for layer in self.layers):
             for layer in self._counted(draws):
                 member = self._member(layer, draws)
                 with autocast_disabled(member.w):
@@ -206,7 +206,7 @@ class Regularizer(nn.Module):
 
     def report(self) -> Report:
         """What is regularized with which energies, what is skipped and why; changes nothing."""
-        with torch.no_grad(), _evaluating_parametrizations(self.layers):
+        with torch.no_grad(), parametrizations_in_evaluation(layer.module for layer in self.layers):
             draws = self._new_draws(dict(self._memory), capturable=False)
             self.penalty.draw(self.layers, draws)
             rows = tuple(self._row(layer, draws) for layer in self.layers)
@@ -221,7 +221,7 @@ class Regularizer(nn.Module):
         weight = self.weight if layer.role == "hidden" else self.output_weight
         if not callable(weight):
             return weight
-        return _check_number(weight(self.step), f"the schedule's weight at step {self.step}")
+        return check_number(weight(self.step), f"the schedule's weight at step {self.step}")
 
     def state_of(self, layer: Layer) -> Tensor | None:
         """What the penalty has learned for the layer, such as a projection; None if it learns nothing for it."""
@@ -277,11 +277,11 @@ class Regularizer(nn.Module):
 
     def _update_state(self, layer: Layer, state: Tensor | None) -> None:
         """Keep a state for the next step, in the memory that a captured graph reads if need be."""
-        name = self._state_name(layer)
-        if state is not None and self.capturable and self._buffers[name].device == state.device:
-            self._buffers[name].copy_(state)
+        before = self.state_of(layer)
+        if state is not None and before is not None and self.capturable and before.device == state.device:
+            before.copy_(state.detach())
         elif state is not None:
-            self._buffers[name] = state
+            self._buffers[self._state_name(layer)] = state.detach()
 
     def _initial_state(self, layer: Layer) -> Tensor | None:
         if type(self.penalty).init is Penalty.init:
@@ -300,24 +300,6 @@ class Regularizer(nn.Module):
         return LayerReport(layer.name, layer.role, layer.shape, weight, float(value), diagnose(layer.neurons()))
 
 
-def check_weights(
-    penalty: type[Penalty], weight: Weight | None, output_weight: Weight | Literal["default"] | None
-) -> tuple[Weight, Weight]:
-    """The two weights with the penalty's defaults filled in; UsageError if one is out of range."""
-    weight = penalty.default_weight if weight is None else weight
-    output_weight = penalty.default_output_weight if output_weight == "default" else output_weight
-    weight = weight if callable(weight) else _check_number(weight, "weight")
-    if output_weight is None or callable(output_weight):
-        return weight, output_weight or weight
-    return weight, _check_number(output_weight, "output_weight")
-
-
-def _check_number(weight: Any, what: str) -> float:
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not (weight >= 0 and math.isfinite(weight)):
-        raise UsageError(f"{what} must be a finite number >= 0 or a function of the step, not {weight!r}")
-    return float(weight)
-
-
 class _Substituted(nn.Module):
     """A model as a submodule, so that functional_call can replace what the regularizer reads from it."""
 
@@ -327,17 +309,3 @@ class _Substituted(nn.Module):
 
     def forward(self) -> Tensor:
         return self._regularizer[0]()
-
-
-@contextmanager
-def _evaluating_parametrizations(layers: Sequence[Layer]) -> Iterator[None]:
-    """Parametrizations in evaluation mode: reading a spectrally normalized weight must not train its vectors."""
-    modules = [module for layer in layers for module in layer.module.modules()]
-    lists = {module: module.training for module in modules if isinstance(module, ParametrizationList)}
-    try:
-        for parametrizations in lists:
-            parametrizations.eval()
-        yield
-    finally:
-        for parametrizations, training in lists.items():
-            parametrizations.train(training)

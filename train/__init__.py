@@ -1,9 +1,4 @@
-"""Train, evaluate and compare: recipes, the loop, run folders, the command line.
-
-Example:
-    >>> run = fit(get_recipe("kipf", "gcn", "citations", "hs-mhe", epochs=2), runs=folder)  # doctest: +SKIP
-    >>> run.result()["best"]["test_accuracy"]  # doctest: +SKIP
-"""
+"""Train, evaluate and compare: recipes, the loop, run folders, the command line."""
 
 from __future__ import annotations
 
@@ -18,7 +13,6 @@ from .recipe import (
     list_recipes,
     provide_domains,
     recipe_class,
-    register_domain,
     register_recipe,
 )
 from .runs.launch import fit
@@ -40,14 +34,11 @@ __all__ = [
     "Task",
     "check_recipe",
     "compare",
-    "domains",
     "fit",
     "get_recipe",
     "list_recipes",
     "load_plugins",
     "make_task",
-    "recipe_class",
-    "register_domain",
     "register_recipe",
 ]
 

@@ -105,6 +105,12 @@ def make_task(
     Raises:
         UsageError: a name or an option that does not exist, or does not fit the domain.
         DataError: the data set's files are missing or damaged.
+
+    Example:
+        >>> from comhe.train import get_recipe
+        >>> task = make_task(get_recipe("kipf", "gcn", "citations", "none"))
+        >>> type(task).__name__, task.steps
+        ('GraphTask', 1)
     """
     return find_domain(recipe.domain).task(recipe, root, device, context)
 

@@ -16,9 +16,6 @@ from .registry import DOMAINS, Entry, entries, natural_key, suggest
 def list_models(pattern: str = "*", domain: str | None = None) -> list[str]:
     """List the models whose names match a shell-style pattern, in natural order (resnet20 before resnet110).
 
-    Raises:
-        UsageError: The domain is unknown.
-
     Example:
         >>> list_models("pointnet*", domain="points")
         ['pointnet', 'pointnet2_msg', 'pointnet2_ssg', 'pointnet_t']
@@ -33,9 +30,6 @@ def list_models(pattern: str = "*", domain: str | None = None) -> list[str]:
 def model_domain(name: str) -> str:
     """Return the domain of a model: "images", "points", "graphs" or "custom".
 
-    Raises:
-        UsageError: The name is unknown.
-
     Example:
         >>> model_domain("resnet20")
         'images'
@@ -44,12 +38,7 @@ def model_domain(name: str) -> str:
 
 
 def build_model(name: str, /, **options: Any) -> nn.Module:
-    """Call the builder of a model.
-
-    Raises:
-        UsageError: The name is unknown.
-        UnknownOptionError: The builder does not take one of the options, or needs another.
-    """
+    """Call the builder of a model, once its options are checked."""
     builder = _find(name).builder
     parameters = inspect.signature(builder).parameters
     accepted = ", ".join(str(p).replace("'", "") for p in parameters.values())
@@ -72,14 +61,19 @@ def _find(name: str) -> Entry:
 
 
 def _import_networks(until: str = "") -> None:
-    """Import the networks of the zoo, which register themselves, one domain after the other until a name is found.
+    """Import the networks of the zoo, which register themselves, one domain after the other until one has a name.
 
     They are imported here and not above, because the graph networks bring torch_geometric along, whose import takes
-    seconds that ``create_model("cnn9")`` should not cost; they come last.
+    seconds that ``create_model("cnn9")`` should not cost; they come last. For the name of a model from elsewhere all
+    are imported, so that a name that is taken twice is an error whatever is asked for first.
     """
-    if until not in entries:
+    if not _is_built_in(until):
         from . import images  # noqa: F401
-    if until not in entries:
+    if not _is_built_in(until):
         from . import points  # noqa: F401
-    if until not in entries:
+    if not _is_built_in(until):
         from . import graphs  # noqa: F401
+
+
+def _is_built_in(name: str) -> bool:
+    return name in entries and entries[name].builder.__module__.startswith(f"{__package__}.")

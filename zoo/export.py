@@ -37,6 +37,9 @@ def export_onnx(model: nn.Module, path: str | os.PathLike, *inputs: Tensor) -> N
 
     Raises:
         ImportError: A package with which torch writes ONNX is missing.
+
+    Example:
+        >>> export_onnx(model, "resnet8.onnx", torch.zeros(2, 3, 32, 32))  # doctest: +SKIP
     """
     try:
         import onnxscript  # noqa: F401

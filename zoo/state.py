@@ -68,11 +68,7 @@ def _check_claims(path: Path) -> None:
 
 
 def unwrap_state(content: Any, source: str = "the weights") -> dict[str, Tensor]:
-    """Take the state dict out of a checkpoint's dict, and drop the prefixes that all of its names share.
-
-    Raises:
-        WeightsError: These are not tensors by name.
-    """
+    """Take the state dict out of a checkpoint's dict, and drop the prefixes that all of its names share."""
     state = content
     for wrapper in WRAPPERS:
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):

@@ -59,12 +59,10 @@ class Graph:
         """Build a graph from arrays or tensors.
 
         Args:
-            name: The name of the set.
             features: [n, f], dense or a scipy matrix, not negative; rows are divided by their sums.
             edge_index: [2, m] node numbers; edges get both directions, loops and duplicates are removed.
             labels: [n] integers from 0.
             train, val, test: Node numbers, or masks [n].
-            source: Where the graph comes from.
 
         Raises:
             DataError: Shapes do not fit, a number is out of range, or the splits are not disjoint.
@@ -84,11 +82,10 @@ class Graph:
             raise DataError(f"{name}: train, val and test are not disjoint node numbers in 0..{nodes - 1}")
         if counts.nnz and not 0 <= counts.data.min() <= counts.data.max() < np.inf:
             raise DataError(f"{name}: a feature is negative or not finite")
-        indices: list[Any] = [torch.as_tensor(array, dtype=torch.int64) for array in (labels, *splits)]
-        classes = int(labels.max()) + 1
-        return cls(
-            name, _row_normalized(counts), _undirected(links, nodes), *indices, num_classes=classes, source=source
-        )
+        data: dict[str, Any] = dict(zip(("labels", "train", "val", "test"), (labels, *splits), strict=True))
+        data = {key: torch.as_tensor(array, dtype=torch.int64) for key, array in data.items()}
+        data |= {"num_classes": int(labels.max()) + 1, "source": source}
+        return cls(name, _row_normalized(counts), _undirected(links, nodes), **data)
 
     def describe(self) -> dict[str, object]:
         """Return the census; homophily is the fraction of edges within a class."""

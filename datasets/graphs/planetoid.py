@@ -149,10 +149,7 @@ def parse_planetoid(data: dict[str, bytes], prefix: Path, validation: int = 500)
     As in the public preprocessing, node ``test.index[i]`` has row i of ``tx`` and ``ty``; test nodes that
     ``test.index`` leaves out (CiteSeer: 15) have no features and no label. ``x`` is train, the next nodes are val.
 
-    Args:
-        data: The contents of the files, by name.
-        prefix: The folder and "ind.<set>".
-        validation: The number of nodes to validate on.
+    ``data`` has the contents of the files by name, ``prefix`` is the folder and "ind.<set>".
 
     Raises:
         DataError: A file is damaged or crafted, or two files disagree; the message names the file.

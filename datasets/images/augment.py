@@ -123,14 +123,7 @@ class Normalizer:
 
     One multiplication and one addition, each rounded, so that the same pixel gives the same bits on every device.
 
-    Args:
-        normalization: Means and standard deviations on the scale 0..1.
-        width: The width of the images.
-        device: The device of the pixels.
-        dtype, channels_last: The type and the memory format that :meth:`channels_first` gives.
-
-    Raises:
-        UsageError: There is not one mean and one positive standard deviation a channel.
+    ``dtype`` and ``channels_last`` are the type and the memory format that :meth:`channels_first` gives.
     """
 
     def __init__(

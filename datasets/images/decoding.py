@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,7 @@ def decode_tree(tree: Tree, size: tuple[int, int], workers: int) -> Decoded:
     for split, (paths, labels) in tree.splits.items():
         pixels, done = np.empty((len(paths), size[1], size[0], 3), dtype=np.uint8), 0
         batches = torch.arange(len(paths)).split(512)
-        for batch in read_images(tree.folder, paths, batches, workers, _RequireSize(*size)):
+        for batch in read_images(tree.folder, paths, batches, workers, partial(_require_size, size)):
             pixels[done : done + len(batch)] = batch.numpy()
             done += len(batch)
         splits[split] = pixels, labels
@@ -119,18 +119,12 @@ def _stack(samples: list[Tensor | DataError]) -> Tensor | DataError:
     return errors[0] if errors else torch.stack([sample for sample in samples if isinstance(sample, Tensor)])
 
 
-@dataclass(frozen=True)
-class _RequireSize:
+def _require_size(size: tuple[int, int], image: Image.Image) -> Image.Image:
     """A transform that changes nothing and accepts only one size."""
-
-    width: int
-    height: int
-
-    def __call__(self, image: Image.Image) -> Image.Image:
-        if image.size != (self.width, self.height):
-            width, height = image.size
-            raise ValueError(f"has {width}x{height} pixels, where the set's images have {self.width}x{self.height}")
-        return image
+    if image.size != size:
+        (width, height), (wanted_width, wanted_height) = image.size, size
+        raise ValueError(f"has {width}x{height} pixels, but the set's images have {wanted_width}x{wanted_height}")
+    return image
 
 
 def image_size(path: str) -> tuple[int, int]:

@@ -63,9 +63,6 @@ class ImageSet(LabeledSet):
             batch_size, seed, augmentation, drop_last, share: See :class:`.Loader`.
             normalization: Means and standard deviations on the scale 0..1; by default those of the set.
             dtype, channels_last: The type and the memory format of the images.
-
-        Raises:
-            UsageError: An argument is out of range, or an augmentation has no seed.
         """
         if augmentation is not None and not isinstance(augmentation, self.augmentation_type):
             wanted = self.augmentation_type.__name__
@@ -137,12 +134,9 @@ class Images(ImageSet):
         """Build a set from pixels uint8 [n, h, w, 3] and labels [n] of each split, as arrays or tensors.
 
         Args:
-            name: The name of the set.
-            train, test, val: Pixels and labels. Without ``val``, images of ``train`` are held out to validate.
-            classes: The names of the classes; by default their numbers.
-            source: Where the images come from.
-            seed: Of the images that are held out; None for the standard ones.
-            held_out: The fraction of each class that is held out.
+            train, test, val: Without ``val``, images of ``train`` are held out to validate.
+            classes: Names; by default the numbers of the classes.
+            seed, held_out: Which images of each class are held out, and what fraction; None for the standard ones.
             augmentation: What is usual in training; by default pad, crop and flip.
 
         Raises:

@@ -24,15 +24,10 @@ STALE = 3600.0  # seconds after which an unfinished file is abandoned: a downloa
 def fetch(path: Path, urls: Iterable[str], sha256: str, limit: int, lacking: str) -> Path:
     """Download ``path`` from the first of ``urls`` that has the file with this checksum.
 
-    Args:
-        path: The file to write. It appears only when all its bytes are on disk and right.
-        urls: Mirrors, in order of preference.
-        sha256: The checksum of the published file.
-        limit: The largest number of bytes that is accepted.
-        lacking: What is missing; the error begins with it.
+    The file appears only when all its bytes, at most ``limit``, are on disk and right.
 
     Raises:
-        MissingDataError: No mirror has the file. The message gives the reason for every mirror.
+        MissingDataError: No mirror has the file. The message is ``lacking``, the fix, and the reason for every mirror.
     """
     reasons = []
     _remove_stale(path)

@@ -69,9 +69,7 @@ def unpickle(data: bytes, name: object) -> np.ndarray | csr_array | dict:
     of a dictionary are int, str or bytes; its values are unchecked, but can only be plain Python objects, and arrays in
     the byte order of the file.
 
-    Args:
-        data: The pickle.
-        name: The name of the file, for the message.
+    ``name`` is the file's, for the message.
 
     Raises:
         DataError: There is a global, an instruction, a type or a size that such a file does not need, or damage.
@@ -169,8 +167,6 @@ class _Machine:
             raise _Refused("damaged: something is left over at its end")
         return self.stack[0]
 
-    # Bytes ------------------------------------------------------------------------------------------------------
-
     def take(self, count: int) -> bytes:
         piece = self.data[self.at : self.at + count] if count >= 0 else b""
         if len(piece) != count:
@@ -188,8 +184,6 @@ class _Machine:
         line = self.take(end - self.at).decode("latin-1")
         self.at += 1
         return line
-
-    # Stack ------------------------------------------------------------------------------------------------------
 
     def push(self, value: object) -> None:
         self.stack.append(value)
@@ -223,8 +217,6 @@ class _Machine:
             if type(key) not in (int, str, bytes):
                 raise _Refused("a key of a dictionary is neither a number nor a string")
             target[key] = value
-
-    # Globals, calls and states ----------------------------------------------------------------------------------
 
     def find(self, module: str, name: str) -> None:
         kind = GLOBALS.get((module, name))

@@ -66,9 +66,6 @@ class Clouds(LabeledSet):
             split: ``train``, ``val`` or ``test``.
             batch_size, seed, augmentation, drop_last, share: See :class:`.Loader`.
             points: The number of points in each cloud: drawn in every epoch if there is a seed, else the first ones.
-
-        Raises:
-            UsageError: An argument is out of range, or an augmentation has no seed.
         """
         options: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "drop_last": drop_last, "share": share}
         return CloudLoader(self.get_split(split), augmentation, points, self.up, **options)
@@ -87,12 +84,7 @@ class Clouds(LabeledSet):
     ) -> Clouds:
         """Build a set from points [n, P, 3] or, with normals, [n, P, 6] and labels [n], as arrays or tensors.
 
-        Args:
-            name: The name of the set.
-            train, test, val: Points and labels. Without ``val``, a tenth of each class of ``train`` is held out.
-            classes: The names of the classes; by default their numbers.
-            up: The axis that points up, 0, 1 or 2.
-            source: Where the clouds come from.
+        Without ``val``, a tenth of each class of ``train`` is held out. Names of classes are numbers by default.
 
         Raises:
             DataError: Shapes do not fit, or a label is out of range.

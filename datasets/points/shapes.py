@@ -107,6 +107,5 @@ def _parse_npy(data: bytes, path: Path) -> np.ndarray:
         return np.load(file, allow_pickle=False)
     except DataError:
         raise
-    # What numpy raises for a damaged header, which is a Python literal.
-    except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, OverflowError) as error:
+    except Exception as error:  # numpy parses the header as a Python literal, and raises whatever the damage causes
         raise DataError(f"{path}: not a .npy file of floats [n, 3] ({type(error).__name__})") from error

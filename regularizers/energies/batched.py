@@ -37,7 +37,7 @@ class _BatchedEnergies(torch.autograd.Function):
     @staticmethod
     def forward(weights, potential, reduction, precision, projections, with_gradient, *neurons):
         sets = [w.flatten(0, -3) if w.dim() > 2 else w[None] for w in neurons]
-        count = 1 if projections is None else projections.count
+        count = 1 if projections is None else projections.number
         shapes = tuple((len(w), w.shape[-2]) for w in sets)
         scales, constants, layers = _scales(shapes, count, potential, reduction, weights.device)
         options = {"with_gradient": with_gradient, "precision": precision}
@@ -81,5 +81,5 @@ def _scales(
         scales.append(scale / (batch * count))
         constants.append(scale * n * potential.antipodal if potential.half_space else 0.0)
         layers += [layer] * batch
-    floats = (torch.tensor(values, dtype=torch.float32).to(device) for values in (scales, constants))
-    return *floats, torch.tensor(layers).to(device)
+    floats = [torch.tensor(values, dtype=torch.float32).to(device) for values in (scales, constants)]
+    return floats[0], floats[1], torch.tensor(layers).to(device)

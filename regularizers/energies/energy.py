@@ -156,6 +156,7 @@ def _sums(
 ) -> tuple[Tensor, Tensor | None]:
     """Pair sums of [..., N, d], and M or M W; see :class:`_PairSum`."""
     batch = w.flatten(0, -3) if w.dim() > 2 else w[None]
+    gradient: Tensor | None
     if kernels.usable(w, potential):
         (energy,), (gradient,) = kernels.energy_sums(
             [batch], potential, eps, with_gradient=with_gradient, precision=precision
@@ -168,7 +169,7 @@ def _sums(
     else:
         energy, gradient = _wide(batch, potential, eps, with_gradient)
     shape = w.shape[:-2]
-    return energy.view(shape), gradient.view(shape + gradient.shape[1:]) if with_gradient else None
+    return energy.view(shape), None if gradient is None else gradient.view(shape + gradient.shape[1:])
 
 
 def _keeps_product(w: Tensor, potential: Potential) -> bool:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,7 +47,7 @@ class _SpanPairs(torch.autograd.Function):
     """Sums [sets of all layers, C] of the potential over pairs; the forward computes their gradients in W P^T too."""
 
     @staticmethod
-    def forward(draws: Tensor, potential: Potential, with_gradient: bool, *neurons: Tensor) -> tuple[Tensor, ...]:
+    def forward(draws: Tensor, potential: Potential, with_gradient: bool, *neurons: Tensor) -> tuple[Any, ...]:
         cosines = torch.cat([gram(_sets(w)) for w in neurons])
         inverse = inverse_norms(cosines.diagonal(dim1=-2, dim2=-1))[..., None]
         scale_pairs(cosines, inverse.squeeze(-1))

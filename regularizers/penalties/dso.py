@@ -4,16 +4,16 @@ from torch import Tensor
 
 from comhe.regularizers.registry import register_regularizer
 
-from .penalty import Penalty
 from .so import so
 
 
+@register_regularizer("dso", default_weight=1e-2, ordered=False)
 def dso(w: Tensor) -> Tensor:
     r"""Squared deviations of both Gram matrices from the identity.
 
     .. math:: \|W^\top W - I\|_F^2 + \|W W^\top - I\|_F^2
 
-    Shape: ``[..., N, d] -> [...]``.
+    Shape: ``[..., N, d] -> [...]``. Default weight: where the authors' code starts; it lowers it as training goes on.
 
     Example:
         >>> import torch
@@ -26,15 +26,3 @@ def dso(w: Tensor) -> Tensor:
     # |W^T W|_F = |W W^T|_F and the traces agree, so the two squares differ by the difference of the identities' sizes
     # and the larger Gram matrix is not needed.
     return 2 * small + abs(w.shape[-1] - w.shape[-2])
-
-
-@register_regularizer("dso")
-class DoubleSoftOrthogonality(Penalty):
-    """:func:`dso` of every layer.
-
-    Weight: where the authors' code starts; it lowers it as training goes on.
-    """
-
-    default_weight = 1e-2
-    ordered = False
-    function = staticmethod(dso)

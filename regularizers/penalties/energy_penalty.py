@@ -65,9 +65,14 @@ class EnergyPenalty(Penalty):
     def energy(self, w: Tensor, half_space: bool | None = None) -> Tensor:
         """The energy of neurons [..., N, d] -> [...], in the hidden layers' space unless told otherwise."""
         half_space = self.half_space if half_space is None else half_space
-        options = {"geodesic": self.geodesic, "eps": self.eps}
         return hyperspherical_energy(
-            w, self.s, half_space, reduction=self.reduction, precision=self.precision, **options
+            w,
+            self.s,
+            half_space,
+            geodesic=self.geodesic,
+            reduction=self.reduction,
+            eps=self.eps,
+            precision=self.precision,
         )
 
     def value(self, w: Tensor, layer: Layer, state: Tensor | None, draws: Draws) -> Tensor:

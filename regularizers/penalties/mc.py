@@ -5,15 +5,14 @@ from torch import Tensor
 from comhe.regularizers.energies.gram import excess
 from comhe.regularizers.registry import register_regularizer
 
-from .penalty import Penalty
 
-
+@register_regularizer("mc", default_weight=1e-2, ordered=False)
 def mc(w: Tensor) -> Tensor:
     r"""Largest deviation of the Gram matrix from the identity.
 
     .. math:: \max_{ij} |G - I|_{ij}, \qquad G = W W^\top
 
-    Shape: ``[..., N, d] -> [...]``.
+    Shape: ``[..., N, d] -> [...]``. Default weight: where the authors' code starts; it lowers it as training goes on.
 
     Example:
         >>> import torch
@@ -23,15 +22,3 @@ def mc(w: Tensor) -> Tensor:
     Source: Bansal et al., NeurIPS 2018.
     """
     return excess(w).abs().amax((-2, -1))
-
-
-@register_regularizer("mc")
-class MutualCoherence(Penalty):
-    """:func:`mc` of every layer.
-
-    Weight: where the authors' code starts; it lowers it as training goes on.
-    """
-
-    default_weight = 1e-2
-    ordered = False
-    function = staticmethod(mc)

@@ -7,9 +7,8 @@ from comhe.regularizers.energies.checks import check_neurons, upcast
 from comhe.regularizers.energies.cosines import cosines
 from comhe.regularizers.registry import register_regularizer
 
-from .penalty import Penalty
 
-
+@register_regularizer("mgd", ordered=False)
 def mgd(w: Tensor) -> Tensor:
     r"""Minus the log-determinant of a Gaussian kernel of the directions.
 
@@ -27,11 +26,3 @@ def mgd(w: Tensor) -> Tensor:
     kernel = (2 * cosines(upcast(w)) - 2).exp()
     ridge = torch.eye(kernel.shape[-1], dtype=kernel.dtype, device=kernel.device)
     return -torch.linalg.slogdet(kernel + 1e-6 * ridge).logabsdet
-
-
-@register_regularizer("mgd")
-class GramDeterminant(Penalty):
-    """:func:`mgd` of every layer. Weight: ours."""
-
-    ordered = False
-    function = staticmethod(mgd)

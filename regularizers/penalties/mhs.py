@@ -7,9 +7,8 @@ from comhe.regularizers.energies.checks import check_neurons, upcast
 from comhe.regularizers.energies.cosines import cosines
 from comhe.regularizers.registry import register_regularizer
 
-from .penalty import Penalty
 
-
+@register_regularizer("mhs", ordered=False)
 def mhs(w: Tensor) -> Tensor:
     r"""Minus the smallest squared distance between two neurons' directions.
 
@@ -27,11 +26,3 @@ def mhs(w: Tensor) -> Tensor:
     c = cosines(upcast(w))
     eye = torch.eye(c.shape[-1], dtype=torch.bool, device=c.device)
     return 2 * c.masked_fill(eye, -torch.inf).amax((-2, -1)) - 2
-
-
-@register_regularizer("mhs")
-class Separation(Penalty):
-    """:func:`mhs` of every layer. Weight: ours."""
-
-    ordered = False
-    function = staticmethod(mhs)

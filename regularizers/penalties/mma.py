@@ -7,11 +7,10 @@ from comhe.regularizers.energies.checks import check_neurons, upcast
 from comhe.regularizers.energies.cosines import cosines
 from comhe.regularizers.registry import register_regularizer
 
-from .penalty import Penalty
-
 EDGE = 0.99999
 
 
+@register_regularizer("mma", default_weight=0.07, ordered=False)
 def mma(w: Tensor) -> Tensor:
     r"""Minus the mean over the neurons of the angle to the nearest other neuron, in radians.
 
@@ -20,7 +19,7 @@ def mma(w: Tensor) -> Tensor:
     Cosines are clamped to 1 - 1e-5 as in the source, whose clamp stops the gradient of exactly the nearest pairs; here
     the function continues along its tangent.
 
-    Shape: ``[..., N, d] -> [...]``.
+    Shape: ``[..., N, d] -> [...]``. Default weight: the source's for CIFAR.
 
     Example:
         >>> mma(torch.eye(2))
@@ -37,12 +36,3 @@ def mma(w: Tensor) -> Tensor:
     # Beyond the clamp arccos goes on along its tangent; within it the second term is zero.
     angle = inside.acos() - (nearest - inside) / (1 - inside**2).sqrt()
     return -angle.mean(-1)
-
-
-@register_regularizer("mma")
-class MinimalAngle(Penalty):
-    """:func:`mma` of every layer. Weight: the source's for CIFAR."""
-
-    default_weight = 0.07
-    ordered = False
-    function = staticmethod(mma)

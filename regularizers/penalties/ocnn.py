@@ -1,5 +1,7 @@
 """Orthogonality of the convolution operator (OCNN)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -40,9 +42,9 @@ def ocnn(kernel: Tensor, stride: int | tuple[int, ...] = 1) -> Tensor:
     strides = (stride,) * len(spatial) if isinstance(stride, int) else tuple(stride)
     padding = [(size - 1) // step * step for size, step in zip(spatial, strides, strict=True)]
     overlaps = _CONVOLVE[kernel.dim()](kernel, kernel, stride=strides, padding=padding)
-    center = tuple(pad // step for pad, step in zip(padding, strides, strict=True))
+    center: list[Any] = [pad // step for pad, step in zip(padding, strides, strict=True)]
     identity = torch.zeros_like(overlaps)
-    identity[(slice(None), slice(None), *center)] = torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)
+    identity[:, :, *center] = torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)
     return _norm(overlaps - identity)
 
 

@@ -5,9 +5,8 @@ from torch import Tensor
 from comhe.regularizers.energies.gram import excess
 from comhe.regularizers.registry import register_regularizer
 
-from .penalty import Penalty
 
-
+@register_regularizer("orthogonal", default_weight=1e-4, ordered=False)
 def orthogonal(w: Tensor) -> Tensor:
     r"""Absolute deviation of the Gram matrix from the identity.
 
@@ -23,12 +22,3 @@ def orthogonal(w: Tensor) -> Tensor:
     Source: Brock et al., *Neural Photo Editing with Introspective Adversarial Networks*, ICLR 2017.
     """
     return excess(w).abs().sum((-2, -1))
-
-
-@register_regularizer("orthogonal")
-class Orthogonal(Penalty):
-    """:func:`orthogonal` of every layer. Weight: ours."""
-
-    default_weight = 1e-4
-    ordered = False
-    function = staticmethod(orthogonal)

@@ -6,9 +6,8 @@ from comhe.regularizers.energies.checks import check_neurons, upcast
 from comhe.regularizers.energies.cosines import cosines
 from comhe.regularizers.registry import register_regularizer
 
-from .penalty import Penalty
 
-
+@register_regularizer("orthonormal", default_weight=1e-3, ordered=False)
 def orthonormal(w: Tensor) -> Tensor:
     r"""Squared deviation of the cosines from the identity, whatever the neurons' norms.
 
@@ -28,12 +27,3 @@ def orthonormal(w: Tensor) -> Tensor:
     check_neurons(w)
     c = cosines(upcast(w))
     return c.square().sum((-2, -1)) - c.diagonal(dim1=-2, dim2=-1).square().sum(-1)
-
-
-@register_regularizer("orthonormal")
-class Orthonormal(Penalty):
-    """:func:`orthonormal` of every layer. Weight: ours."""
-
-    default_weight = 1e-3
-    ordered = False
-    function = staticmethod(orthonormal)

@@ -7,15 +7,14 @@ from comhe.regularizers.energies.checks import check_neurons, upcast
 from comhe.regularizers.energies.cosines import cosines
 from comhe.regularizers.registry import register_regularizer
 
-from .penalty import Penalty
 
-
+@register_regularizer("orthoreg", default_weight=0.001, ordered=False)
 def orthoreg(w: Tensor) -> Tensor:
     r"""Penalty on positive correlations only: neurons that point apart add little.
 
     .. math:: \sum_{i \ne j} \log(1 + e^{\lambda (c_{ij} - 1)}), \qquad \lambda = 10
 
-    Shape: ``[..., N, d] -> [...]``.
+    Shape: ``[..., N, d] -> [...]``. Default weight: the authors' code.
 
     Example:
         >>> import torch
@@ -27,12 +26,3 @@ def orthoreg(w: Tensor) -> Tensor:
     check_neurons(w)
     terms = softplus(10 * (cosines(upcast(w)) - 1))
     return terms.sum((-2, -1)) - terms.diagonal(dim1=-2, dim2=-1).sum(-1)
-
-
-@register_regularizer("orthoreg")
-class OrthoReg(Penalty):
-    """:func:`orthoreg` of every layer. Weight: the authors' code."""
-
-    default_weight = 0.001
-    ordered = False
-    function = staticmethod(orthoreg)

@@ -3,15 +3,12 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from comhe.regularizers.draws import Draws
 from comhe.regularizers.selection import Layer
-
-Weight = float | Callable[[int], float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +23,9 @@ class Member:
 class Penalty:
     """A penalty on the neurons of a layer. Subclasses are registered with ``register_regularizer``.
 
-    The arguments of ``__init__`` are the options of the regularizer. A penalty that is a pure function of the neurons
-    defines ``function(w)``, ``[..., N, d] -> [...]``, and nothing else. One that needs more defines ``value`` instead:
+    The keyword-only arguments of ``__init__`` are the options of the regularizer. A penalty that is a pure function of
+    the neurons defines ``function(w)``, ``[..., N, d] -> [...]``; without options, the function itself can be
+    registered. A penalty that needs more defines ``value`` instead, and
 
     - ``draw(layers, draws)`` if it is random: it asks ``draws`` for all that the step needs, by key;
     - ``init(w, layer, seed)`` if it learns: the first state of a layer, one tensor, or None for a layer without;
@@ -64,11 +62,11 @@ class Penalty:
         ['state:', '_extra_state']
     """
 
-    name: ClassVar[str] = ""
-    default_weight: ClassVar[float] = 1.0
-    default_output_weight: ClassVar[float | None] = None
-    needs_layers: ClassVar[bool] = True
-    state_name: ClassVar[str] = "state"
+    name: str = ""
+    default_weight: float = 1.0
+    default_output_weight: float | None = None
+    needs_layers: bool = True
+    state_name: str = "state"
     ordered: bool = True
     function: Callable[[Tensor], Tensor]
 
@@ -93,14 +91,18 @@ class Penalty:
 
     def values(self, members: Sequence[Member], draws: Draws) -> list[tuple[Tensor, Tensor | None]]:
         """Value and following state of each layer; one after another unless a subclass knows better."""
-        results: list[tuple[Tensor, Tensor | None]] = []
+        results = []
         for member in members:
-            state = member.state
-            if state is not None:
-                with torch.no_grad():
-                    state = self.update(member.w.detach(), member.layer, state, draws)
+            state = self.following_state(member, draws)
             results.append((self.value(member.w, member.layer, state, draws), state))
         return results
+
+    @torch.no_grad()
+    def following_state(self, member: Member, draws: Draws) -> Tensor | None:
+        """The member's state after :meth:`update`, if it has one."""
+        if member.state is None:
+            return None
+        return self.update(member.w.detach(), member.layer, member.state, draws)
 
     def batched(self, members: Sequence[Member], draws: Draws) -> tuple[list[Tensor], list[Member]]:
         """Weighted sums over those of the layers that one operation takes together, and the other layers."""
@@ -113,6 +115,13 @@ class Penalty:
     def extra_repr(self) -> str:
         """The options that identify the penalty in a report."""
         return ""
+
+
+class FunctionPenalty(Penalty):
+    """A penalty that is a pure function of the neurons, [..., N, d] -> [...], and has no options."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], name: str, default_weight: float, ordered: bool) -> None:
+        self.function, self.name, self.default_weight, self.ordered = function, name, default_weight, ordered
 
 
 def mean_over_sets(value: Tensor) -> Tensor:

@@ -132,7 +132,7 @@ class RandomProjection(EnergyPenalty):
         ]
 
     def pool(self, layers: Sequence[Layer], draws: Draws) -> Pool:
-        offsets = tuple(self.projections(layer, draws).storage_offset() for layer in layers)
+        offsets = tuple(int(self.projections(layer, draws).storage_offset()) for layer in layers)
         return Pool(draws[POOL], offsets, self.count, self.dim)
 
     def cost(self, layer: Layer) -> float:
@@ -148,8 +148,9 @@ class RandomProjection(EnergyPenalty):
 
     def _energies_in_span(self, neurons: Sequence[Tensor], layer: Layer, draws: Draws) -> list[Tensor]:
         coordinates = self.projections(layer, draws).to(neurons[0])
-        options = {"geodesic": self.geodesic, "reduction": self.reduction}
-        return span_energies(neurons, coordinates, self.s, self.half_space, **options)
+        return span_energies(
+            neurons, coordinates, self.s, self.half_space, geodesic=self.geodesic, reduction=self.reduction
+        )
 
     def _across(self, energies: Tensor) -> Tensor:
         return energies.mean(-1) if self.across == "mean" else energies.amax(-1)

@@ -9,9 +9,8 @@ from comhe.regularizers.energies.checks import check_neurons, upcast
 from comhe.regularizers.energies.cosines import cosines
 from comhe.regularizers.registry import register_regularizer
 
-from .penalty import Penalty
 
-
+@register_regularizer("uniformity", ordered=False)
 def uniformity(w: Tensor) -> Tensor:
     r"""Logarithm of the mean Gaussian potential of the pairs.
 
@@ -32,11 +31,3 @@ def uniformity(w: Tensor) -> Tensor:
     eye = torch.eye(n, dtype=torch.bool, device=c.device)
     exponents = (4 * c - 4).masked_fill(eye, -torch.inf)
     return exponents.flatten(-2).logsumexp(-1) - math.log(n * (n - 1))
-
-
-@register_regularizer("uniformity")
-class Uniformity(Penalty):
-    """:func:`uniformity` of every layer. Weight: ours."""
-
-    ordered = False
-    function = staticmethod(uniformity)

@@ -2,7 +2,6 @@
 
 import copy
 import io
-import itertools
 import subprocess
 import sys
 
@@ -12,7 +11,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from comhe.errors import UsageError
-from comhe.regularizers import create_regularizer, list_regularizers, register_regularizer, regularizer_options
+from comhe.regularizers import create_regularizer, list_regularizers, regularizer_options
 
 LAYERS = {
     "linear": lambda: nn.Linear(12, 6),
@@ -68,48 +67,6 @@ def test_every_penalty_on_every_layer(name, kind, dtype):
         grads = [p.grad for p in layer.module.parameters() if p.grad is not None]
         assert any(grad.count_nonzero() > 0 for grad in grads), layer
         assert all(grad.isfinite().all() for grad in grads), layer
-
-
-def test_none_costs_and_changes_nothing():
-    model = nn.Linear(3, 3)
-    regularizer = create_regularizer("none", model)
-    value = regularizer()
-    assert value.item() == 0
-    (model.weight.sum() + value).backward()
-    assert model.weight.grad.equal(torch.ones(3, 3))
-
-
-def test_names():
-    expected = {"none", "mhe", "hs-mhe", "rp-comhe", "ap-comhe", "adv-comhe", "group-comhe"}
-    assert expected | {"orthogonal", "orthonormal", "so", "dso", "mc", "srip"} <= set(NAMES)
-    assert NAMES[0] == "none"
-    assert NAMES[1:] == sorted(NAMES[1:])
-    assert set(list_regularizers("*-comhe")) == {"rp-comhe", "ap-comhe", "adv-comhe", "group-comhe"}
-    assert list_regularizers("nothing*") == []
-
-
-def test_unknown_names_and_options():
-    with pytest.raises(ValueError, match="unknown regularizer 'rp-cohme'; did you mean rp-comhe"):
-        create_regularizer("rp-cohme", nn.Linear(3, 3))
-    with pytest.raises(ValueError, match=r"unknown regularizer '!'; did you mean .*mhe"):
-        create_regularizer("!", nn.Linear(3, 3))
-    with pytest.raises(TypeError, match=r"hs-mhe has no option 'dim'; its options are .*half_space.*weight.*include"):
-        create_regularizer("hs-mhe", nn.Linear(3, 3), dim=4)
-
-
-def test_a_taken_name_is_an_error():
-    with pytest.raises(ValueError, match="'mhe' is already registered by MHE"):
-        register_regularizer("mhe")(type("Other", (), {}))
-    assert type(create_regularizer("mhe", nn.Linear(3, 3)).penalty).__name__ == "MHE"
-
-
-@EVERY
-def test_every_listed_option_is_accepted_with_its_default(name):
-    options = regularizer_options(name)
-    assert {"weight", "output_weight", "seed", "include", "exclude", "output"} <= set(options)
-    model = nn.Sequential(nn.Linear(50, 4), nn.Linear(4, 3))
-    regularizer = create_regularizer(name, model, **options)
-    assert regularizer().item() == create_regularizer(name, model)().item()
 
 
 @pytest.mark.parametrize("weight", [-1, float("nan"), float("inf"), True, "1"])
@@ -271,13 +228,16 @@ def test_descending_the_penalty_lowers_it(name):
 
 
 def test_importing_needs_torch_and_nothing_else():
-    heavy = ("torch_geometric", "torchvision", "scipy", "h5py", "matplotlib", "lightning_fabric", "comhe.zoo")
+    heavy = (
+        "torch_geometric",
+        "torchvision",
+        "scipy",
+        "h5py",
+        "matplotlib",
+        "lightning_fabric",
+        "comhe.zoo",
+        "torch._dynamo",
+    )
     code = f"import sys, comhe.regularizers; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_srip_starts_anew_in_every_step():
-    regularizer = create_regularizer("srip", nn.Linear(12, 6), output=None)
-    values = [regularizer().item() for _ in range(4)]
-    assert all(first != second for first, second in itertools.pairwise(values))

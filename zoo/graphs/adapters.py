@@ -21,11 +21,6 @@ def adapt_gcn(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 
     The layers keep their order. pygcn divides the rows of the adjacency by their sums, where Kipf's paper and this zoo
     divide by square roots of both degrees: its weights give its logits here only with its own operator.
-
-    Example:
-        >>> import torch
-        >>> list(adapt_gcn({"gc1.weight": torch.ones(3, 2), "gc1.bias": torch.ones(2)}))
-        ['convs.0.lin.weight', 'convs.0.bias']
     """
     matches = {name: match for name in state if (match := _LAYER.fullmatch(name))}
     if len(matches) < len(state):

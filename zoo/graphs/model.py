@@ -21,6 +21,14 @@ class GraphModel(nn.Module):
     (a training loop prepares once), or an ``edge_index`` [2, E], one square :class:`SparseMatrix`, or a sequence of
     matrices, one per layer. The logits are [nodes asked for, num_classes].
 
+    Example:
+        >>> import torch
+        >>> from comhe.zoo import create_model
+        >>> model = create_model("gcn", in_channels=3, num_classes=2)
+        >>> graph = model.prepare(torch.tensor([[0, 1], [1, 0]]), num_nodes=4, nodes=torch.tensor([1]))
+        >>> model(graph.inputs(torch.ones(4, 3)), graph).shape
+        torch.Size([1, 2])
+
     Raises:
         UsageError: ``num_layers`` or ``dropout`` is out of range, x does not fit the graph or the model, or an edge is
             outside the graph.
@@ -46,16 +54,7 @@ class GraphModel(nn.Module):
         return gcn_norm(edge_index, num_nodes)
 
     def prepare(self, edge_index: Tensor, num_nodes: int, nodes: Tensor | None = None) -> Operators:
-        """Compute once what the logits at ``nodes`` (int64 [n] or bool [num_nodes], all if None) need.
-
-        Example:
-            >>> import torch
-            >>> from comhe.zoo import create_model
-            >>> model = create_model("gcn", in_channels=3, num_classes=2)
-            >>> graph = model.prepare(torch.tensor([[0, 1], [1, 0]]), 4, nodes=torch.tensor([1]))
-            >>> model(graph.inputs(torch.ones(4, 3)), graph).shape
-            torch.Size([1, 2])
-        """
+        """Compute once what the logits at ``nodes`` (int64 [n] or bool [num_nodes], all if None) need."""
         outputs = None if nodes is None else as_index(nodes, num_nodes, "node")
         return Operators(adjacency=self.propagation(edge_index, num_nodes), outputs=outputs)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -27,13 +27,7 @@ def resnet50(num_classes: int = 1000, in_channels: int = 3, zero_init_residual: 
     return _resnet("bottleneck", [3, 4, 6, 3], num_classes, in_channels, zero_init_residual)
 
 
-def _resnet(
-    block: Literal["basic", "bottleneck"],
-    layers: list[int],
-    num_classes: int,
-    in_channels: int,
-    zero_init_residual: bool,
-) -> nn.Module:
+def _resnet(block: Literal["basic", "bottleneck"], layers: list[int], *options: Any) -> nn.Module:
     from .resnet import ResNet  # here, so that the other networks do without torchvision
 
-    return ResNet(block, layers, num_classes, in_channels, zero_init_residual)
+    return ResNet(block, layers, *options)

@@ -60,11 +60,7 @@ class ResNet(torchvision.models.ResNet):
 
 
 def published_weights(name: str, weights: str) -> dict[str, Tensor]:
-    """Return the state dict that torchvision publishes for the model ``name``, from torch's hub cache.
-
-    Raises:
-        WeightsError: torchvision does not have these weights.
-    """
+    """Return the state dict that torchvision publishes for the model ``name``, from torch's hub cache."""
     known = torchvision.models.get_model_weights(name)
     names = [entry.name for entry in known]
     if weights not in names:

@@ -15,7 +15,7 @@ BLOCK = 1 << 19  # entries of the widest block on a CPU
 
 def row_blocks(rows: int, group: int, width: int, device: torch.device) -> list[slice]:
     """Divide rows into slices of complete groups, such that a block of ``width`` columns stays in a CPU's cache."""
-    if torch.compiler.is_compiling():  # it chooses its own blocks
+    if torch.compiler.is_compiling():  # the compiler chooses blocks
         return [slice(None)]
     entries = BLOCK if device.type == "cpu" else 1 << 28
     size = max(1, entries // (group * width)) * group

@@ -46,7 +46,7 @@ class EdgeConv(nn.Module):
         scale, shift = scale_and_shift(self.norm)
         from_neighbor = F.linear(rows, neighbor * scale[:, None])
         from_center = F.linear(rows, (center - neighbor) * scale[:, None], shift)
-        blocks = row_blocks(len(rows), 1, index.shape[1] * from_neighbor.shape[1], x.device)
+        blocks = row_blocks(rows.shape[0], 1, index.shape[1] * from_neighbor.shape[1], x.device)
         edges = (gather_rows(from_neighbor, index[block].flatten()) for block in blocks)
         tops = [rows.unflatten(0, (-1, index.shape[1])).amax(1) for rows in edges]
         return F.leaky_relu(torch.cat(tops) + from_center, self.slope).view(*x.shape[:2], -1)

@@ -3,6 +3,7 @@
 Coordinates and features are rows: [B, N, 3] and [B, N, C]. Indices are int64 and count within their cloud. Only
 grouping and :func:`interpolate` have a gradient, the latter in the features alone. Nothing waits for the device.
 Sampling and ball queries of float32 CUDA tensors run as the kernels of :mod:`.kernels` where Triton is installed.
+Impossible sizes, counts and radii raise a UsageError.
 """
 
 from __future__ import annotations
@@ -31,9 +32,6 @@ def farthest_point_sampling(points: Tensor, count: int, start: Tensor | None = N
     Shape:
         points [B, N, D], start int64 [B] (the first choice, point 0 if None) -> int64 [B, count]
 
-    Raises:
-        UsageError: ``count`` is not positive, or there are no points.
-
     Example:
         >>> farthest_point_sampling(torch.tensor([[[0.0, 0, 0], [1, 0, 0], [3, 0, 0]]]), 2)
         tensor([[0, 2]])
@@ -60,9 +58,6 @@ def ball_query(points: Tensor, centers: Tensor, radius: float, count: int) -> Te
 
     Shape:
         points [B, N, D], centers [B, M, D] -> int64 [B, M, count]
-
-    Raises:
-        UsageError: ``radius`` or ``count`` is not positive.
 
     Example:
         >>> points = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [3, 0, 0]]])
@@ -99,9 +94,6 @@ def query_and_group(points: Tensor, centers: Tensor, radius: float, count: int) 
     Shape:
         points [B, N, D], centers [B, M, D] -> int64 [B, M, count], [B, M, count, D]
 
-    Raises:
-        UsageError: ``radius`` or ``count`` is not positive.
-
     Example:
         >>> points = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [3, 0, 0]]])
         >>> query_and_group(points, points[:, 2:], radius=1.5, count=1)
@@ -122,9 +114,6 @@ def nearest_neighbors(points: Tensor, queries: Tensor, count: int) -> Tensor:
 
     Shape:
         points [B, N, D], queries [B, M, D] -> int64 [B, M, count]
-
-    Raises:
-        UsageError: There are fewer than ``count`` points.
 
     Example:
         >>> points = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [3, 0, 0]]])

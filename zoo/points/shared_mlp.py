@@ -127,7 +127,7 @@ class SharedMLP(nn.Module):
             table = F.linear(features, rest)
         widest = max(linear.out_features for linear in self.linears)
         result = []
-        for block in row_blocks(len(x), 1, x.shape[1] * widest, x.device):
+        for block in row_blocks(x.shape[0], 1, x.shape[1] * widest, x.device):
             h = F.linear(x[block], weight, bias)
             if table is not None and index is not None:
                 h = h + gather_rows(table, index[block].flatten()).view_as(h)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,11 +26,11 @@ MATRIX = 4096  # the most neurons whose Gram matrix is kept where it is larger t
 
 
 class Pool(NamedTuple):
-    """Projections [count, dim, d_l] of many layers, one after the other in memory."""
+    """Projections [number, dim, d_l] of many layers, one after the other in memory."""
 
     drawn: Tensor
     offsets: tuple[int, ...]  # where each layer's begin; layers may share theirs
-    count: int
+    number: int
     dim: int
 
 
@@ -71,8 +71,8 @@ def energy_sums(
     from .pairs import pair_sums
     from .wide import gram_sums
 
-    sums: list[Tensor] = [None] * len(neurons)
-    gradients: list[Tensor] = [None] * len(neurons)
+    sums: list[Any] = [None] * len(neurons)
+    gradients: list[Any] = [None] * len(neurons)
     for compute, narrow in ((pair_sums, True), (gram_sums, False)):
         chosen = [i for i, w in enumerate(neurons) if (w.shape[-1] <= NARROW) == narrow]
         if not chosen:

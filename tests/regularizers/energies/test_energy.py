@@ -7,31 +7,11 @@ import pytest
 import torch
 
 from comhe.regularizers import hyperspherical_energy
+from comhe.regularizers.energies.reference import reference_energy
 
 POWERS = (0, 1, 2, 3.5)
 SPACES = pytest.mark.parametrize("half_space", [False, True], ids=["full", "half"])
 METRICS = pytest.mark.parametrize("geodesic", [False, True], ids=["chord", "angle"])
-
-
-def from_definition(w, s, half_space, geodesic, reduction):
-    """Python floats and a double loop over ordered pairs of points."""
-    points = [[x / math.hypot(*row) for x in row] for row in w.tolist()]
-    if half_space:
-        points += [[-x for x in point] for point in points]
-    total, pairs = 0.0, 0
-    for i, p in enumerate(points):
-        for j, q in enumerate(points):
-            if i == j:
-                continue
-            distance = math.dist(p, q)
-            if geodesic:
-                sum_of_both = math.hypot(*(a + b for a, b in zip(p, q, strict=True)))
-                distance = 2 * math.atan2(distance, sum_of_both) / math.pi + 1e-4  # exact at 0 and at pi too
-                total += -math.log(distance) if s == 0 else distance**-s
-            else:
-                total += -2 * math.log(distance) if s == 0 else distance**-s
-            pairs += 1
-    return total / pairs if reduction == "mean" else total
 
 
 def released(w, s, half_space, geodesic):
@@ -56,7 +36,9 @@ def released(w, s, half_space, geodesic):
 def test_equals_the_definition(normal, shape, s, half_space, geodesic, reduction):
     w = normal(*shape)
     value = hyperspherical_energy(w, s, half_space, geodesic=geodesic, reduction=reduction)
-    assert value.item() == pytest.approx(from_definition(w, s, half_space, geodesic, reduction), rel=1e-12)
+    assert value.item() == pytest.approx(
+        reference_energy(w.tolist(), s, half_space, geodesic, reduction == "mean"), rel=1e-12
+    )
 
 
 @METRICS
@@ -77,7 +59,7 @@ def test_leading_dimensions_are_independent_sets(normal, batch, reduction, half_
     values = hyperspherical_energy(w, 1, half_space, reduction=reduction)
     assert values.shape == batch
     for index in itertools.product(*map(range, batch)):
-        one = from_definition(w[index], 1, half_space, False, reduction)
+        one = reference_energy(w[index].tolist(), 1, half_space, mean=reduction == "mean")
         assert values[index].item() == pytest.approx(one, rel=1e-12)
     (grad,) = torch.autograd.grad(values[(0,) * len(batch)], w)
     assert grad[(0,) * len(batch)].abs().min() > 0

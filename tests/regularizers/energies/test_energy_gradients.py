@@ -32,7 +32,7 @@ def test_first_and_second_derivatives(normal, s, half_space, geodesic, eps, shap
     assert gradcheck(function, w, fast_mode=True)
     assert gradgradcheck(function, w, fast_mode=True)
     value = function(w)
-    (again,) = torch.autograd.grad(value.sum(), w, create_graph=True)  # made anew, on the tape
+    (again,) = torch.autograd.grad(value.sum(), w, create_graph=True)  # computed again, with a graph
     (first,) = torch.autograd.grad(function(w).sum(), w)  # kept by the forward
     torch.testing.assert_close(again, first, rtol=1e-11, atol=1e-13)
 
@@ -73,7 +73,7 @@ def test_blocks_equal_the_dense_matrix(monkeypatch, normal, s, half_space, geode
 @SPACES
 @pytest.mark.parametrize("block", [1, 36, 72, 100])
 @pytest.mark.parametrize("shape", [(5, 6, 4), (5, 6, 8), (2, 3, 6, 4), (0, 6, 4)])
-def test_blocks_of_a_batch_equal_the_whole(monkeypatch, normal, half_space, block, shape):
+def test_blocks_of_a_batch_equal_the_full_one(monkeypatch, normal, half_space, block, shape):
     w = normal(*shape)
     value, grad = value_and_gradient(w, half_space=half_space)
     monkeypatch.setattr(energy, "BLOCK", block)

@@ -78,29 +78,6 @@ def test_value_gradient_and_new_projection(projected, plain, name, mode, steps):
         assert (grad - frozen).norm() > 1e-3 * grad.norm()
 
 
-@pytest.mark.parametrize("loss", ["cosine", "angle"])
-@MODES
-def test_steps_lower_the_angle_error(projected, loss, mode):
-    model = projected()
-    regularizer = create_regularizer("ap-comhe", model, dim=10, loss=loss, mode=mode, rate=2.0)
-    errors = []
-    for _ in range(25):
-        errors.append(angle_error(model[0].weight, regularizer.state_of(regularizer.layers[0])).item())
-        regularizer()
-    assert errors[-1] < 0.7 * errors[0]
-
-
-@MODES
-def test_adversary_raises_the_full_space_energy(projected, plain, mode):
-    model = projected()
-    regularizer = create_regularizer("adv-comhe", model, dim=10, mode=mode, rate=1.0, steps=3)
-    energies = []
-    for _ in range(10):
-        energies.append(plain(model[0].weight @ regularizer.state_of(regularizer.layers[0]).mT).item())
-        regularizer()
-    assert energies[-1] > 1.1 * energies[0]
-
-
 @pytest.mark.parametrize(
     ("name", "options"), [("ap-comhe", {"loss": "cosine"}), ("ap-comhe", {"loss": "angle"}), ("adv-comhe", {})]
 )
@@ -159,8 +136,8 @@ def test_many_steps_at_once_are_many_calls(projected, name, mode):
 def test_restored_run_is_the_uninterrupted_one(projected, name, mode):
     model = projected(dtype=torch.float32)
     options = {"dim": 10, "mode": mode, "rate": lambda step: 0.1 / (1 + step)}
-    whole = create_regularizer(name, model, seed=1, **options)
-    sequence = [whole().item() for _ in range(6)]
+    uninterrupted = create_regularizer(name, model, seed=1, **options)
+    sequence = [uninterrupted().item() for _ in range(6)]
     assert len(set(sequence)) == 6
     first = create_regularizer(name, model, seed=1, **options)
     for _ in range(3):
@@ -211,9 +188,7 @@ def test_zero_or_equal_neurons_stay_finite(projected, name, mode, fill):
     assert regularizer.state_of(regularizer.layers[0]).isfinite().all()
 
 
-@pytest.mark.parametrize(
-    "options", [{"dim": 1}, {"mode": "neither"}, {"steps": 0}, {"rate": 0}, {"decay": -1}, {"loss": "chord"}]
-)
+@pytest.mark.parametrize("options", [{"dim": 1}, {"mode": "neither"}, {"steps": 0}, {"rate": 0}, {"decay": -1}])
 def test_wrong_options(projected, options):
     with pytest.raises(ValueError, match=next(iter(options))):
         create_regularizer("ap-comhe", projected(), **options)

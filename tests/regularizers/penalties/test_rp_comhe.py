@@ -84,8 +84,8 @@ def test_projections_are_shared_by_width(options, same):
 @pytest.mark.parametrize("options", [{}, {"redraw": 3}, {"span": True}, {"distribution": "ternary"}])
 def test_restored_run_is_the_uninterrupted_one(projected, options):
     model = projected(dtype=torch.float32)
-    whole = create_regularizer("rp-comhe", model, dim=5, seed=3, **options)
-    sequence = [whole().item() for _ in range(8)]
+    uninterrupted = create_regularizer("rp-comhe", model, dim=5, seed=3, **options)
+    sequence = [uninterrupted().item() for _ in range(8)]
     first = create_regularizer("rp-comhe", model, dim=5, seed=3, **options)
     assert [first().item() for _ in range(4)] == sequence[:4]
     file = io.BytesIO()

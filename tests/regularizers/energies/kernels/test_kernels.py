@@ -1,4 +1,4 @@
-"""The Triton kernels, on the GPU where there is one and in Triton's interpreter elsewhere, beside float64."""
+"""The Triton kernels, on the GPU where there is one and in Triton's interpreter elsewhere, against float64."""
 
 import subprocess
 import sys
@@ -196,7 +196,35 @@ def test_regularizers_are_the_same_through_the_kernels(chosen, name, options):
         torch.testing.assert_close(others[key], slope, rtol=1e-3, atol=1e-4 * slope.abs().max().item())
 
 
-def test_no_gradient_is_made_where_none_is_wanted(chosen):
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("hs-mhe", {"weight": lambda step: step / 2}),
+        ("rp-comhe", {"dim": 8, "count": 2, "redraw": 2}),
+        ("ap-comhe", {"dim": 8}),
+    ],
+)
+def test_capturable_steps_are_the_ordinary_ones(chosen, name, options):
+    chosen()
+    models = [network(), network()]
+    models[1].load_state_dict(models[0].state_dict())
+    ordinary, capturable = (create_regularizer(name, model, **options) for model in models)
+    capturable.capturable = True
+    pools = set()
+    for _ in range(3):
+        expected = ordinary.value_and_grad(list(models[0].parameters()), ordinary.draw())
+        draws = capturable.draw()
+        found = capturable.value_and_grad(list(models[1].parameters()), draws)
+        pools |= {draws["all projections"].data_ptr()} if name == "rp-comhe" else set()
+        for one, other in zip([expected[0], *expected[1]], [found[0], *found[1]], strict=True):
+            assert (one is None) == (other is None) or other.count_nonzero() == 0
+            if one is not None:
+                torch.testing.assert_close(other, one, rtol=1e-5, atol=1e-7)
+        ordinary.step, capturable.step = ordinary.step + 1, capturable.step + 1
+    assert len(pools) <= 1
+
+
+def test_no_gradient_is_computed_where_none_is_wanted(chosen):
     chosen()
     regularizer = create_regularizer("hs-mhe", network())
     with torch.no_grad():
