@@ -13,7 +13,7 @@ import argparse
 import time
 from pathlib import Path
 
-from comhe.train.cli.console import run_progress
+from comhe.train.cli.console import show_progress
 from comhe.train.compare.compare import Comparison, collect
 from comhe.train.compare.publish import publish
 from comhe.train.compare.reproduce import parse_duration
@@ -67,7 +67,7 @@ def main() -> None:
         return
     seconds = None if flags.budget is None else parse_duration(flags.budget)
     began = time.monotonic()
-    with run_progress("queue") as progress:
+    with show_progress("queue", "run") as progress:
         failures = train_all(wanted, flags.runs, flags.data_root, flags.device, flags.jobs, progress, seconds)
     done = sum(Run(run_folder(flags.runs, recipe)).done for recipe in wanted)
     print(f"{done} of {len(wanted)} runs are done, {time.monotonic() - began:.0f} s", *failures, sep="\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .compare.compare import Comparison, compare  # after the subpackage, whose name is the function's here
+from .compare.compare import Comparison, compare  # eager, since the subpackage has the same name
 from .plugins import load_plugins
 from .recipe import (
     Recipe,

@@ -51,12 +51,7 @@ def parse_options(texts: Sequence[str]) -> dict[str, Option]:
 
 
 def parse_value(name: str, text: str, hint: Any) -> Any:
-    """Convert text to a type, or the first that it fits of several.
-
-    Example:
-        >>> parse_value("lr", "1", float), parse_value("weight", "none", float | None), parse_value("dim", "x", Option)
-        (1.0, None, 'x')
-    """
+    """Convert text to a type, or the first that it fits of several."""
     allowed = get_args(hint) or (hint,)
     if hint is str:
         return text

@@ -16,7 +16,7 @@ from comhe.train.recipe import recipe_class
 from comhe.train.settings import parse_settings
 from comhe.zoo import model_domain
 
-from .console import print_table, run_progress
+from .console import print_table, show_progress
 from .options import Jobs, ManyRuns
 
 
@@ -40,7 +40,7 @@ class Compare(ManyRuns):
     def run(self) -> None:
         """Train what is missing and print the tables of each recipe."""
         kind = recipe_class(model_domain(self.models.split(",")[0].strip()))
-        with run_progress("compare") as progress:
+        with show_progress("compare", "run") as progress:
             found = compare(
                 self.models,
                 self.data,

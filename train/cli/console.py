@@ -1,9 +1,9 @@
-"""The terminal: tables, and progress as a bar, or as plain lines where the output is a file or a pipe."""
+"""The terminal: tables, and progress as a bar, or as lines where the output is a file or a pipe."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,45 +18,23 @@ NAMES = ("model", "data", "regularizer", "settings", "layer")  # columns that ar
 
 
 @contextmanager
-def run_progress(label: str) -> Iterator[Callable[[int, int, str], None]]:
-    """Yield ``report(done, wanted, latest)``, to be called as each run ends."""
-    if not console.is_terminal:
+def show_progress(label: str, unit: str, shown: bool = True) -> Iterator[Callable[[int, int, str], None]]:
+    """Yield ``report(done, total, text)``, which shows how far something is; in a pipe, in about twenty lines."""
 
-        def line(done: int, wanted: int, latest: str) -> None:
-            if latest.startswith("failed") or done == wanted or done % max(1, wanted // 20) == 0:
-                console.print(f"{label}  {done}/{wanted} runs, latest {latest}")
+    def line(done: int, total: int, text: str) -> None:
+        if shown and (done == total or done % max(1, total // 20) == 0 or text.startswith("failed")):
+            console.print(f"{label}  {unit} {done}/{total}  {text}")
 
+    if not shown or not console.is_terminal:
         yield line
         return
-    with _bar() as progress:
-        task = progress.add_task(label, figures="")
-        yield lambda done, wanted, latest: progress.update(task, completed=done, total=wanted, figures=latest)
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeRemainingColumn()
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(label, text="")
+        yield lambda done, total, text: progress.update(task, completed=done, total=total, text=text)
 
 
-@contextmanager
-def epoch_progress(label: str, shown: bool = True) -> Iterator[Callable[[dict[str, Any], int], None]]:
-    """Yield ``report(row, epochs)``, to be called after each epoch."""
-    if not shown:
-        yield lambda row, total: None
-        return
-    if not console.is_terminal:
-        yield lambda row, total: _line(label, row, total)
-        return
-    with _bar() as progress:
-        task = progress.add_task(label, figures="")
-
-        def report(row: dict[str, Any], total: int) -> None:
-            progress.update(task, completed=row["epoch"] + 1, total=total, figures=metrics_text(row))
-
-        yield report
-
-
-def _bar() -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"), TimeRemainingColumn()
-    return Progress(*columns, console=console)
-
-
-def print_table(title: str, header: list[str], cells: list[list[str]]) -> None:
+def print_table(title: str, header: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     """Print a table: names to the left, figures to the right."""
     shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for name in header:
@@ -67,9 +45,5 @@ def print_table(title: str, header: list[str], cells: list[list[str]]) -> None:
 
 
 def metrics_text(row: dict[str, Any]) -> str:
+    """Return an epoch's loss, penalty and validation accuracy."""
     return f"loss {row['loss']:.3f}  penalty {row['penalty']:.3f}  val {100 * row['val_accuracy']:.2f} %"
-
-
-def _line(label: str, row: dict[str, Any], total: int) -> None:
-    if (row["epoch"] + 1) % max(1, total // 10) == 0 or row["epoch"] + 1 == total:
-        console.print(f"{label}  epoch {row['epoch'] + 1}/{total}  {metrics_text(row)}")

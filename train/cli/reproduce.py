@@ -17,7 +17,7 @@ from comhe.train.runs.launch import train_all
 from comhe.train.settings import parse_settings
 from comhe.zoo import model_domain
 
-from .console import print_table, run_progress
+from .console import print_table, show_progress
 from .options import Jobs, ManyRuns
 
 
@@ -42,7 +42,7 @@ class Reproduce(ManyRuns):
         seconds = None if self.budget is None else parse_duration(self.budget)
         check(wanted, self.device, self.jobs, [self.runs])
         setup = partial(load_plugins, self.modules)
-        with run_progress(self.table) as progress:
+        with show_progress(self.table, "run") as progress:
             failures = train_all(wanted, self.runs, self.data_root, self.device, self.jobs, progress, seconds, setup)
         title = f"{PUBLISHED[self.table]['title']}, test, percent; recipe {wanted[0].recipe}"
         print_table(title, HEADER, comparison_lines(self.table, wanted, self.runs))

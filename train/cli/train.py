@@ -20,7 +20,7 @@ from comhe.train.settings import parse_options
 from comhe.train.task import check_recipe
 from comhe.zoo import model_domain
 
-from .console import console, epoch_progress
+from .console import console, metrics_text, show_progress
 from .options import Command, DataRoot, Device, Runs
 
 OPTIONS = ("model_options", "regularizer_options")
@@ -54,8 +54,12 @@ class Train(Command):
         is_first = torchrun_rank()[0] == 0
         with (
             join_ranks(self.device, self.shard_penalty) as (context, device),
-            epoch_progress(f"{recipe.label} seed {recipe.seed}", shown=is_first) as progress,
+            show_progress(f"{recipe.label} seed {recipe.seed}", "epoch", shown=is_first) as report,
         ):
+
+            def progress(row: dict[str, Any], epochs: int) -> None:
+                report(row["epoch"] + 1, epochs, metrics_text(row))
+
             folder = train_one(recipe, self.runs, self.data_root, device, progress, context)
         if not is_first:
             return

@@ -126,12 +126,7 @@ def plan(
     recipe: Names | None = None,
     settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[Recipe]:
-    """Return the recipes of a comparison, in the order of training: a data set's cells, seed by seed.
-
-    Example:
-        >>> [run.label for run in plan("gcn", "cora", "none,hs-mhe", [0], "kipf", {"epochs": [5, 9]})]
-        ['gcn.cora-none+epochs=5', 'gcn.cora-none+epochs=9', 'gcn.cora-hs-mhe+epochs=5', 'gcn.cora-hs-mhe+epochs=9']
-    """
+    """Return the recipes of a comparison, in the order of training: a data set's cells, seed by seed."""
     found = []
     for name in [None] if recipe is None else _split(recipe):
         for dataset in _split(data):

@@ -20,7 +20,7 @@ import tyro
 from tyro.conf import arg
 
 from comhe.errors import RunError
-from comhe.train.cli.console import run_progress
+from comhe.train.cli.console import show_progress
 from comhe.train.cli.main import guarded
 from comhe.train.cli.options import DataRoot, Device, Jobs, Runs
 from comhe.train.graphs import CHOICES, base_recipe
@@ -79,24 +79,20 @@ class Search:
         records += self._train(rerun, range(self.first, self.first + self.more))
 
         choices = json.loads(CHOICES.read_text())
-        rows = []
-        for (data, regularizer), found in trials.items():
-            chosen = _best(finalists[data, regularizer], records)[0]
+        rows: list[dict[str, Any]] = []
+        for cell, found in trials.items():
+            chosen = _best(finalists[cell], records)[0]
+            base = vars(base_recipe(self.recipe, "gcn", *cell))
             for trial in _best(found, records):
-                values = _values(trial, records)
-                settings = _settings(trial, base_recipe(self.recipe, "gcn", data, regularizer))
-                rows.append(
-                    {
-                        "data": data,
-                        "regularizer": regularizer,
-                        "trial": trial.tag.removeprefix("search-"),
-                        "n": len(values),
-                        "val": mean_std(values)[0],
-                        "std": mean_std(values)[1],
-                        "chosen": "yes" if trial == chosen else "",
-                        "settings": json.dumps(settings),
-                    }
-                )
+                mean, std = mean_std(values := _values(trial, records))
+                settings = {k: v for k, v in vars(trial).items() if v != base[k] and k not in ("tag", "seed")}
+                row: dict[str, Any] = {
+                    "data": cell[0],
+                    "regularizer": cell[1],
+                    "trial": trial.tag.removeprefix("search-"),
+                }
+                row |= {"n": len(values), "val": mean, "std": std, "chosen": "yes" if trial == chosen else ""}
+                rows.append(row | {"settings": json.dumps(settings)})
                 if trial == chosen:
                     choices.setdefault(self.recipe, {})[trial.name] = settings
         write_csv(self.output / f"search-{self.recipe}.csv", rows)
@@ -104,7 +100,7 @@ class Search:
 
     def _train(self, trials: list[Recipe], seeds: range) -> list[Record]:
         recipes = [trial.replace(seed=FIRST_SEED + seed) for trial in trials for seed in seeds]
-        with run_progress(f"search {self.recipe}") as progress:
+        with show_progress(f"search {self.recipe}", "run") as progress:
             failures = train_all(recipes, self.runs, self.data_root, self.device, self.jobs, progress)
         if failures:
             raise RunError(failures[0])
@@ -112,12 +108,7 @@ class Search:
 
 
 def draw(recipe: str, data: str, regularizer: str, trials: int) -> list[Recipe]:
-    """Return the cell's trials, all different; they depend on the names alone.
-
-    Example:
-        >>> [trial.tag for trial in draw("kipf", "cora", "hs-mhe", 2)]
-        ['search-0', 'search-1']
-    """
+    """Return the cell's trials, all different; they depend on the names alone."""
     base = base_recipe(recipe, "gcn", data, regularizer)
     space = dict(TRAINING_SPACE) if recipe == "tuned" else {}
     options = OPTION_SPACE.get(regularizer, {})
@@ -144,12 +135,6 @@ def _values(trial: Recipe, records: list[Record]) -> list[float]:
 def _best(trials: list[Recipe], records: list[Record]) -> list[Recipe]:
     """The trials by mean validation accuracy, best first."""
     return sorted(trials, key=lambda trial: -mean_std(_values(trial, records))[0])
-
-
-def _settings(trial: Recipe, base: Recipe) -> dict[str, Any]:
-    """The settings in which the trial differs from the base recipe."""
-    changed = {name: value for name, value in vars(trial).items() if value != getattr(base, name)}
-    return {name: value for name, value in changed.items() if name not in ("recipe", "tag", "seed")}
 
 
 def main(argv: list[str] | None = None) -> int:
