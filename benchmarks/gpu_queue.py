@@ -13,14 +13,13 @@ import argparse
 import time
 from pathlib import Path
 
-from comhe.train.cli.console import runs as progress_of_runs
-from comhe.train.cli.tables import show
-from comhe.train.compare.compare import collect, run_folder, save, table, train_all
+from comhe.train.cli.console import show_progress
+from comhe.train.compare.compare import Comparison, collect
 from comhe.train.compare.publish import publish
-from comhe.train.compare.reproduce import seconds_of
-from comhe.train.domains import named_recipe
-from comhe.train.recipe import Recipe
-from comhe.train.runs.run import Run
+from comhe.train.compare.reproduce import parse_duration
+from comhe.train.recipe import Recipe, get_recipe
+from comhe.train.runs.launch import train_all
+from comhe.train.runs.run import Run, run_folder
 
 CELLS = [("cnn9", "cifar100", name) for name in ("none", "rp-comhe", "hs-mhe", "ap-comhe", "adv-comhe")]
 CELLS += [(m, "modelnet40", name) for m in ("pointnet", "pointnet2_ssg", "pointnet_t") for name in ("none", "rp-comhe")]
@@ -34,7 +33,7 @@ def recipes(seeds: int, epochs: int | None = None) -> list[Recipe]:
     """In the order in which they are trained; ``epochs``: of all, for a try."""
     changes = {} if epochs is None else {"epochs": epochs}
     return [
-        named_recipe("paper", *cell, seed=seed, **changes, **({"precision": "bf16"} if cell[0] == "cnn9" else {}))
+        get_recipe("paper", *cell, seed=seed, **changes, **({"precision": "bf16"} if cell[0] == "cnn9" else {}))
         for seed in range(seeds)
         for cell in CELLS
     ]
@@ -42,10 +41,9 @@ def recipes(seeds: int, epochs: int | None = None) -> list[Recipe]:
 
 def publish_all(wanted: list[Recipe], folder: Path, pretrained: Path, root: str | None, device: str) -> None:
     """A table of all runs that are done, and weights of every cell that has some."""
-    records = collect(wanted, folder)
-    rows = table(records)
-    show(rows, "paper")
-    save(OUTPUT, "paper", records, rows)
+    comparison = Comparison(wanted, folder, collect(wanted, folder))
+    print(comparison.markdown())
+    comparison.save(OUTPUT)
     for cell in CELLS:
         mine = [Run(run_folder(folder, r)) for r in wanted if (r.model, r.data, r.regularizer) == cell]
         if done := [run for run in mine if run.done]:
@@ -57,7 +55,7 @@ def main() -> None:
     parser.add_argument("what", nargs="?", default="train", choices=("train", "publish"))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=1, help="processes at once, taking turns on the GPUs")
-    parser.add_argument("--budget", help="time after which runs are cut, to be gone on with: 90s, 20m, 1.5h")
+    parser.add_argument("--budget", help="time after which runs are cut, to be continued later: 90s, 20m, 1.5h")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--data-root")
     parser.add_argument("--device", default="cuda")
@@ -67,9 +65,9 @@ def main() -> None:
     if flags.what == "publish":
         publish_all(wanted, flags.runs, Path("zoo/pretrained"), flags.data_root, flags.device)
         return
-    seconds = None if flags.budget is None else seconds_of(flags.budget)
+    seconds = None if flags.budget is None else parse_duration(flags.budget)
     began = time.monotonic()
-    with progress_of_runs("queue") as progress:
+    with show_progress("queue", "run") as progress:
         failures = train_all(wanted, flags.runs, flags.data_root, flags.device, flags.jobs, progress, seconds)
     done = sum(Run(run_folder(flags.runs, recipe)).done for recipe in wanted)
     print(f"{done} of {len(wanted)} runs are done, {time.monotonic() - began:.0f} s", *failures, sep="\n")

@@ -13,16 +13,17 @@ from typing import Any
 
 import torch
 
-from comhe.datasets import Augmentation, Images
+from comhe.datasets import CENTERED, Augmentation, Images
 from comhe.datasets.images.sets import Split
-from comhe.train.domains import named_recipe
-from comhe.train.engine.capture import Beside, recorder_of
+from comhe.train.engine.batch_task import BatchTask
+from comhe.train.engine.capture import SideStream, make_recorder
+from comhe.train.engine.distributed import SINGLE_PROCESS
 from comhe.train.engine.loop import fit
-from comhe.train.engine.ranks import here
 from comhe.train.engine.step import Step
 from comhe.train.graphs import GraphTask
 from comhe.train.images import ImageRecipe, ImageTask
 from comhe.train.points import PointTask
+from comhe.train.recipe import get_recipe
 from comhe.train.runs.run import Run
 from comhe.train.task import Task
 
@@ -37,40 +38,40 @@ class RandomImages(ImageTask):
     """Images of random pixels of any size, on the device."""
 
     def __init__(self, recipe: ImageRecipe, device: torch.device, size: int, counts: tuple[int, int, int]) -> None:
-        self.recipe, self.device = recipe, device
         draw = torch.Generator().manual_seed(0)
-        parts = {
+        splits = {
             name: Split(
                 torch.randint(256, (count, size, size, 3), dtype=torch.uint8, generator=draw), torch.arange(count) % 100
             )
             for name, count in zip(("train", "val", "test"), counts, strict=True)
         }
-        self.augmentation = Augmentation(mode=recipe.pad_mode, cutout=recipe.cutout)
-        self.batch = min(recipe.batch_size, counts[0])
-        self.share = here().share(self.batch, recipe.accumulate)
-        self.images = Images(
-            "random", **parts, classes=tuple(map(str, range(100))), mean=(0.5,) * 3, std=(0.3,) * 3, source="drawn",
-            augmentation=self.augmentation,
+        augmentation = Augmentation(mode=recipe.pad_mode, cutout=recipe.cutout)
+        data = Images(
+            "random", **splits, classes=tuple(map(str, range(100))), mean=(0.5,) * 3, std=(0.3,) * 3, source="drawn",
+            augmentation=augmentation,
         ).to(device)  # fmt: skip
+        self.normalization = CENTERED if recipe.normalization == "centered" else (data.mean, data.std)
+        options = {"normalization": self.normalization, "channels_last": recipe.channels_last}
+        BatchTask.__init__(self, recipe, data, str(device), SINGLE_PROCESS, augmentation, 500, **options)
 
 
 def cnn9(regularizer: str, device: torch.device, tiny: bool) -> Task:
-    recipe = named_recipe("paper", "cnn9", "random", regularizer, precision="bf16", batch_size=4 if tiny else 128)
+    recipe = get_recipe("paper", "cnn9", "random", regularizer, precision="bf16", batch_size=4 if tiny else 128)
     return RandomImages(recipe, device, 32, (64, 4, 4) if tiny else (12_800, 100, 100))
 
 
 def resnet50(regularizer: str, device: torch.device, tiny: bool) -> Task:
-    recipe = named_recipe("modern", "resnet50", "random", regularizer, precision="bf16", batch_size=2 if tiny else 64)
+    recipe = get_recipe("modern", "resnet50", "random", regularizer, precision="bf16", batch_size=2 if tiny else 64)
     return RandomImages(recipe, device, 32 if tiny else 224, (8, 2, 2) if tiny else (1_280, 100, 100))
 
 
 def pointnet2_ssg(regularizer: str, device: torch.device, tiny: bool) -> Task:
     sizes = {"batch_size": 2, "points": 40} if tiny else {"batch_size": 32}
-    return PointTask(named_recipe("paper", "pointnet2_ssg", "solids", regularizer, **sizes), device=str(device))
+    return PointTask(get_recipe("paper", "pointnet2_ssg", "solids", regularizer, **sizes), device=str(device))
 
 
 def gcn512(regularizer: str, device: torch.device, tiny: bool) -> Task:
-    recipe = named_recipe("kipf", "gcn", "citations", regularizer, hidden_channels=512)
+    recipe = get_recipe("kipf", "gcn", "citations", regularizer, hidden_channels=512)
     return GraphTask(recipe, device=str(device))
 
 
@@ -81,21 +82,19 @@ def steps(task: Task, beside: bool = True, captured: bool = True) -> Callable[[]
     """A function that takes the next step of the task."""
     torch.manual_seed(0)
     model = task.model().to(task.device)
-    recorder = recorder_of(task.device, task.generators) if captured else None
+    recorder = make_recorder(task.device, task.generators) if captured else None
     step = Step(task, model.train(), task.regularizer(model), task.optimizer(model), recorder=recorder)
     if not beside:
-        step.beside = Beside(torch.device("cpu"))
+        step.side_stream = SideStream(torch.device("cpu"))
 
     def endless() -> Iterator[tuple]:
         epoch = 0
         while True:
-            batches = task.batches(epoch)
-            for inputs in batches.inputs:
-                yield batches.make, inputs
+            yield from task.inputs(epoch)
             epoch += 1
 
-    batches = endless()
-    return lambda: step(*next(batches), 1e-4)
+    inputs = endless()
+    return lambda: step(next(inputs), 1e-4)
 
 
 def penalty(device: torch.device, rounds: int, tiny: bool) -> Rows:
@@ -144,7 +143,7 @@ def _medians(calls: dict[str, Callable], device: torch.device, rounds: int, tiny
 def training(device: torch.device, tiny: bool, full: bool = False) -> Rows:
     """Seconds of CNN-9's 75,000 steps with RP-CoMHE by the paper's recipe, validation and diagnostics included."""
     for precision in ("bf16", "fp32"):
-        recipe = named_recipe("paper", "resnet8" if tiny else "cnn9", "random", "rp-comhe", precision=precision)
+        recipe = get_recipe("paper", "resnet8" if tiny else "cnn9", "random", "rp-comhe", precision=precision)
         if not full:
             recipe = recipe.replace(epochs=2 if tiny else 6)
         if tiny:

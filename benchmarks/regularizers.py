@@ -72,7 +72,7 @@ def gcn_sized() -> tuple[nn.Module, Call]:
 
     task = GraphTask(GraphRecipe(data="citations"))
     model = task.model()
-    batch = next(iter(task.batches(0)))
+    batch = task.collate()
     return model, _step(model, lambda: task.loss(model, batch)[0])
 
 

@@ -1,15 +1,33 @@
-"""Data sets by name: files on disk, or code, to tensors."""
+"""Data sets by name, as tensors: images, point clouds and graphs, from files or generated."""
 
-from .graphs.load import Graph, list_graphs, load_graph
-from .images.augment import CENTERED, Augmentation, ResizedCrop
-from .images.load import list_images, load_images
+# ruff: noqa: F401 - importing the modules of the built-in sets registers these
+
+from .graphs import citations, planetoid
+from .graphs.graph import Graph
+from .images import cifar, folder, glyphs, imagenet
+from .images.augment import CENTERED, Augmentation, Normalization, ResizedCrop
 from .images.sets import ImageFiles, Images
-from .io.fetch import AlteredDataWarning, DataError, MissingDataError, data_root
-from .licenses import licence
+from .io.files import AlteredDataWarning, DataError, MissingDataError, data_root
+from .points import folder as shapes
+from .points import modelnet, solids
 from .points.augment import AUGMENTATIONS, PointAugmentation
 from .points.clouds import Clouds
-from .points.load import list_points, load_points
-from .registry import describe, list_data, load_data
+from .registry import (
+    check_dataset,
+    dataset_domains,
+    describe,
+    license_of,
+    list_data,
+    list_graphs,
+    list_images,
+    list_points,
+    load_data,
+    load_graph,
+    load_images,
+    load_points,
+    register_dataset,
+)
+from .sampling import Loader, Share, mixed_seed
 
 __all__ = [
     "AUGMENTATIONS",
@@ -21,12 +39,16 @@ __all__ = [
     "Graph",
     "ImageFiles",
     "Images",
+    "Loader",
     "MissingDataError",
     "PointAugmentation",
     "ResizedCrop",
+    "Share",
+    "check_dataset",
     "data_root",
+    "dataset_domains",
     "describe",
-    "licence",
+    "license_of",
     "list_data",
     "list_graphs",
     "list_images",
@@ -35,4 +57,6 @@ __all__ = [
     "load_graph",
     "load_images",
     "load_points",
+    "mixed_seed",
+    "register_dataset",
 ]

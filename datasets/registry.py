@@ -1,50 +1,296 @@
-"""All data sets together: their names, loading by name, and the census of any of them."""
+"""All data sets by name: registering one, loading one, and the names that there are."""
 
 from __future__ import annotations
 
 import difflib
+import inspect
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
-from .graphs import load as graphs
-from .graphs.load import Graph, list_graphs, load_graph
-from .images.load import list_images, load_images
-from .images.sets import ImageSet
+from comhe.errors import UsageError
+
+from .graphs.graph import Graph
+from .images.sets import ImageFiles, Images
+from .io.files import data_root
 from .points.clouds import Clouds
-from .points.load import list_points, load_points
 
-DataSet = Graph | ImageSet | Clouds
-_DOMAINS = {
-    "images": (list_images, load_images),
-    "points": (list_points, load_points),
-    "graphs": (list_graphs, load_graph),
-}
+DataSet = Images | ImageFiles | Clouds | Graph
+Domain = Literal["images", "points", "graphs"]
+TYPES: dict[str, tuple[type, ...]] = {"images": (Images, ImageFiles), "points": (Clouds,), "graphs": (Graph,)}
+_NAME = re.compile(r"(?P<base>.+?)(-random(?P<seed>0|[1-9][0-9]{0,8}))?(:(?P<path>.+))?", re.DOTALL)
 
 
-def list_data() -> list[str]:
-    """The names of all data sets, by domain."""
-    return list(dict.fromkeys(name for names, _ in _DOMAINS.values() for name in names()))
+@dataclass(frozen=True)
+class _Entry:
+    name: str
+    load: Callable[..., DataSet]
+    license: str
+    parameters: frozenset[str]
+
+    @property
+    def names(self) -> list[str]:
+        """The names to list: with a seed and a path if the loader takes them."""
+        path = ":PATH" if "path" in self.parameters else ""
+        return [f"{self.name}{path}"] + [f"{self.name}-random0{path}"] * ("seed" in self.parameters)
+
+
+_REGISTRY: dict[str, dict[str, _Entry]] = {domain: {} for domain in TYPES}
+
+
+def register_dataset(
+    name: str, domain: Domain, load: Callable[..., DataSet] | None = None, *, license: str = "unknown"
+) -> Callable[..., Any]:
+    """Register a function that loads a data set, so that its name works wherever a built-in one does.
+
+    The function returns an ``Images``, ``Clouds`` or ``Graph``, each of which has ``from_arrays``. It is called with
+    those of these arguments that it takes: ``root``, the ``Path`` of the data root; ``seed`` of a random split, which
+    is 7 for ``NAME-random7`` and None for ``NAME``; ``path``, the ``Path`` in ``NAME:PATH``; and ``workers``, the
+    number of processes that may decode files.
+
+    Args:
+        name: Letters, digits, ``_``, ``.`` and ``-``.
+        domain: ``images``, ``points`` or ``graphs``.
+        load: The function; without it, ``register_dataset`` is a decorator.
+        license: The terms under which the data may be used, for the cards of models that are trained on it.
+
+    Raises:
+        UsageError: The name is not valid, or another set of the domain has it.
+
+    Example:
+        >>> import torch
+        >>> @register_dataset("coins", domain="images", license="CC0")
+        ... def load_coins(seed=None):
+        ...     pixels, labels = torch.zeros(20, 8, 8, 3, dtype=torch.uint8), torch.arange(20) % 2
+        ...     return Images.from_arrays("coins", train=(pixels, labels), test=(pixels, labels), seed=seed)
+        >>> load_images("coins-random3")
+        Images('coins-random3', shape=(3, 8, 8), classes=2, train=18, val=2, test=20)
+        >>> unregister_dataset("coins", domain="images")
+    """
+
+    def register(function: Callable[..., DataSet]) -> Callable[..., DataSet]:
+        if domain not in TYPES:
+            raise UsageError(f"unknown domain {domain!r}; the domains are {', '.join(TYPES)}")
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or re.search(r"-random\d*$", name):
+            raise UsageError(f"{name!r} cannot be the name of a data set: use letters, digits, '_', '.' and '-'")
+        if name in _REGISTRY[domain]:
+            raise UsageError(f"{domain} already has a data set {name!r}; register this one under another name")
+        parameters = frozenset(inspect.signature(function).parameters)
+        _REGISTRY[domain][name] = _Entry(name, function, license, parameters)
+        return function
+
+    if load is not None:
+        register(load)
+    return register
+
+
+def unregister_dataset(name: str, domain: Domain) -> None:
+    """Remove a data set from the registry, for example at the end of a test."""
+    del _REGISTRY[domain][name]
+
+
+def load_images(name: str, root: str | Path | None = None, workers: int | None = None) -> Images | ImageFiles:
+    """Load images, and download them first if they are missing.
+
+    - ``cifar10``, ``cifar100``: ROOT/cifar-100-python.tar.gz as published, or ROOT/cifar100/{train,test}/<class>/*.
+    - ``glyphs``: letters and digits, generated; needs no file.
+    - ``imagenet``: ILSVRC 2012 as ROOT/imagenet/{train,val}/<class>/*; its ``val`` is the test split.
+    - ``folder:PATH``: PATH/{train,val,test}/<class>/*; a ``val`` without ``test`` is the test split.
+
+    Small images of one size are held in memory (``Images``), others are read when needed (``ImageFiles``). If a set has
+    no validation images, a tenth of each class is held out of its training images (a fifth in ``glyphs``, a hundredth
+    in ``imagenet``), always the same ones; ``cifar100-random3`` or ``folder-random3:PATH`` draws them with that seed.
+
+    Args:
+        name: One of :func:`list_images`, or of a set that was registered.
+        root: The data root, see :func:`data_root`.
+        workers: Processes that decode files; by default one for each processor.
+
+    Raises:
+        UsageError: The name is unknown; the message suggests similar ones.
+        MissingDataError: Files are missing and cannot be downloaded.
+        DataError: Files are damaged or do not belong to the set.
+    Warns:
+        AlteredDataWarning: An archive is not the published one.
+
+    Example:
+        >>> load_images("glyphs")
+        Images('glyphs', shape=(3, 32, 32), classes=36, train=7200, val=1800, test=3600)
+    """
+    return _load(name, "images", root, workers)
+
+
+def load_points(name: str, root: str | Path | None = None) -> Clouds:
+    """Load point clouds, and download them first if they are missing.
+
+    - ``modelnet40``: [n, P, 3], from the first of ``modelnet40_ply_hdf5_2048`` (the one that is downloaded),
+      ``modelnet40_hdf5_2048`` and ``modelnet40_hdf5_1024`` in the root, unchanged; y is up.
+    - ``modelnet40-normals``: [n, 10000, 6], from ``modelnet40_normal_resampled`` in the root; y is up.
+    - ``solids``, ``solids-normals``: [n, 1024, 3 or 6], generated; 2,016 to train, 504 to validate and 1,008 to test.
+    - ``folder:PATH``: [n, 2048, 3], from meshes and clouds in PATH/{train,test}/<class>/ or PATH/<class>/{train,test}/;
+      z is up, as in ModelNet's meshes. Or [n, P, 3], from HDF5 files in PointNet's layout; y is up.
+
+    Except from HDF5 files, clouds are centered and scaled to the unit sphere. If there is no validation split, 10 % of
+    each class's training clouds are held out, always the same ones.
+
+    Arguments and errors are those of :func:`load_images`.
+
+    Example:
+        >>> load_points("solids")
+        Clouds('solids', points=1024, channels=3, classes=12, train=2016, val=504, test=1008)
+    """
+    return _load(name, "points", root)
+
+
+def load_graph(name: str, root: str | Path | None = None) -> Graph:
+    """Load a graph, and download it first if it is missing.
+
+    ``cora``, ``citeseer`` and ``pubmed`` have the public split of Planetoid: 20 nodes of each class to train, 500 to
+    validate and 1000 to test. ``citations`` is generated and has a fixed split of the same sizes. With ``-full``, all
+    other nodes train, as in PyTorch Geometric (in CiteSeer also its 15 nodes without features or label, which count as
+    class 0). With ``-random<seed>``, a split of the same sizes is drawn among the labeled nodes. Self loops and
+    duplicate links of the files are removed, so the graphs have 10,556, 9,104 and 88,648 edges.
+
+    Arguments and errors are those of :func:`load_images`.
+
+    Example:
+        >>> load_graph("citations").num_nodes
+        2500
+    """
+    return _load(name, "graphs", root)
 
 
 def load_data(name: str, root: str | Path | None = None, domain: str | None = None) -> DataSet:
-    """Any data set by name, as its domain loads it. `folder:PATH` holds images unless `domain` is `points`.
+    """Load a data set of any domain; ``folder:PATH`` contains images unless ``domain`` is ``points``.
 
-    Raises:
-        ValueError: unknown name; names the nearest ones.
-        MissingDataError, DataError: files are missing or damaged (both are ValueErrors).
+    Example:
+        >>> describe(load_data("solids"))["classes"]
+        12
     """
-    for key, (names, load) in _DOMAINS.items():
-        if domain == key or (domain is None and _base(name) in map(_base, names())):
-            return load(name, root)
-    known = list_data()
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    raise ValueError(f"unknown data set {name!r}; {'nearest' if near else 'known'}: {', '.join(near or known)}")
+    return _load(name, domain, root)
 
 
-def _base(name: str) -> str:
-    """A set's name without its split and its path."""
-    return name.split(":")[0].split("-")[0]
+def check_dataset(name: str, domain: str | None = None) -> None:
+    """Raise a UsageError if there is no data set of this name (in this domain); nothing is loaded.
+
+    Example:
+        >>> check_dataset("cora-random7", "graphs")
+    """
+    _find(name, domain)
+
+
+def dataset_domains(name: str) -> list[str]:
+    """Return the domains that have a data set of this name.
+
+    Example:
+        >>> dataset_domains("folder:my/shapes")
+        ['images', 'points']
+    """
+    return [domain for domain in TYPES if _match(name, domain) is not None]
+
+
+def license_of(name: str) -> str:
+    """Return the terms under which a data set may be used, for the cards of models that are trained on it.
+
+    Example:
+        >>> license_of("glyphs-random3")
+        'MIT, made by this package'
+    """
+    found = next((match for domain in TYPES if (match := _match(name, domain))), None)
+    return found[0].license if found else "unknown"
+
+
+def list_data(domain: str | None = None) -> list[str]:
+    """Return the names of all data sets (of a domain); any seed may replace the 0 of ``-random0``.
+
+    Example:
+        >>> [name for name in list_data() if name.startswith("solids")]
+        ['solids', 'solids-normals']
+    """
+    domains = TYPES if domain is None else [domain]
+    return list(dict.fromkeys(name for key in domains for name in _names(_REGISTRY[key].values())))
+
+
+def list_images() -> list[str]:
+    """Return the names that :func:`load_images` takes.
+
+    Example:
+        >>> "cifar100-random0" in list_images()
+        True
+    """
+    return list_data("images")
+
+
+def list_points() -> list[str]:
+    """Return the names that :func:`load_points` takes.
+
+    Example:
+        >>> "modelnet40" in list_points()
+        True
+    """
+    return list_data("points")
+
+
+def list_graphs() -> list[str]:
+    """Return the names that :func:`load_graph` takes.
+
+    Example:
+        >>> "cora-full" in list_graphs()
+        True
+    """
+    return list_data("graphs")
 
 
 def describe(data: DataSet) -> dict[str, object]:
-    """What a data set has: name, sizes of its parts, and the figures by which one knows it."""
-    return graphs.describe(data) if isinstance(data, Graph) else data.describe()
+    """Return the census of a data set: its name, the sizes of its splits, and other figures by which one knows it.
+
+    Example:
+        >>> describe(load_graph("citations"))["classes"]
+        7
+    """
+    return data.describe()
+
+
+def _names(entries: Iterable[_Entry]) -> list[str]:
+    return sorted(name for entry in entries for name in entry.names)
+
+
+def _match(name: str, domain: str) -> tuple[_Entry, dict[str, Any]] | None:
+    """The entry that a name belongs to, and the arguments that the name contains."""
+    match = _NAME.fullmatch(name)
+    entry = _REGISTRY[domain].get(match["base"]) if match else None
+    if match is None or entry is None or (match["path"] is None) == ("path" in entry.parameters):
+        return None
+    if match["seed"] is not None and "seed" not in entry.parameters:
+        return None
+    options: dict[str, Any] = {}
+    if match["path"] is not None:
+        options["path"] = Path(match["path"]).expanduser()
+    if match["seed"] is not None:
+        options["seed"] = int(match["seed"])
+    return entry, options
+
+
+def _find(name: str, domain: str | None) -> tuple[str, _Entry, dict[str, Any]]:
+    if domain is not None and domain not in TYPES:
+        raise UsageError(f"unknown domain {domain!r}; the domains are {', '.join(TYPES)}")
+    for key in TYPES if domain is None else [domain]:
+        if (match := _match(name, key)) is not None:
+            return key, *match
+    known = list_data(domain)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {', '.join(near)}?" if near else f"known are {', '.join(known)}"
+    raise UsageError(f"unknown data set {name!r}{f' for {domain}' if domain else ''}; {hint}")
+
+
+def _load(name: str, domain: str | None, root: str | Path | None, workers: int | None = None) -> Any:
+    domain, entry, options = _find(name, domain)
+    options |= {"root": data_root(root), "workers": (os.cpu_count() or 1) if workers is None else workers}
+    data = entry.load(**{key: value for key, value in options.items() if key in entry.parameters})
+    if not isinstance(data, TYPES[domain]):
+        wanted = " or ".join(kind.__name__ for kind in TYPES[domain])
+        raise UsageError(f"the loader of {name!r} returns {type(data).__name__}, not {wanted}")
+    return data if data.name == name else replace(data, name=name)

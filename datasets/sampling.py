@@ -1,8 +1,10 @@
-"""An epoch: its order and the seeds of its random numbers, functions of seed and epoch so that a run can be resumed."""
+"""Seeds, orders, splits and batches: functions of seed and epoch alone, so that a run can be repeated and resumed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import starmap
 
@@ -10,96 +12,167 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .graphs.citation import shuffled
+from comhe.errors import UsageError
 
 Batch = tuple[Tensor, Tensor]
 
 
-class Batches(Iterable[Batch]):
-    """One epoch, to be gone through once: an iterable of batches, each ``make(*inputs)``.
+def mixed_seed(*numbers: int) -> int:
+    """Mix numbers >= 0, such as seed and epoch, into 32 bits; the same in every numpy release.
 
-    Attributes:
-        inputs: what differs from batch to batch, as tensors: which samples, which random numbers, or pixels from files.
-        make: makes a batch of it. All that it does is work on the device of the set, of shapes that depend on those of
-            its arguments alone. In every epoch it is the same function of them, so that a CUDA graph may hold it.
+    Example:
+        >>> mixed_seed(0, 1) != mixed_seed(1, 0)
+        True
     """
+    if min(numbers) < 0:
+        raise UsageError(f"seed and epoch must be >= 0, not {', '.join(map(str, numbers))}")
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
-    def __init__(self, inputs: Iterable[tuple[Tensor, ...]], make: Callable[..., Batch]) -> None:
-        self.inputs, self.make = inputs, make
 
-    def __iter__(self) -> Iterator[Batch]:
-        return starmap(self.make, self.inputs)
+def epoch_generator(seed: int, epoch: int) -> torch.Generator:
+    """Return a generator on the CPU for one epoch; neighboring seeds and epochs give unrelated streams."""
+    return torch.Generator().manual_seed(mixed_seed(seed, epoch))
+
+
+def text_seed(text: str) -> int:
+    """Return a 32-bit seed that depends on a text; unlike ``hash``, the same in every process."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+def shuffled(count: int, generator: torch.Generator) -> np.ndarray:
+    """Return a permutation of 0..count-1, from sorted integers because torch.randperm may change between releases."""
+    return np.argsort(torch.randint(2**31 - 1, (count,), generator=generator).numpy(), kind="stable")
+
+
+def hold_out(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw validation samples: ``fraction`` of each class, and at least one of a class that has two or more.
+
+    Returns:
+        The sample numbers to train on and those to validate on, each sorted.
+
+    Example:
+        >>> train, val = hold_out(np.array([0, 0, 0, 1, 1, 1]), fraction=0.1, seed=0)
+        >>> len(train), len(val)
+        (4, 2)
+    """
+    order = shuffled(len(labels), torch.Generator().manual_seed(seed))
+    order = order[np.argsort(labels[order], kind="stable")]  # by class, and shuffled within each
+    counts = np.bincount(labels)
+    held = np.where(counts > 1, np.maximum(1, np.floor(fraction * counts + 0.5)), 0)
+    rank = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    chosen = rank < np.repeat(held, counts)
+    return np.sort(order[~chosen]), np.sort(order[chosen])
+
+
+def epoch_order(count: int, batch_size: int, drop_last: bool, generator: torch.Generator | None) -> Tensor:
+    """Return the sample numbers of an epoch, int64: shuffled by ``generator``, or in stored order without one."""
+    order = torch.arange(count) if generator is None else torch.from_numpy(shuffled(count, generator))
+    return order[: count - count % batch_size if drop_last else count]
 
 
 @dataclass(frozen=True)
 class Share:
-    """What one of several processes takes of every batch: an equal run of each of the batch's parts.
+    """The part of every batch that one of several processes works on: an equal slice of each microbatch.
 
-    Runs of one part differ in length by one sample at most, the first ranks have the longer ones. Everything that is
-    drawn for a batch is drawn for all of it by every process, which then takes its own.
+    Slices differ in length by one sample at most; the first ranks have the longer ones. Every process draws the random
+    numbers of the full batch and then takes its slices.
 
     Attributes:
-        rank, ranks: which of how many processes.
-        parts: that a batch goes through the network in, one after the other.
+        rank: The number of this process.
+        ranks: The number of processes.
+        microbatches: The number of pieces in which a batch goes through the network, one after the other.
+
+    Example:
+        >>> Share(rank=1, ranks=2).take(torch.arange(5))
+        tensor([3, 4])
     """
 
     rank: int = 0
     ranks: int = 1
-    parts: int = 1
+    microbatches: int = 1
 
-    def runs(self, count: int) -> list[tuple[int, slice]]:
-        """Of each part of a batch of ``count`` samples, how many it has, and which of the batch are the rank's."""
-        found = []
-        for part in range(self.parts):
-            start, end = _edge(count, part, self.parts), _edge(count, part + 1, self.parts)
-            own = (start + _edge(end - start, self.rank + i, self.ranks) for i in (0, 1))
-            found.append((end - start, slice(*own)))
-        return found
+    def slices(self, count: int) -> list[tuple[int, slice]]:
+        """Return the size of each microbatch of a batch of ``count`` samples, and this rank's slice of the batch."""
+        result = []
+        for i in range(self.microbatches):
+            start, end = _edge(count, i, self.microbatches), _edge(count, i + 1, self.microbatches)
+            size = end - start
+            edges = (start + _edge(size, self.rank + offset, self.ranks) for offset in (0, 1))
+            result.append((size, slice(*edges)))
+        return result
 
-    def of(self, batch: Tensor) -> Tensor:
-        """The rank's samples of a batch [count, ...], part after part."""
+    def take(self, batch: Tensor) -> Tensor:
+        """Return this rank's samples of a batch [count, ...], microbatch by microbatch."""
         if self.ranks == 1:
             return batch
-        return torch.cat([batch[run] for _, run in self.runs(len(batch))])
+        return torch.cat([batch[samples] for _, samples in self.slices(len(batch))])
 
 
-def _edge(count: int, place: int, places: int) -> int:
-    """Where the ``place``-th of so many nearly equal runs begins, the longer ones first: as tensor_split does it."""
-    return place * (count // places) + min(place, count % places)
+def _edge(count: int, index: int, pieces: int) -> int:
+    """Where piece ``index`` begins if ``count`` is cut into nearly equal pieces, the longer ones first."""
+    return index * (count // pieces) + min(index, count % pieces)
 
 
 ALL = Share()
 
 
-def epoch_generator(seed: int, epoch: int) -> torch.Generator:
-    """A generator on the CPU for one epoch; neighbouring seeds and epochs give unrelated streams.
+class Loader(ABC):
+    """Batches of one split, with everything that stays the same over a run; only :meth:`inputs` depends on the epoch.
 
-    Errors: ValueError for a negative number.
+    :meth:`collate` is the same function in every epoch, works on the device of the data, and gives shapes that depend
+    on those of its arguments alone. So a CUDA graph may capture it.
+
+    Args:
+        count: The number of samples in the split.
+        augmentation: What changes samples at random; needs a seed.
+        batch_size: Samples in a batch; the last one may be smaller unless ``drop_last``.
+        seed: Shuffles each epoch in its own way; None for the stored order.
+        drop_last: Leave out a last batch that is not full.
+        share: The part of each batch that this process works on.
+
+    Raises:
+        UsageError: An argument is out of range, an augmentation has no seed, or an epoch has no batch.
+
+    Attributes:
+        generators: Those on the device that ``collate`` draws from; ``inputs`` seeds them.
     """
-    return torch.Generator().manual_seed(mixed_seed(seed, epoch))
 
+    generators: tuple[torch.Generator, ...] = ()
 
-def mixed_seed(*numbers: int) -> int:
-    """32 well mixed bits (all that torch's CPU generator takes) from numbers >= 0; the same in every numpy release."""
-    if min(numbers) < 0:
-        raise ValueError(f"seed and epoch must be >= 0, not {numbers[0]} and {numbers[1]}")
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+    def __init__(
+        self, count: int, augmentation: object, batch_size: int, seed: int | None, drop_last: bool, share: Share
+    ) -> None:
+        if batch_size < 1:
+            raise UsageError(f"batch_size must be at least 1, not {batch_size}")
+        if drop_last and count < batch_size:
+            raise UsageError(f"drop_last leaves no batch: {count} samples are fewer than batch_size {batch_size}")
+        if augmentation is not None and seed is None:
+            raise UsageError("an augmentation needs a seed")
+        self.count, self.batch_size, self.seed = count, batch_size, seed
+        self.drop_last, self.share = drop_last, share
 
+    @property
+    def steps(self) -> int:
+        """The number of batches in an epoch."""
+        return self.count // self.batch_size if self.drop_last else -(-self.count // self.batch_size)
 
-def epoch_order(
-    count: int, batch_size: int, seed: int | None, epoch: int, drop_last: bool
-) -> tuple[Tensor, torch.Generator | None]:
-    """The sample numbers of an epoch, int64, and the generator that has shuffled them, for whatever is drawn next.
+    def order(self, generator: torch.Generator | None) -> Tensor:
+        """Return the sample numbers of an epoch."""
+        return epoch_order(self.count, self.batch_size, self.drop_last, generator)
 
-    Without a seed the samples come in their own order, and there is no generator. With `drop_last` the numbers of a
-    last batch that is not full are left out.
+    @abstractmethod
+    def inputs(self, epoch: int = 0, first: int = 0) -> Iterator[tuple[Tensor, ...]]:
+        """Return what differs from batch to batch: sample numbers, random numbers, or pixels from files.
 
-    Errors: ValueError for a batch size below 1, a negative seed or epoch, and an epoch without a batch.
-    """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-    if drop_last and count < batch_size:
-        raise ValueError(f"drop_last leaves no batch: {count} samples are fewer than batch_size {batch_size}")
-    generator = None if seed is None else epoch_generator(seed, epoch)
-    order = torch.arange(count) if generator is None else torch.from_numpy(shuffled(count, generator))
-    return order[: count - count % batch_size if drop_last else count], generator
+        Args:
+            epoch: The number of the epoch.
+            first: The number of batches at its beginning that are left out; the others stay as they are.
+        """
+
+    @abstractmethod
+    def collate(self, *inputs: Tensor) -> Batch:
+        """Build one batch of samples [b, ...] and labels int64 [b]."""
+
+    def batches(self, epoch: int = 0, first: int = 0) -> Iterator[Batch]:
+        """Iterate over the batches of an epoch."""
+        return starmap(self.collate, self.inputs(epoch, first))

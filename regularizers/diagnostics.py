@@ -1,15 +1,14 @@
 """How a layer's neurons lie on the sphere, in a few numbers."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from .energies.checks import check_neurons, upcast
 from .energies.cosines import cosines
-from .energies.energy import check_neurons, hyperspherical_energy, single
+from .energies.energy import hyperspherical_energy
 
 TITLES = ("energy", "half-space", "smallest °", "mean °", "coherence", "eff. rank", "dead")
 
@@ -23,7 +22,7 @@ class Diagnostics:
         smallest_angle: of two neurons (directions, 0 to 180).
         mean_angle: over all pairs.
         coherence: largest |cosine|.
-        effective_rank: exp of the entropy of the normalised singular values (Roy & Vetterli, 2007).
+        effective_rank: exp of the entropy of the normalized singular values (Roy & Vetterli, 2007).
         dead: neurons whose norm is below 1e-3 of the median norm.
     """
 
@@ -45,12 +44,16 @@ def diagnose(w: Tensor) -> Diagnostics:
     """Diagnostics of neurons [..., N, d]; over several sets the mean, the smallest angle, the largest coherence.
 
     Raises:
-        TypeError, ValueError: as :func:`hyperspherical_energy`.
+        TypeError, UsageError: as :func:`hyperspherical_energy`.
+
+    Example:
+        >>> round(diagnose(torch.eye(3)).mean_angle)
+        90
     """
     check_neurons(w)
-    w = single(w).flatten(0, -3) if w.dim() > 2 else single(w)[None]
+    w = upcast(w).flatten(0, -3) if w.dim() > 2 else upcast(w)[None]
     c = cosines(w).clamp(-1, 1)
-    upper = torch.triu_indices(*c.shape[-2:], offset=1, device=w.device)
+    upper = torch.triu_indices(c.shape[-2], c.shape[-1], offset=1, device=w.device)
     c = c[:, upper[0], upper[1]]
     norms = torch.linalg.vector_norm(w, dim=-1)
     return Diagnostics(
@@ -67,10 +70,15 @@ def diagnose(w: Tensor) -> Diagnostics:
 def effective_rank(w: Tensor) -> Tensor:
     r"""Effective rank :math:`\exp(-\sum_i p_i \log p_i)`, :math:`p_i = \sigma_i / \sum_j \sigma_j`.
 
-    Shapes: ``[..., N, d] -> [...]``; between 1 and min(N, d), 0 for a zero matrix. Source: Roy & Vetterli, *The
-    Effective Rank: a Measure of Effective Dimensionality*, EUSIPCO 2007.
+    Shape: ``[..., N, d] -> [...]``; between 1 and min(N, d), 0 for a zero matrix.
+
+    Example:
+        >>> effective_rank(torch.eye(3, 5))
+        tensor(3.)
+
+    Source: Roy & Vetterli, *The Effective Rank: a Measure of Effective Dimensionality*, EUSIPCO 2007.
     """
-    values = torch.linalg.svdvals(single(w))
+    values = torch.linalg.svdvals(upcast(w))
     total = values.sum(-1, keepdim=True)
     p = values / total.clamp_min(torch.finfo(values.dtype).tiny)
     return torch.where(total[..., 0] > 0, torch.special.entr(p).sum(-1).exp(), 0)

@@ -1,21 +1,23 @@
 """The matrix view: which rows of which matrix are a layer's neurons."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 from torch.nn.utils.weight_norm import WeightNorm
 
-Rule = Callable[[nn.Module], Tensor]
+from comhe.errors import UsageError
+
+Rule = Callable[[Any], Tensor]  # of a module of its class
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _GATES = {nn.RNN: 1, nn.RNNCell: 1, nn.GRU: 3, nn.GRUCell: 3, nn.LSTM: 4, nn.LSTMCell: 4}
 
 
-class NoNeuronsError(ValueError):
+class NoNeuronsError(UsageError):
     """The module has no matrix view; the message says why."""
 
 
@@ -27,7 +29,7 @@ def neurons(module: nn.Module, ordered: bool = True) -> Tensor:
     ==============================  =============================================================================
     Conv1d, 2d, 3d                  ``[out, in * kernel]``; with g groups ``[g, out / g, in / g * kernel]``
     depthwise (in / groups = 1)     ``[out, kernel]``: one filter a group has no partner, all see the same kernel space
-    ConvTranspose1d, 2d, 3d         as the convolution, a neuron being what makes one *output* channel
+    ConvTranspose1d, 2d, 3d         as the convolution; a neuron computes one *output* channel
     Linear (torch's, PyG's)         ``[out, in]``
     Embedding, EmbeddingBag         ``[entries, dim]`` without the padding entry
     Bilinear                        ``[out, in1 * in2]``
@@ -44,7 +46,11 @@ def neurons(module: nn.Module, ordered: bool = True) -> Tensor:
     a channels-last weight need not be copied. :func:`aligned` gives another matrix's columns the same order.
 
     Raises:
-        NoNeuronsError: the module has no weight matrix, or one that is not initialised yet.
+        NoNeuronsError: the module has no weight matrix, or one that is not initialized yet.
+
+    Example:
+        >>> neurons(nn.Conv2d(3, 8, kernel_size=5)).shape
+        torch.Size([8, 75])
     """
     rule = _rule(type(module))
     if rule is None:
@@ -67,11 +73,17 @@ def aligned(columns: Tensor, module: nn.Module, back: bool = False) -> Tensor:
 
 
 def register_neurons(layer: type[nn.Module] | str) -> Callable[[Rule], Rule]:
-    """Decorator: the matrix view of a layer class, or of the class with this name where it must not be imported."""
+    """Decorator: the matrix view of a layer class, or of the class with this name where it must not be imported.
+
+    Example:
+        >>> @register_neurons("my_package.MyBilinear")
+        ... def view(module):
+        ...     return module.weight.flatten(1)
+    """
 
     def register(rule: Rule) -> Rule:
         if layer in _RULES:
-            raise ValueError(f"{layer!r} already has a matrix view")
+            raise UsageError(f"{layer!r} already has a matrix view")
         _RULES[layer] = rule
         return rule
 
@@ -95,15 +107,15 @@ def kind(module: nn.Module) -> str | None:
 
 def sources(module: nn.Module) -> tuple[nn.Parameter, ...]:
     """The parameters that the view is computed from: they identify a tied weight, and must require a gradient."""
-    own = [p for name, p in module.named_parameters(recurse=False) if _in_view(name)]
+    found = [p for name, p in module.named_parameters(recurse=False) if _in_view(name)]
     if is_parametrized(module):
-        parametrized = (p for name, p in module.parametrizations.items() if _in_view(name))
-        own += [parameter for parametrization in parametrized for parameter in parametrization.parameters()]
-    return tuple(own)
+        for name, parametrization in module.get_submodule("parametrizations").named_children():
+            found += parametrization.parameters() if _in_view(name) else ()
+    return tuple(found)
 
 
 def _in_view(name: str) -> bool:
-    """Whether a parameter of this name (or of what weight norm makes of it) is part of a layer's view."""
+    """Whether a parameter of this name (or of what weight norm turns it into) belongs to a layer's view."""
     later_layer = name.startswith("weight_ih_l") and not name.startswith("weight_ih_l0")
     return "weight" in name and "weight_hh" not in name and not later_layer
 
@@ -117,42 +129,42 @@ def _rule(cls: type) -> Rule | None:
 
 
 def _weight(module: nn.Module, name: str = "weight") -> Tensor:
-    """``module.weight``, computed afresh where a forward hook of the older weight norm would leave a stale one."""
+    """``module.weight``, computed again where a forward hook of the older weight norm would leave a stale one."""
     for hook in module._forward_pre_hooks.values():
         if isinstance(hook, WeightNorm) and hook.name == name:
             return hook.compute_weight(module)
-    return _whole(getattr(module, name))
+    return _full(getattr(module, name))
 
 
-def _whole(w: Tensor) -> Tensor:
+def _full(w: Tensor) -> Tensor:
     """All of a weight that is sharded over processes (FSDP2's DTensor), on each of them."""
     return w.full_tensor() if hasattr(w, "full_tensor") else w
 
 
-def _convolution(module: nn.Module) -> Tensor:
+def _convolution(module: Any) -> Tensor:
     w = _weight(module)
     if module.groups == 1 or w.shape[1] == 1:
         return w.flatten(1)
     return w.unflatten(0, (module.groups, -1)).flatten(2)
 
 
-def _channels_last(module: nn.Module) -> bool:
+def _channels_last(module: Any) -> bool:
     w = _weight(module)
     return module.groups == 1 and w.dim() > 2 and w.movedim(1, -1).is_contiguous()
 
 
-def _unordered_convolution(module: nn.Module) -> Tensor:
+def _unordered_convolution(module: Any) -> Tensor:
     return _weight(module).movedim(1, -1).flatten(1) if _channels_last(module) else _convolution(module)
 
 
-def _transposed(module: nn.Module) -> Tensor:
+def _transposed(module: Any) -> Tensor:
     w = _weight(module).unflatten(0, (module.groups, -1)).transpose(1, 2).flatten(3).flatten(2, 3)
     if module.groups == 1 or w.shape[2] == module.weight.shape[2:].numel():
         return w.flatten(0, 1)
     return w
 
 
-def _embedding(module: nn.Module) -> Tensor:
+def _embedding(module: Any) -> Tensor:
     w, pad = _weight(module), module.padding_idx
     if pad is None:
         return w
@@ -165,16 +177,16 @@ def _attention(module: nn.MultiheadAttention) -> Tensor:
     return _weight(module, "in_proj_weight").unflatten(0, (3, -1))
 
 
-def _recurrent(module: nn.Module) -> Tensor:
+def _recurrent(module: Any) -> Tensor:
     gates = next(number for cls, number in _GATES.items() if isinstance(module, cls))
     w = _weight(module, "weight_ih" if isinstance(module, nn.RNNCellBase) else "weight_ih_l0")
     return w.unflatten(0, (gates, -1)) if gates > 1 else w
 
 
-def _gcn2(module: nn.Module) -> Tensor:
+def _gcn2(module: Any) -> Tensor:
     if module.weight2 is None:
-        return _whole(module.weight1).mT
-    return torch.stack((_whole(module.weight1).mT, _whole(module.weight2).mT))
+        return _full(module.weight1).mT
+    return torch.stack((_full(module.weight1).mT, _full(module.weight2).mT))
 
 
 _RULES: dict[type | str, Rule] = {
@@ -197,3 +209,17 @@ def views(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         inside_parametrization = "parametrizations" in name.split(".")
         if not inside_parametrization and _rule(type(module)) is not None:
             yield name, module
+
+
+@contextmanager
+def parametrizations_in_evaluation(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Reading a spectrally normalized weight must not train its vectors."""
+    found = [m for module in modules for m in module.modules() if isinstance(m, ParametrizationList)]
+    training = [parametrizations.training for parametrizations in found]
+    try:
+        for parametrizations in found:
+            parametrizations.eval()
+        yield
+    finally:
+        for parametrizations, mode in zip(found, training, strict=True):
+            parametrizations.train(mode)

@@ -1,65 +1,149 @@
 """Regularizers by name."""
 
-from __future__ import annotations
-
 import difflib
 import inspect
 from collections.abc import Callable
 from fnmatch import fnmatchcase
+from typing import Any, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
+from comhe.errors import UnknownOptionError, UsageError
+
+from .penalties.penalty import FunctionPenalty, Penalty
 from .regularizer import Regularizer
 from .selection import select
+from .weights import check_weights
 
-_REGISTRY: dict[str, type[Regularizer]] = {}
+_REGISTRY: dict[str, type[Penalty] | FunctionPenalty] = {}
+P = TypeVar("P", bound=type[Penalty] | Callable[[Tensor], Tensor])
 
 
-def register_regularizer(name: str) -> Callable[[type[Regularizer]], type[Regularizer]]:
-    """Class decorator: make a :class:`Regularizer` known by ``name``. A name that is taken is an error."""
+def register_regularizer(name: str, *, default_weight: float = 1.0, ordered: bool = True) -> Callable[[P], P]:
+    """Decorator that registers a :class:`Penalty` class, or a pure function ``[..., N, d] -> [...]``, under ``name``.
 
-    def register(cls: type[Regularizer]) -> type[Regularizer]:
+    Args:
+        name: what :func:`create_regularizer` and the command line know it by.
+        default_weight: of a function; a class has its own.
+        ordered: whether a function depends on the order of the dimensions; if not, it may be given another one.
+
+    Raises:
+        UsageError: the name is taken.
+
+    Example:
+        >>> @register_regularizer("squared-norm", default_weight=0.1)
+        ... def squared_norm(w):
+        ...     return w.square().sum((-2, -1))
+        >>> regularizer = create_regularizer("squared-norm", nn.Linear(4, 3))
+        >>> del _REGISTRY["squared-norm"]  # for this example alone
+    """
+
+    def register(penalty: P) -> P:
         if name in _REGISTRY:
-            raise ValueError(f"regularizer {name!r} is already registered by {_REGISTRY[name].__name__}")
-        _REGISTRY[name] = cls
-        cls.name = name
-        return cls
+            taken = _REGISTRY[name]
+            by = (taken if isinstance(taken, type) else taken.function).__name__
+            raise UsageError(f"regularizer {name!r} is already registered by {by}")
+        if not isinstance(penalty, type):
+            _REGISTRY[name] = FunctionPenalty(penalty, name, default_weight, ordered)
+        elif issubclass(penalty, Penalty):
+            penalty.name, _REGISTRY[name] = name, penalty
+        else:
+            raise TypeError(f"{penalty.__name__} is neither a subclass of Penalty nor a function")
+        return penalty
 
     return register
 
 
 def list_regularizers(pattern: str = "*") -> list[str]:
-    """Names of the regularizers that match a glob, ``none`` first."""
+    """Names of the regularizers that match a glob, ``none`` first.
+
+    Example:
+        >>> list_regularizers("*s*")
+        ['dso', 'hs-mhe', 'mhs', 'so', 'srip']
+    """
     names = (name for name in _REGISTRY if fnmatchcase(name, pattern))
     return sorted(names, key=lambda name: (name != "none", name))
 
 
-def create_regularizer(name: str, model: nn.Module, **options) -> Regularizer:
+def create_regularizer(name: str, model: nn.Module, **options: Any) -> Regularizer:
     """Attach the regularizer called ``name`` to a model.
 
-    >>> regularizer = create_regularizer("rp-comhe", model, weight=1.0, output_weight=10.0, dim=40, count=20)
-    >>> loss = criterion(model(x), y) + regularizer()
+    Args:
+        name: one of :func:`list_regularizers`.
+        model: any module.
+        options: see :func:`regularizer_options`.
 
     Raises:
-        ValueError: an unknown name (the nearest are listed), an option out of range, a model without neurons.
-        TypeError: an option that this regularizer does not have (those that it has are listed).
+        UsageError: an unknown name (the nearest are listed), an option out of range, a model without neurons.
+        UnknownOptionError: an option that this regularizer does not have (those that it has are listed).
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(50, 8), nn.ReLU(), nn.Linear(8, 3))
+        >>> regularizer = create_regularizer("rp-comhe", model, weight=1.0, output_weight=10.0, dim=40, count=20)
+        >>> loss = 1.0 + regularizer()  # once per optimizer step
     """
+    penalty, rest = _split(name, options)
+    return Regularizer(model, penalty, **rest)
+
+
+def check_regularizer(name: str, **options: Any) -> None:
+    """Raise the error that :func:`create_regularizer` would raise for these options with any model.
+
+    Example:
+        >>> check_regularizer("rp-comhe", dim=1)
+        Traceback (most recent call last):
+        comhe.errors.UsageError: dim must be at least 2: a projection to 1 dimension(s) leaves no angles
+    """
+    penalty, rest = _split(name, options)
+    check_weights(penalty, rest.pop("weight", None), rest.pop("output_weight", "default"))
+    select(nn.Module(), **{key: value for key, value in rest.items() if key != "seed"})
+
+
+def regularizer_options(name: str) -> dict[str, Any]:
+    """Every option of a regularizer with its default.
+
+    Raises:
+        UsageError: an unknown name (the nearest are listed).
+
+    Example:
+        >>> regularizer_options("rp-comhe")["dim"], regularizer_options("so")["weight"]
+        (40, 0.01)
+    """
+    penalty = _find(name)
+    plug = {"weight": penalty.default_weight, "output_weight": penalty.default_output_weight, "seed": 0}
+    return _penalty_options(penalty) | plug | _keywords(select)
+
+
+def _find(name: str) -> type[Penalty] | FunctionPenalty:
     if name not in _REGISTRY:
         near = difflib.get_close_matches(name, _REGISTRY, n=3, cutoff=0.4) or list(_REGISTRY)
-        raise ValueError(f"unknown regularizer {name!r}; did you mean {', '.join(near)}?")
-    cls = _REGISTRY[name]
-    accepted = regularizer_options(name)
+        raise UsageError(f"unknown regularizer {name!r}; did you mean {', '.join(near)}?")
+    return _REGISTRY[name]
+
+
+def _split(name: str, options: dict[str, Any]) -> tuple[Penalty, dict[str, Any]]:
+    """The penalty with its options, and the options that are the plug's."""
+    accepted, penalty = regularizer_options(name), _find(name)
     for option in options:
         if option not in accepted:
-            raise TypeError(f"{name} has no option {option!r}; its options are {', '.join(accepted)}")
-    return cls(model, **options)
+            raise UnknownOptionError(f"{name} has no option {option!r}; its options are {', '.join(accepted)}")
+    names = _penalty_options(penalty)
+    theirs = {key: value for key, value in options.items() if key in names}
+    rest = {key: value for key, value in options.items() if key not in names}
+    return penalty(**theirs) if isinstance(penalty, type) else penalty, rest
 
 
-def regularizer_options(name: str) -> dict[str, object]:
-    """Every option of a regularizer with its default."""
-    options: dict[str, object] = {}
-    for function in (*(base.__init__ for base in _REGISTRY[name].__mro__ if issubclass(base, Regularizer)), select):
-        for key, parameter in inspect.signature(function).parameters.items():
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY and key not in options:
-                options[key] = parameter.default
+def _penalty_options(penalty: type[Penalty] | FunctionPenalty) -> dict[str, Any]:
+    """Arguments of the class and, as far as it passes on ``**options``, of its bases."""
+    options: dict[str, Any] = {}
+    for base in penalty.__mro__ if isinstance(penalty, type) else ():
+        if base is not object and (init := vars(base).get("__init__")):
+            options = _keywords(init) | options
+            if all(p.kind is not p.VAR_KEYWORD for p in inspect.signature(init).parameters.values()):
+                break
     return options
+
+
+def _keywords(function: Callable[..., Any]) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters.items()
+    return {key: parameter.default for key, parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}

@@ -1,178 +1,156 @@
 """The plug: a penalty attached to the layers of a model."""
 
-from __future__ import annotations
-
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.nn.utils.parametrize import ParametrizationList
+
+from comhe.errors import UsageError
 
 from .diagnostics import diagnose
-from .energies.energy import exact
+from .draws import Draws, Memory
+from .energies.checks import autocast_disabled, upcast
+from .neurons import parametrizations_in_evaluation
+from .penalties.penalty import Member, Penalty, mean_over_sets
 from .report import LayerReport, Report
-from .selection import Layer, Skipped, select
+from .selection import Layer, select
 from .sharding import balance
+from .weights import Weight, check_number, check_weights
 
-Weight = float | Callable[[int], float]
+
+class LayerPenalty(NamedTuple):
+    """What one layer adds in a step: its factor and its unweighted penalty."""
+
+    layer: Layer
+    weight: float | Tensor
+    value: Tensor
 
 
 class Regularizer(nn.Module):
     """A penalty on the neurons of a model's layers; call it once per optimizer step and add the result to the loss.
 
-    The value is ``sum over hidden layers of weight * hidden(layer) + sum over output layers of output_weight *
-    output(layer)``. Subclasses say what the two penalties are.
+    The value is ``sum over hidden layers of weight * penalty(layer) + sum over output layers of output_weight *
+    penalty(layer)``.
 
     The model is referred to, not owned: its parameters appear neither in ``parameters()`` nor in ``state_dict()``. The
-    state is the number of steps made and whatever the penalty learns; random projections are a function of the seed and
+    state is the number of steps taken and whatever the penalty learns; random tensors are functions of the seed and
     that number alone, hence equal on every rank and after a restart.
+
+    A loop that records a CUDA graph sets ``capturable`` before the first step. It calls :meth:`draw` on the host, then
+    :meth:`value_and_grad` on the device, where a recording may take its place, and counts ``step`` itself.
 
     Args:
         model: any module; see :func:`comhe.regularizers.neurons` for the layers that are understood.
-        weight: factor of each hidden layer's penalty, a number >= 0 or a function of the step.
-        output_weight: the same for the output layer; None means ``weight``.
+        penalty: what is computed of each layer's neurons.
+        weight: factor of each hidden layer's penalty, a number >= 0 or a function of the step; None means the
+            penalty's default.
+        output_weight: the same for the output layer; None means ``weight``, ``"default"`` the penalty's default.
         seed: of everything random.
+        capturable: whether the tensors of each step stay where they are in memory, as CUDA graphs need it.
         selection: ``include, exclude, kinds, min_neurons, max_neurons, output``, see
             :func:`comhe.regularizers.selection.select`.
 
     Raises:
-        ValueError: a negative weight, or a model without a layer to regularize (the message lists what was skipped).
-    """
+        UsageError: a negative weight, or a model without a layer to regularize (the message lists what was skipped).
 
-    name = "regularizer"  # set by the registry
-    needs_layers = True
-    static = False  # whether each step's tensors stay where they are in memory: for a loop that captures :meth:`total`
-    ordered = True  # whether it matters in which order the dimensions of a neuron come
-    singly = False  # whether :meth:`terms` takes the layers one after the other, never several together
+    Example:
+        >>> from comhe.regularizers import MHE
+        >>> regularizer = Regularizer(nn.Linear(4, 3), MHE(s=1), output_weight=0.1)
+        >>> loss = 1.0 + regularizer()
+        >>> regularizer
+        mhe(s=1, half_space=False, weight=1.0, output_weight=0.1, 0 hidden and 1 output layers)
+    """
 
     def __init__(
         self,
         model: nn.Module,
+        penalty: Penalty,
         *,
-        weight: Weight = 1.0,
-        output_weight: Weight | None = 10.0,
+        weight: Weight | None = None,
+        output_weight: Weight | Literal["default"] | None = "default",
         seed: int = 0,
-        **selection,
+        capturable: bool = False,
+        **selection: Any,
     ) -> None:
         super().__init__()
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
-        self.weight = _checked(weight, "weight")
-        self.output_weight = self.weight if output_weight is None else _checked(output_weight, "output_weight")
-        self.seed = int(seed)
-        self.step = 0
-        self._model = (model,)  # in a tuple it is no submodule of ours
-        self._owners: list[int] = []  # the rank that computes each layer, if they are divided
+        self.penalty = penalty
+        self.weight, self.output_weight = check_weights(penalty, weight, output_weight)
+        self.seed, self.step, self.capturable = int(seed), 0, capturable
+        self._model = (model,)  # in a tuple, it does not become a submodule
+        self._owners: list[int] = []  # the rank of each layer, once they are sharded
         self._rank, self._ranks = 0, 1
-        self._weights: tuple[float, ...] = ()  # of the layers, in the step under way
-        self._weight_tensor: Tensor | None = None
-        self._random: dict[tuple[str, ...], tuple[Callable[[], Tensor], Tensor]] = {}
-        self.layers: list[Layer]
-        self.skipped: list[Skipped]
+        self._memory: Memory = {}
         self.layers, self.skipped = select(model, **selection)
-        if not self.layers and self.needs_layers:
+        if not self.layers and penalty.needs_layers:
             reasons = "; ".join(f"{item.name or '(the model)'}: {item.reason}" for item in self.skipped)
-            raise ValueError(
+            raise UsageError(
                 f"{type(model).__name__} has no layer to regularize"
                 + (f": {reasons}" if reasons else ": none of its modules has a weight matrix")
             )
-
-    def hidden(self, layer: Layer, w: Tensor) -> Tensor:
-        """Penalty of a hidden layer's neurons [..., N, d] -> [...]."""
-        raise NotImplementedError(f"{type(self).__name__} must define hidden()")
-
-    def output(self, layer: Layer, w: Tensor) -> Tensor:
-        """Penalty of an output layer's neurons; the hidden layers' unless a subclass says otherwise."""
-        return self.hidden(layer, w)
-
-    def draw(self) -> None:
-        """What a step needs of the host: its random numbers and scheduled values. Comes before :meth:`total`."""
-        before, self._weights = self._weights, tuple(self.weight_of(layer) for layer in self.layers)
-        if self.static:
-            if self._weight_tensor is None:
-                before, self._weight_tensor = self._weights, torch.tensor(self._weights, device=self.device)
-            for place, (old, new) in enumerate(zip(before, self._weights, strict=True)):
-                if old != new:
-                    self._weight_tensor[place].fill_(new)  # a number travels with the launch; a copy would wait
-            for make, tensor in self._random.values():
-                tensor.copy_(make())
-
-    def random(self, key: tuple[str, ...], make: Callable[[], Tensor]) -> Tensor:
-        """``make()``, a tensor that is another in each step; if ``static``, :meth:`draw` makes it, in one place."""
-        if not self.static:
-            return make()
-        if key not in self._random:
-            self._random[key] = make, make()
-        return self._random[key][1]
-
-    def shard(self, rank: int, ranks: int) -> None:
-        """From now on compute only this rank's layers here; the others are other ranks' work.
-
-        The value becomes ``ranks`` times the sum over the own layers: its mean over all ranks is the whole penalty, and
-        so is the gradient that DistributedDataParallel averages. Layers are divided by :meth:`cost`, on every rank
-        alike. What a penalty learns, each rank learns for its own layers: see :meth:`complete`.
-
-        Errors: ValueError for a rank that is not one of 0 to ``ranks`` - 1.
-        """
-        if not 0 <= rank < ranks:
-            raise ValueError(f"rank must be 0 to {ranks - 1}, not {rank}")
-        self._owners = balance([self.cost(layer) for layer in self.layers], ranks)
-        self._rank, self._ranks = rank, ranks
+        for layer in self.layers:
+            state = self._initial_state(layer)
+            if state is not None:
+                self.register_buffer(self._state_name(layer), state)
 
     @property
-    def own(self) -> list[Layer]:
-        """The layers whose penalties are computed here: all of them, unless they are divided."""
-        return [layer for place, layer in enumerate(self.layers) if self._is_own(place)]
+    def name(self) -> str:
+        """The penalty's name in the registry, or its class."""
+        return self.penalty.name or type(self.penalty).__name__
 
-    def _is_own(self, place: int) -> bool:
-        return not self._owners or self._owners[place] == self._rank
+    @property
+    def device(self) -> torch.device:
+        """Where the first layer's weights are."""
+        return self.layers[0].device
 
-    def cost(self, layer: Layer) -> float:
-        """Multiplications of a layer's penalty, but for a factor that all layers share: its Gram matrix's."""
-        return math.prod(layer.shape) * layer.shape[-2]
+    @property
+    def local_layers(self) -> list[Layer]:
+        """The layers whose penalties are computed on this rank: all of them, unless they are sharded."""
+        if not self._owners:
+            return list(self.layers)
+        return [layer for layer, owner in zip(self.layers, self._owners, strict=True) if owner == self._rank]
 
-    def complete(self) -> None:
-        """Bring the learned state of all layers to every rank, as before ``state_dict()``. All ranks call it at once.
-
-        Processes are those of torch.distributed's default group.
-        """
-        if self._ranks == 1:
-            return
-        owners = {layer.name: owner for layer, owner in zip(self.layers, self._owners, strict=True)}
-        for name, buffer in self._buffers.items():
-            if buffer.device != self.device:  # not this rank's, so it has stayed where it was made
-                self._buffers[name] = buffer = torch.empty_like(buffer, device=self.device)
-            distributed.broadcast(buffer, owners[name.partition(":")[2].replace("/", ".")])
-
-    def prepare(self) -> None:
-        """What has to happen once a step before the penalties are taken, such as training a projection."""
-
-    def finish(self) -> None:
-        """What has to happen once a step after the penalties have been taken, still at the same step."""
-
-    @torch.compiler.disable  # one clean graph break: seeds, schedules and the step are Python
     def forward(self, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
         """The weighted penalty, a scalar. Advances the state by one step.
 
-        ``parameters`` stand in for the model's own of the same names, as in ``torch.func.functional_call``.
+        Args:
+            parameters: stand in for the model's own of the same names, as in ``torch.func.functional_call``.
         """
-        if parameters is not None:
-            named = {f"model.{name}": tensor for name, tensor in parameters.items()}
-            return torch.func.functional_call(_Substituted(self._model[0], self), named, ())
-        self.draw()
-        total = self.total()
-        self.step += 1
-        return total
+        if torch.compiler.is_compiling():  # One clean graph break: seeds, schedules and the step are Python.
+            return torch.compiler.disable(Regularizer._step)(self, parameters)  # not at import: that takes seconds
+        return self._step(parameters)
 
-    def total(self) -> Tensor:
-        """The weighted penalty of the step that was drawn for.
+    def draw(self) -> Draws:
+        """All that the present step needs of the host: its random tensors, scheduled numbers and weights."""
+        draws = self._new_draws(self._memory, self.capturable)
+        counted = {layer.name for layer in self._counted(draws)}
+        layers = [layer for layer in self.local_layers if layer.name in counted or self.state_of(layer) is not None]
+        self.penalty.draw(layers, draws)
+        return draws
 
-        Nothing here depends on the host but what is the same in every step, so a CUDA graph of it can be replayed:
-        with ``static`` set before the first step, each replay after a :meth:`draw`, and ``step`` counted by the caller.
+    def total(self, draws: Draws) -> Tensor:
+        """The weighted penalty of the step of ``draws``; moves what is learned on by one step.
+
+        Nothing here depends on numbers of the host that change from step to step, so that a CUDA graph of it can be
+        replayed after each :meth:`draw` if ``capturable`` is set.
         """
-        terms = list(self.terms())
+        counted = self._counted(draws)
+        terms: list[Tensor] = []
+        rest = [self._member(layer, draws) for layer in counted]
+        if rest:
+            with autocast_disabled(rest[0].w):
+                terms, rest = self.penalty.batched(rest, draws)
+                for member, (value, state) in zip(rest, self.penalty.values(rest, draws), strict=True):
+                    terms.append(draws.weight(member.layer) * mean_over_sets(value))
+                    self._update_state(member.layer, state)
+        names = {layer.name for layer in counted}
+        for layer in self.local_layers:  # a layer whose weight is zero for now learns all the same
+            if layer.name not in names and self.state_of(layer) is not None:
+                member = self._member(layer, draws)
+                with autocast_disabled(member.w):
+                    self._update_state(layer, self.penalty.following_state(member, draws))
         if not terms:
             return torch.zeros((), device=self.device if self.layers else None)
         total = terms[0]
@@ -180,83 +158,74 @@ class Regularizer(nn.Module):
             total = total + term
         return total if self._ranks == 1 else self._ranks * total
 
-    def slopes(self, parameters: Sequence[Tensor]) -> tuple[Tensor, list[Tensor | None]]:
-        """:meth:`total` and its gradient in each of the parameters, None for those that it does not depend on.
+    def value_and_grad(self, parameters: Sequence[Tensor], draws: Draws) -> tuple[Tensor, list[Tensor | None]]:
+        """:meth:`total` and its gradient in each of the parameters, None for those that it does not depend on."""
+        total = self.total(draws)
+        if not total.requires_grad:
+            return total, [None] * len(parameters)
+        return total.detach(), list(torch.autograd.grad(total, parameters, allow_unused=True))
 
-        With ``singly`` set no layer's matrix is needed any more when that of the next is made.
+    @torch.no_grad()
+    def layer_penalties(self, draws: Draws) -> list[LayerPenalty]:
+        """The terms of :meth:`total`, one for each layer on this rank that counts in the step; changes no state."""
+        found = []
+        with parametrizations_in_evaluation(layer.module for layer in self.layers):
+            for layer in self._counted(draws):
+                member = self._member(layer, draws)
+                with autocast_disabled(member.w):
+                    ((value, _),) = self.penalty.values([member], draws)
+                found.append(LayerPenalty(layer, draws.weight(layer), mean_over_sets(value)))
+        return found
+
+    def shard(self, rank: int, ranks: int) -> None:
+        """Compute only this rank's layers from now on; the others are other ranks' work.
+
+        The value becomes ``ranks`` times the sum over the local layers: its mean over all ranks is the penalty, and so
+        is the gradient that DistributedDataParallel averages. Layers are balanced by the penalty's ``cost``, on every
+        rank alike. What is learned, each rank learns for its own layers: see :meth:`sync_state`.
+
+        Raises:
+            UsageError: ``rank`` is not one of 0 to ``ranks`` - 1.
         """
-        total: Tensor | None = None
-        slopes: list[Tensor | None] = [None] * len(parameters)
-        for term in self.terms() if self.singly else [self.total()]:
-            total = term.detach() if total is None else total + term.detach()
-            if term.requires_grad:
-                new = torch.autograd.grad(term, parameters, allow_unused=True)
-                slopes = [b if a is None else a if b is None else a + b for a, b in zip(slopes, new, strict=True)]
-        if total is None:
-            total = torch.zeros((), device=self.device if self.layers else None)
-        return total, slopes
+        if not 0 <= rank < ranks:
+            raise UsageError(f"rank must be 0 to {ranks - 1}, not {rank}")
+        self._owners = balance([self.penalty.cost(layer) for layer in self.layers], ranks)
+        self._rank, self._ranks = rank, ranks
 
-    def terms(self) -> Iterator[Tensor]:
-        """The summands of :meth:`total`, each made when it is asked for; to be asked for all of them."""
-        self.prepare()
-        places = [place for place, layer in enumerate(self.layers) if self._counts(place, layer)]
-        together, rest = ([], places) if self.singly else self.jointly(places)
-        yield from together
-        for place in rest:
-            weight = self._weight_tensor[place] if self.static else self._weights[place]
-            yield weight * self.penalty(self.layers[place])
-        self.finish()
+    def sync_state(self) -> None:
+        """Bring the learned state of all layers to every rank of the default group; all ranks call it at once."""
+        if self._ranks == 1:
+            return
+        for layer, owner in zip(self.layers, self._owners, strict=True):
+            buffer, name = self.state_of(layer), self._state_name(layer)
+            if buffer is None:
+                continue
+            if buffer.device != self.device:  # another rank's layer, whose state has not moved yet
+                self._buffers[name] = buffer = torch.empty_like(buffer, device=self.device)
+            distributed.broadcast(buffer, owner)
 
-    def jointly(self, places: list[int]) -> tuple[list[Tensor], list[int]]:
-        """Weighted penalties of those of the layers at ``places`` that are taken together, and the other places."""
-        return [], places
-
-    def weights(self, places: Sequence[int]) -> Tensor:
-        """The step's factors of the layers at ``places``, on their device."""
-        if self.static:
-            return torch.stack([self._weight_tensor[place] for place in places])
-        return torch.tensor([self._weights[place] for place in places], device=self.device)
-
-    def _counts(self, place: int, layer: Layer) -> bool:
-        scheduled = self.weight if layer.role == "hidden" else self.output_weight
-        return self._is_own(place) and (self._weights[place] > 0 or (self.static and callable(scheduled)))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the first layer's weights are."""
-        return next(self.layers[0].module.parameters()).device
-
-    def penalty(self, layer: Layer) -> Tensor:
-        """Unweighted penalty of one layer, a scalar: the mean over its sets of neurons (groups, gates)."""
-        w = self.neurons(layer)
-        with exact(w):
-            value = self.hidden(layer, w) if layer.role == "hidden" else self.output(layer, w)
-        return value.mean() if value.dim() else value
+    def report(self) -> Report:
+        """What is regularized with which energies, what is skipped and why; changes nothing."""
+        with torch.no_grad(), parametrizations_in_evaluation(layer.module for layer in self.layers):
+            draws = self._new_draws(dict(self._memory), capturable=False)
+            self.penalty.draw(self.layers, draws)
+            rows = tuple(self._row(layer, draws) for layer in self.layers)
+        return Report(repr(self), rows, tuple(self.skipped))
 
     def neurons(self, layer: Layer) -> Tensor:
-        """The matrix that the layer's penalty is taken of."""
-        return layer.neurons(self.ordered)
+        """The matrix of the layer's neurons as the penalty wants them, in float32 or float64."""
+        return upcast(layer.neurons(self.penalty.ordered))
 
     def weight_of(self, layer: Layer) -> float:
         """The layer's factor at the present step."""
         weight = self.weight if layer.role == "hidden" else self.output_weight
-        return _checked(weight(self.step), f"the schedule's weight at step {self.step}") if callable(weight) else weight
+        if not callable(weight):
+            return weight
+        return check_number(weight(self.step), f"the schedule's weight at step {self.step}")
 
-    def carry(self, name: str, value: Tensor) -> None:
-        """Give a buffer its next value, in the memory that a captured graph reads if need be."""
-        if self.static and self._buffers[name].device == value.device:
-            self._buffers[name].copy_(value)
-        else:
-            self._buffers[name] = value
-
-    def report(self) -> Report:
-        """What is regularized with which energies, what is skipped and why; changes nothing."""
-        with torch.no_grad(), _still(self.layers):
-            return Report(repr(self), tuple(self._row(layer) for layer in self.layers), tuple(self.skipped))
-
-    def _row(self, layer: Layer) -> LayerReport:
-        penalty, weight = float(self.penalty(layer)), self.weight_of(layer)
-        return LayerReport(layer.name, layer.role, layer.shape, weight, penalty, diagnose(layer.neurons()))
+    def state_of(self, layer: Layer) -> Tensor | None:
+        """What the penalty has learned for the layer, such as a projection; None if it learns nothing for it."""
+        return self._buffers.get(self._state_name(layer))
 
     def get_extra_state(self) -> dict[str, int]:
         return {"step": self.step, "seed": self.seed}
@@ -266,13 +235,69 @@ class Regularizer(nn.Module):
 
     def extra_repr(self) -> str:
         hidden = sum(layer.role == "hidden" for layer in self.layers)
+        options = self.penalty.extra_repr()
         return (
-            f"weight={self.weight}, output_weight={self.output_weight}, "
+            f"{options}{', ' if options else ''}weight={self.weight}, output_weight={self.output_weight}, "
             f"{hidden} hidden and {len(self.layers) - hidden} output layers"
         )
 
     def __repr__(self) -> str:
         return f"{self.name}({self.extra_repr()})"
+
+    def _step(self, parameters: Mapping[str, Tensor] | None) -> Tensor:
+        if parameters is not None:
+            named = {f"model.{name}": tensor for name, tensor in parameters.items()}
+            return torch.func.functional_call(_Substituted(self._model[0], self), named, ())
+        total = self.total(self.draw())
+        self.step += 1
+        return total
+
+    def _new_draws(self, memory: Memory, capturable: bool) -> Draws:
+        weights = [self.weight_of(layer) for layer in self.layers]
+        device = self.device if self.layers else "cpu"
+        return Draws(self.seed, self.step, self.layers, weights, device, capturable, memory)
+
+    def _counted(self, draws: Draws) -> list[Layer]:
+        """The layers on this rank whose weight is not zero, or may not be zero when a recorded step is replayed."""
+        weights = {"hidden": self.weight, "output": self.output_weight}
+        scheduled = {role for role, weight in weights.items() if draws.capturable and callable(weight)}
+        return [layer for layer in self.local_layers if draws.is_weighted(layer) or layer.role in scheduled]
+
+    def _member(self, layer: Layer, draws: Draws) -> Member:
+        w = upcast(self.penalty.select(layer.neurons(self.penalty.ordered), layer, draws))
+        state = self.state_of(layer)
+        if state is not None:
+            if state.is_meta and not w.is_meta:  # the model had no weights yet when it was attached to
+                state = self._initial_state(layer)
+            else:
+                state = state.to(w.device)
+                # What is learned is written in place at the end of the step, before the backward pass reads this.
+                state = state.clone() if draws.capturable else state
+        return Member(layer, w, state)
+
+    def _update_state(self, layer: Layer, state: Tensor | None) -> None:
+        """Keep a state for the next step, in the memory that a captured graph reads if need be."""
+        before = self.state_of(layer)
+        if state is not None and before is not None and self.capturable and before.device == state.device:
+            before.copy_(state.detach())
+        elif state is not None:
+            self._buffers[self._state_name(layer)] = state.detach()
+
+    def _initial_state(self, layer: Layer) -> Tensor | None:
+        if type(self.penalty).init is Penalty.init:
+            return None
+        with torch.no_grad():
+            return self.penalty.init(upcast(layer.neurons().detach()), layer, self.seed)
+
+    def _state_name(self, layer: Layer) -> str:
+        return f"{self.penalty.state_name}:{layer.name.replace('.', '/')}"
+
+    def _row(self, layer: Layer, draws: Draws) -> LayerReport:
+        member = self._member(layer, draws)
+        with autocast_disabled(member.w):
+            value = mean_over_sets(self.penalty.value(member.w, layer, member.state, draws))
+        weight = self.weight_of(layer)
+        return LayerReport(layer.name, layer.role, layer.shape, weight, float(value), diagnose(layer.neurons()))
 
 
 class _Substituted(nn.Module):
@@ -284,25 +309,3 @@ class _Substituted(nn.Module):
 
     def forward(self) -> Tensor:
         return self._regularizer[0]()
-
-
-@contextmanager
-def _still(layers: list[Layer]) -> Iterator[None]:
-    """Parametrizations in evaluation mode: reading a spectrally normalised weight must not train its vectors."""
-    found = [part for layer in layers for part in layer.module.modules() if isinstance(part, ParametrizationList)]
-    training = [part.training for part in found]
-    try:
-        for part in found:
-            part.eval()
-        yield
-    finally:
-        for part, mode in zip(found, training, strict=True):
-            part.train(mode)
-
-
-def _checked(weight: Weight, what: str) -> Weight:
-    if callable(weight):
-        return weight
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not (weight >= 0 and math.isfinite(weight)):
-        raise ValueError(f"{what} must be a finite number >= 0 or a function of the step, not {weight!r}")
-    return float(weight)

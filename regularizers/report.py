@@ -1,7 +1,5 @@
 """What a regularizer does to a model, layer by layer, for a person to read."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from .diagnostics import TITLES, Diagnostics

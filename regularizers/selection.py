@@ -1,13 +1,14 @@
 """Which layers of a model are regularized, in which role, and why the others are not."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
+
+from comhe.errors import UsageError
 
 from .neurons import NoNeuronsError, aligned, kind, neurons, sources, views
 
@@ -24,6 +25,11 @@ class Layer:
     role: Literal["hidden", "output"]
     shape: tuple[int, ...]
 
+    @property
+    def device(self) -> torch.device:
+        """Where the layer's weights are."""
+        return next(self.module.parameters()).device
+
     def neurons(self, ordered: bool = True) -> Tensor:
         """The weight as a matrix [..., N, d], differentiable."""
         return neurons(self.module, ordered)
@@ -35,7 +41,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A layer that is left alone."""
+    """A layer that is not regularized, and why."""
 
     name: str
     reason: str
@@ -58,18 +64,18 @@ def select(
         include, exclude: globs on module names (``"blocks.*.conv?"``), one or several.
         kinds: which of ``conv linear attention recurrent embedding other``. Embeddings have to be named.
         min_neurons, max_neurons: bounds on the number of neurons of a set.
-        output: glob of the output layer; ``"auto"`` takes the model's last weight matrix in order of registration,
+        output: glob of the output layer; ``"auto"`` is the model's last weight matrix in order of registration,
             None treats every layer as hidden.
 
     Raises:
-        ValueError: an unknown kind, or an ``output`` that names no layer.
+        UsageError: an unknown kind, or an ``output`` that names no layer.
     """
     include, exclude, kinds = _several(include), _several(exclude), _several(kinds)
     for name in kinds:
         if name not in KINDS:
-            raise ValueError(f"unknown kind of layer {name!r}; the kinds are {', '.join(KINDS)}")
+            raise UsageError(f"unknown kind of layer {name!r}; the kinds are {', '.join(KINDS)}")
     if min_neurons < 2:
-        raise ValueError(f"min_neurons must be at least 2, since one neuron has no partner, not {min_neurons}")
+        raise UsageError(f"min_neurons must be at least 2, since one neuron has no partner, not {min_neurons}")
     candidates = list(views(model))
     outputs = _outputs([name for name, _ in candidates], output)
     layers: list[Layer] = []
@@ -103,7 +109,7 @@ def _outputs(names: list[str], output: str | None) -> set[str]:
     found = {name for name in names if fnmatchcase(name, output)}
     if not found:
         listed = ", ".join(name or "(the model itself)" for name in names)
-        raise ValueError(f"output={output!r} names no layer; the model has {listed}")
+        raise UsageError(f"output={output!r} names no layer; the model has {listed}")
     return found
 
 
@@ -129,7 +135,7 @@ def _reason(name, module, include, exclude, kinds, min_neurons, max_neurons) -> 
 
 
 def _unknown(model: nn.Module) -> Iterable[tuple[str, str]]:
-    """Modules that own a matrix but have no view, so that a report does not pass over them in silence."""
+    """Modules that have a matrix but no view, so that a report does not pass over them in silence."""
     known = {id(module) for _, module in views(model)}
     for name, module in model.named_modules():
         if id(module) in known or "parametrizations" in name.split("."):

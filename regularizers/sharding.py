@@ -1,22 +1,24 @@
 """Which of several processes computes which layers' penalties."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
+
+from comhe.errors import UsageError
 
 
 def balance(costs: Sequence[float], ranks: int) -> list[int]:
     """A rank for each cost: the largest first, each to the rank with the least so far, the lowest among equals.
 
-    No rank gets more than 4/3 - 1/(3 ranks) times what the best division gives the busiest one.
+    No rank gets more than 4/3 - 1/(3 ranks) times what the busiest one has in the best division.
 
-    Errors: ValueError for fewer than one rank.
+    Raises:
+        UsageError: fewer than one rank.
+
     Source: Graham, *Bounds on Multiprocessing Timing Anomalies*, 1969.
     """
     if ranks < 1:
-        raise ValueError(f"ranks must be at least 1, not {ranks}")
+        raise UsageError(f"ranks must be at least 1, not {ranks}")
     load, owners = [0.0] * ranks, [0] * len(costs)
-    for place in sorted(range(len(costs)), key=lambda place: (-costs[place], place)):
-        owners[place] = min(range(ranks), key=lambda rank: (load[rank], rank))
-        load[owners[place]] += costs[place]
+    for index in sorted(range(len(costs)), key=lambda index: (-costs[index], index)):
+        owners[index] = min(range(ranks), key=lambda rank: (load[rank], rank))
+        load[owners[index]] += costs[index]
     return owners

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from functools import cache, cached_property, lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from comhe.datasets.graphs.load import Graph, load_graph
-from comhe.datasets.sampling import Batches
+from comhe.datasets import Graph, load_graph
+from comhe.errors import UsageError
 from comhe.regularizers import Regularizer, create_regularizer
 from comhe.zoo import create_model
 from comhe.zoo.preprocessing import GraphTransform
 
-from .engine.ranks import here
-from .recipe import Recipe, setting
+from .engine.distributed import SINGLE_PROCESS, DistributedContext
+from .recipe import Recipe, cell_settings, register_domain, register_recipe, setting
+
+Batch = tuple[Any, Any, Tensor | None, Tensor]  # features, graph, rows of the logits (None: all), labels
+CHOICES = Path(__file__).with_name("choices.json")
 
 
 @dataclass(frozen=True)
 class GraphRecipe(Recipe):
-    """One run on a graph; the defaults are Kipf's for a GCN."""
+    """All settings of one run on a graph; the defaults are Kipf & Welling's for a GCN."""
 
+    example_sizes: ClassVar[Mapping[str, int]] = {"in_channels": 8, "num_classes": 4}
+
+    domain: str = setting("graphs", "domain of the model")
     model: str = setting("gcn", "a name of `comhe list models`")
     data: str = setting("cora", "a name of `comhe list datasets`")
     hidden_channels: int = setting(16, "width of the hidden layers")
@@ -33,87 +41,114 @@ class GraphRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.decay not in ("first", "all"):
-            raise ValueError(f"decay must be 'first' or 'all', not {self.decay!r}")
+        self.require_one_of("decay", "first", "all")
+
+    def model_arguments(self, **sizes: Any) -> dict[str, Any]:
+        settings = {"hidden_channels": self.hidden_channels, "dropout": self.dropout}
+        return super().model_arguments(**sizes | settings)
 
 
 class GraphTask:
     """Transductive node classification: one step an epoch, on all training nodes at once.
 
-    Errors: ValueError under several ranks, which have nothing to divide among them.
+    Raises:
+        UsageError: there are several ranks, among which a graph cannot be divided.
     """
 
     steps = 1
-    generators = ()
+    generators: tuple[torch.Generator, ...] = ()
 
-    def __init__(self, recipe: GraphRecipe, root: str | None = None, device: str = "cpu") -> None:
-        if here().size > 1:
-            raise ValueError(
-                f"a graph is one batch, which {here().size} processes cannot divide: start it without torchrun, and "
-                "several seeds at once with comhe compare --jobs"
+    def __init__(
+        self,
+        recipe: GraphRecipe,
+        root: str | None = None,
+        device: str = "cpu",
+        context: DistributedContext = SINGLE_PROCESS,
+    ) -> None:
+        if context.is_distributed:
+            raise UsageError(
+                f"a graph is one batch, which {context.world_size} processes cannot divide: start it without torchrun, "
+                "and several seeds at once with comhe compare --jobs"
             )
-        self.recipe = recipe
+        self.recipe, self.context = recipe, context
         self.device = torch.device(device)
         self.graph = _graph(recipe.data, root, device)
-        self._views: dict[str, tuple[Any, Any, Tensor]] = {}
 
     @property
     def options(self) -> dict[str, Any]:
-        """What the model is built with."""
+        """The arguments of the model's builder."""
         sizes = {"in_channels": self.graph.num_features, "num_classes": self.graph.num_classes}
-        settings = {"hidden_channels": self.recipe.hidden_channels, "dropout": self.recipe.dropout}
-        return sizes | settings | self.recipe.model_options
+        return self.recipe.model_arguments(**sizes)
 
     def transforms(self) -> GraphTransform:
         return GraphTransform(self.graph.num_features)
 
     def model(self) -> nn.Module:
-        model = create_model(self.recipe.model, **self.options)
-        self._views = {}
-        for split in ("train", "val", "test"):
-            nodes = getattr(self.graph, split)
-            # Only what these nodes' logits depend on: exactly the full graph's outputs and gradients, in less time.
-            view = model.prepare(self.graph.edge_index, self.graph.num_nodes, nodes=nodes)
-            self._views[split] = (view.inputs(self.graph.features), view, self.graph.labels[nodes])
-        return model
+        return create_model(self.recipe.model, **self.options)
+
+    @cached_property
+    def views(self) -> dict[str, Batch]:
+        """What each split's logits depend on, and its labels: the full graph's outputs and gradients, in less time."""
+        from comhe.zoo.graphs import prepare_graph  # imports torch_geometric
+
+        # How the graph is read depends on the layers, not on their weights; tensors have to serve training as well.
+        with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
+            model, graph, views = self.model(), self.graph, {}
+            for split in ("train", "val", "test"):
+                nodes = getattr(graph, split)
+                views[split] = (*prepare_graph(model, graph.features, graph.edge_index, nodes), graph.labels[nodes])
+        return views
 
     def regularizer(self, model: nn.Module) -> Regularizer:
         recipe = self.recipe
-        weights = {"weight": recipe.weight, "output_weight": recipe.output_weight}
-        given = {name: value for name, value in weights.items() if value is not None}
-        return create_regularizer(recipe.regularizer, model, seed=recipe.seed, **given, **recipe.regularizer_options)
+        return create_regularizer(
+            recipe.regularizer, model, seed=recipe.seed, **recipe.weights(), **recipe.regularizer_options
+        )
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         recipe = self.recipe
-        decayed, others = [], []
+        groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
         for name, parameter in model.named_parameters():
-            decays = recipe.decay == "all" or name.startswith(_first_layer(model))
-            (decayed if decays else others).append(parameter)
-        groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        given = [group for group in groups if group["params"]]
-        return torch.optim.Adam(given, lr=recipe.lr, fused=True, capturable=next(model.parameters()).is_cuda)
+            groups[recipe.decay == "all" or name.startswith(_first_layer(model))].append(parameter)
+        settings = [
+            {"params": parameters, "weight_decay": recipe.weight_decay if decays else 0.0}
+            for decays, parameters in groups.items()
+            if parameters
+        ]
+        return torch.optim.Adam(settings, lr=recipe.lr, fused=True, capturable=next(model.parameters()).is_cuda)
 
-    def batches(self, epoch: int, first: int = 0) -> Batches:
-        return Batches([()][first:], lambda: self._views["train"])  # nothing differs from step to step
+    def on_epoch(self, model: nn.Module, epoch: int) -> None:
+        """Change nothing by the epoch."""
 
-    def parts(self, batch: tuple) -> Iterable[tuple[float, tuple]]:
+    def inputs(self, epoch: int, first: int = 0) -> Iterable[tuple[Tensor, ...]]:
+        return [()][first:]  # nothing differs from step to step
+
+    def collate(self, *inputs: Tensor) -> Batch:
+        return self.views["train"]
+
+    def microbatches(self, batch: Batch) -> Iterable[tuple[float, Batch]]:
         yield 1.0, batch
 
-    def loss(self, model: nn.Module, batch: tuple) -> tuple[Tensor, Tensor]:
-        x, view, labels = batch
-        logits = model(x, view)
-        return F.cross_entropy(logits, labels), logits
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        logits = _logits(model, batch)
+        return F.cross_entropy(logits, batch[-1]), logits
 
     def example(self) -> tuple:
-        return self._views["test"][:-1]
+        return self.views["test"][:2]
 
     @torch.inference_mode()
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         model.eval()
-        x, view, labels = self._views[split]
-        logits = model(x, view)
+        batch = self.views[split]
+        logits, labels = _logits(model, batch), batch[-1]
         correct = (logits.argmax(1) == labels).sum().item()
         return {"accuracy": correct / len(labels), "loss": F.cross_entropy(logits, labels).item()}
+
+
+def _logits(model: nn.Module, batch: Batch) -> Tensor:
+    x, graph, rows, _ = batch
+    logits = model(x, graph)
+    return logits if rows is None else logits[rows]
 
 
 @lru_cache(maxsize=4)
@@ -125,6 +160,38 @@ def _first_layer(model: nn.Module) -> str:
     """Prefix of the names of the first layer's parameters: ``convs.0.`` or ``lin1.``."""
     name, child = next((name, child) for name, child in model.named_children() if any(True for _ in child.parameters()))
     return f"{name}.0." if isinstance(child, nn.ModuleList) else f"{name}."
+
+
+def base_recipe(name: str, model: str, data: str, regularizer: str) -> GraphRecipe:
+    """Return Kipf & Welling's settings and the regularizer's defaults, before anything is chosen."""
+    return GraphRecipe(recipe=name, **cell_settings(model, data, regularizer))
+
+
+def kipf(model: str, data: str, regularizer: str) -> GraphRecipe:
+    """Return the published settings of the network and its training, with the regularizer's chosen for the cell."""
+    return _chosen(base_recipe("kipf", model, data, regularizer))
+
+
+def tuned(model: str, data: str, regularizer: str) -> GraphRecipe:
+    """Return settings that were all chosen for the cell, starting from the published ones."""
+    return _chosen(base_recipe("tuned", model, data, regularizer))
+
+
+def _chosen(base: GraphRecipe) -> GraphRecipe:
+    """Return a recipe with what :mod:`comhe.train.compare.search` has chosen for its cell, if anything."""
+    return base.replace(**_choices().get(base.recipe, {}).get(base.name, {}))
+
+
+@cache
+def _choices() -> dict[str, dict[str, dict[str, Any]]]:
+    return json.loads(CHOICES.read_text())
+
+
+def register() -> None:
+    """Make the domain and its recipes known; the usual recipe comes first."""
+    register_domain(GraphRecipe, GraphTask)
+    for recipe in (kipf, tuned):
+        register_recipe(recipe)
 
 
 if __name__ == "__main__":

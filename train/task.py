@@ -3,50 +3,152 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from comhe.datasets.sampling import Batches
-from comhe.regularizers import Regularizer
+from comhe.datasets import check_dataset
+from comhe.errors import UsageError
+from comhe.regularizers import Regularizer, create_regularizer
+from comhe.zoo import create_model, model_domain
 from comhe.zoo.preprocessing import Transform
 
-from .recipe import Recipe
+from .engine.distributed import SINGLE_PROCESS, DistributedContext
+from .recipe import Recipe, find_domain
 
 
 class Task(Protocol):
-    """A recipe's model, data, loss and metrics. A batch is a tuple that ends with the labels."""
+    """A recipe's model, data, loss and metrics: all that differs between domains.
+
+    The loop calls ``model``, ``regularizer`` and ``optimizer`` once; then in each epoch ``on_epoch``, and for each of
+    ``inputs``, in a step: ``collate``, ``microbatches``, ``loss``; after the epoch ``evaluate``. Methods may be called
+    in any order. A task of one's own for one process and batches that fit on the device has ``generators = ()``,
+    ``context = DistributedContext()``, ``microbatches`` that yields ``1.0, batch``, and an empty ``on_epoch``.
+
+    Attributes:
+        recipe: the settings.
+        device: of the model and of what ``collate`` returns.
+        context: the processes of the run.
+        generators: of the device that ``collate`` draws from, besides the default one.
+        steps: number of steps in an epoch.
+        options: the arguments that the model's builder was called with.
+    """
 
     recipe: Recipe
     device: torch.device
-    generators: tuple[torch.Generator, ...]  # that batches are made with, beside the default ones
-    steps: int  # in an epoch
-    options: dict[str, Any]  # what the model is built with
+    context: DistributedContext
+    generators: tuple[torch.Generator, ...]
 
-    def transforms(self) -> Transform:
-        """What is done to raw inputs before the model sees them, beside augmentation."""
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def options(self) -> dict[str, Any]: ...
+
+    def model(self) -> nn.Module:
+        """Return a new model, initialized from torch's default generator."""
         ...
 
-    def model(self) -> nn.Module: ...
     def regularizer(self, model: nn.Module) -> Regularizer: ...
+
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer: ...
-    def batches(self, epoch: int, first: int = 0) -> Batches:
-        """The epoch's batches from number ``first`` on."""
+
+    def on_epoch(self, model: nn.Module, epoch: int) -> None:
+        """Change what depends on the epoch, before its first step."""
         ...
 
-    def parts(self, batch: tuple) -> Iterable[tuple[float, tuple]]:
-        """The batch in the parts that go through the network one after the other, each with its share."""
+    def inputs(self, epoch: int, first: int = 0) -> Iterable[tuple[Tensor, ...]]:
+        """Return what each step of an epoch is given, without the first ones, a function of seed and epoch alone."""
+        ...
+
+    def collate(self, *inputs: Tensor) -> tuple:
+        """Make a batch of a step's inputs, which ends with the labels.
+
+        All of it is work on the device, with shapes that follow from those of the arguments: a CUDA graph records it.
+        """
+        ...
+
+    def microbatches(self, batch: tuple) -> Iterable[tuple[float, tuple]]:
+        """Split a batch into what goes through the network at once, each with the factor of its loss."""
         ...
 
     def loss(self, model: nn.Module, batch: tuple) -> tuple[Tensor, Tensor]:
-        """The loss, a mean over the batch, and the logits."""
-        ...
-
-    def example(self) -> tuple:
-        """What the model takes for one sample, or for a whole graph."""
+        """Return the loss, a mean over the batch, and the logits."""
         ...
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        """At least ``accuracy`` (a fraction of the split's samples) and ``loss``."""
+        """Return at least ``accuracy``, a fraction of the samples of all ranks, and ``loss``."""
         ...
+
+    def example(self) -> tuple:
+        """Return the model's arguments for one sample, or for one graph, to count operations with."""
+        ...
+
+    def transforms(self) -> Transform:
+        """Return what is applied to raw inputs before the model, other than augmentation."""
+        ...
+
+
+def make_task(
+    recipe: Recipe, root: str | None = None, device: str = "cpu", context: DistributedContext = SINGLE_PROCESS
+) -> Task:
+    """Return the task of a recipe's domain, with its data loaded.
+
+    Args:
+        root: folder of the data sets; by default ``$COMHE_DATA``, else the user's cache folder.
+        device: of model and data, such as ``cuda:1``.
+        context: the processes of the run.
+
+    Raises:
+        UsageError: a name or an option that does not exist, or does not fit the domain.
+        DataError: the data set's files are missing or damaged.
+
+    Example:
+        >>> from comhe.train import get_recipe
+        >>> task = make_task(get_recipe("kipf", "gcn", "citations", "none"))
+        >>> type(task).__name__, task.steps
+        ('GraphTask', 1)
+    """
+    return find_domain(recipe.domain).task(recipe, root, device, context)
+
+
+def check_recipe(recipe: Recipe, device: str = "cpu") -> None:
+    """Check what can be checked without the data: names, options and device.
+
+    Raises:
+        UsageError: the model, data set or regularizer is unknown, an option is unknown or out of range, or the device
+            does not exist.
+
+    Example:
+        >>> from comhe.train import get_recipe
+        >>> check_recipe(get_recipe("kipf", "gcn", "cora", "hs-mhe"))
+    """
+    find_domain(recipe.domain)
+    if (domain := model_domain(recipe.model)) != recipe.domain:
+        raise UsageError(f"{recipe.model} is a model for {domain}, but this is a recipe for {recipe.domain}")
+    check_dataset(recipe.data, recipe.domain)
+    kind, _, path = recipe.data.partition(":")
+    if kind == "folder" and not Path(path).is_dir():
+        raise UsageError(f"{recipe.data}: {path or 'an empty path'} is not a folder")
+    _check_device(device)
+    options = recipe.weights() | recipe.regularizer_options
+    sizes = recipe.model_arguments(**recipe.example_sizes)
+    _check_options(recipe.model, tuple(sizes.items()), recipe.regularizer, tuple(options.items()))
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UsageError(f"device {device!r} cannot be used: {reason}") from error
+
+
+@lru_cache(maxsize=64)
+def _check_options(model: str, arguments: tuple, regularizer: str, options: tuple) -> None:
+    """Build the model and attach the regularizer once; the seed of nothing else is touched."""
+    with torch.random.fork_rng(devices=[]):
+        create_regularizer(regularizer, create_model(model, **dict(arguments)), **dict(options))

@@ -1,13 +1,11 @@
-"""Networks by name, one folder per domain, and pretrained weights by name.
-
->>> create_model("gcn", in_channels=1433, num_classes=7)
->>> create_model("gcn", weights="cora-rp-comhe")
-"""
+"""Networks by name, one folder per domain, and pretrained weights by name."""
 
 from .cards import Weights, get_weights, list_weights
-from .registry import create_model, list_models, model_domain, register_model
+from .catalog import list_models, model_domain
+from .factory import create_model, load_weights
+from .registry import register_model
 from .state import read_state
-from .weights import Loaded, load_weights
+from .weights import Loaded
 
 __all__ = [
     "Loaded",

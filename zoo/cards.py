@@ -1,8 +1,7 @@
-"""Pretrained weights by name: a safetensors file, and beside it a card that says all there is to know about it."""
+"""Pretrained weights by name: a safetensors file, and next to it a card that says what it is."""
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import hashlib
 import json
@@ -20,29 +19,34 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from comhe.errors import UsageError, WeightsError
+
+from .catalog import build_model
 from .preprocessing import Transform, from_card
-from .registry import create_model, natural
-from .state import read_state
+from .registry import natural_key, suggest
+from .weights import load_state
 
 FOLDER = Path(__file__).parent / "pretrained"
-TORCHVISION = ("resnet18", "resnet34", "resnet50")  # models of which torchvision publishes weights
-FIELDS = ("name", "model", "options", "data", "preprocessing", "recipe", "metrics", "seeds", "file", "sha256")
-KINDS = {"name": str, "model": str, "options": dict, "preprocessing": dict, "file": str, "sha256": str}
+FIELDS: dict[str, type] = {
+    "name": str, "model": str, "options": dict, "data": dict, "preprocessing": dict, "recipe": dict, "metrics": dict,
+    "seeds": dict, "file": str, "sha256": str,
+}  # fmt: skip
 MAX_CARD = 1 << 22  # bytes; published ones have some thousand
 
 
 @dataclass(frozen=True, repr=False)
 class Weights:
-    """Pretrained weights: what their card says, their tensors (checked), and their preprocessing.
-
-    >>> weights = get_weights("gcn.cora-rp-comhe")
-    >>> weights.card["metrics"]["test"]["accuracy"], weights.card["seeds"]["best"]["test_accuracy"]["mean"]
-    >>> weights.classes[weights.predict(image).argmax()]
+    """Pretrained weights: their card, their tensors (checked against it), their network and their preprocessing.
 
     Attributes:
         name: ``<model>.<data>-<regularizer>``, perhaps with a suffix.
-        path: of the card.
+        path: path of the card.
         card: the card, as ``comhe publish`` wrote it.
+
+    Example:
+        >>> weights = get_weights("gcn.cora-rp-comhe")
+        >>> weights.model, weights.options["num_classes"], weights.card["metrics"]["test"]["accuracy"]
+        ('gcn', 7, 0.833)
     """
 
     name: str
@@ -56,61 +60,92 @@ class Weights:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What ``create_model`` needs to build it."""
+        """The options of ``create_model`` that the network was built with."""
         return dict(self.card["options"])
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes, or their numbers where the data set has no names, in the order of the logits."""
+        """The names of the classes in the order of the logits; their numbers where the data set has no names."""
         return tuple(self.card["data"].get("class names") or map(str, range(self.options["num_classes"])))
 
-    @torch.inference_mode()
-    def predict(self, inputs: Any, *graph: Any) -> Tensor:
-        """Probabilities of the classes for raw inputs: preprocessing, network and softmax.
+    def build(self, swap_head: bool = False, **overrides: Any) -> nn.Module:
+        """Build the network with these weights; ``overrides`` replace options of the card.
 
-        To train it further, or on another device, there are ``create_model(..., weights=...)`` and :meth:`transforms`.
+        Raises:
+            UsageError: The builder does not take one of the ``overrides``.
+            WeightsError: The card's options do not build the network, or the weights do not fit it.
+        """
+        state = self.state_dict()
+        size = sum(tensor.numel() for tensor in state.values())
+        for option, value in self.options.items():
+            if isinstance(value, int) and value > size:  # or building it could take any memory
+                raise WeightsError(f"{self.path}: it says {option}={value}, but the weights are only {size:,} numbers")
+        options = self.options | overrides
+        try:
+            model = build_model(self.model, **options)
+        except (TypeError, ValueError, RuntimeError) as error:
+            if overrides and isinstance(error, UsageError):  # it is the caller's mistake, not the card's
+                raise
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise WeightsError(f"{self.path}: {self.model!r} cannot be built with {options} ({reason})") from error
+        load_state(model, state, swap_head, f"{self.name}: ")
+        return model
+
+    @torch.inference_mode()
+    def predict(self, inputs: Any, *graph: Tensor) -> Tensor:
+        """Return the probabilities of the classes for raw inputs: preprocessing, network and softmax.
+
+        The network runs on the CPU. To train it further, or to use another device, call :meth:`build` and
+        :meth:`transforms`.
 
         Args:
-            inputs: what :meth:`transforms` takes: images, clouds, or the features of a graph's nodes.
+            inputs: images, clouds, or the features of a graph's nodes, as :meth:`transforms` takes them.
             graph: for a graph network, the edges [2, E].
 
-        Shapes:
-            B images or clouds, or one -> float32 [B, classes]; N nodes -> [N, classes]
-        Errors: ValueError for inputs that do not fit.
+        Shape:
+            B images or clouds, or one of them -> float32 [B, classes]; N nodes -> [N, classes]
+
+        Raises:
+            UsageError: The inputs have another shape or type.
         """
-        return self._network(self.transforms()(inputs), *graph).softmax(-1)
+        x = self.transforms()(inputs)
+        if graph and not hasattr(self._network, "prepare"):  # a module that is not of this zoo
+            x = x.to_dense()
+        return self._network(x, *graph).softmax(-1)
 
     @cached_property
     def _network(self) -> nn.Module:
-        return create_model(self.model, weights=self.path).eval()
+        return self.build().eval()
 
     def transforms(self) -> Transform:
-        """The preprocessing that the network was trained with, as a function of raw inputs.
+        """Return the preprocessing that the network was trained with, as a function of raw inputs.
 
-        Errors: ValueError if the card does not describe one.
+        Raises:
+            WeightsError: The card describes an unknown one.
         """
         try:
             return from_card(self.card["preprocessing"])
         except (KeyError, TypeError) as error:
-            raise ValueError(f"{self.path}: preprocessing {self.card['preprocessing']} is unknown") from error
+            raise WeightsError(f"{self.path}: preprocessing {self.card['preprocessing']} is unknown") from error
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The tensors, in float32 where they are stored in half precision.
+        """Return the tensors, in float32 where they are stored in half precision.
 
-        Errors: ValueError, one line, if the file is not there or not the one that the card describes.
+        Raises:
+            WeightsError: The file is missing, or is not the one that the card describes.
         """
         path = self._file()
         data = path.read_bytes()
-        digest, wanted = hashlib.sha256(data).hexdigest(), self.card["sha256"]
-        if digest != wanted:
-            raise ValueError(
+        digest, expected = hashlib.sha256(data).hexdigest(), self.card["sha256"]
+        if digest != expected:
+            raise WeightsError(
                 f"{path}: truncated or altered: sha256 of its {len(data):,} bytes is {digest[:12]}..., its card says "
-                f"{wanted[:12]}...; remove it and install or download it again"
+                f"{expected[:12]}...; remove it and install or download it again"
             )
         try:
             state = load(data)
         except (SafetensorError, KeyError, ValueError, RuntimeError) as error:  # the last three: of an unknown type
-            raise ValueError(f"{path}: not a safetensors file ({error})") from error
+            raise WeightsError(f"{path}: not a safetensors file ({error})") from error
         return {name: t.float() if t.dtype == torch.float16 else t for name, t in state.items()}
 
     def _file(self) -> Path:
@@ -118,16 +153,16 @@ class Weights:
         if path.is_file():
             return path
         if not url:
-            raise ValueError(f"{self.name}: its card is here, but {path} is not, and the card has no url to fetch it")
+            raise WeightsError(f"{path}: no such file, and its card {self.path.name} has no url to download it from")
         if not isinstance(url, str):
-            raise ValueError(f"{self.path}: its url is no address but {url!r}")
+            raise WeightsError(f"{self.path}: its url must be an address, not {url!r}")
         path = Path(torch.hub.get_dir()) / "checkpoints" / self.card["file"]
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             try:  # into a temporary file, which is renamed once its sha256 is right
                 torch.hub.download_url_to_file(url, str(path), hash_prefix=self.card["sha256"], progress=False)
-            except (OSError, RuntimeError, ValueError, HTTPException) as error:  # ValueError: it is no address
-                raise ValueError(f"{self.name} could not be downloaded from {url} ({error})") from error
+            except (OSError, RuntimeError, ValueError, HTTPException) as error:  # ValueError: it is not an address
+                raise WeightsError(f"{self.name} could not be downloaded from {url} ({error})") from error
         return path
 
     def __repr__(self) -> str:
@@ -135,77 +170,75 @@ class Weights:
 
 
 def list_weights(pattern: str = "*") -> list[str]:
-    """Names of the pretrained weights that match the shell-style ``pattern``, or whose model does; natural order."""
+    """List the pretrained weights whose name, or whose model, matches a shell-style pattern, in natural order.
+
+    Example:
+        >>> list_weights("gcn")[:2]
+        ['gcn.citations-ap-comhe', 'gcn.citations-hs-mhe']
+    """
     names = [path.stem for path in FOLDER.glob("*.json")]
     matching = [n for n in names if fnmatch.fnmatchcase(n, pattern) or fnmatch.fnmatchcase(n.split(".")[0], pattern)]
-    return sorted(matching, key=lambda name: [natural(part) for part in name.split(".", 1)])
+    return sorted(matching, key=lambda name: [natural_key(part) for part in name.split(".", 1)])
 
 
-def get_weights(name: str | os.PathLike) -> Weights:
-    """The weights called ``name``, or the published file (or its card) at that path.
+def get_weights(name: str | os.PathLike[str]) -> Weights:
+    """Return the weights with this name, or those of a published file or card at this path.
 
-    Errors: ValueError for an unknown name (the nearest are told), a file without its card, a card that is none.
+    Raises:
+        WeightsError: The name is unknown (the nearest are listed), the file has no card, or the card is damaged.
+
+    Example:
+        >>> get_weights("gcn.cora-rp-comhe").classes[:3]
+        ('0', '1', '2')
     """
     if is_path(name):
-        path = Path(name).with_suffix(".json")
+        path = card_path(name)
         if not path.is_file():
-            raise ValueError(f"{name}: no card {path.name} beside it")
+            raise WeightsError(f"{name}: there is no card {path.name} next to it")
     else:
         path = FOLDER / f"{name}.json"
         if not path.is_file():
-            raise ValueError(_unknown(str(name)))
+            raise WeightsError(f"unknown weights {str(name)!r}; {suggest(str(name), list_weights())}")
+    card = _read_card(path)
+    return Weights(card["name"], path, card)
+
+
+def find_weights(model: str, name: str) -> Weights | None:
+    """Return the weights with this name, with or without the model's before it; None if there are none."""
+    known = [full for full in (name, f"{model}.{name}") if (FOLDER / f"{full}.json").is_file()]
+    return get_weights(known[0]) if known else None
+
+
+def is_path(name: str | os.PathLike[str]) -> bool:
+    """Whether this is meant as a path and not as a name."""
+    return not isinstance(name, str) or os.sep in name or Path(name).is_file()
+
+
+def card_path(path: str | os.PathLike[str]) -> Path:
+    """The path of the card of a weights file; the suffix may be missing, and the name may contain dots."""
+    path = Path(path)
+    stem = path.stem if path.suffix in (".json", ".safetensors") else path.name
+    return path.with_name(f"{stem}.json")
+
+
+def _read_card(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             card = json.loads(file.read(MAX_CARD))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not a card ({error})") from error
+        raise WeightsError(f"{path}: not a card ({error})") from error
     if not isinstance(card, dict):
-        raise ValueError(f"{path}: not a card: it holds a {type(card).__name__}")
+        raise WeightsError(f"{path}: not a card but a {type(card).__name__}")
     if missing := [field for field in FIELDS if field not in card]:
-        raise ValueError(f"{path}: not a card: it has no {', '.join(missing)}")
-    for field, kind in KINDS.items():
+        raise WeightsError(f"{path}: not a card: it lacks {', '.join(missing)}")
+    for field, kind in FIELDS.items():
         if not isinstance(card[field], kind):
-            raise ValueError(f"{path}: not a card: its {field} is no {kind.__name__} but {str(card[field])[:60]}")
-    # A name, or it could lead to any file; a whole checksum, or a download would be compared with a part of one.
-    if not re.fullmatch(r"[^/\\\0]{1,200}\.safetensors", card["file"]) or not re.fullmatch(
-        "[0-9a-f]{64}", card["sha256"]
-    ):
-        raise ValueError(f"{path}: not a card: {card['file'][:60]!r} is no file's name, or its sha256 is none")
-    return Weights(card["name"], path, card)
-
-
-def find(model: str, weights: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What to build ``model`` with and what to load into it, for what a user calls ``weights``.
-
-    That is the name of its weights, with or without the model's before it; the path of a published file, or of any
-    state dict (for which nothing is known to build it with); or, for :data:`TORCHVISION`'s models, torchvision's name.
-    """
-    if is_path(weights):
-        if not Path(weights).with_suffix(".json").is_file():
-            return {}, read_state(weights)
-        found = get_weights(weights)
-    else:
-        known = [name for name in (str(weights), f"{model}.{weights}") if (FOLDER / f"{name}.json").is_file()]
-        if not known and model in TORCHVISION:
-            from .images.resnet import published_weights  # here, so that the other networks do without torchvision
-
-            return {}, published_weights(model, str(weights))
-        if not known:
-            raise ValueError(_unknown(str(weights), model))
-        found = get_weights(known[0])
-    if found.model != model:
-        raise ValueError(f"{found.name} holds weights of {found.model}, not of {model}")
-    return found.options, found.state_dict()
-
-
-def is_path(name: str | os.PathLike) -> bool:
-    """Whether a file is meant and not a name."""
-    return not isinstance(name, str) or os.sep in name or Path(name).is_file()
-
-
-def _unknown(name: str, model: str = "") -> str:
-    known = list_weights()
-    full = name if name.startswith(f"{model}.") else f"{model}.{name}"
-    near = difflib.get_close_matches(full if model else name, known, n=3, cutoff=0.4)
-    hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(known) or 'none'}"
-    return f"unknown weights {name!r}{f' of {model}' if model else ''}; {hint}"
+            raise WeightsError(f"{path}: not a card: {field} must be {kind.__name__}, not {str(card[field])[:60]}")
+    # A name, or it could lead to any file; a full checksum, or a download would be compared with a part of one.
+    if not re.fullmatch(r"[^/\\\0]{1,200}\.safetensors", card["file"]):
+        raise WeightsError(f"{path}: not a card: {card['file'][:60]!r} is not the name of a safetensors file")
+    if not re.fullmatch("[0-9a-f]{64}", card["sha256"]):
+        raise WeightsError(f"{path}: not a card: {card['sha256'][:80]!r} is not a sha256")
+    if "licence" in card["data"]:  # what cards before 0.2 call it
+        card["data"]["license"] = card["data"].pop("licence")
+    return card

@@ -1,8 +1,4 @@
-"""Networks for use without this package: ``torch.export`` programs and ONNX files (``pip install 'comhe[export]'``).
-
->>> program = export_model(create_model("resnet20", weights="cifar100-none"), torch.zeros(2, 3, 32, 32))
->>> export_onnx(model, "gcn.onnx", *graph_inputs(model, x, edge_index))
-"""
+"""Networks for use without this package: ``torch.export`` programs and ONNX files (``pip install 'comhe[export]'``)."""
 
 from __future__ import annotations
 
@@ -13,67 +9,79 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from comhe.errors import UsageError
+
 
 def export_model(model: nn.Module, *inputs: Tensor) -> ExportedProgram:
-    """The model in evaluation, as a program of plain operations on tensors.
+    """Export the model in evaluation mode as a program of tensor operations.
 
-    Image and point networks take one batch, [B, 3, H, W] or [B, N, C]; the batch's size stays free wherever torch can
-    leave it so. Graph networks take what :func:`graph_inputs` gives; numbers of nodes and edges stay free.
+    Image and point networks take one batch, [B, 3, H, W] or [B, N, C], whose size stays free wherever torch can leave
+    it free. Graph networks take what :func:`graph_inputs` returns; the numbers of nodes and edges stay free.
 
     Args:
-        inputs: an example, of at least two samples; of other sizes than its first the program has its shapes.
+        inputs: an example of at least two samples; all its sizes but the first are fixed in the program.
+
+    Example:
+        >>> from comhe.zoo import create_model
+        >>> program = export_model(create_model("resnet8", num_classes=10), torch.zeros(2, 3, 32, 32))
+        >>> program.module()(torch.zeros(5, 3, 32, 32)).shape
+        torch.Size([5, 10])
     """
-    return torch.export.export(_plain(model), inputs, dynamic_shapes=tuple({0: Dim.AUTO} for _ in inputs))
+    model = model.eval()
+    exported = _OnEdges(model) if hasattr(model, "propagation") else model
+    return torch.export.export(exported, inputs, dynamic_shapes=tuple({0: Dim.AUTO} for _ in inputs))
 
 
 def export_onnx(model: nn.Module, path: str | os.PathLike, *inputs: Tensor) -> None:
-    """The same as an ONNX file.
+    """Write the program of :func:`export_model` as an ONNX file.
 
-    Errors: ImportError without the packages that torch writes ONNX with.
+    Raises:
+        ImportError: A package with which torch writes ONNX is missing.
+
+    Example:
+        >>> export_onnx(model, "resnet8.onnx", torch.zeros(2, 3, 32, 32))  # doctest: +SKIP
     """
     try:
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise ImportError("ONNX needs packages that are not here: pip install 'comhe[export]'") from error
+        raise ImportError("ONNX needs packages that are not installed: pip install 'comhe[export]'") from error
     torch.onnx.export(export_model(model, *inputs), f=path, dynamo=True, external_data=False, verbose=False)
 
 
 def graph_inputs(model: nn.Module, x: Tensor, edge_index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What an exported graph network takes: features, and the operator that this model applies to the graph.
+    """Return what an exported graph network takes: features, and the operator that the model applies to the graph.
 
-    Shapes:
+    Shape:
         x [N, in_channels], edge_index int64 [2, E] -> x, target int64 [n], source int64 [n], values [n]
+
+    Example:
+        >>> from comhe.zoo import create_model
+        >>> model = create_model("gcn", in_channels=3, num_classes=2)
+        >>> [len(tensor) for tensor in graph_inputs(model, torch.ones(4, 3), torch.tensor([[0, 1], [1, 0]]))]
+        [4, 6, 6, 6]
     """
-    adjacency = model.propagation(edge_index, len(x))
+    adjacency = model.propagation(edge_index, len(x))  # type: ignore[operator]
     target, source = adjacency.indices()
     return x, target.long(), source.long(), adjacency.values.clone()  # not a view of a sparse tensor
 
 
-def _plain(model: nn.Module) -> nn.Module:
-    """The model, or one that takes tensors only."""
-    model = model.eval()
-    if not hasattr(model, "propagation"):
-        return model
-    return _OnEdges(model)
-
-
 class _OnEdges(nn.Module):
-    """A graph network whose graph is three tensors."""
+    """A graph network that takes the graph as three tensors."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, x: Tensor, target: Tensor, source: Tensor, values: Tensor) -> Tensor:
-        from .graphs import Operators  # here, so that the other networks do without torch_geometric
+        from .graphs import Operators  # here, because it brings torch_geometric along
 
         edges = _Edges(target, source, values, x.shape[0])  # len(x) would be the example's for good
-        return self.model(x, Operators(edges))
+        return self.model(x, Operators(edges))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class _Edges:
-    """What a network asks of a ``SparseMatrix`` in evaluation, by indexing: sparse layouts cannot be exported."""
+    """A stand-in for ``SparseMatrix`` in evaluation, by indexing: sparse layouts cannot be exported."""
 
     target: Tensor
     source: Tensor
@@ -89,7 +97,7 @@ class _Edges:
 
     def dropout(self, p: float, training: bool) -> _Edges:
         if training:
-            raise ValueError("an exported network is in evaluation; call model.eval()")
+            raise UsageError("an exported network is in evaluation mode; call model.eval()")
         return self
 
     def __matmul__(self, dense: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""From raw inputs to what a pretrained network was trained on: stated as data in its card, applied here."""
+"""Preprocessing of raw inputs for a pretrained network: described in its card, applied here."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from comhe.errors import UsageError
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -18,16 +20,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImageTransform:
-    """(x / 255 - mean) / std of every channel; of files, what torchvision's evaluation does before.
+    """Compute (x / 255 - mean) / std of every channel; resize and crop files first, as torchvision's evaluation does.
 
     Args:
-        mean, std: of each channel, on the scale 0..1.
+        mean, std: mean and standard deviation of each channel, on the scale 0..1.
         size: height and width that the network was trained at.
-        resize: the shorter side of an image before ``size`` is cropped from its centre; None: images have that size.
+        resize: length to which an image's shorter side is resized before ``size`` is cropped from its center; None if
+            images have that size already.
 
-    Shapes:
+    Shape:
         uint8 [B, h, w, 3] or [h, w, 3] of that size, one PIL image or a list of them -> float32 [B, 3, h, w]
-    Errors: ValueError for other tensors, and for images of another size where none is resized.
+
+    Raises:
+        UsageError: Tensors have another shape or type, or images another size and ``resize`` is None.
+
+    Example:
+        >>> normalize = ImageTransform(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), size=(32, 32))
+        >>> normalize(torch.zeros(2, 32, 32, 3, dtype=torch.uint8)).shape
+        torch.Size([2, 3, 32, 32])
     """
 
     mean: tuple[float, ...]
@@ -37,12 +47,12 @@ class ImageTransform:
 
     def __call__(self, images: Tensor | Image | Sequence[Image]) -> Tensor:
         if not isinstance(images, Tensor):
-            images = [images] if hasattr(images, "convert") else images
-            images = torch.stack([self._pixels(image) for image in images])
+            several = images if isinstance(images, Sequence) else [images]
+            images = torch.stack([self._pixels(image) for image in several])
         x = images[None] if images.dim() == 3 else images
         if x.dtype != torch.uint8 or x.dim() != 4 or tuple(x.shape[1:]) != (*self.size, 3):
             height, width = self.size
-            raise ValueError(
+            raise UsageError(
                 f"images must be uint8 [B, {height}, {width}, 3], or PIL images, not {images.dtype} "
                 f"{list(images.shape)}; resize them to {width} x {height} pixels"
             )
@@ -62,14 +72,21 @@ class ImageTransform:
 
 @dataclass(frozen=True)
 class PointTransform:
-    """The mean of a cloud to the origin, its farthest point to distance 1, then its first ``points`` points.
+    """Move a cloud's mean to the origin and its farthest point to distance 1, then take its first ``points`` points.
 
-    Columns after the coordinates (normals) are left as they are. Published clouds have been centred and scaled by
-    their authors, and stay what they are but for rounding.
+    Columns after the coordinates (normals) are left as they are. Published clouds were centered and scaled by their
+    authors, and change by rounding only.
 
-    Shapes:
+    Shape:
         [B, P, channels] or [P, channels] -> float32 [B, at most points, channels]
-    Errors: ValueError for another shape, and for a cloud that is one place.
+
+    Raises:
+        UsageError: The clouds have another shape, or all points of one coincide.
+
+    Example:
+        >>> PointTransform(points=2, channels=3)(torch.tensor([[0.0, 0, 0], [2, 0, 0]]))
+        tensor([[[-1.,  0.,  0.],
+                 [ 1.,  0.,  0.]]])
     """
 
     points: int
@@ -78,40 +95,47 @@ class PointTransform:
     def __call__(self, clouds: Tensor) -> Tensor:
         x = clouds[None] if clouds.dim() == 2 else clouds
         if x.dim() != 3 or x.shape[-1] != self.channels or not x.shape[1]:
-            raise ValueError(f"clouds must be [B, P, {self.channels}], points as rows, not {list(clouds.shape)}")
-        places, others = x.double().split([3, self.channels - 3], -1)
-        places = places - places.mean(1, keepdim=True)
-        farthest = places.norm(dim=-1).amax(1)
+            raise UsageError(f"clouds must be [B, P, {self.channels}], points as rows, not {list(clouds.shape)}")
+        positions, others = x.double().split([3, self.channels - 3], -1)
+        positions = positions - positions.mean(1, keepdim=True)
+        farthest = positions.norm(dim=-1).amax(1)
         if not (farthest > 0).all():
-            raise ValueError(f"cloud {int((farthest > 0).int().argmin())} (from 0) has only one place, or NaN")
-        x = torch.cat((places / farthest[:, None, None], others), -1)
+            raise UsageError(f"cloud {int((farthest > 0).int().argmin())} (from 0) has no two distinct points, or NaN")
+        x = torch.cat((positions / farthest[:, None, None], others), -1)
         return x[:, : self.points].float()
 
 
 @dataclass(frozen=True)
 class GraphTransform:
-    """Features of every node divided by their sum; a node without any keeps none.
+    """Divide the features of every node by their sum; a node without any keeps none.
 
-    Shapes:
+    Shape:
         [N, features], dense or any sparse layout -> float32 [N, features]: dense, or a ``SparseMatrix``
-    Errors: ValueError for another number of features.
+
+    Raises:
+        UsageError: The nodes have another number of features.
+
+    Example:
+        >>> GraphTransform(features=2)(torch.tensor([[1.0, 3.0], [0.0, 0.0]]))
+        tensor([[0.2500, 0.7500],
+                [0.0000, 0.0000]])
     """
 
     features: int
 
     def __call__(self, x: Tensor) -> Tensor | SparseMatrix:
         if x.dim() != 2 or x.shape[1] != self.features:
-            raise ValueError(f"features must be [N, {self.features}], not {list(x.shape)}")
+            raise UsageError(f"features must be [N, {self.features}], not {list(x.shape)}")
         if x.layout == torch.strided:
             sums = x.double().sum(1, keepdim=True)
             return (x / sums.where(sums != 0, 1.0)).float()
-        from .graphs import SparseMatrix
+        from .graphs import SparseMatrix  # here, because it brings torch_geometric along
 
-        rows, columns = x.to_sparse_coo().coalesce().indices()
-        values = x.to_sparse_coo().coalesce().values().double()
+        entries = x.to_sparse_coo().coalesce()
+        (rows, columns), values = entries.indices(), entries.values().double()
         sums = torch.zeros(len(x), dtype=torch.float64, device=x.device).index_add_(0, rows, values)
         sums = sums.where(sums != 0, 1.0)
-        return SparseMatrix.from_coo(rows, columns, (values / sums[rows]).float(), tuple(x.shape))
+        return SparseMatrix.from_coo(rows, columns, (values / sums[rows]).float(), (len(x), self.features))
 
 
 Transform = ImageTransform | PointTransform | GraphTransform
@@ -119,12 +143,22 @@ KINDS: dict[str, type[Transform]] = {"images": ImageTransform, "points": PointTr
 
 
 def to_card(transform: Transform) -> dict[str, Any]:
-    """The transform as data: its kind and its settings."""
+    """Describe a transform as data: its kind and its settings.
+
+    Example:
+        >>> to_card(GraphTransform(features=1433))
+        {'kind': 'graphs', 'features': 1433}
+    """
     kind = next(name for name, cls in KINDS.items() if cls is type(transform))
     return {"kind": kind, **asdict(transform)}
 
 
 def from_card(settings: Mapping[str, Any]) -> Transform:
-    """The transform that :func:`to_card` made this of; lists of JSON become tuples again."""
+    """Build the transform that :func:`to_card` described; lists of JSON become tuples again.
+
+    Example:
+        >>> from_card({"kind": "graphs", "features": 1433})
+        GraphTransform(features=1433)
+    """
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
     return KINDS[settings.pop("kind")](**settings)

@@ -1,136 +1,134 @@
-"""State dicts into models, all of it or an error."""
+"""Loading of a state dict into a model: every tensor fits, or nothing is loaded."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from .cards import get_weights, is_path
-from .state import PREFIXES, plain, read_state, shown
+from comhe.errors import WeightsError
+
+from .state import PREFIXES, printable
 
 _NAMED = 4  # keys of each kind that an error spells out
+
+State = Mapping[str, Tensor]
+
+
+@runtime_checkable
+class HasAdapter(Protocol):
+    """A model that knows the layouts in which others publish its weights."""
+
+    def adapt(self, state: State, /) -> State:
+        """Rename and reshape a state dict of a known layout; return any other as it is."""
+        ...
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What :func:`load_weights` did with each of the model's tensors, by name, in the model's order.
+    """What :func:`comhe.zoo.load_weights` did with each of the model's tensors, by name, in the model's order.
 
     Attributes:
-        loaded: taken from the weights.
-        missing: counters of batches that the weights did not have; no forward needs them.
-        fresh: of a swapped head, left as the model was initialised.
+        loaded: tensors that were taken from the weights.
+        missing: counters of batches that the weights lack; no forward pass needs them.
+        initialized: tensors of a swapped head, left as the model initialized them.
     """
 
     loaded: tuple[str, ...]
     missing: tuple[str, ...]
-    fresh: tuple[str, ...]
+    initialized: tuple[str, ...]
 
     def __str__(self) -> str:
-        parts = [f"{len(self.loaded)} tensors loaded"]
-        parts += [f"missing: {_some(self.missing)}"] if self.missing else []
-        parts += [f"left as initialised: {', '.join(self.fresh)}"] if self.fresh else []
-        return "; ".join(parts)
+        text = f"{len(self.loaded)} tensors loaded"
+        text += f"; missing: {_list(self.missing)}" if self.missing else ""
+        return text + (f"; initialized: {', '.join(self.initialized)}" if self.initialized else "")
 
 
-def load_weights(model: nn.Module, weights: Mapping[str, Any] | str | os.PathLike, swap_head: bool = False) -> Loaded:
-    """Load weights strictly. Only a head for another number of classes may stay out, and only when asked.
-
-    The head is the layer that the model names in its attribute ``output_layer`` (``"fc"``), the one whose tensors have
-    a dimension for ``num_classes``. A head that fits is loaded, ``swap_head`` or not.
-
-    Args:
-        model: left as it is if there is an error; may be wrapped by ``torch.compile`` or ``DataParallel``.
-        weights: a full name of ``list_weights()``, whose file is checked against its card; the path of a safetensors
-            file or a checkpoint; or tensors by name, as of ``model.state_dict()``. ``module.`` and ``_orig_mod.``
-            before all names are ignored, and layouts that the model's class knows (its ``translate``) are converted.
-        swap_head: let a head for another number of classes keep the weights that it has.
-
-    Returns:
-        What was loaded and what was not.
-    Errors: ValueError naming what is missing, unexpected or of another shape, or both numbers of classes; for an
-        unknown name, the nearest.
-    """
-    if isinstance(weights, Mapping):
-        state = plain(weights)
-    elif not is_path(weights) or os.path.exists(os.path.splitext(weights)[0] + ".json"):
-        state = get_weights(weights).state_dict()
-    else:
-        state = read_state(weights)
-    return load_state(model, state, swap_head, "" if isinstance(weights, Mapping) else f"{weights}: ")
-
-
-def load_state(model: nn.Module, state: Mapping[str, Tensor], swap_head: bool, where: str) -> Loaded:
-    """:func:`load_weights` of tensors by name; errors begin with `where` these are from."""
-    while (prefix := _wrapped(model)) is not None:
-        model = getattr(model, prefix)
-    own = model.state_dict()
-    if state.keys() - own.keys() and hasattr(model, "translate"):
-        state = model.translate(state)
-
-    counters = [name for name in own if name not in state and name.endswith("num_batches_tracked")]
-    missing = [name for name in own if name not in state and name not in counters]
-    unexpected = [name for name in state if name not in own]
-    misfits = [name for name in own if name in state and own[name].shape != state[name].shape]
-
-    head = [n for n in own if hasattr(model, "output_layer") and n.startswith(f"{model.output_layer}.")]
-    classes = _classes([(state[name].shape, own[name].shape) for name in head if name in state])
-    if classes and not missing and not unexpected and set(misfits) <= set(head):
+def load_state(model: nn.Module, state: State, swap_head: bool = False, source: str = "") -> Loaded:
+    """Load tensors by name, as :func:`comhe.zoo.load_weights` describes; errors begin with their ``source``."""
+    model = _unwrap(model)
+    expected = model.state_dict()
+    if state.keys() - expected.keys() and isinstance(model, HasAdapter):
+        state = model.adapt(state)
+    match = _Match(expected, state)
+    head = _head(model, expected)
+    initialized: list[str] = []
+    if classes := match.other_classes(head):
         if not swap_head:
-            raise ValueError(
-                f"{where}the weights are for {classes[0]} classes, this {type(model).__name__} has {classes[1]}: build "
-                f"it with num_classes={classes[0]}, or pass swap_head=True to leave {', '.join(head)} as initialised"
+            raise WeightsError(
+                f"{source}the weights are for {classes[0]} classes, this {type(model).__name__} has {classes[1]}; "
+                f"build it with num_classes={classes[0]}, or pass swap_head=True to keep the initial {', '.join(head)}"
             )
-        fresh = head
-    elif missing or unexpected or misfits:
-        shapes = [f"{name} {list(state[name].shape)}, not {list(own[name].shape)}" for name in misfits]
-        kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-        faults = "; ".join(f"{kind}: {_some(names)}" for kind, names in kinds if names)
-        raise ValueError(
-            f"{where}the weights do not fit this {type(model).__name__} ({faults}); build the model with the options "
+        initialized = head
+    elif faults := match.faults():
+        raise WeightsError(
+            f"{source}the weights do not fit this {type(model).__name__} ({faults}); build the model with the options "
             "that they were saved with"
         )
-    else:
-        fresh = []
-    loaded = tuple(name for name in own if name in state and name not in fresh)
+    loaded = [name for name in expected if name in state and name not in initialized]
     for name in loaded:
-        if fault := _fault(state[name], own[name]):
-            raise ValueError(f"{where}{name} {fault}; the file is damaged, or the training that made it had diverged")
+        if fault := _fault(state[name], expected[name]):
+            raise WeightsError(f"{source}{name} {fault}; the file is damaged, or the training run had diverged")
     model.load_state_dict({name: state[name] for name in loaded}, strict=False)
-    return Loaded(loaded, tuple(counters), tuple(fresh))
+    return Loaded(tuple(loaded), tuple(match.counters), tuple(initialized))
 
 
-def _wrapped(model: nn.Module) -> str | None:
-    """The attribute that holds the whole of a wrapped model."""
-    names = [name for name, _ in model.named_children()]
-    return next((p[:-1] for p in PREFIXES if names == [p[:-1]]), None)
+class _Match:
+    """The differences between the names and shapes of a model and those of a state dict."""
 
+    def __init__(self, expected: State, state: State) -> None:
+        self.expected, self.state = expected, state
+        absent = [name for name in expected if name not in state]
+        self.counters = [name for name in absent if name.endswith("num_batches_tracked")]
+        self.missing = [name for name in absent if name not in self.counters]
+        self.unexpected = [name for name in state if name not in expected]
+        self.misshapen = [n for n in expected if n in state and expected[n].shape != state[n].shape]
 
-def _classes(shapes: Iterable[tuple[tuple[int, ...], tuple[int, ...]]]) -> tuple[int, int] | None:
-    """The numbers of classes in two heads, if that is all they differ in: in one dimension of every tensor.
+    def other_classes(self, head: list[str]) -> tuple[int, int] | None:
+        """The numbers of classes of the weights and of the model, if these are all that differs.
 
-    Several output heads beside each other (GAT) make it a multiple in some tensors: all differ by one ratio, and the
-    smallest are the classes.
-    """
-    pairs = []
-    for theirs, ours in shapes:
-        differing = [pair for pair in zip(theirs, ours, strict=False) if pair[0] != pair[1]]
-        if len(theirs) != len(ours) or len(differing) != 1 or 0 in differing[0]:
+        They differ in one dimension of each tensor of the head. Several output heads (GAT) make it a multiple in some
+        tensors: all dimensions differ by one ratio, and the smallest are the classes.
+        """
+        if self.missing or self.unexpected or not set(self.misshapen) <= set(head):
             return None
-        pairs += differing
-    ratios = {Fraction(*pair) for pair in pairs}
-    return min(pairs) if len(ratios) == 1 else None
+        pairs = []
+        for name in (name for name in head if name in self.state):
+            theirs, ours = self.state[name].shape, self.expected[name].shape
+            differing = [pair for pair in zip(theirs, ours, strict=False) if pair[0] != pair[1]]
+            if len(theirs) != len(ours) or len(differing) != 1 or 0 in differing[0]:
+                return None
+            pairs += differing
+        return min(pairs) if len({Fraction(*pair) for pair in pairs}) == 1 else None
+
+    def faults(self) -> str:
+        """Everything that differs, in one line."""
+        shapes = [f"{n} {list(self.state[n].shape)}, not {list(self.expected[n].shape)}" for n in self.misshapen]
+        kinds = (("missing", self.missing), ("unexpected", self.unexpected), ("of another shape", shapes))
+        return "; ".join(f"{kind}: {_list(names)}" for kind, names in kinds if names)
+
+
+def _unwrap(model: nn.Module) -> nn.Module:
+    """The model inside the wrappers of ``torch.compile`` and ``DataParallel``."""
+    while len(children := dict(model.named_children())) == 1 and f"{next(iter(children))}." in PREFIXES:
+        (model,) = children.values()
+    return model
+
+
+def _head(model: nn.Module, names: Iterable[str]) -> list[str]:
+    """The names of the tensors of the model's last layer."""
+    layer = getattr(model, "output_layer", None)
+    return [name for name in names if layer is not None and name.startswith(f"{layer}.")]
 
 
 def _fault(theirs: Tensor, ours: Tensor) -> str:
     """What is wrong with the numbers of a tensor that has the right shape."""
     if theirs.layout != torch.strided or theirs.is_quantized or theirs.is_meta != ours.is_meta:
-        return "is no plain tensor"
+        return "is not a dense tensor with values"
     if theirs.is_complex() or (theirs.is_floating_point() and not ours.is_floating_point()):
         return f"has numbers of type {theirs.dtype}, not {ours.dtype}"
     if theirs.is_floating_point() and not theirs.is_meta and not (finite := theirs.float().isfinite()).all():
@@ -138,7 +136,7 @@ def _fault(theirs: Tensor, ours: Tensor) -> str:
     return ""
 
 
-def _some(names: Iterable[str]) -> str:
+def _list(names: Iterable[str]) -> str:
     names = list(names)
     more = len(names) - _NAMED
-    return ", ".join(map(shown, names[:_NAMED])) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(map(printable, names[:_NAMED])) + (f" and {more} more" if more > 0 else "")

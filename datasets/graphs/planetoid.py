@@ -1,23 +1,30 @@
 """The Planetoid files of Cora, CiteSeer and PubMed: eight raw files to arrays.
 
 Source: Yang, Cohen and Salakhutdinov, "Revisiting Semi-Supervised Learning with Graph Embeddings", ICML 2016;
-https://github.com/kimiyoung/planetoid (MIT licence). `x, y` are the training nodes, `allx, ally` these and all other
-nodes that are not for testing, `tx, ty` the test nodes in the order of `test.index`, `graph` the neighbour lists.
+https://github.com/kimiyoung/planetoid (MIT license). `x, y` are the training nodes, `allx, ally` these and all other
+nodes that are not for testing, `tx, ty` the test nodes in the order of `test.index`, `graph` the neighbor lists.
 """
 
 import hashlib
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from scipy.sparse import csr_array, vstack
 
-from comhe.datasets.io.fetch import AlteredDataWarning, DataError, MissingDataError, data_root, fetch, read_bounded
+from comhe.datasets.io.fetch import fetch
+from comhe.datasets.io.files import AlteredDataWarning, read_bounded
 from comhe.datasets.io.unpickle import unpickle
+from comhe.datasets.registry import register_dataset
+from comhe.errors import DataError
 
-PARTS = ("x", "y", "tx", "ty", "allx", "ally", "graph", "test.index")
+from .graph import Graph
+from .splits import LabeledGraph, split_graph
+
+SUFFIXES = ("x", "y", "tx", "ty", "allx", "ally", "graph", "test.index")
 MAX_BYTES = 32 << 20  # the largest published file has 7.6 MB
 MAX_LINKS = 10_000_000  # a small pickle can name one long list many times
 MIRRORS = (
@@ -30,7 +37,7 @@ MIRRORS = (
 
 @dataclass(frozen=True)
 class PlanetoidSet:
-    """What is published of one data set; `sha256` is in the order of PARTS."""
+    """What is published of one data set; `sha256` is in the order of SUFFIXES."""
 
     folder: str
     prefix: str
@@ -43,20 +50,7 @@ class PlanetoidSet:
     @property
     def files(self) -> dict[str, str]:
         """File names with their published checksums."""
-        return {f"ind.{self.prefix}.{part}": sha256 for part, sha256 in zip(PARTS, self.sha256, strict=True)}
-
-
-@dataclass(frozen=True)
-class Citations:
-    """One data set as arrays, before normalisation: n nodes, f features, c classes."""
-
-    counts: csr_array  # [n, f], no negative and no stored zero
-    labels: np.ndarray  # int64 [n]; 0 for a node without a label
-    labelled: np.ndarray  # bool [n]; CiteSeer has 15 nodes of which only the links are known
-    links: np.ndarray  # int64 [2, m] as listed: with self loops, duplicates, perhaps only one direction
-    train: np.ndarray
-    val: np.ndarray
-    test: np.ndarray
+        return {f"ind.{self.prefix}.{suffix}": sha256 for suffix, sha256 in zip(SUFFIXES, self.sha256, strict=True)}
 
 
 SETS = {
@@ -93,7 +87,7 @@ SETS = {
             "e6c807633307a07ed659249006536a147c7999c797f11a2560752990181b41b3",
             "4eb5f5d0f30f26497eb0ac6ac9719d09c67e284f1ed0385c93f3ef27a671da3d",
             "ee2e0d4819d9fbcc403689c3bf2e49face401b605932f093bc58ab6461130fdd",
-            # Known from four public repositories that list it beside the other 23, not computed here.
+            # From four public repositories that list it with the other 23; not computed here.
             "508e538e2abdccdd54c4d3e9f49d638b4af7107d85845f66ddea5a5152658b7e",
             "0c37bbe3b5014ec365e9d393cf4791925e5ed94fb194305d74f064a8d7b50f0e",
             "5b89f0036ca22909471f1e6558eb42fa06e0c730a577bde5b058b40638f81dc9",
@@ -103,27 +97,22 @@ SETS = {
 }
 
 
-def load_planetoid(name: str, root: str | Path | None = None) -> Citations:
-    """The set `name` of SETS from ROOT/<folder>/raw, with the missing files downloaded there.
+def load_planetoid(name: str, full: bool, root: Path, seed: int | None = None) -> Graph:
+    """Load the set ``name`` of SETS from ROOT/<folder>/raw, after downloading the missing files.
 
     Raises:
-        MissingDataError: files are missing and cannot be downloaded.
-        DataError: a file is damaged, or the files are not those of this set.
+        MissingDataError: Files are missing and cannot be downloaded.
+        DataError: A file is damaged, or the files are not those of this set.
     Warns:
-        AlteredDataWarning: once per call, if any file is not the published one.
+        AlteredDataWarning: Once per call, if any file is not the published one.
     """
     spec = SETS[name]
-    folder = data_root(root) / spec.folder / "raw"
-    missing = [file for file in spec.files if not (folder / file).exists()]
-    for file in missing:
-        try:
-            fetch(folder / file, [f"{mirror}/{file}" for mirror in MIRRORS], spec.files[file], MAX_BYTES)
-        except DataError as error:
-            raise MissingDataError(
-                f"{name}: {folder} lacks {', '.join(missing)}; put them there, or name the folder that holds "
-                f"{spec.folder}/raw with --data-root or $COMHE_DATA ({error})"
-            ) from error
-    # Read once and checked in memory, so that what is parsed is what was checked.
+    folder = root / spec.folder / "raw"
+    absent = [file for file in spec.files if not (folder / file).exists()]
+    for file in absent:
+        urls, lacking = [f"{mirror}/{file}" for mirror in MIRRORS], f"{name}: {folder} lacks {', '.join(absent)}"
+        fetch(folder / file, urls, spec.files[file], MAX_BYTES, lacking)
+    # Read once and checked in memory, so that the bytes that are parsed are those that were checked.
     data = {file: read_bounded(folder / file, MAX_BYTES) for file in spec.files}
     altered = [file for file, sha256 in spec.files.items() if hashlib.sha256(data[file]).hexdigest() != sha256]
     result = parse_planetoid(data, folder / f"ind.{spec.prefix}", spec.validation)
@@ -138,34 +127,47 @@ def load_planetoid(name: str, root: str | Path | None = None) -> Citations:
             f"{name}: not the published file{'s' * (len(altered) > 1)}: {', '.join(altered)} in {folder}; results may "
             "not compare with published ones",
             AlteredDataWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
-    return result
+    source = "Planetoid, github.com/kimiyoung/planetoid (MIT); public split"
+    return split_graph(name, result, source, full, seed)
 
 
-def parse_planetoid(data: dict[str, bytes], prefix: Path, validation: int = 500) -> Citations:
-    """The eight files as arrays. `data` holds their bytes by name, `prefix` is the folder and "ind.<set>".
+def _register(name: str) -> None:
+    license = "MIT (files of github.com/kimiyoung/planetoid); the texts behind them are their authors'"
+    register_dataset(name, "graphs", partial(load_planetoid, name, False), license=license)
+    register_dataset(f"{name}-full", "graphs", lambda root: load_planetoid(name, True, root), license=license)
 
-    As in the public preprocessing, node `test.index[i]` has row i of `tx` and `ty`; test nodes that `test.index`
-    leaves out (CiteSeer: 15) have no features, and no label. Train is all of `x`, validation the next nodes.
+
+for _name in SETS:
+    _register(_name)
+
+
+def parse_planetoid(data: dict[str, bytes], prefix: Path, validation: int = 500) -> LabeledGraph:
+    """Parse the eight files.
+
+    As in the public preprocessing, node ``test.index[i]`` has row i of ``tx`` and ``ty``; test nodes that
+    ``test.index`` leaves out (CiteSeer: 15) have no features and no label. ``x`` is train, the next nodes are val.
+
+    ``data`` has the contents of the files by name, ``prefix`` is the folder and "ind.<set>".
 
     Raises:
-        DataError: a file is damaged or crafted, or two files disagree; the message names the file.
+        DataError: A file is damaged or crafted, or two files disagree; the message names the file.
     """
 
-    def named(part: str) -> tuple[bytes, str]:
-        return data[f"{prefix.name}.{part}"], f"{prefix}.{part}"
+    def named(suffix: str) -> tuple[bytes, str]:
+        return data[f"{prefix.name}.{suffix}"], f"{prefix}.{suffix}"
 
-    x, tx, allx = (_counts(*named(part)) for part in ("x", "tx", "allx"))
-    y, ty, ally = (_labels(*named(part)) for part in ("y", "ty", "ally"))
+    x, tx, allx = (_counts(*named(suffix)) for suffix in ("x", "tx", "allx"))
+    y, ty, ally = (_labels(*named(suffix)) for suffix in ("y", "ty", "ally"))
     links, nodes = _links(*named("graph"))
     test = _test_index(*named("test.index"), first=allx.shape[0], nodes=nodes)
 
-    for part, features, labels, rows in (("x", x, y, None), ("tx", tx, ty, len(test)), ("allx", allx, ally, None)):
+    for suffix, features, labels, rows in (("x", x, y, None), ("tx", tx, ty, len(test)), ("allx", allx, ally, None)):
         if features.shape != (len(labels[0]) if rows is None else rows, allx.shape[1]) or labels[1] != ally[1]:
-            raise DataError(f"{prefix}.{part}: {features.shape[0]} rows and {features.shape[1]} features do not fit")
+            raise DataError(f"{prefix}.{suffix}: {features.shape[0]} rows and {features.shape[1]} features do not fit")
         if len(labels[0]) != features.shape[0]:
-            raise DataError(f"{prefix}.{part}: {features.shape[0]} rows, but {len(labels[0])} labels")
+            raise DataError(f"{prefix}.{suffix}: {features.shape[0]} rows, but {len(labels[0])} labels")
     known = len(y[0])
     if known + validation > len(ally[0]):
         raise DataError(f"{prefix}.allx: {len(ally[0])} rows, fewer than {known} to train and {validation} to validate")
@@ -178,10 +180,10 @@ def parse_planetoid(data: dict[str, bytes], prefix: Path, validation: int = 500)
     row = np.full(nodes, stack.shape[0] - 1)
     row[: len(ally[0])] = np.arange(len(ally[0]))
     row[test] = len(ally[0]) + np.arange(len(test))
-    return Citations(
+    return LabeledGraph(
         counts=stack[row],
         labels=np.concatenate([ally[0], ty[0], [0]])[row],
-        labelled=row < stack.shape[0] - 1,
+        labeled=row < stack.shape[0] - 1,
         links=links,
         train=np.arange(known),
         val=np.arange(known, known + validation),
@@ -192,31 +194,31 @@ def parse_planetoid(data: dict[str, bytes], prefix: Path, validation: int = 500)
 def _counts(data: bytes, name: str) -> csr_array:
     matrix = unpickle(data, name)
     if not isinstance(matrix, csr_array):
-        raise DataError(f"{name}: holds no CSR matrix")
+        raise DataError(f"{name}: not a CSR matrix")
     matrix.data = matrix.data.astype(np.float64)
     matrix.eliminate_zeros()
     # 1e6: no count of words is larger, and no sum of a row overflows
     if matrix.nnz and not (matrix.data.min() > 0 and matrix.data.max() < 1e6):  # also false for NaN
         raise DataError(f"{name}: a feature is negative, not finite or larger than a million")
     if 0 in matrix.shape:
-        raise DataError(f"{name}: is empty")
+        raise DataError(f"{name}: empty")
     return matrix
 
 
 def _labels(data: bytes, name: str) -> tuple[np.ndarray, int]:
     one_hot = unpickle(data, name)
     if not isinstance(one_hot, np.ndarray) or one_hot.ndim != 2 or 0 in one_hot.shape:
-        raise DataError(f"{name}: holds no matrix of one-hot labels")
+        raise DataError(f"{name}: not a matrix of one-hot labels")
     if not (((one_hot == 0) | (one_hot == 1)).all() and (one_hot.sum(1) == 1).all()):
-        raise DataError(f"{name}: a row is no one-hot label")
+        raise DataError(f"{name}: a row is not a one-hot label")
     return one_hot.argmax(1), one_hot.shape[1]
 
 
 def _links(data: bytes, name: str) -> tuple[np.ndarray, int]:
     graph = unpickle(data, name)
     if not isinstance(graph, dict) or not all(type(k) is int and type(v) is list for k, v in graph.items()):
-        raise DataError(f"{name}: holds no dictionary of neighbour lists")
-    nodes, lengths = len(graph), [len(neighbours) for neighbours in graph.values()]
+        raise DataError(f"{name}: not a dictionary of neighbor lists")
+    nodes, lengths = len(graph), [len(neighbors) for neighbors in graph.values()]
     if sum(lengths) > MAX_LINKS:
         raise DataError(f"{name}: more than {MAX_LINKS:,} links")
     targets = list(chain.from_iterable(graph.values()))
@@ -228,12 +230,12 @@ def _links(data: bytes, name: str) -> tuple[np.ndarray, int]:
 
 
 def _test_index(data: bytes, name: str, first: int, nodes: int) -> np.ndarray:
-    lines = data.split(maxsplit=nodes)  # not millions of them; what is left over is no number
+    lines = data.split(maxsplit=nodes)  # not millions of them; what is left over is not a number
     if not lines or not all(line.isdigit() and len(line) < 10 for line in lines):
         raise DataError(f"{name}: not one node number a line")
     index = np.array([int(line) for line in lines])
     if len(np.unique(index)) != len(index) or index.min() != first or index.max() != nodes - 1:
         raise DataError(
-            f"{name}: the numbers are not distinct ones from {first} to {nodes - 1}, as the other files ask"
+            f"{name}: the numbers are not distinct ones from {first} to {nodes - 1}, as the other files require"
         )
     return index

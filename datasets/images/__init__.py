@@ -1,1 +1,1 @@
-"""Images: CIFAR, folders of files, and the built-in glyphs."""
+"""Images: CIFAR, ImageNet, folders of files, and the built-in glyphs."""

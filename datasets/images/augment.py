@@ -1,8 +1,8 @@
-"""Augmentation and normalisation of whole batches of images, as tensor code on whatever device they are on.
+"""Augmentation and normalization of batches of images, on the device they are on.
 
 All random numbers of an epoch are drawn beforehand, on the CPU, from a generator that seed and epoch alone determine,
-and belong to samples, not to places in a batch. So a sample is augmented in the same way whatever the batch size, the
-device, and whether the run was resumed.
+and belong to samples, not to positions in a batch. So a sample is augmented in the same way whatever the batch size,
+the device, and whether the run was resumed.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from comhe.errors import UsageError
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
-# Means and standard deviations that make (x - 127.5) / 128 of x in 0..255, as in the released code of CoMHE.
+# Means and standard deviations that turn x in 0..255 into (x - 127.5) / 128, as in the released code of CoMHE.
 CENTERED: Normalization = ((0.5,) * 3, (128 / 255,) * 3)
 
 
@@ -28,14 +30,22 @@ class Augmentation:
     """Random crop of the padded image, mirror image, and cutout; for images in memory.
 
     Attributes:
-        pad: pixels added on every side before a crop of the original size; 0 for none.
+        pad: Pixels added on every side before a crop of the original size.
         mode: ``"zero"`` pads with black, ``"symmetric"`` with the mirror image, the edge included (released code).
-        flip: mirror left and right with probability 1/2.
-        cutout: side of a square around a uniformly drawn pixel, cut off at the borders, that is set to 0 *after*
-            normalisation, so to the mean colour; 0 for none.
+        flip: Mirror left and right with probability 1/2.
+        cutout: The side of a square around a uniformly drawn pixel, clipped at the borders, that is set to 0 *after*
+            normalization, so to the mean color.
 
-    Sources: He et al., CVPR 2016 (pad 4, crop, flip); DeVries and Taylor, arXiv 1708.04552 (cutout).
-    Errors: ValueError for a negative size or an unknown mode.
+    Raises:
+        UsageError: A size is negative, or the mode is unknown.
+
+    Example:
+        >>> augmentation = Augmentation(pad=1)
+        >>> draws = augmentation.draw(2, 4, 4, torch.Generator().manual_seed(0))
+        >>> augmentation.move(torch.zeros(2, 4, 4, 3, dtype=torch.uint8), draws).shape
+        torch.Size([2, 4, 4, 3])
+
+    Source: He et al., CVPR 2016 (pad 4, crop, flip); DeVries and Taylor, arXiv 1708.04552 (cutout).
     """
 
     pad: int = 4
@@ -45,20 +55,18 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if self.mode not in ("zero", "symmetric"):
-            raise ValueError(f"mode must be 'zero' or 'symmetric', not {self.mode!r}")
+            raise UsageError(f"mode must be 'zero' or 'symmetric', not {self.mode!r}")
         for name in ("pad", "cutout"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
-                raise ValueError(f"{name} must be a number of pixels >= 0, not {getattr(self, name)!r}")
+                raise UsageError(f"{name} must be a number of pixels >= 0, not {getattr(self, name)!r}")
 
     def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
-        """Random numbers of ``count`` samples, int64 [count, 5]: crop's top and left, flip, cutout's row and column.
+        """Draw the random numbers of samples, int64 [count, 5]: crop's top and left, flip, cutout's row and column.
 
-        Always all five, so that switching one part off leaves the others as they were.
-
-        Errors: ValueError where the mirror image is too small to pad with.
+        Always all five, so that switching one off does not change the others.
         """
         if self.mode == "symmetric" and self.pad > min(height, width):
-            raise ValueError(f"symmetric pad {self.pad} is larger than the image, {width}x{height}")
+            raise UsageError(f"symmetric pad {self.pad} is larger than the image, {width}x{height}")
         ranges = (2 * self.pad + 1, 2 * self.pad + 1, 2, height, width)
         return torch.stack([torch.randint(high, (count,), generator=generator) for high in ranges], 1)
 
@@ -67,29 +75,33 @@ class Augmentation:
         if self.pad:
             pixels = _crop(_padded(pixels, self.pad, self.mode), self.pad, draws[:, 0], draws[:, 1])
         if self.flip:
-            # Taking whole images from both is several times faster than torch.where on bytes.
+            # Selecting images from both is several times faster than torch.where on bytes.
             both = torch.cat([pixels, pixels.flip(2)])
             pixels = both.index_select(0, torch.arange(len(draws), device=draws.device) + len(draws) * draws[:, 2])
         return pixels
 
     def cut(self, x: Tensor, draws: Tensor) -> None:
-        """Cutout, in place: contiguous [b, h, w, c] and their draws."""
+        """Cut out, in place: contiguous [b, h, w, c] and their draws."""
         if self.cutout:
             b, h, w, c = x.shape
             rows = _outside(h, draws[:, 3:4], self.cutout)
             columns = _outside(w, draws[:, 4:5], self.cutout).repeat_interleave(c, 1)
-            # Floats, because masks of bytes are several times slower to make and to use.
+            # Floats, because masks of bytes are several times slower.
             x.view(b, h, w * c).mul_(torch.maximum(rows[:, :, None], columns[:, None, :]))
 
 
 @dataclass(frozen=True)
 class ResizedCrop:
-    """A random part of the image, resized to the set's size, and its mirror image; for images read from files.
+    """A random region of the image, resized to the set's size, and its mirror image; for images read from files.
 
     Attributes:
-        scale: smallest and largest share of the image's area.
-        ratio: smallest and largest width divided by height.
-        flip: mirror left and right with probability 1/2.
+        scale: The smallest and largest fraction of the image's area.
+        ratio: The smallest and largest width divided by height.
+        flip: Mirror left and right with probability 1/2.
+
+    Example:
+        >>> ResizedCrop(scale=(0.25, 1.0)).flip
+        True
 
     Source: Szegedy et al., CVPR 2015, with torchvision's defaults.
     """
@@ -99,7 +111,7 @@ class ResizedCrop:
     flip: bool = True
 
     def transform(self, size: int) -> Callable[[Image], Image]:
-        """Torchvision's transforms, which draw from torch's global generator."""
+        """Return torchvision's transforms, which draw from torch's global generator."""
         from torchvision.transforms import v2  # takes a second to import
 
         crop = v2.RandomResizedCrop(size, self.scale, self.ratio)
@@ -111,26 +123,33 @@ class Normalizer:
 
     One multiplication and one addition, each rounded, so that the same pixel gives the same bits on every device.
 
-    Errors: ValueError for other than one mean and one positive std a channel.
+    ``dtype`` and ``channels_last`` are the type and the memory format that :meth:`channels_first` gives.
     """
 
-    def __init__(self, normalization: Normalization, width: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        normalization: Normalization,
+        width: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        channels_last: bool = True,
+    ) -> None:
         mean, std = (np.array(values, dtype=np.float64) for values in normalization)
         if mean.shape != (3,) or std.shape != (3,) or not (std > 0).all():
-            raise ValueError(f"normalization must be (means, positive stds) of three channels, not {normalization!r}")
-        # Repeated for a whole row, which is long enough for vector instructions; three channels are not.
+            raise UsageError(f"normalization must be (means, positive stds) of three channels, not {normalization!r}")
+        # Repeated for a full row, which is long enough for vector instructions; three channels are not.
         mean, std = np.tile(mean, width), np.tile(std, width)
         self.scale = torch.tensor(1 / (255 * std), dtype=torch.float32, device=device)
         self.shift = torch.tensor(-mean / std, dtype=torch.float32, device=device)
+        self.dtype, self.channels_last = dtype, channels_last
 
     def __call__(self, pixels: Tensor) -> Tensor:
         return pixels.view(-1, len(self.scale)).float().mul_(self.scale).add_(self.shift).view(pixels.shape)
 
-
-def channels_first(x: Tensor, dtype: torch.dtype, channels_last: bool) -> Tensor:
-    """Contiguous [b, h, w, c] -> [b, c, h, w], without a copy where the memory format is to be channels-last."""
-    x = x.permute(0, 3, 1, 2).to(dtype)
-    return x if channels_last else x.contiguous()
+    def channels_first(self, x: Tensor) -> Tensor:
+        """Permute contiguous [b, h, w, c] to [b, c, h, w], without a copy if the memory format is channels-last."""
+        x = x.permute(0, 3, 1, 2).to(self.dtype)
+        return x if self.channels_last else x.contiguous()
 
 
 def _padded(pixels: Tensor, pad: int, mode: str) -> Tensor:
@@ -148,7 +167,7 @@ def _padded(pixels: Tensor, pad: int, mode: str) -> Tensor:
 
 
 def _crop(padded: Tensor, pad: int, top: Tensor, left: Tensor) -> Tensor:
-    """One window of each padded image. All windows of the batch are rows of a view, so one gather takes them."""
+    """One window of each padded image. All windows of the batch are rows of a view, so one gather selects them."""
     b, hp, wp, c = padded.shape
     h, w = hp - 2 * pad, wp - 2 * pad
     windows = ((b - 1) * hp + 2 * pad) * wp + 2 * pad + 1
@@ -157,7 +176,7 @@ def _crop(padded: Tensor, pad: int, top: Tensor, left: Tensor) -> Tensor:
     return view.index_select(0, first + top * wp + left).view(b, h, w, c)
 
 
-def _outside(size: int, centre: Tensor, side: int) -> Tensor:
-    """1 where the interval of length ``side`` around each centre [b, 1] leaves out a place, else 0; [b, size]."""
-    distance = torch.arange(size, device=centre.device) - (centre - side // 2)
+def _outside(size: int, center: Tensor, side: int) -> Tensor:
+    """0 inside the interval of length ``side`` around each center [b, 1], else 1; [b, size]."""
+    distance = torch.arange(size, device=center.device) - (center - side // 2)
     return ((distance < 0) | (distance >= side)).float()

@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100: the official archive, or a tree of image files with the same contents, to arrays.
 
 Source: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009;
-https://www.cs.toronto.edu/~kriz/cifar.html. The archive holds pickles of Python 2: dictionaries with `data`, uint8
+https://www.cs.toronto.edu/~kriz/cifar.html. The archive contains pickles of Python 2: dictionaries with `data`, uint8
 [n, 3072], planes of red, green and blue, and lists of labels.
 
 Archive and tree store the images in different orders. Here they are sorted by a checksum of label and pixels, so that
@@ -17,15 +17,21 @@ import tarfile
 import warnings
 import zlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from comhe.datasets.io.fetch import AlteredDataWarning, DataError, MissingDataError, data_root, fetch, read_bounded
+from comhe.datasets.io.cache import Decoded, Splits, cached
+from comhe.datasets.io.fetch import fetch
+from comhe.datasets.io.files import AlteredDataWarning, read_bounded
 from comhe.datasets.io.unpickle import unpickle
+from comhe.datasets.registry import register_dataset
+from comhe.errors import DataError
 
-from .cache import Decoded, cached, fingerprint
-from .folder import decode_tree, list_tree, stats
+from .decoding import decode_tree
+from .sets import Images
+from .tree import list_tree
 
 SIDE = 32
 MAX_BYTES = 400 << 20  # of the archive and of its contents; the published ones have 170 and 186 million bytes
@@ -40,7 +46,7 @@ MIRRORS = (
 
 @dataclass(frozen=True)
 class CifarSet:
-    """What is published of one set: its archive and what each class has."""
+    """What is published of one set: its archive, and the number of images of each class."""
 
     archive: str
     sha256: str
@@ -85,51 +91,54 @@ SETS = {
 }
 
 
-def load_cifar(name: str, root: str | Path | None = None, workers: int = 0) -> tuple[Decoded, str]:
-    """The set `name` of SETS and where it comes from: ROOT/<archive>, else ROOT/<name>/{train,test}/<class>/*.
+def load_cifar(name: str, root: Path, seed: int | None = None, workers: int = 0) -> Images:
+    """Load the set ``name`` of SETS from ROOT/<archive>, else from ROOT/<name>/{train,test}/<class>/*.
 
-    Where there is neither, the archive is downloaded. Decoded images are kept in a cache (see `cached`).
+    If there is neither, the archive is downloaded. A tenth of each class of train is held out to validate.
 
     Raises:
-        MissingDataError: there is nothing on disk, and nothing can be downloaded.
-        DataError: a file is damaged, or the files are not those of this set.
+        MissingDataError: There is nothing on disk, and the download fails.
+        DataError: A file is damaged, or the files are not those of this set.
     Warns:
-        AlteredDataWarning: the archive is not the published one.
+        AlteredDataWarning: The archive is not the published one.
     """
-    spec, base = SETS[name], data_root(root)
-    archive, folder = base / spec.archive, base / name
+    spec = SETS[name]
+    archive, folder = root / spec.archive, root / name
     if not archive.exists() and not (folder / "train").exists():
-        try:
-            fetch(archive, [f"{m.format(name=name)}/{spec.archive}" for m in MIRRORS], spec.sha256, MAX_BYTES)
-        except DataError as error:
-            raise MissingDataError(
-                f"{name}: {base} has neither {spec.archive} nor {name}/train; put one there, or name the folder that "
-                f"holds it with --data-root or $COMHE_DATA ({error})"
-            ) from error
+        urls = [f"{mirror.format(name=name)}/{spec.archive}" for mirror in MIRRORS]
+        lacking = f"{name}: {root} has neither {spec.archive} nor {name}/train"
+        fetch(archive, urls, spec.sha256, MAX_BYTES, lacking)
     if archive.exists():
-        mark = fingerprint([(spec.archive, archive.stat())])
-        decoded = cached(name, archive, mark, root, lambda: _canonical(read_archive(archive, spec)))
+        decoded = cached(name, root, [spec.archive], root, lambda: _canonical(read_archive(archive, spec)))
         source = f"{spec.archive}, www.cs.toronto.edu/~kriz/cifar.html"
     else:
         tree = list_tree(folder, ("train", "test"))
-        _check(folder, spec, tree.classes, tree.parts)
-        mark = fingerprint(stats(tree))
-        decoded = cached(name, folder, mark, root, lambda: _canonical(decode_tree(tree, (SIDE, SIDE), name, workers)))
+        _check(folder, spec, tree.classes, tree.splits)
+        decoded = cached(name, folder, tree.files, root, lambda: _canonical(decode_tree(tree, (SIDE, SIDE), workers)))
         source = f"image files in {name}/"
     if decoded.altered:
         warnings.warn(
-            f"{name}: {base / decoded.altered} is not the published file; results may not compare with published ones",
+            f"{name}: {root / decoded.altered} is not the published file; results may not compare with published ones",
             AlteredDataWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
-    return decoded, source
+    return Images.from_arrays(name, **decoded.splits, classes=decoded.classes, source=source, seed=seed)
+
+
+for _name in SETS:
+    register_dataset(
+        _name,
+        "images",
+        load=partial(load_cifar, _name),
+        license="no license is stated; its author asks to cite Krizhevsky, Learning Multiple Layers of Features, 2009",
+    )
 
 
 def read_archive(path: Path, spec: CifarSet) -> Decoded:
-    """The images of an archive, in its order; nothing is unpacked to the disk.
+    """Read the images of an archive, in its order; nothing is unpacked to the disk.
 
     Raises:
-        DataError: the archive is damaged or crafted, lacks a file, or has other contents than the set.
+        DataError: The archive is damaged or crafted, lacks a file, or has other contents than the set.
     """
     data = read_bounded(path, MAX_BYTES)
     altered = "" if hashlib.sha256(data).hexdigest() == spec.sha256 else path.name
@@ -141,26 +150,26 @@ def read_archive(path: Path, spec: CifarSet) -> Decoded:
         name = f"{path}:{spec.folder}/{file}"
         found = unpickle(members[f"{spec.folder}/{file}"], name)
         if not isinstance(found, dict):
-            raise DataError(f"{name}: holds no dictionary")
+            raise DataError(f"{name}: not a dictionary")
         # Python 2 wrote its names as byte strings.
         return {k.decode("latin-1") if isinstance(k, bytes) else k: v for k, v in found.items()}, name
 
     classes = _class_names(*contents(spec.meta_file), spec)
-    parts = {}
-    for part, files in (("train", spec.train_files), ("test", (spec.test_file,))):
+    splits = {}
+    for split, files in (("train", spec.train_files), ("test", (spec.test_file,))):
         pixels, labels = zip(*(_batch(*contents(file), spec) for file in files), strict=True)
-        parts[part] = np.concatenate(pixels), np.concatenate(labels)
-    _check(path, spec, classes, parts)
-    return Decoded(classes, parts, altered)
+        splits[split] = np.concatenate(pixels), np.concatenate(labels)
+    _check(path, spec, classes, splits)
+    return Decoded(splits, classes, altered)
 
 
 class _Headers(io.BytesIO):
-    """A tar file of which only headers are read: tarfile keeps objects for any number of members and their records."""
+    """A tar file of which only headers are read, and not many: tarfile keeps an object for every member."""
 
     left = MAX_HEADERS
 
-    def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= self.left:
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= self.left:
             raise tarfile.ReadError(f"its headers have more than {MAX_HEADERS:,} bytes")
         self.left -= size
         return super().read(size)
@@ -171,15 +180,15 @@ def _members(data: bytes, path: Path, wanted: set[str]) -> dict[str, bytes]:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
             content = file.read(MAX_BYTES + 1)
         with tarfile.open(fileobj=_Headers(content), mode="r:") as archive:
-            # Cut out here, because extractfile() makes as many zeros as a sparse member asks for.
-            places = {m.name: (m.offset_data, m.size) for m in archive if m.isreg() and not m.issparse()}
+            # Sliced here, because extractfile() allocates as many zeros as a sparse member asks for.
+            spans = {m.name: (m.offset_data, m.size) for m in archive if m.isreg() and not m.issparse()}
     except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error, OverflowError, RecursionError) as error:
-        raise DataError(f"{path}: damaged or no such archive ({error}); remove it to download it again") from error
+        raise DataError(f"{path}: damaged or not such an archive ({error}); remove it to download it again") from error
     if len(content) > MAX_BYTES:
         raise DataError(f"{path}: unpacks to more than {MAX_BYTES:,} bytes")
-    if missing := sorted(wanted - set(places)):
+    if missing := sorted(wanted - set(spans)):
         raise DataError(f"{path}: lacks {', '.join(missing)}; remove it to download it again")
-    return {name: content[start : start + size] for name, (start, size) in places.items() if name in wanted}
+    return {name: content[start : start + size] for name, (start, size) in spans.items() if name in wanted}
 
 
 def _class_names(meta: dict, name: str, spec: CifarSet) -> tuple[str, ...]:
@@ -195,30 +204,31 @@ def _class_names(meta: dict, name: str, spec: CifarSet) -> tuple[str, ...]:
 def _batch(batch: dict, name: str, spec: CifarSet) -> tuple[np.ndarray, np.ndarray]:
     data, labels = batch.get("data"), batch.get(spec.labels)
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3 * SIDE**2:
-        raise DataError(f"{name}: 'data' is no uint8 array of {3 * SIDE**2} columns")
+        raise DataError(f"{name}: 'data' is not a uint8 array of {3 * SIDE**2} columns")
     if type(labels) is not list or len(labels) != len(data):
-        raise DataError(f"{name}: {spec.labels!r} is no list of one label for each of the {len(data)} images")
+        raise DataError(f"{name}: {spec.labels!r} is not a list of one label for each of the {len(data)} images")
     if not all(type(label) is int and 0 <= label < spec.classes for label in labels):
         raise DataError(f"{name}: a label is outside 0..{spec.classes - 1}")
     pixels = data.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(pixels), np.array(labels, dtype=np.int64)
 
 
-def _check(path: Path, spec: CifarSet, classes: tuple[str, ...], parts: dict[str, tuple]) -> None:
+def _check(path: Path, spec: CifarSet, classes: tuple[str, ...], splits: Splits) -> None:
     if len(classes) != spec.classes:
         raise DataError(f"{path}: has {len(classes)} classes, not {spec.classes}")
-    for part, wanted in (("train", spec.train), ("test", spec.test)):
-        counts = np.bincount(parts[part][1], minlength=len(classes))
+    for split, wanted in (("train", spec.train), ("test", spec.test)):
+        counts = np.bincount(splits[split][1], minlength=len(classes))
         for name, count in zip(classes, counts, strict=True):
             if count != wanted:
-                raise DataError(f"{path}: class {name!r} has {count} {part} images, not {wanted}")
+                raise DataError(f"{path}: class {name!r} has {count} {split} images, not {wanted}")
 
 
 def _canonical(decoded: Decoded) -> Decoded:
-    parts = {}
-    for part, (pixels, labels) in decoded.parts.items():
+    """Sort by a checksum of label and pixels."""
+    splits = {}
+    for split, (pixels, labels) in decoded.splits.items():
         both = zip(pixels, labels, strict=True)
         sums = [hashlib.sha256(b"%d " % label + image.tobytes()).digest() for image, label in both]
         order = sorted(range(len(sums)), key=sums.__getitem__)
-        parts[part] = pixels[order], labels[order]
-    return Decoded(decoded.classes, parts, decoded.altered)
+        splits[split] = pixels[order], labels[order]
+    return Decoded(splits, decoded.classes, decoded.altered)

@@ -1,11 +1,11 @@
-"""The built-in image set: letters and digits under random distortions, made in code from a fixed seed.
+"""The built-in image set: letters and digits under random distortions, generated from a fixed seed.
 
-36 classes, 0-9 and A-Z, in Pillow's own font in three weights; each image has its own affine map, colours, gradient
+36 classes, 0-9 and A-Z, in Pillow's own font in three weights; each image has its affine map, colors, gradient
 behind, stray letter at the border, bar across, and noise. It needs no file and is small enough to train on anywhere,
 but not so easy that every network gets it all right: O and 0 hardly differ, and a bar may hide what matters.
 
-Glyphs are drawn large and made black or white before they are reduced, so that little depends on how a FreeType
-version smooths edges. Everything after that is integer arithmetic on integers drawn by a generator of its own.
+Glyphs are drawn large and thresholded to black or white before they are reduced, so that little depends on how a
+FreeType version smooths edges. Everything after that is integer arithmetic on integers drawn by its own generator.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont, features
 
-from comhe.datasets.io.fetch import DataError
+from comhe.datasets.io.cache import Splits
+from comhe.datasets.registry import register_dataset
+from comhe.errors import DataError
 
-from .cache import Decoded
+from .augment import Augmentation
+from .sets import Images
 
 SEED = 3236
 CLASSES = string.digits + string.ascii_uppercase
@@ -31,9 +34,18 @@ DRAWN, REDUCED = 256, 64  # sides of the canvas that a glyph is drawn on, and of
 ONE = 1 << 16  # fixed point
 
 
+@register_dataset("glyphs", "images", license="MIT, made by this package")
+def load_glyphs(seed: int | None = None) -> Images:
+    """Load the set; a fifth of each class of train is held out to validate."""
+    source = "built in: Pillow's font under seeded distortions (MIT)"
+    augmentation = Augmentation(flip=False)  # mirrored letters are other letters
+    return Images.from_arrays("glyphs", **build_glyphs(), classes=tuple(CLASSES), source=source, seed=seed,
+                              held_out=0.2, augmentation=augmentation)  # fmt: skip
+
+
 @lru_cache(maxsize=1)
-def build_glyphs() -> Decoded:
-    """9,000 images to train and 3,600 to test, uint8 [n, 32, 32, 3]; every 36 successive ones have all classes.
+def build_glyphs() -> Splits:
+    """Build 9,000 images to train and 3,600 to test, uint8 [n, 32, 32, 3]; every 36 in a row have all classes.
 
     Raises:
         DataError: Pillow was built without FreeType.
@@ -42,12 +54,12 @@ def build_glyphs() -> Decoded:
         raise DataError("glyphs: Pillow was built without FreeType, which its font needs; install a binary wheel of it")
     draw = torch.Generator().manual_seed(SEED)
     shapes = _shapes()
-    parts = {}
-    for part, count in (("train", TRAIN), ("test", TEST)):
+    splits = {}
+    for split, count in (("train", TRAIN), ("test", TEST)):
         labels = np.tile(np.arange(len(CLASSES)), count)
         pixels = np.concatenate([_render(shapes, piece, draw) for piece in np.split(labels, count // 5)])
-        parts[part] = pixels, labels
-    return Decoded(tuple(CLASSES), parts)
+        splits[split] = pixels, labels
+    return splits
 
 
 def _shapes() -> np.ndarray:
@@ -75,7 +87,7 @@ def _render(shapes: np.ndarray, labels: np.ndarray, draw: torch.Generator) -> np
     y, x = np.mgrid[:SIDE, :SIDE].astype(np.int32)
     x, y = (2 * axis.ravel() - SIDE + 1 for axis in (x, y))  # in half pixels from the middle
 
-    # Behind: a gradient in a random direction, from one colour to another.
+    # Behind: a gradient in a random direction, from one color to another.
     first = between(0, 255, 3)
     light = first.sum(1) < 3 * 128
     behind = np.clip(first + between(-60, 60, 3), 0, 255)
@@ -83,9 +95,9 @@ def _render(shapes: np.ndarray, labels: np.ndarray, draw: torch.Generator) -> np
     share = across[:, :1] * x + across[:, 1:] * y + ONE // 2  # 0..ONE, up to rounding
     image = first[:, None] + (((behind - first)[:, None] * share[:, :, None]) >> 16)
 
-    def paint(cover: np.ndarray, colour: np.ndarray) -> None:
-        """Lay a colour [n, 3] over the image where cover [n, 1024] is 256."""
-        image[...] += ((colour[:, None] - image) * cover[:, :, None]) >> 8
+    def paint(cover: np.ndarray, color: np.ndarray) -> None:
+        """Lay a color [n, 3] over the image where cover [n, 1024] is 256."""
+        image[...] += ((color[:, None] - image) * cover[:, :, None]) >> 8
 
     # A stray letter, of which the border leaves a part.
     far, aside = between(24, 34) * (2 * between(0, 1) - 1), between(-16, 16)
@@ -95,10 +107,10 @@ def _render(shapes: np.ndarray, labels: np.ndarray, draw: torch.Generator) -> np
 
     # The letter: lighter or darker than what is behind.
     shade = between(60, 170) * np.where(light, 1, -1)
-    colour = np.clip((first + behind) // 2 + shade[:, None] + between(-45, 45, 3), 0, 255)
+    color = np.clip((first + behind) // 2 + shade[:, None] + between(-45, 45, 3), 0, 255)
     letter = shapes[between(0, len(WEIGHTS) - 1), labels]
     shift = between(-6, 6, 2)
-    paint(_sampled(letter, x, y, between(-25, 25), between(80, 140, 2), between(-25, 25), shift), colour)
+    paint(_sampled(letter, x, y, between(-25, 25), between(80, 140, 2), between(-25, 25), shift), color)
 
     # A bar across it.
     cosine, sine = _turns(between(0, 179))
@@ -125,7 +137,7 @@ def _sampled(
     """Shapes [n, 64, 64] turned (degrees), sized (percent [n, 2]), sheared (percent) and shifted, int32 [n, 1024]."""
     cosine, sine = _turns(turn)
     x, y = x - shift[:, :1], y - shift[:, 1:]
-    # From a place in the image back to one in the shape; a half pixel here is a pixel there, at 100 percent.
+    # From a point of the image back to one of the shape; a half pixel here is a pixel there, at 100 percent.
     u = (cosine[:, None] * x + sine[:, None] * y) * 7 // 8
     v = (cosine[:, None] * y - sine[:, None] * x) * 7 // 8
     u += v // 100 * shear[:, None]

@@ -1,241 +1,217 @@
-"""What an image set is to training: images in memory, or files that worker processes read; batches of either."""
+"""Sets of labeled images: in memory, or as files that are read when they are needed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from comhe.datasets.sampling import ALL, Batch, Batches, Share, epoch_order
+from comhe.datasets.labeled import Arrays, LabeledSet, prepare
+from comhe.datasets.sampling import ALL, Loader, Share
+from comhe.errors import DataError, UsageError
 
-from .augment import Augmentation, Normalization, Normalizer, ResizedCrop, channels_first
-from .folder import read_images
+from .augment import Augmentation, Normalization, Normalizer, ResizedCrop
+from .loaders import FileLoader, FileSplit, MemoryLoader, Split
+from .tree import Tree
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """n images of one size in memory: pixels uint8 [n, h, w, 3], labels int64 [n]."""
-
-    pixels: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def to(self, device: torch.device | str) -> Self:
-        return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
-
-
-@dataclass(frozen=True, eq=False)
-class Files:
-    """n image files: paths below folder, bytes [n], labels int64 [n]."""
-
-    folder: Path
-    paths: np.ndarray
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def to(self, device: torch.device | str) -> Self:
-        return replace(self, labels=self.labels.to(device))
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SEED = 1_906_048_920  # of the standard split; no -random<seed> reaches it, so no split has two names
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ImageSet:
-    """What both kinds of sets have.
+class ImageSet(LabeledSet):
+    """What both kinds of image sets have.
 
     Attributes:
-        name: of the set and its split; the same everywhere.
-        train, val, test: the parts, disjoint.
-        classes: names of the classes, by label.
-        mean, std: of each channel, on the scale 0..1.
-        source: where the images and their split come from.
+        mean, std: Of each channel, on the scale 0..1.
+        source: Where the images and their split come from.
     """
 
-    name: str
-    train: Split | Files
-    val: Split | Files
-    test: Split | Files
-    classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     source: str
+    augmentation_type: ClassVar[type]
 
     @property
-    def num_classes(self) -> int:
-        return len(self.classes)
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the images in a batch."""
+        raise NotImplementedError
 
-    @property
-    def device(self) -> torch.device:
-        """Where batches come out."""
-        return self.train.labels.device
+    def loader(
+        self,
+        split: str,
+        batch_size: int,
+        seed: int | None = None,
+        augmentation: Augmentation | ResizedCrop | None = None,
+        *,
+        normalization: Normalization | None = None,
+        dtype: torch.dtype = torch.float32,
+        channels_last: bool = True,
+        drop_last: bool = False,
+        share: Share = ALL,
+    ) -> Loader:
+        """Return the batches of a split: normalized images [b, 3, h, w] and labels int64 [b], on the set's device.
 
-    def to(self, device: torch.device | str) -> Self:
-        """The same set on `device`."""
-        return replace(self, **{name: self.part(name).to(device) for name in ("train", "val", "test")})
+        A sample is augmented in the same way whatever the batch size.
 
-    def part(self, split: str) -> Split | Files:
-        """The part called `train`, `val` or `test`; ValueError for any other name."""
-        if split not in ("train", "val", "test"):
-            raise ValueError(f"unknown split {split!r}; the splits are train, val, test")
-        return getattr(self, split)
+        Args:
+            split: ``train``, ``val`` or ``test``.
+            batch_size, seed, augmentation, drop_last, share: See :class:`.Loader`.
+            normalization: Means and standard deviations on the scale 0..1; by default those of the set.
+            dtype, channels_last: The type and the memory format of the images.
+        """
+        if augmentation is not None and not isinstance(augmentation, self.augmentation_type):
+            wanted = self.augmentation_type.__name__
+            raise TypeError(f"{type(self).__name__} are augmented by {wanted}, not {augmentation!r}")
+        normalization = normalization or (self.mean, self.std)
+        normalize = Normalizer(normalization, self.shape[2], self.device, dtype, channels_last)
+        options = {"batch_size": batch_size, "seed": seed, "drop_last": drop_last, "share": share}
+        return self._loader(self.get_split(split), augmentation, normalize, **options)
+
+    def _loader(self, data: Any, augmentation: Any, normalize: Normalizer, **options: Any) -> Loader:
+        raise NotImplementedError
 
     def describe(self) -> dict[str, object]:
-        """The census of the set."""
-        counts = self.train.labels.bincount(minlength=self.num_classes)
+        """Return the census of the set."""
         return {
             "name": self.name,
             "image": "x".join(map(str, self.shape)),
             "classes": self.num_classes,
-            "train": len(self.train),
-            "val": len(self.val),
-            "test": len(self.test),
-            "train per class": " to ".join(dict.fromkeys((str(counts.min().item()), str(counts.max().item())))),
+            **self.sizes(),
             "mean": " ".join(f"{value:.4f}" for value in self.mean),
             "std": " ".join(f"{value:.4f}" for value in self.std),
             "source": self.source,
         }
 
     def __repr__(self) -> str:
-        sizes = ", ".join(f"{name}={len(self.part(name))}" for name in ("train", "val", "test"))
-        return f"{type(self).__name__}({self.name!r}, shape={self.shape}, classes={self.num_classes}, {sizes})"
+        return self._repr(f"shape={self.shape}")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Images(ImageSet):
-    """Small images of one size in memory; `mean` and `std` are those of `train`, `augmentation` is what is usual.
+    """Small images of one size in memory, pixels uint8 [n, h, w, 3].
 
-    Pixels are [n, h, w, 3], channels last in memory. So a channels-last batch, the kind that convolutions are fastest
-    on, is made by gathers of whole rows and one pass from bytes to normalised floats; nothing is transposed.
+    Attributes:
+        mean, std: Those of ``train``.
+        augmentation: What is usual for this set in training.
+
+    Example:
+        >>> pixels, labels = np.zeros((8, 4, 4, 3), np.uint8), np.arange(8) % 2
+        >>> images = Images.from_arrays("noise", train=(pixels, labels), test=(pixels, labels))
+        >>> [x.shape for x, labels in images.batches("train", batch_size=4, seed=0)]
+        [torch.Size([4, 3, 4, 4]), torch.Size([2, 3, 4, 4])]
     """
 
     augmentation: Augmentation
+    augmentation_type = Augmentation
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
-        return (3, *self.train.pixels.shape[1:3])
+        _, height, width, channels = self.train.pixels.shape
+        return channels, height, width
 
-    def batches(
-        self,
-        split: str,
-        batch_size: int,
-        seed: int | None = None,
-        epoch: int = 0,
-        augmentation: Augmentation | None = None,
+    def _loader(self, data: Split, augmentation: Any, normalize: Normalizer, **options: Any) -> Loader:
+        return MemoryLoader(data, augmentation, normalize, **options)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        name: str,
+        train: Arrays,
+        test: Arrays,
+        val: Arrays | None = None,
         *,
-        normalization: Normalization | None = None,
-        dtype: torch.dtype = torch.float32,
-        channels_last: bool = True,
-        drop_last: bool = False,
-        first: int = 0,
-        share: Share = ALL,
-    ) -> Batches:
-        """One epoch of normalised images [b, 3, h, w] and labels int64 [b], on the device of the set.
+        classes: Sequence[str] | None = None,
+        source: str = "",
+        seed: int | None = None,
+        held_out: float = 0.1,
+        augmentation: Augmentation | None = None,
+    ) -> Images:
+        """Build a set from pixels uint8 [n, h, w, 3] and labels [n] of each split, as arrays or tensors.
 
-        With a seed the order and the augmentation are functions of seed and epoch alone; without one the images come
-        in their own order. The last batch may be smaller, unless `drop_last`. `normalization` is (means, standard
-        deviations) on the scale 0..1, else the set's. The first `first` batches are left out, the others as ever.
-        `share`: what is taken of each batch.
+        Args:
+            train, test, val: Without ``val``, images of ``train`` are held out to validate.
+            classes: Names; by default the numbers of the classes.
+            seed, held_out: Which images of each class are held out, and what fraction; None for the standard ones.
+            augmentation: What is usual in training; by default pad, crop and flip.
 
-        Errors: ValueError or TypeError, at the call, for an argument out of range and an augmentation without a seed.
+        Raises:
+            DataError: Pixels or labels have another shape or type, or a label is out of range.
+            UsageError: A seed is given for a set with its own validation images.
         """
-        part = self.part(split)
-        order, generator = epoch_order(len(part), batch_size, seed, epoch, drop_last)
-        _, height, width = self.shape
-        _check(augmentation, Augmentation, self, seed)
-        normalize = Normalizer(normalization or (self.mean, self.std), width, self.device)
-
-        def make(index: Tensor, draws: Tensor | None = None) -> Batch:
-            pixels = part.pixels.index_select(0, index)
-            if draws is None:
-                x = normalize(pixels)
-            else:
-                x = normalize(augmentation.move(pixels, draws))
-                augmentation.cut(x, draws)
-            return channels_first(x, dtype, channels_last), part.labels.index_select(0, index)
-
-        inputs = [order]
-        if augmentation is not None:
-            inputs.append(augmentation.draw(len(part), height, width, generator).index_select(0, order))
-        parts = (map(share.of, tensor.to(self.device).split(batch_size)[first:]) for tensor in inputs)
-        return Batches(zip(*parts, strict=True), make)
+        origin = _origin(name, source, val, held_out, seed)
+        splits, names = prepare(name, train, test, val, classes, held_out, SEED if seed is None else seed)
+        for pixels, _ in splits.values():
+            if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
+                raise DataError(f"{name}: pixels are {pixels.dtype} {list(pixels.shape)}, not uint8 [n, h, w, 3]")
+        data = {split: Split(torch.from_numpy(pixels), torch.from_numpy(y)) for split, (pixels, y) in splits.items()}
+        mean, std = _moments(data["train"].pixels)
+        augmentation = augmentation or Augmentation()
+        return cls(name, **data, classes=names, mean=mean, std=std, source=origin, augmentation=augmentation)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ImageFiles(ImageSet):
-    """Images of any size, read from files when they are needed; `mean` and `std` are ImageNet's.
+    """Images of any size, read from files when they are needed.
 
-    Without augmentation an image is resized so that its shorter side has `resize` pixels, and `size` x `size` are
-    cropped from its centre: torchvision's evaluation. `workers` processes read and decode; 0 is this one. Another
-    size: `dataclasses.replace(images, size=160, resize=182)`.
+    Without augmentation, the shorter side is resized to ``resize`` pixels and ``size`` x ``size`` are cropped from the
+    center. For another size: ``dataclasses.replace(images, size=160, resize=182)``.
+
+    Attributes:
+        mean, std: Those of ImageNet.
+        augmentation: What is usual for this set in training.
+        workers: The number of processes that read and decode; 0 for this one.
     """
 
     augmentation: ResizedCrop
     size: int = 224
     resize: int = 256
     workers: int = 0
+    augmentation_type = ResizedCrop
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
         return (3, self.size, self.size)
 
-    def batches(
-        self,
-        split: str,
-        batch_size: int,
-        seed: int | None = None,
-        epoch: int = 0,
-        augmentation: ResizedCrop | None = None,
-        *,
-        normalization: Normalization | None = None,
-        dtype: torch.dtype = torch.float32,
-        channels_last: bool = True,
-        drop_last: bool = False,
-        first: int = 0,
-        share: Share = ALL,
-    ) -> Batches:
-        """As :meth:`Images.batches`, with the augmentation of files.
+    def _loader(self, data: FileSplit, augmentation: Any, normalize: Normalizer, **options: Any) -> Loader:
+        return FileLoader(data, augmentation, normalize, self.size, self.resize, self.workers, **options)
 
-        Errors: also DataError, at the batch with an image that cannot be decoded.
-        """
-        part = self.part(split)
-        order, _ = epoch_order(len(part), batch_size, seed, epoch, drop_last)
-        _check(augmentation, ResizedCrop, self, seed)
-        transform = augmentation.transform(self.size) if augmentation else _centre(self.resize, self.size)
-        normalize = Normalizer(normalization or (self.mean, self.std), self.size, self.device)
-        seeds = None if augmentation is None else (seed, epoch)
-        on_gpu = self.device.type == "cuda"
-        batches = tuple(map(share.of, order.split(batch_size)[first:]))
-        read = read_images(part.folder, part.paths, batches, self.workers, transform, seeds, pin=on_gpu)
-
-        def make(index: Tensor, pixels: Tensor) -> Batch:
-            # Bytes travel to the device, a quarter of what floats would be.
-            x = normalize(pixels.to(self.device, non_blocking=on_gpu))
-            return channels_first(x, dtype, channels_last), part.labels[index.to(self.device)]
-
-        return Batches(zip(batches, read, strict=True), make)
+    @classmethod
+    def from_tree(
+        cls, name: str, tree: Tree, source: str, seed: int | None, workers: int, held_out: float = 0.1
+    ) -> ImageFiles:
+        """Build a set from the files of a tree."""
+        val = tree.splits.get("val")
+        origin = _origin(name, source, val, held_out, seed)
+        seed = SEED if seed is None else seed
+        splits, names = prepare(name, tree.splits["train"], tree.splits["test"], val, tree.classes, held_out, seed)
+        data: dict[str, Any] = {s: FileSplit(tree.folder, p, torch.from_numpy(y)) for s, (p, y) in splits.items()}
+        data |= {"classes": names, "mean": IMAGENET_MEAN, "std": IMAGENET_STD, "source": origin}
+        return cls(name, **data, augmentation=ResizedCrop(), workers=workers)
 
 
-def _centre(resize: int, size: int) -> Callable[[Image], Image]:
-    """Torchvision's evaluation: resize the shorter side, crop the centre."""
-    from torchvision.transforms import v2  # takes a second to import
+def _origin(name: str, source: str, val: Arrays | None, held_out: float, seed: int | None) -> str:
+    """Where the images come from, and those to validate on."""
+    if val is not None and seed is not None:
+        raise UsageError(f"{name!r} has its own validation images, so none are drawn: leave out -random{seed}")
+    drawn = "" if seed is None else f", seed {seed}"
+    text = f"{held_out:.0%} of each class of train held out to validate{drawn}"
+    return f"{source}; {text if val is None else 'its own validation images'}".removeprefix("; ")
 
-    return v2.Compose([v2.Resize(resize), v2.CenterCrop(size)])
 
-
-def _check(augmentation: object, kind: type, images: ImageSet, seed: int | None) -> None:
-    if augmentation is not None and not isinstance(augmentation, kind):
-        raise TypeError(f"{type(images).__name__} are augmented by {kind.__name__}, not {augmentation!r}")
-    if augmentation is not None and seed is None:
-        raise ValueError("an augmentation needs a seed")
+def _moments(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel on the scale 0..1, from exact sums, so in any order."""
+    sums, squares = torch.zeros(2, pixels.shape[2], 3, dtype=torch.float64, device=pixels.device)
+    for rows in pixels.flatten(0, 1).split(1 << 14):
+        values = rows.double()
+        sums += values.sum(0)
+        squares += values.square_().sum(0)
+    count = pixels[..., 0].numel()
+    mean = sums.sum(0) / count
+    std = (squares.sum(0) / count - mean * mean).clamp_min(0).sqrt()
+    # A constant channel has no deviation to divide by.
+    return tuple((mean / 255).tolist()), tuple((std.where(std > 0, 1.0) / 255).tolist())

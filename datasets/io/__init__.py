@@ -1,1 +1,1 @@
-"""Fetching and reading of files that are not trusted."""
+"""Files: where data lives, downloads, the cache of decoded data, and readers that trust nothing."""

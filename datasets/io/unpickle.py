@@ -1,21 +1,22 @@
-"""A reader for pickles that hold one array, one CSR matrix or one dictionary of lists and arrays, and nothing else.
+"""A reader for pickles of one array, one CSR matrix or one dictionary of lists and arrays, and nothing else.
 
 A pickle is a program, and `pickle.Unpickler` runs it: with a restricted `find_class` it still calls numpy's and
-scipy's constructors on whatever state the file gives them, and makes room for whatever size the file asks for. This
-reader runs the few instructions that such files need on inert records: a global is looked up in a table and becomes a
-record, never an import; "call" and "build" fill records; the result becomes an array only after it was checked.
+scipy's constructors on whatever state the file gives them, and allocates whatever size the file asks for. This reader
+runs the few instructions that such files need on inert records: a global is looked up in a table and becomes a record,
+never an import; "call" and "build" fill records; the result becomes an array only after it was checked.
 
-Read are protocols 2 to 5 as written by Python 2 and 3 with the module names of old and new numpy and scipy.
+Protocols 2 to 5 are read, as written by Python 2 and 3 with the module names of old and new numpy and scipy.
 """
 
 import math
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
 
-from .fetch import DataError
+from comhe.errors import DataError
 
 MAX_STEPS = 1_000_000  # the largest published graph takes 180,000; bounds the memory that a small file can claim
 MAX_SIDE = 10_000_000  # rows or columns
@@ -54,7 +55,7 @@ class _Array:
 
 @dataclass
 class _Matrix:
-    state: dict | None = None
+    state: dict[Any, Any] | None = None
 
 
 class _Refused(Exception):
@@ -62,14 +63,16 @@ class _Refused(Exception):
 
 
 def unpickle(data: bytes, name: object) -> np.ndarray | csr_array | dict:
-    """The one array, CSR matrix or dictionary in the pickle `data`; `name` is the file's, for the message.
+    """Read the one array, CSR matrix or dictionary in a pickle.
 
-    An array is read-only and may have any plain number type. A matrix has indices in range, sorted and distinct.
-    Keys of a dictionary are int, str or bytes; its values are unchecked, but can only be plain Python objects, and
-    arrays in the byte order of the file.
+    An array is read-only and may have any plain number type. A matrix has indices in range, sorted and distinct. Keys
+    of a dictionary are int, str or bytes; its values are unchecked, but can only be plain Python objects, and arrays in
+    the byte order of the file.
+
+    ``name`` is the file's, for the message.
 
     Raises:
-        DataError: a global, an instruction, a type or a size that such a file does not need, or a damaged file.
+        DataError: There is a global, an instruction, a type or a size that such a file does not need, or damage.
     """
     try:
         return _result(_Machine(data).run())
@@ -88,7 +91,7 @@ def _result(top: object) -> np.ndarray | csr_array | dict:
         return _value(top)
     if isinstance(top, _Matrix):
         return _matrix(top)
-    raise _Refused(f"holds a {type(top).__name__.strip('_').lower()}, not an array, a CSR matrix or a dictionary")
+    raise _Refused(f"contains a {type(top).__name__.strip('_').lower()}, not an array, a CSR matrix or a dictionary")
 
 
 def _contents(array: object) -> np.ndarray:
@@ -105,21 +108,25 @@ def _value(array: object) -> np.ndarray:
 def _matrix(matrix: _Matrix) -> csr_array:
     state = {_text(key): value for key, value in (matrix.state or {}).items()}
     data, indices, indptr = (_value(state.get(key)) for key in ("data", "indices", "indptr"))
-    rows, columns = shape = state.get("_shape", state.get("shape"))
-    if not all(_is_int(side) and 0 <= side <= MAX_SIDE for side in shape):
+    shape = state.get("_shape", state.get("shape"))
+    if (
+        type(shape) is not tuple
+        or len(shape) != 2
+        or not all(_is_int(side) and 0 <= side <= MAX_SIDE for side in shape)
+    ):
         raise _Refused("the matrix's shape is not two sensible numbers")
     if not (data.ndim == indices.ndim == indptr.ndim == 1 and indices.dtype.kind == indptr.dtype.kind == "i"):
-        raise _Refused("the matrix's parts are not vectors of values, int indices and int row pointers")
+        raise _Refused("the matrix does not consist of vectors of values, int indices and int row pointers")
+    rows, columns = shape
     if len(indptr) != rows + 1 or len(indices) != len(data):
-        raise _Refused("the matrix's parts do not fit together")
+        raise _Refused("the vectors of the matrix do not fit together")
     # scipy's compiled loops trust these; out of range they read and write foreign memory.
     if indptr[0] != 0 or indptr[-1] != len(data) or (indptr[1:] < indptr[:-1]).any():
         raise _Refused("the matrix's row pointers do not rise from 0 to the number of values")
     if len(indices) and (indices.min() < 0 or indices.max() >= columns):
         raise _Refused(f"a column index of the matrix is outside 0..{columns - 1}")
     # copies: what frombuffer gave is read-only, and sum_duplicates works in place
-    parts = (data.copy(), indices.astype(np.int64), indptr.astype(np.int64))
-    result = csr_array(parts, shape=shape)
+    result = csr_array((data.copy(), indices.astype(np.int64), indptr.astype(np.int64)), shape=shape)
     result.sum_duplicates()
     return result
 
@@ -134,7 +141,7 @@ def _text(value: object) -> str:
 
 
 def _is_int(value: object) -> bool:
-    return type(value) is int  # bool is an int too, and no count
+    return type(value) is int  # a bool is an int too, but not a count
 
 
 class _Machine:
@@ -152,15 +159,13 @@ class _Machine:
                 break
             step = STEPS.get(code)
             if step is None:
-                raise _Refused(f"instruction {code!r} at byte {self.at - 1} has no place in such a file")
+                raise _Refused(f"instruction {code!r} at byte {self.at - 1} does not belong in such a file")
             step(self)
         else:
             raise _Refused(f"more than {MAX_STEPS:,} instructions")
         if self.at != len(self.data) or self.below or len(self.stack) != 1:
             raise _Refused("damaged: something is left over at its end")
         return self.stack[0]
-
-    # Bytes ------------------------------------------------------------------------------------------------------
 
     def take(self, count: int) -> bytes:
         piece = self.data[self.at : self.at + count] if count >= 0 else b""
@@ -180,12 +185,10 @@ class _Machine:
         self.at += 1
         return line
 
-    # Stack ------------------------------------------------------------------------------------------------------
-
     def push(self, value: object) -> None:
         self.stack.append(value)
 
-    def pop(self) -> object:
+    def pop(self) -> Any:
         return self.stack.pop()
 
     def mark(self) -> None:
@@ -202,20 +205,18 @@ class _Machine:
 
     def extend(self, items: list) -> None:
         if type(self.stack[-1]) is not list:
-            raise _Refused("appends to something that is no list")
+            raise _Refused("appends to something that is not a list")
         self.stack[-1].extend(items)
 
     def set_items(self, items: list) -> None:
         target = self.stack[-1]
         if type(target) is not dict or len(items) % 2:
-            raise _Refused("sets items of something that is no dictionary")
+            raise _Refused("sets items of something that is not a dictionary")
         for key, value in zip(items[::2], items[1::2], strict=True):
             # The hash of a deeply nested tuple would overflow the C stack.
             if type(key) not in (int, str, bytes):
                 raise _Refused("a key of a dictionary is neither a number nor a string")
             target[key] = value
-
-    # Globals, calls and states ----------------------------------------------------------------------------------
 
     def find(self, module: str, name: str) -> None:
         kind = GLOBALS.get((module, name))
@@ -245,7 +246,7 @@ class _Machine:
         elif kind == "csr_matrix" and args == ():
             self.push(_Matrix())
         else:
-            raise _Refused(f"a call of {kind or 'something that is no function'} with arguments that are not read")
+            raise _Refused(f"a call of {kind or 'something that is not a function'} with unexpected arguments")
 
     def build(self) -> None:
         state, target = self.pop(), self.stack[-1]
@@ -267,10 +268,10 @@ def _array(state: tuple) -> np.ndarray:
         raise _Refused("an array's shape is not one or two sensible numbers")
     if not isinstance(dtype, _Dtype) or type(data) is not bytes:
         raise _Refused("an array has no plain numbers")
-    kind = np.dtype(dtype.code).newbyteorder(dtype.order)
+    kind = np.dtype(dtype.code).newbyteorder(dtype.order)  # type: ignore[arg-type]
     if math.prod(shape) * kind.itemsize != len(data):
         raise _Refused(f"an array of shape {shape} and type {dtype.code} has {len(data):,} bytes")
-    # A view without a copy: one string in the file may be the contents of any number of arrays.
+    # A view, not a copy: one string in the file may be the contents of any number of arrays.
     return np.frombuffer(data, kind).reshape(shape, order="F" if fortran is True else "C")
 
 
@@ -320,7 +321,7 @@ STEPS = {
     b"h": lambda m: m.push(m.memo[m.number("<B")]),
     b"j": lambda m: m.push(m.memo[m.number("<I")]),
     b"c": lambda m: m.find(m.line(), m.line()),
-    b"\x93": lambda m: m.find(*(_text(part) for part in [m.pop(), m.pop()][::-1])),
+    b"\x93": lambda m: m.find(*(_text(name) for name in [m.pop(), m.pop()][::-1])),
     b"\x81": _Machine.call,
     b"R": _Machine.call,
     b"b": _Machine.build,

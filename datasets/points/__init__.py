@@ -1,1 +1,1 @@
-"""Point clouds: ModelNet, folders of shapes, and the built-in solids."""
+"""Point clouds: ModelNet-40, folders of shapes, and the built-in solids."""

@@ -2,19 +2,21 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from comhe.datasets.sampling import ALL, Share
+from comhe.errors import UsageError
 
 AXES = {"x": 0, "y": 1, "z": 2}
 
 
 @dataclass(frozen=True)
 class PointAugmentation:
-    r"""What is drawn for every cloud, in this order.
+    r"""Random changes of every cloud, in this order.
 
     .. math::
         p' = s \odot (R\,p) + t + \varepsilon, \qquad n' \propto (R\,n) / s
@@ -22,17 +24,23 @@ class PointAugmentation:
     so that a normal n stays perpendicular to the surface (the inverse transpose of the linear part).
 
     Attributes:
-        rotate: by any angle about the axis that is up in the set (`up`) or about a named one (`x`, `y`, `z`), by any
-            rotation (`all`, uniform on SO(3)), or not (`none`).
+        rotate: by any angle about the set's axis ``up`` or a named one (``x``, ``y``, ``z``), by any rotation (``all``,
+            uniform on SO(3)), or not (``none``).
         scale: range of the uniform factors s.
         isotropic: one factor for a cloud, not one for each of its axes.
         translate: bound of the uniform translation t along each axis.
-        jitter: standard deviation of the Gaussian noise on every coordinate, cut off at `clip`.
+        jitter: standard deviation of the Gaussian noise on every coordinate, cut off at ``clip``.
         clip: bound of the noise.
-        dropout: the largest share of points that is replaced by the cloud's first point; the share is drawn for every
-            cloud from 0 to this.
+        dropout: the largest fraction of points that are replaced by the cloud's first point; the fraction is drawn
+            for every cloud from 0 to this.
 
-    Errors: ValueError for a value out of range.
+    Raises:
+        UsageError: A value is out of range.
+
+    Example:
+        >>> turn = PointAugmentation(rotate="z", jitter=0.0)
+        >>> turn(torch.ones(2, 5, 3), torch.Generator().manual_seed(0)).shape
+        torch.Size([2, 5, 3])
     """
 
     rotate: str = "up"
@@ -45,56 +53,60 @@ class PointAugmentation:
 
     def __post_init__(self) -> None:
         if self.rotate not in ("up", "none", "all", *AXES):
-            raise ValueError(f"rotate must be 'up', 'none', 'all', 'x', 'y' or 'z', not {self.rotate!r}")
+            raise UsageError(f"rotate must be 'up', 'none', 'all', 'x', 'y' or 'z', not {self.rotate!r}")
         if not 0 < self.scale[0] <= self.scale[1] < math.inf:
-            raise ValueError(f"scale must be a range of positive factors, not {self.scale!r}")
+            raise UsageError(f"scale must be a range of positive factors, not {self.scale!r}")
         for name in ("translate", "jitter", "clip"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must not be negative, and is {getattr(self, name)!r}")
+                raise UsageError(f"{name} must be >= 0, not {getattr(self, name)!r}")
         if not 0 <= self.dropout <= 1:
-            raise ValueError(f"dropout must be in 0..1, not {self.dropout!r}")
+            raise UsageError(f"dropout must be in 0..1, not {self.dropout!r}")
 
     def __call__(
-        self, clouds: Tensor, generator: torch.Generator, up: int = 1, whole: int | None = None, share: Share = ALL
+        self, clouds: Tensor, generator: torch.Generator, up: int = 1, batch_size: int | None = None, share: Share = ALL
     ) -> Tensor:
-        """`clouds` [b, P, 3], or with normals [b, P, 6], changed; draws come from `generator`, on the same device.
+        """Return changed clouds.
 
-        What is switched off draws nothing. Clouds that are a `share` of a batch of `whole` are changed as they would be
-        in that batch.
+        Args:
+            clouds: [b, P, 3], or with normals [b, P, 6].
+            generator: On the same device; what is switched off draws nothing from it.
+            up: The axis that points up.
+            batch_size: The size of the batch of which the clouds are a share; by default b.
+            share: Which of that batch they are. They are changed as they would be in the full batch.
         """
         batch, count, channels = clouds.shape
-        whole = batch if whole is None else whole
-        options = {"dtype": clouds.dtype, "device": clouds.device, "generator": generator}
+        total = batch if batch_size is None else batch_size
+        options: dict[str, Any] = {"dtype": clouds.dtype, "device": clouds.device, "generator": generator}
 
         def uniform(low: float, high: float, *shape: int) -> Tensor:
-            return share.of(torch.rand((whole, *shape), **options)).mul_(high - low).add_(low)
+            return share.take(torch.rand((total, *shape), **options)).mul_(high - low).add_(low)
 
         def normal(*shape: int) -> Tensor:
-            return share.of(torch.randn((whole, *shape), **options))
+            return share.take(torch.randn((total, *shape), **options))
 
-        vectors = clouds.reshape(batch, -1, 3)  # of each point its place, and its normal if it has one
+        vectors = clouds.reshape(batch, -1, 3)  # the position of each point, and its normal if it has one
         if self.rotate == "all":
             vectors = vectors @ rotation(normal(4)).mT
         elif self.rotate != "none":
             angles = uniform(0, 2 * math.pi)
             vectors = vectors @ turn_about(AXES.get(self.rotate, up), angles).mT
-        places, normals = vectors.view(batch, count, -1, 3).split([1, channels // 3 - 1], dim=2)
+        positions, normals = vectors.view(batch, count, -1, 3).split([1, channels // 3 - 1], dim=2)
         if self.scale != (1.0, 1.0):
             factors = uniform(*self.scale, 1, 1, 1 if self.isotropic else 3)
-            places, normals = places * factors, normalize(normals / factors, dim=-1)
+            positions, normals = positions * factors, normalize(normals / factors, dim=-1)
         if self.translate:
-            places = places + uniform(-self.translate, self.translate, 1, 1, 3)
+            positions = positions + uniform(-self.translate, self.translate, 1, 1, 3)
         if self.jitter:
-            places = places + normal(count, 1, 3).mul_(self.jitter).clamp_(-self.clip, self.clip)
-        clouds = torch.cat([places, normals], dim=2).view(batch, count, channels)
+            positions = positions + normal(count, 1, 3).mul_(self.jitter).clamp_(-self.clip, self.clip)
+        clouds = torch.cat([positions, normals], dim=2).view(batch, count, channels)
         if self.dropout:
-            gone = uniform(0, 1, count, 1) < uniform(0, self.dropout, 1, 1)
-            clouds = torch.where(gone, clouds[:, :1], clouds)
+            dropped = uniform(0, 1, count, 1) < uniform(0, self.dropout, 1, 1)
+            clouds = torch.where(dropped, clouds[:, :1], clouds)
         return clouds
 
 
 def turn_about(axis: int, angles: Tensor) -> Tensor:
-    """Rotations [b, 3, 3] by `angles` [b] about a coordinate axis, to be applied to columns."""
+    """Return rotations [b, 3, 3] by ``angles`` [b] about a coordinate axis, which act on columns."""
     c, s = angles.cos(), angles.sin()
     turn = torch.zeros(len(angles), 3, 3, dtype=angles.dtype, device=angles.device)
     i, j = (axis + 1) % 3, (axis + 2) % 3
@@ -105,7 +117,7 @@ def turn_about(axis: int, angles: Tensor) -> Tensor:
 
 
 def rotation(quaternions: Tensor) -> Tensor:
-    """Rotations [b, 3, 3] of quaternions [b, 4] of any length; uniform on SO(3) where these are Gaussian."""
+    """Return rotations [b, 3, 3] of quaternions [b, 4] of any length; uniform on SO(3) if these are Gaussian."""
     w, x, y, z = normalize(quaternions, dim=-1).unbind(-1)
     rows = [
         [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
@@ -115,7 +127,7 @@ def rotation(quaternions: Tensor) -> Tensor:
     return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
 
 
-# Each as its paper's code trains on ModelNet-40, without the small tilts of PointNet++ (its dropout is the paper's DP).
+# As the papers' code trains on ModelNet-40, without the small tilts of PointNet++ (its dropout is the paper's DP).
 AUGMENTATIONS = {
     "none": PointAugmentation(rotate="none", jitter=0.0),
     "pointnet": PointAugmentation(),

@@ -1,68 +1,70 @@
-"""A folder of shapes by class: meshes and clouds of any size to clouds of one."""
+"""``folder:PATH``: meshes and clouds of any size by class, as clouds of one size; or HDF5 files."""
+
+from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
 
-from comhe.datasets.io.fetch import DataError, MissingDataError
+from comhe.datasets.io.cache import Decoded, cached
+from comhe.datasets.io.files import MissingDataError
+from comhe.datasets.registry import register_dataset
+from comhe.errors import DataError
 
-from .cache import cached, counted
+from .clouds import Clouds
+from .h5 import is_h5_folder, load_h5_folder
 from .shapes import SUFFIXES, read_cloud
 
 POINTS = 2048
 
 
-def load_shape_folder(folder: Path, cache: Path) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], tuple[str, ...]]:
-    """`train`, `test` and perhaps `val` as float32 [n, 2048, 3] and int64 [n], in the order of names, and the classes.
+@register_dataset("folder", "points", license="its owner's")
+def load_folder(path: Path, root: Path) -> Clouds:
+    """Load HDF5 files in PointNet's layout (y is up), or meshes and clouds by class (z is up)."""
+    if not path.is_dir():
+        raise MissingDataError(f"folder:{path}: no such folder")
+    decoded, up = (load_h5_folder(path), 1) if is_h5_folder(path) else (load_shape_folder(path, root), 2)
+    split = "its own split" if "val" in decoded.splits else "its own test, 10 % of train held out"
+    return Clouds.from_arrays(
+        f"folder:{path}", **decoded.splits, classes=decoded.classes, up=up, source=f"{path}; {split}"
+    )
 
-    The folder has `train/<class>/`, `test/<class>/` and perhaps `val/<class>/`, or, as ModelNet's archives,
-    `<class>/train/` and so on, with files of `SUFFIXES` in them; hidden files are passed over. Classes are those of
-    train. Parsed once: the clouds are then kept in the folder `cache`.
+
+def load_shape_folder(folder: Path, root: Path) -> Decoded:
+    """Load ``train``, ``test`` and perhaps ``val`` as float32 [n, 2048, 3] and int64 [n], in the order of names.
+
+    The folder has ``train/<class>/`` and so on, or, as in ModelNet's archives, ``<class>/train/``; hidden files are
+    ignored. Classes are those of train. The files are parsed once and then kept in a cache.
 
     Raises:
-        MissingDataError: no such folder.
-        DataError: another arrangement, a class without training shapes, a file of another kind or a damaged one.
+        DataError: The arrangement is another, a class has no training shapes, or a file is of another kind or damaged.
     """
-    if not folder.is_dir():
-        raise MissingDataError(f"{folder}: no such folder")
-    files: dict[str, list[tuple[str, str]]] = {}  # class and path by split
     by_class = not (folder / "train").is_dir()
+    shapes: list[tuple[str, str, str]] = []  # split, class and path
     for split in ("train", "val", "test"):
-        if by_class:
-            found = [(child.name, child / split) for child in _children(folder)]
-        else:
-            found = [(child.name, child) for child in _children(folder / split)]
-        shapes = [(name, _relative(file, folder)) for name, place in found for file in _children(place)]
-        if shapes:
-            files[split] = shapes
-    if "train" not in files or "test" not in files:
+        for child in _children(folder if by_class else folder / split):
+            files = _children(child / split if by_class else child)
+            shapes += [(split, child.name, file.relative_to(folder).as_posix()) for file in files]
+    if not {"train", "test"} <= {split for split, _, _ in shapes}:
         raise DataError(f"{folder}: has no train/<class>/* and test/<class>/*, nor <class>/train/* and <class>/test/*")
-    classes = tuple(sorted({name for name, _ in files["train"]}))
-    every = [(split, name, file) for split, shapes in files.items() for name, file in shapes]
-    for split, name, file in every:
+    classes = tuple(sorted({name for split, name, _ in shapes if split == "train"}))
+    for split, name, file in shapes:
         if name not in classes:
             raise DataError(f"{folder / file}: class {name!r} of {split} has no shape in train")
         if not file.lower().endswith(SUFFIXES):
-            raise DataError(f"{folder / file}: is none of {', '.join(SUFFIXES)}")
-    paths = [file for _, _, file in every]
-    points = cached(cache, folder, paths, f"shapes-1 {POINTS}", lambda: _read(folder, paths))
-    splits = np.array([split for split, _, _ in every])
-    labels = np.array([classes.index(name) for _, name, _ in every])
-    return {split: (points[splits == split], labels[splits == split]) for split in files}, classes
+            raise DataError(f"{folder / file}: not one of {', '.join(SUFFIXES)}")
+
+    def build() -> Decoded:
+        points = np.stack([read_cloud(folder / file, POINTS, file) for _, _, file in shapes])
+        labels = np.array([classes.index(name) for _, name, _ in shapes])
+        of_split = np.array([split for split, _, _ in shapes])
+        splits = {split: (points[of_split == split], labels[of_split == split]) for split in np.unique(of_split)}
+        return Decoded({str(split): arrays for split, arrays in splits.items()}, classes)
+
+    return cached(f"shapes-{POINTS}", folder, [file for _, _, file in shapes], root, build)
 
 
 def _children(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(child for child in folder.iterdir() if not child.name.startswith("."))
-
-
-def _relative(file: Path, folder: Path) -> str:
-    return file.relative_to(folder).as_posix()
-
-
-def _read(folder: Path, files: list[str]) -> np.ndarray:
-    clouds = np.empty((len(files), POINTS, 3), dtype=np.float32)
-    for i, file in enumerate(counted(files, folder.name)):
-        clouds[i] = read_cloud(folder / file, POINTS, file)
-    return clouds

@@ -1,8 +1,10 @@
-"""The layout in which PointNet's ModelNet-40 was published: clouds in HDF5 files, and text files that list these.
+"""The layout in which PointNet's ModelNet-40 was published: HDF5 files, and text files that list them.
 
-A folder holds `train_files.txt` and `test_files.txt`, one HDF5 file a line, and `shape_names.txt`, one class a line.
-Each HDF5 file has `data` [n, P, 3] and `label` [n] or [n, 1]; further data sets (normals, face numbers) are not read.
+A folder contains ``train_files.txt`` and ``test_files.txt``, one HDF5 file a line, and ``shape_names.txt``, one class a
+line. Each HDF5 file has ``data`` [n, P, 3] and ``label`` [n] or [n, 1]; other data sets are not read.
 """
+
+from __future__ import annotations
 
 import math
 from pathlib import Path, PurePosixPath
@@ -10,62 +12,46 @@ from pathlib import Path, PurePosixPath
 import h5py
 import numpy as np
 
-from comhe.datasets.io.fetch import DataError, read_bounded
+from comhe.datasets.io.cache import Decoded
+from comhe.datasets.io.tables import read_lines
+from comhe.errors import DataError
 
 from .clouds import check_clouds
 
-MAX_LIST_BYTES = 1 << 22
-MAX_VALUES = 1 << 28  # coordinates a file: 20 times what the published files have
-# What a file may claim without storing it (chunks unwritten or well compressed): so many bytes, or times what it has.
+MAX_VALUES = 1 << 28  # coordinates a file: 20 times as many as in the published files
+# A file may claim more than it stores (chunks unwritten or well compressed): so many bytes, or so many times its size.
 UNSTORED, EXPANSION = 1 << 26, 100
 
 
-def is_h5_layout(folder: Path) -> bool:
+def is_h5_folder(folder: Path) -> bool:
     return (folder / "train_files.txt").exists() and (folder / "shape_names.txt").exists()
 
 
-def load_h5_layout(folder: Path) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], tuple[str, ...]]:
-    """`train` and `test` as float32 [n, P, 3] and int64 [n], in the order of the files, and the names of the classes.
+def load_h5_folder(folder: Path) -> Decoded:
+    """Load ``train`` and ``test`` as float32 [n, P, 3] and int64 [n], in the order of the files.
 
     Raises:
-        DataError: a file is missing or damaged, or two disagree; nothing is returned then.
+        DataError: A file is missing or damaged, or two disagree.
     """
     classes = tuple(read_lines(folder / "shape_names.txt"))
-    parts = {}
-    sizes = set()
+    splits, sizes = {}, set()
     for split in ("train", "test"):
-        # The published lists name the files as seen from another folder.
+        # The published lists name the files relative to another folder.
         files = [folder / PurePosixPath(line).name for line in read_lines(folder / f"{split}_files.txt")]
         points, labels = zip(*(read_h5(file, len(classes)) for file in files), strict=True)
-        sizes |= {part.shape[1] for part in points}
+        sizes |= {array.shape[1] for array in points}
         if len(sizes) > 1:
             raise DataError(f"{folder}: its files have clouds of {' and '.join(map(str, sorted(sizes)))} points")
-        parts[split] = np.concatenate(points), np.concatenate(labels)
-    return parts, classes
-
-
-def read_lines(path: Path) -> list[str]:
-    """The lines of a list file without surrounding space; DataError if there is none, an empty or a repeated one."""
-    try:
-        lines = [line.strip() for line in read_bounded(path, MAX_LIST_BYTES).decode().splitlines()]
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is no text (byte {error.start})") from error
-    if not lines:
-        raise DataError(f"{path}: is empty")
-    seen = set()
-    for number, line in enumerate(lines, 1):
-        if not line or line in seen:
-            raise DataError(f"{path}: line {number} {'repeats ' + repr(line) if line else 'is empty'}")
-        seen.add(line)
-    return lines
+        splits[split] = np.concatenate(points), np.concatenate(labels)
+    return Decoded(splits, classes)
 
 
 def read_h5(path: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """`data` as float32 [n, P, 3] and `label` as int64 [n] of one file.
+    """Read ``data`` as float32 [n, P, 3] and ``label`` as int64 [n]; sizes are checked before memory is allocated.
 
     Raises:
-        DataError: the file is missing, truncated or refers to other files, a shape or type is another, a coordinate is
-            not finite, a cloud is a single place, or a label is outside 0..classes - 1.
+        DataError: The file is missing, truncated or refers to other files, a shape or type is wrong, a coordinate is
+            not finite, all points of a cloud coincide, or a label is outside 0..classes-1.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file" if not path.exists() else f"{path}: not a regular file")
@@ -78,36 +64,32 @@ def read_h5(path: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
                 raise DataError(f"{path}: label is {label.dtype} {list(label.shape)}, not int [{data.shape[0]}, 1]")
             if math.prod(data.shape) > MAX_VALUES:
                 raise DataError(f"{path}: data {list(data.shape)} has more than {MAX_VALUES:,} values")
-            _check_stored(data, path)
-            _check_stored(label, path)
+            for dataset in (data, label):
+                # A chunk is unpacked completely, however little of it is read.
+                claimed = max(dataset.size, math.prod(dataset.chunks or ())) * dataset.dtype.itemsize
+                stored = min(dataset.id.get_storage_size(), path.stat().st_size)
+                if claimed > max(UNSTORED, EXPANSION * stored):
+                    raise DataError(f"{path}: {dataset.name} claims {claimed:,} bytes, but the file stores {stored:,}")
             points, labels = data[()].astype(np.float32, copy=False), label[()].ravel()
     except DataError:
         raise
-    # What h5py raises for a damaged file differs from version to version of the library under it.
+    # What h5py raises for a damaged file depends on the version of the library under it.
     except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"{path}: truncated or damaged ({' '.join(str(error).split())})") from error
     check_clouds(points, path)
     wrong = (labels < 0) | (labels >= classes)
     if wrong.any():
-        at = wrong.argmax()
-        raise DataError(f"{path}: label {labels[at]} of cloud {at} (from 0) is outside 0..{classes - 1}")
+        row = wrong.argmax()
+        raise DataError(f"{path}: label {labels[row]} of cloud {row} (from 0) is outside 0..{classes - 1}")
     return points, labels.astype(np.int64)
 
 
 def _dataset(file: h5py.File, key: str, path: Path) -> h5py.Dataset:
-    # A link, a virtual data set or an external one would read files that are not named here.
+    # A link, a virtual data set or external storage would read files that are not named here.
     link = file.get(key, getlink=True)
     if link is None:
-        raise DataError(f"{path}: holds no {key!r}, but {', '.join(map(repr, file)) or 'nothing'}")
+        raise DataError(f"{path}: has no {key!r}, but {', '.join(map(repr, file)) or 'nothing'}")
     dataset = file[key] if isinstance(link, h5py.HardLink) else None
     if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
-        raise DataError(f"{path}: {key!r} is no array of this file itself")
+        raise DataError(f"{path}: {key!r} is not an array stored in this file")
     return dataset
-
-
-def _check_stored(dataset: h5py.Dataset, path: Path) -> None:
-    # A chunk is unpacked whole, however little of it is read.
-    claimed = max(dataset.size, math.prod(dataset.chunks or ())) * dataset.dtype.itemsize
-    stored = min(dataset.id.get_storage_size(), path.stat().st_size)
-    if claimed > max(UNSTORED, EXPANSION * stored):
-        raise DataError(f"{path}: {dataset.name} claims {claimed:,} bytes, of which the file stores {stored:,}")

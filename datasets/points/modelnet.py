@@ -1,4 +1,4 @@
-"""ModelNet-40 in its published forms: which folders hold it, where it comes from, and what its census has to be.
+"""ModelNet-40 in its published forms: its folders, its downloads, and its census.
 
 Source: Wu et al., "3D ShapeNets", CVPR 2015, modelnet.cs.princeton.edu (12,311 CAD models of 40 classes; the models
 are for academic use, their copyright is their authors'); sampled by the authors of PointNet and PointNet++.
@@ -18,9 +18,14 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from comhe.datasets.io.fetch import DataError, MissingDataError, data_root, fetch
+from comhe.datasets.io.cache import Decoded
+from comhe.datasets.io.fetch import fetch
+from comhe.datasets.io.files import missing
+from comhe.datasets.registry import register_dataset
+from comhe.errors import DataError
 
-from .h5 import is_h5_layout, load_h5_layout
+from .clouds import Clouds
+from .h5 import is_h5_folder, load_h5_folder
 from .text import load_text_release
 
 CLASSES = 40
@@ -31,14 +36,11 @@ HOST = "https://shapenet.cs.stanford.edu/media"
 
 @dataclass(frozen=True)
 class Release:
-    """A published archive that holds one folder.
-
-    Without a `sha256` it is never downloaded: nothing could tell the published file from another one.
-    """
+    """A published archive that contains one folder."""
 
     folder: str
     mirrors: tuple[str, ...]
-    sha256: str | None
+    sha256: str
     max_bytes: int
 
 
@@ -49,73 +51,76 @@ HDF5 = Release(
         "https://github.com/ma-xu/pointMLP-pytorch/releases/download/Modenet40_dataset/modelnet40_ply_hdf5_2048.zip",
         "https://huggingface.co/datasets/Msun/modelnet40/resolve/main/modelnet40_ply_hdf5_2048.zip",
     ),
-    # As TensorFlow Graphics declares it (435,212,151 bytes), not computed here.
+    # As TensorFlow Graphics declares it (435,212,151 bytes); not computed here.
     "07670e237db72ece0f723b9abb571534c9ad655a6456b389646587dc72bb8bae",
     436_000_000,
 )
-TEXT = Release("modelnet40_normal_resampled", (f"{HOST}/modelnet40_normal_resampled.zip",), None, 0)
-# The first of these that is there is read. The others are samplings of all 9,843 training models in the same layout.
+TEXT = "modelnet40_normal_resampled"
+# The first of these that exists is read. The others are samplings of all 9,843 training models in the same layout.
 FOLDERS = (HDF5.folder, "modelnet40_hdf5_2048", "modelnet40_hdf5_1024")
 MAX_UNPACKED = 1 << 30  # the published archive unpacks to half of it
 MEMBER = re.compile(r"(ply_data_(train|test)[0-9]+\.h5|(train|test)_files\.txt|shape_names\.txt)")
 
-Parts = dict[str, tuple[np.ndarray, np.ndarray]]
 
-
-def load_modelnet40(name: str, root: str | Path | None = None) -> tuple[Parts, tuple[str, ...], str]:
-    """`train` and `test` of `modelnet40` or `modelnet40-normals`, the names of the classes, and the folder's name.
+def load_modelnet40(root: Path) -> Clouds:
+    """Load the HDF5 files, after downloading them if none are there.
 
     Raises:
-        MissingDataError: the set is not in the data root and cannot be downloaded.
-        DataError: a file is damaged, or the files are not those of this set.
+        MissingDataError: The set is not in the data root and cannot be downloaded.
+        DataError: A file is damaged, or the files are not those of this set.
     """
-    root = data_root(root)
-    if name == "modelnet40-normals":
-        folder = root / TEXT.folder
-        if not folder.is_dir():
-            raise MissingDataError(
-                f"{name}: no {TEXT.folder} in {root}; it is not downloaded, since no checksum of it is known for "
-                f"certain: unpack {TEXT.mirrors[0]} there yourself, or name the folder that holds it with --data-root "
-                "or $COMHE_DATA"
-            )
-        parts, classes = load_text_release(folder, root)
-    else:
-        folder = next((root / known for known in FOLDERS if is_h5_layout(root / known)), root / HDF5.folder)
-        if not is_h5_layout(folder):
-            _download(name, HDF5, root)
-        parts, classes = load_h5_layout(folder)
-    census = len(parts["train"][1]), len(parts["test"][1])
-    present = tuple(len(np.unique(labels)) for _, labels in parts.values())
-    if census not in CENSUS or len(classes) != CLASSES or present != (CLASSES, CLASSES):
-        expected = " or ".join(f"{train:,} + {test:,}" for train, test in CENSUS)
+    folder = next((root / known for known in FOLDERS if is_h5_folder(root / known)), root / HDF5.folder)
+    if not is_h5_folder(folder):
+        _download(HDF5, root)
+    return _checked("modelnet40", folder, load_h5_folder(folder))
+
+
+def load_modelnet40_normals(root: Path) -> Clouds:
+    """Load the text release, which is never downloaded: no checksum could tell it from another file."""
+    folder = root / TEXT
+    if not folder.is_dir():
+        raise missing(f"modelnet40-normals: no {TEXT} in {root}, and it is not downloaded because no checksum of it is "
+                      f"known: unpack {HOST}/{TEXT}.zip there")  # fmt: skip
+    return _checked("modelnet40-normals", folder, load_text_release(folder, root))
+
+
+_LICENSE = "for academic research; the models are their authors', the labels are given freely"
+register_dataset("modelnet40", "points", load_modelnet40, license=_LICENSE)
+register_dataset("modelnet40-normals", "points", load_modelnet40_normals, license=_LICENSE)
+
+
+def _checked(name: str, folder: Path, decoded: Decoded) -> Clouds:
+    """Build the set if its census is ModelNet-40's."""
+    train, test = (decoded.splits[split][1] for split in ("train", "test"))
+    present = len(np.unique(train)), len(np.unique(test)), len(decoded.classes)
+    if (len(train), len(test)) not in CENSUS or present != (CLASSES,) * 3:
+        expected = " or ".join(f"{a:,} + {b:,}" for a, b in CENSUS)
         raise DataError(
-            f"{folder}: not ModelNet-40: {census[0]:,} + {census[1]:,} clouds of {len(classes)} classes, not "
-            f"{expected} of {CLASSES}; a folder of your own is read as folder:{folder}"
+            f"{folder}: not ModelNet-40: {len(train):,} + {len(test):,} clouds of {present[2]} classes, not "
+            f"{expected} of {CLASSES}; for a folder of your own, use folder:{folder}"
         )
-    return parts, classes, folder.name
+    source = f"ModelNet-40, modelnet.cs.princeton.edu, as {folder.name}; official test, 10 % of train held out"
+    return Clouds.from_arrays(name, **decoded.splits, classes=decoded.classes, up=1, source=source)
 
 
-def _download(name: str, release: Release, root: Path) -> None:
-    """The release's folder in `root`: unpacked from the archive, which is downloaded unless it lies there."""
+def _download(release: Release, root: Path) -> None:
+    """Unpack the release's folder in ``root``, from the archive, which is downloaded unless it lies there."""
     folder, archive = root / release.folder, root / f"{release.folder}.zip"
+    if folder.exists():
+        raise DataError(f"{folder}: lacks train_files.txt or shape_names.txt; remove it to download it again")
     fetched = not archive.exists()
     try:
-        if folder.exists():
-            raise DataError(f"{folder} lacks train_files.txt or shape_names.txt")
         if fetched:
-            fetch(archive, release.mirrors, release.sha256, release.max_bytes)
+            lacking = f"modelnet40: {root} has none of {', '.join(FOLDERS)} and no {archive.name}"
+            fetch(archive, release.mirrors, release.sha256, release.max_bytes, lacking)
         else:
             _check(archive, release)
         _unpack(archive, folder)
-    except (DataError, OSError) as error:
-        if is_h5_layout(folder):  # another process has made it meanwhile, and perhaps removed the archive
-            return
-        raise MissingDataError(
-            f"{name}: none of {', '.join(FOLDERS)} in {root}; put one or {archive.name} there, or name the folder that "
-            f"holds it with --data-root or $COMHE_DATA ({error})"
-        ) from error
+    except (DataError, OSError):
+        if not is_h5_folder(folder):  # another process may have unpacked it, and removed the archive
+            raise
     finally:
-        if fetched and is_h5_layout(folder):
+        if fetched and is_h5_folder(folder):
             archive.unlink(missing_ok=True)
 
 
@@ -127,7 +132,7 @@ def _check(archive: Path, release: Release) -> None:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """The files of the layout, in a folder that takes its name only when it is complete."""
+    """Unpack the files of the layout into a folder that gets its name only when it is complete."""
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
     try:
         with zipfile.ZipFile(archive) as members:
@@ -136,19 +141,19 @@ def _unpack(archive: Path, folder: Path) -> None:
                 path = PurePosixPath(member.filename)
                 if path.parts[:-1] == (folder.name,) and MEMBER.fullmatch(path.name):
                     wanted[path.name] = member
-            # No member gives more than the size it claims.
+            # A member never yields more bytes than it claims.
             if sum(member.file_size for member in wanted.values()) > MAX_UNPACKED:
                 raise DataError(f"{archive}: unpacks to more than {MAX_UNPACKED:,} bytes")
             for name, member in wanted.items():
                 with members.open(member) as source, (partial / name).open("wb") as target:
                     shutil.copyfileobj(source, target)
-        if not is_h5_layout(partial):
-            raise DataError(f"{archive}: holds no {folder.name}/train_files.txt and shape_names.txt")
+        if not is_h5_folder(partial):
+            raise DataError(f"{archive}: contains no {folder.name}/train_files.txt and shape_names.txt")
         os.chmod(partial, 0o755)  # mkdtemp gives 0700, which a shared data folder cannot use
         os.replace(partial, folder)
     except DataError:
         raise
-    # RuntimeError: an encrypted member or an unknown compression; OSError: a place before the file's beginning.
+    # RuntimeError: an encrypted member or an unknown compression; OSError: an offset before the file's beginning.
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, struct.error) as error:
         raise DataError(f"{archive}: cannot be unpacked ({str(error)[:200]})") from error
     finally:

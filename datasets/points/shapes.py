@@ -1,46 +1,45 @@
-"""One shape from one file: meshes of `.off` and `.ply`, clouds of `.ply`, `.npy`, `.xyz` and `.txt`."""
+"""One shape from one file: meshes of ``.off`` and ``.ply``, clouds of ``.ply``, ``.npy``, ``.xyz`` and ``.txt``."""
 
-import re
-from collections.abc import Iterator
+from __future__ import annotations
+
+import math
 from io import BytesIO
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from comhe.datasets.io.fetch import DataError, read_bounded
+from comhe.datasets.io.files import read_bounded
+from comhe.datasets.io.tables import parse_table
+from comhe.datasets.sampling import text_seed
+from comhe.errors import DataError
 
-from .clouds import FARTHEST, check_clouds, seed_of, unit_sphere
-from .number_text import MAX_LINE, parse_table
-from .ply import parse_ply
+from .clouds import FARTHEST, check_clouds, unit_sphere
+from .meshes import Polygons, parse_off, parse_ply
 from .surface import sample_surface
 
 SUFFIXES = (".off", ".ply", ".npy", ".xyz", ".txt")
 MAX_BYTES = 1 << 28
-MAX_TRIANGLES = 1 << 22  # drawing points takes some hundred bytes for each
-NPY_HEADER = re.compile(
-    rb"\x93NUMPY(\x01\x00..|[\x02\x03]\x00..\x00\x00)\{'descr': '(?P<kind>[<>]f[248])', "
-    rb"'fortran_order': (?P<fortran>True|False), 'shape': \((?P<rows>\d{1,12}), (?P<columns>\d{1,3})\), \} *\n",
-    re.DOTALL,
-)
+MAX_TRIANGLES = 1 << 22  # sampling takes some hundred bytes for each
+COLUMNS = range(3, 16)  # of a cloud; those after the third (normals, colors) are not used
 
 
 def read_cloud(path: Path, count: int, name: str) -> np.ndarray:
-    """`count` points of the shape in a file, float32 [count, 3], centred and scaled to the unit sphere.
+    """Read ``count`` points of a shape, float32 [count, 3], centered and scaled to the unit sphere.
 
-    Of a mesh: drawn uniformly by area. Of a cloud: a random subset, or all and repeats of some where there are fewer.
-    The draws depend on `name` alone, so not on which other files are read or when.
+    Points are drawn uniformly by area from a mesh; from a cloud, a random subset, or all and repeats of some if there
+    are fewer. The draws depend on ``name`` alone, so not on which other files are read.
 
     Raises:
-        DataError: one line that names the file and what is wrong with it, and the line in a text.
+        DataError: The file is damaged or not of such a kind; the message names the file, and the line of a text.
     """
     points, faces = read_shape(path)
-    generator = torch.Generator().manual_seed(seed_of(name))
+    generator = torch.Generator().manual_seed(text_seed(name))
     if len(faces):
         try:
             sampled = sample_surface(torch.as_tensor(points)[None], torch.as_tensor(faces), count, generator)
-        except ValueError as error:
+        except DataError as error:
             raise DataError(f"{path}: {error}") from error
         points = sampled[0][0].numpy()
     else:
@@ -53,26 +52,23 @@ def read_cloud(path: Path, count: int, name: str) -> np.ndarray:
 
 
 def read_shape(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Points float64 [n, 3] and the triangles among them int64 [m, 3]: none of a cloud.
-
-    Polygons are cut into fans. Columns of a cloud beyond the third (normals, colours) are not used.
+    """Read the points of a shape, float64 [n, 3], and its triangles, int64 [m, 3], which a cloud does not have.
 
     Raises:
-        DataError: as `read_cloud`.
+        DataError: As :func:`read_cloud`.
     """
-    data = read_bounded(path, MAX_BYTES)
-    polygons = []
+    data, polygons = read_bounded(path, MAX_BYTES), Polygons()
     match path.suffix.lower():
         case ".off":
-            points, polygons = _parse_off(data, path)
+            points, polygons = parse_off(data, path)
         case ".ply":
             points, polygons = parse_ply(data, path)
         case ".npy":
             points = _parse_npy(data, path)
         case ".xyz" | ".txt":
-            points = parse_table(data, path, tuple(range(3, 16)))
+            points = parse_table(data, path, COLUMNS)
         case _:
-            raise DataError(f"{path}: none of {', '.join(SUFFIXES)}")
+            raise DataError(f"{path}: not one of {', '.join(SUFFIXES)}")
     points = np.ascontiguousarray(points[:, :3], dtype=np.float64)
     if not len(points):
         raise DataError(f"{path}: has no points")
@@ -82,7 +78,8 @@ def read_shape(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return points, _triangles(polygons, len(points), path)
 
 
-def _triangles(polygons: list[tuple[int, ...]], points: int, path: Path) -> np.ndarray:
+def _triangles(polygons: Polygons, points: int, path: Path) -> np.ndarray:
+    """Cut polygons into fans."""
     for i, polygon in enumerate(polygons):
         if len(polygon) < 3 or not 0 <= min(polygon) <= max(polygon) < points:
             raise DataError(
@@ -95,61 +92,20 @@ def _triangles(polygons: list[tuple[int, ...]], points: int, path: Path) -> np.n
     return np.fromiter(chain.from_iterable(fans), np.int64, 3 * count).reshape(-1, 3)
 
 
-def _parse_off(data: bytes, path: Path) -> tuple[np.ndarray, list[tuple[int, ...]]]:
-    """Object File Format: `OFF`, the numbers of vertices, faces and edges, a line for each vertex and each face.
-
-    In many files of ModelNet-40 the numbers follow `OFF` without a space or a new line.
-    """
-    lines = _off_lines(data, path)
-    first = next(lines, (1, [""]))[1]
-    if not first[0].startswith("OFF"):
-        raise DataError(f"{path}: does not begin with 'OFF'")
-    counts = [word for word in (first[0][3:], *first[1:]) if word] or next(lines, (2, []))[1]
-    if not (2 <= len(counts) <= 3 and all(word.isdecimal() and len(word) < 10 for word in counts)):
-        raise DataError(f"{path}: {' '.join(counts)[:40]!r} are no numbers of vertices, faces and edges")
-    vertices, faces = int(counts[0]), int(counts[1])
-    found, polygons = data.count(b"\n"), []
-    if found + 1 >= vertices + faces:  # or there is no room for so many
-        points, found = np.empty((vertices, 3)), 0
-        for found, (number, words) in enumerate(islice(lines, vertices + faces), 1):
-            try:
-                if found <= vertices:
-                    points[found - 1] = _exactly(3, words)
-                else:
-                    corners = int(words[0])  # a colour may follow
-                    polygons.append(tuple(map(int, _exactly(corners, words[1 : 1 + corners]))))
-            except ValueError:
-                kind = "vertex" if found <= vertices else "face"
-                raise DataError(f"{path}: line {number}: {' '.join(words)[:40]!r} is no {kind}") from None
-    if found < vertices + faces:
-        raise DataError(f"{path}: truncated: {found:,} lines for {vertices:,} vertices and {faces:,} faces")
-    return points, polygons
-
-
-def _off_lines(data: bytes, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The lines that have words, with their numbers, one at a time: all together would take 50 times the file."""
-    for number, line in enumerate(BytesIO(data), 1):
-        if len(line) > MAX_LINE:
-            raise DataError(f"{path}: line {number}: {len(line):,} bytes, more than {MAX_LINE:,}")
-        if words := line.decode("latin-1").partition("#")[0].split():
-            yield number, words
-
-
-def _exactly(count: int, words: list[str]) -> list[str]:
-    if len(words) != count:
-        raise ValueError
-    return words
-
-
 def _parse_npy(data: bytes, path: Path) -> np.ndarray:
-    """The array of a `.npy` file. Its header is a Python expression, of which only the one form is read that numpy
-    writes for an array of floats with two axes; nothing is evaluated."""
-    header = NPY_HEADER.match(data)
-    if header is None:
-        raise DataError(f"{path}: does not begin as a .npy file of floats [n, 3]")
-    kind, rows, columns = np.dtype(header["kind"].decode()), int(header["rows"]), int(header["columns"])
-    body = data[header.end() :]
-    if not 3 <= columns < 16 or len(body) != rows * columns * kind.itemsize:
-        raise DataError(f"{path}: truncated or damaged: {len(body):,} bytes for {kind} [{rows:,}, {columns}]")
-    order = "F" if header["fortran"] == b"True" else "C"
-    return np.frombuffer(body, kind).reshape((rows, columns), order=order)
+    """Read an array [n, 3 or more] of floats; its size is checked against the file before numpy allocates it."""
+    file = BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(file)
+        read_header = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}[version[0]]
+        shape, _, kind = read_header(file)
+        if kind.kind != "f" or len(shape) != 2 or shape[1] not in COLUMNS:
+            raise DataError(f"{path}: an array of {str(kind)[:40]} {str(shape)[:40]}, not of floats [n, 3]")
+        if math.prod(shape) * kind.itemsize != len(data) - file.tell():
+            raise DataError(f"{path}: truncated or damaged: {len(data) - file.tell():,} bytes for {kind} {shape}")
+        file.seek(0)
+        return np.load(file, allow_pickle=False)
+    except DataError:
+        raise
+    except Exception as error:  # numpy parses the header as a Python literal, and raises whatever the damage causes
+        raise DataError(f"{path}: not a .npy file of floats [n, 3] ({type(error).__name__})") from error

@@ -1,8 +1,8 @@
-"""The built-in set: twelve kinds of solids, each tilted, stretched, noisy and seen from one side only; made in code.
+"""The built-in set: twelve kinds of solids, each tilted, stretched, noisy and seen from one side only; generated.
 
 Every solid is a profile turned about an axis in few or many steps (a square pyramid is a cone in four steps), then
 stretched along three axes at random. Kinds run into each other on purpose: a tube with a narrow hole is nearly a
-cylinder, a frustum with a narrow top nearly a cone, and a part of each surface is cut away.
+cylinder, a frustum with a narrow top nearly a cone, and some of each surface is cut away.
 """
 
 import math
@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from comhe.datasets.graphs.citation import shuffled
+from comhe.datasets.registry import register_dataset
+from comhe.datasets.sampling import shuffled, text_seed
 
 from .augment import rotation, turn_about
-from .clouds import CloudSplit, seed_of
+from .clouds import Clouds
 from .surface import sample_surface
 
 EACH = {"train": 168, "val": 42, "test": 84}  # clouds of each kind
@@ -28,11 +29,11 @@ HIDDEN = 0.35  # largest share of the surface that is cut away
 NOISE = 0.03  # largest standard deviation of the noise; most solids have a radius between 1 and 2
 
 
-def build_solids(normals: bool) -> tuple[dict[str, CloudSplit], tuple[str, ...]]:
-    """`train`, `val` and `test`, points [n, 1024, 3] or with normals [n, 1024, 6], and the names of the kinds.
+def load_solids(normals: bool) -> Clouds:
+    """Load the set, points [n, 1024, 3] or with normals [n, 1024, 6].
 
-    Clouds are centred and scaled to the unit sphere; y is up. The same in every process; on another platform the same
-    up to rounding.
+    Clouds are centered and scaled to the unit sphere; y is up. They are the same in every process, and on another
+    platform the same up to rounding.
     """
     kinds = tuple(SOLIDS)
     clouds = [_kind(name, sum(EACH.values())) for name in kinds]
@@ -42,16 +43,21 @@ def build_solids(normals: bool) -> tuple[dict[str, CloudSplit], tuple[str, ...]]
     for split, each in EACH.items():
         points = torch.cat([c[start : start + each] for c in clouds])
         labels = torch.arange(len(kinds)).repeat_interleave(each)
-        order = torch.as_tensor(shuffled(len(labels), torch.Generator().manual_seed(seed_of(f"solids {split}"))))
-        splits[split] = CloudSplit(points[order], labels[order])
+        order = torch.as_tensor(shuffled(len(labels), torch.Generator().manual_seed(text_seed(f"solids {split}"))))
+        splits[split] = points[order], labels[order]
         start += each
-    return splits, kinds
+    source = "built in: seeded parametric solids (MIT)"
+    return Clouds.from_arrays("solids", **splits, classes=kinds, up=UP, source=source)
+
+
+register_dataset("solids", "points", lambda: load_solids(False), license="MIT, made by this package")
+register_dataset("solids-normals", "points", lambda: load_solids(True), license="MIT, made by this package")
 
 
 def _kind(name: str, count: int) -> Tensor:
-    """`count` clouds [count, POINTS, 6] of one kind."""
+    """Generate clouds [count, POINTS, 6] of one kind."""
     profile, steps = SOLIDS[name]
-    generator = torch.Generator().manual_seed(seed_of(f"solids {name}"))
+    generator = torch.Generator().manual_seed(text_seed(f"solids {name}"))
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return torch.rand(count, *shape, generator=generator) * (high - low) + low
@@ -71,7 +77,7 @@ def _kind(name: str, count: int) -> Tensor:
 
 
 def _cut(points: Tensor, normals: Tensor, view: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-    """The first POINTS points of each cloud outside the half space that holds the given share of its points."""
+    """The first POINTS points of each cloud outside the half space that contains a given share of its points."""
     height = (points @ view[..., None]).squeeze(-1)
     lowest = (share * height.shape[1]).long()[:, None]
     kept = height >= height.sort(1).values.gather(1, lowest)
@@ -84,7 +90,7 @@ def revolve(profile: Tensor, steps: int) -> tuple[Tensor, Tensor]:
 
     Faces look outward where the profile runs around the solid from below, on the side of positive radius, to above.
     """
-    # Half a step ahead, so that four steps make a box whose sides are along x and z.
+    # Half a step ahead, so that the sides of a box of four steps are along x and z.
     angles = (torch.arange(steps) + 0.5) * (2 * math.pi / steps)
     radius, height = profile[..., None, 0], profile[..., None, 1]
     vertices = torch.stack(

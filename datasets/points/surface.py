@@ -4,25 +4,31 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from comhe.errors import DataError
+
 
 def sample_surface(vertices: Tensor, faces: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    r"""Independent points on the surface of b meshes that share their faces, uniform by area, with unit normals.
+    r"""Sample points on the surface of b meshes that share their faces, uniformly by area, with unit normals.
 
     A face is drawn with probability proportional to its area, and in it, with u and v uniform in [0, 1),
 
     .. math:: p = a + \sqrt{u}\,(1 - v)\,(b - a) + \sqrt{u}\,v\,(c - a)
 
-    Shapes:
-        vertices [b, V, 3], faces int64 [F, 3] -> points [b, count, 3], normals [b, count, 3]. Normals are those of the
-        faces, (b - a) x (c - a): outward where faces are counterclockwise seen from outside.
-    Errors: ValueError for a mesh without area.
+    Shape:
+        vertices [b, V, 3], faces int64 [F, 3] -> points [b, count, 3], normals [b, count, 3]
+
+    Returns:
+        The points and the normals of their faces, (b - a) x (c - a): outward if faces are counterclockwise.
+
+    Raises:
+        DataError: A mesh has no area.
     """
     a, b, c = vertices[:, faces].unbind(2)
     cross = torch.linalg.cross(b - a, c - a)
     areas = cross.norm(dim=-1)
     sums = areas.cumsum(1)
     if not (sums[:, -1] > 0).all():
-        raise ValueError("a mesh has no area")
+        raise DataError("a mesh has no area")
     draw = torch.rand(3, len(vertices), count, dtype=vertices.dtype, device=vertices.device, generator=generator)
     # right: a face without area is never the first whose sum lies beyond the draw
     chosen = torch.searchsorted(sums, draw[0] * sums[:, -1:], right=True).clamp_(max=len(faces) - 1)

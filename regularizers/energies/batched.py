@@ -1,6 +1,4 @@
-"""The weighted energy of many layers as one operation, whose gradient is made on the way forward."""
-
-from __future__ import annotations
+"""The weighted energy of many layers as one operation, whose gradient is computed in the forward pass."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -10,12 +8,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from . import kernels
-from .energy import exact
+from .checks import autocast_disabled
 from .kernels import Pool, Precision
 from .potential import Potential
 
 
-def weighted_energy(
+def batched_energies(
     neurons: Sequence[Tensor],
     weights: Tensor,
     potential: Potential,
@@ -27,22 +25,23 @@ def weighted_energy(
 
     .. math:: \sum_l \lambda_l \frac{1}{B_l C} \sum_{b, c} E(W_{l, b} P_{l, c}^\top)
 
-    Shapes: layers [..., N_l, d_l] that the kernels take, weights [layers], C projections [k, d_l] of each layer or none
-    -> a scalar. Differentiable once, in the neurons.
+    Shape:
+        Layers [..., N_l, d_l] that the kernels take, weights [layers], C projections [k, d_l] of each layer or none
+        -> a scalar. Differentiable once, in the neurons.
     """
     with_gradient = torch.is_grad_enabled() and any(w.requires_grad for w in neurons)
-    return _Weighted.apply(weights, potential, reduction, precision, projections, with_gradient, *neurons)[0]
+    return _BatchedEnergies.apply(weights, potential, reduction, precision, projections, with_gradient, *neurons)[0]
 
 
-class _Weighted(torch.autograd.Function):
+class _BatchedEnergies(torch.autograd.Function):
     @staticmethod
     def forward(weights, potential, reduction, precision, projections, with_gradient, *neurons):
         sets = [w.flatten(0, -3) if w.dim() > 2 else w[None] for w in neurons]
-        count = 1 if projections is None else projections.count
+        count = 1 if projections is None else projections.number
         shapes = tuple((len(w), w.shape[-2]) for w in sets)
         scales, constants, layers = _scales(shapes, count, potential, reduction, weights.device)
         options = {"with_gradient": with_gradient, "precision": precision}
-        with exact(weights):
+        with autocast_disabled(weights):
             factors = weights * scales
             if projections is None:
                 sums, gradients = kernels.energy_sums(sets, potential, 0.0, factors, **options)
@@ -72,9 +71,9 @@ class _Weighted(torch.autograd.Function):
 def _scales(
     shapes: tuple[tuple[int, int], ...], count: int, potential: Potential, reduction: str, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each layer what a pair sum is multiplied with, and what antipodal pairs add; the layer of each set.
+    """For each layer, the factor of its pair sum and what antipodal pairs add; for each set, its layer.
 
-    They stay on the device for good: a captured graph may read them.
+    They stay on the device, since a captured graph may read them.
     """
     scales, constants, layers = [], [], []
     for layer, (batch, n) in enumerate(shapes):
@@ -82,5 +81,5 @@ def _scales(
         scales.append(scale / (batch * count))
         constants.append(scale * n * potential.antipodal if potential.half_space else 0.0)
         layers += [layer] * batch
-    floats = (torch.tensor(values, dtype=torch.float32).to(device) for values in (scales, constants))
-    return *floats, torch.tensor(layers).to(device)
+    floats = [torch.tensor(values, dtype=torch.float32).to(device) for values in (scales, constants)]
+    return floats[0], floats[1], torch.tensor(layers).to(device)

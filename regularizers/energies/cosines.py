@@ -1,33 +1,37 @@
 """Cosines between neurons, for the penalties that are written in them."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
-BLOCK = 128  # columns of a Gram matrix made by one product
+BLOCK = 128  # columns of a Gram matrix computed by one product
 
 
 def cosines(w: Tensor) -> Tensor:
-    """Cosines [..., N, N] between the rows of w [..., N, d]; 0 for a row that is zero. Differentiable twice."""
+    """Cosines [..., N, N] between the rows of w [..., N, d]; 0 for a row that is zero. Differentiable twice.
+
+    Example:
+        >>> cosines(torch.tensor([[1.0, 0.0], [3.0, 4.0]]))
+        tensor([[1.0000, 0.6000],
+                [0.6000, 1.0000]])
+    """
     return _Gram.apply(directions(w))
 
 
 def directions(w: Tensor) -> Tensor:
     """The rows of w [..., N, d] at length 1, whatever length they had; one too small for a direction becomes zero."""
     size = w.detach().abs().amax(-1, keepdim=True)
-    # So that neither squares nor their slopes leave the numbers there are.
+    # Neither squares nor their derivatives overflow or underflow then.
     w = w / size.where(size > torch.finfo(w.dtype).tiny, torch.inf)
     return w * inverse_norms((w * w).sum(-1, keepdim=True))
 
 
-def normalised(products: Tensor) -> Tensor:
+def normalized(products: Tensor) -> Tensor:
     """Cosines from a Gram matrix W W^T [..., N, N]; 0 for a row that is zero. Differentiable twice."""
-    return _Normalised.apply(products)
+    return _Normalized.apply(products)
 
 
 def gram(w: Tensor) -> Tensor:
-    """W W^T [..., N, N] of w [..., N, d]; half of it is made by reflection where that is faster. No gradient."""
+    """W W^T [..., N, N] of w [..., N, d]; half of it is reflected where that is faster. No gradient."""
     n, d = w.shape[-2:]
     if not (w.is_cpu and n > BLOCK and d > 4 * BLOCK):
         return w @ w.mT
@@ -40,7 +44,7 @@ def gram(w: Tensor) -> Tensor:
 
 
 def scale_pairs(products: Tensor, factors: Tensor) -> Tensor:
-    """Multiply a Gram matrix [..., N, N] by f_i f_j, in place; a factor of 0 makes 0 of infinite products too.
+    """Multiply a Gram matrix [..., N, N] by f_i f_j, in place; a factor of 0 turns infinite products into 0 as well.
 
     Returns the f_i f_j.
     """
@@ -61,7 +65,8 @@ def weighted_gram(slope: Tensor, c: Tensor, inverse: Tensor) -> Tensor:
     .. math:: M_{ij} = S_{ij} / (n_i n_j), \quad M_{ii} = -\sum_{j \ne i} S_{ij} c_{ij} / n_i^2, \quad
               S_{ij} = \partial f / \partial c_{ij} + \partial f / \partial c_{ji}
 
-    Shapes: ``slope`` S and ``c`` [..., N, N], ``inverse`` 1 / n [..., N] -> [..., N, N]. The diagonal of S is ignored.
+    Shape:
+        ``slope`` S and ``c`` [..., N, N], ``inverse`` 1 / n [..., N] -> [..., N, N]. The diagonal of S is ignored.
     """
     scaled = slope * inverse[..., :, None] * inverse[..., None, :]
     turning = slope * c
@@ -85,7 +90,7 @@ class _Gram(torch.autograd.Function):
         return (grad + grad.mT) @ ctx.saved_tensors[0]
 
 
-class _Normalised(torch.autograd.Function):
+class _Normalized(torch.autograd.Function):
     @staticmethod
     def forward(products: Tensor) -> Tensor:
         c = products.clone()

@@ -1,15 +1,15 @@
 """Hyperspherical energy of a set of neurons, with an analytic gradient that needs no more memory than the neurons."""
 
-from __future__ import annotations
-
 import math
-from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from comhe.errors import UsageError
+
 from . import kernels
+from .checks import autocast_disabled, check_neurons, upcast
 from .cosines import gram, inverse_norms, scale_pairs, weighted_gram
 from .kernels import Precision
 from .potential import Potential
@@ -55,20 +55,24 @@ def hyperspherical_energy(
 
     Raises:
         TypeError: ``w`` is not a floating-point tensor.
-        ValueError: fewer than two neurons, no second dimension, or an option out of range.
+        UsageError: fewer than two neurons, no second dimension, or an option out of range.
+
+    Example:
+        >>> hyperspherical_energy(torch.eye(2), s=2), hyperspherical_energy(torch.eye(2), s=2, half_space=True)
+        (tensor(0.5000), tensor(0.4167))
 
     Source: Liu et al., *Learning towards Minimum Hyperspherical Energy*, NeurIPS 2018.
     """
     check_neurons(w)
     if reduction not in ("mean", "sum"):
-        raise ValueError(f"reduction must be 'mean' or 'sum', not {reduction!r}")
+        raise UsageError(f"reduction must be 'mean' or 'sum', not {reduction!r}")
     if not eps >= 0:
-        raise ValueError(f"eps must be >= 0, not {eps!r}")
+        raise UsageError(f"eps must be >= 0, not {eps!r}")
     if precision not in kernels.PRECISIONS:
-        raise ValueError(f"precision must be 'fp32' or 'tf32', not {precision!r}")
+        raise UsageError(f"precision must be 'fp32' or 'tf32', not {precision!r}")
     potential = Potential(s, geodesic, half_space)
-    with exact(w):
-        w = single(w)
+    with autocast_disabled(w):
+        w = upcast(w)
         total = _PairSum.apply(w, potential, float(eps), torch.is_grad_enabled() and w.requires_grad, precision)[0]
         if eps and half_space:  # shortened neurons are not quite opposite to their negatives
             squared = (w * w).sum(-1)
@@ -77,12 +81,12 @@ def hyperspherical_energy(
         return mean_energy(total, w.shape[-2], potential, reduction)
 
 
-def energy_slope(
+def energy_gradient(
     w: Tensor, s: float = 2, *, geodesic: bool = False, reduction: str = "mean", eps: float = 0.0
 ) -> Tensor:
     """The gradient of the full-space :func:`hyperspherical_energy` with respect to w, ``[..., N, d]``.
 
-    An expression that can be differentiated once more: what an unrolled ascent step is made of.
+    An expression that can be differentiated once more: what an unrolled ascent step consists of.
     """
     potential = Potential(s, geodesic, False)
     if torch.is_grad_enabled() and w.requires_grad:
@@ -94,7 +98,7 @@ def energy_slope(
 
 
 def mean_energy(sums: Tensor, neurons: int, potential: Potential, reduction: str) -> Tensor:
-    """The energy, from sums of phi over the pairs i < j; in the half space the N antipodal pairs join them."""
+    """The energy, from sums of phi over the pairs i < j; in the half space the N antipodal pairs are added."""
     if potential.half_space:
         sums = sums + neurons * potential.antipodal
     return 2 * sums if reduction == "sum" else sums / potential.pairs(neurons)
@@ -104,25 +108,6 @@ def pair_sums(w: Tensor, potential: Potential, eps: float, with_gradient: bool) 
     """Sums of phi over the pairs i < j of neurons [..., N, d], and their gradients [..., N, d]; records no graph."""
     sums, gradient = _sums(w, potential, eps, with_gradient)
     return sums, gradient if gradient is None or _keeps_product(w, potential) else gradient @ w
-
-
-def check_neurons(w: Tensor) -> None:
-    """Raise the error that says what is wrong unless ``w`` is a floating-point ``[..., N >= 2, d]``."""
-    if not (isinstance(w, Tensor) and w.is_floating_point()):
-        kind = w.dtype if isinstance(w, Tensor) else type(w).__name__
-        raise TypeError(f"neurons must be a floating-point tensor [..., N, d], not {kind}")
-    if w.dim() < 2 or w.shape[-2] < 2 or w.shape[-1] < 1:
-        raise ValueError(f"neurons must be [..., N >= 2, d >= 1], one neuron a row, not {list(w.shape)}")
-
-
-def exact(w: Tensor) -> AbstractContextManager[None]:
-    """Autocast off on w's device: a penalty's products are never made in half precision."""
-    return nullcontext() if w.is_meta else torch.autocast(w.device.type, enabled=False)
-
-
-def single(w: Tensor) -> Tensor:
-    """``w`` in the precision that penalties are computed in: float32, or float64 where it is float64 already."""
-    return w if w.dtype == torch.float64 else w.float()
 
 
 def _inverse_norms(squared: Tensor, eps: float) -> Tensor:
@@ -136,8 +121,8 @@ class _PairSum(torch.autograd.Function):
 
         dE/dW = M W,   M_ij = F_ij / (n_i n_j),   M_ii = -sum_j F_ij c_ij / n_i^2,
 
-    a weighted Gram product. The forward therefore makes the gradient as well, in the smaller of its two forms (M when
-    N <= d, M W otherwise), and the backward has at most one product left to do.
+    a weighted Gram product. The forward therefore computes the gradient as well, in the smaller of its two forms (M for
+    N <= d, else M W), and the backward has at most one product left to do.
     """
 
     @staticmethod
@@ -156,7 +141,7 @@ class _PairSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_energy: Tensor, _) -> tuple[Tensor, None, None, None, None]:
         w, gradient = ctx.saved_tensors
-        with exact(w):
+        with autocast_disabled(w):
             again = torch.is_grad_enabled()  # a second derivative is wanted: M once more, this time on the tape
             if again:
                 gradient = _weights(w, ctx.potential, ctx.eps)
@@ -171,19 +156,20 @@ def _sums(
 ) -> tuple[Tensor, Tensor | None]:
     """Pair sums of [..., N, d], and M or M W; see :class:`_PairSum`."""
     batch = w.flatten(0, -3) if w.dim() > 2 else w[None]
+    gradient: Tensor | None
     if kernels.usable(w, potential):
         (energy,), (gradient,) = kernels.energy_sums(
             [batch], potential, eps, with_gradient=with_gradient, precision=precision
         )
     elif _keeps_product(w, potential):
         size = max(1, _block(w) // min(w.shape[-2], SIDE) ** 2)
-        made = [_tall(part, potential, eps, with_gradient) for part in batch.split(size)]
-        energies, gradients = zip(*made, strict=True)
+        results = [_tall(some, potential, eps, with_gradient) for some in batch.split(size)]
+        energies, gradients = zip(*results, strict=True)
         energy, gradient = torch.cat(energies), torch.cat(gradients) if with_gradient else None
     else:
         energy, gradient = _wide(batch, potential, eps, with_gradient)
     shape = w.shape[:-2]
-    return energy.view(shape), gradient.view(shape + gradient.shape[1:]) if with_gradient else None
+    return energy.view(shape), None if gradient is None else gradient.view(shape + gradient.shape[1:])
 
 
 def _keeps_product(w: Tensor, potential: Potential) -> bool:
@@ -221,17 +207,17 @@ def _wide(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> t
 
 
 def _tall(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
-    """Pair sums [B] of [B, N, d] and M W, for N > d or large N: norms and the sums over rows are taken on [N, d].
+    """Pair sums [B] of [B, N, d] and M W, for N > d or large N: norms and the sums over rows are computed on [N, d].
 
-    Cosines are made in square blocks, of which only those on and above the diagonal, always in the same memory: fresh
-    memory costs more than the arithmetic.
+    Cosines are computed in square blocks on and above the diagonal, always in the same memory: fresh memory costs more
+    than the arithmetic.
     """
     batch, n, _ = w.shape
     side = math.ceil(n / max(1, math.ceil(n * math.sqrt(batch / _block(w)))))
     inverse = _inverse_norms((w * w).sum(-1), eps)[..., None, :]
     # Neurons are columns here, in whichever order memory has them.
-    units = [part * scale for part, scale in zip(w.mT.split(side, -1), inverse.split(side, -1), strict=True)]
-    pushes = [torch.zeros_like(part) for part in units] if with_gradient else []
+    units = [block * scale for block, scale in zip(w.mT.split(side, -1), inverse.split(side, -1), strict=True)]
+    pushes = [torch.zeros_like(block) for block in units] if with_gradient else []
     energy, factor = w.new_zeros(batch), 1.0
     memory = w.new_empty(2, batch * side * side)
     for i, a in enumerate(units):
@@ -274,5 +260,5 @@ def _pairs(
 ) -> tuple[Tensor, Tensor | None, float]:
     """Sums of phi(c_ij) over i < j for cosines with a zero diagonal, and the slopes."""
     total, slope, factor = _entries(c, potential, with_gradient, out)
-    # What phi(0) adds on the diagonal is taken off again.
+    # What phi(0) adds on the diagonal is subtracted again.
     return total.sub_(c.shape[-1] * potential.orthogonal).mul_(0.5), slope, factor

@@ -1,11 +1,9 @@
 """The Gram matrix that orthogonality penalties are written in."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
-from .energy import check_neurons, single
+from .checks import check_neurons, upcast
 
 
 def excess(w: Tensor, smaller: bool = False) -> Tensor:
@@ -14,7 +12,7 @@ def excess(w: Tensor, smaller: bool = False) -> Tensor:
     ``smaller`` takes W^T W where d < N, since the identity cannot be reached by the Gram matrix of more than d rows.
     """
     check_neurons(w)
-    w = single(w)
+    w = upcast(w)
     if smaller and w.shape[-1] < w.shape[-2]:
         w = w.mT
     return w @ w.mT - torch.eye(w.shape[-2], dtype=w.dtype, device=w.device)

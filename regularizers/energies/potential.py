@@ -1,12 +1,12 @@
 """Potentials: the energy of one pair of neurons as a function of the cosine between them."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from comhe.errors import UsageError
 
 GEODESIC_OFFSET = 1e-4  # the released code's; keeps 1/angle finite at angle 0
 
@@ -34,10 +34,10 @@ class Potential:
 
     def __post_init__(self) -> None:
         if not (isinstance(self.s, int | float) and math.isfinite(self.s) and self.s >= 0):
-            raise ValueError(f"s must be a finite number >= 0, not {self.s!r}; the usual choices are 0, 1 and 2")
+            raise UsageError(f"s must be a finite number >= 0, not {self.s!r}; the usual choices are 0, 1 and 2")
 
     def floor(self, dtype: torch.dtype) -> float:
-        """Smallest squared distance told apart from 0: the rounding of 2 - 2c, more where slopes would overflow."""
+        """Smallest squared distance that counts: the rounding of 2 - 2c, more where derivatives would overflow."""
         limits = torch.finfo(dtype)
         return max(8 * limits.eps, limits.max ** (-0.5 / (self.s / 2 + 1)))
 

@@ -4,8 +4,6 @@
 >>> trainer = Trainer(callbacks=[RegularizerCallback("rp-comhe", weight=1.0)])
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from comhe.regularizers.registry import create_regularizer
@@ -15,7 +13,7 @@ try:
     from lightning.pytorch.callbacks import Callback
 except ImportError:
     try:
-        from pytorch_lightning.callbacks import Callback
+        from pytorch_lightning.callbacks import Callback  # type: ignore[assignment]
     except ImportError as error:
         raise ImportError("comhe.regularizers.integrations.lightning needs Lightning: pip install lightning") from error
 
@@ -43,6 +41,7 @@ class RegularizerCallback(Callback):
             self._state = None
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        assert self.regularizer is not None  # since on_fit_start
         penalty = self.regularizer()
         if penalty.requires_grad:
             penalty.backward()

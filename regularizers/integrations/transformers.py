@@ -4,13 +4,12 @@
 >>> trainer = Trainer(model, args, callbacks=[RegularizerCallback("hs-mhe", weight=1.0, exclude="*.embeddings.*")])
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from comhe.errors import RunError
 from comhe.regularizers.registry import create_regularizer
 from comhe.regularizers.regularizer import Regularizer
 
@@ -45,10 +44,11 @@ class RegularizerCallback(TrainerCallback):
         if state.global_step > 0:
             path = _folder(args, state) / FILE
             if not path.exists():
-                raise FileNotFoundError(f"{path} is missing: the run being resumed was made without this callback")
+                raise RunError(f"{path} is missing: the run to be resumed did not use this callback")
             self.regularizer.load_state_dict(torch.load(path, weights_only=True))
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        assert self.regularizer is not None  # since on_train_begin
         penalty = self.regularizer()
         if penalty.requires_grad:
             penalty.backward()
@@ -59,7 +59,7 @@ class RegularizerCallback(TrainerCallback):
             logs["penalty"] = state.log_history[-1]["penalty"] = float(self._penalty)  # history is a copy made before
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
+        if state.is_world_process_zero and self.regularizer is not None:
             torch.save(self.regularizer.state_dict(), _folder(args, state) / FILE)
 
 

@@ -1,34 +1,28 @@
 """Double soft orthogonality (DSO)."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from comhe.regularizers.registry import register_regularizer
 
-from .penalty import PenaltyRegularizer
-from .so import soft_orthogonality
+from .so import so
 
 
-def double_soft_orthogonality(w: Tensor) -> Tensor:
+@register_regularizer("dso", default_weight=1e-2, ordered=False)
+def dso(w: Tensor) -> Tensor:
     r"""Squared deviations of both Gram matrices from the identity.
 
     .. math:: \|W^\top W - I\|_F^2 + \|W W^\top - I\|_F^2
 
-    Shapes: ``[..., N, d] -> [...]``. Source: Bansal et al., NeurIPS 2018.
+    Shape: ``[..., N, d] -> [...]``. Default weight: where the authors' code starts; it lowers it as training goes on.
+
+    Example:
+        >>> import torch
+        >>> dso(torch.eye(2, 3))
+        tensor(1.)
+
+    Source: Bansal et al., NeurIPS 2018.
     """
-    small = soft_orthogonality(w)
+    small = so(w)
     # |W^T W|_F = |W W^T|_F and the traces agree, so the two squares differ by the difference of the identities' sizes
-    # and the larger Gram matrix need not be made.
+    # and the larger Gram matrix is not needed.
     return 2 * small + abs(w.shape[-1] - w.shape[-2])
-
-
-@register_regularizer("dso")
-class DoubleSoftOrthogonality(PenaltyRegularizer):
-    """:func:`double_soft_orthogonality` of every layer.
-
-    Weight: where the authors' code starts; it lowers it as training goes on.
-    """
-
-    default_weight = 1e-2
-    function = staticmethod(double_soft_orthogonality)

@@ -1,31 +1,24 @@
 """Mutual coherence (MC)."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from comhe.regularizers.energies.gram import excess
 from comhe.regularizers.registry import register_regularizer
 
-from .penalty import PenaltyRegularizer
 
-
-def mutual_coherence(w: Tensor) -> Tensor:
+@register_regularizer("mc", default_weight=1e-2, ordered=False)
+def mc(w: Tensor) -> Tensor:
     r"""Largest deviation of the Gram matrix from the identity.
 
     .. math:: \max_{ij} |G - I|_{ij}, \qquad G = W W^\top
 
-    Shapes: ``[..., N, d] -> [...]``. Source: Bansal et al., NeurIPS 2018.
+    Shape: ``[..., N, d] -> [...]``. Default weight: where the authors' code starts; it lowers it as training goes on.
+
+    Example:
+        >>> import torch
+        >>> mc(torch.tensor([[1.0, 0.0], [0.6, 0.8]]))
+        tensor(0.6000)
+
+    Source: Bansal et al., NeurIPS 2018.
     """
     return excess(w).abs().amax((-2, -1))
-
-
-@register_regularizer("mc")
-class MutualCoherence(PenaltyRegularizer):
-    """:func:`mutual_coherence` of every layer.
-
-    Weight: where the authors' code starts; it lowers it as training goes on.
-    """
-
-    default_weight = 1e-2
-    function = staticmethod(mutual_coherence)

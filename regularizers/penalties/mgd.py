@@ -1,33 +1,28 @@
 """Maximum Gram determinant (MGD)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
+from comhe.regularizers.energies.checks import check_neurons, upcast
 from comhe.regularizers.energies.cosines import cosines
-from comhe.regularizers.energies.energy import check_neurons, single
 from comhe.regularizers.registry import register_regularizer
 
-from .penalty import PenaltyRegularizer
 
-
+@register_regularizer("mgd", ordered=False)
 def mgd(w: Tensor) -> Tensor:
     r"""Minus the log-determinant of a Gaussian kernel of the directions.
 
     .. math:: -\log\det(e^{-(2 - 2C)} + 10^{-6} I)
 
-    Shapes: ``[..., N, d] -> [...]``. Source: Liu et al., *Learning with Hyperspherical Uniformity*, AISTATS 2021.
+    Shape: ``[..., N, d] -> [...]``.
+
+    Example:
+        >>> mgd(torch.eye(2)) > 0
+        tensor(True)
+
+    Source: Liu et al., *Learning with Hyperspherical Uniformity*, AISTATS 2021.
     """
     check_neurons(w)
-    kernel = (2 * cosines(single(w)) - 2).exp()
+    kernel = (2 * cosines(upcast(w)) - 2).exp()
     ridge = torch.eye(kernel.shape[-1], dtype=kernel.dtype, device=kernel.device)
     return -torch.linalg.slogdet(kernel + 1e-6 * ridge).logabsdet
-
-
-@register_regularizer("mgd")
-class GramDeterminant(PenaltyRegularizer):
-    """:func:`mgd` of every layer. Weight: ours."""
-
-    default_weight = 1.0
-    function = staticmethod(mgd)

@@ -1,41 +1,38 @@
 """Maximizing the minimal angle (MMA)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
+from comhe.regularizers.energies.checks import check_neurons, upcast
 from comhe.regularizers.energies.cosines import cosines
-from comhe.regularizers.energies.energy import check_neurons, single
 from comhe.regularizers.registry import register_regularizer
-
-from .penalty import PenaltyRegularizer
 
 EDGE = 0.99999
 
 
+@register_regularizer("mma", default_weight=0.07, ordered=False)
 def mma(w: Tensor) -> Tensor:
     r"""Minus the mean over the neurons of the angle to the nearest other neuron, in radians.
 
     .. math:: -\frac{1}{N} \sum_i \min_{j \ne i} \arccos c_{ij}
 
     Cosines are clamped to 1 - 1e-5 as in the source, whose clamp stops the gradient of exactly the nearest pairs; here
-    the slope at the clamp goes on instead. Shapes: ``[..., N, d] -> [...]``. Source: Wang et al., *MMA Regularization:
-    Decorrelating Weights of Neural Networks by Maximizing the Minimal Angles*, NeurIPS 2020.
+    the function continues along its tangent.
+
+    Shape: ``[..., N, d] -> [...]``. Default weight: the source's for CIFAR.
+
+    Example:
+        >>> mma(torch.eye(2))
+        tensor(-1.5708)
+
+    Source: Wang et al., *MMA Regularization: Decorrelating Weights of Neural Networks by Maximizing the Minimal
+    Angles*, NeurIPS 2020.
     """
     check_neurons(w)
-    c = cosines(single(w))
+    c = cosines(upcast(w))
     eye = torch.eye(c.shape[-1], dtype=torch.bool, device=c.device)
     nearest = c.masked_fill(eye, -torch.inf).amax(-1)
     inside = nearest.clamp(-EDGE, EDGE)
     # Beyond the clamp arccos goes on along its tangent; within it the second term is zero.
     angle = inside.acos() - (nearest - inside) / (1 - inside**2).sqrt()
     return -angle.mean(-1)
-
-
-@register_regularizer("mma")
-class MinimalAngle(PenaltyRegularizer):
-    """:func:`mma` of every layer. Weight: the source's for CIFAR."""
-
-    default_weight = 0.07
-    function = staticmethod(mma)

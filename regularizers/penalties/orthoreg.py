@@ -1,33 +1,28 @@
 """Local orthogonality (OrthoReg)."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from comhe.regularizers.energies.checks import check_neurons, upcast
 from comhe.regularizers.energies.cosines import cosines
-from comhe.regularizers.energies.energy import check_neurons, single
 from comhe.regularizers.registry import register_regularizer
 
-from .penalty import PenaltyRegularizer
 
-
+@register_regularizer("orthoreg", default_weight=0.001, ordered=False)
 def orthoreg(w: Tensor) -> Tensor:
-    r"""Penalty on positive correlations only: neurons that point apart are left alone.
+    r"""Penalty on positive correlations only: neurons that point apart add little.
 
     .. math:: \sum_{i \ne j} \log(1 + e^{\lambda (c_{ij} - 1)}), \qquad \lambda = 10
 
-    Shapes: ``[..., N, d] -> [...]``. Source: Rodriguez et al., *Regularizing CNNs with Locally Constrained
-    Decorrelations*, ICLR 2017.
+    Shape: ``[..., N, d] -> [...]``. Default weight: the authors' code.
+
+    Example:
+        >>> import torch
+        >>> orthoreg(torch.eye(2)) < orthoreg(torch.ones(2, 2))
+        tensor(True)
+
+    Source: Rodriguez et al., *Regularizing CNNs with Locally Constrained Decorrelations*, ICLR 2017.
     """
     check_neurons(w)
-    terms = softplus(10 * (cosines(single(w)) - 1))
+    terms = softplus(10 * (cosines(upcast(w)) - 1))
     return terms.sum((-2, -1)) - terms.diagonal(dim1=-2, dim2=-1).sum(-1)
-
-
-@register_regularizer("orthoreg")
-class OrthoReg(PenaltyRegularizer):
-    """:func:`orthoreg` of every layer. Weight: the authors' code."""
-
-    default_weight = 0.001
-    function = staticmethod(orthoreg)

@@ -1,32 +1,129 @@
-"""Regularizers that are one pure function of each layer's matrix."""
+"""The protocol of a penalty: the mathematics of a regularizer, which knows of no model."""
 
-from __future__ import annotations
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
-from comhe.regularizers.regularizer import Regularizer, Weight
+from comhe.regularizers.draws import Draws
 from comhe.regularizers.selection import Layer
 
 
-class PenaltyRegularizer(Regularizer):
-    """The same penalty for every layer, the output layer included; subclasses define :meth:`function`.
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A layer in a step: its neurons [..., N, d] in float32 or float64, and what the penalty has learned for it."""
 
-    ``weight`` None means :attr:`default_weight`: the source's where one is known to us, else ours, as the class says.
+    layer: Layer
+    w: Tensor
+    state: Tensor | None
+
+
+class Penalty:
+    """A penalty on the neurons of a layer. Subclasses are registered with ``register_regularizer``.
+
+    The keyword-only arguments of ``__init__`` are the options of the regularizer. A penalty that is a pure function of
+    the neurons defines ``function(w)``, ``[..., N, d] -> [...]``; without options, the function itself can be
+    registered. A penalty that needs more defines ``value`` instead, and
+
+    - ``draw(layers, draws)`` if it is random: it asks ``draws`` for all that the step needs, by key;
+    - ``init(w, layer, seed)`` if it learns: the first state of a layer, one tensor, or None for a layer without;
+    - ``update(w, layer, state, draws)``: the state that follows, computed without a graph before each ``value``.
+
+    The state is passed in and returned; the ``Regularizer`` saves and restores it, and gives every rank its layers. The
+    neurons come in float32 or float64 with autocast off. For CUDA graphs, ``init`` and ``draw`` alone may look at
+    numbers of the host that change from step to step. ``values`` and ``batched`` are for penalties that gain by
+    seeing all layers at once.
+
+    Attributes:
+        name: what it is registered as.
+        default_weight, default_output_weight: of hidden layers and the output layer; None means the same weight.
+        needs_layers: whether a model without any layer to regularize is an error.
+        ordered: whether the order of the dimensions matters. If not, channels-last weights need no copy.
+        state_name: prefix of the state's names in ``state_dict()``.
+
+    Example:
+        >>> import torch
+        >>> from comhe.regularizers import Penalty, Regularizer
+        >>> class AwayFromMean(Penalty):
+        ...     '''Squared product of each neuron with the running mean of all.'''
+        ...     def __init__(self, *, momentum=0.9):
+        ...         self.momentum = momentum
+        ...     def init(self, w, layer, seed):
+        ...         return w.mean(-2)
+        ...     def update(self, w, layer, state, draws):
+        ...         return self.momentum * state + (1 - self.momentum) * w.mean(-2)
+        ...     def value(self, w, layer, state, draws):
+        ...         return (w @ state[..., None]).square().mean((-2, -1))
+        >>> regularizer = Regularizer(torch.nn.Linear(4, 3), AwayFromMean(momentum=0.5), weight=0.1)
+        >>> loss = 1.0 + regularizer()
+        >>> list(regularizer.state_dict())
+        ['state:', '_extra_state']
     """
 
-    default_weight = 1.0
-    ordered = False  # functions of the Gram matrix
+    name: str = ""
+    default_weight: float = 1.0
+    default_output_weight: float | None = None
+    needs_layers: bool = True
+    state_name: str = "state"
+    ordered: bool = True
+    function: Callable[[Tensor], Tensor]
 
-    def __init__(
-        self, model: nn.Module, *, weight: Weight | None = None, output_weight: Weight | None = None, **options
-    ) -> None:
-        weight = self.default_weight if weight is None else weight
-        super().__init__(model, weight=weight, output_weight=output_weight, **options)
-
-    @staticmethod
-    def function(w: Tensor) -> Tensor:
-        """The penalty of neurons [..., N, d] -> [...]."""
-        raise NotImplementedError("a PenaltyRegularizer defines function()")
-
-    def hidden(self, layer: Layer, w: Tensor) -> Tensor:
+    def value(self, w: Tensor, layer: Layer, state: Tensor | None, draws: Draws) -> Tensor:
+        """The penalty of neurons [..., N, d], one value for each set of them, [...]."""
         return self.function(w)
+
+    def draw(self, layers: Sequence[Layer], draws: Draws) -> None:
+        """Ask for the random tensors and scheduled numbers that the penalties of these layers need in this step."""
+
+    def init(self, w: Tensor, layer: Layer, seed: int) -> Tensor | None:
+        """The first state of a layer."""
+        return None
+
+    def update(self, w: Tensor, layer: Layer, state: Tensor, draws: Draws) -> Tensor:
+        """The state that follows ``state`` in a step with these neurons."""
+        return state
+
+    def select(self, w: Tensor, layer: Layer, draws: Draws) -> Tensor:
+        """Those of the layer's neurons that the penalty looks at in this step."""
+        return w
+
+    def values(self, members: Sequence[Member], draws: Draws) -> list[tuple[Tensor, Tensor | None]]:
+        """Value and following state of each layer; one after another unless a subclass knows better."""
+        results = []
+        for member in members:
+            state = self.following_state(member, draws)
+            results.append((self.value(member.w, member.layer, state, draws), state))
+        return results
+
+    @torch.no_grad()
+    def following_state(self, member: Member, draws: Draws) -> Tensor | None:
+        """The member's state after :meth:`update`, if it has one."""
+        if member.state is None:
+            return None
+        return self.update(member.w.detach(), member.layer, member.state, draws)
+
+    def batched(self, members: Sequence[Member], draws: Draws) -> tuple[list[Tensor], list[Member]]:
+        """Weighted sums over those of the layers that one operation takes together, and the other layers."""
+        return [], list(members)
+
+    def cost(self, layer: Layer) -> float:
+        """Multiplications of a layer's penalty, up to a factor that all layers share: those of its Gram matrix."""
+        return math.prod(layer.shape) * layer.shape[-2]
+
+    def extra_repr(self) -> str:
+        """The options that identify the penalty in a report."""
+        return ""
+
+
+class FunctionPenalty(Penalty):
+    """A penalty that is a pure function of the neurons, [..., N, d] -> [...], and has no options."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], name: str, default_weight: float, ordered: bool) -> None:
+        self.function, self.name, self.default_weight, self.ordered = function, name, default_weight, ordered
+
+
+def mean_over_sets(value: Tensor) -> Tensor:
+    """The mean of values [...], one for each set of neurons (groups, gates)."""
+    return value.mean() if value.dim() else value

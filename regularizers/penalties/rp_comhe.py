@@ -1,32 +1,31 @@
 """CoMHE with random projections."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from comhe.regularizers.draws import DISTRIBUTIONS, Distribution, random_matrix
-from comhe.regularizers.energies.energy import exact, single
-from comhe.regularizers.energies.kernels import Pool, runs_on
-from comhe.regularizers.energies.potential import Potential
+from comhe.errors import UsageError
+from comhe.regularizers.draws import DISTRIBUTIONS, Distribution, Draws
+from comhe.regularizers.energies.kernels import Pool
 from comhe.regularizers.energies.span import span_energies
 from comhe.regularizers.registry import register_regularizer
 from comhe.regularizers.selection import Layer
 
-from .mhe import EnergyRegularizer
+from .energy_penalty import EnergyPenalty
+from .penalty import Member
+
+POOL = "all projections"  # the key of their common memory
 
 
 @register_regularizer("rp-comhe")
-class RandomProjection(EnergyRegularizer):
+class RandomProjection(EnergyPenalty):
     r"""CoMHE with random projections: the energy of the neurons seen in random low-dimensional spaces.
 
     .. math:: E = \frac{1}{C} \sum_{c=1}^{C} E_s(W P_c^\top), \qquad P_c \in \mathbb{R}^{k \times d}
 
-    with independent entries of variance 1, drawn anew every ``redraw`` steps. A layer with d <= k is not projected,
+    with independent entries of variance 1, drawn again every ``redraw`` steps. A layer with d <= k is not projected,
     nor is the output layer. A Gaussian projection to k dimensions keeps angles: with probability at least
     :math:`(1 - 2 e^{-k\epsilon^2/8})^2`,
     :math:`(\cos t - \epsilon)/(1 + \epsilon) < \cos t_P < (\cos t + \epsilon)/(1 - \epsilon)`.
@@ -43,13 +42,20 @@ class RandomProjection(EnergyRegularizer):
             is its conditional mean: what an ordinary draw adds to it is noise orthogonal to all neurons of the layer.
             What layers share then are the numbers: one with N neurons takes the first N columns of a single draw.
             Excludes ``"ternary"``.
+        options: see :class:`EnergyPenalty`.
+
+    Example:
+        >>> import torch
+        >>> from comhe.regularizers import create_regularizer
+        >>> model = torch.nn.Sequential(torch.nn.Linear(50, 8), torch.nn.Linear(8, 3))
+        >>> create_regularizer("rp-comhe", model, weight=1.0, output_weight=10.0, dim=40, count=20)().requires_grad
+        True
 
     Source: Lin et al., *Regularizing Neural Networks via Minimizing Hyperspherical Energy*, CVPR 2020.
     """
 
     def __init__(
         self,
-        model: nn.Module,
         *,
         dim: int = 40,
         count: int = 20,
@@ -58,141 +64,112 @@ class RandomProjection(EnergyRegularizer):
         shared: bool = True,
         across: Literal["mean", "max"] = "mean",
         span: bool = False,
-        **options,
+        **options: Any,
     ) -> None:
-        super().__init__(model, **options)
+        super().__init__(**options)
         if dim < 2:
-            raise ValueError(f"dim must be at least 2: a projection to {dim} dimension(s) leaves no angles")
+            raise UsageError(f"dim must be at least 2: a projection to {dim} dimension(s) leaves no angles")
         if count < 1 or redraw < 1:
-            raise ValueError(f"count and redraw must be at least 1, not {count} and {redraw}")
+            raise UsageError(f"count and redraw must be at least 1, not {count} and {redraw}")
         if distribution not in DISTRIBUTIONS:
-            raise ValueError(f"distribution must be one of {', '.join(DISTRIBUTIONS)}, not {distribution!r}")
+            raise UsageError(f"distribution must be one of {', '.join(DISTRIBUTIONS)}, not {distribution!r}")
         if across not in ("mean", "max"):
-            raise ValueError(f"across must be 'mean' or 'max', not {across!r}")
+            raise UsageError(f"across must be 'mean' or 'max', not {across!r}")
         if span and distribution != "gaussian":
-            raise ValueError(f"span=True is exact for 'gaussian' projections only, not for {distribution!r}")
+            raise UsageError(f"span=True is exact for 'gaussian' projections only, not for {distribution!r}")
         if span and self.eps:
-            raise ValueError(f"span=True drops the norms that eps={self.eps} is added to; give one of them")
+            raise UsageError(f"span=True drops the norms that eps={self.eps} is added to; give one of them")
         self.dim, self.count, self.redraw = dim, count, redraw
-        self.distribution, self.across, self.span = distribution, across, span
-        self.shared = shared
+        self.distribution, self.across, self.span, self.shared = distribution, across, span, shared
         self.ordered = not span
-        shapes = [layer.shape[-2:] for layer in self.layers if layer.role == "hidden"]
-        self._widest = max((n for n, d in shapes if max(n, dim) < d), default=0)
-        self._drawn: tuple[tuple, dict] = ((), {})
-        self._pool: Tensor | None = None  # all of them, on a GPU
-        self._pooled: tuple[int, int] | None = None  # the draw that they are of
-        self._made: dict[str, Tensor] = {}  # energies of the step under way
 
-    def prepare(self) -> None:
-        """Layers of equally many neurons that share their draws go together."""
-        if not (self.span and self.shared) or self.singly:
-            return
-        together: dict[tuple, list[tuple[Layer, Tensor]]] = {}
-        for layer in self.own:
-            if layer.role == "hidden" and self.weight_of(layer) and self._is_inside(layer):
-                w = single(self.neurons(layer))
-                together.setdefault((w.shape[-2], w.dtype, w.device), []).append((layer, w))
-        for members in together.values():
-            layers, neurons = zip(*members, strict=True)
-            with exact(neurons[0]):
-                self._made |= zip((layer.name for layer in layers), self._in_span(layers[0], neurons), strict=True)
-
-    def finish(self) -> None:
-        self._made.clear()
-
-    def hidden(self, layer: Layer, w: Tensor) -> Tensor:
-        if w.shape[-1] <= self.dim:
-            return self.energy(w, self.half_space)
-        energies = self.energies(layer, single(w))
-        return energies.mean(-1) if self.across == "mean" else energies.amax(-1)
-
-    def energies(self, layer: Layer, w: Tensor) -> Tensor:
-        """Energies [..., C] of neurons [..., N, d] under the step's projections."""
-        if layer.name in self._made:
-            return self._made[layer.name]
-        if self._is_inside(layer):
-            return self._in_span(layer, [w])[0]
-        projections = self.projections(layer, w.shape[-1], w.device).to(w.dtype)
-        projected = projections.flatten(0, 1) @ w.mT  # all C at once, [..., C k, N], in no need of being copied
-        return self.energy(projected.unflatten(-2, (self.count, self.dim)).mT, self.half_space)
-
-    def _in_span(self, layer: Layer, neurons: Sequence[Tensor]) -> list[Tensor]:
-        n = neurons[0].shape[-2]
-        draws = self.projections(layer, n, neurons[0].device).to(neurons[0].dtype)
-        return span_energies(neurons, draws, self.s, self.half_space, **self._options)
-
-    def projections(self, layer: Layer, width: int, device: torch.device) -> Tensor:
-        """The step's projections ``[count, dim, width]`` for a layer, a function of the seed and the draw's number."""
-        if self._drawn[0] != self._draw_number():
-            self._drawn = (self._draw_number(), {})
-        (key, drawn), made = self._key(layer, width), self._drawn[1]
-        if key not in made or made[key].device != device:
-            made[key] = self._matrix(drawn, device, key)
-        return made[key][..., :width]
-
-    def draw(self) -> None:
-        """On a GPU all layers' projections are made here, one after the other in memory."""
-        super().draw()
-        number = self._draw_number()
-        if self._pooled == number or not (self.static or runs_on(self.device)):
-            return
-        sizes: dict[int | str, int] = {}
-        for layer in self.own:
-            if self._is_projected(layer):
-                n, d = self._shape(layer)
-                key, drawn = self._key(layer, n if self._is_inside(layer) else d)
-                sizes[key] = drawn
-        if not sizes:
-            return
-        parts = [self._matrix(width, self.device, key).flatten() for key, width in sizes.items()]
-        pool = torch.cat(parts, out=self._pool if self.static else None)
-        self._pool, self._pooled = pool, number
-        views = pool.split([len(part) for part in parts])
-        shaped = (view.view(self.count, self.dim, -1) for view in views)
-        self._drawn = (number, dict(zip(sizes, shaped, strict=True)))
-
-    def cost(self, layer: Layer) -> float:
-        if not self._is_projected(layer):
-            return super().cost(layer)
-        n, d = self._shape(layer)
-        projected = self.count * self.dim * n  # numbers
-        cost = n * n * d + 2 * n * projected if self._is_inside(layer) else (d + n) * projected
-        return cost * math.prod(layer.shape[:-2])
-
-    def joins(self, layer: Layer) -> bool:
-        return not self._is_projected(layer) or (self.across == "mean" and not self._is_inside(layer))
-
-    def taken_together(self, members: list[tuple[int, Tensor]], potential: Potential) -> list[Tensor]:
-        seen = [member for member in members if self._is_projected(self.layers[member[0]])]
-        plain = [member for member in members if not self._is_projected(self.layers[member[0]])]
-        matrices = [self.projections(self.layers[place], w.shape[-1], w.device) for place, w in seen]
-        places = tuple(matrix.storage_offset() for matrix in matrices)
-        pool = Pool(self._pool, places, self.count, self.dim)
-        return self.summed(seen, potential, pool) + self.summed(plain, potential)
-
-    def _draw_number(self) -> tuple[int, int]:
-        return self.seed, self.step // self.redraw
-
-    def _matrix(self, width: int, device: torch.device, key: int | str) -> Tensor:
-        return random_matrix((self.count, self.dim, width), self.distribution, device, *self._draw_number(), key)
-
-    def _key(self, layer: Layer, width: int) -> tuple[int | str, int]:
-        """What a layer's projections are known by, and how many columns are drawn of them."""
-        if self.span and self.shared and width <= self._widest:
-            return self._widest, self._widest  # fewer neurons take the first columns: no number is drawn twice
-        return (width if self.shared else layer.name), width
-
-    def _shape(self, layer: Layer) -> tuple[int, int]:
-        n, d = layer.shape[-2:]
-        return min(n, self.sample or n), d
-
-    def _is_projected(self, layer: Layer) -> bool:
+    def is_projected(self, layer: Layer) -> bool:
         return layer.role == "hidden" and layer.shape[-1] > self.dim
 
-    def _is_inside(self, layer: Layer) -> bool:
-        n, d = self._shape(layer)
-        return self.span and max(n, self.dim) < d
+    def is_batchable(self, layer: Layer) -> bool:
+        return not self.is_projected(layer) or (self.across == "mean" and not self._is_inside(layer))
+
+    def draw(self, layers: Sequence[Layer], draws: Draws) -> None:
+        super().draw(layers, draws)
+        drawn = dict(self._key(layer, draws) for layer in layers if self.is_projected(layer))
+        if drawn:
+            shapes = {key: (self.count, self.dim, columns) for key, columns in drawn.items()}
+            draws.pool(POOL, shapes, self.distribution, self.redraw)
+
+    def projections(self, layer: Layer, draws: Draws) -> Tensor:
+        """The step's projections of a layer, ``[count, dim, d]``, or ``[count, dim, N]`` within the neurons' span."""
+        return draws[self._key(layer, draws)[0]][..., : self._width(layer)]
+
+    def energies(self, w: Tensor, layer: Layer, draws: Draws) -> Tensor:
+        """Energies [..., C] of a layer's neurons [..., N, d] under its projections."""
+        if self._is_inside(layer):
+            return self._energies_in_span([w], layer, draws)[0]
+        projections = self.projections(layer, draws).to(w)
+        projected = projections.flatten(0, 1) @ w.mT  # all C at once, [..., C k, N], with no need to be copied
+        return self.energy(projected.unflatten(-2, (self.count, self.dim)).mT)
+
+    def projected_value(self, w: Tensor, layer: Layer, state: Tensor | None, draws: Draws) -> Tensor:
+        return self._across(self.energies(w, layer, draws))
+
+    def values(self, members: Sequence[Member], draws: Draws) -> list[tuple[Tensor, Tensor | None]]:
+        """Within their spans, layers of equally many neurons that share their draws are one batch."""
+        batches: dict[tuple, list[Member]] = {}
+        for member in members if self.span and self.shared else ():
+            if self.is_projected(member.layer) and self._is_inside(member.layer):
+                batches.setdefault((member.w.shape[-2], member.w.dtype, member.w.device), []).append(member)
+        energies: dict[str, Tensor] = {}
+        for batch in batches.values():
+            names, neurons = [member.layer.name for member in batch], [member.w for member in batch]
+            energies |= zip(names, self._energies_in_span(neurons, batch[0].layer, draws), strict=True)
+        return [
+            (
+                self._across(energies[member.layer.name])
+                if member.layer.name in energies
+                else self.value(member.w, member.layer, None, draws),
+                None,
+            )
+            for member in members
+        ]
+
+    def pool(self, layers: Sequence[Layer], draws: Draws) -> Pool:
+        offsets = tuple(int(self.projections(layer, draws).storage_offset()) for layer in layers)
+        return Pool(draws[POOL], offsets, self.count, self.dim)
+
+    def cost(self, layer: Layer) -> float:
+        if not self.is_projected(layer):
+            return super().cost(layer)
+        n, d = self.sampled_shape(layer)
+        numbers = self.count * self.dim * n  # of the projected neurons
+        cost = n * n * d + 2 * n * numbers if self._is_inside(layer) else (d + n) * numbers
+        return cost * math.prod(layer.shape[:-2])
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, count={self.count}, redraw={self.redraw}, span={self.span}, {super().extra_repr()}"
+
+    def _energies_in_span(self, neurons: Sequence[Tensor], layer: Layer, draws: Draws) -> list[Tensor]:
+        coordinates = self.projections(layer, draws).to(neurons[0])
+        return span_energies(
+            neurons, coordinates, self.s, self.half_space, geodesic=self.geodesic, reduction=self.reduction
+        )
+
+    def _across(self, energies: Tensor) -> Tensor:
+        return energies.mean(-1) if self.across == "mean" else energies.amax(-1)
+
+    def _is_inside(self, layer: Layer) -> bool:
+        """Whether the layer's projections are drawn within the span of its neurons."""
+        n, d = self.sampled_shape(layer)
+        return self.span and max(n, self.dim) < d
+
+    def _width(self, layer: Layer) -> int:
+        n, d = self.sampled_shape(layer)
+        return n if self._is_inside(layer) else d
+
+    def _key(self, layer: Layer, draws: Draws) -> tuple[int | str, int]:
+        """What a layer's projections are known by, and how many columns are drawn of them."""
+        width = self._width(layer)
+        if self.span and self.shared:
+            shapes = [other.shape[-2:] for other in draws.layers if other.role == "hidden"]
+            widest = max((n for n, d in shapes if max(n, self.dim) < d), default=0)
+            if width <= widest:  # fewer neurons take the first columns: no number is drawn twice
+                return widest, widest
+        return (width if self.shared else layer.name), width

@@ -1,10 +1,10 @@
 """Every file format that is read as data, whole and crafted; run by test_hostile.py through tests/hostile.py."""
 
 import gzip
-import hashlib
 import io
 import os
 import pickle
+import shutil
 import struct
 import tarfile
 import warnings
@@ -21,16 +21,18 @@ from PIL import Image
 from comhe.datasets import AlteredDataWarning, load_graph, load_images
 from comhe.datasets.graphs import planetoid
 from comhe.datasets.images import cifar
-from comhe.datasets.images.folder import decode
-from comhe.datasets.points import cache as cloud_cache
+from comhe.datasets.images.decoding import decode
+from comhe.datasets.io.cache import Decoded, cached
+from comhe.datasets.io.tables import read_lines
 from comhe.datasets.points import modelnet
-from comhe.datasets.points.h5 import read_h5, read_lines
+from comhe.datasets.points.h5 import read_h5
 from comhe.datasets.points.shapes import read_cloud
 
 from ..hostile import Crafted, Format
 from .conftest import as_bytes, python2, tiny_parts
 from .image_sources import SPEC, archive, contents, write_tree
-from .test_points_shapes import VERTICES, npy, off, ply
+from .points.test_meshes import VERTICES, off, ply
+from .points.test_shapes import npy
 
 PICKLES, ARCHIVES, H5 = "pickles (Planetoid, CIFAR)", "archives (tar, gzip, zip)", "h5"
 SHAPES, CACHES = "shapes (npy, off, ply, xyz) and lists", "caches of decoded data, which are then made anew"
@@ -59,11 +61,15 @@ def cifar100(folder: Path, path: Path) -> bytes:
 
 
 def cached_images(folder: Path, path: Path) -> bytes:
+    same_times(folder / "set")
     return load_images(f"folder:{folder / 'set'}", folder, workers=0).train.pixels.numpy().tobytes()
 
 
 def cached_clouds(folder: Path, path: Path) -> bytes:
-    return cloud_cache.cached(folder, folder / "set", ["a"], "kind", lambda: np.ones((4, 3))).tobytes()
+    same_times(folder / "set")
+    splits = {"train": (np.ones((4, 3)), np.zeros(4, int))}
+    decoded = cached("shapes", folder / "set", ["a", "b"], folder, lambda: Decoded(splits, ("a",)))
+    return decoded.splits["train"][0].tobytes()
 
 
 def unpacked(folder: Path, path: Path) -> None:
@@ -145,12 +151,10 @@ def formats(place: Path) -> dict[str, Format]:
         "npy": Format(SHAPES, {"a.npy": npy(VERTICES)}, shape),
         "off": Format(SHAPES, {"a.off": off()}, shape),
         "ply": Format(SHAPES, {"a.ply": ply()}, shape),
-        "ply, binary": Format(SHAPES, {"a.ply": ply("<"), "b.ply": ply(">", "double", "int", "uint")}, shape),
+        "ply, binary": Format(SHAPES, {"a.ply": ply("<"), "b.ply": ply("<", "double", "int", "uint")}, shape),
         "xyz": Format(SHAPES, {"a.xyz": b"".join(b"%.6f,%.6f,%.6f\n" % tuple(v) for v in VERTICES)}, shape),
         "xyz, any numbers": Format(SHAPES, {"a.txt": b"".join(b"%g %g %g 1\n" % tuple(v) for v in VERTICES)}, shape),
-        "cache of clouds": Format(
-            CACHES, {"set/a": b"", **cloud_copy(place)}, cached_clouds, tuple(cloud_copy(place)), checked=True
-        ),
+        "cache of clouds": cloud_copy(place),
         "cache of images": image_copy(place),
     }
     for form, how in PICTURES.items():
@@ -185,21 +189,30 @@ def quick_gzip(data: bytes) -> bytes:
     return gzip.compress(data, 1)
 
 
-def cloud_copy(place: Path) -> dict[str, bytes]:
-    """The copy that is kept of the folder work/set with one empty file; its time is in the copy, so not checked."""
-    folder = place / "work" / "set"
-    digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:12]
-    buffer = io.BytesIO()
-    np.savez(buffer, array=np.ones((4, 3)), fingerprint=np.array("x" * 64))
-    return {f"comhe-set-{digest}.npz": buffer.getvalue()}
+def cloud_copy(place: Path) -> Format:
+    write_all(place / "work" / "set", {"a": b"", "b": b""})
+    return cache_format(place / "work", cached_clouds)
 
 
 def image_copy(place: Path) -> Format:
     write_tree(place / "work" / "set")
-    cached_images(place / "work", place)
-    files = {str(p.relative_to(place / "work")): p.read_bytes() for p in (place / "work").rglob("*") if p.is_file()}
+    return cache_format(place / "work", cached_images)
+
+
+def cache_format(work: Path, read: Callable) -> Format:
+    """The files in a folder and the cache that reading them leaves, which is what is damaged."""
+    read(work, work)
+    files = {str(p.relative_to(work)): p.read_bytes() for p in work.rglob("*") if p.is_file()}
+    shutil.rmtree(work)
     kept = tuple(name for name in files if name.endswith(".safetensors"))
-    return Format(CACHES, files, cached_images, kept, checked=True)
+    assert kept
+    return Format(CACHES, files, read, kept, checked=True)
+
+
+def same_times(folder: Path) -> None:
+    """Give all files the times that they had when the cache was written, or it would not be current."""
+    for path in folder.rglob("*"):
+        os.utime(path, (1, 1))
 
 
 # Crafted ----------------------------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from comhe.datasets import Images
 from comhe.datasets.images import cifar
-from comhe.datasets.images import load as images
 
 from .conftest import python2
 
@@ -88,9 +88,9 @@ def tiny_cifar(tmp_path, monkeypatch):
     return root
 
 
-def same(a: images.Images, b: images.Images) -> bool:
+def same(a: Images, b: Images) -> bool:
     """Whether two sets have the same samples in the same order in all parts."""
     return a.classes == b.classes and all(
-        a.part(s).pixels.equal(b.part(s).pixels) and a.part(s).labels.equal(b.part(s).labels)
+        a.get_split(s).pixels.equal(b.get_split(s).pixels) and a.get_split(s).labels.equal(b.get_split(s).labels)
         for s in ("train", "val", "test")
     )

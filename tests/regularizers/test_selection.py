@@ -138,17 +138,3 @@ def test_models_without_neurons():
 def test_the_model_may_be_a_single_layer():
     assert roles(nn.Linear(4, 3)) == {"": "output"}
     assert "(the model)" in str(create_regularizer("mhe", nn.Linear(4, 3)).report())
-
-
-def test_report_lists_every_layer():
-    regularizer = create_regularizer("hs-mhe", Network(), weight=0.5)
-    report = regularizer.report()
-    assert [row.name for row in report.layers] == ALL
-    assert {row.weight for row in report.layers[:-1]} == {0.5}
-    assert report.layers[-1].weight == 10
-    assert report.layers[1].shape == (3, 8, 8)
-    total = sum(row.weight * row.penalty for row in report.layers)
-    assert regularizer().item() == pytest.approx(total, rel=1e-5)
-    lines = str(report).splitlines()
-    assert lines[0] == repr(regularizer)
-    assert all(name in text for name, text in zip(ALL, lines[2:], strict=False))

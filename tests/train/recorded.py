@@ -36,18 +36,21 @@ class Watched(TorchDispatchMode):
 
 
 class FakeRecorder:
-    """What :class:`comhe.train.engine.capture.CudaRecorder` is on a GPU. ``recorded`` counts the recordings."""
+    """What :class:`comhe.train.engine.capture.CUDAGraphRecorder` is on a GPU. ``recorded`` counts the recordings."""
 
-    def __init__(self, waits: tuple[str, ...] = ()) -> None:
-        self.recorded, self.replayed, self.waits = 0, 0, waits
+    def __init__(self, syncs: tuple[str, ...] = ()) -> None:
+        self.recorded, self.replayed, self.syncs = 0, 0, syncs
 
     def like(self, x):
         return torch.empty_like(x)
 
-    def run(self, function, waits=None):
-        if waits is not None:
-            waits.extend(self.waits)
+    def run(self, function, syncs=None):
+        if syncs is not None:
+            syncs.extend(self.syncs)
         return function()
+
+    def synchronize(self):
+        pass
 
     def record(self, function):
         self.recorded += 1

@@ -46,7 +46,7 @@ SAMPLES = {"train": 48, "val": 32, "test": 32}
 
 
 def recipe_of(kind: str, **changes: Any) -> Any:
-    from comhe.train.domains import recipe_class
+    from comhe.train.recipe import recipe_class
 
     return recipe_class(kind.split("-")[0])(recipe="trust", **KINDS[kind] | changes)
 
@@ -62,7 +62,7 @@ def shrink() -> None:
             found = full(name, root, device)
             parts = {}
             for split, count in SAMPLES.items():
-                part = found.part(split)
+                part = found.get_split(split)
                 parts[split] = type(part)(*(tensor[:count] for tensor in vars(part).values()))
             return replace(found, **parts)
 
@@ -122,14 +122,14 @@ def prepare() -> None:
 def work(request: dict[str, Any], told: int) -> int:
     """In the fork: a command, or one run, or what is missing of it."""
     from comhe.train.cli import main as cli
-    from comhe.train.compare import compare
+    from comhe.train.runs import launch
 
     if words := request.get("words"):
         return cli.main(words)
     boundaries = Boundaries(request.get("at", 0), request.get("what", "SIGKILL"))
     boundaries.watch()
     recipe = recipe_of(request["kind"])
-    status = cli.guarded(lambda folder: compare.train_one(recipe, Path(folder), None, "cpu"), request["folder"])
+    status = cli.guarded(lambda folder: launch.train_one(recipe, Path(folder), None, "cpu"), request["folder"])
     os.write(told, b"%d" % boundaries.count)
     return status
 
@@ -176,13 +176,13 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     from comhe.train.cli import main as cli
-    from comhe.train.compare import compare
+    from comhe.train.runs import launch
 
     assert cli  # imported here once, not in every fork
     prepare()
     with tempfile.TemporaryDirectory() as folder:
         for kind in json.loads(sys.argv[1]):  # so is whatever a run imports or makes, such as its data
-            compare.train_one(recipe_of(kind).replace(epochs=1), Path(folder), None, "cpu")
+            launch.train_one(recipe_of(kind).replace(epochs=1), Path(folder), None, "cpu")
     print("ready", flush=True)
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), flush=True)

@@ -16,8 +16,10 @@ import socket
 import sys
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent))  # also where Python is told not to look there (-P)
 from killing import fork, shrink
 
 
@@ -77,16 +79,16 @@ def main() -> int:
 
     from comhe.train import images, points
     from comhe.train.cli import main as cli
-    from comhe.train.engine import loop, ranks, sharded
+    from comhe.train.engine import distributed, loop
 
-    assert all((cli, images, points, sharded))  # imported here once, not in every fork
+    assert all((cli, images, points))  # imported here once, not in every fork
     torch.set_num_threads(1)
     loop.CHECKPOINT_SECONDS = 0.0
     shrink()
     if "RANK" in os.environ:
         rank, size = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
         return be(rank, size, int(os.environ["MASTER_PORT"]), json.loads(sys.argv[1]))
-    ranks.LAST_WORDS = 0.0
+    distributed.EXIT_DELAY = 0.0
     print("ready", flush=True)
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), flush=True)

@@ -65,9 +65,9 @@ def whole(ask, tmp_path_factory):
     return find
 
 
-def contents(folder: Path, name: str = "*") -> dict:
+def contents(folder: Path, name: str = "") -> dict:
     """All that the one run in a folder (or the one with that regularizer) has left, without times."""
-    (run,) = folder.glob(f"*/*-{name}/seed0")
+    (run,) = folder.glob(f"*/*-{name}*/seed0")
     found = {path.name: path.read_bytes() for path in run.iterdir()}
     result = json.loads(found.pop("result.json"))
     return found | {"result": {name: value for name, value in result.items() if not name.endswith("seconds")}}

@@ -103,20 +103,20 @@ def long(*values):
     return pytest.param(*values, marks=pytest.mark.long)
 
 
-@pytest.mark.parametrize("how", ["", " --shard-penalty", " --parallel fsdp"])
+@pytest.mark.parametrize("how", ["", " --shard-penalty"])
 def test_images_on_two_processes_are_those_on_one(made, tally, how):
     """Eight samples of a part to four and four, and seven to four and three; 32 to validate to 16 and 16."""
     close(made(2, IMAGES + how), made(1, IMAGES), 2e-4)
     tally(f"images, resnet8, ap-comhe, 2 processes{how}", SAME)
 
 
-@pytest.mark.parametrize("how", ["", long(" --shard-penalty"), long(" --parallel fsdp")])
+@pytest.mark.parametrize("how", ["", long(" --shard-penalty")])
 def test_points_on_two_processes_are_those_on_one(made, tally, how):
     close(made(2, POINTS + how), made(1, POINTS), 2e-4)
     tally(f"points, pointnet_t, rp-comhe, 2 processes{how}", SAME)
 
 
-@pytest.mark.parametrize("how", [" --shard-penalty", long(""), long(" --parallel fsdp")])
+@pytest.mark.parametrize("how", [" --shard-penalty", long("")])
 def test_a_rank_that_dies_takes_the_others_along_and_the_run_goes_on(ask, made, tmp_path, tally, how):
     words = IMAGES + how
     for what, which, step in (("SIGKILL", 1, 2), ("error", 0, 1), ("SIGTERM", 1, 1)):
@@ -144,9 +144,7 @@ def test_a_rank_that_dies_takes_the_others_along_and_the_run_goes_on(ask, made, 
 @pytest.mark.parametrize(
     ("first", "then", "how"),
     [
-        (2, 1, " --parallel fsdp"),
         (1, 2, ""),
-        long(1, 2, " --parallel fsdp"),
         long(2, 1, " --shard-penalty"),
         long(3, 2, ""),
     ],
@@ -168,9 +166,12 @@ def test_another_number_of_processes_goes_on_too(ask, made, tmp_path, tally, fir
     [
         (2, "train graphs --data citations", "a graph is one batch, which 2 processes cannot divide"),
         (2, "compare --data citations", "torchrun is for comhe train, not for comhe compare"),
-        (2, IMAGES.replace("--batch-size 15", "--batch-size 3"), "a batch of 3 in 2 parts has too few samples for 2"),
+        (
+            2,
+            IMAGES.replace("--batch-size 15", "--batch-size 3"),
+            "batch_size=3 with accumulate=2 has too few samples for 2",
+        ),
         (2, f"{IMAGES} --device cuda:0", "2 processes cannot share cuda:0"),
-        (2, f"{IMAGES} --parallel fsdp --shard-penalty", "--shard-penalty is for ddp"),
         (1, f"{IMAGES} --shard-penalty", "--shard-penalty is for several processes"),
         (2, IMAGES.replace("--lr 0.02", "--lr 1e30 --schedule constant --clip 0"), "lower lr"),
     ],

@@ -1,4 +1,4 @@
-"""Weights and their cards, whole and crafted; run by test_hostile.py through tests/hostile.py."""
+"""Weights and their cards, intact and crafted; run by test_hostile.py through tests/hostile.py."""
 
 import hashlib
 import io
@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save
 
 from comhe.zoo import cards, create_model, get_weights
-from comhe.zoo.points import load_port
+from comhe.zoo.points import model_from_state
 
 from ..hostile import Crafted, Format
 
@@ -64,17 +64,17 @@ def foreign(folder: Path, path: Path) -> bytes:
     return numbers(create_model("gcn", weights=path, **OPTIONS))
 
 
-def formats(place: Path) -> dict[str, Format]:
-    data, plain = save(state()), {"epoch": 3, "model_state_dict": state()}
+def formats(folder: Path) -> dict[str, Format]:
+    data, content = save(state()), {"epoch": 3, "model_state_dict": state()}
     card = card_of(data)
     both = {f"{NAME}.safetensors": data, f"{NAME}.json": card}
     return {
         "published weights": Format(OURS, both, published, (f"{NAME}.safetensors",), named=NAME, checked=True),
         "card of published weights": Format(OURS, both, published, (f"{NAME}.json",), named=NAME),
         "safetensors": Format(OTHERS, {"own.safetensors": data}, foreign),
-        "checkpoint": Format(OTHERS, {"own.pt": checkpoint(plain)}, foreign, checked=True),
+        "checkpoint": Format(OTHERS, {"own.pt": checkpoint(content)}, foreign, checked=True),
         "checkpoint, old format": Format(OTHERS, 
-            {"own.pt": checkpoint(plain, _use_new_zipfile_serialization=False)}, foreign, reserves=True
+            {"own.pt": checkpoint(content, _use_new_zipfile_serialization=False)}, foreign, reserves=True
         ),
     }  # fmt: skip
 
@@ -109,8 +109,8 @@ def repacked(data: bytes, compression: int, **replaced: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def crafted(place: Path, cases: int) -> Iterator[Crafted]:
-    outside = place / "outside"
+def crafted(folder: Path, cases: int) -> Iterator[Crafted]:
+    outside = folder / "outside"
     outside.mkdir(exist_ok=True)
     marker = str(outside / "was-here")
     calls = {
@@ -140,7 +140,7 @@ def crafted(place: Path, cases: int) -> Iterator[Crafted]:
     yield from wrong_numbers()
     yield from headers()
     yield from wrong_cards(outside)
-    yield from ports()
+    yield from public_layouts()
 
 
 def bombs() -> Iterator[Crafted]:
@@ -148,7 +148,7 @@ def bombs() -> Iterator[Crafted]:
     pickled = zipfile.ZipFile(io.BytesIO(good)).read("archive/data.pkl")
     huge = {"a": torch.zeros(1).expand(1 << 20, 1 << 20)}
     zeros = checkpoint({"a": torch.zeros(1 << 20)})
-    text = pickle.dumps("x" * 100_000, 2)[2:-1]  # with its place in the memo, 0
+    text = pickle.dumps("x" * 100_000, 2)[2:-1]  # with its index in the memo, 0
     encode = b"0" + b"c_codecs\nencode\n(h\x00X\x06\x00\x00\x00latin1tR" * 20_000
     files = {
         "bytearray of 10 GB": checkpoint(Call(bytearray, 10_000_000_000)),
@@ -273,9 +273,9 @@ def wrong_cards(outside: Path) -> Iterator[Crafted]:
     data = save(state())
     (outside / f"{NAME}.safetensors").write_bytes(data)
     fields = {f"no {field}": {field: "absent"} for field in cards.FIELDS}
-    kinds = {f"{field} is a number": {field: 7} for field in cards.KINDS}
+    kinds = {f"{field} is a number": {field: 7} for field in cards.FIELDS}
     files = (f"../outside/{NAME}.safetensors", str(outside / f"{NAME}.safetensors"), "..", ".", "", "a\0b", "x" * 500)
-    places = {f"file is {file[:12]!r}": {"file": file} for file in files}
+    paths = {f"file is {file[:12]!r}": {"file": file} for file in files}
     sums = ("", "0" * 64, "0" * 63, hashlib.sha256(data).hexdigest()[:8], hashlib.sha256(data).hexdigest().upper())
     others = {
         **{f"sha256 is {digest[:9]!r}": {"sha256": digest} for digest in sums},
@@ -293,7 +293,7 @@ def wrong_cards(outside: Path) -> Iterator[Crafted]:
         "more layers": {"options": OPTIONS | {"num_layers": 5}},
         "10^9 layers": {"options": OPTIONS | {"num_layers": 10**9}},
         "dropout 2": {"options": OPTIONS | {"dropout": 2}},
-        "weights of its own": {"options": OPTIONS | {"weights": "cora-mhe"}},
+        "an option called weights": {"options": OPTIONS | {"weights": "cora-mhe"}},
         "unknown preprocessing": {"preprocessing": {"kind": "x"}},
         "no preprocessing": {"preprocessing": {}},
         "preprocessing of another kind": {"preprocessing": {"kind": "images", "features": 5}},
@@ -322,7 +322,7 @@ def wrong_cards(outside: Path) -> Iterator[Crafted]:
 
         return written
 
-    for name, changes in (fields | kinds | places | others).items():
+    for name, changes in (fields | kinds | paths | others).items():
         yield Crafted("altered card", name, write(card_of(data, **changes)), published, NAME)
     for name, text in texts.items():
         yield Crafted("altered card", name, write(text), published, NAME)
@@ -335,10 +335,10 @@ def wrong_cards(outside: Path) -> Iterator[Crafted]:
     )
 
 
-def ports() -> Iterator[Crafted]:
-    """State dicts in the layout of a public port with one tensor gone or of another shape; there is no file to name."""
+def public_layouts() -> Iterator[Crafted]:
+    """State dicts in a public layout with a tensor missing or of another shape; there is no file to name."""
     torch.manual_seed(0)
-    whole = {key: torch.zeros(2, 2) for key in create_model("pointnet").state_dict()} | {
+    tensors = {key: torch.zeros(2, 2) for key in create_model("pointnet").state_dict()} | {
         key: torch.zeros(3, 3, 1)
         for key in (
             "feat.stn.conv1.weight",
@@ -354,12 +354,12 @@ def ports() -> Iterator[Crafted]:
             "alone": {mark: torch.zeros(3, 3, 1)},
             "flat": {mark: torch.zeros(3)},
             "a scalar": {mark: torch.tensor(1.0)},
-            "others of wrong shapes": whole | {mark: torch.zeros(3, 3, 1), "linear3.weight": torch.zeros(3)},
+            "others of wrong shapes": tensors | {mark: torch.zeros(3, 3, 1), "linear3.weight": torch.zeros(3)},
         }.items():
             yield Crafted(
                 "state dict of a port",
                 f"{mark} {name}",
                 b"",
-                lambda folder, path, value=value: load_port(value),
+                lambda folder, path, value=value: model_from_state(value),
                 "state dict",
             )

@@ -1,7 +1,7 @@
-"""Every network as a program of plain operations and as ONNX, against itself, also on sizes other than the example's.
+"""Every network as an exported program and as ONNX, against itself, also on sizes other than the example's.
 
 ``torch.export`` is checked for all but the deepest networks, which have the blocks of their smaller kin; ONNX for one
-network of each kind, because writing it takes longer than all else. PointNet++ has fewer centres here.
+network of each kind, because writing it takes longer than all else. PointNet++ has fewer centers here.
 """
 
 import importlib.util
@@ -23,7 +23,7 @@ def build(name):
     options = {"in_channels": 6} if model_domain(name) == "graphs" else {}
     model = create_model(name, num_classes=5, **options).eval()
     if name.startswith("pointnet2"):
-        model.centres = (6, 3)
+        model.centers = (6, 3)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.2, 0.2)
@@ -70,7 +70,7 @@ def test_onnx(name, tmp_path):
         session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
         for more in (0, 1):
             inputs, logits = example(model, model_domain(name), more)
-            feed = {place.name: tensor.numpy() for place, tensor in zip(session.get_inputs(), inputs, strict=True)}
+            feed = {node.name: tensor.numpy() for node, tensor in zip(session.get_inputs(), inputs, strict=True)}
             (found,) = session.run(None, feed)
             torch.testing.assert_close(torch.from_numpy(found), logits, atol=1e-4, rtol=1e-3)
 

@@ -1,59 +1,49 @@
-"""Names, and what is said about names that are not there."""
+"""Registration of models, from outside of this package as well."""
 
 import pytest
 from torch import nn
 
-from comhe.zoo import create_model, list_models, model_domain, register_model, registry
+from comhe.errors import UsageError
+from comhe.zoo import create_model, list_models, model_domain, register_model
+from comhe.zoo.registry import natural_key, suggest
 
 
-@pytest.fixture
-def clean_registry():
-    """Models a test registers vanish after it."""
-    list_models()
-    builders, domains = dict(registry._builders), dict(registry._domain_of)
-    yield
-    for current, saved in ((registry._builders, builders), (registry._domain_of, domains)):
-        current.clear()
-        current.update(saved)
-
-
-def test_graph_models_are_listed_under_their_domain():
-    assert {"gcn", "gat", "sage", "appnp", "gcn2"} <= set(list_models(domain="graphs"))
-    assert model_domain("gcn") == "graphs"
-    assert list_models("gcn*") == ["gcn", "gcn2"]
-    assert list_models("nothing*") == []
-
-
-def test_natural_order(clean_registry):
-    for n in (110, 20, 8):
-        exec(f"def zznet{n}(): ...", scope := {"__name__": "somewhere"})
-        register_model(scope[f"zznet{n}"])
-    assert list_models("zznet*") == ["zznet8", "zznet20", "zznet110"]
-    assert model_domain("zznet8") == "custom"
-    assert list_models("zz*", domain="graphs") == []
-
-
-def test_builder_name_is_the_models_name_and_is_taken_once(clean_registry):
+def test_the_name_of_a_function_is_that_of_its_model(clean_registry):
     @register_model
-    def tiny_for_test(width: int = 3, **kwargs) -> nn.Module:
+    def tiny(width: int = 3, **kwargs) -> nn.Module:
         return nn.Linear(width, width, **kwargs)
 
-    assert create_model("tiny_for_test", width=5, bias=False).weight.shape == (5, 5)
-    with pytest.raises(ValueError, match="'tiny_for_test' is registered twice"):
-        register_model(tiny_for_test)
+    assert create_model("tiny", width=5, bias=False).weight.shape == (5, 5)
+    assert model_domain("tiny") == "custom"
 
 
-def test_unknown_name_suggests_the_nearest():
-    with pytest.raises(ValueError, match=r"unknown model 'gnc'; did you mean .*gcn"):
-        create_model("gnc")
-    with pytest.raises(ValueError, match=r"unknown model '@@@@'; there are .*gcn"):
-        create_model("@@@@")
-    with pytest.raises(ValueError, match="unknown domain 'graph'; the domains are graphs, images, points"):
-        list_models(domain="graph")
+def test_a_model_says_its_domain_and_a_class_its_name(clean_registry):
+    @register_model(domain="images", name="tiny_images")
+    class Tiny(nn.Linear):
+        def __init__(self, num_classes: int) -> None:
+            super().__init__(12, num_classes)
+
+    assert type(create_model("tiny_images", num_classes=3)) is Tiny
+    assert model_domain("tiny_images") == "images"
+    assert "tiny_images" in list_models(domain="images")
+    with pytest.raises(UsageError, match="unknown domain 'image'; did you mean images"):
+        register_model(domain="image")
 
 
-def test_wrong_arguments_name_the_accepted_ones():
-    with pytest.raises(TypeError, match=r"'gcn' takes no 'hidden'; it accepts in_channels: int, .*hidden_channels"):
-        create_model("gcn", in_channels=3, num_classes=2, hidden=4)
-    with pytest.raises(TypeError, match=r"'gcn' needs 'in_channels', 'num_classes'; it accepts"):
-        create_model("gcn")
+def test_a_name_is_taken_once(clean_registry):
+    def resnet8(): ...
+
+    with pytest.raises(UsageError) as error:
+        register_model(resnet8)
+    assert "model 'resnet8' is registered twice, by comhe.zoo.images.resnet_cifar.resnet8 and by " in str(error.value)
+    assert f"{__name__}.test_a_name_is_taken_once.<locals>.resnet8; rename" in str(error.value)
+
+
+def test_numbers_in_names_are_sorted_as_numbers():
+    assert sorted(["b10", "b9", "a"], key=natural_key) == ["a", "b9", "b10"]
+
+
+def test_near_names_are_suggested_and_else_all():
+    assert suggest("gcm", ["gcn", "gat"]) == "did you mean gcn?"
+    assert suggest("@", ["gcn", "gat"]) == "there are gcn, gat"
+    assert suggest("@", []) == "there are none"

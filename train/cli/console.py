@@ -1,8 +1,9 @@
-"""The terminal: progress as a bar, or as plain lines where it is none, and tables."""
+"""The terminal: tables, and progress as a bar, or as lines where the output is a file or a pipe."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,62 +13,37 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 # A file or pipe has no width to fit into: tables are as wide as they need.
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 250)
+NAMES = ("model", "data", "regularizer", "settings", "layer")  # columns that are not figures
 
 
 @contextmanager
-def runs(label: str):
-    """Yields ``report(done, wanted, latest)``, to be called as each run ends."""
-    if not console.is_terminal:
+def show_progress(label: str, unit: str, shown: bool = True) -> Iterator[Callable[[int, int, str], None]]:
+    """Yield ``report(done, total, text)``, which shows how far something is; in a pipe, in about twenty lines."""
 
-        def line(done: int, wanted: int, latest: str) -> None:
-            if latest.startswith("failed") or done == wanted or done % max(1, wanted // 20) == 0:
-                console.print(f"{label}  {done}/{wanted} runs, latest {latest}")
+    def line(done: int, total: int, text: str) -> None:
+        if shown and (done == total or done % max(1, total // 20) == 0 or text.startswith("failed")):
+            console.print(f"{label}  {unit} {done}/{total}  {text}")
 
+    if not shown or not console.is_terminal:
         yield line
         return
-    with _bar() as progress:
-        task = progress.add_task(label, figures="")
-        yield lambda done, wanted, latest: progress.update(task, completed=done, total=wanted, figures=latest)
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeRemainingColumn()
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(label, text="")
+        yield lambda done, total, text: progress.update(task, completed=done, total=total, text=text)
 
 
-@contextmanager
-def epochs(label: str, shown: bool = True):
-    """Yields ``report(row, epochs)``, to be called after each epoch."""
-    if not shown:
-        yield lambda row, total: None
-        return
-    if not console.is_terminal:
-        yield lambda row, total: _line(label, row, total)
-        return
-    with _bar() as progress:
-        task = progress.add_task(label, figures="")
-
-        def report(row: dict[str, Any], total: int) -> None:
-            progress.update(task, completed=row["epoch"] + 1, total=total, figures=figures(row))
-
-        yield report
-
-
-def _bar() -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"), TimeRemainingColumn()
-    return Progress(*columns, console=console)
-
-
-def print_table(title: str, header: list[str], cells: list[list[str]]) -> None:
-    """A table whose first three columns are names and whose others are figures."""
+def print_table(title: str, header: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    """Print a table: names to the left, figures to the right."""
     shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for name in header:
-        shown.add_column(name, justify="left" if name in header[:3] else "right", no_wrap=True)
+        shown.add_column(name, justify="left" if name in NAMES else "right", no_wrap=True)
     for line in cells:
         shown.add_row(*line)
     console.print(shown)
 
 
-def figures(row: dict[str, Any]) -> str:
+def metrics_text(row: dict[str, Any]) -> str:
+    """Return an epoch's loss, penalty and validation accuracy."""
     return f"loss {row['loss']:.3f}  penalty {row['penalty']:.3f}  val {100 * row['val_accuracy']:.2f} %"
-
-
-def _line(label: str, row: dict[str, Any], total: int) -> None:
-    if (row["epoch"] + 1) % max(1, total // 10) == 0 or row["epoch"] + 1 == total:
-        console.print(f"{label}  epoch {row['epoch'] + 1}/{total}  {figures(row)}")

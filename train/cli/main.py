@@ -2,63 +2,97 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from signal import SIGINT
 
-from comhe.train.runs.interruption import started, terminable
+import tyro
+from tyro.extras import SubcommandApp
 
-from .names import data, list_names
-from .networks import energy, evaluate, publish
-from .tables import compare, report, reproduce
-from .train import train
+from comhe import __version__
+from comhe.errors import ComheError, UsageError
+from comhe.train.plugins import load_plugins
+from comhe.train.recipe import did_you_mean, domains
+from comhe.train.runs.interruption import terminable, torchrun_rank
 
-COMMANDS: dict[str, Callable[[list[str]], None]] = {
-    "train images": lambda words: train("images", words),
-    "train points": lambda words: train("points", words),
-    "train graphs": lambda words: train("graphs", words),
-    "compare": compare,
-    "reproduce": reproduce,
-    "report": report,
-    "evaluate": evaluate,
-    "publish": publish,
-    "energy": energy,
-    "data": data,
-    "list": list_names,
-}
+from .compare import Compare
+from .data import Data
+from .energy import Energy
+from .evaluate import Evaluate
+from .list import List
+from .options import Command
+from .publish import Publish
+from .report import Report
+from .reproduce import Reproduce
+from .train import Train, train_command
 
-
-def main(words: list[str] | None = None) -> int:
-    """Run one command; a mistake of the user's is one line on standard error and exit status 2."""
-    words = sys.argv[1:] if words is None else words
-    for command, function in COMMANDS.items():
-        parts = command.split()
-        if words[: len(parts)] == parts:
-            if started()[1] > 1 and parts[0] != "train":
-                print(f"comhe: torchrun is for comhe train, not for comhe {command}", file=sys.stderr)
-                return 2
-            return guarded(function, words[len(parts) :])
-    usage = "usage: comhe COMMAND ... (COMMAND --help tells more)\n" + "\n".join(f"  comhe {name}" for name in COMMANDS)
-    asked = bool(words) and words[0] in ("-h", "--help")
-    print(usage if asked or not words else f"comhe: no command {' '.join(words[:2])!r}\n{usage}", file=sys.stderr)
-    return 0 if asked else 2
+DESCRIPTION = """Train networks with and without hyperspherical-energy regularization, and compare them.
+`comhe COMMAND --help` tells more about a command, `comhe --version` the version."""
+COMMANDS = (Compare, Reproduce, Report, Evaluate, Publish, Energy, Data, List)
 
 
-def guarded(function: Callable[[list[str]], None], words: list[str]) -> int:
-    """Call a command and turn what a user can mend into one line; COMHE_TRACEBACK=1 shows the whole story.
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status; a mistake of the user's is one line on standard error and status 2.
 
-    SIGINT and SIGTERM are one line too, and exit status 130 and 143. One of several ranks says which it is.
+    Args:
+        argv: Arguments after ``comhe``; by default those of the process.
     """
-    rank, size = started()
+    return guarded(_run, argv)
+
+
+def _run(argv: Sequence[str]) -> None:
+    if list(argv) == ["--version"]:
+        print(f"comhe {__version__}")
+        return
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--import", dest="modules", action="append", default=[])
+    load_plugins(early.parse_known_args(argv)[0].modules)  # first: they may register what other options name
+    command = parse(argv)
+    if torchrun_rank()[1] > 1 and not isinstance(command, Train):
+        raise UsageError(f"torchrun is for comhe train, not for comhe {argv[0]}")
+    command.run()
+
+
+def parse(argv: Sequence[str]) -> Command:
+    """Return the command that the arguments name; a mistake in them, and ``--help``, raise SystemExit."""
+    commands = {command.__name__.lower(): command for command in COMMANDS}
+    _check_name(argv[:1], ["train", *commands], "command")
+    if list(argv[:1]) == ["train"]:
+        _check_name(argv[1:2], domains(), "domain")
+    app, train = SubcommandApp(), SubcommandApp()
+    for domain in domains():
+        options = argv[2:] if list(argv[:2]) == ["train", domain] else ()
+        train.command(name=domain)(train_command(domain, options))
+    app.command(train, name="train", help=Train.__doc__)
+    for name, command in commands.items():
+        app.command(name=name)(command)
+    config = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
+    return app.cli(prog="comhe", description=DESCRIPTION, args=list(argv) or ["--help"], config=config)
+
+
+def _check_name(argument: Sequence[str], known: Sequence[str], kind: str) -> None:
+    if argument and not argument[0].startswith("-") and argument[0] not in known:
+        raise UsageError(f"unknown {kind} {argument[0]!r}; {did_you_mean(argument[0], known)}")
+
+
+def guarded(function: Callable[[Sequence[str]], object], argv: Sequence[str] | None = None) -> int:
+    """Call a command and turn what the user can fix into one line; with COMHE_TRACEBACK=1 it keeps its traceback.
+
+    SIGINT and SIGTERM are one line, too, with exit status 130 and 143. Under torchrun the line names the rank.
+    """
+    rank, size = torchrun_rank()
     name = f"comhe: rank {rank} of {size}" if size > 1 else "comhe"
     try:
         with terminable():
-            function(words)
+            function(sys.argv[1:] if argv is None else argv)
+    except SystemExit as parsed:  # the parser has printed what there is to say
+        return parsed.code if isinstance(parsed.code, int) else 0
     except KeyboardInterrupt as stopped:
         print(f"{name}: {str(stopped) or 'stopped'}", file=sys.stderr)
         return 128 + getattr(stopped, "signum", SIGINT)
-    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+    except ComheError as error:
         if os.environ.get("COMHE_TRACEBACK"):
             raise
         print(f"{name}: {error}", file=sys.stderr)

@@ -2,63 +2,99 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, make_dataclass
-from typing import Annotated, Literal
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, get_type_hints
 
 from tyro.conf import arg
 
-from comhe.train.runs.interruption import started
+from comhe.errors import UsageError
+from comhe.train.engine.distributed import join_ranks
+from comhe.train.recipe import Recipe, get_recipe, recipe_class
+from comhe.train.runs.interruption import torchrun_rank
+from comhe.train.runs.launch import train_one
+from comhe.train.runs.run import Run
+from comhe.train.settings import parse_options
+from comhe.train.task import check_recipe
+from comhe.zoo import model_domain
 
-from .console import console, epochs
-from .flags import CELL, Place, given, parse, recipe_flags
+from .console import console, metrics_text, show_progress
+from .options import Command, DataRoot, Device, Runs
+
+OPTIONS = ("model_options", "regularizer_options")
+NAMED = ("recipe", "model", "data", "regularizer")  # what the other flags' defaults depend on
 
 
-@dataclass(frozen=True)
-class Spread:
-    """How several processes that torchrun has started make one run."""
+@dataclass(frozen=True, kw_only=True)
+class Train(Command):
+    """Train one model; a run that was interrupted goes on, and one that is finished is left alone."""
 
-    parallel: Annotated[
-        Literal["ddp", "fsdp"],
-        arg(help="under torchrun: the whole model on every process, or a part of every layer, for what does not fit"),
-    ] = "ddp"
+    base: ClassVar[Recipe]
+
     shard_penalty: Annotated[
         bool, arg(help="under torchrun: each process computes the penalties of some of the layers")
     ] = False
+    data_root: DataRoot = None
+    runs: Runs = Path("runs")
+    device: Device = "cpu"
+
+    def named_recipe(self) -> Recipe:
+        """Return the recipe that the flags say; options are added to those of the named recipe."""
+        values = {f.name: getattr(self, f.name) for f in fields(self.base) if hasattr(self, f.name)}
+        for name in OPTIONS:
+            values[name] = getattr(self.base, name) | parse_options(values[name])
+        return self.base.replace(**values)
+
+    def run(self) -> None:
+        """Train, and print the accuracies of the last and the selected epoch."""
+        recipe = self.named_recipe()
+        check_recipe(recipe)
+        is_first = torchrun_rank()[0] == 0
+        with (
+            join_ranks(self.device, self.shard_penalty) as (context, device),
+            show_progress(f"{recipe.label} seed {recipe.seed}", "epoch", shown=is_first) as report,
+        ):
+
+            def progress(row: dict[str, Any], epochs: int) -> None:
+                report(row["epoch"] + 1, epochs, metrics_text(row))
+
+            folder = train_one(recipe, self.runs, self.data_root, device, progress, context)
+        if not is_first:
+            return
+        result = Run(folder).result()
+        for which, title in (("last", "last epoch"), ("best", "validation-selected")):
+            metrics = result[which]
+            console.print(
+                f"{title} ({metrics['epoch'] + 1}): validation {100 * metrics['val_accuracy']:.2f} %, "
+                f"test {100 * metrics['test_accuracy']:.2f} %"
+            )
+        console.print(f"{folder}  ({result['seconds']:.1f} s)")
 
 
-def train(domain: str, words: list[str]) -> None:
-    """Train one model; a run that was cut is taken up again, one that is done is left alone."""
-    from comhe.train.compare.compare import train_one
-    from comhe.train.domains import named_recipe, recipe_class
-    from comhe.train.engine.ranks import joined
-    from comhe.train.runs.run import Run
-    from comhe.zoo import model_domain
+def train_command(domain: str, argv: Sequence[str] = ()) -> type[Train]:
+    """Return the command of a domain: its flags are the fields of its recipe.
 
+    Their defaults are those of the recipe, model, data set and regularizer that ``argv`` names, or the usual ones.
+    """
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     kind = recipe_class(domain)
-    wanted = recipe_flags(kind)
-    parts = [("settings", wanted, wanted()), ("place", Place, Place()), ("spread", Spread, Spread())]
-    both = make_dataclass("Train", parts)
-    flags = parse(both, words, f"comhe train {domain}", train.__doc__)
-    settings = given(flags.settings)
-    default = kind()
-    name = settings.pop("recipe", None)
-    cell = {key: settings.pop(key, getattr(default, key)) for key in CELL}
+    usual = kind()
+    for name in NAMED:
+        early.add_argument(f"--{name}", default=None if name == "recipe" else getattr(usual, name))
+    cell = vars(early.parse_known_args(argv)[0])
     if (other := model_domain(cell["model"])) != domain:
-        raise ValueError(f"{cell['model']} is a model for {other}; train it with: comhe train {other}")
-    recipe = named_recipe(name, **cell, **settings)
-    spread = flags.spread
-    with (
-        joined(flags.place.device, spread.parallel, spread.shard_penalty) as device,
-        epochs(f"{recipe.name} seed {recipe.seed}", shown=started()[0] == 0) as progress,
-    ):
-        folder = train_one(recipe, flags.place.runs, flags.place.data_root, device, progress)
-    if started()[0]:
-        return
-    result = Run(folder).result()
-    for which, title in (("last", "last epoch"), ("best", "validation-selected")):
-        figures = result[which]
-        console.print(
-            f"{title} ({figures['epoch'] + 1}): validation {100 * figures['val_accuracy']:.2f} %, "
-            f"test {100 * figures['test_accuracy']:.2f} %"
-        )
-    console.print(f"{folder}  ({result['seconds']:.1f} s)")
+        raise UsageError(f"{cell['model']} is a model for {other}; train it with: comhe train {other}")
+    base = get_recipe(cell.pop("recipe"), **cell)
+    hints = get_type_hints(kind)
+    flags: list[tuple[str, Any, Any]] = []
+    for f in fields(kind):
+        if f.name in OPTIONS:
+            texts = tuple(f"{name}={value}" for name, value in getattr(base, f.name).items())
+            help = arg(metavar="NAME=VALUE ...", help=f.metadata["help"])
+            flags.append((f.name, Annotated[tuple[str, ...], help], texts))
+        elif f.name != "domain":
+            flags.append((f.name, Annotated[hints[f.name], arg(help=f.metadata["help"])], getattr(base, f.name)))
+    namespace = {"base": base, "__doc__": f"{Train.__doc__} The defaults are those of the recipe {base.recipe!r}."}
+    return make_dataclass("Train", flags, bases=(Train,), namespace=namespace, frozen=True, kw_only=True)

@@ -1,290 +1,168 @@
-"""Models x regularizers x data sets x seeds: run what is missing, and say what differs and how surely."""
+"""Compare models, data sets and regularizers over seeds: train what is missing, and say what differs and how surely."""
 
 from __future__ import annotations
 
-import csv
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from functools import partial
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
-from signal import SIGINT
 from types import MappingProxyType
 from typing import Any
 
-import torch
+from comhe.errors import RunError, UsageError
+from comhe.train.plugins import load_plugins
+from comhe.train.recipe import Recipe, get_recipe
+from comhe.train.runs.files import check_writable, write_csv, write_text
+from comhe.train.runs.launch import train_all
+from comhe.train.runs.run import Run, run_folder
+from comhe.train.settings import variants
+from comhe.train.task import check_recipe
 
-from comhe.train.domains import make_task
-from comhe.train.engine.loop import fit
-from comhe.train.recipe import Recipe
-from comhe.train.runs.files import write
-from comhe.train.runs.interruption import Interrupted
-from comhe.train.runs.run import Run
-from comhe.train.runs.workers import run_all
+from .curves import save_curves
+from .records import Record, record_of, records_by_digest, training_of, variant_of
+from .tables import Row, markdown, table
 
-from .statistics import holm, mean_std, paired
-
-EPOCHS = {"last": "last epoch", "best": "validation-selected"}
-CELL = ("recipe", "model", "data", "regularizer")  # what tells cells apart
-# What a row says besides accuracy, and the column of the runs that it is the mean of.
-COSTS = {name: name for name in ("seconds", "parameters", "gflops", "step_ms", "penalty_ms")}
-COSTS |= {"hidden_start": "start_hidden", "output_start": "start_output"}
+Names = str | Sequence[str]  # as a sequence, or separated by commas
+Progress = Callable[[int, int, str], None]
 
 
-@dataclass(frozen=True)
-class Row:
-    """One cell of the table, for one rule of choosing the epoch, its figures means over the seeds.
+@dataclass
+class Comparison:
+    """The finished runs of some recipes as records, and as rows: means over seeds, and differences on the same seeds.
 
-    Accuracies and differences are in percent. ``gflops`` is one forward pass of a sample, or of a whole graph;
-    ``step_ms`` a training step, penalty included, and ``penalty_ms`` the penalty alone, as measured in the runs with
-    whatever ran beside them. Energies are those of the weights before training and of the row's epoch: the mean over
-    the hidden layers in the half space, over the output layers in the full space.
+    ``failures`` has one line for each run that failed.
     """
 
-    recipe: str
-    model: str
-    data: str
-    regularizer: str
-    epoch: str
-    n: int
-    val: float
-    test: float
-    std: float
-    difference: float | None = None
-    low: float | None = None
-    high: float | None = None
-    p: float | None = None
-    p_holm: float | None = None
-    seconds: float = 0.0
-    parameters: float | None = None
-    gflops: float | None = None
-    step_ms: float | None = None
-    penalty_ms: float | None = None
-    hidden_start: float | None = None
-    hidden_end: float | None = None
-    output_start: float | None = None
-    output_end: float | None = None
+    recipes: Sequence[Recipe]
+    runs: Path
+    records: list[Record]
+    failures: list[str] = field(default_factory=list)
+
+    @cached_property
+    def rows(self) -> dict[str, list[Row]]:
+        """The rows by the name of the recipe; those of one recipe are one family of tests."""
+        names = dict.fromkeys(record["recipe"] for record in self.records)
+        return {name: table([record for record in self.records if record["recipe"] == name]) for name in names}
+
+    def markdown(self) -> str:
+        """Return the tables in Markdown."""
+        return "\n".join(f"## {name}\n\n{markdown(rows)}" for name, rows in self.rows.items())
+
+    def save(self, folder: str | Path) -> None:
+        """Write for each recipe the tables ``NAME.csv``, ``.json`` and ``.md``, and every run in ``NAME-runs.csv``.
+
+        If the runs are of one model and data set, ``NAME-curves.csv`` and ``NAME-energies.csv`` have their curves.
+        """
+        for name, rows in self.rows.items():
+            path = Path(folder) / name
+            write_csv(path.with_name(f"{name}-runs.csv"), [r for r in self.records if r["recipe"] == name])
+            dicts = [asdict(row) for row in rows]
+            write_csv(path.with_name(f"{name}.csv"), dicts)
+            without_nan = [{key: None if value != value else value for key, value in row.items()} for row in dicts]
+            write_text(path.with_name(f"{name}.json"), json.dumps(without_nan, indent=1, allow_nan=False) + "\n")
+            write_text(path.with_name(f"{name}.md"), markdown(rows))
+            if len({(row.model, row.data) for row in rows}) == 1:
+                save_curves(path, [(r, run_folder(self.runs, r)) for r in self.recipes if r.recipe == name])
 
 
-def run_folder(runs: Path, recipe: Recipe) -> Path:
-    return runs / recipe.recipe / recipe.name / f"seed{recipe.seed}"
+def compare(
+    models: Names = "gcn",
+    data: Names = "cora,citeseer,pubmed",
+    regularizers: Names = "none,hs-mhe,rp-comhe",
+    seeds: int = 10,
+    *,
+    first_seed: int = 0,
+    recipe: Names | None = None,
+    settings: Mapping[str, Any] = MappingProxyType({}),
+    runs: str | Path = "runs",
+    root: str | None = None,
+    device: str = "cpu",
+    jobs: int = 1,
+    output: str | Path | None = None,
+    plugins: Sequence[str] = (),
+    progress: Progress = lambda done, wanted, latest: None,
+) -> Comparison:
+    """Train recipes x data sets x seeds x models x regularizers x settings, as far as runs are missing, and compare.
 
-
-def train_one(recipe: Recipe, runs: Path, root: str | None, device: str, progress: Callable = lambda *_: None) -> Path:
-    """Make one run, or finish it, or find it done."""
-    run = Run(run_folder(runs, recipe))
-    if run.done:
-        run.check(recipe)
-        run.tidy()
-    else:
-        fit(make_task(recipe, root, device), run, progress)
-    return run.folder
-
-
-def train_all(
-    recipes: Iterable[Recipe],
-    runs: Path,
-    root: str | None,
-    device: str,
-    jobs: int,
-    progress: Callable[[int, int, str], None] = lambda *_: None,
-    seconds: float | None = None,
-) -> list[str]:
-    """Make all runs that are missing, ``jobs`` processes at a time; returns one line for each that failed.
-
-    ``progress(done, wanted, latest)`` is called as each run ends. After ``seconds``, as after a signal, what still runs
-    is saved and cut: it goes on when the same is asked for again.
+    Args:
+        models: Names, as a sequence or separated by commas; so are ``data``, ``regularizers`` and ``recipe``.
+        seeds: Number of runs of each cell, with the seeds ``first_seed``, ``first_seed + 1``, ...
+        recipe: By default the usual recipe of the models' domain.
+        settings: Settings other than the recipe's, and options of the regularizers; a list of values makes a sweep.
+        runs: Folder of the run folders.
+        root: Folder of the data sets; by default ``$COMHE_DATA``, else the user's cache folder.
+        jobs: Number of processes that train at a time.
+        output: Folder to save to; runs that are in its ``NAME-runs.csv`` are not repeated.
+        plugins: Modules that register names which are not built in; each process imports them.
+        progress: Called as each run ends, with the number of runs that have ended, the number of all, and a name.
 
     Raises:
-        Interrupted: by a signal, once everything is saved.
+        UsageError: If a name, an option or a device does not exist. Nothing has been trained then.
+        StorageError: If nothing can be written to one of the folders.
+
+    Example:
+        >>> found = compare("gcn", "citations", "none,hs-mhe", seeds=1, settings={"epochs": 2})  # doctest: +SKIP
+        >>> print(found.markdown())  # doctest: +SKIP
     """
-    wanted = []
-    for recipe in recipes:
-        run = Run(run_folder(runs, recipe))
-        if run.done:
-            run.tidy()
-        else:
-            wanted.append(recipe)
-    count, failures = 0, []
-
-    def ended(recipe: Recipe, error: str | None) -> None:
-        nonlocal count
-        count += 1
-        name = f"{recipe.name} seed {recipe.seed}"
-        failures.extend([] if error is None else [f"{name}: {error}"])
-        progress(count, len(wanted), name if error is None else f"failed: {failures[-1]}")
-
-    try:
-        work = partial(train_one, runs=runs, root=root, device=device)
-        run_all(work, wanted, jobs, seconds, ended, partial(take_turns, device))
-    except KeyboardInterrupt as stopped:
-        done = sum(Run(run_folder(runs, recipe)).done for recipe in wanted)
-        raise Interrupted(
-            getattr(stopped, "signum", SIGINT),
-            f"stopped with {done} of {len(wanted)} runs done and the others saved; the same command goes on from there",
-        ) from None
-    return failures
+    load_plugins(plugins)
+    recipes = plan(models, data, regularizers, range(first_seed, first_seed + seeds), recipe, settings)
+    check(recipes, device, jobs, [runs] if output is None else [output, runs])
+    known = {} if output is None else records_by_digest({Path(output) / f"{r.recipe}-runs.csv" for r in recipes})
+    missing = [recipe for recipe in recipes if recipe.digest not in known]
+    setup = partial(load_plugins, tuple(plugins))
+    failures = train_all(missing, Path(runs), root, device, jobs, progress, setup=setup)
+    comparison = Comparison(recipes, Path(runs), collect(recipes, Path(runs), known), failures)
+    if output is not None:
+        comparison.save(output)
+    return comparison
 
 
-def take_turns(device: str, number: int) -> None:
-    """Process ``number`` of several takes GPU ``number``, from the first again where there are fewer."""
-    if device == "cuda":
-        torch.cuda.set_device(number % torch.cuda.device_count())
+def plan(
+    models: Names,
+    data: Names,
+    regularizers: Names,
+    seeds: Sequence[int],
+    recipe: Names | None = None,
+    settings: Mapping[str, Any] = MappingProxyType({}),
+) -> list[Recipe]:
+    """Return the recipes of a comparison, in the order of training: a data set's cells, seed by seed."""
+    found = []
+    for name in [None] if recipe is None else _split(recipe):
+        for dataset in _split(data):
+            cells = [get_recipe(name, model, dataset, r) for model in _split(models) for r in _split(regularizers)]
+            found += [each.replace(seed=seed) for seed in seeds for each in variants(cells, settings)]
+    if not found:
+        raise UsageError("a comparison needs at least one model, data set, regularizer and seed")
+    return found
 
 
-def collect(
-    recipes: Iterable[Recipe], runs: Path, known: Mapping[str, Any] = MappingProxyType({})
-) -> list[dict[str, Any]]:
-    """One record for each run that is done, with the figures of both epochs; those in ``known`` count as done."""
+def check(recipes: Iterable[Recipe], device: str, jobs: int, folders: Iterable[str | Path] = ()) -> None:
+    """Raise UsageError or StorageError for what can be known to fail before the first of the runs is trained."""
+    if jobs < 1:
+        raise UsageError(f"jobs must be at least 1, not {jobs}")
+    for recipe in {recipe.label: recipe for recipe in recipes}.values():
+        check_recipe(recipe, device)
+    for folder in folders:
+        check_writable(Path(folder))
+
+
+def collect(recipes: Iterable[Recipe], runs: Path, known: Mapping[str, Record] = MappingProxyType({})) -> list[Record]:
+    """Return one record for each finished run; those in ``known``, by the digest of their recipe, count as finished."""
     records = []
     for recipe in recipes:
         run = Run(run_folder(runs, recipe))
-        if not run.done:
-            records += [known[recipe.digest]] if recipe.digest in known else []
-            continue
-        if run.recipe() != recipe:
-            raise ValueError(f"{run.folder} holds a run of another recipe; choose another folder or remove it")
-        if "flops" not in run.result():
-            raise ValueError(f"{run.folder} is of an older version, which did not measure costs; remove it, or move it")
-        records.append(record_of(run))
+        if run.done:
+            run.check(recipe)
+            if "flops" not in run.result():
+                raise RunError(f"{run.folder} is of an older version, which did not measure costs; remove or move it")
+            records.append(record_of(run))
+        elif recipe.digest in known:
+            records.append(known[recipe.digest] | {"variant": variant_of(recipe), "training": training_of(recipe)})
     return records
 
 
-def record_of(run: Run) -> dict[str, Any]:
-    """The figures of a run that is done, in the columns of a table of runs; older versions measured no costs."""
-    recipe, result = run.recipe(), run.result()
-    record = {key: getattr(recipe, key) for key in (*CELL, "seed")}
-    for epoch in EPOCHS:
-        record[f"{epoch}_epoch"] = result[epoch]["epoch"]
-        record[f"{epoch}_val"] = 100 * result[epoch]["val_accuracy"]
-        record[f"{epoch}_test"] = 100 * result[epoch]["test_accuracy"]
-    record["seconds"] = result["seconds"]
-    if "flops" in result:
-        record |= {"parameters": result["parameters"], "gflops": result["flops"] / 1e9}
-        record |= {f"{what}_ms": 1e3 * result[f"{what}_seconds"] for what in ("step", "penalty")}
-        for when in ("start", *EPOCHS):
-            layers = result[when]["energy"].values()
-            for role, space in (("hidden", "half"), ("output", "full")):
-                energies = [layer[space] for layer in layers if layer["role"] == role]
-                record[f"{when}_{role}"] = sum(energies) / len(energies) if energies else None
-    return {**record, "settings": recipe.digest}
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records of a file ``*-runs.csv`` that :func:`save` has written; an empty field is None."""
-    texts = (*CELL, "settings")
-    whole = ("seed", *(f"{epoch}_epoch" for epoch in EPOCHS))
-
-    def value(key: str, text: str) -> Any:
-        return text if key in texts else None if text == "" else int(text) if key in whole else float(text)
-
-    with path.open(newline="") as file:
-        return [{key: value(key, text) for key, text in row.items()} for row in csv.DictReader(file)]
-
-
-def known_records(path: Path) -> dict[str, dict[str, Any]]:
-    """The records of such a file by the digest of their recipes; none if there is no file."""
-    records = read_records(path) if path.exists() else []
-    return {record["settings"]: record for record in records if record.get("settings")}
-
-
-def table(records: Sequence[dict[str, Any]], baseline: str = "none") -> list[Row]:
-    """Rows in order of appearance. A difference to ``baseline`` is taken on the seeds that both have."""
-    cells: dict[tuple[str, ...], dict[int, dict[str, Any]]] = {}
-    for record in records:
-        key = tuple(record[k] for k in CELL)
-        cells.setdefault(key, {})[record["seed"]] = record
-    rows: list[dict[str, Any]] = []
-    for epoch in EPOCHS:
-        for key, seeds in cells.items():
-            values = {seed: record[f"{epoch}_test"] for seed, record in seeds.items()}
-            test, std = mean_std(list(values.values()))
-            val = mean_std([record[f"{epoch}_val"] for record in seeds.values()])[0]
-            row = dict(zip(CELL, key, strict=True))
-            row |= {"epoch": epoch, "n": len(values), "val": val, "test": test, "std": std}
-            for name, column in {**COSTS, "hidden_end": f"{epoch}_hidden", "output_end": f"{epoch}_output"}.items():
-                known = [record[column] for record in seeds.values() if record.get(column) is not None]
-                row[name] = mean_std(known)[0] if known else None
-            base = cells.get((*key[:3], baseline), {})
-            shared = sorted(set(base) & set(values))
-            if key[3] != baseline and shared:
-                pair = paired([base[s][f"{epoch}_test"] for s in shared], [values[s] for s in shared])
-                row |= {"difference": pair.difference, "low": pair.low, "high": pair.high, "p": pair.p}
-            rows.append(row)
-    tested = [row for row in rows if "p" in row]
-    for epoch in EPOCHS:  # the two epochs are two views of the same runs: one family of tests each
-        family = [row for row in tested if row["epoch"] == epoch]
-        for row, adjusted in zip(family, holm([row["p"] for row in family]), strict=True):
-            row["p_holm"] = adjusted
-    return [Row(**row) for row in rows]
-
-
-def write_csv(path: Path, records: Sequence[dict[str, Any] | Row]) -> None:
-    """Write records or rows, numbers with six digits."""
-    dicts = [asdict(record) if isinstance(record, Row) else record for record in records]
-    names = list(dict.fromkeys(name for d in dicts for name in d)) or [f.name for f in fields(Row)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in d.items()} for d in dicts)
-
-
-def cells_of(row: Row) -> list[str]:
-    """A row as text, for a terminal or Markdown table; one seed has neither deviation nor interval."""
-    difference = interval = p = ""
-    test = f"{row.test:.2f}" + (f" ± {row.std:.2f}" if row.n > 1 else "")
-    if row.difference is not None:
-        difference = f"{round(row.difference, 9):+.2f}"  # a tie is rounded alike from a run and from its table
-    if row.p_holm is not None and not math.isnan(row.p_holm):
-        interval = f"{row.low:+.2f} to {row.high:+.2f}"
-        p = "< 0.0001" if row.p_holm < 1e-4 else f"{row.p_holm:.4f}"
-    figures = [str(row.n), f"{row.val:.2f}", test, difference, interval, p]
-    return [row.model, row.data, row.regularizer, *figures]
-
-
-def costs_of(row: Row) -> list[str]:
-    """What a row cost and did to the energies, as text; empty where it was not measured."""
-    figures = [f"{row.parameters:,.0f}", f"{row.gflops:.4g}"] if row.gflops is not None else ["", ""]
-    figures += ["" if value is None else _three(value) for value in (row.step_ms, row.penalty_ms)]
-    for start, end in ((row.hidden_start, row.hidden_end), (row.output_start, row.output_end)):
-        figures.append("" if start is None or end is None else f"{start:.4f} to {end:.4f}")
-    return [row.model, row.data, row.regularizer, *figures, _three(row.seconds)]
-
-
-def _three(value: float) -> str:
-    """Three digits, or all before the point."""
-    return f"{value:#.3g}".rstrip(".") if abs(value) < 999.5 else f"{value:,.0f}"
-
-
-HEADER = ["model", "data", "regularizer", "n", "val %", "test %", "difference", "95 % interval", "p (Holm)"]
-
-COST_HEADER = [*HEADER[:3], "parameters", "GFLOP", "ms a step", "ms of it penalty"]
-COST_HEADER += ["hidden energy, half space", "output energy", "s a run"]
-
-
-def views(rows: Sequence[Row]) -> list[tuple[str, list[str], list[list[str]]]]:
-    """The tables that are shown, as title, header and cells: accuracy for each rule of choosing the epoch, and cost
-    where the runs have measured it."""
-    tables = [(title, HEADER, [cells_of(row) for row in rows if row.epoch == epoch]) for epoch, title in EPOCHS.items()]
-    costs = [costs_of(row) for row in rows if row.epoch == "last" and row.gflops is not None]
-    return [*tables, ("cost, and energies before and after", COST_HEADER, costs)] if costs else tables
-
-
-def markdown(rows: Sequence[Row]) -> str:
-    """The tables of :func:`views` in Markdown."""
-    parts = []
-    for title, header, cells in views(rows):
-        lines = [header, ["---"] * len(header), *cells]
-        parts.append(f"**{title.capitalize()}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
-    return "\n\n".join(parts) + "\n"
-
-
-def save(folder: Path, name: str, records: Sequence[dict[str, Any]], rows: Sequence[Row]) -> None:
-    """``name.csv``, ``name.json`` and ``name.md`` (the table) and ``name-runs.csv`` (every run) in ``folder``."""
-    write_csv(folder / f"{name}-runs.csv", records)
-    write_csv(folder / f"{name}.csv", rows)
-    dicts = [{key: None if value != value else value for key, value in asdict(row).items()} for row in rows]  # no NaN
-    write(folder / f"{name}.json", json.dumps(dicts, indent=1, allow_nan=False) + "\n")
-    write(folder / f"{name}.md", markdown(rows))
+def _split(names: Names) -> list[str]:
+    """Split names at commas; a name that appears twice counts once."""
+    names = names.split(",") if isinstance(names, str) else names
+    return list(dict.fromkeys(name.strip() for name in names if name.strip()))

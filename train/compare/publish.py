@@ -1,4 +1,4 @@
-"""From runs of one recipe over seeds to pretrained weights: the file, and the card that says what it is."""
+"""Pretrained weights from runs of one recipe over seeds: the file, and the card that describes it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from comhe.datasets import AlteredDataWarning, describe, licence, load_data
-from comhe.train.domains import make_task, recipe_class
+from comhe.datasets import AlteredDataWarning, describe, license_of, load_data
+from comhe.errors import RunError, UsageError, WeightsError
 from comhe.train.engine.training import layer_energies
-from comhe.train.recipe import Recipe
-from comhe.train.runs.files import whole, write
+from comhe.train.recipe import Recipe, recipe_class
+from comhe.train.runs.files import atomic_write, write_text
 from comhe.train.runs.run import Run, environment
-from comhe.train.task import Task
+from comhe.train.task import Task, make_task
 from comhe.zoo import Weights, load_weights, model_domain
 from comhe.zoo.preprocessing import to_card
 
@@ -30,18 +30,20 @@ from .statistics import mean_std
 
 LIBRARIES = ("torch", "torchvision", "torch-geometric", "safetensors", "numpy")
 SPLITS = ("val", "test")
-Figures = dict[str, dict[str, float]]  # by split and name
+Metrics = dict[str, dict[str, float]]  # by split and name
 
 
 def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | None = None, device: str = "cpu") -> Path:
-    """Write ``<model>.<data>-<regularizer>[-suffix].safetensors`` and its card to ``output``; returns the card's path.
+    """Write ``<model>.<data>-<regularizer>[-suffix].safetensors`` and its card; return the path of the card.
 
-    Published are the weights of the epoch with the best validation accuracy, of the seed with the best one (the lower
-    validation loss, then the lower seed, among equals). Matrices are stored in half precision if that leaves the
-    validation accuracy what it is, everything else as it was trained. The figures of the card are those of the stored
-    weights, by the evaluation that ``comhe evaluate`` makes; those over seeds are the runs' own.
+    Published are the weights of the epoch with the best validation accuracy, of the seed with the best one (among
+    equals, the lower validation loss, then the lower seed), matrices in half precision if that does not change the
+    validation accuracy. The metrics on the card are those of the stored weights; those over seeds are the runs' own.
 
-    Errors: ValueError for a run that is not done, runs of different recipes, and a seed that is there twice.
+    Args:
+        runs: One finished run of one recipe for each seed.
+        output: Folder of the two files.
+        suffix: Appended to the name; by default the tag of the recipe, if it has one.
     """
     recipe, results = same_recipe(runs)
     chosen = min(runs, key=lambda run: _rank(run, results[run.folder]))
@@ -54,6 +56,7 @@ def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | Non
         stored = state
     load_weights(model, stored)
 
+    suffix = suffix or recipe.tag
     name = f"{recipe.name}-{suffix}" if suffix else recipe.name
     data = save(stored)
     file = f"{name}.safetensors"
@@ -70,7 +73,7 @@ def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | Non
         "metrics": {
             "of": "the stored weights, of the validation-selected epoch of the seed with the best validation accuracy",
             "epoch": results[chosen.folder]["best"]["epoch"],
-            **figures(task, model),
+            **metrics_of(task, model),
         },
         "seeds": over_seeds(list(results.values())) | {"seeds": sorted(run.recipe().seed for run in runs)},
         "energy": layer_energies(task.regularizer(model)),
@@ -85,84 +88,86 @@ def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | Non
         "url": None,
     }
     output.mkdir(parents=True, exist_ok=True)
-    with whole(output / file) as weights:
+    with atomic_write(output / file) as weights:
         weights.write(data)
     path = output / f"{name}.json"
-    write(path, json.dumps(card, indent=1, allow_nan=False) + "\n")  # last: a card promises that its file is there
+    write_text(path, json.dumps(card, indent=1, allow_nan=False) + "\n")  # last: a card promises that its file is there
     return path
 
 
-def evaluate_weights(weights: Weights, data: str | None, root: str | None, device: str) -> tuple[str, Figures]:
-    """The data set's name and the figures of published weights, made anew; ``data``: on another set than theirs."""
+def evaluate_weights(weights: Weights, data: str | None, root: str | None, device: str) -> tuple[str, Metrics]:
+    """Evaluate published weights on their data set, or another one; return its name and the metrics."""
     return _evaluate(recipe_of(weights), weights.state_dict(), data, root, device)
 
 
-def evaluate_run(run: Run, which: str, data: str | None, root: str | None, device: str) -> tuple[str, Figures]:
-    """The same of a run's ``best`` or ``last`` weights."""
+def evaluate_run(run: Run, which: str, data: str | None, root: str | None, device: str) -> tuple[str, Metrics]:
+    """Evaluate a run's ``best`` or ``last`` weights in the same way."""
     return _evaluate(run.recipe(), run.weights(which), data, root, device)
 
 
 def _evaluate(
     recipe: Recipe, state: dict[str, Tensor], data: str | None, root: str | None, device: str
-) -> tuple[str, Figures]:
+) -> tuple[str, Metrics]:
     recipe = recipe if data is None else recipe.replace(data=data)
     task = make_task(recipe, root, device)
     model = task.model().to(task.device)
     load_weights(model, state)
-    return recipe.data, figures(task, model)
+    return recipe.data, metrics_of(task, model)
 
 
 def recipe_of(weights: Weights) -> Recipe:
-    """The recipe in a card. A setting that is younger than the card has its default, which is what was done before."""
+    """Return the recipe on a card. A setting that the card does not have yet has its default, which was done then."""
     kind = recipe_class(weights.card["preprocessing"]["kind"])
     known = {f.name for f in dataclasses.fields(kind)}
-    if odd := sorted(set(weights.card["recipe"]) - known):
-        raise ValueError(f"{weights.path}: this version's {kind.__name__} has no {', '.join(odd)}")
+    if unknown := sorted(set(weights.card["recipe"]) - known):
+        raise WeightsError(f"{weights.path}: this version's {kind.__name__} has no setting {', '.join(unknown)}")
     return kind(**weights.card["recipe"])
 
 
-def figures(task: Task, model: nn.Module) -> Figures:
-    """What the task says of a model on the two splits that training does not see."""
+def metrics_of(task: Task, model: nn.Module) -> Metrics:
+    """Return the task's metrics of a model on the two splits that it was not trained on."""
     return {split: task.evaluate(model, split) for split in SPLITS}
 
 
 def census(recipe: Recipe, root: str | None) -> dict[str, Any]:
-    """What there is to say of the data, and whether the files on disk were the published ones."""
+    """Return a description of the data set, with its license and whether the files on disk were the published ones."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", AlteredDataWarning)
         data = load_data(recipe.data, root, model_domain(recipe.model))
     altered = any(issubclass(warning.category, AlteredDataWarning) for warning in caught)
     names = {"class names": list(data.classes)} if hasattr(data, "classes") else {}
-    return describe(data) | names | {"licence": licence(recipe.data), "as published": not altered}
+    return describe(data) | names | {"license": license_of(recipe.data), "as published": not altered}
 
 
 def same_recipe(runs: Sequence[Run]) -> tuple[Recipe, dict[Path, dict[str, Any]]]:
-    """The recipe that all runs share but for the seed, and their results by folder."""
+    """Return the recipe that all runs share except for the seed, and their results by folder."""
     if not runs:
-        raise ValueError("no run to publish")
+        raise UsageError("name at least one run folder to publish")
+    for run in runs:
+        if not run.done:
+            raise RunError(f"{run.folder} is not a finished run; train it to its end first")
     results = {run.folder: run.result() for run in runs}
     first, *others = (run.recipe() for run in runs)
     for run, other in zip(runs[1:], others, strict=True):
         differing = [k for k, v in vars(other).items() if k != "seed" and v != getattr(first, k, None)]
         if differing:
-            raise ValueError(
+            raise UsageError(
                 f"{run.folder} is of another recipe than {runs[0].folder}: they differ in {', '.join(differing)}"
             )
     seeds = [recipe.seed for recipe in (first, *others)]
-    if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
-        raise ValueError(f"seed {twice[0]} is there twice; give each run once")
+    if repeated := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+        raise UsageError(f"two of the runs have seed {repeated[0]}; list each run once")
     return first, results
 
 
 def halved(state: dict[str, Tensor]) -> dict[str, Tensor] | None:
-    """Matrices and kernels rounded to half precision; vectors (biases, batch norms) as they are. None: one is too
-    large for it."""
+    """Round matrices, but not vectors (biases, batch norms), to half precision; None if a value is too large."""
     result = {n: t.half() if t.is_floating_point() and t.dim() > 1 else t for n, t in state.items()}
     return result if all(t.isfinite().all() for t in result.values()) else None
 
 
 def over_seeds(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Number of seeds, mean and sample standard deviation (None for one seed) of accuracy, for both epochs."""
+    """Return the number of seeds, and mean and standard deviation (None for one seed) of accuracy, for both epochs."""
     summary: dict[str, Any] = {"n": len(results)}
     for epoch in ("last", "best"):
         summary[epoch] = {}

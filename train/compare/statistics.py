@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy import stats
+ROUNDING = 1e-9  # differences of percentages that vary by less are equal
 
 
 @dataclass(frozen=True)
 class Paired:
-    """Mean difference of two methods on the same seeds, its 95 % interval (Student) and the paired t-test's p-value."""
+    """Mean difference of two methods, its confidence interval and the paired t-test's p-value (nan for one seed)."""
 
     n: int
     difference: float
@@ -21,38 +21,42 @@ class Paired:
 
 
 def mean_std(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation (n - 1; nan for one value)."""
+    """Return the mean and the sample standard deviation (n - 1; nan for one value)."""
     n = len(values)
     if n == 0:
-        raise ValueError("no values to take a mean of")
+        raise ValueError("the mean of no values is not defined")
     mean = math.fsum(values) / n
     return mean, math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1)) if n > 1 else math.nan
 
 
 def paired(baseline: Sequence[float], other: Sequence[float], confidence: float = 0.95) -> Paired:
-    """Compare ``other`` with ``baseline``, both in the order of the same seeds.
+    """Compare ``other`` with ``baseline``; both list the same seeds in the same order.
 
-    Raises:
-        ValueError: the sequences differ in length.
+    Example:
+        >>> result = paired([80.0, 81.0, 82.0], [80.5, 81.7, 82.6])
+        >>> f"{result.difference:+.2f} ({result.low:+.2f} to {result.high:+.2f}), p = {result.p:.3f}"
+        '+0.60 (+0.35 to +0.85), p = 0.009'
     """
+    from scipy import stats  # takes a second to import
+
     if len(baseline) != len(other):
-        raise ValueError(f"a paired comparison needs the same seeds: {len(baseline)} and {len(other)} values")
+        raise ValueError(f"a paired comparison needs the same seeds: got {len(baseline)} and {len(other)} values")
     mean, std = mean_std([b - a for a, b in zip(baseline, other, strict=True)])
     n = len(baseline)
     if n < 2:
         return Paired(n, mean, math.nan, math.nan, math.nan)
-    error = std / math.sqrt(n)
-    if error == 0:  # the same difference on every seed
-        return Paired(n, mean, mean, mean, 1.0 if mean == 0 else 0.0)
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * error
-    return Paired(n, mean, mean - half, mean + half, float(2 * stats.t.sf(abs(mean) / error, n - 1)))
+    if std < ROUNDING:  # the same difference on every seed: the test statistic is infinite, or 0 / 0
+        return Paired(n, mean, mean, mean, 1.0 if abs(mean) < ROUNDING else 0.0)
+    test = stats.ttest_rel(other, baseline)
+    interval = test.confidence_interval(confidence)
+    return Paired(n, mean, float(interval.low), float(interval.high), float(test.pvalue))
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's step-down correction for as many tests as there are values; nan stays nan and does not count."""
+    """Apply Holm's step-down correction to a family of p-values; nan stays nan and does not count."""
     order = sorted((i for i, value in enumerate(p) if not math.isnan(value)), key=lambda i: p[i])
-    adjusted, worst = list(p), 0.0
+    adjusted, largest = list(p), 0.0
     for rank, i in enumerate(order):
-        worst = max(worst, min(1.0, (len(order) - rank) * p[i]))
-        adjusted[i] = worst
+        largest = max(largest, min(1.0, (len(order) - rank) * p[i]))
+        adjusted[i] = largest
     return adjusted

@@ -1,4 +1,4 @@
-"""CUDA graphs: what a step does on the GPU is recorded once, and from then on started as a whole."""
+"""CUDA graphs: a step's work on the GPU is recorded once, and launched as one unit from then on."""
 
 from __future__ import annotations
 
@@ -12,45 +12,60 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-WARM_UP = 3  # calls before the one that is recorded: libraries, memory and the optimizer's state come about in them
+WARM_UP = 3  # calls before the recorded one, in which libraries, memory and the optimizer's state are initialized
 
 
 class NotCaptured(UserWarning):
-    """A step that waits for the device is taken as it is written, which is slower."""
+    """A step that cannot be captured runs eagerly, which is slower."""
 
 
-class Recorder(Protocol):
-    """What can record a function's work on a device."""
+class CaptureError(Exception):
+    """Something in a function cannot be part of a CUDA graph."""
+
+
+class GraphRecorder(Protocol):
+    """What records a function's work on a device."""
 
     def like(self, x: Tensor) -> Tensor:
-        """Memory on the device for a tensor like this one."""
+        """Return uninitialized memory on the device for a tensor like this one."""
         ...
 
-    def run(self, function: Callable[[], Any], waits: list[str] | None = None) -> Any:
-        """What the function returns; ``waits`` gets the places in it where the host waits for the device."""
+    def run(self, function: Callable[[], Any], syncs: list[str] | None = None) -> Any:
+        """Return what the function returns; ``syncs`` gets the lines in it that wait for the device."""
         ...
 
     def record(self, function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
-        """What does the function's work again, and what the function returned, whose tensors that work fills."""
+        """Return a function that repeats the work, and the result, whose tensors that work fills.
+
+        Raises:
+            CaptureError: the function cannot be recorded; nothing of its work has run.
+        """
+        ...
+
+    def synchronize(self) -> None:
+        """Wait for the device."""
         ...
 
 
-class Captured:
+class CUDAGraphStep:
     """A function of tensors whose work on the device is recorded after a few calls, and replayed from then on.
 
-    Nothing is done only to warm up: the first calls do what all others do. Afterwards whatever the function reads is
-    what it was when it was recorded, Python's numbers by value and tensors by address. So what changes from call to
-    call has to be an argument, or a tensor that is written to in place; where what ``constants`` gives has changed, or
-    a shape, the function is called and recorded anew. Tensors it returns are overwritten by the next call.
+    No call serves only to warm up: the first ones do what all others do. Afterwards whatever the function reads is what
+    it was when it was recorded, Python's numbers by value and tensors by address. So what changes from call to call has
+    to be an argument, or a tensor that is written in place; where ``constants()`` or a shape has changed, the function
+    is called and recorded again. Tensors that it returns are overwritten by the next call.
+
+    A function that waits for the device, or that cannot be captured for another reason, is called each time; a
+    :class:`NotCaptured` warning says why.
 
     Args:
-        function: does work that depends on no value on the device, and waits for none.
-        recorder: of the device, a :class:`CudaRecorder`.
-        constants: numbers that the function reads beside its arguments and that seldom change.
+        function: does work that depends on no value on the device.
+        recorder: of the device, such as a :class:`CUDAGraphRecorder`.
+        constants: returns the numbers that the function reads besides its arguments and that seldom change.
     """
 
     def __init__(
-        self, function: Callable[..., Any], recorder: Recorder, constants: Callable[[], Hashable] = tuple
+        self, function: Callable[..., Any], recorder: GraphRecorder, constants: Callable[[], Hashable] = tuple
     ) -> None:
         self.function, self.recorder, self.constants = function, recorder, constants
         self._key: Hashable = None
@@ -58,42 +73,56 @@ class Captured:
         self._calls = 0
         self._replay: Callable[[], None] | None = None
         self._result: Any = None
-        self._waits: list[str] = []
+        self._obstacle = ""  # why the function is not captured
 
     def __call__(self, *inputs: Tensor) -> Any:
         key = self.constants(), *((x.shape, x.stride(), x.dtype) for x in inputs)
         if key != self._key:
+            if self._replay is not None:
+                self.recorder.synchronize()  # before a graph is freed that may still be at work
             self._key, self._calls, self._replay, self._result = key, 0, None, None
             self._inputs = [self.recorder.like(x) for x in inputs]
-        for own, given in zip(self._inputs, inputs, strict=True):
-            own.copy_(given, non_blocking=True)
+        for copy, x in zip(self._inputs, inputs, strict=True):
+            copy.copy_(x, non_blocking=True)
         if self._replay is None:
-            self._result = None  # a graph may have the memory of the last call
+            self._result = None  # a graph may use the memory of the last call
             self._calls += 1
-            if self._calls <= WARM_UP or self._waits:
-                return self._as_written()
-            self._replay, self._result = self.recorder.record(self._call)
+            if self._calls <= WARM_UP or self._obstacle or not self._record():
+                return self._run()
+        assert self._replay is not None
         self._replay()
         return self._result
 
-    def _as_written(self) -> Any:
-        if self._calls != WARM_UP:
+    def _run(self) -> Any:
+        if self._calls != WARM_UP or self._obstacle:
             return self.recorder.run(self._call)
-        self._result = self.recorder.run(self._call, self._waits)
-        if self._waits:
-            text = f"steps are not captured as a CUDA graph, since the host waits for the device in {self._waits[0]}"
-            warnings.warn(text, NotCaptured, stacklevel=4)
-        return self._result
+        syncs: list[str] = []
+        result = self.recorder.run(self._call, syncs)
+        if syncs:
+            self._give_up(f"the host waits for the device in {syncs[0]}")
+        return result
+
+    def _record(self) -> bool:
+        try:
+            self._replay, self._result = self.recorder.record(self._call)
+        except CaptureError as error:
+            self._give_up(str(error))
+            return False
+        return True
+
+    def _give_up(self, reason: str) -> None:
+        self._obstacle = reason
+        warnings.warn(f"steps are not captured as a CUDA graph: {reason}", NotCaptured, stacklevel=5)
 
     def _call(self) -> Any:
         return self.function(*self._inputs)
 
 
-class CudaRecorder:
-    """Records a CUDA graph.
+class CUDAGraphRecorder:
+    """Records CUDA graphs.
 
     Args:
-        generators: those that the function draws from, beside the device's default generator.
+        generators: those that the function draws from, besides the device's default generator.
     """
 
     def __init__(self, device: torch.device, generators: Iterable[torch.Generator] = ()) -> None:
@@ -103,10 +132,10 @@ class CudaRecorder:
     def like(self, x: Tensor) -> Tensor:
         return torch.empty_like(x, device=self.device)
 
-    def run(self, function: Callable[[], Any], waits: list[str] | None = None) -> Any:
+    def run(self, function: Callable[[], Any], syncs: list[str] | None = None) -> Any:
         current = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(current)
-        with torch.cuda.stream(self.stream), nullcontext() if waits is None else _noted(waits):
+        with torch.cuda.stream(self.stream), nullcontext() if syncs is None else _syncs_noted(syncs):
             result = function()
         current.wait_stream(self.stream)
         return result
@@ -118,31 +147,34 @@ class CudaRecorder:
             graph.register_generator_state(generator)
         try:
             # Only this thread's mistakes: others may pin memory for images meanwhile.
-            options = {"stream": self.stream, "capture_error_mode": "thread_local"}
+            options: dict[str, Any] = {"stream": self.stream, "capture_error_mode": "thread_local"}
             with torch.cuda.device(self.device), torch.cuda.graph(graph, **options):
                 result = function()
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            reason = str(error.__context__ or error).strip().splitlines()[0]
-            raise ValueError(f"the step cannot be captured as a CUDA graph: {reason}; set COMHE_EAGER=1") from error
+            raise CaptureError(str(error.__context__ or error).strip().splitlines()[0]) from error
         return graph.replay, result
 
-
-def recorder_of(device: torch.device, generators: Iterable[torch.Generator]) -> Recorder | None:
-    """The device's recorder, if it has one; none where COMHE_EAGER is set in the environment."""
-    return CudaRecorder(device, generators) if device.type == "cuda" and not os.environ.get("COMHE_EAGER") else None
+    def synchronize(self) -> None:
+        torch.cuda.synchronize(self.device)
 
 
-class Beside:
-    """Does one thing beside what follows it, on a GPU; at once elsewhere."""
+def make_recorder(device: torch.device, generators: Iterable[torch.Generator]) -> GraphRecorder | None:
+    """Return the device's recorder, if it has one; None where COMHE_EAGER is set in the environment."""
+    is_captured = device.type == "cuda" and not os.environ.get("COMHE_EAGER")
+    return CUDAGraphRecorder(device, generators) if is_captured else None
+
+
+class SideStream:
+    """Runs a function concurrently with what follows it, on a GPU; immediately elsewhere."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def start(self, function: Callable[[], Any]) -> Any:
-        """What the function returns; its tensors are not to be touched before :meth:`join`."""
+        """Return what the function returns; its tensors must not be used before :meth:`join`."""
         if self.stream is None:
             return function()
         self.stream.wait_stream(torch.cuda.current_stream(self.device))
@@ -150,14 +182,14 @@ class Beside:
             return function()
 
     def join(self) -> None:
-        """What follows comes after what was started."""
+        """Let what follows wait for the function."""
         if self.stream is not None:
             torch.cuda.current_stream(self.device).wait_stream(self.stream)
 
 
 @contextmanager
-def _noted(waits: list[str]) -> Iterator[None]:
-    """Notes the places where the host waits for the device, as far as torch can tell."""
+def _syncs_noted(syncs: list[str]) -> Iterator[None]:
+    """Note the lines in which the host waits for the device, as far as torch can tell."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
@@ -168,6 +200,6 @@ def _noted(waits: list[str]) -> Iterator[None]:
     for warning in caught:
         text = str(warning.message)
         if "called a synchronizing CUDA operation" in text:
-            waits.append(f"{warning.filename}:{warning.lineno}")
+            syncs.append(f"{warning.filename}:{warning.lineno}")
         elif "Synchronization debug mode" not in text:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

@@ -1,4 +1,4 @@
-"""What a network and its regularizer cost: floating-point operations, and seconds of the penalty."""
+"""The cost of a network and its regularizer: floating-point operations, and seconds of the penalty."""
 
 from __future__ import annotations
 
@@ -18,36 +18,35 @@ CALLS = 5  # timed calls of a penalty
 
 @torch.no_grad()
 def forward_flops(model: nn.Module, inputs: tuple) -> int:
-    """Floating-point operations of one forward pass in evaluation mode: two for each multiply-add of the matrix
-    products and convolutions, by their stored entries where a matrix is sparse. Everything else counts as nothing."""
+    """Count the floating-point operations of one forward pass in evaluation mode.
+
+    Only matrix products and convolutions count, two operations for each multiply-add; a sparse matrix counts by its
+    stored entries.
+    """
     training = model.training
     model.eval()
-    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.mm: _product}) as counter:
+    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.mm: _operations}) as counter:
         model(*inputs)
     model.train(training)
     return counter.get_total_flops()
 
 
-def _product(a: Tensor, b: Tensor, *_: Any, **__: Any) -> int:
+def _operations(a: Tensor, b: Tensor, *_: Any, **__: Any) -> int:
     entries = a.numel() if a.layout == torch.strided else a._nnz()
     return 2 * entries * b.shape[-1]
 
 
-_product._get_raw = True  # the counter hands over tensors, not shapes: a sparse one knows its entries
+_operations._get_raw = True  # type: ignore[attr-defined]  # called with tensors, not shapes: sparse ones know their entries
 
 
 def penalty_seconds(regularizer: Regularizer, parameters: Sequence[Tensor]) -> float:
-    """Median seconds of the penalty and its gradient, over a few calls; it moves learned projections on.
-
-    Where layers are divided among ranks, those of the own layers.
-    """
+    """Return the median seconds of the penalty and its gradient, over a few steps, of this rank's layers."""
     times = []
     for _ in range(CALLS + 1):
         start = _now()
-        regularizer.draw()
-        _, slopes = regularizer.slopes(parameters)
+        _, gradients = regularizer.value_and_grad(parameters, regularizer.draw())
         regularizer.step += 1
-        if all(slope is None for slope in slopes):
+        if all(gradient is None for gradient in gradients):
             return 0.0
         times.append(_now() - start)
     return statistics.median(times[1:])  # the first one warms up

@@ -1,37 +1,42 @@
-"""An exponential average of a model's weights."""
+"""An exponential moving average of a model's weights."""
 
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from .ranks import local
 
+class ExponentialMovingAverage(AveragedModel):
+    r"""The average :math:`\bar w \leftarrow \beta \bar w + (1 - \beta) w` of a model's weights, from the first step on.
 
-class Average(AveragedModel):
-    r"""What :math:`\bar w \leftarrow \beta \bar w + (1 - \beta) w` makes of a model, from the first step on.
-
-    As torch's own, without its copies of the step count to the device, which a CUDA graph cannot hold.
+    Unlike torch's own it can be captured in a CUDA graph: :meth:`update_parameters` is work on the device alone, and
+    :meth:`count` is called outside of the graph after each step.
     """
 
+    n_averaged: Tensor
+
     def __init__(self, model: nn.Module, decay: float) -> None:
-        super().__init__(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
-        self._begun = False
+        super().__init__(model, use_buffers=True)
+        self._average = get_ema_multi_avg_fn(decay)
+        self._has_begun = False
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        first = not self._begun and self.n_averaged == 0  # a value on the device, before anything is recorded
-        self._begun = True
-        kinds: dict[torch.dtype, tuple[list, list]] = {}
-        for part in (nn.Module.parameters, nn.Module.buffers):
-            for own, new in zip(part(self.module), part(model), strict=True):
-                mine, theirs = kinds.setdefault(own.dtype, ([], []))
-                mine.append(local(own))
-                theirs.append(local(new))
-        for mine, theirs in kinds.values():
-            if first:
-                torch._foreach_copy_(mine, theirs)
+        copies = not self._has_begun and self.n_averaged == 0  # read from the tensor before anything is recorded
+        self._has_begun = True
+        by_dtype: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
+        for tensors in (nn.Module.parameters, nn.Module.buffers):
+            for mean, new in zip(tensors(self.module), tensors(model), strict=True):
+                means, news = by_dtype.setdefault(mean.dtype, ([], []))
+                means.append(mean.detach())
+                news.append(new.detach())
+        for means, news in by_dtype.values():
+            if copies:
+                torch._foreach_copy_(means, news)
             else:
-                self.multi_avg_fn(mine, theirs, None)
+                self._average(means, news, self.n_averaged)
+
+    def count(self) -> None:
+        """Count a step."""
         self.n_averaged += 1

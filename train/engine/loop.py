@@ -3,110 +3,118 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 
+from comhe.errors import DivergedError
 from comhe.train.runs.interruption import Interrupted, Stop, deferred
-from comhe.train.runs.run import Onlooker, Run
+from comhe.train.runs.run import Run
 from comhe.train.task import Task
 
-from .capture import Recorder, recorder_of
-from .ranks import Agreement, here
+from .capture import GraphRecorder, make_recorder
+from .distributed import StopConsensus
+from .nonfinite import NonFiniteError, NonFiniteTracer, require_finite_means, require_finite_parameters
 from .training import Training
-from .witness import NotFinite, Witness, finite, require_finite
 
 CHECKPOINT_SECONDS = 60.0
+Progress = Callable[[dict[str, Any], int], None]
 
 
-def fit(
-    task: Task, run: Run, progress: Callable[[dict[str, Any], int], None] = lambda row, epochs: None
-) -> dict[str, Any]:
-    """Train to the recipe's end, from the run's checkpoint where there is one, and return the result.
+def fit(task: Task, run: Run, progress: Progress = lambda row, epochs: None) -> dict[str, Any]:
+    """Train to the recipe's end, from the run's checkpoint where there is one.
 
-    Several ranks make the run together; all of them return the result, and the first one writes.
-
-    The test split is looked at twice, after training: with the weights of the last epoch and with those of the epoch
+    The test split is evaluated twice, after training: with the weights of the last epoch and with those of the epoch
     with the best validation accuracy (the lower validation loss, then the earlier epoch, among equals).
 
+    Several ranks work on the run together, and the main one writes its files.
+
+    Returns:
+        The result, on every rank.
+
     Raises:
-        Interrupted: SIGINT or SIGTERM; the run is saved after the step under way.
-        FloatingPointError: loss or penalty is not finite; the message names the layer and the step. The last checkpoint
-            is of a state before that.
+        Interrupted: SIGINT or SIGTERM; the run is saved after the current step.
+        DivergedError: loss, penalty or a weight is not finite; the message names the layer and the step. The last
+            checkpoint is of a state before that.
     """
-    ranks = here()
-    if ranks.rank:
-        run = Onlooker(run.folder)
-    with deferred() as stop, run.locked(), repeatable(task.device):
-        if ranks.rank:
-            ranks.wait()
-        run.start(task.recipe)
-        if not ranks.rank:
-            ranks.wait()
-        recorder = recorder_of(task.device, task.generators) if ranks.size == 1 else None
+    context, recipe = task.context, task.recipe
+    with deferred() as stop, run.locked() if context.is_main else nullcontext(), deterministic(task.device):
+        if context.is_main:
+            run.start(recipe)
+        context.barrier()
+        if not context.is_main:
+            run.follow(recipe)
+        recorder = None if context.is_distributed else make_recorder(task.device, task.generators)
         try:
             return _fit(task, run, progress, stop, recorder)
-        except NotFinite as error:
+        except NonFiniteError as error:
             what, epoch = str(error), error.epoch  # the error itself would keep the diverged network in memory
-        if ranks.size > 1:
+        if context.is_distributed:
             what += "; one process alone, on the same run, would name layer and step"
         else:
             try:
                 with torch.compiler.set_stance("force_eager"):
-                    _fit(Witness(task, epoch), run, lambda row, epochs: None, stop, None)
-            except FloatingPointError as found:
-                what = f"{what}; {found}"
-        what = f"{task.recipe.name} seed {task.recipe.seed}: {what}; lower lr {task.recipe.lr}, or give it a warmup"
-        run.fail(what)
-        raise FloatingPointError(what)
+                    _fit(task, run, lambda row, epochs: None, stop, None, NonFiniteTracer(epoch))
+            except DivergedError as error:
+                what += f"; {error}"
+        what = f"{recipe.name} seed {recipe.seed}: {what}; lower lr {recipe.lr}, or give it a warmup"
+        if context.is_main:
+            run.fail(what)
+        raise DivergedError(what)
 
 
 def _fit(
-    task: Task, run: Run, progress: Callable[[dict[str, Any], int], None], stop: Stop, recorder: Recorder | None
+    task: Task,
+    run: Run,
+    progress: Progress,
+    stop: Stop,
+    recorder: GraphRecorder | None,
+    tracer: NonFiniteTracer | None = None,
 ) -> dict[str, Any]:
     recipe, steps = task.recipe, task.steps
-    training = Training(task, recorder)
+    training = Training(task, recorder, tracer)
     if (state := run.load_checkpoint()) is not None:
         training.load(state)
     step, log = training.step, training.log
-    agreed = Agreement(here(), CHECKPOINT_SECONDS)
+    consensus = StopConsensus(task.context, CHECKPOINT_SECONDS)
     for epoch in range(len(log.epochs), recipe.epochs):
-        training.begin_epoch()
-        batches = task.batches(epoch, training.done)
-        for number, inputs in enumerate(batches.inputs, start=epoch * steps + training.done):
-            log.before(number)
-            log.after(number, *step(batches.make, inputs, recipe.lr_at(number, recipe.epochs * steps)))
-            signum, saves = agreed(number, stop.signum, training.seconds_unsaved > CHECKPOINT_SECONDS)
+        training.begin_epoch(epoch)
+        first = epoch * steps + training.done
+        for number, inputs in enumerate(task.inputs(epoch, training.done), start=first):
+            log.before_step(number)
+            log.after_step(number, *step(inputs, recipe.lr_at(number, recipe.epochs * steps)))
+            signum, saves = consensus(number, stop.signum, training.seconds_unsaved > CHECKPOINT_SECONDS)
             done = number + 1 - epoch * steps
             if saves:
                 training.save(run, epoch, done)
             if signum:
-                where = f"stopped in epoch {epoch + 1} of {recipe.epochs} after step {done} of {steps}"
-                what = f"{recipe.name} seed {recipe.seed} {where}, saved; the same command goes on from there"
+                position = f"stopped in epoch {epoch + 1} of {recipe.epochs} after step {done} of {steps}"
+                what = f"{recipe.name} seed {recipe.seed} {position}, saved; the same command goes on from there"
                 raise Interrupted(signum, what)
-        loss, penalty = finite(epoch, *step.means())  # CPU-GPU sync point, the only one in an epoch's steps
+        loss, penalty = require_finite_means(epoch, *step.means())  # CPU-GPU sync point, the only one in an epoch
         training.end_epoch()
-        validation = task.evaluate(training.judged, "val")
+        validation = task.evaluate(training.eval_model, "val")
         row = {"epoch": epoch, "loss": loss, "penalty": penalty}
         row |= {f"val_{name}": value for name, value in validation.items()}
-        log.epoch(row)
-        training.judge(epoch, validation)
+        log.add_epoch(row)
+        training.select_best(epoch, validation)
         progress(row, recipe.epochs)
-    require_finite(training.model, recipe.epochs - 1)  # the last update, whose loss nobody has seen
+    require_finite_parameters(training.model, recipe.epochs - 1, task.context)  # after the last update
     return training.finish(run)
 
 
 @contextmanager
-def repeatable(device: torch.device) -> Iterator[None]:
-    """On the CPU every sum in one order, whatever the number of threads; scattered ones are not otherwise."""
+def deterministic(device: torch.device) -> Iterator[None]:
+    """Compute every sum in one order on the CPU, whatever the number of threads; scattered sums are not otherwise."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    filled = torch.utils.deterministic.fill_uninitialized_memory
+    memory: Any = torch.utils.deterministic
+    fills_memory = memory.fill_uninitialized_memory
     try:
         if device.type == "cpu":
             torch.use_deterministic_algorithms(True, warn_only=True)
-            torch.utils.deterministic.fill_uninitialized_memory = False  # a help in finding mistakes, and slow
+            memory.fill_uninitialized_memory = False  # a debugging aid, and slow
         yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        torch.utils.deterministic.fill_uninitialized_memory = filled
+        memory.fill_uninitialized_memory = fills_memory

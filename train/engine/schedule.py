@@ -1,37 +1,44 @@
-"""How the learning rate moves over a run."""
+"""How the learning rate changes over a run."""
 
 from __future__ import annotations
 
 import math
 
+from comhe.errors import UsageError
+
 NAMES = ("constant", "cosine", "one-cycle", "step:A,B,...", "decay:F,S")
 
 
 def factor(schedule: str, progress: float, warmup: float = 0.0) -> float:
-    r"""What the recipe's learning rate is multiplied with after the share ``progress`` (0 to 1) of all steps.
+    r"""Return the factor of the recipe's learning rate after the share ``progress`` (0 to 1) of all steps.
 
-    During the first ``warmup`` of the run it rises from 0 along a line. Then, with p from 0 to 1 over the rest:
-    ``constant`` 1; ``cosine`` :math:`(1 + \cos \pi p) / 2`; ``one-cycle`` :math:`1 - p`; ``step:A,B,...`` ten times
-    less from each of the shares A, B, ... of the whole run on; ``decay:F,S`` F times as much after each share S of it.
+    During the first ``warmup`` of the run it rises linearly from 0. Then, with p from 0 to 1 over the rest:
+    ``constant`` 1; ``cosine`` :math:`(1 + \cos \pi p) / 2`; ``one-cycle`` :math:`1 - p`; ``step:A,B,...`` a tenth after
+    each of the shares A, B, ... of the run; ``decay:F,S`` F times as much after each share S of it.
 
-    Errors: ValueError for an unknown schedule.
+    Raises:
+        UsageError: an unknown schedule.
+
+    Example:
+        >>> factor("step:0.5,0.75", 0.6), factor("one-cycle", 0.6, warmup=0.2)
+        (0.1, 0.5)
     """
-    name, _, places = schedule.partition(":")
+    name, _, values = schedule.partition(":")
     if progress < warmup:
         return progress / warmup
     rest = (progress - warmup) / (1 - warmup)
     try:
         if name == "step":
-            return 0.1 ** sum(progress >= float(place) for place in places.split(","))
+            return 0.1 ** sum(progress >= float(share) for share in values.split(","))
         if name == "decay":
-            by, share = map(float, places.split(","))
-            return by ** (progress // share)
+            base, share = map(float, values.split(","))
+            return base ** (progress // share)
     except (ValueError, ZeroDivisionError):
         pass  # the error below
     if schedule == "constant":
         return 1.0
-    elif schedule == "cosine":
+    if schedule == "cosine":
         return (1 + math.cos(math.pi * rest)) / 2
-    elif schedule == "one-cycle":
+    if schedule == "one-cycle":
         return 1 - rest
-    raise ValueError(f"unknown schedule {schedule!r}; there are {', '.join(NAMES)} (step:0.5,0.75 for instance)")
+    raise UsageError(f"unknown schedule {schedule!r}; there are {', '.join(NAMES)} (step:0.5,0.75 for instance)")

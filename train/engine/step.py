@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -12,25 +12,30 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from comhe.regularizers import Regularizer
+from comhe.regularizers.draws import Draws
 
-from .capture import Beside, Captured, Recorder
-from .ema import Average
-from .ranks import Replicated, here, unreduced
+from .capture import CUDAGraphStep, GraphRecorder, SideStream
+from .distributed import no_sync
+from .ema import ExponentialMovingAverage
+from .nonfinite import NonFiniteTracer
 
 if TYPE_CHECKING:
     from comhe.train.task import Task
 
+Gradients = list[tuple[nn.Parameter, Tensor]]
+
 
 class Step:
-    """Augmentation, forward, loss, penalty, backward, clipping, optimizer, average.
+    """Augmentation, forward, loss, penalty, backward, clipping, optimizer, moving average.
 
-    On a GPU all of that is one CUDA graph, in which the penalty, in which the batch has no part, runs beside
-    the network. Of several ranks each takes its share of the batch; the gradients are averaged in the last backward
-    pass, to which the penalty's have been added.
+    On a GPU all of that is one CUDA graph, in which the penalty, which does not depend on the batch, runs concurrently
+    with the network. Each of several ranks takes its share of the batch; the gradients are averaged in the last
+    backward pass, to which the penalty's have been added.
 
     Args:
-        spread: the model as :meth:`.ranks.Ranks.spread` has it called, where there are several ranks.
-        recorder: of the graph, see :class:`.capture.Captured`; None to take steps as they are written here.
+        parallel_model: the model as :meth:`.DistributedContext.parallelize` returns it; by default the model.
+        recorder: of the graph, see :class:`.CUDAGraphStep`; None to run eagerly.
+        tracer: checks every value.
     """
 
     def __init__(
@@ -39,50 +44,50 @@ class Step:
         model: nn.Module,
         regularizer: Regularizer,
         optimizer: torch.optim.Optimizer,
-        average: Average | None = None,
-        recorder: Recorder | None = None,
-        spread: nn.Module | None = None,
+        ema: ExponentialMovingAverage | None = None,
+        parallel_model: nn.Module | None = None,
+        recorder: GraphRecorder | None = None,
+        tracer: NonFiniteTracer | None = None,
     ) -> None:
         device, on_gpu = task.device, task.device.type == "cuda"
-        self.task, self.model, self.regularizer, self.optimizer, self.average = (
-            task, model, regularizer, optimizer, average
-        )  # fmt: skip
-        self.ranks = here()
-        self.spread = model if spread is None else spread
-        self.forward = torch.compile(self.spread) if task.recipe.compile else self.spread
+        self.task, self.context, self.tracer = task, task.context, tracer
+        self.model, self.regularizer, self.optimizer, self.ema = model, regularizer, optimizer, ema
+        self.parallel_model = model if parallel_model is None else parallel_model
+        self.forward: Any = torch.compile(self.parallel_model) if task.recipe.compile else self.parallel_model
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-        self.beside = Beside(device)
-        self.rate = torch.zeros((), dtype=torch.float32 if on_gpu else torch.float64, device=device)
+        self.side_stream = SideStream(device)
+        self.lr = torch.zeros((), dtype=torch.float32 if on_gpu else torch.float64, device=device)
         self.sums, self.count = torch.zeros(2, dtype=torch.float64, device=device), 0
-        self.make: Callable[..., tuple] | None = None
         if on_gpu:
             torch.backends.cudnn.benchmark = True  # all batches are of one shape
             # Adam warns where it is not captured; the steps before the recording are not.
             warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
-        regularizer.static = recorder is not None
-        self.work = self._work if recorder is None else Captured(self._work, recorder, self._constants)
+        regularizer.capturable = recorder is not None
+        self.draws: Draws | None = None  # of the current step
+        self.work = self._work if recorder is None else CUDAGraphStep(self._work, recorder, self._constants)
 
-    def __call__(
-        self, make: Callable[..., tuple], inputs: Iterable[Tensor], rate: float
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Take a step on the batch ``make(*inputs)``, at a learning rate.
+    def __call__(self, inputs: Sequence[Tensor], lr: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Take a step on the batch ``task.collate(*inputs)``, at a learning rate.
 
-        Returns loss, penalty, logits and labels of the batch's last part, which the next step overwrites.
+        Returns:
+            Loss, penalty, logits and labels of the batch's last microbatch, which the next step overwrites.
         """
-        self.make = self.make or make  # the same function in every epoch, of which a graph holds the first
-        self.rate.fill_(rate)
+        self.lr.fill_(lr)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate if self.ranks.parallel == "fsdp" else self.rate  # a tensor, that a graph reads
-        self.regularizer.draw()
-        result = self.work(*inputs)
+            group["lr"] = self.lr  # a tensor, which a graph reads
+        with self.tracer.tracing(self.count, self.task.steps) if self.tracer else nullcontext():
+            self.draws = self.regularizer.draw()
+            result = self.work(*inputs)
         self.regularizer.step += 1
+        if self.ema is not None:
+            self.ema.count()
         self.count += 1
         return result
 
     def means(self) -> tuple[float, float]:
-        """Mean loss and mean penalty of the steps since :meth:`reset`, of all ranks. Waits for the device."""
-        loss, penalty = (self.ranks.mean(self.sums) / self.count).tolist()
+        """Return the mean loss and penalty of the steps since :meth:`reset`, of all ranks. Waits for the device."""
+        loss, penalty = (self.context.mean(self.sums) / self.count).tolist()
         return loss, penalty
 
     def reset(self) -> None:
@@ -98,51 +103,66 @@ class Step:
         self.count = state["count"]
 
     def _work(self, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        task, recipe = self.task, self.task.recipe
         self.optimizer.zero_grad(set_to_none=True)
-        penalty, slopes = self.beside.start(self._penalty)
-        total = 0.0
-        parts = list(task.parts(self.make(*inputs)))
-        for left, (share, part) in zip(reversed(range(len(parts))), parts, strict=True):
-            with unreduced(self.spread) if left else nullcontext():
-                with torch.autocast(task.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-                    loss, logits = task.loss(self.forward, part)
-                if not left and isinstance(self.spread, Replicated):
-                    self._join(slopes)  # they are averaged with the others
-                    slopes = None
-                (share * loss).backward()
-            total = total + share * loss.detach()
-            self._join(slopes)
-            slopes = None  # the penalty counts once a step, however many parts there are
-        if recipe.clip:
-            nn.utils.clip_grad_norm_(self.parameters, recipe.clip)
+        penalty, gradients = self.side_stream.start(self._penalty)
+        batch = self.task.collate(*inputs)
+        self._check(batch, "the batch")
+        total: Any = 0.0
+        microbatches = list(self.task.microbatches(batch))
+        for index, (factor, microbatch) in enumerate(microbatches):
+            is_last = index == len(microbatches) - 1
+            with nullcontext() if is_last else no_sync(self.parallel_model):
+                loss, logits = self._loss(microbatch)
+                if is_last and self.context.is_distributed:
+                    gradients = self._add(gradients)  # they are averaged with the others
+                (factor * loss).backward()
+            total = total + factor * loss.detach()
+            gradients = self._add(gradients)  # the penalty counts once a step, however many microbatches there are
+        if self.task.recipe.clip:
+            nn.utils.clip_grad_norm_(self.parameters, self.task.recipe.clip)
         self.optimizer.step()
-        if self.average is not None:
-            self.average.update_parameters(self.model)
+        if self.ema is not None:
+            self.ema.update_parameters(self.model)
         self.sums += torch.stack((total.double(), penalty.double()))
-        return loss.detach(), penalty, logits.detach(), part[-1]
+        return loss.detach(), penalty, logits.detach(), microbatch[-1]
 
-    def _penalty(self) -> tuple[Tensor, list[tuple[nn.Parameter, Tensor]]]:
-        """The penalty and its gradient."""
-        penalty, slopes = self.regularizer.slopes(self.parameters)
-        pairs = zip(self.parameters, slopes, strict=True)
-        return penalty, [(parameter, slope) for parameter, slope in pairs if slope is not None]
+    def _loss(self, microbatch: tuple) -> tuple[Tensor, Tensor]:
+        is_bf16 = self.task.recipe.precision == "bf16"
+        with (
+            torch.autocast(self.task.device.type, torch.bfloat16, enabled=is_bf16),
+            self.tracer.tracing_operations() if self.tracer else nullcontext(),
+        ):
+            loss, logits = self.task.loss(self.forward, microbatch)
+        self._check(loss, "the loss")
+        return loss, logits
 
-    def _join(self, slopes: list[tuple[nn.Parameter, Tensor]] | None) -> None:
-        """Add the penalty's gradient, once it is made, unless that has been done."""
-        if slopes is not None:
-            self.beside.join()
-            _add(slopes)
+    def _penalty(self) -> tuple[Tensor, Gradients]:
+        """Return the penalty and its gradient."""
+        draws = self.draws
+        assert draws is not None
+        if self.tracer:
+            for layer, _, value in self.regularizer.layer_penalties(draws):
+                self.tracer.check(value, f"the penalty of {layer.name}")
+        penalty, gradients = self.regularizer.value_and_grad(self.parameters, draws)
+        pairs = zip(self.parameters, gradients, strict=True)
+        return penalty, [(parameter, gradient) for parameter, gradient in pairs if gradient is not None]
+
+    def _add(self, gradients: Gradients | None) -> Gradients | None:
+        """Wait for the penalty and add its gradients to the parameters', unless that has been done; return None."""
+        if gradients is None:
+            return None
+        self.side_stream.join()
+        for parameter, gradient in gradients:
+            if parameter.grad is None:
+                parameter.grad = gradient
+        if pairs := [(p.grad, gradient) for p, gradient in gradients if p.grad is not gradient]:
+            sums, terms = map(list, zip(*pairs, strict=True))
+            torch._foreach_add_(sums, terms)
+        return None
+
+    def _check(self, values: Any, what: str) -> None:
+        if self.tracer:
+            self.tracer.check(values, what)
 
     def _constants(self) -> tuple[float | None, ...]:
         return tuple(norm.momentum for norm in self.norms)
-
-
-def _add(slopes: list[tuple[nn.Parameter, Tensor]]) -> None:
-    """Add to the gradients."""
-    for parameter, slope in slopes:
-        if parameter.grad is None:
-            parameter.grad = slope
-    if rest := [(parameter.grad, slope) for parameter, slope in slopes if parameter.grad is not slope]:
-        gradients, slopes = map(list, zip(*rest, strict=True))
-        torch._foreach_add_(gradients, slopes)

@@ -1,4 +1,4 @@
-"""What a run is made of, what it has to remember so that it goes on to the same bits, and its result."""
+"""The state of a run, all that it needs to go on to the same bits, and its result."""
 
 from __future__ import annotations
 
@@ -8,121 +8,122 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from comhe.datasets.sampling import mixed_seed
+from comhe.datasets import mixed_seed
 from comhe.regularizers import Regularizer
 from comhe.train.runs.run import Run
 from comhe.train.task import Task
 
-from .capture import Recorder
+from .capture import GraphRecorder
 from .cost import forward_flops, penalty_seconds
-from .ema import Average
+from .ema import ExponentialMovingAverage
 from .log import Log
-from .ranks import here
+from .nonfinite import NonFiniteTracer, require_finite_means, require_finite_parameters
 from .step import Step
-from .witness import finite, require_finite
 
 
 class Training:
     """A model and all that trains it.
 
     Attributes:
-        model, regularizer, optimizer, average, step, log: the parts; no average where the recipe wants none.
-        judged: the model that is evaluated, which is the average if there is one.
-        done: steps of the epoch under way that an earlier session has made.
+        eval_model: the model that is evaluated: the moving average if there is one.
+        done: number of steps of the current epoch that an earlier session took.
     """
 
-    def __init__(self, task: Task, recorder: Recorder | None) -> None:
-        recipe, self.ranks = task.recipe, here()
-        self.task = task
-        torch.manual_seed(recipe.seed)  # initialisation and dropout; whatever else is random has a generator of its own
+    def __init__(self, task: Task, recorder: GraphRecorder | None, tracer: NonFiniteTracer | None = None) -> None:
+        recipe, context = task.recipe, task.context
+        self.task, self.context, self.tracer = task, context, tracer
+        torch.manual_seed(recipe.seed)  # initialization and dropout; all else that is random has its own generator
         self.model = task.model().to(task.device)
         self.regularizer = task.regularizer(self.model)
-        if self.ranks.shard_penalty:
-            self.regularizer.shard(self.ranks.rank, self.ranks.size)
-        self.regularizer.singly = self.ranks.parallel == "fsdp"
-        self.average = Average(self.model, recipe.ema) if recipe.ema else None
-        self.judged = self.model if self.average is None else self.average.module
-        spread = self.ranks.spread(self.model)
-        if self.average is not None and self.ranks.parallel == "fsdp":
-            self.ranks.spread(self.judged)
+        if context.shard_penalty:
+            self.regularizer.shard(context.rank, context.world_size)
+        self.ema = ExponentialMovingAverage(self.model, recipe.ema) if recipe.ema else None
+        self.eval_model = self.model if self.ema is None else self.ema.module
+        parallel_model = context.parallelize(self.model)
         self.optimizer = task.optimizer(self.model)
-        self.step = Step(task, self.model, self.regularizer, self.optimizer, self.average, recorder, spread)
-        self.log = Log(recipe, self.regularizer)
+        if tracer is not None:
+            tracer.attach(self.model, self.optimizer)
+        self.step = Step(task, self.model, self.regularizer, self.optimizer, self.ema, parallel_model, recorder, tracer)
+        self.log = Log(recipe, self.regularizer, context)
         self.done = 0
         self._start = {"energy": layer_energies(self.regularizer)}
         self._best: dict[str, Any] = {"key": (-1.0, 0.0), "epoch": -1, "weights": {}}
-        self._spent = self._trained = 0.0  # seconds of earlier sessions in all, and seconds of training steps
-        self._began = self._saved = self._counted = time.perf_counter()
-        if self.ranks.rank:  # the first one goes on as it is
-            torch.manual_seed(mixed_seed(recipe.seed, self.ranks.rank))
+        self._seconds = self._step_seconds = 0.0  # of earlier sessions, and of training steps in all
+        self._began = self._saved = self._resumed = time.perf_counter()
+        if not context.is_main:  # the main rank continues the stream of one process
+            torch.manual_seed(mixed_seed(recipe.seed, context.rank))
 
     @property
     def seconds_unsaved(self) -> float:
         return time.perf_counter() - self._saved
 
-    def begin_epoch(self) -> None:
-        """Steps follow."""
+    def begin_epoch(self, epoch: int) -> None:
+        """Prepare for an epoch's steps."""
+        if self.tracer is not None:
+            self.tracer.begin_epoch(epoch)
+        self.task.on_epoch(self.model, epoch)
         self.model.train()
-        self._counted = time.perf_counter()
+        self._resumed = time.perf_counter()
 
     def end_epoch(self) -> None:
-        """All steps of the epoch have been made."""
-        self._trained += time.perf_counter() - self._counted
+        """Close an epoch after its last step."""
+        self._step_seconds += time.perf_counter() - self._resumed
         self.step.reset()
         self.done = 0
 
-    def judge(self, epoch: int, validation: dict[str, float]) -> None:
+    def select_best(self, epoch: int, validation: dict[str, float]) -> None:
         """Keep the weights if they are the best so far: accuracy, then the lower loss, then the earlier epoch."""
         key = (validation["accuracy"], -validation["loss"])
         if key > tuple(self._best["key"]):
-            weights = {name: tensor.detach().clone() for name, tensor in self.judged.state_dict().items()}
+            weights = {name: tensor.detach().clone() for name, tensor in self.eval_model.state_dict().items()}
             self._best = {"key": key, "epoch": epoch, "weights": weights}
 
     def save(self, run: Run, epoch: int, done: int) -> None:
-        """Write checkpoint and log after so many steps of an epoch; NotFinite, and nothing written, if it diverged."""
+        """Write checkpoint and log after so many steps of an epoch; all ranks call it at once.
+
+        Raises:
+            NonFiniteError: the run has diverged, and nothing was written.
+        """
         now = time.perf_counter()
-        finite(epoch, *self.step.means())
-        require_finite(self.model, epoch)
-        self.regularizer.complete()
-        self._trained += now - self._counted
-        state = {name: part.state_dict() for name, part in self._parts().items()}
-        state |= {"best": self._best, "seconds": self._spent + now - self._began, "trained": self._trained}
-        state = self.ranks.whole(state)
-        own, *others = self.ranks.gather(
-            {"sums": self.step.state_dict(), "random": random_state(self.task.device)}
-        ) or [{}]
-        run.save_checkpoint(state | own | {"step": done, "others": others})
-        run.save_log(self.log)
-        self._saved = self._counted = time.perf_counter()
+        require_finite_means(epoch, *self.step.means())
+        require_finite_parameters(self.model, epoch, self.context)
+        self.regularizer.sync_state()
+        self._step_seconds += now - self._resumed
+        ranks = self.context.gather({"sums": self.step.state_dict(), "random": random_state(self.task.device)})
+        if self.context.is_main:
+            state = {name: part.state_dict() for name, part in self._stateful().items()}
+            seconds = {"seconds": self._seconds + now - self._began, "step_seconds": self._step_seconds}
+            run.save_checkpoint(state | seconds | {"best": self._best, "done": done, "ranks": ranks})
+            run.save_log(self.log)
+        self._saved = self._resumed = time.perf_counter()
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
-        fit_to(self.optimizer, state["optimizer"])
-        for name, part in self._parts().items():
-            part.load_state_dict(self.ranks.divided(part, state[name]))
-        self._best, self._spent, self._trained, self.done = (
-            state[name] for name in ("best", "seconds", "trained", "step")
-        )
-        self._best["weights"] = self.ranks.divided(self.judged, self._best["weights"])
-        take_up([state, *state.get("others", [])], self.step)
+        """Continue from a checkpoint."""
+        adapt_optimizer_state(self.optimizer, state["optimizer"])
+        for name, part in self._stateful().items():
+            part.load_state_dict(state[name])
+        self._best, self.done = state["best"], state["done"]
+        self._seconds, self._step_seconds = state["seconds"], state["step_seconds"]
+        load_ranks(state["ranks"], self.step, self.done)
         self._began = self._saved = time.perf_counter()
 
     def finish(self, run: Run) -> dict[str, Any]:
         """Write weights, log and result: of the last epoch, and of the one that validation selects."""
         task, recipe, model = self.task, self.task.recipe, self.model
         result: dict[str, Any] = {
-            "seconds": self._spent + time.perf_counter() - self._began,
+            "seconds": self._seconds + time.perf_counter() - self._began,
             "options": task.options,
-            "step_seconds": self._trained / (recipe.epochs * task.steps),
+            "step_seconds": self._step_seconds / (recipe.epochs * task.steps),
             "parameters": sum(p.numel() for p in model.parameters()),
             "flops": forward_flops(model, task.example()),
             "start": self._start,
         }
         for which, epoch, weights in (
-            ("last", recipe.epochs - 1, self.judged.state_dict()),
+            ("last", recipe.epochs - 1, self.eval_model.state_dict()),
             ("best", self._best["epoch"], self._best["weights"]),
         ):
-            run.save_weights(which, self.ranks.whole(weights))
+            if self.context.is_main:
+                run.save_weights(which, weights)
             model.load_state_dict(weights)
             result[which] = {"epoch": epoch} | {
                 f"{split}_{name}": value
@@ -131,66 +132,67 @@ class Training:
             }
             result[which]["energy"] = layer_energies(self.regularizer)
         result["penalty_seconds"] = penalty_seconds(self.regularizer, self.step.parameters)
-        run.save_log(self.log)
-        run.finish(result)
+        if self.context.is_main:
+            run.save_log(self.log)
+            run.finish(result)
         return result
 
-    def _parts(self) -> dict[str, Any]:
+    def _stateful(self) -> dict[str, Any]:
         parts = {"model": self.model, "regularizer": self.regularizer, "optimizer": self.optimizer, "log": self.log}
-        return parts if self.average is None else parts | {"average": self.average}
+        return parts if self.ema is None else parts | {"ema": self.ema}
 
 
 def layer_energies(regularizer: Regularizer) -> dict[str, dict[str, Any]]:
-    """Role and energies, full and half space, of every layer."""
+    """Return role and energies, full and half space, of every layer."""
     return {
         row.name: {"role": row.role, "full": row.diagnostics.energy, "half": row.diagnostics.half_space_energy}
         for row in regularizer.report().layers
     }
 
 
-def fit_to(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Change the state that another device, or another number of ranks, has left into what this optimizer works with.
+def adapt_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Change the state that an optimizer on another device has left, in place, into what this one works with.
 
-    How it computes is its own matter; fused kernels go through its tensors in the order of the parameters' memory.
+    Whether it is fused stays its own setting; fused kernels go through its tensors in the parameters' memory order.
     """
     parameters = []
     for group, saved in zip(optimizer.param_groups, state["param_groups"], strict=True):
         saved |= {name: group[name] for name in ("fused", "capturable") if name in group}
         parameters += group["params"]
-    for place, entries in state["state"].items():
-        example = parameters[place]
+    for index, entries in state["state"].items():
+        parameter = parameters[index]
         for name, value in entries.items():
-            alike = isinstance(value, Tensor) and value.shape == example.shape
-            if alike and not hasattr(example, "full_tensor"):  # else Ranks.divided sees to it
-                entries[name] = torch.empty_like(example, dtype=value.dtype).copy_(value)
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                entries[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
-def take_up(states: list[dict[str, Any]], step: Step) -> None:
-    """What each rank had of its own at a checkpoint: sums and random numbers.
+def load_ranks(states: list[dict[str, Any]], step: Step, done: int) -> None:
+    """Load what each rank had for itself at a checkpoint: sums and random numbers.
 
-    Other ranks than then begin new streams of random numbers, but for the first, and share the sums.
+    If the number of ranks is another one now, the sums are averaged, the main rank continues its stream of random
+    numbers, and the others begin new ones.
     """
-    device, ranks = step.task.device, here()
-    if len(states) == ranks.size:
-        own = states[ranks.rank]
-        step.load_state_dict(own["sums"])
-        set_random_state(device, own["random"])
+    context, device = step.context, step.task.device
+    if len(states) == context.world_size:
+        step.load_state_dict(states[context.rank]["sums"])
+        set_random_state(device, states[context.rank]["random"])
         return
     sums = [state["sums"] for state in states]
     step.load_state_dict(sums[0] | {"sums": sum(each["sums"] for each in sums) / len(sums)})
-    if ranks.rank == 0:
+    if context.is_main:
         set_random_state(device, states[0]["random"])
     else:
-        torch.manual_seed(mixed_seed(step.task.recipe.seed, ranks.rank, states[0]["step"]))
+        torch.manual_seed(mixed_seed(step.task.recipe.seed, context.rank, done))
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
-    """The state of the global generators that a run uses: dropout draws from its device's."""
+    """Return the state of the global generators that a run uses: dropout draws from its device's."""
     state = {"cpu": torch.get_rng_state()}
     return state | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else state
 
 
 def set_random_state(device: torch.device, state: dict[str, Tensor]) -> None:
+    """Restore what :func:`random_state` returned."""
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], device)

@@ -1,23 +1,31 @@
-"""Files that are written whole or not at all."""
+"""Files that are written completely or not at all."""
 
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from comhe.errors import StorageError
 
 
 @contextlib.contextmanager
-def whole(path: Path, sync: bool = False) -> Iterator[BinaryIO]:
-    """A file that appears under its name once the block has written all of it; until then that name keeps what it had.
+def atomic_write(path: Path, sync: bool = False) -> Iterator[BinaryIO]:
+    """Open a file that replaces ``path`` once the block has written all of it; until then the old one stays.
 
-    The death of the process can come at any moment. With ``sync`` so can the machine's: what is written is on the disk
-    before it gets its name, and the name before this returns.
+    The process may die at any moment.
+
+    Args:
+        sync: the machine may die as well: the content is on the disk before the file gets its name, and the name before
+            this returns.
 
     Raises:
-        OSError: one line with the file and the system's reason, such as a full disk.
+        StorageError: the file and the system's reason, such as a full disk.
     """
     part = path.with_name(path.name + ".part")
     try:
@@ -28,33 +36,71 @@ def whole(path: Path, sync: bool = False) -> Iterator[BinaryIO]:
                 os.fsync(file.fileno())
         os.replace(part, path)
         if sync:
-            _sync_names(path.parent)
+            _sync_folder(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)  # on a full disk it is in the way
+            part.unlink(missing_ok=True)  # it would fill the disk further
         reason = _system_error(error)
         if reason is None:
             raise
-        raise OSError(
-            f"{path} cannot be written ({reason.strerror or reason}); what was saved before is whole, and the same "
+        raise StorageError(
+            f"{path} cannot be written ({reason.strerror or reason}); what was saved before is intact, and the same "
             "command goes on from it"
         ) from error
 
 
-def write(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    with whole(path) as file:
+def write_text(path: Path, text: str) -> None:
+    """Write a text file completely or not at all."""
+    with atomic_write(path) as file:
         file.write(text.encode())
 
 
-def _system_error(error: BaseException) -> OSError | None:
-    """The system's error: torch.save puts one of its own on top."""
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows with the columns of all of them, floating-point numbers with six digits; create the folder."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    create_folder(path.parent)
+    write_text(path, text.getvalue())
+
+
+def create_folder(folder: Path) -> None:
+    """Create a folder and its parents.
+
+    Raises:
+        StorageError: the folder and the system's reason.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be created: {error.strerror or error}") from error
+
+
+def check_writable(folder: Path) -> None:
+    """Create a folder if it does not exist, and check that files can be written there.
+
+    Raises:
+        StorageError: they cannot.
+    """
+    create_folder(folder)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be written to: {error.strerror or error}") from error
+
+
+def _system_error(error: BaseException | None) -> OSError | None:
+    """Return the system's error, which torch.save hides behind one of its own."""
     if error is None or isinstance(error, OSError):
         return error
     return _system_error(error.__context__) if isinstance(error, RuntimeError) else None
 
 
-def _sync_names(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # where a folder cannot be opened
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: what is under way is saved first; the second one does not wait."""
+"""SIGINT and SIGTERM: the current work is saved first; the second signal does not wait."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from typing import Any
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def started() -> tuple[int, int]:
-    """Rank and number of the processes that torchrun has started together; 0 and 1 in any other process."""
-    rank, size, *others = (os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
-    return (int(rank), int(size)) if all((rank, size, *others)) else (0, 1)
+def torchrun_rank() -> tuple[int, int]:
+    """Return rank and number of the processes that torchrun has started together; 0 and 1 in any other process."""
+    names = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    if not all(os.environ.get(name) for name in names):
+        return 0, 1
+    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
 class Interrupted(KeyboardInterrupt):
@@ -35,19 +37,19 @@ class Stop:
 
 @contextmanager
 def deferred() -> Iterator[Stop]:
-    """Signals are noted, for the block to end where it can. One that it had no use for takes effect after it.
+    """Record signals, so that the block can end at a good moment. One that it did not use takes effect after it.
 
-    A second one raises :class:`Interrupted` at once, but not in a process that has been started by another of ours or
-    by torchrun: a signal to the whole group reaches it twice, directly and through the one that has started it.
+    A second signal raises :class:`Interrupted` at once, but not in a process that another of ours or torchrun has
+    started: a signal to the process group reaches it twice, directly and through its parent.
     """
     stop = Stop()
 
-    def note(signum: int, frame: Any) -> None:
-        if stop.signum and parent_process() is None and started()[1] == 1:
+    def record(signum: int, frame: Any) -> None:
+        if stop.signum and parent_process() is None and torchrun_rank()[1] == 1:
             raise Interrupted(signum, "stopped at once; the same command goes on from what was saved before")
         stop.signum = signum
 
-    with handled(SIGNALS, note):
+    with handled(SIGNALS, record):
         yield stop
     if stop.signum:
         signal.raise_signal(stop.signum)
@@ -55,7 +57,7 @@ def deferred() -> Iterator[Stop]:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM raises :class:`Interrupted`, as SIGINT raises KeyboardInterrupt, so that whatever is open is closed."""
+    """Raise :class:`Interrupted` on SIGTERM, as SIGINT raises KeyboardInterrupt, so that open resources are closed."""
 
     def end(signum: int, frame: Any) -> None:
         raise Interrupted(signum)
@@ -66,7 +68,7 @@ def terminable() -> Iterator[None]:
 
 @contextmanager
 def handled(signals: tuple[int, ...], handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """A handler for the time of the block; outside the main thread, which no signal reaches, none."""
+    """Install a handler for the time of the block, in the main thread, which alone receives signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -3,58 +3,52 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import platform
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
-PATIENCE = 10.0  # seconds: the processes of a command that was killed take a moment to save what they were at
+from filelock import FileLock, Timeout
+
+from comhe.errors import BusyError
+
+PATIENCE = 10.0  # seconds: the processes of a command that was killed take a moment to save their work
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold ``folder/lock`` while the block runs. However the process ends, the system takes the lock off.
+    """Hold ``folder/lock`` while the block runs. However the process ends, the system releases the lock.
 
-    On a file system without locks everybody gets it.
+    On a file system without locks every process goes ahead.
 
     Raises:
-        BlockingIOError: another process holds it, and goes on doing so.
+        BusyError: another process holds the lock, and goes on doing so; the message names it.
     """
     path = folder / "lock"
-    file = _claim(path)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=PATIENCE, poll_interval=0.1)
+        _name_holder(path)
+    except Timeout:
+        holder = _holder(path) or "another process"
+        raise BusyError(f"{folder} is in use by {holder}; wait for it, or choose another --runs folder") from None
+    except OSError:
+        if path.parent.exists() and not os.access(path.parent, os.W_OK):
+            raise
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # first: a lock is only good as long as its file has the name, see _claim
-        with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_UN)  # closing would leave it to forked processes
-        file.close()
+        path.unlink(missing_ok=True)  # while it is held: a process that waits for this file notices that it is gone
+        lock.release()
 
 
-def _claim(path: Path) -> TextIO:
-    until = time.monotonic() + PATIENCE
-    while True:
-        file = path.open("a+")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            file.close()
-            if time.monotonic() > until:
-                raise BlockingIOError(
-                    f"{path.parent} is being worked on by {holder}; wait for it, or choose another --runs folder"
-                ) from None
-            time.sleep(0.1)
-            continue
-        except OSError:
-            return file
-        if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {platform.node()}\n")
-            file.flush()
-            return file
-        file.close()  # its holder has removed it between our two calls
+def _name_holder(path: Path) -> None:
+    if (text := _holder(path)) and not text.startswith("process "):
+        return  # the library's own mark, on a file system without locks
+    path.write_text(f"process {os.getpid()} on {platform.node()}\n")
+
+
+def _holder(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return " ".join(path.read_text().split())
+    return ""

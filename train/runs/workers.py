@@ -1,5 +1,5 @@
-"""Jobs in processes of their own: one that fails or dies loses nobody else's work; a deadline or a signal ends them
-all, after they have saved what they are at."""
+"""Jobs in processes of their own: one that fails or dies does not affect the others; a deadline or a signal ends them
+all, after they have saved their work."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process, process, resource_tracker
 from typing import Any
+
+import torch
 
 from .interruption import Interrupted
 
@@ -35,15 +38,21 @@ def run_all(
     ended: Callable[[Any, str | None], None] = lambda job, error: None,
     begin: Callable[[int], None] | None = None,
 ) -> list[Any]:
-    """Call ``work(job)`` for every job, on so many processes at a time, and return the jobs that did not end.
+    """Call ``work(job)`` for every job, in several processes, which are reused and share the cores.
 
-    Both must be picklable. Processes are used again and share the cores. ``begin(number)`` is called once in each, with
-    the lowest number that no other has. ``ended(job, error)`` is called as each job
-    ends, with one line if it failed: its exception, or how its process died. After ``seconds``, or an exception here
-    (Ctrl-C is one), nothing new is started and what still runs gets SIGTERM, and SIGKILL a minute later; SIGTERM also
-    when this process dies.
+    Args:
+        work: picklable, as the jobs are.
+        processes: number of jobs at a time.
+        seconds: after which, as after an exception here (such as Ctrl-C), nothing new is started and what still runs
+            gets SIGTERM, and SIGKILL a minute later. It also gets SIGTERM when this process dies.
+        ended: called with each job as it ends, and one line if it failed: its exception, or how its process died.
+        begin: called once in each process, with the lowest number that no other has.
+
+    Returns:
+        The jobs that did not end.
     """
-    waiting, workers = list(jobs), []
+    waiting = list(jobs)
+    workers: list[_Worker] = []
     threads = max(1, (os.cpu_count() or 1) // processes)
     deadline = None if seconds is None else time.monotonic() + seconds
     try:
@@ -55,17 +64,18 @@ def run_all(
                 if worker.job is None and waiting:
                     worker.job = waiting.pop(0)
                     worker.pipe.send(worker.job)
-            busy = {worker.pipe: worker for worker in workers if worker.job is not None}
+            busy = [worker for worker in workers if worker.job is not None]
             if not busy:
                 return []
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            ready = connection.wait(list(busy), left)
+            ready = connection.wait([worker.pipe for worker in busy], left)
             if not ready:
-                return [*(worker.job for worker in busy.values()), *waiting]
-            for pipe in ready:
-                worker = busy[pipe]
+                return [*(worker.job for worker in busy), *waiting]
+            for worker in busy:
+                if worker.pipe not in ready:
+                    continue
                 try:
-                    error = pipe.recv()
+                    error = worker.pipe.recv()
                 except (EOFError, ConnectionError):
                     worker.process.join()
                     workers.remove(worker)
@@ -74,15 +84,15 @@ def run_all(
                 ended(job, error)
     finally:
         try:
-            _end(workers)
+            _terminate(workers)
         finally:  # also after a second Ctrl-C
             for worker in workers:
                 worker.process.kill()
                 worker.process.join()
 
 
-def _end(workers: list[_Worker]) -> None:
-    """Processes that work get SIGTERM and time to save."""
+def _terminate(workers: list[_Worker]) -> None:
+    """Send SIGTERM to processes that work, and give them time to save."""
     busy = [worker.process for worker in workers if worker.job is not None]
     for each in busy:
         each.terminate()
@@ -93,16 +103,25 @@ def _end(workers: list[_Worker]) -> None:
 
 def _start(work: Callable[[Any], Any], threads: int, number: int, begin: Callable[[int], None] | None) -> _Worker:
     ours, theirs = _SPAWN.Pipe()
-    started = _SPAWN.Process(target=_loop, args=(work, theirs, threads, number, begin), daemon=True)
-    resource_tracker.ensure_running()  # else start() does it, which unblocks SIGINT
-    # Ctrl-C reaches all processes of a terminal, but which of them ends when is up to this one. Blocked is inherited.
+    child = _SPAWN.Process(target=_loop, args=(work, theirs, threads, number, begin), daemon=True)
+    with _sigint_blocked():
+        child.start()
+    theirs.close()  # so that the child's death closes the pipe
+    return _Worker(number, child, ours)
+
+
+@contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    """Block SIGINT in processes started here: Ctrl-C reaches all of a terminal, but this one ends them in order."""
+    if os.name == "nt":
+        yield
+        return
+    resource_tracker.ensure_running()  # else it is started with the child, and unblocks SIGINT
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        started.start()
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    theirs.close()  # so that its death closes the pipe
-    return _Worker(number, started, ours)
 
 
 def _loop(
@@ -112,8 +131,6 @@ def _loop(
     number: int,
     begin: Callable[[int], None] | None,
 ) -> None:
-    import torch
-
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(min(threads, torch.get_num_threads()))  # never more than $OMP_NUM_THREADS asks for
     if begin is not None:
@@ -134,5 +151,7 @@ def _loop(
 
 
 def _die_with_parent() -> None:
-    connection.wait([parent_process().sentinel])
+    parent = parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
     os.kill(os.getpid(), signal.SIGTERM)

@@ -2,7 +2,7 @@
 
 import warnings
 
-with warnings.catch_warnings():  # its imports warn of torch.jit, which is no concern of a user of ours
+with warnings.catch_warnings():  # its imports warn of torch.jit: nothing a user can change
     warnings.simplefilter("ignore", FutureWarning)
     import torch_geometric.nn  # noqa: F401
 
@@ -10,7 +10,8 @@ from .appnp import APPNP
 from .gat import GAT
 from .gcn import GCN
 from .gcn2 import GCN2
-from .operators import GraphModel, Operators, gcn_norm, mean_norm, receptive_field
+from .model import GraphModel, prepare_graph
+from .operators import Operators, gcn_norm, mean_norm, receptive_field
 from .sage import SAGE
 from .sparse import SparseMatrix
 
@@ -25,5 +26,6 @@ __all__ = [
     "SparseMatrix",
     "gcn_norm",
     "mean_norm",
+    "prepare_graph",
     "receptive_field",
 ]

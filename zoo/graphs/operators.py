@@ -1,4 +1,4 @@
-"""From an edge list to the operators a graph network applies, and to the part of them that some outputs need."""
+"""From an edge list to the operators that a graph network applies, and to the rows of them that some outputs need."""
 
 from __future__ import annotations
 
@@ -6,17 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.nn.conv.gcn_conv import gcn_norm as pyg_gcn_norm
 
-from .sparse import SparseMatrix, as_index, check_edge_index
+from comhe.errors import UsageError
+
+from .sparse import Features, SparseMatrix, as_index, check_edge_index
 
 
 def gcn_norm(edge_index: Tensor, num_nodes: int) -> SparseMatrix:
-    r"""Kipf's renormalised adjacency :math:`D^{-1/2} (A + I) D^{-1/2}`, values as PyG's ``gcn_norm``.
+    r"""Kipf's renormalized adjacency :math:`D^{-1/2} (A + I) D^{-1/2}`, with the values of PyG's ``gcn_norm``.
 
-    Shapes:
+    Shape:
         edge_index [2, E] -> [num_nodes, num_nodes]; symmetric if the edges are.
+
+    Example:
+        >>> gcn_norm(torch.tensor([[0, 1], [1, 0]]), 2).to_dense()
+        tensor([[0.5000, 0.5000],
+                [0.5000, 0.5000]])
+
     Source: Kipf & Welling, Semi-Supervised Classification with Graph Convolutional Networks, ICLR 2017, eq. 2.
     """
     check_edge_index(edge_index, num_nodes)
@@ -27,8 +35,13 @@ def gcn_norm(edge_index: Tensor, num_nodes: int) -> SparseMatrix:
 def mean_norm(edge_index: Tensor, num_nodes: int) -> SparseMatrix:
     r"""Row-stochastic adjacency :math:`D^{-1} A`: the mean over incoming edges, zero for nodes without any.
 
-    Shapes:
+    Shape:
         edge_index [2, E] -> [num_nodes, num_nodes].
+
+    Example:
+        >>> mean_norm(torch.tensor([[0, 1], [2, 2]]), 3).to_dense()[2]
+        tensor([0.5000, 0.5000, 0.0000])
+
     Source: Hamilton, Ying & Leskovec, Inductive Representation Learning on Large Graphs, NeurIPS 2017.
     """
     check_edge_index(edge_index, num_nodes)
@@ -38,47 +51,54 @@ def mean_norm(edge_index: Tensor, num_nodes: int) -> SparseMatrix:
 
 @dataclass(frozen=True)
 class Operators:
-    """What :meth:`GraphModel.prepare` makes of a graph, once, and ``model(x, operators)`` uses in every step.
+    """What ``model.prepare`` computes of a graph once, and ``model(x, operators)`` uses in every step.
 
-    adjacency: one square operator, or one rectangular operator per layer (first layer first).
-    rows: the nodes whose features the first layer reads, or None for all; see :meth:`inputs`.
-    outputs: the rows of the last layer that are returned, or None for all.
+    Attributes:
+        adjacency: one square operator, or one rectangular operator per layer (first layer first).
+        rows: the nodes whose features the first layer reads, or None for all; see :meth:`inputs`.
+        outputs: the rows of the last layer that are returned, or None for all.
     """
 
     adjacency: SparseMatrix | tuple[SparseMatrix, ...]
     rows: Tensor | None = None
     outputs: Tensor | None = None
 
-    def inputs(self, features: SparseMatrix | Tensor) -> SparseMatrix | Tensor:
-        """The rows of the whole graph's features that the model expects with these operators; slice them once."""
-        if features.__class__ is not SparseMatrix and features.layout != torch.strided:
+    def inputs(self, features: Features) -> Features:
+        """Select the rows of the full graph's features that the model expects with these operators; do it once."""
+        if isinstance(features, Tensor) and features.layout != torch.strided:
             features = SparseMatrix.from_torch(features)
         if self.rows is None:
             return features
         return features.rows(self.rows) if isinstance(features, SparseMatrix) else features[self.rows]
 
     def layers(self, depth: int) -> Sequence[SparseMatrix]:
-        """One operator for each of ``depth`` layers."""
+        """Return one operator for each of ``depth`` layers."""
         if not isinstance(self.adjacency, tuple):
             return (self.adjacency,) * depth
         if len(self.adjacency) != depth:
-            raise ValueError(
-                f"operators for {len(self.adjacency)} layers given to a model of {depth}; prepare them anew"
+            raise UsageError(
+                f"the operators are for {len(self.adjacency)} layers, the model has {depth}; use its own prepare()"
             )
         return self.adjacency
 
     def select(self, h: Tensor) -> Tensor:
+        """Select the rows of the last layer that were asked for."""
         return h if self.outputs is None else h.index_select(0, self.outputs)
 
 
 def receptive_field(adjacency: SparseMatrix, nodes: Tensor, depth: int) -> Operators:
-    """The rectangular operators with which ``depth`` layers compute their outputs at ``nodes`` and nothing else.
+    """Return the rectangular operators with which ``depth`` layers compute their outputs at ``nodes`` only.
 
-    The loss of transductive training sees 60 to 140 labelled nodes; outputs and gradients are those of the full graph,
+    The loss of transductive training reads 60 to 140 labeled nodes; outputs and gradients are those of the full graph,
     but only the rows within ``depth`` hops are computed.
 
-    Shapes:
+    Shape:
         nodes int64 [n] -> adjacency: ``depth`` matrices, the first [n_1, len(rows)], the last [n, n_(depth-1)].
+
+    Example:
+        >>> path = mean_norm(torch.tensor([[0, 1, 2, 3], [1, 2, 3, 4]]), 5)
+        >>> receptive_field(path, torch.tensor([3]), depth=2).rows
+        tensor([1])
     """
     nodes = as_index(nodes, adjacency.shape[0], "node")
     blocks: list[SparseMatrix] = []
@@ -87,42 +107,3 @@ def receptive_field(adjacency: SparseMatrix, nodes: Tensor, depth: int) -> Opera
         nodes = block.used_columns()
         blocks.append(block.columns(nodes))
     return Operators(adjacency=tuple(reversed(blocks)), rows=nodes)
-
-
-class GraphModel(nn.Module):
-    """What all graph networks of the zoo share: ``logits = model(x, graph)``.
-
-    x is a :class:`SparseMatrix` or a dense tensor [nodes, in_channels]. graph is what :meth:`prepare` returned (a loop
-    prepares once), or the same less prepared: an ``edge_index`` [2, E], one square :class:`SparseMatrix` or a sequence
-    of them, one per layer. Returned are logits [nodes asked for, num_classes].
-    """
-
-    def propagation(self, edge_index: Tensor, num_nodes: int) -> SparseMatrix:
-        """The square operator that this network applies to a graph."""
-        return gcn_norm(edge_index, num_nodes)
-
-    def prepare(self, edge_index: Tensor, num_nodes: int, nodes: Tensor | None = None) -> Operators:
-        """Everything needed for the logits at ``nodes`` (int64 [n] or bool [num_nodes], all if None), once.
-
-        >>> view = model.prepare(edge_index, num_nodes, nodes=train)
-        >>> x = view.inputs(features)
-        >>> logits = model(x, view)  # [len(train), num_classes]
-        """
-        outputs = None if nodes is None else as_index(nodes, num_nodes, "node")
-        return Operators(adjacency=self.propagation(edge_index, num_nodes), outputs=outputs)
-
-    def operators(self, x: SparseMatrix | Tensor, graph) -> Operators:
-        """``graph`` in any accepted form as :class:`Operators`, checked against x."""
-        if not isinstance(graph, Operators):
-            if isinstance(graph, Tensor):
-                graph = self.prepare(graph, x.shape[0])
-            else:
-                graph = Operators(graph if isinstance(graph, SparseMatrix) else tuple(graph))
-        first = graph.adjacency[0] if isinstance(graph.adjacency, tuple) else graph.adjacency
-        if x.shape[0] != first.shape[1]:
-            raise ValueError(
-                f"x has {x.shape[0]} rows, the graph operator needs {first.shape[1]}; slice x once with view.inputs(x)"
-            )
-        if x.shape[1] != self.in_channels:
-            raise ValueError(f"x has {x.shape[1]} features, the model was built with in_channels={self.in_channels}")
-        return graph

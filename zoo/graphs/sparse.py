@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import Union, overload
 
 import torch
 from torch import Tensor
 
-with (
-    warnings.catch_warnings()
-):  # torch announces once per process that CSR tensors are beta; users need not hear it from us
+from comhe.errors import UsageError
+
+with warnings.catch_warnings():  # torch announces once per process that CSR tensors are beta: nothing a user can change
     warnings.simplefilter("ignore")
     torch.sparse_csr_tensor(torch.tensor([0, 0]), torch.tensor([], dtype=torch.int64), torch.tensor([]), (1, 1))
 
-_INT64_MIN = -(2**63)  # random_(min, None) fills all 64 bits; plain random_() leaves the sign bit zero
+_INT64_MIN = -(2**63)  # random_(min, None) fills all 64 bits; random_() leaves the sign bit zero
+
+Features = Union["SparseMatrix", Tensor]
 
 
 class _Pattern:
-    """Where the stored values are; shared by every matrix with the same positions, together with its transpose."""
+    """The positions of the stored values, and those of the transpose; shared by all matrices that have them."""
 
     __slots__ = ("_rows", "_transposed", "col", "crow", "shape")
 
     def __init__(self, crow: Tensor, col: Tensor, shape: tuple[int, int]):
-        # int32 is what MKL takes as it is; int64 indices would be converted on every single product.
+        # MKL takes int32 as it is; int64 indices would be converted on every single product.
         index_type = torch.int32 if max(col.numel(), *shape) < 2**31 else torch.int64
         self.crow, self.col, self.shape = crow.to(index_type), col.to(index_type), shape
         self._rows: Tensor | None = None
@@ -36,7 +39,7 @@ class _Pattern:
         return self._rows
 
     def transposed(self) -> tuple[_Pattern, Tensor]:
-        """The transposed pattern and the permutation that brings the values into its order; computed once."""
+        """Return the transposed pattern and the permutation that sorts the values into it; computed once."""
         if self._transposed is None:
             order = torch.argsort(self.col, stable=True)  # rows stay ascending within each column
             crow = _compressed(self.col, self.shape[1])
@@ -48,14 +51,20 @@ class _Pattern:
 class SparseMatrix:
     r"""Constant sparse matrix :math:`S` in CSR form whose products :math:`S D` are differentiable in :math:`D`.
 
-    The backward product :math:`S^\top G` uses the transposed pattern, sorted once and shared by all matrices made from
-    this one by :meth:`dropout`; a symmetric matrix (detected when it is built) is its own transpose. No gradient flows
-    to the stored values. Indices are kept as int32, which MKL and cuSPARSE take without a conversion per product.
+    The backward product :math:`S^\top G` uses the transposed pattern, sorted once and shared by all matrices that
+    :meth:`dropout` derives from this one; a symmetric matrix (detected when it is built) is its own transpose. No
+    gradient flows to the values. Indices are int32, which MKL and cuSPARSE take without a conversion per product.
 
     Build one with :meth:`from_torch`, :meth:`from_coo` or :meth:`from_edge_index`.
 
-    Shapes:
+    Shape:
         ``S @ dense``: [rows, columns] @ [columns, k] -> [rows, k], in the dtype of the values.
+
+    Example:
+        >>> SparseMatrix.from_torch(torch.eye(3)) @ torch.ones(3, 1)
+        tensor([[1.],
+                [1.],
+                [1.]])
     """
 
     __slots__ = ("_pattern", "_scaled", "_tensor", "_transpose", "symmetric", "values")
@@ -66,25 +75,23 @@ class SparseMatrix:
         self._transpose: SparseMatrix | None = None
         self._scaled: tuple[float, Tensor] | None = None
 
-    # -- construction (slow, checked, once) --------------------------------------------------------------------------
-
     @classmethod
     def from_coo(cls, rows: Tensor, columns: Tensor, values: Tensor | None, shape: tuple[int, int]) -> SparseMatrix:
-        """From int64 positions [E], [E] and values [E] (ones if None); repeated positions are summed."""
+        """Build one from int64 positions [E], [E] and values [E] (ones if None); repeated positions are summed."""
         if values is None:
             values = torch.ones(rows.shape[0], device=rows.device)
         if not (rows.ndim == columns.ndim == values.ndim == 1 and len(rows) == len(columns) == len(values)):
             sizes = f"{tuple(rows.shape)}, {tuple(columns.shape)}, {tuple(values.shape)}"
-            raise ValueError(f"rows, columns and values must be 1-D of one length, got shapes {sizes}")
+            raise UsageError(f"rows, columns and values must be 1-D of one length, got shapes {sizes}")
         _check_range(rows, shape[0], "row index")
         _check_range(columns, shape[1], "column index")
         return cls.from_torch(torch.sparse_coo_tensor(torch.stack([rows, columns]), values, shape))
 
     @classmethod
     def from_torch(cls, tensor: Tensor) -> SparseMatrix:
-        """From a 2-D COO, CSR, CSC or dense tensor; explicit zeros stay stored, as torch keeps them."""
+        """Build one from a 2-D COO, CSR, CSC or dense tensor; explicit zeros stay stored, as torch keeps them."""
         if tensor.ndim != 2:
-            raise ValueError(f"a SparseMatrix is 2-D, got a tensor of shape {tuple(tensor.shape)}")
+            raise UsageError(f"a SparseMatrix is 2-D, got a tensor of shape {tuple(tensor.shape)}")
         if not tensor.is_floating_point():
             tensor = tensor.to(torch.get_default_dtype())
         if tensor.layout == torch.sparse_coo:
@@ -95,11 +102,9 @@ class SparseMatrix:
 
     @classmethod
     def from_edge_index(cls, edge_index: Tensor, num_nodes: int, values: Tensor | None = None) -> SparseMatrix:
-        """Adjacency S with S[target, source] = value, so that ``S @ h`` sums over incoming edges as PyG does."""
+        """Build the adjacency S[target, source] = value, so that ``S @ h`` sums over incoming edges as PyG does."""
         check_edge_index(edge_index, num_nodes)
         return cls.from_coo(edge_index[1], edge_index[0], values, (num_nodes, num_nodes))
-
-    # -- what it is --------------------------------------------------------------------------------------------------
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -128,11 +133,11 @@ class SparseMatrix:
         return self._transpose
 
     def indices(self) -> tuple[Tensor, Tensor]:
-        """Row and column of each stored value, int32 [nnz] both, rows ascending."""
+        """Return the row and the column of each stored value, int32 [nnz] both, rows ascending."""
         return self._pattern.row_of_each_value(), self._pattern.col
 
     def to_torch(self) -> Tensor:
-        """The torch CSR tensor (int32 indices) that the products use; it shares memory with this matrix."""
+        """Return the torch CSR tensor (int32 indices) that the products use; it shares memory with this matrix."""
         return self._tensor
 
     def to_dense(self) -> Tensor:
@@ -142,17 +147,15 @@ class SparseMatrix:
         kind = ", symmetric" if self.symmetric else ""
         return f"SparseMatrix({self.shape[0]}x{self.shape[1]}, nnz={self.nnz}, {self.dtype}, {self.device}{kind})"
 
-    # -- what it does ------------------------------------------------------------------------------------------------
-
     def __matmul__(self, dense: Tensor) -> Tensor:
         if dense.ndim != 2 or dense.shape[0] != self._pattern.shape[1]:
-            raise ValueError(f"{self!r} @ dense needs [{self.shape[1]}, k], got {tuple(dense.shape)}")
+            raise UsageError(f"{self!r} @ dense needs [{self.shape[1]}, k], got {tuple(dense.shape)}")
         if dense.requires_grad and torch.is_grad_enabled():
             return _Product.apply(dense, self)
         return self._tensor.mm(dense)
 
     def dropout(self, p: float, training: bool = True) -> SparseMatrix:
-        """Kipf's sparse dropout: what dense dropout does to the same matrix, since dropped zeros stay zero.
+        """Apply Kipf's sparse dropout: what dense dropout does to the same matrix, since dropped zeros stay zero.
 
         See :func:`keep_mask` for the random numbers and the precision of p. The result shares the pattern.
         """
@@ -165,7 +168,7 @@ class SparseMatrix:
         return SparseMatrix(self._pattern, values)
 
     def rows(self, index: Tensor) -> SparseMatrix:
-        """The rows at ``index`` (int64 [n] or bool [rows]), in that order."""
+        """Select the rows at ``index`` (int64 [n] or bool [rows]), in that order."""
         index = as_index(index, self.shape[0], "row")
         crow = self._pattern.crow.long()
         start, count = crow[index], crow[index + 1] - crow[index]
@@ -176,23 +179,23 @@ class SparseMatrix:
         return SparseMatrix(pattern, self.values[position])
 
     def columns(self, index: Tensor) -> SparseMatrix:
-        """The columns at ``index`` (int64 [n] without repetition, or bool [columns]), in that order."""
+        """Select the columns at ``index`` (int64 [n] without repetition, or bool [columns]), in that order."""
         index = as_index(index, self.shape[1], "column")
         new_column = torch.full((self.shape[1],), -1, device=self.device)
         new_column[index] = torch.arange(len(index), device=self.device)
         if int((new_column >= 0).sum()) != len(index):
-            raise ValueError("column index repeats a column; a column can be selected once")
+            raise UsageError("column index repeats a column; a column can be selected once")
         columns = new_column[self._pattern.col.long()]
         keep = columns >= 0
         rows = self._pattern.row_of_each_value()[keep].long()
         return SparseMatrix.from_coo(rows, columns[keep], self.values[keep], (self.shape[0], len(index)))
 
     def used_columns(self) -> Tensor:
-        """Sorted int64 indices of the columns that store at least one value."""
+        """Return the sorted int64 indices of the columns that store at least one value."""
         return self._pattern.col.unique().long()
 
     def to(self, target: torch.device | str | torch.dtype) -> SparseMatrix:
-        """A copy on another device or in another floating dtype; itself where nothing changes."""
+        """Return a copy on another device or in another floating dtype, or itself if nothing changes."""
         values = self.values.to(target)
         if values is self.values:
             return self
@@ -213,24 +216,21 @@ class _Product(torch.autograd.Function):
         return ctx.matrix.T @ grad, None  # itself differentiable, so second derivatives work
 
 
-# -- dropout ---------------------------------------------------------------------------------------------------------
-
-
 def _drop_level(p: float) -> tuple[int, int]:
-    """(word width in bits, number of the 2^width words that mean 'drop')."""
+    """Return the word width in bits, and how many of the 2^width words mean "drop"."""
     if (p * 256).is_integer():
         return 8, int(p * 256)  # 0.5, 0.25, 0.75, ... need half the random bits
     return 16, min(round(p * 65536), 65535)
 
 
 def keep_probability(p: float) -> float:
-    """1 - p with p as :func:`keep_mask` rounds it; dividing by it keeps the expectation exact."""
+    """Return 1 - p with p as :func:`keep_mask` rounds it; dividing by it keeps the expectation exact."""
     width, level = _drop_level(float(p))
     return 1.0 - level / 2**width
 
 
 def keep_mask(shape: tuple[int, ...], p: float, device: torch.device | str = "cpu") -> Tensor:
-    """Small-integer mask of ``shape``: 1 with probability 1 - p, else 0; faster than a Bernoulli draw per element.
+    """Draw a small-integer mask: 1 with probability 1 - p, else 0; faster than a Bernoulli draw per element.
 
     One int64 of the device's default generator (``torch.manual_seed``) is cut into four 16-bit words that are compared
     with a threshold, so p is rounded to a multiple of 2^-16; where p is a multiple of 2^-8, eight 8-bit words do.
@@ -238,13 +238,17 @@ def keep_mask(shape: tuple[int, ...], p: float, device: torch.device | str = "cp
     width, level = _drop_level(float(p))
     bits = torch.empty((math.prod(shape) * width + 63) // 64, dtype=torch.int64, device=device)
     words = bits.random_(_INT64_MIN, None).view(torch.int8 if width == 8 else torch.int16)
-    # In place, and so in the integer type: torch vectorises this comparison, but not one that returns bool.
+    # In place, and so in the integer type: torch vectorizes this comparison, but not one that returns bool.
     return words[: math.prod(shape)].view(shape).ge_(level - 2 ** (width - 1))
 
 
-def dropout(x: Tensor | SparseMatrix, p: float, training: bool = True) -> Tensor | SparseMatrix:
-    """Dropout with the random numbers of :func:`keep_mask`; differentiable in a dense x."""
-    if x.__class__ is SparseMatrix:
+@overload
+def dropout(x: Tensor, p: float, training: bool = True) -> Tensor: ...
+@overload
+def dropout(x: Features, p: float, training: bool = True) -> Features: ...
+def dropout(x: Features, p: float, training: bool = True) -> Features:
+    """Apply dropout with the random numbers of :func:`keep_mask`; differentiable in a dense x."""
+    if isinstance(x, SparseMatrix):
         return x.dropout(p, training)
     check_dropout(p)
     if not training or p == 0.0:
@@ -252,17 +256,14 @@ def dropout(x: Tensor | SparseMatrix, p: float, training: bool = True) -> Tensor
     return x * keep_mask(x.shape, p, x.device).to(x.dtype).div_(keep_probability(p))
 
 
-# -- checks ----------------------------------------------------------------------------------------------------------
-
-
 def check_dropout(p: float) -> None:
     if not 0.0 <= p < 1.0:
-        raise ValueError(f"dropout must be in [0, 1), got {p}")
+        raise UsageError(f"dropout must be in [0, 1), got {p}")
 
 
 def check_edge_index(edge_index: Tensor, num_nodes: int) -> None:
     if edge_index.ndim != 2 or edge_index.shape[0] != 2 or edge_index.dtype != torch.int64:
-        raise ValueError(f"edge_index must be int64 [2, E], got {edge_index.dtype} {tuple(edge_index.shape)}")
+        raise UsageError(f"edge_index must be int64 [2, E], got {edge_index.dtype} {tuple(edge_index.shape)}")
     _check_range(edge_index, num_nodes, "edge_index entry")
 
 
@@ -270,21 +271,21 @@ def _check_range(index: Tensor, size: int, what: str) -> None:
     if index.numel():
         low, high = (int(v) for v in torch.aminmax(index))
         if low < 0 or high >= size:
-            raise ValueError(f"{what} {low if low < 0 else high} is outside [0, {size})")
+            raise UsageError(f"{what} {low if low < 0 else high} is outside [0, {size})")
 
 
 def as_index(index: Tensor, size: int, what: str) -> Tensor:
-    """``index`` as checked int64 positions; a bool mask of ``size`` becomes the positions where it is true."""
+    """Check int64 positions, or turn a bool mask of ``size`` into the positions where it is true."""
     if index.dtype == torch.bool and index.shape == (size,):
         return index.nonzero().squeeze(1)
     if index.ndim != 1 or index.dtype != torch.int64:
-        raise ValueError(f"{what} index must be int64 [n] or bool [{size}], got {index.dtype} {tuple(index.shape)}")
+        raise UsageError(f"{what} index must be int64 [n] or bool [{size}], got {index.dtype} {tuple(index.shape)}")
     _check_range(index, size, f"{what} index")
     return index
 
 
-def _compressed(sorted_or_not: Tensor, size: int) -> Tensor:
-    counts = torch.bincount(sorted_or_not, minlength=size)
+def _compressed(index: Tensor, size: int) -> Tensor:
+    counts = torch.bincount(index, minlength=size)
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
 

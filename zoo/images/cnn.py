@@ -1,4 +1,4 @@
-"""The paper's plain CNN-6, CNN-9 and CNN-15."""
+"""CNN-6, CNN-9 and CNN-15 of the paper."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ class CNN(nn.Module):
     without warm-up at learning rate 0.1 the logits explode at first. No convolution has a bias; all weights start from
     N(0, 2 / fan-in).
 
-    Shapes:
+    Shape:
         [B, in_channels, 32, 32] -> [B, num_classes]; on larger images, the mean of the logits at every position.
+
     Source: github.com/rmlin/CoMHE, Lin et al., CVPR 2020.
     """
 
@@ -54,19 +55,19 @@ class CNN(nn.Module):
         return self.fc2(self.fc1(self.features(x))).mean((2, 3))
 
 
-@register_model
+@register_model(domain="images")
 def cnn6(num_classes: int = 100, in_channels: int = 3) -> CNN:
     """Two convolutions a block."""
     return CNN(2, num_classes, in_channels)
 
 
-@register_model
+@register_model(domain="images")
 def cnn9(num_classes: int = 100, in_channels: int = 3) -> CNN:
     """Three convolutions a block."""
     return CNN(3, num_classes, in_channels)
 
 
-@register_model
+@register_model(domain="images")
 def cnn15(num_classes: int = 100, in_channels: int = 3) -> CNN:
     """Five convolutions a block."""
     return CNN(5, num_classes, in_channels)

@@ -1,4 +1,4 @@
-"""He's initialisation, which all residual networks of this folder and VGG start from."""
+"""He's initialization, which the residual networks of this folder and VGG start from."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import nn
 
 
 def he_init(model: nn.Module) -> None:
-    """Convolutions from N(0, 2 / fan-out), batch norms at 1 and 0, linear layers as torch starts them, biases zero.
+    """Draw convolutions from N(0, 2 / fan-out) and linear layers as torch does; reset batch norms, zero the biases.
 
     Source: He et al., Delving Deep into Rectifiers, ICCV 2015, eq. 14; github.com/facebookarchive/fb.resnet.torch.
     """

@@ -1,42 +1,33 @@
-"""torchvision's residual networks for ImageNet, with torchvision's weights on request.
-
->>> create_model("resnet18", weights="IMAGENET1K_V1")
-"""
+"""torchvision's residual networks for ImageNet, with torchvision's weights by name (``weights="IMAGENET1K_V1"``)."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
 from comhe.zoo.registry import register_model
 
 
-@register_model
+@register_model(domain="images")
 def resnet18(num_classes: int = 1000, in_channels: int = 3, zero_init_residual: bool = False) -> nn.Module:
     """Eight basic blocks, 11.7M parameters."""
     return _resnet("basic", [2, 2, 2, 2], num_classes, in_channels, zero_init_residual)
 
 
-@register_model
+@register_model(domain="images")
 def resnet34(num_classes: int = 1000, in_channels: int = 3, zero_init_residual: bool = False) -> nn.Module:
     """Sixteen basic blocks, 21.8M parameters."""
     return _resnet("basic", [3, 4, 6, 3], num_classes, in_channels, zero_init_residual)
 
 
-@register_model
+@register_model(domain="images")
 def resnet50(num_classes: int = 1000, in_channels: int = 3, zero_init_residual: bool = False) -> nn.Module:
     """Sixteen bottlenecks, 25.6M parameters."""
     return _resnet("bottleneck", [3, 4, 6, 3], num_classes, in_channels, zero_init_residual)
 
 
-def _resnet(
-    block: Literal["basic", "bottleneck"],
-    layers: list[int],
-    num_classes: int,
-    in_channels: int,
-    zero_init_residual: bool,
-) -> nn.Module:
+def _resnet(block: Literal["basic", "bottleneck"], layers: list[int], *options: Any) -> nn.Module:
     from .resnet import ResNet  # here, so that the other networks do without torchvision
 
-    return ResNet(block, layers, num_classes, in_channels, zero_init_residual)
+    return ResNet(block, layers, *options)

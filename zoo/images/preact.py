@@ -17,12 +17,12 @@ from .he import he_init
 
 
 class PreactBottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolution, the first two with a quarter of the channels, the first one strided.
+    """1x1, 3x3 and 1x1 convolutions, the first two with a quarter of the channels, the first one strided.
 
     Each is preceded by batch norm and ReLU. Where the shape changes, the shortcut is a 1x1 convolution (without batch
-    norm) of the first activation; elsewhere it is the untouched input.
+    norm) of the first activation; elsewhere it is the input.
 
-    Shapes:
+    Shape:
         [B, in_channels, H, W] -> [B, out_channels, ceil(H / stride), ceil(W / stride)].
     """
 
@@ -50,7 +50,7 @@ class PreactBottleneck(nn.Module):
 class PreactBasic(nn.Module):
     """Two 3x3 convolutions, the first one strided, with dropout before the second; otherwise as the bottleneck.
 
-    Shapes:
+    Shape:
         [B, in_channels, H, W] -> [B, out_channels, ceil(H / stride), ceil(W / stride)].
     """
 
@@ -79,18 +79,19 @@ def _projection(in_channels: int, out_channels: int, stride: int) -> nn.Conv2d |
 
 
 class PreactResNet(nn.Module):
-    """A 3x3 convolution to 16 channels, three stages of ``blocks`` blocks, batch norm, ReLU, average pooling, linear.
+    """A 3x3 convolution to 16 channels, three stages of blocks, batch norm, ReLU, average pooling, and a linear layer.
 
-    The second and third stage halve the resolution.
+    The second and the third stage halve the resolution.
 
     Args:
         block: ``(in_channels, out_channels, stride) -> module``.
         blocks: blocks per stage.
         widths: output channels of the stages.
 
-    Shapes:
+    Shape:
         [B, in_channels, H, W] -> [B, num_classes]; 32x32 in the papers, any size works.
-    Sources: He et al., Identity Mappings in Deep Residual Networks, ECCV 2016 (github.com/KaimingHe/resnet-1k-layers);
+
+    Source: He et al., Identity Mappings in Deep Residual Networks, ECCV 2016 (github.com/KaimingHe/resnet-1k-layers);
         Zagoruyko & Komodakis, Wide Residual Networks, BMVC 2016 (github.com/szagoruyko/wide-residual-networks).
     """
 
@@ -125,25 +126,25 @@ class PreactResNet(nn.Module):
         return self.fc(F.relu(self.bn(x), inplace=True).mean((2, 3)))
 
 
-@register_model
+@register_model(domain="images")
 def resnet164(num_classes: int = 100, in_channels: int = 3) -> PreactResNet:
-    """Pre-activation bottlenecks, 18 a stage, 1.7M parameters."""
+    """Pre-activation bottlenecks, 18 per stage, 1.7M parameters."""
     return PreactResNet(PreactBottleneck, 18, (64, 128, 256), num_classes, in_channels)
 
 
-@register_model
+@register_model(domain="images")
 def resnet1001(num_classes: int = 100, in_channels: int = 3) -> PreactResNet:
-    """Pre-activation bottlenecks, 111 a stage, 10.3M parameters: 10.2M as printed, and the batch norms."""
+    """Pre-activation bottlenecks, 111 per stage, 10.3M parameters: the 10.2M of the paper, and the batch norms."""
     return PreactResNet(PreactBottleneck, 111, (64, 128, 256), num_classes, in_channels)
 
 
-@register_model
+@register_model(domain="images")
 def wrn_16_4(num_classes: int = 100, in_channels: int = 3, dropout: float = 0.0) -> PreactResNet:
     """Wide residual network of 16 layers, four times as wide, 2.8M parameters."""
     return PreactResNet(partial(PreactBasic, dropout=dropout), 2, (64, 128, 256), num_classes, in_channels)
 
 
-@register_model
+@register_model(domain="images")
 def wrn_28_10(num_classes: int = 100, in_channels: int = 3, dropout: float = 0.0) -> PreactResNet:
     """Wide residual network of 28 layers, ten times as wide, 36.5M parameters; the paper's dropout is 0 or 0.3."""
     return PreactResNet(partial(PreactBasic, dropout=dropout), 4, (160, 320, 640), num_classes, in_channels)

@@ -1,4 +1,4 @@
-"""torchvision's ResNet with what the zoo asks of a model; the only place of the zoo that imports torchvision."""
+"""torchvision's ResNet with the zoo's interface; no other module imports torchvision at its top."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from comhe.errors import WeightsError
+
 from .he import he_init
 
 try:
     import torchvision
-except (RuntimeError, AttributeError) as error:  # operators that this torch cannot hold
+except (RuntimeError, AttributeError) as error:  # its operators do not fit this torch
     raise ImportError(
         f"torchvision {version('torchvision')} does not fit torch {torch.__version__} ({error}); reinstall both, "
         "unpinned and from the same index: pip install --upgrade --force-reinstall torch torchvision"
@@ -22,10 +24,11 @@ _BLOCKS = {"basic": torchvision.models.resnet.BasicBlock, "bottleneck": torchvis
 
 
 class ResNet(torchvision.models.ResNet):
-    """torchvision's ResNet, state dict and forward unchanged, for any number of input channels.
+    """torchvision's ResNet for any number of input channels; state dict and forward are unchanged.
 
-    Shapes:
+    Shape:
         [B, in_channels, H, W] -> [B, num_classes]; 224x224 in the paper, any size works.
+
     Source: He et al., Deep Residual Learning for Image Recognition, CVPR 2016, table 1; the stride of a bottleneck is
         in its 3x3 convolution.
     """
@@ -42,6 +45,7 @@ class ResNet(torchvision.models.ResNet):
     ) -> None:
         super().__init__(_BLOCKS[block], layers, num_classes, zero_init_residual)
         self.zero_init_residual = zero_init_residual
+        self._last_norm = "bn2.weight" if block == "basic" else "bn3.weight"  # of a block
         if in_channels != 3:
             self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
             he_init(self.conv1)
@@ -50,19 +54,15 @@ class ResNet(torchvision.models.ResNet):
         he_init(self)
         self.fc.reset_parameters()  # torchvision's bias does not start at 0
         if self.zero_init_residual:
-            for module in self.modules():
-                if isinstance(module, tuple(_BLOCKS.values())):
-                    last = module.bn2 if isinstance(module, _BLOCKS["basic"]) else module.bn3
-                    nn.init.zeros_(last.weight)
+            for name, parameter in self.named_parameters():
+                if name.endswith(self._last_norm):
+                    nn.init.zeros_(parameter)
 
 
 def published_weights(name: str, weights: str) -> dict[str, Tensor]:
-    """The state dict that torchvision publishes for the model ``name`` as ``weights``, from torch's hub cache.
-
-    Errors: ValueError for weights that torchvision does not have.
-    """
+    """Return the state dict that torchvision publishes for the model ``name``, from torch's hub cache."""
     known = torchvision.models.get_model_weights(name)
     names = [entry.name for entry in known]
     if weights not in names:
-        raise ValueError(f"{name} has no weights {weights!r}; torchvision has {', '.join(names)}")
+        raise WeightsError(f"{name} has no weights {weights!r}; torchvision has {', '.join(names)}")
     return known[weights].get_state_dict(check_hash=True, weights_only=True, map_location="cpu")

@@ -1,10 +1,11 @@
-"""He's residual networks for 32x32 images; parameters are counted for 10 classes."""
+"""He's residual networks for 32x32 images; parameter counts are for 10 classes."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from comhe.errors import UsageError
 from comhe.zoo.registry import register_model
 
 from .he import he_init
@@ -13,9 +14,9 @@ SHORTCUTS = ("pad", "projection")
 
 
 class PadShortcut(nn.Module):
-    """Option A: every ``stride``-th pixel, and zeros in the channels that are new. It has no parameters.
+    """Option A: every ``stride``-th pixel, and zeros in the new channels. It has no parameters.
 
-    Shapes:
+    Shape:
         [B, in_channels, H, W] -> [B, out_channels, ceil(H / stride), ceil(W / stride)], the zeros last.
     """
 
@@ -33,7 +34,7 @@ class PadShortcut(nn.Module):
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions: ``relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut(x))``.
 
-    Shapes:
+    Shape:
         [B, in_channels, H, W] -> [B, out_channels, ceil(H / stride), ceil(W / stride)].
     """
 
@@ -43,6 +44,7 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(out_channels)
+        self.downsample: nn.Module
         if stride == 1 and in_channels == out_channels:
             self.downsample = nn.Identity()
         elif shortcut == "pad":
@@ -60,12 +62,12 @@ class BasicBlock(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """A 3x3 convolution, three stages of ``blocks`` basic blocks, global average pooling, one linear layer.
+    """A 3x3 convolution, three stages of basic blocks, global average pooling, and one linear layer.
 
-    The second and third stage halve the resolution and widen the channels. There the shortcut is
+    The second and the third stage halve the resolution and widen the channels. There the shortcut is
 
     - ``"pad"``: option A, subsampling and zero channels, which the paper trains on CIFAR ("identity shortcuts in all
-      cases") and with which its parameter counts are met;
+      cases") and which gives its parameter counts;
     - ``"projection"``: option B, a 1x1 convolution with batch norm.
 
     The state dict has torchvision's names (``layer2.0.downsample.0.weight`` exists for projections only).
@@ -75,9 +77,12 @@ class CifarResNet(nn.Module):
         zero_init_residual: start the last batch norm of each block at 0, so that blocks start as their shortcuts
             (Goyal et al. 2017). Off, as in the paper.
 
-    Shapes:
+    Shape:
         [B, in_channels, H, W] -> [B, num_classes]; 32x32 in the paper, any size works.
-    Errors: ValueError for an unknown shortcut.
+
+    Raises:
+        UsageError: The shortcut is unknown.
+
     Source: He et al., Deep Residual Learning for Image Recognition, CVPR 2016, section 4.2.
     """
 
@@ -94,7 +99,7 @@ class CifarResNet(nn.Module):
     ) -> None:
         super().__init__()
         if shortcut not in SHORTCUTS:
-            raise ValueError(f"shortcut must be {' or '.join(map(repr, SHORTCUTS))}, not {shortcut!r}")
+            raise UsageError(f"shortcut must be {' or '.join(map(repr, SHORTCUTS))}, not {shortcut!r}")
         self.zero_init_residual = zero_init_residual
 
         def stage(width_in: int, width: int, stride: int) -> nn.Sequential:
@@ -125,57 +130,57 @@ class CifarResNet(nn.Module):
 NARROW, WIDE = (16, 32, 64), (64, 128, 256)
 
 
-@register_model
+@register_model(domain="images")
 def resnet8(
     num_classes: int = 100, in_channels: int = 3, shortcut: str = "pad", zero_init_residual: bool = False
 ) -> CifarResNet:
-    """One block a stage, 0.08M parameters: the smallest of the family, not in the paper; it learns in a minute."""
+    """One block per stage, 0.08M parameters: the smallest of the family, not in the paper; it learns in a minute."""
     return CifarResNet(1, NARROW, num_classes, in_channels, shortcut, zero_init_residual)
 
 
-@register_model
+@register_model(domain="images")
 def resnet20(
     num_classes: int = 100, in_channels: int = 3, shortcut: str = "pad", zero_init_residual: bool = False
 ) -> CifarResNet:
-    """Three blocks a stage, 0.27M parameters."""
+    """Three blocks per stage, 0.27M parameters."""
     return CifarResNet(3, NARROW, num_classes, in_channels, shortcut, zero_init_residual)
 
 
-@register_model
+@register_model(domain="images")
 def resnet32(
     num_classes: int = 100, in_channels: int = 3, shortcut: str = "pad", zero_init_residual: bool = False
 ) -> CifarResNet:
-    """Five blocks a stage, 0.46M parameters."""
+    """Five blocks per stage, 0.46M parameters."""
     return CifarResNet(5, NARROW, num_classes, in_channels, shortcut, zero_init_residual)
 
 
-@register_model
+@register_model(domain="images")
 def resnet44(
     num_classes: int = 100, in_channels: int = 3, shortcut: str = "pad", zero_init_residual: bool = False
 ) -> CifarResNet:
-    """Seven blocks a stage, 0.66M parameters."""
+    """Seven blocks per stage, 0.66M parameters."""
     return CifarResNet(7, NARROW, num_classes, in_channels, shortcut, zero_init_residual)
 
 
-@register_model
+@register_model(domain="images")
 def resnet56(
     num_classes: int = 100, in_channels: int = 3, shortcut: str = "pad", zero_init_residual: bool = False
 ) -> CifarResNet:
-    """Nine blocks a stage, 0.85M parameters."""
+    """Nine blocks per stage, 0.85M parameters."""
     return CifarResNet(9, NARROW, num_classes, in_channels, shortcut, zero_init_residual)
 
 
-@register_model
+@register_model(domain="images")
 def resnet110(
     num_classes: int = 100, in_channels: int = 3, shortcut: str = "pad", zero_init_residual: bool = False
 ) -> CifarResNet:
-    """Eighteen blocks a stage, 1.7M parameters."""
+    """Eighteen blocks per stage, 1.7M parameters."""
     return CifarResNet(18, NARROW, num_classes, in_channels, shortcut, zero_init_residual)
 
 
-@register_model
+@register_model(domain="images")
 def resnet32_wide(
     num_classes: int = 100, in_channels: int = 3, shortcut: str = "pad", zero_init_residual: bool = False
 ) -> CifarResNet:
-    """Five blocks a stage, four times as wide (64, 128, 256 channels), 7.4M parameters."""
+    """Five blocks per stage, four times as wide (64, 128, 256 channels), 7.4M parameters."""
     return CifarResNet(5, WIDE, num_classes, in_channels, shortcut, zero_init_residual)

@@ -11,23 +11,25 @@ from .he import he_init
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
 
+@register_model(domain="images", name="vgg16_bn")
 class VGG(nn.Module):
-    """The 13 convolutions of configuration D, each with batch norm and ReLU, and one linear layer.
+    """The 13 convolutions of configuration D, each with batch norm and ReLU, and one linear layer; 14.7M parameters.
 
-    Five 2x2 max-poolings bring 32x32 to 1x1. There the three large linear layers of the ImageNet network have nothing
-    left to combine, and the usual CIFAR form keeps the last only. The convolutions have no bias, which batch norm would
-    cancel. They have torchvision's names (``features.0``, ``features.1``, ``features.3`` ...); the head is
-    ``classifier`` itself. Larger images are averaged over what is left of the plane.
+    Five 2x2 max-poolings reduce 32x32 to 1x1, where the ImageNet network's three large linear layers have nothing to
+    combine; the usual CIFAR form keeps the last only. The convolutions have no bias, which batch norm would cancel, and
+    torchvision's names (``features.0``, ``features.1``, ``features.3`` ...); the head is ``classifier`` itself. Larger
+    images are averaged over the remaining positions.
 
-    Shapes:
+    Shape:
         [B, in_channels, H, W] -> [B, num_classes], H and W at least 32.
+
     Source: Simonyan & Zisserman, Very Deep Convolutional Networks, ICLR 2015, table 1, column D; batch norm, missing
         biases and the single linear layer as in github.com/szagoruyko/wide-residual-networks (models/vgg.lua).
     """
 
     output_layer = "classifier"
 
-    def __init__(self, num_classes: int, in_channels: int) -> None:
+    def __init__(self, num_classes: int = 100, in_channels: int = 3) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for widths in STAGES:
@@ -48,9 +50,3 @@ class VGG(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x).mean((2, 3)))
-
-
-@register_model
-def vgg16_bn(num_classes: int = 100, in_channels: int = 3) -> VGG:
-    """Thirteen convolutions and one linear layer, 14.7M parameters for 10 classes."""
-    return VGG(num_classes, in_channels)

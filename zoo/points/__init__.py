@@ -1,20 +1,20 @@
-"""Networks for point clouds, and the operations they are made of."""
+"""Networks for point clouds, and the operations that they are built from."""
 
 from .dgcnn import DGCNN
 from .edge_conv import EdgeConv
-from .model import PointModel
+from .external import model_from_state
+from .model import PointModel, auxiliary_loss
 from .operations import (
     ball_query,
     farthest_point_sampling,
     group,
     interpolate,
-    nearest_neighbours,
+    nearest_neighbors,
     query_and_group,
     squared_distances,
 )
 from .pointnet import PointNet, TransformNet
 from .pointnet2 import PointNet2, Scale, SetAbstraction
-from .ports import load_port
 from .shared_mlp import Head, SharedMLP
 
 __all__ = [
@@ -28,12 +28,13 @@ __all__ = [
     "SetAbstraction",
     "SharedMLP",
     "TransformNet",
+    "auxiliary_loss",
     "ball_query",
     "farthest_point_sampling",
     "group",
     "interpolate",
-    "load_port",
-    "nearest_neighbours",
+    "model_from_state",
+    "nearest_neighbors",
     "query_and_group",
     "squared_distances",
 ]

@@ -1,6 +1,8 @@
-"""DGCNN: edge convolutions on graphs of nearest neighbours in the space of the features."""
+"""DGCNN: edge convolutions on graphs of nearest neighbors in the space of the features."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -10,43 +12,43 @@ from comhe.zoo.registry import register_model
 
 from .edge_conv import EdgeConv
 from .model import PointModel
-from .operations import nearest_neighbours
+from .operations import nearest_neighbors
 from .shared_mlp import Head
 
+WIDTHS = (64, 64, 128, 256)  # of the edge convolutions
 SLOPE = 0.2  # of every activation below zero
 
 
+@register_model(domain="points", name="dgcnn")
 class DGCNN(PointModel):
-    """Four edge convolutions, one layer on what all four give, its maximum and mean over the points, a classifier.
+    """Four edge convolutions, one layer on all their outputs, its maximum and mean over the points, a classifier.
 
-    Each convolution finds the k nearest neighbours anew, in the features of the one before; a point is a neighbour of
-    its own.
+    Each convolution finds the k nearest neighbors in the features of the one before; a point is its own neighbor.
 
-    Shapes:
+    Shape:
         x as :class:`PointModel` says, with at least k points.
-    Errors: ValueError for fewer than k points.
+
+    Raises:
+        UsageError: The clouds have fewer than k points; see also :class:`PointModel`.
+
     Source: Wang et al., Dynamic Graph CNN for Learning on Point Clouds, ACM TOG 2019 (github.com/WangYueFt/dgcnn).
     """
 
-    def __init__(
-        self, in_channels: int, num_classes: int, k: int, widths: tuple[int, ...], embedding: int, dropout: float
-    ) -> None:
+    def __init__(self, num_classes: int = 40, in_channels: int = 3, dropout: float = 0.5, k: int = 20) -> None:
         super().__init__(in_channels, num_classes)
         self.k = k
-        self.convs = nn.ModuleList(
-            EdgeConv(a, b, SLOPE) for a, b in zip((in_channels, *widths[:-1]), widths, strict=True)
-        )
-        self.linear = nn.Linear(sum(widths), embedding, bias=False)
-        self.norm = nn.BatchNorm1d(embedding)
-        self.head = Head([2 * embedding, 512, 256], num_classes, (dropout, dropout), SLOPE)
+        self.convs = nn.ModuleList(EdgeConv(a, b, SLOPE) for a, b in pairwise((in_channels, *WIDTHS)))
+        self.linear = nn.Linear(sum(WIDTHS), 1024, bias=False)
+        self.norm = nn.BatchNorm1d(1024)
+        self.head = Head([2048, 512, 256], num_classes, (dropout, dropout), SLOPE)
         self.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
-        self.check(x)
+        self.check_input(x)
         batch, number, _ = x.shape
         layers = []
         for conv in self.convs:
-            x = conv(x, nearest_neighbours(x, x, self.k))
+            x = conv(x, nearest_neighbors(x, x, self.k))
             layers.append(x)
         x = self.linear(torch.cat(layers, -1)).flatten(0, 1)
         x = F.leaky_relu(self.norm(x), SLOPE, inplace=True).view(batch, number, -1)
@@ -54,9 +56,3 @@ class DGCNN(PointModel):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, k={self.k}"
-
-
-@register_model
-def dgcnn(num_classes: int = 40, in_channels: int = 3, dropout: float = 0.5, k: int = 20) -> DGCNN:
-    """DGCNN: edge convolutions to 64, 64, 128 and 256 on 20 neighbours, embedding 1024, classifier 512, 256."""
-    return DGCNN(in_channels, num_classes, k, (64, 64, 128, 256), 1024, dropout)

@@ -1,4 +1,4 @@
-"""Edge convolution: a layer on pairs of neighbours and the maximum over the pairs, without the pairs in memory."""
+"""Edge convolution: a layer on pairs of neighbors and the maximum over the pairs, without the pairs in memory."""
 
 from __future__ import annotations
 
@@ -6,23 +6,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from comhe.zoo.norms import GlobalBatchNorm, update_running
+from comhe.zoo.norms import GlobalBatchNorm, scale_and_shift, update_running
 
-from .chain import row_parts
+from .chain import row_blocks
 from .operations import flat_index, gather_rows, occurrences, segment_order, segment_sum
+from .pooling import first_maxima
 
 
 class EdgeConv(nn.Module):
-    r"""One layer on the edges from every point i to its neighbours j, and the maximum over the neighbours.
+    r"""One layer on the edges from every point i to its neighbors j, and the maximum over the neighbors.
 
     .. math:: \mathrm{out}_i = \max_j \mathrm{leakyrelu}(\mathrm{BN}([x_j - x_i, \, x_i] \, [W_1, W_2]^\top))
 
     The product is :math:`x_j W_1^\top + x_i (W_2 - W_1)^\top`: two products per point instead of one per edge. Training
-    cannot be differentiated twice, and ``torch.compile`` leaves it as it is. On a GPU the order in which a gradient's
+    cannot be differentiated twice, and ``torch.compile`` does not compile it. On a GPU the order in which a gradient's
     terms are added is not fixed.
 
-    Shapes:
-        x [B, N, in_channels], index int64 [B, N, k] of the neighbours -> [B, N, out_channels]
+    Shape:
+        x [B, N, in_channels], index int64 [B, N, k] of the neighbors -> [B, N, out_channels]
+
+    Example:
+        >>> EdgeConv(3, 8)(torch.rand(2, 10, 3), torch.randint(10, (2, 10, 4))).shape
+        torch.Size([2, 10, 8])
+
     Source: Wang et al., Dynamic Graph CNN for Learning on Point Clouds, ACM TOG 2019.
     """
 
@@ -33,30 +39,27 @@ class EdgeConv(nn.Module):
         self.slope = slope
 
     def forward(self, x: Tensor, index: Tensor) -> Tensor:
-        neighbour, own = self.linear.weight.chunk(2, 1)
+        neighbor, center = self.linear.weight.chunk(2, 1)
         rows, index = x.flatten(0, 1), flat_index(index, x.shape[1]).view(-1, index.shape[-1])
         if self.norm.training:
-            return self._train(rows, neighbour, own - neighbour, index).view(*x.shape[:2], -1)
-        scale = self.norm.weight * (self.norm.running_var + self.norm.eps).rsqrt()
-        shift = self.norm.bias - self.norm.running_mean * scale
-        theirs = F.linear(rows, neighbour * scale[:, None])
-        mine = F.linear(rows, (own - neighbour) * scale[:, None], shift)
-        parts = [slice(None)]
-        if not torch.compiler.is_compiling():
-            parts = row_parts(len(rows), 1, index.shape[1] * theirs.shape[1], x.device)
-        edges = (gather_rows(theirs, index[part].flatten()).unflatten(0, (-1, index.shape[1])) for part in parts)
-        tops = [part.amax(1) for part in edges]
-        return F.leaky_relu(torch.cat(tops) + mine, self.slope).view(*x.shape[:2], -1)
+            return self._train(rows, neighbor, center - neighbor, index).view(*x.shape[:2], -1)
+        scale, shift = scale_and_shift(self.norm)
+        from_neighbor = F.linear(rows, neighbor * scale[:, None])
+        from_center = F.linear(rows, (center - neighbor) * scale[:, None], shift)
+        blocks = row_blocks(rows.shape[0], 1, index.shape[1] * from_neighbor.shape[1], x.device)
+        edges = (gather_rows(from_neighbor, index[block].flatten()) for block in blocks)
+        tops = [rows.unflatten(0, (-1, index.shape[1])).amax(1) for rows in edges]
+        return F.leaky_relu(torch.cat(tops) + from_center, self.slope).view(*x.shape[:2], -1)
 
     @torch.compiler.disable
-    def _train(self, rows: Tensor, neighbour: Tensor, own: Tensor, index: Tensor) -> Tensor:
+    def _train(self, rows: Tensor, neighbor: Tensor, center: Tensor, index: Tensor) -> Tensor:
         with torch.autocast(rows.device.type, enabled=False):
-            rows, norm = rows.to(neighbour.dtype), self.norm
-            theirs, mine = F.linear(rows, neighbour), F.linear(rows, own)
-            if isinstance(norm, GlobalBatchNorm):  # in plain operations, which keep every edge in memory
-                edges = norm(gather_rows(theirs, index.flatten()) + mine.repeat_interleave(index.shape[1], 0))
+            rows, norm = rows.to(neighbor.dtype), self.norm
+            p, q = F.linear(rows, neighbor), F.linear(rows, center)
+            if isinstance(norm, GlobalBatchNorm):  # by torch's operations, which keep every edge in memory
+                edges = norm(gather_rows(p, index.flatten()) + q.repeat_interleave(index.shape[1], 0))
                 return F.leaky_relu(edges.unflatten(0, index.shape).max(1).values, self.slope)
-            out, mean, variance, *_ = _EdgeMax.apply(theirs, mine, norm.weight, norm.bias, index, norm.eps, self.slope)
+            out, mean, variance, *_ = _EdgeMax.apply(p, q, norm.weight, norm.bias, index, norm.eps, self.slope)
         update_running(norm, mean, variance, index.numel())
         return out
 
@@ -65,7 +68,7 @@ class EdgeConv(nn.Module):
 
 
 class _EdgeMax(torch.autograd.Function):
-    r"""act(max_j BN(P_j + Q_i)) of P, Q [n, C] and index [n, k], with R = n k edges in the statistics.
+    r"""act(max_j BN(P_j + Q_i)) of P, Q [n, C] and index [n, k]; the statistics are over R = n k edges.
 
     Backward: on every edge dy = a G + c + s y, where G is the gradient g before the activation at the winners and zero
     elsewhere, and c and s come from batch norm as in :class:`.pooling.MaxLayerGradient`. Summed over a point's edges,
@@ -73,38 +76,36 @@ class _EdgeMax(torch.autograd.Function):
     .. math:: dQ_i = a g_i + k (c + s Q_i) + s \sum_{j \in N(i)} P_j, \qquad
               dP_j = a T_j + d_j (c + s P_j) + s \sum_{i : j \in N(i)} Q_i
 
-    where T is g scattered to the winning neighbours and d_j is how often j is a neighbour.
+    where T is g scattered to the winning neighbors and d_j is how often j is a neighbor.
     """
 
     @staticmethod
     def forward(p, q, gamma, beta, index, eps, slope):
         n, k = index.shape
         sign = gamma.sign()
-        # About their means, so that little cancels in the variance.
+        # Centered, so that little cancels in the variance.
         p_mean, q_mean = p.mean(0), q.mean(0)
-        centred_p, centred_q = p - p_mean, q - q_mean
-        signed = centred_p * sign  # where gamma = 0 all neighbours are equal, and the first wins
-        rank = torch.arange(k, 0, -1, dtype=p.dtype, device=p.device)[:, None]
-        parts = row_parts(n, 1, k * p.shape[1], p.device)
-        buffer = p.new_empty(parts[0].stop * k, p.shape[1])
+        centered_p, centered_q = p - p_mean, q - q_mean
+        signed = centered_p * sign  # where gamma = 0 all neighbors are equal, and the first wins
+        blocks = row_blocks(n, 1, k * p.shape[1], p.device)
+        buffer = p.new_empty(blocks[0].stop * k, p.shape[1])
         tops, winners = [], []
-        for part in parts:
-            edges = buffer[: (part.stop - part.start) * k]
-            edges = torch.index_select(signed, 0, index[part].flatten(), out=edges).view(-1, k, p.shape[1])
-            top = edges.amax(1)
-            first = (k - edges.eq_(top[:, None]).mul_(rank).amax(1)).clamp_(max=k - 1)  # a NaN equals nothing
+        for block in blocks:
+            edges = buffer[: (block.stop - block.start) * k]
+            edges = torch.index_select(signed, 0, index[block].flatten(), out=edges).view(-1, k, p.shape[1])
+            top, first = first_maxima(edges)
             tops.append(top)
-            winners.append(index[part].gather(1, first.long()))
+            winners.append(index[block].gather(1, first.long()))
         degree = occurrences(index.flatten(), n).to(p.dtype)[:, None]
-        neighbours = segment_sum(centred_p, index.flatten(), torch.arange(0, n * k, k, device=index.device))
-        weighted = centred_p * degree
+        neighbors = segment_sum(centered_p, index.flatten(), torch.arange(0, n * k, k, device=index.device))
+        weighted = centered_p * degree
         offset = weighted.sum(0).double() / (n * k)
-        square = (weighted * centred_p).sum(0) + (centred_q * (2 * neighbours + k * centred_q)).sum(0)
+        square = (weighted * centered_p).sum(0) + (centered_q * (2 * neighbors + k * centered_q)).sum(0)
         variance = (square.double() / (n * k) - offset * offset).clamp_min_(0)
         mean = (p_mean + q_mean + offset).to(p.dtype)
         inverse = (variance + eps).rsqrt().to(p.dtype)
-        z = (torch.cat(tops) * sign + centred_q - offset.to(p.dtype)) * (inverse * gamma) + beta
-        sums = neighbours + k * p_mean
+        z = (torch.cat(tops) * sign + centered_q - offset.to(p.dtype)) * (inverse * gamma) + beta
+        sums = neighbors + k * p_mean
         return F.leaky_relu_(z, slope), mean, variance.to(p.dtype), torch.cat(winners), degree, sums
 
     @staticmethod

@@ -14,14 +14,14 @@ from .pooling import MaxLayerGradient, max_layer
 class FusedMLP(torch.autograd.Function):
     """Layers of linear, batch norm and ReLU on R rows, and perhaps the maximum over groups of rows.
 
-    Kept for the backward are only the linear outputs of the layers between the first and the last; what batch norm and
-    ReLU make of them is computed again, block by block.
+    The backward pass stores only the linear outputs of the layers between the first and the last; batch norm and ReLU
+    are computed again, block by block.
     """
 
     @staticmethod
     def forward(x, table, index, group, slope, eps, *parameters):
-        """Arguments as for :class:`.chain.Chain`; group: rows to a maximum, or 0 for none; slope: of the last
-        activation below zero, if there is a maximum.
+        """Arguments are those of :class:`.chain.Chain`; ``group`` rows form a maximum, or none do if it is 0, and
+        ``slope`` is that of the activation after the maximum, below zero.
 
         Returns the output, [G, C] or [R, C], the layers' means and biased variances, and what else backward needs.
         """
@@ -30,23 +30,23 @@ class FusedMLP(torch.autograd.Function):
         for _ in range(below + 1):
             chain.advance()
         if group:
-            parts = chain.parts(below + 1)
+            blocks = chain.blocks(below + 1)
             weight, gamma, beta = chain.weights[-1], chain.gammas[-1], chain.betas[-1]
             z, mean, variance, *state = max_layer(
-                chain.reader(below, parts), parts, group, weight, gamma, beta, eps[-1]
+                chain.reader(below, blocks), blocks, group, weight, gamma, beta, eps[-1]
             )
             out = F.leaky_relu_(z, slope)
             chain.means.append(mean)
             chain.variances.append(variance)
         else:
             out, state = chain.activations(below), ()
-        return (out, *chain.means, *chain.variances, *state, *(y for y in chain.kept if y is not None))
+        return (out, *chain.means, *chain.variances, *state, *(y for y in chain.stored if y is not None))
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
         x, table, index, ctx.group, ctx.slope, ctx.eps, *parameters = inputs
         ctx.mark_non_differentiable(*output[1:])
-        ctx.set_materialize_grads(False)  # zeros as large as all that is kept
+        ctx.set_materialize_grads(False)  # they would be zeros as large as all that is stored
         ctx.parameters = len(parameters)
         ctx.save_for_backward(x, table, index, *parameters, *output)
 
@@ -57,9 +57,9 @@ class FusedMLP(torch.autograd.Function):
             return (None,) * (6 + ctx.parameters)
         # Detached, because embedding_bag does more for tensors that require a gradient, recorded or not.
         x, table, index, *rest = (t if t is None else t.detach() for t in ctx.saved_tensors)
-        parameters, (out, *known) = rest[: ctx.parameters], rest[ctx.parameters :]
+        parameters, (out, *saved) = rest[: ctx.parameters], rest[ctx.parameters :]
         with torch.autocast(x.device.type, enabled=False):
-            chain = _Backward(x, table, index, ctx.group, ctx.eps, parameters, known)
+            chain = _Backward(x, table, index, ctx.group, ctx.eps, parameters, saved)
             if ctx.group:
                 dz = chain.through_max(torch.where(out > 0, gradient, ctx.slope * gradient))
             else:
@@ -71,22 +71,22 @@ class FusedMLP(torch.autograd.Function):
 
 
 class _Backward(Chain):
-    r"""From the last layer to the first, with dz the gradient of a layer's normalised outputs, [R, C].
+    r"""Gradients from the last layer to the first, with dz the gradient of a layer's normalized outputs, [R, C].
 
     Batch norm's backward is affine in the linear outputs y, with R rows, a = gamma / sigma and sums over the rows:
 
     .. math:: dy = a \Big( dz - \frac{\beta'}{R} - \frac{y - \mu}{\sigma} \frac{\gamma'}{R} \Big), \qquad
               \beta' = \sum dz, \quad \gamma' = \sum dz \frac{y - \mu}{\sigma}
 
-    The pass that makes a layer's dz takes the two sums as well.
+    The pass that computes a layer's dz also computes the two sums.
     """
 
-    def __init__(self, x, table, index, group, eps, parameters, known: list[Tensor]) -> None:
+    def __init__(self, x, table, index, group, eps, parameters, saved: list[Tensor]) -> None:
         super().__init__(x, table, index, group, eps, parameters)
         depth = self.depth
-        self.means, self.variances, known = known[:depth], known[depth : 2 * depth], known[2 * depth :]
-        self.pool, known = (known[:4], known[4:]) if group else ((), known)
-        self.kept = [None, *known] if self.narrow else known
+        self.means, self.variances, saved = saved[:depth], saved[depth : 2 * depth], saved[2 * depth :]
+        self.pool, saved = (saved[:4], saved[4:]) if group else ([], saved)
+        self.stored = [None, *saved] if self.narrow else list(saved)
         self.top = depth - 2 if group else depth - 1  # the last layer whose outputs are rows
         self.dweights: list[Tensor | None] = [None] * depth
         self.dgammas: list[Tensor | None] = [None] * depth
@@ -94,7 +94,7 @@ class _Backward(Chain):
         self.sums: _Sums
 
     def through_max(self, gradient: Tensor) -> Tensor:
-        """From the gradient of the maxima before their activation, [G, C], to dz of the layer below."""
+        """Compute, from the gradient of the maxima before their activation, [G, C], dz of the layer below."""
         last = self.depth - 1
         pool = MaxLayerGradient(
             gradient,
@@ -106,62 +106,64 @@ class _Backward(Chain):
             self.variances[last],
             *self.pool,
         )
-        parts = self.parts(self.top)
-        read, buffer = self.reader(self.top, parts), self.buffer(parts, self.top)
+        blocks = self.blocks(self.top)
+        read, buffer = self.reader(self.top, blocks), self.buffer(blocks, self.top)
         dz = self.x.new_empty(len(self.x), buffer.shape[1])
         self.sums = _Sums(buffer)
-        for part in parts:
-            h = read(part)
-            block = pool.rows(part, h, dz[part], buffer[: len(h)]).mul_(h.sign_())
-            self.sums.add(block, self.linear(self.top, part, buffer))
+        for block in blocks:
+            h = read(block)
+            rows = pool.rows(block, h, dz[block], buffer[: len(h)]).mul_(h.sign_())
+            self.sums.add(rows, self.linear(self.top, block, buffer))
         self.dweights[last], self.dgammas[last], self.dbetas[last] = pool.parameters()
         return dz
 
     def from_rows(self, dz: Tensor) -> Tensor:
-        """Take the sums that no pass has taken yet."""
-        parts = self.parts(self.top)
-        buffer = self.buffer(parts, self.top)
+        """Compute the sums for a dz that no pass has computed."""
+        blocks = self.blocks(self.top)
+        buffer = self.buffer(blocks, self.top)
         self.sums = _Sums(buffer)
-        for part in parts:
-            self.sums.add(dz[part], self.linear(self.top, part, buffer))
+        for block in blocks:
+            self.sums.add(dz[block], self.linear(self.top, block, buffer))
         return dz
 
     def through_layer(self, layer: int, dz: Tensor) -> Tensor:
-        """From one layer's dz to that of the layer below, in the same memory where it fits."""
+        """Compute, from one layer's dz, that of the layer below, in the same memory where it fits."""
         scale, slope, constant = self._norm(layer)
-        parts, weight = self.parts(layer), self.weights[layer]
+        blocks, weight = self.blocks(layer), self.weights[layer]
         below = dz if weight.shape[0] == weight.shape[1] else dz.new_empty(len(dz), weight.shape[1])
-        dy, buffer = self.buffer(parts, layer), self.buffer(parts, layer - 1)
-        read, dweight = self.reader(layer - 1, parts), torch.zeros_like(weight)
+        dy, buffer = self.buffer(blocks, layer), self.buffer(blocks, layer - 1)
+        read, dweight = self.reader(layer - 1, blocks), torch.zeros_like(weight)
         self.sums = _Sums(buffer)
-        for part in parts:
-            y = self.kept[layer][part]
-            block = torch.addcmul(constant, y, slope, out=dy[: len(y)]).addcmul_(dz[part], scale)
-            h = read(part)
-            dweight.addmm_(block.t(), h)
-            block = torch.mm(block, weight, out=below[part]).mul_(h.sign_())
-            self.sums.add(block, self.linear(layer - 1, part, buffer))
+        for block in blocks:
+            y = self.linear(layer, block, dy)
+            rows = torch.addcmul(constant, y, slope, out=dy[: len(y)]).addcmul_(dz[block], scale)
+            h = read(block)
+            dweight.addmm_(rows.t(), h)
+            rows = torch.mm(rows, weight, out=below[block]).mul_(h.sign_())
+            self.sums.add(rows, self.linear(layer - 1, block, buffer))
         self.dweights[layer] = dweight
         return below
 
     def through_first(self, dz: Tensor, needs_x: bool, needs_table: bool) -> tuple[Tensor | None, Tensor | None]:
-        """From the first layer's dz to the gradients of x and the table. Overwrites dz."""
+        """Compute, from the first layer's dz, the gradients of x and the table. Overwrites dz."""
         scale, slope, constant = self._norm(0)
-        parts, weight = self.parts(0), self.weights[0]
+        blocks, weight = self.blocks(0), self.weights[0]
         dx = torch.empty_like(self.x) if needs_x else None
-        buffer, dweight = self.buffer(parts, 0), torch.zeros_like(weight.t())
-        for part in parts:
-            y = self.linear(0, part, buffer)
+        buffer, dweight = self.buffer(blocks, 0), torch.zeros_like(weight.t())
+        for block in blocks:
+            y = self.linear(0, block, buffer)
             affine = torch.addcmul(constant, y, slope, out=buffer[: len(y)])
-            block = torch.addcmul(affine, dz[part], scale, out=dz[part])
-            dweight.addmm_(self.x[part].t(), block)
+            rows = torch.addcmul(affine, dz[block], scale, out=dz[block])
+            dweight.addmm_(self.x[block].t(), rows)
             if dx is not None:
-                torch.mm(block, weight, out=dx[part])
+                torch.mm(rows, weight, out=dx[block])
         self.dweights[0] = dweight.t()
-        return dx, segment_sum(dz, *segment_order(self.index, len(self.table))) if needs_table else None
+        if not needs_table or self.table is None or self.index is None:
+            return dx, None
+        return dx, segment_sum(dz, *segment_order(self.index, len(self.table)))
 
     def _norm(self, layer: int) -> tuple[Tensor, ...]:
-        """Batch norm's backward as dy = scale * dz + slope * y + constant."""
+        """Compute batch norm's backward as dy = scale * dz + slope * y + constant."""
         rows, mean = len(self.x), self.means[layer].double()
         inverse = (self.variances[layer].double() + self.eps[layer]).rsqrt()
         dbeta = self.sums.total

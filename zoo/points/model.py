@@ -6,14 +6,20 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from comhe.errors import UsageError
+
+from .adapters import adapt_points
+
 
 class PointModel(nn.Module):
-    """A classifier of point clouds: ``logits = model(x)``, and in training a loss of its own, ``auxiliary_loss()``.
+    """A classifier of point clouds: ``logits = model(x)``, and in training an additional loss, ``auxiliary_loss()``.
 
-    x is [B, N, in_channels] with points as rows: three coordinates, then whatever else is known of a point (in_channels
-    6: with normals). Logits are [B, num_classes].
+    Shape:
+        x [B, N, in_channels], points as rows: three coordinates, then other features of the point, such as normals
+        -> [B, num_classes]
 
-    >>> loss = F.cross_entropy(model(x), y) + model.auxiliary_loss()
+    Raises:
+        UsageError: ``in_channels`` is below 3, or x has another shape.
     """
 
     output_layer = "head.output"
@@ -21,11 +27,11 @@ class PointModel(nn.Module):
     def __init__(self, in_channels: int, num_classes: int) -> None:
         super().__init__()
         if in_channels < 3:
-            raise ValueError(f"in_channels must be at least 3, the coordinates, not {in_channels}")
+            raise UsageError(f"in_channels must be at least 3, the coordinates, not {in_channels}")
         self.in_channels, self.num_classes = in_channels, num_classes
 
     def reset_parameters(self) -> None:
-        """Xavier uniform weights and zero biases, as in the released TensorFlow code of all three papers."""
+        """Draw Xavier uniform weights and set biases to zero, as the released TensorFlow code of the papers does."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -35,20 +41,28 @@ class PointModel(nn.Module):
                 module.reset_parameters()
 
     def auxiliary_loss(self) -> Tensor:
-        """What the model adds to the loss of its last forward in training; zero for most models."""
+        """Return what the model adds to the loss of its last forward pass in training; zero for most models."""
         return next(self.parameters()).new_zeros(())
 
-    def translate(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The state dict of a public port by this zoo's names (see :func:`.ports.load_port`); any other as it is."""
-        from .ports import LAYOUTS, convert  # which imports the networks that derive from this class
+    def adapt(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Rename the state dict of a public implementation; see :func:`.adapters.adapt_points`."""
+        return adapt_points(state)
 
-        return convert(state)[1] if any(mark in state for mark in LAYOUTS) else state
-
-    def check(self, x: Tensor) -> Tensor:
+    def check_input(self, x: Tensor) -> Tensor:
         if x.dim() != 3 or x.shape[-1] != self.in_channels:
             hint = "; transpose it" if x.dim() == 3 and x.shape[1] == self.in_channels else ""
-            raise ValueError(f"x must be [B, N, {self.in_channels}], points as rows, not {list(x.shape)}{hint}")
+            raise UsageError(f"x must be [B, N, {self.in_channels}], points as rows, not {list(x.shape)}{hint}")
         return x
 
     def extra_repr(self) -> str:
         return f"in_channels={self.in_channels}, num_classes={self.num_classes}"
+
+
+def auxiliary_loss(model: nn.Module) -> Tensor | float:
+    """Return ``model.auxiliary_loss()``, or 0.0 for a module that has no such method.
+
+    Example:
+        >>> auxiliary_loss(nn.Linear(3, 2))
+        0.0
+    """
+    return model.auxiliary_loss() if hasattr(model, "auxiliary_loss") else 0.0  # type: ignore[operator]

@@ -1,8 +1,9 @@
-"""What point networks do with points: sampling, neighbourhoods, grouping, interpolation. Batched, deterministic.
+"""Operations on points: sampling, neighborhoods, grouping, interpolation. Batched and deterministic.
 
-Coordinates and features are rows: [B, N, 3] and [B, N, C]. Indices are int64 and count within their own cloud. Only
+Coordinates and features are rows: [B, N, 3] and [B, N, C]. Indices are int64 and count within their cloud. Only
 grouping and :func:`interpolate` have a gradient, the latter in the features alone. Nothing waits for the device.
 Sampling and ball queries of float32 CUDA tensors run as the kernels of :mod:`.kernels` where Triton is installed.
+Impossible sizes, counts and radii raise a UsageError.
 """
 
 from __future__ import annotations
@@ -13,27 +14,33 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from comhe.errors import UsageError
+
 from . import kernels
 
 
 def farthest_point_sampling(points: Tensor, count: int, start: Tensor | None = None) -> Tensor:
-    """Indices of ``count`` points, each the farthest from all that were chosen before it; O(N count) time, O(N) memory.
+    """Sample points, each the farthest from those that were chosen before it; O(N count) time, O(N) memory.
 
     .. math:: i_{t+1} = \\arg\\max_i \\min_{s \\le t} |x_i - x_{i_s}|^2
 
     Ties go to the lowest index; once every distinct point is chosen, index 0 is repeated. The first m of the result are
-    the farthest point sample of size m, and of a sample of distinct points they are its own. A point's distance to its
-    duplicate is zero; other distances are rounded, by every kind of device in its own way, which may decide between
-    points that are equally far but for rounding.
+    the farthest point sample of size m, and a sample of distinct points is its own farthest point sample. A point's
+    distance to its duplicate is zero; other distances are rounded, and kinds of device that round differently may
+    choose differently between points that are equally far but for rounding.
 
-    Shapes:
+    Shape:
         points [B, N, D], start int64 [B] (the first choice, point 0 if None) -> int64 [B, count]
-    Errors: ValueError if count is not positive or there are no points.
+
+    Example:
+        >>> farthest_point_sampling(torch.tensor([[[0.0, 0, 0], [1, 0, 0], [3, 0, 0]]]), 2)
+        tensor([[0, 2]])
+
     Source: Qi et al., PointNet++, NeurIPS 2017.
     """
-    size = _checked(points).shape[1]
+    size = _check_points(points).shape[1]
     if count < 1 or size < 1:
-        raise ValueError(f"cannot sample {count} of {size} points; both must be at least 1")
+        raise UsageError(f"cannot sample {count} of {size} points; both must be at least 1")
     points = points.detach()
     if size <= kernels.LARGEST_SAMPLED and kernels.usable(points) and (start is None or start.device == points.device):
         return kernels.farthest_points(points, count, start)
@@ -41,68 +48,83 @@ def farthest_point_sampling(points: Tensor, count: int, start: Tensor | None = N
     return sample(points, count, start)
 
 
-def ball_query(points: Tensor, centres: Tensor, radius: float, count: int) -> Tensor:
-    """The first ``count`` points in order of index that lie closer to a centre than ``radius``.
+def ball_query(points: Tensor, centers: Tensor, radius: float, count: int) -> Tensor:
+    """Find the first ``count`` points in order of index that are closer to a center than ``radius``.
 
-    Where there are fewer, the first is repeated; where there is none, point 0 is. Squared distances come from one
+    If there are fewer, the first is repeated; if there is none, point 0 is. Squared distances come from one
     matrix product of coordinates about the middle of the cloud's bounding box: a point whose squared distance is within
-    rounding (in float32 a few 1e-7 of the box's squared diagonal) of the radius's may fall on either side. The kernel's
-    come from differences, and are that close to themselves.
+    rounding (in float32 a few 1e-7 of the box's squared diagonal) of the radius's may fall on either side. The kernel
+    computes them from differences, with that error relative to the distance itself.
 
-    Shapes:
-        points [B, N, D], centres [B, M, D] -> int64 [B, M, count]
-    Errors: ValueError if radius or count is not positive.
+    Shape:
+        points [B, N, D], centers [B, M, D] -> int64 [B, M, count]
+
+    Example:
+        >>> points = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [3, 0, 0]]])
+        >>> ball_query(points, points[:, :1], radius=1.5, count=3)
+        tensor([[[0, 1, 0]]])
+
     Source: Qi et al., PointNet++, NeurIPS 2017 (strictly closer, as in github.com/charlesq34/pointnet2).
     """
     _check_ball(points, radius, count)
     size = points.shape[1]
-    points, centres = points.detach(), centres.detach()
-    if kernels.usable(points, centres):
-        return kernels.points_in_balls(points, centres, float(radius), count)[0]
+    points, centers = points.detach(), centers.detach()
+    if kernels.usable(points, centers):
+        return kernels.points_in_balls(points, centers, float(radius), count)[0]
 
-    def query(points: Tensor, centres: Tensor) -> Tensor:
-        inside = squared_distances(centres, points) < radius * radius
+    def query(points: Tensor, centers: Tensor) -> Tensor:
+        inside = squared_distances(centers, points) < radius * radius
         if torch.compiler.is_exporting():  # to ONNX, which has no searchsorted: a sort gives the same
             index = torch.where(inside, torch.arange(size, device=points.device), size)
             index = F.pad(index, (0, max(0, count - size)), value=size).topk(count, largest=False).values
             return torch.where(index == size, index[..., :1] % size, index)
-        # How many points up to each are inside, so that the k-th inside is where this count reaches k.
+        # The number of points up to each that are inside: the k-th inside is where it reaches k.
         rank = inside.cumsum(-1, dtype=torch.int32)
         wanted = torch.arange(1, count + 1, dtype=torch.int32, device=rank.device).expand(*rank.shape[:-1], count)
         index = torch.searchsorted(rank, wanted.contiguous())  # size where there is no k-th
         first = index[..., :1] % size  # an empty ball's is 0
         return torch.where(index == size, first, index)
 
-    return _in_parts(query, centres.shape[1] * size, points, centres)
+    return _in_chunks(query, centers.shape[1] * size, points, centers)
 
 
-def query_and_group(points: Tensor, centres: Tensor, radius: float, count: int) -> tuple[Tensor, Tensor]:
-    """:func:`ball_query`, and where the points found lie from their centre: one kernel where no gradient is wanted.
+def query_and_group(points: Tensor, centers: Tensor, radius: float, count: int) -> tuple[Tensor, Tensor]:
+    """Return :func:`ball_query`, and the points relative to their center: one kernel where no gradient is needed.
 
-    Shapes:
-        points [B, N, D], centres [B, M, D] -> int64 [B, M, count], [B, M, count, D]
-    Errors: as :func:`ball_query`.
+    Shape:
+        points [B, N, D], centers [B, M, D] -> int64 [B, M, count], [B, M, count, D]
+
+    Example:
+        >>> points = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [3, 0, 0]]])
+        >>> query_and_group(points, points[:, 2:], radius=1.5, count=1)
+        (tensor([[[2]]]), tensor([[[[0., 0., 0.]]]]))
     """
-    differentiated = torch.is_grad_enabled() and (points.requires_grad or centres.requires_grad)
-    if kernels.usable(points, centres) and not differentiated:
+    differentiable = torch.is_grad_enabled() and (points.requires_grad or centers.requires_grad)
+    if kernels.usable(points, centers) and not differentiable:
         _check_ball(points, radius, count)
-        return kernels.points_in_balls(points, centres, float(radius), count)
-    index = ball_query(points, centres, radius, count)
-    return index, group(points, index) - centres[:, :, None]
+        return kernels.points_in_balls(points, centers, float(radius), count)
+    index = ball_query(points, centers, radius, count)
+    return index, group(points, index) - centers[:, :, None]
 
 
-def nearest_neighbours(points: Tensor, queries: Tensor, count: int) -> Tensor:
-    """The ``count`` points nearest to each query, nearest first; a query that is a point finds itself.
+def nearest_neighbors(points: Tensor, queries: Tensor, count: int) -> Tensor:
+    """Find the ``count`` points nearest to each query, nearest first; a query that is a point finds itself.
 
     Distances as in :func:`ball_query`, compared in float32; ties go to the lowest index.
 
-    Shapes:
+    Shape:
         points [B, N, D], queries [B, M, D] -> int64 [B, M, count]
-    Errors: ValueError if there are fewer than ``count`` points.
+
+    Example:
+        >>> points = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [3, 0, 0]]])
+        >>> nearest_neighbors(points, points, 2)
+        tensor([[[0, 1],
+                 [1, 0],
+                 [2, 1]]])
     """
-    size = _checked(points).shape[1]
+    size = _check_points(points).shape[1]
     if not 1 <= count <= size:
-        raise ValueError(f"cannot find {count} nearest of {size} points; ask for 1 to {size}, or give more points")
+        raise UsageError(f"cannot find {count} nearest of {size} points; ask for 1 to {size}, or give more points")
 
     def query(points: Tensor, queries: Tensor) -> Tensor:
         distance = squared_distances(queries, points).float().clamp_min_(0)
@@ -112,14 +134,18 @@ def nearest_neighbours(points: Tensor, queries: Tensor, count: int) -> Tensor:
         keys = (distance.view(torch.int32).long() << 32) | torch.arange(size, device=points.device)
         return keys.topk(count, largest=False, sorted=True).values & 0xFFFFFFFF
 
-    return _in_parts(query, queries.shape[1] * size, points.detach(), queries.detach())
+    return _in_chunks(query, queries.shape[1] * size, points.detach(), queries.detach())
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """|a_i - b_j|^2 by one matrix product, of coordinates about the middle of b's bounding box.
+    """Compute |a_i - b_j|^2 by one matrix product of coordinates about the middle of b's bounding box.
 
-    Shapes:
+    Shape:
         a [B, M, D], b [B, N, D] -> [B, M, N]
+
+    Example:
+        >>> squared_distances(torch.zeros(1, 1, 3), torch.tensor([[[0.0, 0, 0], [3, 4, 0]]]))
+        tensor([[[ 0., 25.]]])
     """
     low, high = b.aminmax(dim=1, keepdim=True)
     middle = (low + high) / 2
@@ -129,26 +155,37 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
 
 
 def group(features: Tensor, index: Tensor) -> Tensor:
-    """Rows of each cloud at ``index``. The gradient is summed in a fixed order, on any device.
+    """Select rows of each cloud. The gradient is summed in a fixed order on any device.
 
-    Shapes:
+    Shape:
         features [B, N, C], index int64 [B, ...] -> [B, ..., C]
+
+    Example:
+        >>> group(torch.tensor([[[1.0], [2.0], [3.0]]]), torch.tensor([[2, 0]]))
+        tensor([[[3.],
+                 [1.]]])
     """
     return gather_rows(features.flatten(0, 1), flat_index(index, features.shape[1])).view(*index.shape, -1)
 
 
 def interpolate(features: Tensor, known: Tensor, points: Tensor, count: int = 3) -> Tensor:
-    r"""Features at ``points`` from those at the ``known`` points: inverse squared distances weigh the nearest ones.
+    r"""Interpolate features at ``points`` from those of the nearest ``known`` points, by inverse squared distances.
 
     .. math:: f(x) = \sum_{j=1}^{k} w_j f_j / \sum_j w_j, \quad w_j = 1 / \max(|x - x_j|^2, 10^{-10})
 
     with k = ``count``, or as many as there are known points.
 
-    Shapes:
+    Shape:
         features [B, M, C], known [B, M, 3], points [B, N, 3] -> [B, N, C]
+
+    Example:
+        >>> known = torch.tensor([[[0.0, 0, 0], [2, 0, 0]]])
+        >>> interpolate(torch.tensor([[[1.0], [3.0]]]), known, torch.tensor([[[1.0, 0, 0]]]))
+        tensor([[[2.]]])
+
     Source: Qi et al., PointNet++, NeurIPS 2017.
     """
-    index = nearest_neighbours(known, points, min(count, known.shape[1]))
+    index = nearest_neighbors(known, points, min(count, known.shape[1]))
     distance = (group(known.detach(), index) - points.detach()[:, :, None]).square().sum(-1)
     weight = distance.clamp_min(1e-10).reciprocal()
     weight = weight / weight.sum(-1, keepdim=True)
@@ -156,20 +193,20 @@ def interpolate(features: Tensor, known: Tensor, points: Tensor, count: int = 3)
 
 
 def flat_index(index: Tensor, size: int) -> Tensor:
-    """Indices within clouds of ``size`` points, int64 [B, ...], as row numbers of all clouds together, [B * ...]."""
+    """Turn indices within clouds of ``size`` points, int64 [B, ...], into row numbers over all clouds, [B * ...]."""
     first = torch.arange(index.shape[0], device=index.device) * size
     return (index + first.view(-1, *[1] * (index.dim() - 1))).flatten()
 
 
 def gather_rows(rows: Tensor, index: Tensor) -> Tensor:
-    """``rows[index]`` for [n, C] and int64 [R], with a gradient that is fast and summed in a fixed order."""
+    """Compute ``rows[index]`` for [n, C] and int64 [R], with a gradient that is fast and summed in a fixed order."""
     if torch.is_grad_enabled() and rows.requires_grad:
         return _GatherRows.apply(rows, index)
     return rows.index_select(0, index)
 
 
 def segment_order(index: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Positions [R] that sort ``index`` [R] stably, and where each of the values 0..size-1 begins among them [size]."""
+    """Return positions [R] that sort ``index`` [R] stably, and where each value 0..size-1 begins among them [size]."""
     # The CPU sorts by radix, and the faster the shorter the keys.
     order = index.to(torch.int16 if size <= 1 << 15 else torch.int32).argsort(stable=True)
     counts = occurrences(index, size)
@@ -177,13 +214,13 @@ def segment_order(index: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def occurrences(index: Tensor, size: int) -> Tensor:
-    """How often ``index`` [R] has each of the values 0..size-1, [size]. Sums of ones, the same in any order."""
-    # torch.bincount would wait for the device to tell it the largest value.
+    """Count each of the values 0..size-1 in ``index`` [R]. Sums of ones are the same in any order."""
+    # torch.bincount would wait for the device to learn the largest value.
     return index.new_zeros(size).index_add_(0, index, torch.ones_like(index))
 
 
 def segment_sum(rows: Tensor, index: Tensor, offsets: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Sums of ``weights[p] * rows[index[p]]`` over the segments of p that begin at ``offsets`` [n]: [n, C]."""
+    """Sum ``weights[p] * rows[index[p]]`` over the segments of p that begin at ``offsets`` [n]: [n, C]."""
     return F.embedding_bag(index, rows, offsets, mode="sum", per_sample_weights=weights)
 
 
@@ -209,38 +246,38 @@ def _farthest(points: Tensor, count: int, start: Tensor | None) -> Tensor:
     batch, size, _ = points.shape
     planes = points.movedim(-1, 0).contiguous()  # [D, B, N]: every operation below runs along N
     nearest = planes.new_full((batch, size), torch.inf)
-    chosen = torch.zeros(batch, 1, dtype=torch.int64, device=points.device) if start is None else start.view(batch, 1)
-    result = [chosen]
+    farthest = torch.zeros(batch, 1, dtype=torch.int64, device=points.device) if start is None else start.view(batch, 1)
+    result = [farthest]
     for _ in range(count - 1):
         # Differences, not norms and products: a point's distance to its duplicate has to be zero.
-        first, *others = (plane - plane.gather(1, chosen) for plane in planes)
+        first, *others = (plane - plane.gather(1, farthest) for plane in planes)
         distance = first.square_()
         for difference in others:
             distance.addcmul_(difference, difference)
         nearest = torch.minimum(nearest, distance, out=nearest)
-        chosen = nearest.max(1, keepdim=True).indices
-        result.append(chosen)
+        farthest = nearest.max(1, keepdim=True).indices
+        result.append(farthest)
     return torch.cat(result, 1)
 
 
 _farthest_uncompiled = torch.compiler.disable(_farthest)  # hundreds of iterations, each of which would be compiled
 
 
-def _in_parts(function: Callable[..., Tensor], entries: int, *tensors: Tensor) -> Tensor:
-    """``function`` of [B, ...] tensors, a few clouds at a time; ``entries``: the size of its temporaries per cloud."""
+def _in_chunks(function: Callable[..., Tensor], entries: int, *tensors: Tensor) -> Tensor:
+    """Call a function of [B, ...] tensors for a few clouds at a time; each cloud needs ``entries`` temporaries."""
     if torch.compiler.is_compiling():
         return function(*tensors)
     size = max(1, (1 << 19 if tensors[0].device.type == "cpu" else 1 << 27) // max(1, entries))
-    return torch.cat([function(*part) for part in zip(*(t.split(size) for t in tensors), strict=True)])
+    return torch.cat([function(*chunk) for chunk in zip(*(t.split(size) for t in tensors), strict=True)])
 
 
-def _checked(points: Tensor) -> Tensor:
+def _check_points(points: Tensor) -> Tensor:
     if points.dim() != 3 or not points.is_floating_point():
-        raise ValueError(f"points must be floating-point [B, N, D], one point a row, not {list(points.shape)}")
+        raise UsageError(f"points must be floating-point [B, N, D], one point a row, not {list(points.shape)}")
     return points
 
 
 def _check_ball(points: Tensor, radius: float, count: int) -> None:
-    _checked(points)
+    _check_points(points)
     if not radius > 0 or count < 1:
-        raise ValueError(f"a ball needs radius > 0 and count >= 1, not {radius} and {count}")
+        raise UsageError(f"a ball needs radius > 0 and count >= 1, not {radius} and {count}")

@@ -14,10 +14,14 @@ from .shared_mlp import Head, SharedMLP
 
 
 class TransformNet(nn.Module):
-    """A matrix for each cloud, from all of its points: the identity plus a small PointNet's output, at first zero.
+    """A matrix for each cloud, from all of its points: the identity plus a small PointNet's output, initially zero.
 
-    Shapes:
+    Shape:
         [B, N, in_channels] -> [B, size, size]
+
+    Example:
+        >>> TransformNet(3, 4)(torch.rand(2, 10, 3)).shape
+        torch.Size([2, 4, 4])
     """
 
     def __init__(self, in_channels: int, size: int) -> None:
@@ -34,23 +38,24 @@ class TransformNet(nn.Module):
 class PointNet(PointModel):
     r"""A shared MLP at every point, the maximum over the points, and a classifier.
 
-    With an input transform, points are first multiplied by a 3 x 3 matrix that a network makes of the cloud; with a
-    feature transform, the features of the layers ``local`` by a 64 x 64 one, :math:`T_b`. The latter is kept near the
-    orthogonal matrices by the model's own loss
+    With an input transform, points are first multiplied by a 3 x 3 matrix that a network computes from the cloud; with
+    a feature transform, the features of the layers ``local`` by a 64 x 64 one, :math:`T_b`. The auxiliary loss keeps
+    :math:`T_b` close to the orthogonal matrices:
 
     .. math:: \frac{w}{2} \sum_b |T_b T_b^\top - I|_F^2
 
     a sum over the batch, as in the released code (for 32 clouds and w = 0.001, 0.016 times the mean). Columns beyond
-    the coordinates are seen by the input transform but not multiplied by it.
+    the coordinates enter the network of the input transform but are not multiplied by its matrix.
 
     Args:
         local, features: widths of the layers at each point before and after the feature transform.
-        slope: of the activation after the maximum below zero; some ports have none (1).
-        dropout: of the two hidden layers of the classifier.
+        slope: slope below zero of the activation after the maximum; some implementations have none (1).
+        dropout: dropout probabilities of the two hidden layers of the classifier.
         orthogonality: the weight w.
 
-    Shapes:
+    Shape:
         see :class:`PointModel`.
+
     Source: Qi et al., PointNet, CVPR 2017 (github.com/charlesq34/pointnet).
     """
 
@@ -70,7 +75,8 @@ class PointNet(PointModel):
         self.orthogonality = orthogonality
         self._matrix: Tensor | None = None
         self.input_transform = TransformNet(in_channels, 3) if input_transform else None
-        self.local = self.feature_transform = None
+        self.local: SharedMLP | None = None
+        self.feature_transform: TransformNet | None = None
         widths = [in_channels, *local]
         if feature_transform:
             self.local = SharedMLP(widths, pool=False)
@@ -87,10 +93,10 @@ class PointNet(PointModel):
                 nn.init.zeros_(module.head.output.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        self.check(x)
+        self.check_input(x)
         if self.input_transform is not None:
             x = torch.cat((x[..., :3] @ self.input_transform(x), x[..., 3:]), -1)
-        if self.feature_transform is not None:
+        if self.local is not None and self.feature_transform is not None:
             x = self.local(x)
             matrix = self.feature_transform(x)
             x = x @ matrix
@@ -101,10 +107,12 @@ class PointNet(PointModel):
         if self.feature_transform is None:
             return super().auxiliary_loss()
         if self._matrix is None:
-            raise RuntimeError("auxiliary_loss() is that of the last forward in training mode; call model(x) first")
+            raise RuntimeError(
+                "auxiliary_loss() is that of the last forward pass in training mode; call model(x) first"
+            )
         matrix = self._matrix.float()
-        off = matrix @ matrix.mT - torch.eye(matrix.shape[-1], device=matrix.device)
-        return self.orthogonality / 2 * off.square().sum()
+        deviation = matrix @ matrix.mT - torch.eye(matrix.shape[-1], device=matrix.device)
+        return self.orthogonality / 2 * deviation.square().sum()
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_matrix": None}  # it belongs to a graph, which can be neither copied nor pickled
@@ -114,19 +122,19 @@ class PointNet(PointModel):
         return super().extra_repr() + loss
 
 
-@register_model
+@register_model(domain="points")
 def pointnet(num_classes: int = 40, in_channels: int = 3, dropout: float = 0.3) -> PointNet:
     """PointNet without transforms: 64, 64, 64, 128, 1024, maximum, 512, 256, dropout before the last layer."""
     return PointNet(in_channels, num_classes, (0.0, dropout))
 
 
-@register_model
+@register_model(domain="points")
 def pointnet_t(
     num_classes: int = 40, in_channels: int = 3, dropout: float = 0.3, orthogonality: float = 0.001
 ) -> PointNet:
     """PointNet with the input and the feature transform, and dropout in both hidden layers of the classifier.
 
-    Leave the transforms out of a regularizer with ``exclude="*_transform.*"``, or only the layers that make the
+    Exclude the transforms from a regularizer with ``exclude="*_transform.*"``, or only the layers that output the
     matrices with ``exclude="*_transform.head.output"``.
     """
     return PointNet(in_channels, num_classes, (dropout, dropout), True, True, orthogonality)

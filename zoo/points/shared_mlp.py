@@ -1,48 +1,59 @@
-"""Layers that are the same at every point, and the heads behind them."""
+"""Layers that are the same at every point, and the classifiers after them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from comhe.zoo.norms import GlobalBatchNorm, update_running
+from comhe.errors import UsageError
+from comhe.zoo.norms import GlobalBatchNorm, scale_and_shift, update_running
 
-from .chain import row_parts
+from .chain import row_blocks
 from .fused import FusedMLP
 from .operations import gather_rows
 
 
 class SharedMLP(nn.Module):
-    r"""Linear layers without bias, each with batch norm and ReLU, at every point; then perhaps the maximum.
+    r"""Linear layers without bias, each with batch norm and ReLU, at every point, and perhaps their maximum.
 
     .. math:: h_l = \mathrm{relu}(\mathrm{BN}(h_{l-1} W_l^\top)), \qquad
               \mathrm{out}_g = \mathrm{act}\Big(\max_{r \in g} \mathrm{BN}(h_{L-1} W_L^\top)_r\Big)
 
     Weights are those of ordinary ``nn.Linear`` and ``nn.BatchNorm1d`` children. A bias before batch norm would change
     nothing but the running mean. Training is one fused operation (see :mod:`.fused`) that cannot be differentiated
-    twice and that ``torch.compile`` leaves as it is; evaluation folds batch norm into the weights, in plain operations.
-    Where batch norm's batch is spread over processes, training too is in plain operations, which keep more in memory.
+    twice and that ``torch.compile`` does not compile; evaluation folds batch norm into the weights and uses torch's
+    operations. Where several processes share batch norm's batch, so does training, which then takes more memory.
 
     Args:
-        widths: of the input and of every layer, at least two layers where there is a maximum.
+        widths: widths of the input and of every layer; a maximum needs at least two layers.
         pool: take the maximum over the points of each group.
-        slope: of the activation after the maximum below zero: 0 for ReLU, 1 for none.
+        slope: slope below zero of the activation after the maximum: 0 for ReLU, 1 for none.
 
-    Shapes:
+    Shape:
         x [G, K, C]: G groups of K rows; features [n, D] with index int64 [G, K] add D columns ``features[index]``,
         where widths[0] = C + D -> [G, widths[-1]] with pool, else [G, K, widths[-1]]
-    Errors: ValueError for widths that do not fit, fewer than two rows in training, and batch norms of which some are
-        in training and others in evaluation mode.
+
+    Raises:
+        UsageError: Widths do not fit, training has fewer than two rows, or some batch norms are in training and others
+            in evaluation mode.
+
+    Example:
+        >>> SharedMLP([3, 16, 32])(torch.rand(4, 10, 3)).shape
+        torch.Size([4, 32])
     """
+
+    linears: Any  # a ModuleList of Linear
+    norms: Any  # a ModuleList of BatchNorm1d
 
     def __init__(self, widths: Sequence[int], pool: bool = True, slope: float = 0.0) -> None:
         super().__init__()
         if len(widths) < 2 + pool:
-            raise ValueError(f"widths must name an input and at least {1 + pool} layers, not {list(widths)}")
+            raise UsageError(f"widths must name an input and at least {1 + pool} layers, not {list(widths)}")
         self.pool, self.slope = pool, slope
         self.linears = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairwise(widths))
         self.norms = nn.ModuleList(nn.BatchNorm1d(width) for width in widths[1:])
@@ -50,27 +61,27 @@ class SharedMLP(nn.Module):
     def forward(self, x: Tensor, features: Tensor | None = None, index: Tensor | None = None) -> Tensor:
         width = x.shape[-1] + (0 if features is None else features.shape[-1])
         if width != self.linears[0].in_features:
-            raise ValueError(f"the input has {width} columns, the first layer takes {self.linears[0].in_features}")
+            raise UsageError(f"the input has {width} columns, the first layer takes {self.linears[0].in_features}")
         training = [norm.training for norm in self.norms]
         if all(training):
             return self._train(x, features, index)
         if any(training):
-            raise ValueError("the batch norms of one SharedMLP must be all in training or all in evaluation mode")
+            raise UsageError("the batch norms of one SharedMLP must be all in training or all in evaluation mode")
         return self._evaluate(x, features, index)
 
     @torch.compiler.disable
     def _train(self, x: Tensor, features: Tensor | None, index: Tensor | None) -> Tensor:
         if isinstance(self.norms[0], GlobalBatchNorm):
             with torch.autocast(x.device.type, enabled=False):
-                return self._train_across(x.to(self.linears[0].weight.dtype), features, index)
+                return self._train_layers(x.to(self.linears[0].weight.dtype), features, index)
         count = x.shape[0] * x.shape[1]
         if count < 2:
-            raise ValueError(f"batch norm needs at least two rows in training, not {count}")
+            raise UsageError(f"batch norm needs at least two rows in training, not {count}")
         first, *others = (linear.weight for linear in self.linears)
         with torch.autocast(x.device.type, enabled=False):
             table = None
-            if features is not None:
-                # The product of a point's features does not depend on its group: made once, gathered many times.
+            if features is not None and index is not None:
+                # The product of a point's features does not depend on its group: computed once, gathered many times.
                 first, rest = first.split([x.shape[-1], features.shape[-1]], 1)
                 table, index = F.linear(features.to(rest.dtype), rest), index.flatten()
             out, *state = FusedMLP.apply(
@@ -90,13 +101,13 @@ class SharedMLP(nn.Module):
             update_running(norm, mean, variance, count)
         return out if self.pool else out.unflatten(0, x.shape[:2])
 
-    def _train_across(self, x: Tensor, features: Tensor | None, index: Tensor | None) -> Tensor:
-        """Layer by layer, with the batch norms' own statistics."""
+    def _train_layers(self, x: Tensor, features: Tensor | None, index: Tensor | None) -> Tensor:
+        """Train layer by layer, with the statistics of the batch norms."""
         groups = x.shape[:2]
         weight, *others = (linear.weight for linear in self.linears)
         rest = weight[:, x.shape[-1] :]
         h = F.linear(x.flatten(0, 1), weight[:, : x.shape[-1]])
-        if features is not None:
+        if features is not None and index is not None:
             h = h + gather_rows(F.linear(features.to(rest.dtype), rest), index.flatten())
         h = self.norms[0](h)
         for weight, norm in zip(others, self.norms[1:], strict=True):
@@ -105,20 +116,21 @@ class SharedMLP(nn.Module):
         return F.leaky_relu(h.max(1).values, self.slope) if self.pool else F.relu(h)
 
     def _evaluate(self, x: Tensor, features: Tensor | None, index: Tensor | None) -> Tensor:
-        (weight, bias), *layers = (_folded(*layer) for layer in zip(self.linears, self.norms, strict=True))
+        layers = []  # weights and biases of the linear layers that do what linear and batch norm do in evaluation
+        for linear, norm in zip(self.linears, self.norms, strict=True):
+            scale, shift = scale_and_shift(norm)
+            layers.append((linear.weight * scale[:, None], shift))
+        (weight, bias), *layers = layers
         table = None
         if features is not None:
             weight, rest = weight.split([x.shape[-1], features.shape[-1]], 1)
             table = F.linear(features, rest)
         widest = max(linear.out_features for linear in self.linears)
-        parts = [slice(None)]
-        if not torch.compiler.is_compiling():
-            parts = row_parts(len(x), 1, x.shape[1] * widest, x.device)
         result = []
-        for part in parts:
-            h = F.linear(x[part], weight, bias)
-            if table is not None:
-                h = h + gather_rows(table, index[part].flatten()).view_as(h)
+        for block in row_blocks(x.shape[0], 1, x.shape[1] * widest, x.device):
+            h = F.linear(x[block], weight, bias)
+            if table is not None and index is not None:
+                h = h + gather_rows(table, index[block].flatten()).view_as(h)
             for layer in layers:
                 h = F.linear(F.relu(h), *layer)
             result.append(F.leaky_relu(h.amax(1), self.slope) if self.pool else F.relu(h))
@@ -132,19 +144,23 @@ class Head(nn.Module):
     """Fully connected layers without bias, each with batch norm, activation and dropout, and an output layer with bias.
 
     Args:
-        widths: of the input and of every hidden layer.
-        dropout: of every hidden layer, one probability each.
-        slope: of the activation below zero.
+        widths: widths of the input and of every hidden layer.
+        dropout: dropout probability of every hidden layer.
+        slope: slope of the activation below zero.
 
-    Shapes:
+    Shape:
         [B, widths[0]] -> [B, out_features]
+
+    Example:
+        >>> Head([16, 8], 5, dropout=[0.5])(torch.rand(4, 16)).shape
+        torch.Size([4, 5])
     """
 
     def __init__(self, widths: Sequence[int], out_features: int, dropout: Sequence[float], slope: float = 0.0) -> None:
         super().__init__()
         for p in dropout:
             if not 0 <= p < 1:
-                raise ValueError(f"dropout must be in [0, 1), got {p}")
+                raise UsageError(f"dropout must be in [0, 1), got {p}")
         self.dropout, self.slope = tuple(dropout), slope
         self.linears = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairwise(widths))
         self.norms = nn.ModuleList(nn.BatchNorm1d(width) for width in widths[1:])
@@ -158,9 +174,3 @@ class Head(nn.Module):
 
     def extra_repr(self) -> str:
         return f"dropout={self.dropout}, slope={self.slope}"
-
-
-def _folded(linear: nn.Linear, norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the linear layer that does what both do in evaluation."""
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    return linear.weight * scale[:, None], norm.bias - norm.running_mean * scale

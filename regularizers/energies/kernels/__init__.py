@@ -1,7 +1,7 @@
 """Energies on a GPU, in Triton: chosen automatically for float32 tensors there, never required.
 
-:mod:`.pairs` makes the energies of narrow neurons and their gradients in one pass over tiles of cosines that never
-reach memory; :mod:`.wide` makes those of wide neurons from tiles of their Gram matrix; :mod:`.projected` those of many
+:mod:`.pairs` computes the energies of narrow neurons and their gradients in one pass over tiles of cosines that never
+reach memory; :mod:`.wide` those of wide neurons from tiles of their Gram matrix; :mod:`.projected` those of many
 layers under many random projections. Each takes a ragged batch of layers in a handful of launches, adds up in a fixed
 order and allocates nothing whose size depends on data: results repeat bit for bit, and it all may be captured in a CUDA
 graph. :mod:`.pairs` states the error.
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,17 +26,17 @@ MATRIX = 4096  # the most neurons whose Gram matrix is kept where it is larger t
 
 
 class Pool(NamedTuple):
-    """Projections [count, dim, d_l] of many layers, one after the other in memory."""
+    """Projections [number, dim, d_l] of many layers, one after the other in memory."""
 
     drawn: Tensor
-    places: tuple[int, ...]  # where each layer's begin; layers may share theirs
-    count: int
+    offsets: tuple[int, ...]  # where each layer's begin; layers may share theirs
+    number: int
     dim: int
 
 
 @cache
 def runs_on(device: torch.device) -> bool:
-    """Whether there is a GPU and a Triton that compiles for it."""
+    """Whether the device is a GPU and Triton is installed."""
     return device.type == "cuda" and find_spec("triton") is not None
 
 
@@ -71,17 +71,17 @@ def energy_sums(
     from .pairs import pair_sums
     from .wide import gram_sums
 
-    sums: list[Tensor] = [None] * len(neurons)
-    gradients: list[Tensor] = [None] * len(neurons)
-    for make, narrow in ((pair_sums, True), (gram_sums, False)):
+    sums: list[Any] = [None] * len(neurons)
+    gradients: list[Any] = [None] * len(neurons)
+    for compute, narrow in ((pair_sums, True), (gram_sums, False)):
         chosen = [i for i, w in enumerate(neurons) if (w.shape[-1] <= NARROW) == narrow]
         if not chosen:
             continue
         some = [neurons[i] for i in chosen]
         scale = factors if factors is None or len(chosen) == len(neurons) else torch.stack([factors[i] for i in chosen])
-        made, slopes = make(some, potential, eps, scale, with_gradient=with_gradient, precision=precision)
-        for i, part in zip(chosen, made.split([len(w) for w in some]), strict=True):
-            sums[i] = part
-        for i, slope in zip(chosen, slopes, strict=False):
-            gradients[i] = slope
+        both = compute(some, potential, eps, scale, with_gradient=with_gradient, precision=precision)
+        for i, of_sets in zip(chosen, both[0].split([len(w) for w in some]), strict=True):
+            sums[i] = of_sets
+        for i, gradient in zip(chosen, both[1], strict=False):
+            gradients[i] = gradient
     return sums, gradients

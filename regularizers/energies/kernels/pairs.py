@@ -48,7 +48,7 @@ def pair_sums(
         neurons: layers [B_l, N_l, d_l] with d_l <= NARROW, float32 on one device; factors [layers], which multiply the
         gradients -> sums [B_1 + B_2 + ...], gradients like the neurons (none unless asked for).
     """
-    shapes = tuple(tuple(w.shape) for w in neurons)
+    shapes = shapes_of(neurons)
     block, width = blocks(max(n for _, n, _ in shapes), max(d for _, _, d in shapes))
     table, rows, slots = programs(shapes, block, neurons[0].device)
     x = packed(neurons)
@@ -70,6 +70,11 @@ def blocks(count: int, width: int) -> tuple[int, int]:
         raise ValueError(f"neurons of {width} dimensions do not fit; at most {NARROW}")
     width = max(16, triton.next_power_of_2(width))
     return 128 if width <= 64 and count >= 4096 else 64, width  # small blocks fill the GPU where there is little to do
+
+
+def shapes_of(neurons: Sequence[Tensor]) -> tuple[tuple[int, int, int], ...]:
+    """[sets, neurons, dimensions] of each layer."""
+    return tuple((b, n, d) for b, n, d in (w.shape for w in neurons))
 
 
 def packed(neurons: Sequence[Tensor]) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from comhe.regularizers.energies.potential import Potential
 
 from . import Pool, Precision
-from .pairs import LINE, blocks, energies, packed, store_units, units, unpacked
+from .pairs import LINE, blocks, energies, packed, shapes_of, store_units, units, unpacked
 
 TILE = 64
 
@@ -37,10 +37,10 @@ def projected_sums(
         neurons: layers [B_l, N_l, d_l] with C projections [k, d_l], k <= NARROW; factors [layers], which multiply the
         gradients -> sums [B_1 + B_2 + ..., C], gradients like the neurons, of the sums over all C.
     """
-    drawn, places, count, dim = projections
-    shapes = tuple(tuple(w.shape) for w in neurons)
+    drawn, offsets, count, dim = projections
+    shapes = shapes_of(neurons)
     block, width = blocks(max(n for _, n, _ in shapes), dim)
-    table, back, rows, slots = _programs(shapes, places, count, dim, block, neurons[0].device)
+    table, back, rows, slots = _programs(shapes, offsets, count, dim, block, neurons[0].device)
     x = packed(neurons)
     unit = units(x, rows, width)
     dot = "tf32x3" if precision == "fp32" else "tf32"
@@ -72,7 +72,7 @@ def projected_sums(
 @cache
 def _programs(
     shapes: tuple[tuple[int, int, int], ...],
-    places: tuple[int, ...],
+    offsets: tuple[int, ...],
     count: int,
     dim: int,
     block: int,
@@ -91,16 +91,16 @@ def _programs(
         step = -(-n // block) * block
         for _ in range(batch):
             corners = [(i, j) for i in range(0, n, TILE) for j in range(0, d, TILE)]
-            back += [(first, step, n, i, j, source, d, places[layer]) for i, j in corners]
+            back += [(first, step, n, i, j, source, d, offsets[layer]) for i, j in corners]
             for c in range(count):
-                p = places[layer] + c * dim * d
+                p = offsets[layer] + c * dim * d
                 starts = range(0, n, block)
                 lines += [(first, n, at, sets * most + at // block, source, d, layer, p) for at in starts]
                 sets, first = sets + 1, first + step
             source += n * d
     lines.sort(key=lambda line: -line[5])
-    tables = (torch.tensor(part, dtype=torch.int64).to(device) for part in (lines, back))
-    return *tables, first, (sets, most)
+    tables = [torch.tensor(rows, dtype=torch.int64).to(device) for rows in (lines, back)]
+    return tables[0], tables[1], first, (sets, most)
 
 
 @triton.jit

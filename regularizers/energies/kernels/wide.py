@@ -19,7 +19,7 @@ from torch import Tensor
 from comhe.regularizers.energies.potential import Potential
 
 from . import Precision
-from .pairs import NEAR, packed, unpacked
+from .pairs import NEAR, packed, shapes_of, unpacked
 from .potential import potential, squared_distance
 
 TILE = 64
@@ -38,7 +38,7 @@ def gram_sums(
 
     Memory is that of the neurons and of one N x N matrix for every set.
     """
-    shapes = tuple(tuple(w.shape) for w in neurons)
+    shapes = shapes_of(neurons)
     tiles, pushes, (rows, matrices, slots) = _programs(shapes, neurons[0].device)
     x = packed(neurons)
     sums, inverse = x.new_zeros(slots), x.new_empty(rows)
@@ -98,8 +98,8 @@ def _programs(
             sets, first, source, matrix = sets + 1, first + n, source + n * d, matrix + n * n
     tiles.sort(key=lambda line: -line[2])
     pushes.sort(key=lambda line: -line[1])
-    tables = (torch.tensor(lines, dtype=torch.int64).to(device) for lines in (tiles, pushes))
-    return *tables, (first, matrix, (sets, most))
+    tables = [torch.tensor(lines, dtype=torch.int64).to(device) for lines in (tiles, pushes)]
+    return tables[0], tables[1], (first, matrix, (sets, most))
 
 
 @triton.jit

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from comhe.zoo.points import EdgeConv
 
-POINTS, NEIGHBOURS = 9, 4
+POINTS, NEIGHBORS = 9, 4
 
 
 def build(dtype=torch.float64):
@@ -22,19 +22,19 @@ def build(dtype=torch.float64):
 
 
 def inputs(dtype=torch.float64):
-    """Two clouds with duplicates among points and neighbours, and points that are nobody's neighbour."""
+    """Two clouds with duplicates among points and neighbors, and points that are nobody's neighbor."""
     g = torch.Generator().manual_seed(1)
     x = torch.randn(2, POINTS, 3, generator=g, dtype=dtype)
     x[:, 1] = x[:, 0]
-    index = torch.randint(POINTS - 2, (2, POINTS, NEIGHBOURS), generator=g)
+    index = torch.randint(POINTS - 2, (2, POINTS, NEIGHBORS), generator=g)
     index[:, :, 3] = index[:, :, 1]
     return x.requires_grad_(), index
 
 
-def plain(conv, x, index):
-    neighbours = torch.stack([cloud[i] for cloud, i in zip(x, index, strict=True)])
-    own = x[:, :, None].expand_as(neighbours)
-    y = conv.linear(torch.cat((neighbours - own, own), -1))
+def reference(conv, x, index):
+    neighbors = torch.stack([cloud[i] for cloud, i in zip(x, index, strict=True)])
+    own = x[:, :, None].expand_as(neighbors)
+    y = conv.linear(torch.cat((neighbors - own, own), -1))
     z = conv.norm(y.flatten(0, 2)).view_as(y)
     return F.leaky_relu(z.max(2)[0], conv.slope)
 
@@ -43,7 +43,7 @@ def plain(conv, x, index):
 def test_training_is_that_of_the_layer_on_pairs():
     ours, (x, index) = build(), inputs()
     theirs = copy.deepcopy(ours)
-    a, b = ours(x, index), plain(theirs, x, index)
+    a, b = ours(x, index), reference(theirs, x, index)
     torch.testing.assert_close(a, b)
     v = torch.randn(a.shape, generator=torch.Generator().manual_seed(2), dtype=a.dtype)
     got = torch.autograd.grad(a, [x, *ours.parameters()], v)
@@ -59,7 +59,7 @@ def test_evaluation_is_that_of_the_layer_on_pairs():
     conv, (x, index) = build(), inputs()
     conv(x, index)
     conv.eval()
-    torch.testing.assert_close(conv(x, index), plain(conv, x, index))
+    torch.testing.assert_close(conv(x, index), reference(conv, x, index))
 
 
 def test_gradients_are_the_limits_of_differences():
@@ -82,7 +82,7 @@ def test_float32_is_safe_where_features_lie_far_from_zero():
     exact = copy.deepcopy(conv).double()
     g = torch.Generator().manual_seed(4)
     x, index = torch.randn(2, 64, 3, generator=g) + 300, torch.randint(64, (2, 64, 8), generator=g)
-    torch.testing.assert_close(conv(x, index).double(), plain(exact, x.double(), index), atol=2e-3, rtol=2e-3)
+    torch.testing.assert_close(conv(x, index).double(), reference(exact, x.double(), index), atol=2e-3, rtol=2e-3)
     torch.testing.assert_close(conv.norm.running_var.double(), exact.norm.running_var, rtol=1e-4, atol=1e-6)
 
 

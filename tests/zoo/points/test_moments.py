@@ -1,10 +1,8 @@
-"""Statistics in blocks, and what batch norm makes of them."""
+"""Statistics in blocks."""
 
 import pytest
 import torch
-from torch import nn
 
-from comhe.zoo.norms import update_running
 from comhe.zoo.points.moments import Moments
 
 
@@ -21,9 +19,9 @@ def test_moments_are_those_of_float64(cross, mean):
     moments = Moments(cross)
     for block in blocks_of(x):
         moments.add(block)
-    centre, spread = moments.result()
+    center, spread = moments.result()
     exact = x.double()
-    torch.testing.assert_close(centre, exact.mean(0), rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(center, exact.mean(0), rtol=1e-7, atol=1e-7)
     expected = exact.t().cov(correction=0) if cross else exact.var(0, correction=0)
     torch.testing.assert_close(spread, expected, rtol=1e-5, atol=1e-5)
 
@@ -50,20 +48,3 @@ def test_added_blocks_come_back_about_the_origin():
         torch.testing.assert_close(moments.add(block) + moments.origin, block)
     with pytest.raises(ValueError, match="a block of 60 rows after a first one of 50"):
         moments.add(torch.zeros(60, 3))
-
-
-@pytest.mark.parametrize("momentum", [0.1, 0.7, None])
-def test_running_statistics_are_batch_norms(momentum):
-    ours, theirs = (nn.BatchNorm1d(3, momentum=momentum) for _ in range(2))
-    for seed in range(3):
-        x = torch.randn(20, 3, generator=torch.Generator().manual_seed(seed)) * 3 + 1
-        theirs(x)
-        update_running(ours, x.mean(0), x.var(0, correction=0), 20)
-    for name, value in theirs.state_dict().items():
-        torch.testing.assert_close(ours.state_dict()[name], value)
-
-
-def test_without_running_statistics_nothing_happens():
-    norm = nn.BatchNorm1d(3, track_running_stats=False)
-    update_running(norm, torch.zeros(3), torch.ones(3), 20)
-    assert norm.running_mean is None

@@ -1,4 +1,4 @@
-"""Sampling, neighbourhoods, grouping and interpolation against loops in Python."""
+"""Sampling, neighborhoods, grouping and interpolation against loops in Python."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from comhe.zoo.points import (
     farthest_point_sampling,
     group,
     interpolate,
-    nearest_neighbours,
+    nearest_neighbors,
     query_and_group,
     squared_distances,
 )
@@ -37,12 +37,12 @@ def slow_sampling(cloud, count, start=0):
     return chosen
 
 
-def slow_ball(cloud, centre, radius, count):
-    inside = [i for i, p in enumerate(cloud) if distance(p, centre) < radius * radius][:count]
+def slow_ball(cloud, center, radius, count):
+    inside = [i for i, p in enumerate(cloud) if distance(p, center) < radius * radius][:count]
     return inside + [inside[0] if inside else 0] * (count - len(inside))
 
 
-def slow_neighbours(cloud, query, count):
+def slow_neighbors(cloud, query, count):
     return sorted(range(len(cloud)), key=lambda i: (distance(cloud[i], query), i))[:count]
 
 
@@ -72,34 +72,34 @@ def test_a_farthest_point_sample_is_sampled_by_its_first_points():
 @pytest.mark.parametrize("radius", [0.2, 0.25, 0.75, 5.0])  # 0.25 and 0.75 are distances on the grid
 @pytest.mark.parametrize("count", [1, 6, 70])
 def test_ball_query(radius, count):
-    points, centres = grid_points(2, 50), grid_points(2, 9, seed=1)
-    expected = [[slow_ball(cloud, c, radius, count) for c in cs] for cloud, cs in zip(points, centres, strict=True)]
-    assert ball_query(points, centres, radius, count).tolist() == expected
-    shifted = ball_query(points + 1024, centres + 1024, radius, count)  # far away, still exact in float32
+    points, centers = grid_points(2, 50), grid_points(2, 9, seed=1)
+    expected = [[slow_ball(cloud, c, radius, count) for c in cs] for cloud, cs in zip(points, centers, strict=True)]
+    assert ball_query(points, centers, radius, count).tolist() == expected
+    shifted = ball_query(points + 1024, centers + 1024, radius, count)  # far away, still exact in float32
     assert shifted.tolist() == expected
 
 
 def test_ball_query_of_random_points_is_that_of_float64():
-    points, centres = random_points(2, 200, 3), random_points(2, 30, 3, seed=1)
-    exact = torch.cdist(centres.double(), points.double())
+    points, centers = random_points(2, 200, 3), random_points(2, 30, 3, seed=1)
+    exact = torch.cdist(centers.double(), points.double())
     radius = 0.6
     assert ((exact - radius).abs() > 1e-5).all()  # rounding cannot decide
-    index = ball_query(points, centres, radius, 200)
+    index = ball_query(points, centers, radius, 200)
     for b in range(2):
         for m in range(30):
             inside = (exact[b, m] < radius).nonzero().flatten().tolist() or [0]
             assert index[b, m].tolist() == inside + [inside[0]] * (200 - len(inside))
 
 
-def test_grouped_points_lie_from_their_centre_where_the_query_found_them():
-    points, centres = random_points(2, 12, 3).double(), random_points(2, 4, 3, seed=1).double()
-    index, offsets = query_and_group(points, centres, 0.9, 5)
-    assert index.equal(ball_query(points, centres, 0.9, 5))
+def test_grouped_points_lie_from_their_center_where_the_query_found_them():
+    points, centers = random_points(2, 12, 3).double(), random_points(2, 4, 3, seed=1).double()
+    index, offsets = query_and_group(points, centers, 0.9, 5)
+    assert index.equal(ball_query(points, centers, 0.9, 5))
     for b in range(2):
         for m in range(4):
-            assert offsets[b, m].equal(points[b, index[b, m]] - centres[b, m])
+            assert offsets[b, m].equal(points[b, index[b, m]] - centers[b, m])
     assert torch.autograd.gradcheck(
-        lambda p, c: query_and_group(p, c, 0.9, 5)[1], (points.requires_grad_(), centres.requires_grad_())
+        lambda p, c: query_and_group(p, c, 0.9, 5)[1], (points.requires_grad_(), centers.requires_grad_())
     )
 
 
@@ -109,11 +109,11 @@ def test_an_empty_ball_holds_the_first_point():
 
 @pytest.mark.parametrize("points", [random_points(2, 30, 3), grid_points(2, 30)], ids=["random", "grid"])
 @pytest.mark.parametrize("count", [1, 7, 30])
-def test_nearest_neighbours(points, count):
+def test_nearest_neighbors(points, count):
     queries = torch.cat((points[:, :5], grid_points(2, 4, seed=1)), 1)
-    expected = [[slow_neighbours(cloud, q, count) for q in qs] for cloud, qs in zip(points, queries, strict=True)]
-    assert nearest_neighbours(points, queries, count).tolist() == expected
-    assert nearest_neighbours(points, queries, count).equal(nearest_neighbours(points.double(), queries, count))
+    expected = [[slow_neighbors(cloud, q, count) for q in qs] for cloud, qs in zip(points, queries, strict=True)]
+    assert nearest_neighbors(points, queries, count).tolist() == expected
+    assert nearest_neighbors(points, queries, count).equal(nearest_neighbors(points.double(), queries, count))
 
 
 def test_distances_are_one_product(largest):
@@ -121,7 +121,7 @@ def test_distances_are_one_product(largest):
     with largest:
         result = squared_distances(queries, points)
         ball_query(points, queries, 0.5, 4)
-        nearest_neighbours(points, queries, 4)
+        nearest_neighbors(points, queries, 4)
     assert largest.numbers == 2 * 40 * 50
     exact = torch.cdist(queries.double(), points.double()) ** 2
     torch.testing.assert_close(result, exact.float(), atol=1e-5, rtol=1e-5)
@@ -144,7 +144,7 @@ def test_interpolation():
     result = interpolate(features, known, points)
     for b in range(2):
         for n in range(7):
-            near = slow_neighbours(known[b], points[b, n], 3)
+            near = slow_neighbors(known[b], points[b, n], 3)
             weights = torch.tensor([1 / distance(known[b, i], points[b, n]) for i in near]).double()
             torch.testing.assert_close(result[b, n], weights @ features[b, near] / weights.sum())
     torch.testing.assert_close(interpolate(features, known, known), features, atol=1e-8, rtol=1e-8)
@@ -156,10 +156,10 @@ def test_interpolation():
 def test_operations_can_be_exported():
     class Everything(nn.Module):
         def forward(self, points):
-            centres = group(points, farthest_point_sampling(points, 6))
-            index = ball_query(points, centres, 0.9, 4)
+            centers = group(points, farthest_point_sampling(points, 6))
+            index = ball_query(points, centers, 0.9, 4)
             features = group(points, index).flatten(2)
-            return interpolate(features, centres, points), nearest_neighbours(points, centres, 3)
+            return interpolate(features, centers, points), nearest_neighbors(points, centers, 3)
 
     points = random_points(2, 20, 3)
     program = torch.export.export(Everything(), (points,)).module()
@@ -179,4 +179,4 @@ def test_errors_name_the_value():
     with pytest.raises(ValueError, match=r"radius > 0 and count >= 1, not 0\.5 and 0"):
         query_and_group(points, points, 0.5, 0)
     with pytest.raises(ValueError, match="cannot find 6 nearest of 5 points"):
-        nearest_neighbours(points, points, 6)
+        nearest_neighbors(points, points, 6)

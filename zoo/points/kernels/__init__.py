@@ -1,9 +1,9 @@
-"""Triton kernels for CUDA tensors, as operators that ``torch.compile`` and CUDA graphs take as they are.
+"""Triton kernels for CUDA tensors, as custom operators that ``torch.compile`` and CUDA graphs support.
 
-Triton is imported at the first call. That call compiles: make it before a CUDA graph is captured, as one does anyway.
-The kernels neither wait for the device nor allocate by what the data are.
+Triton is imported at the first call. That call compiles, and must precede the capture of a CUDA graph. The kernels do
+not wait for the device, and what they allocate does not depend on the data.
 
-Nearest neighbours stay with PyTorch: in the space of features they are a matrix product and a selection.
+Nearest neighbors use PyTorch: in the space of features they are a matrix product and a selection.
 """
 
 from importlib.util import find_spec
@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 TRITON = find_spec("triton") is not None
-# Points of a cloud that :mod:`.farthest` keeps in registers: 16 of a thread's, with their distances, fill 64 of the 128
-# that it has. With more they would spill. PyTorch samples larger clouds, by launches that can be captured as well.
+# Largest cloud that :mod:`.farthest` keeps in registers: 16 points per thread, with their distances, fill 64 of its 128
+# registers; more would spill. PyTorch samples larger clouds, by launches that can be captured as well.
 LARGEST_SAMPLED = 8192
 
 
 def usable(*tensors: Tensor) -> bool:
-    """Whether the kernels do for these [B, N, D]; where not, PyTorch's operations have to."""
+    """Whether the kernels support these tensors [B, N, D]; PyTorch's operations compute the others."""
     return (
         TRITON
-        and not torch.compiler.is_exporting()  # an exported program is of PyTorch's operations only
+        and not torch.compiler.is_exporting()  # an exported program has PyTorch's operations only
         and all(
             t.is_cuda and t.device == tensors[0].device and t.dtype == torch.float32 and t.shape[-1] <= 3
             for t in tensors
@@ -47,15 +47,15 @@ def _(points, count, start):
 @torch.library.custom_op(
     "comhe::points_in_balls",
     mutates_args=(),
-    schema="(Tensor points, Tensor centres, float radius, int count) -> (Tensor, Tensor)",
+    schema="(Tensor points, Tensor centers, float radius, int count) -> (Tensor, Tensor)",
 )
-def points_in_balls(points, centres, radius, count):
+def points_in_balls(points, centers, radius, count):
     from .ball import points_in_balls
 
-    return points_in_balls(points, centres, radius, count)
+    return points_in_balls(points, centers, radius, count)
 
 
 @points_in_balls.register_fake
-def _(points, centres, radius, count):
-    shape = *centres.shape[:2], count
-    return points.new_empty(shape, dtype=torch.int64), points.new_empty(*shape, centres.shape[2])
+def _(points, centers, radius, count):
+    shape = *centers.shape[:2], count
+    return points.new_empty(shape, dtype=torch.int64), points.new_empty(*shape, centers.shape[2])

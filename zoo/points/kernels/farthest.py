@@ -1,4 +1,4 @@
-"""Farthest point sampling as one kernel: a cloud to a program, its points and distances in registers."""
+"""Farthest point sampling as one kernel: a program per cloud, its points and distances in registers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 def farthest_points(points: Tensor, count: int, start: Tensor | None) -> Tensor:
-    """:func:`..operations.farthest_point_sampling` of float32 points in up to three dimensions, at most 8192.
+    """Compute :func:`..operations.farthest_point_sampling` of at most 8192 float32 points in up to three dimensions.
 
     The distance is fma(dz, dz, fma(dy, dy, dx * dx)), whatever the compiler would do: the sum that PyTorch's addcmul
-    gives on processors with fused multiply-add. Where it rounds the products instead, two points whose distances are
-    equal but for rounding may change places. A start that is no point comes out as it went in, so that the lookup
-    fails as it would have here.
+    computes on processors with fused multiply-add. Where it rounds the products instead, two points whose distances
+    are equal but for rounding may be exchanged. A start out of range is returned unchanged, so that the lookup of its
+    point fails.
     """
     batch, size, dimension = points.shape
     start = torch.zeros(batch, dtype=torch.int64, device=points.device) if start is None else start.view(batch)
@@ -29,7 +29,7 @@ def farthest_points(points: Tensor, count: int, start: Tensor | None) -> Tensor:
             count,
             DIMENSION=dimension,
             BLOCK=block,
-            num_warps=min(16, max(1, block // 256)),  # eight points a thread, and 16 in the largest clouds
+            num_warps=min(16, max(1, block // 256)),  # eight points per thread, and 16 in the largest clouds
         )
     return result
 
@@ -48,9 +48,9 @@ def _farthest(points, start, result, size, count, DIMENSION: tl.constexpr, BLOCK
     nearest = tl.where(real, float("inf"), -1.0)  # padding stays below every point
     chosen = tl.load(start + cloud).to(tl.int64)
     tl.store(result, chosen)
-    for place in range(1, count):
+    for slot in range(1, count):
         known = (chosen >= 0) & (chosen < size)
-        # From the cache: a reduction that finds it in the registers would cost more.
+        # From the cache: a reduction that finds them in the registers would cost more.
         dx = x - tl.load(points + chosen * DIMENSION, mask=known, other=0.0)
         dy = y - tl.load(points + chosen * DIMENSION + 1, mask=known & (DIMENSION > 1), other=0.0)
         dz = z - tl.load(points + chosen * DIMENSION + 2, mask=known & (DIMENSION > 2), other=0.0)
@@ -59,4 +59,4 @@ def _farthest(points, start, result, size, count, DIMENSION: tl.constexpr, BLOCK
         # Non-negative floats are ordered as their bits are; below them the index, counted down: no two keys are equal.
         key = (nearest.to(tl.int32, bitcast=True).to(tl.int64) << 32) | (BLOCK - 1 - index).to(tl.int64)
         chosen = BLOCK - 1 - (tl.max(key, axis=0) & (BLOCK - 1))
-        tl.store(result + place, chosen)
+        tl.store(result + slot, chosen)

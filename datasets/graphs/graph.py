@@ -1,0 +1,139 @@
+"""A graph whose nodes are to be classified."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import coo_array, csr_array
+from torch import Tensor
+
+from comhe.datasets.labeled import check_labels
+from comhe.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """One graph of n nodes, e directed edges and f features, with its split.
+
+    Attributes:
+        name: The name of the set and its split.
+        features: Sparse CSR float32 [n, f]; each nonempty row sums to 1, as in Kipf and Welling, ICLR 2017.
+        edge_index: int64 [2, e], both directions of every edge, sorted by source and target, no duplicates or loops.
+        labels: int64 [n].
+        train, val, test: int64 node numbers, disjoint.
+        num_classes: The number of classes.
+        source: Where the graph and its split come from.
+    """
+
+    name: str
+    features: Tensor
+    edge_index: Tensor
+    labels: Tensor
+    train: Tensor
+    val: Tensor
+    test: Tensor
+    num_classes: int
+    source: str
+
+    @property
+    def num_nodes(self) -> int:
+        return self.features.shape[0]
+
+    @property
+    def num_features(self) -> int:
+        return self.features.shape[1]
+
+    def to(self, device: torch.device | str) -> Graph:
+        """Return the same graph with all tensors on ``device``."""
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
+        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})
+
+    @classmethod
+    def from_arrays(
+        cls, name: str, features: Any, edge_index: Any, labels: Any, train: Any, val: Any, test: Any, source: str = ""
+    ) -> Graph:
+        """Build a graph from arrays or tensors.
+
+        Args:
+            features: [n, f], dense or a scipy matrix, not negative; rows are divided by their sums.
+            edge_index: [2, m] node numbers; edges get both directions, loops and duplicates are removed.
+            labels: [n] integers from 0.
+            train, val, test: Node numbers, or masks [n].
+
+        Raises:
+            DataError: Shapes do not fit, a number is out of range, or the splits are not disjoint.
+
+        Example:
+            >>> Graph.from_arrays("path", np.eye(3), [[0, 1], [1, 2]], [0, 1, 0], train=[0], val=[1], test=[2])
+            Graph('path', nodes=3, edges=4, features=3, classes=2, train=1, val=1, test=1)
+        """
+        labels, links = np.asarray(labels), np.asarray(edge_index)
+        counts, nodes = csr_array(features), len(labels)
+        check_labels(labels, counts.shape[0], int(labels.max(initial=0)) + 1, name)
+        if links.ndim != 2 or len(links) != 2 or (links.size and not 0 <= links.min() <= links.max() < nodes):
+            raise DataError(f"{name}: edge_index is not [2, m] of the node numbers 0..{nodes - 1}")
+        splits = [np.flatnonzero(s) if s.dtype == bool else s for s in map(np.asarray, (train, val, test))]
+        used = np.concatenate(splits)
+        if len(np.unique(used)) != len(used) or not 0 <= used.min(initial=0) <= used.max(initial=0) < nodes:
+            raise DataError(f"{name}: train, val and test are not disjoint node numbers in 0..{nodes - 1}")
+        if counts.nnz and not 0 <= counts.data.min() <= counts.data.max() < np.inf:
+            raise DataError(f"{name}: a feature is negative or not finite")
+        data: dict[str, Any] = dict(zip(("labels", "train", "val", "test"), (labels, *splits), strict=True))
+        data = {key: torch.as_tensor(array, dtype=torch.int64) for key, array in data.items()}
+        data |= {"num_classes": int(labels.max()) + 1, "source": source}
+        return cls(name, _row_normalized(counts), _undirected(links, nodes), **data)
+
+    def describe(self) -> dict[str, object]:
+        """Return the census; homophily is the fraction of edges within a class."""
+        source, target = self.edge_index
+        return {
+            "name": self.name,
+            "nodes": self.num_nodes,
+            "edges": self.edge_index.shape[1],
+            "features": self.num_features,
+            "classes": self.num_classes,
+            "train": len(self.train),
+            "val": len(self.val),
+            "test": len(self.test),
+            "mean degree": round(len(source) / self.num_nodes, 3),
+            "isolated nodes": self.num_nodes - len(source.unique()),
+            "homophily": round((self.labels[source] == self.labels[target]).double().mean().item(), 4),
+            "source": self.source,
+        }
+
+    def __repr__(self) -> str:
+        split = f"train={len(self.train)}, val={len(self.val)}, test={len(self.test)}"
+        return (
+            f"Graph({self.name!r}, nodes={self.num_nodes}, edges={self.edge_index.shape[1]}, "
+            f"features={self.num_features}, classes={self.num_classes}, {split})"
+        )
+
+
+def _row_normalized(counts: csr_array) -> Tensor:
+    """Divide rows by their sums, in double precision, so that the type of the counts hardly matters."""
+    counts.sort_indices()
+    sums = np.asarray(counts.sum(axis=1)).ravel()
+    values = counts.data / np.repeat(sums, np.diff(counts.indptr))  # an empty row has no value to divide
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            torch.as_tensor(counts.indptr, dtype=torch.int64),
+            torch.as_tensor(counts.indices, dtype=torch.int64),
+            torch.as_tensor(values, dtype=torch.float32),
+            size=counts.shape,
+            check_invariants=True,
+        )
+
+
+def _undirected(links: np.ndarray, nodes: int) -> Tensor:
+    """Both directions of all links, sorted, without loops and duplicates."""
+    links = links[:, links[0] != links[1]]
+    both = np.concatenate([links, links[::-1]], axis=1)
+    adjacency = coo_array((np.ones(both.shape[1]), tuple(both)), shape=(nodes, nodes)).tocsr()
+    adjacency.sum_duplicates()
+    adjacency = adjacency.tocoo()
+    return torch.as_tensor(np.stack([adjacency.row, adjacency.col]), dtype=torch.int64)

@@ -1,0 +1,157 @@
+"""Image files to pixels: one at a time, or in batches by worker processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from comhe.datasets.io.cache import Decoded
+from comhe.datasets.sampling import mixed_seed
+from comhe.errors import DataError
+
+from .tree import Tree
+
+FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # by content: ImageNet has a PNG file named .JPEG
+MAX_PIXELS = 1 << 26  # of one image; decoding takes up to 16 bytes for each
+GRACE = 10  # seconds that worker processes outlive SIGTERM
+FEW = 2000  # files that are decoded before worker processes would have started
+
+
+def decode_tree(tree: Tree, size: tuple[int, int], workers: int) -> Decoded:
+    """Decode all images of a tree, which must have one size (width, height).
+
+    Raises:
+        DataError: An image cannot be decoded or has another size.
+    """
+    splits, workers = {}, workers if len(tree) > FEW else 0
+    for split, (paths, labels) in tree.splits.items():
+        pixels, done = np.empty((len(paths), size[1], size[0], 3), dtype=np.uint8), 0
+        batches = torch.arange(len(paths)).split(512)
+        for batch in read_images(tree.folder, paths, batches, workers, partial(_require_size, size)):
+            pixels[done : done + len(batch)] = batch.numpy()
+            done += len(batch)
+        splits[split] = pixels, labels
+    return Decoded(splits, tree.classes)
+
+
+def decode(path: str) -> Image.Image:
+    """Decode a file to RGB: gray is repeated, 16 bits become 8, transparent regions lie on white.
+
+    The orientation that a camera noted is not applied, as in torchvision. Of several frames the first one is used.
+
+    Raises:
+        DataError: The file is not an image of a known format, or damaged.
+    """
+    with _opened(path) as image:
+        return _rgb(image)
+
+
+def read_images(
+    folder: Path,
+    paths: np.ndarray,
+    batches: tuple[Tensor, ...],
+    workers: int,
+    transform: Callable[[Image.Image], Image.Image],
+    seeds: tuple[int, int] | None = None,
+    pin: bool = False,
+) -> Iterator[Tensor]:
+    """Iterate over batches of transformed images, uint8 [b, h, w, 3], read and decoded by worker processes.
+
+    What the transform draws from torch's global generator is a function of ``seeds`` (seed and epoch) and of the
+    sample's number, and the generator is left as it was; so the number of workers changes nothing.
+
+    Raises:
+        DataError: An image cannot be decoded or transformed.
+    """
+    loader = DataLoader(
+        _Samples(folder, paths, transform, seeds),
+        batch_sampler=[batch.tolist() for batch in batches],
+        num_workers=workers,
+        collate_fn=_stack,
+        pin_memory=pin,
+        generator=torch.Generator().manual_seed(0),  # or the loader would draw from the global one
+        worker_init_fn=_outlive_signals,
+    )
+    for batch in loader:
+        if isinstance(batch, DataError):
+            raise batch
+        yield batch
+
+
+def _outlive_signals(worker: int) -> None:
+    """A signal to the process group is for the main process, which may need some more batches before it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not hasattr(signal, "alarm"):  # Windows
+        return
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
+class _Samples(Dataset):
+    def __init__(self, folder: Path, paths: np.ndarray, transform: Callable, seeds: tuple[int, int] | None) -> None:
+        self.folder, self.paths, self.transform, self.seeds = folder, paths, transform, seeds
+
+    def __getitem__(self, sample: int) -> Tensor | DataError:
+        path = os.path.join(self.folder, os.fsdecode(self.paths[sample]))
+        with torch.random.fork_rng(devices=[]):
+            if self.seeds is not None:
+                torch.default_generator.manual_seed(mixed_seed(*self.seeds, sample))
+            try:
+                return torch.from_numpy(np.array(self.transform(decode(path))))
+            except DataError as error:
+                return error  # raised in a worker it would come out with the worker's traceback as its message
+            except ValueError as error:
+                return DataError(f"{path}: {error}")
+
+
+def _stack(samples: list[Tensor | DataError]) -> Tensor | DataError:
+    errors = [sample for sample in samples if isinstance(sample, DataError)]
+    return errors[0] if errors else torch.stack([sample for sample in samples if isinstance(sample, Tensor)])
+
+
+def _require_size(size: tuple[int, int], image: Image.Image) -> Image.Image:
+    """A transform that changes nothing and accepts only one size."""
+    if image.size != size:
+        (width, height), (wanted_width, wanted_height) = image.size, size
+        raise ValueError(f"has {width}x{height} pixels, but the set's images have {wanted_width}x{wanted_height}")
+    return image
+
+
+def image_size(path: str) -> tuple[int, int]:
+    """Return width and height without decoding."""
+    with _opened(path) as image:
+        return image.size
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:  # before they are decoded
+                raise DataError(f"claims {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
+            yield image
+    except Exception as error:  # Pillow's decoders raise whatever the damage makes them raise
+        reason = " ".join(str(error).replace(repr(path), "it").split()) or type(error).__name__
+        raise DataError(f"{path}: cannot be decoded ({reason})") from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F"):
+        raise DataError(f"has 32 bits a pixel (mode {image.mode}) of an unknown range")
+    if image.mode.startswith("I;16"):  # convert() would cut off at 255
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        white.alpha_composite(image.convert("RGBA"))
+        image = white
+    return image.convert("RGB")

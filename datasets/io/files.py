@@ -1,0 +1,80 @@
+"""Where data lives on disk, reading with a bound on size, and writing that replaces a file completely or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from comhe.errors import DataError
+
+
+class MissingDataError(DataError, FileNotFoundError):
+    """Files are neither on disk nor reachable; the message names the folder, the files and the fix."""
+
+
+class AlteredDataWarning(UserWarning):
+    """Files on disk are not the published ones, so results may not compare with published numbers."""
+
+
+def missing(what: str, reason: object = "") -> MissingDataError:
+    """The error for data that is not there, with the fix."""
+    fix = "put the data there, or name the folder that holds it with --data-root or $COMHE_DATA"
+    return MissingDataError(f"{what}; {fix}" + (f" ({reason})" if reason else ""))
+
+
+def data_root(root: str | Path | None = None) -> Path:
+    """Return the folder that holds all data sets: ``root``, else ``$COMHE_DATA``, else ``comhe`` in the user cache.
+
+    The user cache is ``$XDG_CACHE_HOME`` if that is an absolute path, else ``~/.cache``. Nothing is created.
+
+    Example:
+        >>> data_root("data").as_posix()
+        'data'
+    """
+    if root is None:
+        root = os.environ.get("COMHE_DATA") or None
+    return user_cache() if root is None else Path(root).expanduser()
+
+
+def user_cache() -> Path:
+    """Return the package's folder in the user cache, whatever ``$COMHE_DATA`` says."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # The XDG specification says to ignore a relative path.
+    return (cache if cache.is_absolute() else Path.home() / ".cache") / "comhe"
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """Read a regular file of at most ``limit`` bytes; anything else raises a DataError."""
+    try:
+        if not path.is_file():
+            raise DataError(f"{path}: not a regular file" if path.exists() else f"{path}: no such file")
+        with path.open("rb") as file:
+            data = file.read(limit + 1)  # not stat(): the file may grow before it is read
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if len(data) > limit:
+        raise DataError(f"{path}: larger than {limit:,} bytes, the limit for such a file")
+    return data
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the folder of ``path``, which is renamed to ``path`` if the block succeeds.
+
+    So a reader never sees an unfinished file, and processes that write the same file do not disturb each other.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    try:
+        yield Path(name)
+        with open(name, "r+b") as file:
+            os.fsync(file.fileno())  # before the rename, or a power cut could leave the name without the bytes
+        os.chmod(name, 0o644)  # mkstemp gives 0600, which a shared data folder cannot use
+        os.replace(name, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):  # it was renamed
+            os.unlink(name)

@@ -1,0 +1,138 @@
+"""What sets of labeled samples have in common: three splits, the names of the classes, and batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from comhe.errors import DataError, UsageError
+
+from .io.cache import Splits
+from .sampling import Batch, Loader, hold_out
+
+SPLITS = ("train", "val", "test")
+Arrays = tuple[Any, Any]  # samples and labels of a split, as arrays or tensors
+
+
+class LabeledSplit:
+    """Base of dataclasses of n samples and their ``labels``, int64 [n]."""
+
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the same samples with all tensors on ``device``."""
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})  # type: ignore[type-var]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} samples)"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LabeledSet:
+    """Labeled samples in three disjoint splits.
+
+    Attributes:
+        name: The name of the set and its split.
+        train, val, test: The splits.
+        classes: The names of the classes, by label.
+    """
+
+    name: str
+    train: Any
+    val: Any
+    test: Any
+    classes: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the batches."""
+        return self.train.labels.device
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the same set on ``device``."""
+        return replace(self, **{split: self.get_split(split).to(device) for split in SPLITS})
+
+    def get_split(self, split: str) -> Any:
+        """Return the split called ``train``, ``val`` or ``test``; a UsageError for any other name."""
+        if split not in SPLITS:
+            raise UsageError(f"unknown split {split!r}; the splits are {', '.join(SPLITS)}")
+        return getattr(self, split)
+
+    def loader(self, *args: Any, **kwargs: Any) -> Loader:
+        """Return the batches of a split, with all that stays the same over a run."""
+        raise NotImplementedError
+
+    def batches(
+        self,
+        split: str,
+        batch_size: int,
+        seed: int | None = None,
+        epoch: int = 0,
+        augmentation: Any = None,
+        *,
+        first: int = 0,
+        **options: Any,
+    ) -> Iterator[Batch]:
+        """Iterate over one epoch; the arguments are those of :meth:`loader` and :meth:`.Loader.inputs`."""
+        return self.loader(split, batch_size, seed, augmentation, **options).batches(epoch, first)
+
+    def sizes(self) -> dict[str, object]:
+        """Return the number of samples of each split, and of train's smallest and largest class."""
+        counts = self.train.labels.bincount(minlength=self.num_classes)
+        each = dict.fromkeys((str(counts.min().item()), str(counts.max().item())))
+        return {split: len(self.get_split(split)) for split in SPLITS} | {"train per class": " to ".join(each)}
+
+    def _repr(self, figures: str) -> str:
+        sizes = ", ".join(f"{split}={len(self.get_split(split))}" for split in SPLITS)
+        return f"{type(self).__name__}({self.name!r}, {figures}, classes={self.num_classes}, {sizes})"
+
+
+def prepare(
+    name: str,
+    train: Arrays,
+    test: Arrays,
+    val: Arrays | None,
+    classes: Sequence[str] | None,
+    held_out: float,
+    seed: int,
+) -> tuple[Splits, tuple[str, ...]]:
+    """Check arrays, name the classes by their numbers if they have no names, and hold out ``val`` if it is missing.
+
+    Raises:
+        DataError: Shapes do not fit, a label is out of range, or there is nothing to hold out.
+    """
+    found = {"train": train, "test": test} | ({} if val is None else {"val": val})
+    splits = {split: (np.asarray(samples), np.asarray(labels)) for split, (samples, labels) in found.items()}
+    samples, labels = splits["train"]
+    names = range(labels.max(initial=-1) + 1) if classes is None else classes
+    for split, (each, each_labels) in splits.items():
+        if each.shape[1:] != samples.shape[1:]:
+            raise DataError(f"{name}: samples of {split} are {list(each.shape)}, those of train {list(samples.shape)}")
+        check_labels(each_labels, len(each), len(names), f"{name}: {split}")
+    if val is None:
+        kept, held = hold_out(labels, held_out, seed)
+        if not len(held):
+            raise DataError(f"{name}: no class has two training samples, so none can be held out to validate")
+        splits |= {"train": (samples[kept], labels[kept]), "val": (samples[held], labels[held])}
+    return {s: (each, y.astype(np.int64, copy=False)) for s, (each, y) in splits.items()}, tuple(map(str, names))
+
+
+def check_labels(labels: np.ndarray, count: int, classes: int, name: str) -> None:
+    """Raise a DataError unless ``labels`` are ``count`` integers in 0..classes-1."""
+    if labels.shape != (count,) or labels.dtype.kind not in "iu":
+        raise DataError(f"{name}: labels are {labels.dtype} {list(labels.shape)}, not one integer for {count} samples")
+    if count and not 0 <= labels.min() <= labels.max() < classes:
+        raise DataError(f"{name}: a label is outside 0..{classes - 1}")

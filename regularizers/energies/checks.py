@@ -1,0 +1,32 @@
+"""What every penalty asks of its neurons: their shape, their precision, and no autocast."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+from comhe.errors import UsageError
+
+
+def check_neurons(w: Tensor) -> None:
+    """Raise an error that says what is wrong unless ``w`` is a floating-point ``[..., N >= 2, d >= 1]``.
+
+    Raises:
+        TypeError: ``w`` is not a floating-point tensor.
+        UsageError: ``w`` has another shape.
+    """
+    if not (isinstance(w, Tensor) and w.is_floating_point()):
+        kind = w.dtype if isinstance(w, Tensor) else type(w).__name__
+        raise TypeError(f"neurons must be a floating-point tensor [..., N, d], not {kind}")
+    if w.dim() < 2 or w.shape[-2] < 2 or w.shape[-1] < 1:
+        raise UsageError(f"neurons must be [..., N >= 2, d >= 1], one neuron a row, not {list(w.shape)}")
+
+
+def upcast(w: Tensor) -> Tensor:
+    """``w`` in the precision that penalties are computed in: float64 stays as it is, all else becomes float32."""
+    return w if w.dtype == torch.float64 else w.float()
+
+
+def autocast_disabled(w: Tensor) -> AbstractContextManager[None]:
+    """A context without autocast on the device of ``w``: no product of a penalty is computed in half precision."""
+    return nullcontext() if w.is_meta else torch.autocast(w.device.type, enabled=False)

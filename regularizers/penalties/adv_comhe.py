@@ -1,0 +1,38 @@
+"""CoMHE with adversarial projections."""
+
+from typing import Any
+
+from torch import Tensor
+
+from comhe.regularizers.energies.energy import energy_gradient
+from comhe.regularizers.registry import register_regularizer
+
+from .learned_projection import LearnedProjection
+
+
+@register_regularizer("adv-comhe")
+class AdversarialProjection(LearnedProjection):
+    r"""CoMHE with adversarial projections: P looks for the space in which the neurons crowd most.
+
+    .. math:: \min_W \max_P E_s(P W)
+
+    As in the released code P ascends the full-space energy while W descends the half-space one.
+
+    Args:
+        options: see :class:`LearnedProjection`; ``steps`` is 10 unless given.
+
+    Example:
+        >>> from torch import nn
+        >>> from comhe.regularizers import create_regularizer
+        >>> create_regularizer("adv-comhe", nn.Sequential(nn.Linear(50, 8), nn.Linear(8, 3)), steps=2)().requires_grad
+        True
+
+    Source: Lin et al., *Regularizing Neural Networks via Minimizing Hyperspherical Energy*, CVPR 2020.
+    """
+
+    def __init__(self, *, steps: int = 10, **options: Any) -> None:
+        super().__init__(steps=steps, **options)
+
+    def push(self, v: Tensor, target: Tensor | None) -> Tensor:
+        """Gradient of -E(V) in the full space."""
+        return -energy_gradient(v, self.s, geodesic=self.geodesic, reduction=self.reduction, eps=self.eps)

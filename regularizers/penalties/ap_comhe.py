@@ -1,0 +1,70 @@
+"""CoMHE with angle-preserving projections."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from comhe.errors import UsageError
+from comhe.regularizers.energies.cosines import inverse_norms, normalized, weighted_gram
+from comhe.regularizers.registry import register_regularizer
+
+from .learned_projection import LearnedProjection
+
+
+@register_regularizer("ap-comhe")
+class AnglePreservingProjection(LearnedProjection):
+    r"""CoMHE with angle-preserving projections: P is trained to keep the angles between the neurons.
+
+    .. math:: P^* = \arg\min_P \sum_{i \ne j} (\angle(u_i, u_j) - \angle(P u_i, P u_j))^2
+
+    Args:
+        loss: ``"cosine"``, the released code's surrogate :math:`\|C(PW) - C(W)\|_F` on the cosines, or ``"angle"``, the
+            same norm of the differences of the angles themselves (in radians), minimal where the paper's sum is.
+        options: see :class:`LearnedProjection`.
+
+    Example:
+        >>> from torch import nn
+        >>> from comhe.regularizers import create_regularizer
+        >>> regularizer = create_regularizer("ap-comhe", nn.Sequential(nn.Linear(50, 8), nn.Linear(8, 3)))
+        >>> regularizer.state_of(regularizer.layers[0]).shape
+        torch.Size([30, 50])
+
+    Source: Lin et al., *Regularizing Neural Networks via Minimizing Hyperspherical Energy*, CVPR 2020.
+    """
+
+    always_needs_gram = True
+
+    def __init__(self, *, loss: Literal["cosine", "angle"] = "cosine", **options: Any) -> None:
+        super().__init__(**options)
+        if loss not in ("cosine", "angle"):
+            raise UsageError(f"loss must be 'cosine' or 'angle', not {loss!r}")
+        self.loss = loss
+
+    def target(self, products: Tensor | None) -> Tensor:
+        assert products is not None  # always_needs_gram
+        return normalized(products)
+
+    def push(self, v: Tensor, target: Tensor | None) -> Tensor:
+        """Gradient of L = |C(V) - C(W)|_F: with S = 2 dL/dC(V), it is M V, see weighted_gram."""
+        assert target is not None
+        products = v @ v.mT
+        inverse = inverse_norms(products.diagonal(dim1=-2, dim2=-1))
+        c = products * inverse[..., :, None] * inverse[..., None, :]
+        if self.loss == "cosine":
+            change = c - target
+            weighted = 2 * change
+        else:
+            angles, derivative = _angles(c)
+            change = angles - _angles(target)[0]
+            weighted = 2 * change * derivative
+        norm = (change.square().sum() + torch.finfo(v.dtype).tiny).sqrt()  # differentiable at 0 too
+        return weighted_gram(weighted / norm, c, inverse) @ v
+
+
+def _angles(c: Tensor) -> tuple[Tensor, Tensor]:
+    """Angles in radians off the diagonal, 0 on it, and their derivative in the cosine; finite at parallel pairs."""
+    edge = 1 - 8 * torch.finfo(c.dtype).eps
+    off_diagonal = 1 - torch.eye(c.shape[-1], dtype=c.dtype, device=c.device)
+    c = (c * off_diagonal).clamp(-edge, edge)
+    return c.acos() * off_diagonal, -(1 - c * c).rsqrt()

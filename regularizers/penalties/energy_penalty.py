@@ -1,0 +1,129 @@
+"""What the energy regularizers share."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor
+
+from comhe.errors import UsageError
+from comhe.regularizers.draws import Draws
+from comhe.regularizers.energies.batched import batched_energies
+from comhe.regularizers.energies.energy import hyperspherical_energy
+from comhe.regularizers.energies.kernels import PRECISIONS, Pool, Precision, runs_on, usable
+from comhe.regularizers.energies.potential import Potential
+from comhe.regularizers.selection import Layer
+
+from .penalty import Member, Penalty
+
+
+class EnergyPenalty(Penalty):
+    """Hidden layers have one energy, which a subclass may take through projections; the output layer the plain one.
+
+    Args:
+        s: power of the inverse distance.
+        geodesic: angles instead of chords.
+        half_space: whether the *hidden* layers count every neuron's negative. The output layer never does: classes
+            that point opposite ways are as they should be.
+        reduction: mean over pairs or sum.
+        eps: added to squared norms, see :func:`hyperspherical_energy`.
+        sample: layers with more neurons than this are represented by that many of them, drawn in every step: an
+            unbiased estimate of the mean over pairs in the full space; in the half space antipodal pairs weigh more.
+        precision: of products on a GPU, see :func:`hyperspherical_energy`.
+    """
+
+    default_output_weight = 10.0
+    ordered = False
+
+    def __init__(
+        self,
+        *,
+        s: float = 2,
+        geodesic: bool = False,
+        half_space: bool = True,
+        reduction: Literal["mean", "sum"] = "mean",
+        eps: float = 0.0,
+        sample: int | None = None,
+        precision: Precision = "fp32",
+    ) -> None:
+        if sample is not None and sample < 2:
+            raise UsageError(f"sample must be at least 2 neurons, not {sample}")
+        Potential(float(s), geodesic)  # raises its error now rather than in the first step
+        for name, value, known in (("reduction", reduction, ("mean", "sum")), ("precision", precision, PRECISIONS)):
+            if value not in known:
+                raise UsageError(f"{name} must be {' or '.join(map(repr, known))}, not {value!r}")
+        self.s, self.geodesic, self.half_space, self.reduction = s, geodesic, half_space, reduction
+        self.eps, self.sample, self.precision = eps, sample, precision
+
+    def is_projected(self, layer: Layer) -> bool:
+        """Whether the layer is seen through projections."""
+        return False
+
+    def projected_value(self, w: Tensor, layer: Layer, state: Tensor | None, draws: Draws) -> Tensor:
+        """The energy of a layer that is seen through projections."""
+        raise NotImplementedError(f"{type(self).__name__} must define projected_value()")
+
+    def energy(self, w: Tensor, half_space: bool | None = None) -> Tensor:
+        """The energy of neurons [..., N, d] -> [...], in the hidden layers' space unless told otherwise."""
+        half_space = self.half_space if half_space is None else half_space
+        return hyperspherical_energy(
+            w,
+            self.s,
+            half_space,
+            geodesic=self.geodesic,
+            reduction=self.reduction,
+            eps=self.eps,
+            precision=self.precision,
+        )
+
+    def value(self, w: Tensor, layer: Layer, state: Tensor | None, draws: Draws) -> Tensor:
+        if self.is_projected(layer):
+            return self.projected_value(w, layer, state, draws)
+        return self.energy(w, self.half_space and layer.role == "hidden")
+
+    def draw(self, layers: Sequence[Layer], draws: Draws) -> None:
+        for layer in layers:
+            if self.sample is not None and layer.shape[-2] > self.sample:
+                draws.subset((layer.name, "sample"), layer.shape[-2], self.sample)
+
+    def select(self, w: Tensor, layer: Layer, draws: Draws) -> Tensor:
+        key = (layer.name, "sample")
+        return w.index_select(-2, draws[key].to(w.device)) if key in draws else w
+
+    def sampled_shape(self, layer: Layer) -> tuple[int, int]:
+        """Neurons of a set that are looked at, and their dimensions."""
+        n, d = layer.shape[-2:]
+        return min(n, self.sample or n), d
+
+    def is_batchable(self, layer: Layer) -> bool:
+        """Whether the kernels can take the layer together with others."""
+        return not self.is_projected(layer)
+
+    def pool(self, layers: Sequence[Layer], draws: Draws) -> Pool:
+        """The projections of layers that are both projected and batchable."""
+        raise NotImplementedError(f"{type(self).__name__} must define pool()")
+
+    def batched(self, members: Sequence[Member], draws: Draws) -> tuple[list[Tensor], list[Member]]:
+        """On a GPU the kernels take all layers of one role together."""
+        if self.eps or not members or not runs_on(members[0].w.device):
+            return [], list(members)
+        terms: list[Tensor] = []
+        done: set[str] = set()
+        for role, projected in (("hidden", True), ("hidden", False), ("output", False)):
+            potential = Potential(self.s, self.geodesic, self.half_space and role == "hidden")
+            some = [
+                member
+                for member in members
+                if (member.layer.role, self.is_projected(member.layer)) == (role, projected)
+                and self.is_batchable(member.layer)
+                and usable(member.w, potential)
+            ]
+            if some:
+                layers = [member.layer for member in some]
+                pool = self.pool(layers, draws) if projected else None
+                neurons, weights = [member.w for member in some], draws.weights(layers)
+                terms.append(batched_energies(neurons, weights, potential, self.reduction, self.precision, pool))
+                done |= {layer.name for layer in layers}
+        return terms, [member for member in members if member.layer.name not in done]
+
+    def extra_repr(self) -> str:
+        return f"s={self.s:g}, half_space={self.half_space}"

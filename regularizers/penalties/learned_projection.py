@@ -1,0 +1,201 @@
+"""What CoMHE's learned projections share."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from comhe.errors import UsageError
+from comhe.regularizers.draws import Draws, random_matrix
+from comhe.regularizers.energies.checks import autocast_disabled
+from comhe.regularizers.energies.cosines import gram, inverse_norms, scale_pairs
+from comhe.regularizers.selection import Layer
+
+from .energy_penalty import EnergyPenalty
+from .penalty import Member
+
+Rate = float | Callable[[int], float]
+RATE = "learning rate"  # the key of the step's rate
+Scaled = tuple[Tensor, Tensor | None]
+
+
+class LearnedProjection(EnergyPenalty):
+    r"""A projection P [k, d] for each hidden layer, trained by gradient descent on an objective L of V = W P^T.
+
+    ``"alternating"`` makes ``steps`` descent steps on P with the neurons held fixed, then takes the energy of P W.
+    ``"unrolled"`` makes one step P' = P - rate dL/dP inside the loss instead, so that the gradient for W also flows
+    through it, and keeps P' for the next step. ``"both"``, the released code, does the first and then takes the energy
+    after a step of the second kind, which is not kept. Layers with d <= k are not projected, nor is the output layer.
+
+    With the gradient D = dL/dV from :meth:`push`, a step is :math:`P' = P - \eta (D^\top W + \gamma P)`, and what is
+    seen through it is :math:`V' = (1 - \eta\gamma) V - \eta\, W W^\top D`. So once V and the Gram matrix are known,
+    any number of steps, and the way back through the unrolled one, happen on N x N and N x k numbers; W is read again
+    only for the new P and for its own gradient. Neither the steps nor the energy change with the neurons' lengths, so
+    in V and the Gram matrix all neurons have length 1, unless ``eps`` gives their lengths a meaning.
+
+    Args:
+        dim: k.
+        mode: ``"alternating"``, ``"unrolled"`` or ``"both"``.
+        steps: descent steps on P per call.
+        rate: learning rate of P, a number > 0 or a function of the step; the released code takes the network's.
+        decay: weight decay on P in the alternating steps.
+        options: see :class:`EnergyPenalty`.
+    """
+
+    state_name = "projection"
+    always_needs_gram: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        *,
+        dim: int = 30,
+        mode: Literal["alternating", "unrolled", "both"] = "both",
+        steps: int = 1,
+        rate: Rate = 0.1,
+        decay: float = 1e-3 * 5e-4,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        if dim < 2:
+            raise UsageError(f"dim must be at least 2: a projection to {dim} dimension(s) leaves no angles")
+        if mode not in ("alternating", "unrolled", "both"):
+            raise UsageError(f"mode must be 'alternating', 'unrolled' or 'both', not {mode!r}")
+        if steps < 1:
+            raise UsageError(f"steps must be at least 1, not {steps}")
+        if not callable(rate) and not (rate > 0 and math.isfinite(rate)):
+            raise UsageError(f"rate must be a finite number > 0 or a function of the step, not {rate!r}")
+        if not decay >= 0:
+            raise UsageError(f"decay must be >= 0, not {decay!r}")
+        self.dim, self.mode, self.steps, self.rate, self.decay = dim, mode, steps, rate, decay
+
+    def target(self, products: Tensor | None) -> Tensor | None:
+        """What the objective compares V with, from the Gram matrix."""
+        return None
+
+    def push(self, v: Tensor, target: Tensor | None) -> Tensor:
+        """Gradient D [..., N, k] of the objective with respect to V, differentiable with respect to both arguments."""
+        raise NotImplementedError(f"{type(self).__name__} must define push()")
+
+    def is_projected(self, layer: Layer) -> bool:
+        return layer.role == "hidden" and layer.shape[-1] > self.dim
+
+    def draw(self, layers: Sequence[Layer], draws: Draws) -> None:
+        super().draw(layers, draws)
+        draws.scalar(RATE, self.rate(draws.step) if callable(self.rate) else self.rate)
+
+    def init(self, w: Tensor, layer: Layer, seed: int) -> Tensor | None:
+        if not self.is_projected(layer):
+            return None
+        return random_matrix((self.dim, w.shape[-1]), "gaussian", "cpu", seed, layer.name).to(w)
+
+    def update(self, w: Tensor, layer: Layer, state: Tensor, draws: Draws) -> Tensor:
+        projection = self._trained(w, layer.aligned(state), self._scaled(w), draws[RATE])
+        return layer.aligned(projection, back=True)
+
+    def projected_value(self, w: Tensor, layer: Layer, state: Tensor | None, draws: Draws) -> Tensor:
+        assert state is not None  # init() has one for every projected layer
+        scaled = None if self.mode == "alternating" else self._scaled(w.detach())
+        return self._energy_through(w, layer.aligned(state), scaled, draws[RATE])
+
+    def values(self, members: Sequence[Member], draws: Draws) -> list[tuple[Tensor, Tensor | None]]:
+        return [
+            (self.value(member.w, member.layer, None, draws), None)
+            if member.state is None
+            else self._value_and_state(member.w, member.layer, member.state, draws[RATE])
+            for member in members
+        ]
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, mode={self.mode!r}, steps={self.steps}, rate={self.rate}, {super().extra_repr()}"
+
+    def _value_and_state(self, w: Tensor, layer: Layer, state: Tensor, rate: float | Tensor) -> tuple[Tensor, Tensor]:
+        """One Gram matrix serves the steps on P, the energy and its gradient."""
+        fixed, projection = w.detach(), layer.aligned(state)
+        with torch.no_grad():
+            scaled = self._scaled(fixed)
+            trained = self._trained(fixed, projection, scaled, rate)
+        value = self._energy_through(w, projection if self.mode == "unrolled" else trained, scaled, rate)
+        return value, layer.aligned(trained, back=True)
+
+    def _energy_through(self, w: Tensor, projection: Tensor, scaled: Scaled | None, rate: float | Tensor) -> Tensor:
+        """The energy seen through P, or after an unrolled step on it."""
+        if self.mode == "alternating" or scaled is None:
+            return self.energy(w @ projection.mT)
+        scale, products = scaled
+        products, v = _Projected.apply(w, projection, scale, products)
+        push = self.push(v, self.target(products))
+        return self.energy(v - rate * _moved(w, scale, products, push))
+
+    def _trained(self, w: Tensor, projection: Tensor, scaled: Scaled, rate: float | Tensor) -> Tensor:
+        """P after its descent steps; with ``"unrolled"`` after the one that is unrolled in the loss."""
+        steps, decay = (1, 0.0) if self.mode == "unrolled" else (self.steps, self.decay)
+        scale, products = scaled
+        target = self.target(products)
+        keep, v = 1 - rate * decay, _project(w, projection, scale)
+        pushes: float | Tensor = 0.0
+        for _ in range(steps):
+            push = self.push(v, target)
+            pushes = keep * pushes + push
+            v = keep * v - rate * _moved(w, scale, products, push)
+        return keep**steps * projection - rate * _over_sets((pushes * scale).mT @ w)
+
+    def _scaled(self, w: Tensor) -> Scaled:
+        """What brings each neuron to length 1, [..., N, 1], or a bad one to 0; the Gram matrix of neurons so scaled."""
+        products = gram(w) if self.always_needs_gram or (w.dim() == 2 and w.shape[0] <= w.shape[1]) else None
+        squared = (w * w).sum(-1) if products is None else products.diagonal(dim1=-2, dim2=-1)
+        if self.eps:
+            most = torch.finfo(w.dtype).max ** 0.5  # second derivatives go with the third power of the length
+            scale = ((squared > 1 / most) & (squared < most)).to(w.dtype)
+        else:
+            scale = inverse_norms(squared)
+        if products is not None:
+            scale_pairs(products, scale)
+        return scale[..., None], products
+
+
+class _Projected(torch.autograd.Function):
+    """The Gram matrix, computed before, and V; both gradients are accumulated into one for W. The scale is constant."""
+
+    @staticmethod
+    def forward(w: Tensor, projection: Tensor, scale: Tensor, products: Tensor | None) -> tuple[Tensor | None, Tensor]:
+        return None if products is None else products.view_as(products), _project(w, projection, scale)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        ctx.save_for_backward(*inputs[:3])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_products: Tensor | None, grad_v: Tensor) -> tuple[Tensor, None, None, None]:
+        w, projection, scale = ctx.saved_tensors
+        with autocast_disabled(w):
+            grad = (grad_v * scale) @ projection
+            if grad_products is not None:
+                weights = (grad_products + grad_products.mT) * (scale * scale.mT)
+                bound = torch.finfo(w.dtype).max / 4
+                weights.clamp_(-bound, bound)  # duplicates of small length: no infinities to cancel
+                if w.dim() == 2:
+                    grad.addmm_(weights, w)  # saves a pass over the neurons
+                else:
+                    grad += weights @ w
+        return grad, None, None, None
+
+
+def _project(w: Tensor, projection: Tensor, scale: Tensor) -> Tensor:
+    return (w @ projection.mT * scale).masked_fill(scale == 0, 0)
+
+
+def _moved(w: Tensor, scale: Tensor, products: Tensor | None, push: Tensor) -> Tensor:
+    r"""What the change of P, :math:`\sum W^\top D` over the sets that share it, does to V."""
+    if products is None or w.dim() > 2:
+        return w @ _over_sets((push * scale).mT @ w).mT * scale
+    return products @ push
+
+
+def _over_sets(changes: Tensor) -> Tensor:
+    """[..., k, d] -> [k, d]: the sets of neurons of a layer (groups, gates) share its projection."""
+    return changes.sum(tuple(range(changes.dim() - 2))) if changes.dim() > 2 else changes

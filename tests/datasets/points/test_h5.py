@@ -1,0 +1,153 @@
+"""PointNet's layout: read as it is, or one clear line; on tiny files written here."""
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from comhe.datasets import DataError, load_points
+from comhe.datasets.points.h5 import load_h5_folder, read_h5
+
+from ..conftest import POINTS, some_clouds, write_h5
+from .test_clouds import check
+
+
+def test_layout(layout):
+    decoded = load_h5_folder(layout)
+    parts, classes = decoded.splits, decoded.classes
+    assert classes == ("airplane", "xbox")
+    points, labels = parts["train"]
+    assert (points == np.concatenate([some_clouds(20, seed=20), some_clouds(10, seed=10)])).all()
+    assert points.dtype == np.float32
+    assert labels.tolist() == [0, 1] * 15
+    assert labels.dtype == np.int64
+    assert (parts["test"][0] == some_clouds(6, seed=6)).all()
+
+
+def test_as_a_folder_of_ones_own(layout):
+    clouds = load_points(f"folder:{layout}", root="no/such/folder")
+    check(clouds, on_sphere=False)
+    assert (len(clouds.train), len(clouds.val), len(clouds.test)) == (26, 4, 6)
+    assert clouds.val.labels.bincount().tolist() == [2, 2]
+    both = torch.cat([clouds.train.points, clouds.val.points])
+    stored = torch.as_tensor(load_h5_folder(layout).splits["train"][0])
+    assert sorted(both.flatten(1).tolist()) == sorted(stored.flatten(1).tolist())
+    assert clouds.up == 1
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float16, ">f4"])
+@pytest.mark.parametrize("label", [np.int64([1, 0]), np.int32([[1], [0]]), np.uint8([[1], [0]])])
+def test_types(tmp_path, kind, label):
+    write_h5(tmp_path / "a.h5", some_clouds(2).astype(kind), label)
+    points, labels = read_h5(tmp_path / "a.h5", 2)
+    assert points.dtype == np.float32
+    assert (points == some_clouds(2).astype(kind).astype(np.float32)).all()
+    assert labels.tolist() == [1, 0]
+
+
+def nan_at(cloud):
+    clouds = some_clouds(3)
+    clouds[cloud, 7, 1] = np.nan
+    return clouds
+
+
+BAD = {
+    "nan": (nan_at(2), [0, 1, 0], r"cloud 2 \(from 0\) has a value that is not finite"),
+    "infinite": (nan_at(0) * np.inf, [0, 1, 0], r"cloud 0 .* not finite"),
+    "one point": (some_clouds(3)[:, :1], [0, 1, 0], "a cloud of 1 point"),
+    "one place": (np.ones((3, 5, 3), np.float32), [0, 1, 0], r"cloud 0 \(from 0\) has all points at one position"),
+    "label too large": (some_clouds(3), [0, 1, 2], r"label 2 of cloud 2 \(from 0\) is outside 0..1"),
+    "label negative": (some_clouds(3), [0, -1, 1], r"label -1 of cloud 1 \(from 0\) is outside 0..1"),
+    "labels too few": (some_clouds(3), [0, 1], r"label is int64 \[2\], not int \[3, 1\]"),
+    "labels wide": (some_clouds(3), [[0, 1]] * 3, r"label is int64 \[3, 2\]"),
+    "labels of floats": (some_clouds(3), [0.0, 1.0, 0.0], r"label is float64"),
+    "data flat": (some_clouds(3)[0], [0] * POINTS, r"data is float32 \[16, 3\], not float \[n, P, 3\]"),
+    "data of four columns": (np.ones((3, 5, 4)), [0, 1, 0], r"data is float64 \[3, 5, 4\]"),
+    "data of integers": (np.ones((3, 5, 3), int), [0, 1, 0], r"data is int64"),
+    "data of strings": (np.full((3, 5, 3), b"ab"), [0, 1, 0], r"data is \|S2"),
+    "no clouds": (some_clouds(3)[:0], np.zeros(0, int), r"data is float32 \[0, 16, 3\]"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_contents(tmp_path, case):
+    data, label, message = BAD[case]
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["data"], file["label"] = data, label
+    with pytest.raises(DataError, match=rf"^{tmp_path}/a\.h5: {message}") as caught:
+        read_h5(tmp_path / "a.h5", 2)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_contents(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["points"] = some_clouds(2)
+    with pytest.raises(DataError, match=r"a\.h5: has no 'data', but 'points'"):
+        read_h5(path, 2)
+    with h5py.File(path, "w") as file:
+        file.create_group("data")
+    with pytest.raises(DataError, match=r"a\.h5: 'data' is not an array stored in this file"):
+        read_h5(path, 2)
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"a\.h5: truncated or damaged"):
+        read_h5(path, 2)
+    with pytest.raises(DataError, match="not a regular file"):
+        read_h5(tmp_path, 2)
+
+
+@pytest.mark.parametrize("how", ["soft", "external", "virtual", "raw"])
+def test_references_to_other_files_are_refused(tmp_path, how):
+    write_h5(tmp_path / "other.h5", some_clouds(2), [0, 1])
+    (tmp_path / "raw").write_bytes(some_clouds(2).tobytes())
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["label"] = [0, 1]
+        if how == "soft":
+            file["data"] = h5py.SoftLink("/elsewhere")
+        elif how == "external":
+            file["data"] = h5py.ExternalLink("other.h5", "data")
+        elif how == "virtual":
+            virtual = h5py.VirtualLayout((2, POINTS, 3), np.float32)
+            virtual[:] = h5py.VirtualSource(tmp_path / "other.h5", "data", (2, POINTS, 3))
+            file.create_virtual_dataset("data", virtual)
+        else:
+            file.create_dataset(
+                "data", (2, POINTS, 3), np.float32, external=[(str(tmp_path / "raw"), 0, 2 * POINTS * 12)]
+            )
+    with pytest.raises(DataError, match=r"a\.h5: 'data' is not an array stored in this file"):
+        read_h5(tmp_path / "a.h5", 2)
+
+
+def test_a_size_that_the_file_only_claims_is_refused(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("data", (1 << 20, 1 << 10, 3), np.float32, chunks=(1, 1 << 10, 3))
+        file.create_dataset("label", (1 << 20,), np.uint8, chunks=True)
+    assert (tmp_path / "a.h5").stat().st_size < 1 << 16
+    with pytest.raises(DataError, match="has more than 268,435,456 values"):
+        read_h5(tmp_path / "a.h5", 2)
+
+
+def test_every_truncation_is_refused(tmp_path):
+    path = tmp_path / "a.h5"
+    write_h5(path, some_clouds(4, 4), [0, 1, 0, 1])
+    whole = path.read_bytes()
+    for end in range(0, len(whole), 7):
+        path.write_bytes(whole[:end])
+        with pytest.raises(DataError, match=rf"^{path}: truncated or damaged") as caught:
+            read_h5(path, 2)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_bad_file_leaves_nothing_half_loaded(layout):
+    write_h5(layout / "ply_data_test0.h5", nan_at(1), [0, 1, 0])
+    with pytest.raises(DataError, match=r"ply_data_test0\.h5: cloud 1"):
+        load_points(f"folder:{layout}")
+
+
+def test_files_that_disagree(layout):
+    write_h5(layout / "ply_data_train1.h5", some_clouds(4, 8), [0, 1, 0, 1])
+    with pytest.raises(DataError, match="its files have clouds of 8 and 16 points"):
+        load_h5_folder(layout)
+    (layout / "ply_data_train1.h5").unlink()
+    with pytest.raises(DataError, match=r"ply_data_train1\.h5: no such file"):
+        load_h5_folder(layout)

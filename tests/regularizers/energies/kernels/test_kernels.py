@@ -1,0 +1,296 @@
+"""The Triton kernels, on the GPU where there is one and in Triton's interpreter elsewhere, against float64."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from comhe.regularizers import create_regularizer, hyperspherical_energy
+from comhe.regularizers.energies.potential import Potential
+
+kernels = pytest.importorskip("comhe.regularizers.energies.kernels")
+pytest.importorskip("triton", reason="there is no Triton for this platform")
+
+LAYERS = ((2, 70, 40), (1, 33, 5), (1, 9, 130), (3, 20, 141))  # sets, neurons, dimensions; narrow and wide
+
+
+def oracle(w, s, half_space, eps=0.0):
+    """Sums of the potential over the pairs of each set, from the distances themselves; differentiable."""
+    squared = w.square().sum(-1, keepdim=True)
+    alive = squared + eps > 0  # a neuron without direction is not pushed
+    u = w.where(alive, 0.0) / (squared + eps).where(alive, 1.0).sqrt()
+    i, j = torch.triu_indices(u.shape[-2], u.shape[-2], offset=1, device=w.device)
+    floor = Potential(s).floor(torch.float32)
+
+    def potential(z):
+        z = z.clamp_min(floor)
+        return -z.log() if s == 0 else z ** (-s / 2)
+
+    c = (u[..., i, :] * u[..., j, :]).sum(-1)
+    values = potential(2 - 2 * c)
+    if half_space:
+        values = 2 * (values + potential(2 + 2 * c))
+    return values.sum(-1)
+
+
+def layers(normal, device):
+    made = [normal(*shape, seed=seed, dtype=torch.float32).to(device) for seed, shape in enumerate(LAYERS)]
+    made[0][0, 3] = 2 * made[0][0, 5] + 0.02 * made[0][0, 6]  # nearly parallel
+    made[3][1, 7] = -made[3][1, 2] + 0.05 * made[3][1, 3]  # nearly antiparallel
+    made[1][0, 2] = 0
+    made[2][0, 8] = 0
+    return made
+
+
+@pytest.mark.parametrize(
+    ("s", "eps", "half_space"),
+    [
+        (2, 0.0, True),
+        (2, 0.3, True),
+        (2, 0.0, False),
+        (0, 0.1, True),
+        (0, 0.0, False),
+        (1, 0.0, True),
+        (1.5, 0.1, False),
+    ],
+)
+def test_energies_and_gradients_of_a_ragged_batch(normal, device, s, eps, half_space):
+    made = layers(normal, device)
+    factors = torch.tensor([1.0, 2.0, 0.5, 3.0], device=device)
+    potential = Potential(s, False, half_space)
+    sums, gradients = kernels.energy_sums(made, potential, eps, factors)
+    without, none = kernels.energy_sums(made, potential, eps, with_gradient=False)
+    assert none == [None] * 4
+    for w, total, again, gradient, factor in zip(made, sums, without, gradients, factors, strict=True):
+        exact = w.double().requires_grad_()
+        expected = oracle(exact, s, half_space, eps)
+        (slope,) = torch.autograd.grad(expected.sum(), exact)
+        torch.testing.assert_close(total.double(), expected.detach(), rtol=2e-5, atol=0)
+        torch.testing.assert_close(again, total, rtol=1e-6, atol=0)
+        error = (gradient.double() - factor * slope).norm() / (factor * slope).norm()
+        assert error < 1e-4, f"{list(w.shape)}: {error:.1e}"
+
+
+@pytest.mark.parametrize("d", [40, 200])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_nearly_parallel_pairs_keep_their_digits(normal, device, d, sign):
+    w = normal(1, 20, d)
+    w = w / w.norm(dim=-1, keepdim=True)
+    aside = w[0, 1] - (w[0, 1] @ w[0, 0]) * w[0, 0]
+    w[0, 1] = sign * (w[0, 0] + 0.005 * aside / aside.norm())  # a third of a degree apart: cosine 1 - 1.25e-5
+    w = w.float().to(device)
+    exact = w.double().requires_grad_()
+    expected = oracle(exact, 2, True)
+    (slope,) = torch.autograd.grad(expected.sum(), exact)
+    (total,), (gradient,) = kernels.energy_sums([w], Potential(2.0, False, True))
+    assert abs(total.item() / expected.item() - 1) < 2e-4  # 2^-20 / angle
+    assert (gradient.double() - slope).norm() / slope.norm() < 4e-4
+
+
+def test_duplicates_are_finite_and_pushed_by_nothing_but_the_others(normal, device):
+    w = normal(1, 12, 30, dtype=torch.float32).to(device)
+    w[0, 4] = w[0, 9]
+    (total,), (gradient,) = kernels.energy_sums([w], Potential(2.0, False, True))
+    assert torch.isfinite(total).all()
+    assert torch.isfinite(gradient).all()
+    assert total.item() > 1e5
+    turning = (gradient * w).sum(-1).abs() / (gradient.norm(dim=-1) * w.norm(dim=-1))
+    assert turning[0, [0, 1, 2, 3]].max() < 1e-5
+
+
+@pytest.mark.parametrize("half_space", [True, False])
+def test_energies_under_projections(normal, device, half_space):
+    made = [w for w in layers(normal, device) if w.shape[-1] > 10]
+    projections = [normal(3, 10, w.shape[-1], seed=9, dtype=torch.float32).to(device) for w in made]
+    starts = torch.tensor([0, *(p.numel() for p in projections)]).cumsum(0)[:-1].tolist()
+    pool = kernels.Pool(torch.cat([p.flatten() for p in projections]), tuple(starts), 3, 10)
+    factors = torch.tensor([1.0, 0.5, 3.0], device=device)
+    from comhe.regularizers.energies.kernels.projected import projected_sums  # needs Triton
+
+    sums, gradients = projected_sums(made, pool, Potential(2.0, False, half_space), factors)
+    for w, p, part, gradient, factor in zip(
+        made, projections, sums.split([len(w) for w in made]), gradients, factors, strict=True
+    ):
+        exact = w.double().requires_grad_()
+        expected = oracle(exact[:, None] @ p.double().mT, 2, half_space)
+        (slope,) = torch.autograd.grad(expected.sum(), exact)
+        torch.testing.assert_close(part.double(), expected.detach(), rtol=1e-4, atol=0)
+        assert (gradient.double() - factor * slope).norm() / (factor * slope).norm() < 2e-4
+
+
+def test_the_faster_mode_is_less_exact_and_near(normal, device):
+    w = normal(1, 70, 40, dtype=torch.float32).to(device)
+    (exact,), _ = kernels.energy_sums([w], Potential(2.0, False, True))
+    (fast,), (gradient,) = kernels.energy_sums([w], Potential(2.0, False, True), precision="tf32")
+    assert fast.item() != exact.item()
+    assert abs(fast.item() / exact.item() - 1) < 2e-3
+    assert torch.isfinite(gradient).all()
+    with pytest.raises(ValueError, match="'fp32' or 'tf32', not 'fp16'"):
+        hyperspherical_energy(w, precision="fp16")
+
+
+@pytest.fixture
+def chosen(monkeypatch, device):
+    """Makes the kernels take tensors wherever they are; without it, on the CPU, the ordinary way is taken."""
+
+    def choose():
+        for module in ("penalties.energy_penalty", "energies.kernels"):
+            monkeypatch.setattr(sys.modules[f"comhe.regularizers.{module}"], "runs_on", lambda device: True)
+
+    return choose
+
+
+def network():
+    return nn.Sequential(
+        nn.Conv2d(3, 24, 3),
+        nn.Conv2d(24, 32, 3, groups=2),
+        nn.Flatten(),
+        nn.Linear(150, 20),
+        nn.Linear(20, 16),
+        nn.Linear(16, 7),
+    )
+
+
+def penalty_and_gradients(name, **options):
+    torch.manual_seed(3)
+    model = network()
+    regularizer = create_regularizer(name, model, **options)
+    values = []
+    for _ in range(2):
+        regularizer.report()  # looks at the step to come, and changes nothing
+        value = regularizer()
+        values.append(value.item())
+    value.backward()
+    return values, {k: p.grad for k, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("mhe", {}),
+        ("hs-mhe", {"s": 0, "reduction": "sum", "weight": 0.5}),
+        ("hs-mhe", {"eps": 1e-4}),
+        ("hs-mhe", {"geodesic": True}),
+        ("hs-mhe", {"sample": 10}),
+        ("rp-comhe", {"dim": 8, "count": 3}),
+        ("rp-comhe", {"dim": 20, "count": 2, "shared": False, "output_weight": 0.0}),
+        ("rp-comhe", {"dim": 8, "count": 2, "across": "max"}),
+        ("rp-comhe", {"dim": 8, "count": 2, "span": True}),
+        ("rp-comhe", {"dim": 8, "count": 2, "redraw": 2, "distribution": "ternary"}),
+        ("ap-comhe", {"dim": 8}),
+        ("group-comhe", {"groups": 2}),
+    ],
+)
+def test_regularizers_are_the_same_through_the_kernels(chosen, name, options):
+    if torch.cuda.is_available():
+        pytest.skip("compares the CPU's two ways, whose random numbers are the same")
+    values, slopes = penalty_and_gradients(name, **options)
+    chosen()
+    again, others = penalty_and_gradients(name, **options)
+    assert again == pytest.approx(values, rel=1e-4)
+    assert slopes.keys() == others.keys()
+    for key, slope in slopes.items():
+        torch.testing.assert_close(others[key], slope, rtol=1e-3, atol=1e-4 * slope.abs().max().item())
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("hs-mhe", {"weight": lambda step: step / 2}),
+        ("rp-comhe", {"dim": 8, "count": 2, "redraw": 2}),
+        ("ap-comhe", {"dim": 8}),
+    ],
+)
+def test_capturable_steps_are_the_ordinary_ones(chosen, name, options):
+    chosen()
+    models = [network(), network()]
+    models[1].load_state_dict(models[0].state_dict())
+    ordinary, capturable = (create_regularizer(name, model, **options) for model in models)
+    capturable.capturable = True
+    pools = set()
+    for _ in range(3):
+        expected = ordinary.value_and_grad(list(models[0].parameters()), ordinary.draw())
+        draws = capturable.draw()
+        found = capturable.value_and_grad(list(models[1].parameters()), draws)
+        pools |= {draws["all projections"].data_ptr()} if name == "rp-comhe" else set()
+        for one, other in zip([expected[0], *expected[1]], [found[0], *found[1]], strict=True):
+            assert (one is None) == (other is None) or other.count_nonzero() == 0
+            if one is not None:
+                torch.testing.assert_close(other, one, rtol=1e-5, atol=1e-7)
+        ordinary.step, capturable.step = ordinary.step + 1, capturable.step + 1
+    assert len(pools) <= 1
+
+
+def test_no_gradient_is_computed_where_none_is_wanted(chosen):
+    chosen()
+    regularizer = create_regularizer("hs-mhe", network())
+    with torch.no_grad():
+        value = regularizer()
+    assert not value.requires_grad
+    assert torch.isfinite(value)
+
+
+def test_the_gradient_of_the_gradient_takes_the_ordinary_way(chosen, normal):
+    w = normal(12, 6, dtype=torch.float32)
+    v = normal(12, 6, seed=1, dtype=torch.float32)
+
+    def curvature():
+        x = w.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(hyperspherical_energy(x), x, create_graph=True)
+        return torch.autograd.grad((slope * v).sum(), x)[0]
+
+    expected = curvature()
+    chosen()
+    torch.testing.assert_close(curvature(), expected, rtol=1e-4, atol=1e-6)
+
+
+COMPILE = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from comhe.regularizers.energies.kernels import pairs, projected, wide
+
+KINDS = {"table": "*i64", "near": "*i32", "rows": "i32", "most": "i32", "count": "i32", "k": "i32"}
+KINDS |= dict.fromkeys(("FLOOR", "EPS", "TINY"), "fp32")
+CHOICES = {"S": 2.0, "HALF": True, "GRADIENT": True, "SCALED": True, "EXACT": True, "PRECISION": "tf32x3"}
+SIZES = {"ROWS": 64, "COLUMNS": 64, "WIDTH": 64, "TILE": 64, "CHUNK": 32}
+for kernel in (NAMES):
+    constants = {n: (CHOICES | SIZES)[n] for n in kernel.arg_names if n in CHOICES | SIZES}
+    signature = {n: "constexpr" if n in constants else KINDS.get(n, "*fp32") for n in kernel.arg_names}
+    source = ASTSource(kernel, signature=signature, constexprs=constants)
+    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4})
+    print(kernel.__name__, made.metadata.shared, made.asm["ptx"].count("wgmma.mma_async"))
+"""
+
+
+def compiled(*names):
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path), "HOME": str(Path.home())}
+    script = COMPILE.replace("NAMES", ", ".join(names))
+    made = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, env=environment
+    )
+    assert made.returncode == 0, made.stderr
+    lines = [line.split() for line in made.stdout.splitlines()]
+    assert len(lines) == len(names)
+    for name, shared, products in lines:
+        assert int(shared) <= 227 * 1024, f"{name} wants {shared} bytes of shared memory"
+        assert (int(products) > 0) == (name != "_unit_kernel")
+
+
+def test_a_kernel_compiles_for_hopper_without_a_gpu():
+    """What the interpreter cannot see: types and layouts. The products go to the tensor cores, the tiles fit."""
+    compiled("pairs._pairs_kernel", "wide._gram_kernel")
+
+
+@pytest.mark.long
+def test_the_other_kernels_do():
+    compiled(
+        "pairs._unit_kernel",
+        "pairs._near_kernel",
+        "wide._push_kernel",
+        "projected._project_kernel",
+        "projected._back_kernel",
+    )

@@ -1,0 +1,45 @@
+import pytest
+import torch
+from torch.autograd import gradcheck, gradgradcheck
+
+from comhe.regularizers.energies import cosines as module
+from comhe.regularizers.energies.cosines import cosines, directions, gram, normalized, scale_pairs, weighted_gram
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (6, 4), (2, 3, 5)])
+def test_values_and_derivatives(normal, shape):
+    w = normal(*shape)
+    expected = torch.nn.functional.cosine_similarity(w[..., :, None, :], w[..., None, :, :], dim=-1)
+    torch.testing.assert_close(cosines(w), expected)
+    torch.testing.assert_close(normalized(w @ w.mT), expected)
+    for function in (cosines, lambda w: normalized(w @ w.mT)):
+        assert gradcheck(function, w.clone().requires_grad_())
+        assert gradgradcheck(function, w.clone().requires_grad_())
+
+
+@pytest.mark.parametrize("length", [1e-30, 1.0, 1e30])
+def test_directions_of_any_length(normal, length):
+    w = normal(3, 5, dtype=torch.float32)
+    torch.testing.assert_close(directions(length * w), directions(w))
+    assert directions(0 * w).equal(0 * w)
+    assert cosines(torch.cat((w, 0 * w)))[3:].count_nonzero() == 0
+
+
+def test_a_reflected_gram_matrix_is_the_product(monkeypatch, normal):
+    monkeypatch.setattr(module, "BLOCK", 4)
+    w = normal(2, 10, 20)
+    torch.testing.assert_close(gram(w), w @ w.mT)
+
+
+def test_scaling_pairs_turns_infinities_of_dead_neurons_into_zeros():
+    products = torch.tensor([[torch.inf, 2.0], [2.0, 4.0]])
+    factors = scale_pairs(products, torch.tensor([0.0, 0.5]))
+    assert products.tolist() == [[0.0, 0.0], [0.0, 1.0]]
+    assert factors.tolist() == [[0.0, 0.0], [0.0, 0.25]]
+
+
+def test_weighted_gram_is_the_gradient(normal):
+    w, f = normal(4, 6).requires_grad_(), normal(4, 4, seed=1)
+    (expected,) = torch.autograd.grad((f * cosines(w)).sum(), w)
+    found = weighted_gram(f + f.mT, cosines(w), 1 / w.norm(dim=-1)) @ w
+    torch.testing.assert_close(found, expected)

@@ -1,0 +1,26 @@
+import pytest
+import torch
+
+from comhe.regularizers import hyperspherical_energy
+from comhe.regularizers.energies.span import span_energies
+
+
+@pytest.mark.parametrize("half_space", [False, True])
+def test_energies_and_gradients_are_those_of_the_ambient_projections(normal, half_space):
+    """With Z given, W P^T for P = Z Q^T, where Q is an orthonormal basis of the neurons' span, held fixed."""
+    layers = [normal(4, 9, seed=1).requires_grad_(), normal(2, 4, 7, seed=2).requires_grad_()]
+    z = normal(3, 5, 4, seed=3)
+    energies = span_energies(layers, z, 2, half_space)
+    assert [e.shape for e in energies] == [(3,), (2, 3)]
+    grads = torch.autograd.grad(sum(e.sum() for e in energies), layers)
+    for w, energy, grad in zip(layers, energies, grads, strict=True):
+        u = torch.nn.functional.normalize(w.detach(), dim=-1)
+        basis = torch.linalg.solve_triangular(torch.linalg.cholesky(u @ u.mT), u, upper=False)  # Q^T
+        expected = hyperspherical_energy(w[..., None, :, :] @ (z @ basis[..., None, :, :]).mT, 2, half_space)
+        torch.testing.assert_close(energy, expected)
+        torch.testing.assert_close(grad, torch.autograd.grad(expected.sum(), w)[0], rtol=1e-8, atol=1e-10)
+
+
+def test_no_gradient_is_computed_where_none_is_wanted(normal):
+    (energy,) = span_energies([normal(4, 9)], normal(3, 5, 4))
+    assert not energy.requires_grad

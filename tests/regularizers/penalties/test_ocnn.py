@@ -1,0 +1,45 @@
+import itertools
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.autograd import gradcheck
+
+from comhe.regularizers import create_regularizer, ocnn
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("shape", [(3, 2, 3), (2, 3, 4)])
+def test_the_operator_on_a_line(normal, shape, stride):
+    """Rows of the Toeplitz matrix: filter o at position t, against those of all filters at position 0."""
+    kernel = normal(*shape)
+    size = shape[2]
+    total = 0.0
+    for a, b in itertools.product(range(shape[0]), repeat=2):
+        for shift in range(-(size - 1) // stride * stride - stride, size + stride):
+            if shift % stride or abs(shift) >= size:
+                continue
+            overlap = sum(
+                kernel[a, i, x].item() * kernel[b, i, x + shift].item()
+                for i in range(shape[1])
+                for x in range(size)
+                if 0 <= x + shift < size
+            )
+            total += (overlap - (a == b and shift == 0)) ** 2
+    assert ocnn(kernel, stride).item() == pytest.approx(math.sqrt(total), rel=1e-12)
+    assert gradcheck(lambda kernel: ocnn(kernel, stride), kernel.requires_grad_())
+
+
+def test_one_by_one_kernels_are_the_gram_matrix(normal):
+    kernel = normal(3, 5, 1, 1)
+    flat = kernel.flatten(1)
+    assert ocnn(kernel).item() == pytest.approx((flat @ flat.mT - torch.eye(3)).norm().item(), rel=1e-12)
+
+
+def test_layers_use_their_stride_and_others_their_gram_matrix(normal):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.Conv2d(4, 4, 3, groups=2), nn.Linear(6, 5)).double()
+    rows = create_regularizer("ocnn", model).report().layers
+    assert rows[0].penalty == pytest.approx(ocnn(model[0].weight, stride=2).item())
+    gram = model[2].weight @ model[2].weight.mT - torch.eye(5)
+    assert rows[2].penalty == pytest.approx(gram.norm().item())

@@ -1,0 +1,108 @@
+"""Regularizers by name, and their options."""
+
+import pytest
+from torch import nn
+
+from comhe.errors import UnknownOptionError, UsageError
+from comhe.regularizers import (
+    Penalty,
+    check_regularizer,
+    create_regularizer,
+    list_regularizers,
+    register_regularizer,
+    regularizer_options,
+)
+from comhe.regularizers.registry import _REGISTRY
+
+NAMES = list_regularizers()
+EVERY = pytest.mark.parametrize("name", NAMES)
+
+
+def test_names():
+    expected = {"none", "mhe", "hs-mhe", "rp-comhe", "ap-comhe", "adv-comhe", "group-comhe"}
+    assert expected | {"orthogonal", "orthonormal", "so", "dso", "mc", "srip"} <= set(NAMES)
+    assert NAMES[0] == "none"
+    assert NAMES[1:] == sorted(NAMES[1:])
+    assert set(list_regularizers("*-comhe")) == {"rp-comhe", "ap-comhe", "adv-comhe", "group-comhe"}
+    assert list_regularizers("nothing*") == []
+
+
+def test_unknown_names_and_options():
+    with pytest.raises(ValueError, match="unknown regularizer 'rp-cohme'; did you mean rp-comhe"):
+        create_regularizer("rp-cohme", nn.Linear(3, 3))
+    with pytest.raises(ValueError, match=r"unknown regularizer '!'; did you mean .*mhe"):
+        create_regularizer("!", nn.Linear(3, 3))
+    with pytest.raises(TypeError, match=r"hs-mhe has no option 'dim'; its options are .*half_space.*weight.*include"):
+        create_regularizer("hs-mhe", nn.Linear(3, 3), dim=4)
+
+
+def test_a_taken_name_is_an_error():
+    with pytest.raises(ValueError, match="'mhe' is already registered by MHE"):
+        register_regularizer("mhe")(type("Other", (), {}))
+    assert type(create_regularizer("mhe", nn.Linear(3, 3)).penalty).__name__ == "MHE"
+
+
+@EVERY
+def test_every_listed_option_is_accepted_with_its_default(name):
+    options = regularizer_options(name)
+    assert {"weight", "output_weight", "seed", "include", "exclude", "output"} <= set(options)
+    model = nn.Sequential(nn.Linear(50, 4), nn.Linear(4, 3))
+    regularizer = create_regularizer(name, model, **options)
+    assert regularizer().item() == create_regularizer(name, model)().item()
+
+
+@pytest.fixture
+def registered():
+    """A penalty of a user's own, under a name, for one test."""
+
+    @register_regularizer("test-norm")
+    class Norm(Penalty):
+        default_weight = 0.25
+
+        def __init__(self, *, power=2.0, **options):
+            super().__init__(**options)
+            self.power = power
+
+        def function(self, w):
+            return w.abs().pow(self.power).sum((-2, -1))
+
+    yield "test-norm"
+    del _REGISTRY["test-norm"]
+
+
+def test_a_registered_penalty_is_as_good_as_a_built_in_one(registered):
+    model = nn.Linear(4, 3)
+    assert registered in list_regularizers()
+    assert regularizer_options(registered) == regularizer_options("mgd") | {"weight": 0.25, "power": 2.0}
+    value = create_regularizer(registered, model, power=3.0)()
+    assert value.item() == pytest.approx(0.25 * model.weight.abs().pow(3).sum().item())
+    assert repr(create_regularizer(registered, model, weight=2.0)).startswith("test-norm(weight=2.0, output_weight=2.0")
+
+
+def test_a_registered_function_is_a_penalty():
+    @register_regularizer("test-function", default_weight=0.5)
+    def norm(w):
+        return w.square().sum((-2, -1))
+
+    try:
+        model = nn.Linear(4, 3)
+        assert create_regularizer("test-function", model)().item() == pytest.approx(0.5 * norm(model.weight).item())
+        with pytest.raises(UsageError, match="'test-function' is already registered by norm"):
+            register_regularizer("test-function")(norm)
+    finally:
+        del _REGISTRY["test-function"]
+    with pytest.raises(TypeError, match="int is neither a subclass of Penalty nor a function"):
+        register_regularizer("test-function")(int)
+
+
+def test_options_can_be_checked_without_a_model():
+    check_regularizer("rp-comhe", dim=30, weight=0.5, include="*.conv")
+    for options in ({"dim": 1}, {"weight": -1.0}, {"output_weight": "much"}):
+        with pytest.raises(UsageError, match=f"{next(iter(options))} must be"):
+            check_regularizer("rp-comhe", **options)
+    with pytest.raises(UnknownOptionError, match="rp-comhe has no option 'dimension'"):
+        check_regularizer("rp-comhe", dimension=3)
+    with pytest.raises(UsageError, match="unknown kind of layer 'convolution'"):
+        check_regularizer("so", kinds="convolution")
+    with pytest.raises(UsageError, match="did you mean rp-comhe"):
+        regularizer_options("rp-comhee")

@@ -1,0 +1,72 @@
+"""Regularizers in two processes: on parameters sharded by FSDP, and with layers sharded by the regularizer."""
+
+import subprocess
+import sys
+
+WORKER = """
+import sys
+import torch
+from torch import distributed, nn
+from torch.distributed.fsdp import fully_shard
+from comhe.regularizers import create_regularizer, list_regularizers
+
+rank = int(sys.argv[1])
+distributed.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
+torch.set_num_threads(1)
+OPTIONS = {"rp-comhe": {"dim": 4, "count": 3, "span": True}, "ap-comhe": {"dim": 4}, "adv-comhe": {"dim": 4}}
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.Conv2d(6, 8, 3, groups=2), nn.Linear(32, 10), nn.Linear(10, 5)).double()
+
+def steps(regularizer, model):
+    values = []
+    for _ in range(2):
+        model.zero_grad()
+        value = regularizer()
+        if value.requires_grad:
+            value.backward()
+        values.append(value.item())
+    grads = [p.grad if p.grad is None or not hasattr(p.grad, "full_tensor") else p.grad.full_tensor()
+             for p in model.parameters()]
+    return torch.tensor(values), grads
+
+for name in list_regularizers():
+    options = OPTIONS.get(name, {})
+    model, sharded = network(), network()
+    fully_shard(sharded)
+    expected, gradients = steps(create_regularizer(name, model, **options), model)
+    found, others = steps(create_regularizer(name, sharded, **options), sharded)
+    torch.testing.assert_close(found, expected)
+    for gradient, other in zip(gradients, others, strict=True):
+        assert (gradient is None) == (other is None), name
+        if gradient is not None:
+            torch.testing.assert_close(other, gradient, rtol=1e-7, atol=1e-9 * float(gradient.abs().max()))
+
+for name in ("ap-comhe", "mhp"):
+    model, options = network(), OPTIONS.get(name, {})
+    alone, shard = (create_regularizer(name, model, **options) for _ in range(2))
+    shard.shard(rank, 2)
+    for _ in range(3):
+        alone(), shard()
+    differ = [key for key, buffer in shard.named_buffers() if not buffer.equal(alone.get_buffer(key))]
+    assert differ, "the other rank's layers are learned there"
+    shard.sync_state()
+    for key, buffer in shard.named_buffers():
+        torch.testing.assert_close(buffer, alone.get_buffer(key))
+print("done")
+"""
+
+
+def test_two_processes(tmp_path):
+    command = [sys.executable, "-W", "ignore", "-c", WORKER]
+    ranks = [
+        subprocess.Popen(
+            [*command, str(rank), str(tmp_path / "store")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for rank in range(2)
+    ]
+    for process in ranks:
+        out, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+        assert out.strip() == "done"

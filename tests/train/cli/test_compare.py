@@ -1,0 +1,34 @@
+import pytest
+
+from comhe.train.cli import compare as module
+from comhe.train.cli.main import main
+from comhe.train.compare.compare import Comparison
+from comhe.train.compare.records import Record
+
+
+def test_the_command_trains_and_prints_the_tables(tmp_path, capsys, in_process):
+    argv = "compare --models gcn --data citations --regularizers none,hs-mhe --seeds 1 --first-seed 100 --jobs 1"
+    output = ["--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "out")]
+    assert main([*argv.split(), "--settings", "epochs=2", "weight=0.1,1", *output]) == 0
+    shown = capsys.readouterr().out
+    for words in ("kipf, last epoch, accuracy", "penalty ms/step", "epochs=2 weight=0.1", "epochs=2 weight=1.0"):
+        assert words in shown
+    assert len(list((tmp_path / "runs" / "kipf").glob("*/seed100/result.json"))) == 3
+
+
+@pytest.mark.parametrize("settings", [["epochs=5,precision=bf16"], ["epochs=5", "precision=bf16"]])
+def test_all_options_reach_the_comparison(settings, monkeypatch, capsys):
+    called = {}
+
+    def compare(*args, **options):
+        called.update(options, args=args)
+        return Comparison([], options["runs"], [Record()] * 0, ["gcn.cora-none seed 0: it fails"])
+
+    monkeypatch.setattr(module, "compare", compare)
+    argv = ["compare", "--models", "gcn,gat", "--seeds", "2", "--recipe", "kipf,tuned", "--import", "json"]
+    assert main([*argv, "--settings", *settings]) == 2
+    assert capsys.readouterr().err == "comhe: 1 of 0 runs failed; the first: gcn.cora-none seed 0: it fails\n"
+    assert called["args"] == ("gcn,gat", "cora,citeseer,pubmed", "none,hs-mhe,rp-comhe", 2)
+    assert called["settings"] == {"epochs": [5], "precision": ["bf16"]}
+    assert called["recipe"] == "kipf,tuned"
+    assert called["plugins"] == ("json",)

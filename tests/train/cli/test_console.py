@@ -1,0 +1,25 @@
+from comhe.train.cli.console import metrics_text, print_table, show_progress
+
+
+def test_progress_in_a_pipe_is_a_few_lines(capsys):
+    with show_progress("many", "run") as report:
+        for done in range(1, 101):
+            report(done, 100, f"failed: {done}" if done == 7 else f"seed {done}")
+    with show_progress("silent", "epoch", shown=False) as report:
+        report(1, 1, "")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 21
+    assert lines[1] == "many  run 7/100  failed: 7"
+    assert lines[-1] == "many  run 100/100  seed 100"
+
+
+def test_the_metrics_of_an_epoch():
+    text = metrics_text({"epoch": 0, "loss": 1.5, "penalty": 0.25, "val_accuracy": 0.5})
+    assert text == "loss 1.500  penalty 0.250  val 50.00 %"
+
+
+def test_a_table_in_a_pipe_is_as_wide_as_it_needs(capsys):
+    print_table("title", ["model", "figure"], [["m" * 120, "x" * 60]])
+    shown = capsys.readouterr().out
+    assert "m" * 120 in shown
+    assert "x" * 60 in shown

@@ -1,0 +1,13 @@
+from comhe.train.cli.main import main
+from comhe.train.runs.run import run_folder
+from comhe.zoo import get_weights
+
+
+def test_a_summary_is_printed(finished, tmp_path, capsys):
+    recipes, folder, _ = finished
+    folders = [str(run_folder(folder, recipe)) for recipe in recipes[:2]]
+    assert main(["publish", *folders, "--output", str(tmp_path), "--suffix", "mine"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("gcn.citations-none-mine: test ")
+    assert "% over 2)" in shown
+    assert get_weights(tmp_path / "gcn.citations-none-mine").card["seeds"]["n"] == 2

@@ -1,0 +1,13 @@
+from comhe.train.cli.main import main
+from comhe.train.compare.reproduce import PUBLISHED
+
+
+def test_our_figures_stand_next_to_the_published_ones(tmp_path, capsys, monkeypatch, in_process):
+    cells = {"cells": {"gcn.citations": [81.3, 82.7]}, "regularizers": ["none", "hs-mhe"]}
+    monkeypatch.setitem(PUBLISHED, "gcn", PUBLISHED["gcn"] | cells)
+    argv = ["reproduce", "gcn", "--seeds", "1", "--settings", "epochs=2", "--budget", "20m", "--runs", str(tmp_path)]
+    assert main(argv) == 0
+    shown = capsys.readouterr().out
+    assert "recipe kipf" in shown
+    assert "82.70" in shown
+    assert (tmp_path / "kipf" / "gcn.citations-hs-mhe+epochs=2" / "seed0" / "result.json").exists()

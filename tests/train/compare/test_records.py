@@ -1,0 +1,56 @@
+import pytest
+
+from comhe.train.compare.records import (
+    read_records,
+    record_of,
+    records_by_digest,
+    settings_text,
+    training_of,
+    variant_of,
+)
+from comhe.train.recipe import get_recipe
+from comhe.train.runs.files import write_csv
+from comhe.train.runs.run import Run, run_folder
+
+
+def test_a_record_has_the_figures_of_both_epochs_in_percent(finished):
+    recipes, folder, records = finished
+    run = Run(run_folder(folder, recipes[2]))
+    record = record_of(run)
+    assert record == records[2]
+    for epoch in ("last", "best"):
+        assert record[f"{epoch}_test"] == 100 * run.result()[epoch]["test_accuracy"]
+    assert record["settings"] == recipes[2].digest
+    assert record["penalty_ms"] > 0
+    assert record["last_hidden"] < record["start_hidden"]  # what the penalty is for
+
+
+def test_records_come_back_from_a_file(finished, tmp_path):
+    recipes, _, records = finished
+    write_csv(tmp_path / "test-runs.csv", records)
+    again = records_by_digest([tmp_path / "test-runs.csv", tmp_path / "missing.csv"])
+    assert set(again) == {recipe.digest for recipe in recipes}
+    for record in records:
+        back = again[record["settings"]]
+        assert back.keys() == record.keys()
+        assert back["variant"] == record["variant"]
+        assert back["last_hidden"] == pytest.approx(record["last_hidden"], rel=1e-5)
+
+
+def test_a_file_of_an_older_version_has_no_variants(tmp_path):
+    (tmp_path / "x-runs.csv").write_text("recipe,model,data,regularizer,seed,seconds\nkipf,gcn,cora,none,3,\n")
+    (record,) = read_records(tmp_path / "x-runs.csv")
+    assert record["seed"] == 3
+    assert record["seconds"] is None
+    assert records_by_digest([tmp_path / "x-runs.csv"]) == {}
+
+
+def test_a_variant_is_what_differs_and_training_what_the_baseline_shares():
+    recipe = get_recipe("tuned", "gcn", "citations", "rp-comhe")
+    assert variant_of(recipe) == training_of(recipe) == ""
+    options = recipe.regularizer_options | {"dim": 7}
+    changed = recipe.replace(epochs=5, weight=0.5, regularizer_options=options)
+    assert variant_of(changed) == "dim=7 epochs=5 weight=0.5"
+    assert training_of(changed) == "epochs=5"
+    assert variant_of(changed.replace(tag="mine")) == "mine"
+    assert settings_text({"b": 1, "a": None}) == "a=None b=1"

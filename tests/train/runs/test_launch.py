@@ -1,0 +1,37 @@
+"""Training from Python: one run by its recipe, several in processes."""
+
+import pytest
+
+from comhe.errors import RunError, UsageError
+from comhe.train import Run, fit, get_recipe
+from comhe.train.graphs import GraphTask
+from comhe.train.runs.run import run_folder
+
+
+def test_a_recipe_is_trained_in_the_folder_that_it_names(tmp_path):
+    recipe, rows = get_recipe("kipf", "gcn", "citations", "mhe", epochs=2), []
+    run = fit(recipe, runs=tmp_path, progress=lambda row, epochs: rows.append((row["epoch"], epochs)))
+    assert run.folder == run_folder(tmp_path, recipe)
+    assert rows == [(0, 2), (1, 2)]
+    stamp = (run.folder / "result.json").stat().st_mtime_ns
+    assert fit(recipe, runs=tmp_path).result() == run.result()
+    assert (run.folder / "result.json").stat().st_mtime_ns == stamp
+    # Other settings are another run.
+    assert fit(recipe.replace(epochs=3), runs=tmp_path).folder != run.folder
+    with pytest.raises(RunError, match="epochs"):
+        fit(recipe.replace(epochs=3), run)
+
+
+def test_a_task_of_ones_own_and_a_folder(tmp_path, recipe):
+    run = fit(GraphTask(recipe.replace(epochs=2)), tmp_path / "here")
+    assert isinstance(run, Run)
+    assert run.folder == tmp_path / "here"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"regularizer": "rp-comhee"}, {"regularizer_options": {"foo": 1}}, {"data": "coro"}]
+)
+def test_a_mistake_writes_nothing(tmp_path, recipe, changes):
+    with pytest.raises(UsageError):
+        fit(recipe.replace(**changes), runs=tmp_path)
+    assert list(tmp_path.iterdir()) == []

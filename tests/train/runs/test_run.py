@@ -1,0 +1,167 @@
+"""The run folder when something is wrong with it: each case is one clear line, and what was saved is not lost."""
+
+import errno
+import os
+import subprocess
+
+import pytest
+import torch
+
+from comhe.errors import RunError, StorageError
+from comhe.train.cli.main import main
+from comhe.train.engine import loop
+from comhe.train.engine.loop import fit
+from comhe.train.graphs import GraphTask
+from comhe.train.runs.files import atomic_write
+from comhe.train.runs.run import Run
+
+
+@pytest.fixture
+def cut(tmp_path, recipe, monkeypatch):
+    """A run with a checkpoint after its second epoch."""
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+
+    def stop(row, epochs):
+        if row["epoch"] == 1:
+            raise KeyboardInterrupt
+
+    run = Run(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        fit(GraphTask(recipe), run, stop)
+    return run
+
+
+def refused(run, recipe) -> str:
+    """Why the run is not taken up; the checkpoint is left as it is."""
+    before = (run.folder / "checkpoint.pt").read_bytes()
+    with pytest.raises((RunError, StorageError)) as caught:
+        fit(GraphTask(recipe), run)
+    assert (run.folder / "checkpoint.pt").read_bytes() == before
+    (line,) = str(caught.value).splitlines()
+    assert str(run.folder) in line
+    return line
+
+
+@pytest.mark.parametrize("size", [0, 10, 1000, -300])
+def test_a_truncated_checkpoint(cut, recipe, size):
+    path = cut.folder / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:size])
+    assert "is damaged" in refused(cut, recipe)
+
+
+def test_no_flipped_bit_goes_unseen(cut, recipe):
+    path = cut.folder / "checkpoint.pt"
+    good = path.read_bytes()
+    state = cut.load_checkpoint()["model"]
+    draw = torch.Generator().manual_seed(0)
+    found = 0
+    for place in torch.randint(len(good), (60,), generator=draw).tolist():
+        bad = bytearray(good)
+        bad[place] ^= 1 << int(torch.randint(8, (1,), generator=draw))
+        path.write_bytes(bad)
+        try:
+            loaded = cut.load_checkpoint()["model"]
+        except RunError as error:
+            assert str(path) in str(error)  # noqa: PT017
+            found += 1
+        else:  # in the padding between two records
+            assert all(tensor.equal(loaded[name]) for name, tensor in state.items())
+    assert found > 40
+
+
+def test_garbage_and_foreign_pickles(cut, recipe):
+    path = cut.folder / "checkpoint.pt"
+    path.write_bytes(os.urandom(5000))
+    assert "is damaged" in refused(cut, recipe)
+    torch.save([1, 2], path)
+    assert "has format None" in refused(cut, recipe)
+    torch.save({"format": 5, "call": print}, path)
+    assert "is damaged" in refused(cut, recipe)
+
+
+def test_a_newer_format(cut, recipe):
+    path = cut.folder / "checkpoint.pt"
+    torch.save(cut.load_checkpoint() | {"format": 99}, path)
+    assert "has format 99" in refused(cut, recipe)
+
+
+def test_a_checkpoint_of_another_recipe(cut, recipe, tmp_path):
+    other = recipe.replace(lr=0.5)
+    run = Run(tmp_path / "other")
+    run.start(other)
+    (run.folder / "checkpoint.pt").write_bytes((cut.folder / "checkpoint.pt").read_bytes())
+    assert "of another recipe" in refused(run, other)
+
+
+def test_a_full_disk_while_a_large_file_is_written(tmp_path, monkeypatch):
+    """Also where the error is torch.save's, made of the system's."""
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(b"the last good one")
+
+    class Full:
+        def __init__(self, file):
+            self.file = file
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+        def write(self, data):
+            if self.file.tell() > 100_000:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return self.file.write(data)
+
+    with (
+        pytest.raises(StorageError, match=r"checkpoint.pt cannot be written \(No space left on device\)"),
+        atomic_write(path) as f,
+    ):
+        torch.save({f"{i}": torch.zeros(10_000) for i in range(9)}, Full(f))
+    assert path.read_bytes() == b"the last good one"
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
+    with pytest.raises(RuntimeError, match="mine"), atomic_write(path):
+        raise RuntimeError("mine")  # no error of the system's
+
+
+def test_a_disk_that_is_really_full(cut, recipe, tmp_path):
+    """A file system with room for one checkpoint and a half, where the machine lets us have one."""
+    small = tmp_path / "small"
+    small.mkdir()
+    good = (cut.folder / "checkpoint.pt").read_bytes()
+    size = f"size={3 * len(good) // 2}"
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", size, "none", str(small)], capture_output=True)
+    if made.returncode:
+        pytest.skip("mounting a tmpfs is not permitted")
+    try:
+        run = Run(small / "run")
+        run.start(recipe)
+        (run.folder / "checkpoint.pt").write_bytes(good)
+        assert "No space left on device" in refused(run, recipe)
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys):
+    place = tmp_path / "runs"
+    place.mkdir(mode=0o555)
+    words = ["train", "graphs", "--data", "citations", "--epochs", "1", "--runs", str(place)]
+    root = os.geteuid() == 0
+    tmp_path.chmod(0o755)
+    if root:
+        monkeypatch.setattr(os, "mkdir", _denied)
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "Permission denied" in line
+    assert str(place) in line
+
+
+def _denied(path, mode=0o777, *, dir_fd=None):
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+
+
+def test_what_a_kill_has_left_behind_goes(tmp_path, recipe):
+    run = Run(tmp_path)
+    fit(GraphTask(recipe), run)
+    files = {path.name for path in tmp_path.iterdir()}
+    for name in ("checkpoint.pt", "metrics.csv.part"):
+        (tmp_path / name).write_bytes(b"half")
+    run.tidy()
+    assert {path.name for path in tmp_path.iterdir()} == files

@@ -1,0 +1,161 @@
+"""Recipes: their names, labels and digests, and the registry."""
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from comhe.errors import UsageError
+from comhe.train.graphs import GraphRecipe
+from comhe.train.images import ImageRecipe
+from comhe.train.points import PointRecipe
+from comhe.train.recipe import (
+    Recipe,
+    _domains,
+    domains,
+    get_recipe,
+    list_recipes,
+    read_recipe,
+    recipe_class,
+    register_domain,
+    register_recipe,
+)
+
+RESULTS = Path(__file__).parents[2] / "results"
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    """Whatever a test registers is forgotten."""
+    domains()
+    for name, domain in _domains.items():
+        monkeypatch.setitem(_domains, name, dataclasses.replace(domain, recipes=dict(domain.recipes)))
+
+
+@pytest.mark.parametrize(
+    ("path", "changes"),
+    [
+        ("points/short-runs.csv", {}),
+        ("images/short-runs.csv", {"precision": "bf16"}),
+        ("pointnet2/short-runs.csv", {"epochs": 6, "log_steps": 20}),
+    ],
+)
+def test_the_digests_in_committed_results_are_those_of_todays_recipes(path, changes):
+    with (RESULTS / path).open(newline="") as file:
+        for row in csv.DictReader(file):
+            recipe = get_recipe(row["recipe"], row["model"], row["data"], row["regularizer"], **changes)
+            assert recipe.replace(seed=int(row["seed"])).digest == row["settings"]
+
+
+@pytest.mark.parametrize("kind", [GraphRecipe, ImageRecipe, PointRecipe])
+def test_every_setting_survives_its_file_and_is_explained(kind):
+    recipe = kind(recipe="mine", tag="b", lr=0.3, regularizer_options={"dim": 3}, model_options={"width": 2})
+    assert kind.from_json(recipe.to_json()) == recipe == read_recipe(recipe.to_json())
+    assert all(f.metadata["help"] for f in dataclasses.fields(kind))
+    with pytest.raises(UsageError, match="lr, rate"):
+        kind.from_json(recipe.to_json().replace('"lr"', '"rate"'))
+
+
+def test_a_recipe_of_before_there_were_domains_is_read():
+    recipe = GraphRecipe(lr=0.3)
+    old = {name: value for name, value in json.loads(recipe.to_json()).items() if name not in ("domain", "tag")}
+    assert read_recipe(json.dumps(old)) == recipe
+    for text in ("[]", "{}", '{"model": "gcn"}'):
+        with pytest.raises(ValueError):
+            read_recipe(text)
+
+
+def test_the_digest_tells_settings_apart_and_the_tag():
+    recipe = GraphRecipe()
+    assert recipe.digest == GraphRecipe().digest
+    assert (
+        len({r.digest for r in (recipe, recipe.replace(lr=0.3), recipe.replace(seed=1), recipe.replace(tag="a"))}) == 4
+    )
+
+
+def test_what_was_changed_becomes_part_of_the_label():
+    recipe = get_recipe("short", "resnet20", "glyphs", "rp-comhe")
+    assert recipe.changes() == {}
+    assert recipe.label == recipe.name == "resnet20.glyphs-rp-comhe"
+    assert recipe.replace(seed=3).label == recipe.label  # seeds of one cell are one row
+    changed = recipe.replace(weight=0.1, epochs=2, regularizer_options={"dim": 30}, model_options={"seed": 1})
+    assert changed.changes() == {"weight": 0.1, "epochs": 2, "dim": 30, "span": None, "model_seed": 1}
+    assert changed.label == "resnet20.glyphs-rp-comhe+dim=30,epochs=2,model_seed=1,span=None,weight=0.1"
+    assert changed.replace(tag="b-1").label == "resnet20.glyphs-rp-comhe+b-1"
+    assert recipe.replace(data="folder:/a/b").label == "resnet20.folder_a_b-rp-comhe"
+    assert "/" not in recipe.replace(schedule="step:0.5", model_options={"a/b": "../c"}).label
+
+
+def test_a_long_label_is_shortened_and_stays_its_own():
+    options = {f"option_{i}": i for i in range(20)}
+    labels = {GraphRecipe(model_options=options | {"option_19": i}).label for i in range(3)}
+    assert len(labels) == 3
+    assert all(len(label) < 120 for label in labels)
+
+
+def test_without_a_registered_name_changes_are_those_to_the_defaults():
+    assert GraphRecipe(recipe="search-3", lr=0.5).label == "gcn.cora-none+lr=0.5"
+
+
+def test_a_registered_recipe_is_as_good_as_a_built_in_one(registry):
+    register_recipe(GraphRecipe(recipe="brief", epochs=3))
+
+    @register_recipe
+    def wide(model, data, regularizer) -> GraphRecipe:
+        return GraphRecipe(model=model, data=data, regularizer=regularizer, hidden_channels=64)
+
+    assert list_recipes("graphs") == ["kipf", "tuned", "brief", "wide"]
+    assert {"modern", "wide"} < set(list_recipes())
+    recipe = get_recipe("wide", "gcn", "cora", "mhe", lr=0.5)
+    assert (recipe.recipe, recipe.hidden_channels, recipe.label) == ("wide", 64, "gcn.cora-mhe+lr=0.5")
+    assert get_recipe("brief", "gcn", "cora", "mhe").label == "gcn.cora-mhe"
+    with pytest.raises(UsageError, match="'brief' is already registered for graphs"):
+        register_recipe(GraphRecipe(recipe="brief"))
+    with pytest.raises(UsageError, match="return annotation"):
+        register_recipe(lambda model, data, regularizer: GraphRecipe())
+    with pytest.raises(UsageError, match="'wide' is for graphs, but cnn9 is a model for images"):
+        get_recipe("wide", "cnn9", "glyphs", "none")
+    with pytest.raises(UsageError, match=r"unknown recipe 'kipff' for graphs; did you mean kipf"):
+        get_recipe("kipff", "gcn", "cora", "none")
+    with pytest.raises(UsageError, match=r"GraphRecipe has no setting 'epoch'; did you mean epochs"):
+        get_recipe("kipf", "gcn", "cora", "none", epoch=3)
+
+
+def test_a_domain_of_ones_own(registry):
+    @dataclasses.dataclass(frozen=True)
+    class SoundRecipe(Recipe):
+        domain: str = "sounds"
+
+    register_domain(SoundRecipe, object)
+    assert domains() == ["images", "points", "graphs", "sounds"]
+    assert recipe_class("sounds") is SoundRecipe
+    assert list_recipes("sounds") == []
+    assert read_recipe(SoundRecipe(lr=2.0).to_json()) == SoundRecipe(lr=2.0)
+    with pytest.raises(UsageError, match="already registered, by SoundRecipe"):
+        register_domain(SoundRecipe, object)
+    with pytest.raises(UsageError, match="needs a default"):
+        register_domain(Recipe, object)
+    with pytest.raises(UsageError, match="'smells' models cannot be trained"):
+        recipe_class("smells")
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value"),
+    [
+        (ImageRecipe, "loss", "mse"), (ImageRecipe, "pad_mode", "edge"), (ImageRecipe, "normalization", "none"),
+        (ImageRecipe, "optimizer", "lion"), (ImageRecipe, "decay", "some"), (ImageRecipe, "accumulate", 0),
+        (ImageRecipe, "accumulate", 1000), (ImageRecipe, "batch_size", 0), (ImageRecipe, "momentum", 1.0),
+        (ImageRecipe, "label_smoothing", -0.1), (ImageRecipe, "schedule", "linear"), (ImageRecipe, "warmup", 1.0),
+        (ImageRecipe, "ema", 1.5), (ImageRecipe, "precision", "fp16"), (ImageRecipe, "clip", -1.0),
+        (ImageRecipe, "lr", float("nan")), (ImageRecipe, "tag", "a/b"), (PointRecipe, "augmentation", "pointcloud"),
+        (PointRecipe, "points", 0), (PointRecipe, "norm_decay", -0.1), (PointRecipe, "votes", -1),
+        (GraphRecipe, "decay", "some"), (GraphRecipe, "epochs", 0), (GraphRecipe, "seed", -1),
+    ],
+)  # fmt: skip
+def test_settings_out_of_range(kind, field, value):
+    with pytest.raises(UsageError, match=field):
+        kind(**{field: value})
+    with pytest.raises(UsageError, match="votes"):
+        PointRecipe(votes=3, augmentation="none")

@@ -1,0 +1,64 @@
+"""Names, domains and options of models, and the errors for those that do not exist."""
+
+import subprocess
+import sys
+
+import pytest
+
+from comhe.errors import UnknownOptionError, UsageError
+from comhe.zoo import create_model, list_models, model_domain, register_model
+
+
+def test_graph_models_are_listed_under_their_domain():
+    assert {"gcn", "gat", "sage", "appnp", "gcn2"} <= set(list_models(domain="graphs"))
+    assert model_domain("gcn") == "graphs"
+    assert list_models("gcn*") == ["gcn", "gcn2"]
+    assert list_models("nothing*") == []
+
+
+def test_natural_order(clean_registry):
+    for n in (110, 20, 8):
+        exec(f"def zznet{n}(): ...", scope := {"__name__": "somewhere"})
+        register_model(scope[f"zznet{n}"])
+    assert list_models("zznet*") == ["zznet8", "zznet20", "zznet110"]
+    assert model_domain("zznet8") == "custom"
+    assert list_models("zz*", domain="graphs") == []
+
+
+def test_unknown_name_suggests_the_nearest():
+    with pytest.raises(UsageError, match=r"unknown model 'gnc'; did you mean .*gcn"):
+        create_model("gnc")
+    with pytest.raises(UsageError, match=r"unknown model '@@@@'; there are .*gcn"):
+        create_model("@@@@")
+    with pytest.raises(UsageError, match="unknown domain 'graph'; the domains are images, points, graphs, custom"):
+        list_models(domain="graph")
+
+
+def test_wrong_arguments_name_the_accepted_ones():
+    with pytest.raises(
+        UnknownOptionError, match=r"'gcn' takes no 'hidden'; it accepts in_channels: int, .*hidden_channels"
+    ):
+        create_model("gcn", in_channels=3, num_classes=2, hidden=4)
+    with pytest.raises(UnknownOptionError, match=r"'gcn' needs 'in_channels', 'num_classes'; it accepts"):
+        create_model("gcn")
+
+
+def test_image_networks_do_without_torch_geometric():
+    code = "import comhe.zoo, sys; comhe.zoo.create_model('cnn9'); assert 'torch_geometric' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("call", ["create_model('gcn')", "list_models()", "model_domain('gcn')"])
+def test_a_name_of_the_zoo_cannot_be_taken_before_its_networks_are_imported(call):
+    code = f"""
+from comhe.zoo import *
+@register_model
+def gcn(): ...
+try:
+    {call}
+except ValueError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    message = "model 'gcn' is registered twice, by __main__.gcn and by comhe.zoo.graphs.gcn.GCN; rename one of them"
+    assert done.stdout.strip() == message

@@ -1,0 +1,64 @@
+"""``comhe compare``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
+
+from comhe.errors import RunError
+from comhe.train.compare.compare import compare
+from comhe.train.compare.tables import views
+from comhe.train.recipe import recipe_class
+from comhe.train.settings import parse_settings
+from comhe.zoo import model_domain
+
+from .console import print_table, show_progress
+from .options import Jobs, ManyRuns
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare(ManyRuns):
+    """Train models x data sets x regularizers x settings x seeds, as far as runs are missing, and print the tables.
+
+    A setting with several values is a sweep: --settings weight=0.1,1 dim=30,40 epochs=5
+    """
+
+    models: Annotated[str, arg(help="comma-separated")] = "gcn"
+    data: Annotated[str, arg(help="comma-separated")] = "cora,citeseer,pubmed"
+    regularizers: Annotated[str, arg(help="comma-separated; differences are taken to `none`")] = "none,hs-mhe,rp-comhe"
+    seeds: Annotated[int, arg(help="runs of each cell, one for each seed")] = 10
+    recipe: Annotated[str | None, arg(help="comma-separated; by default the usual one of the models' domain")] = None
+    jobs: Jobs = os.cpu_count() or 1
+    output: Annotated[
+        Path | None, arg(help="folder of the tables (CSV, JSON, Markdown); runs listed in it are not repeated")
+    ] = None
+
+    def run(self) -> None:
+        """Train what is missing and print the tables of each recipe."""
+        kind = recipe_class(model_domain(self.models.split(",")[0].strip()))
+        with show_progress("compare", "run") as progress:
+            found = compare(
+                self.models,
+                self.data,
+                self.regularizers,
+                self.seeds,
+                first_seed=self.first_seed,
+                recipe=self.recipe,
+                settings=parse_settings(" ".join(self.settings), kind),
+                runs=self.runs,
+                root=self.data_root,
+                device=self.device,
+                jobs=self.jobs,
+                output=self.output,
+                plugins=self.modules,
+                progress=progress,
+            )
+        for name, rows in found.rows.items():
+            for table in views(rows):
+                print_table(f"{name}, {table.title}", table.header, table.cells)
+        if failures := found.failures:
+            raise RunError(f"{len(failures)} of {len(found.recipes)} runs failed; the first: {failures[0]}")

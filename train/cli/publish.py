@@ -1,0 +1,39 @@
+"""``comhe publish``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from comhe.train.compare.publish import publish
+from comhe.train.runs.run import Run
+from comhe.zoo import get_weights
+
+from .console import console
+from .options import Command, DataRoot, Device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publish(Command):
+    """Make pretrained weights from runs of one recipe: those of the best seed on validation, with a card over all."""
+
+    folders: Annotated[Positional[tuple[Path, ...]], arg(help="run folders, one for each seed")]
+    output: Annotated[Path, arg(help="folder for the weights and the card; zoo/pretrained for those of the package")]
+    suffix: Annotated[str, arg(help="appended to the name, to tell recipes apart; by default the recipe's tag")] = ""
+    data_root: DataRoot = None
+    device: Device = "cpu"
+
+    def run(self) -> None:
+        """Write the two files and print a summary."""
+        runs = [Run(folder) for folder in self.folders]
+        card = get_weights(publish(runs, self.output, self.suffix, self.data_root, self.device)).card
+        seeds = card["seeds"]["best"]["test_accuracy"]
+        deviation = "" if seeds["std"] is None else f" ± {100 * seeds['std']:.2f}"
+        console.print(
+            f"{card['name']}: test {100 * card['metrics']['test']['accuracy']:.2f} % (seed {card['seed']}; "
+            f"{100 * seeds['mean']:.2f}{deviation} % over {card['seeds']['n']}), {card['bytes'] / 1e6:.2f} MB",
+            soft_wrap=True,
+        )

@@ -1,0 +1,50 @@
+"""``comhe reproduce``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from comhe.errors import RunError
+from comhe.train.compare.compare import check
+from comhe.train.compare.reproduce import HEADER, PUBLISHED, cells, comparison_lines, parse_duration, recipes
+from comhe.train.plugins import load_plugins
+from comhe.train.recipe import recipe_class
+from comhe.train.runs.launch import train_all
+from comhe.train.settings import parse_settings
+from comhe.zoo import model_domain
+
+from .console import print_table, show_progress
+from .options import Jobs, ManyRuns
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduce(ManyRuns):
+    """Train the runs of one of the paper's tables, and print our figures next to the published ones."""
+
+    table: Annotated[Positional[str], arg(help=", ".join(PUBLISHED))]
+    seeds: Annotated[int, arg(help="runs of each cell, one for each seed")] = 5
+    budget: Annotated[
+        str | None, arg(help="time after which runs are interrupted, to be continued later: 90s, 20m, 1.5h")
+    ] = None
+    recipe: Annotated[str | None, arg(help="by default the one that goes with the table")] = None
+    jobs: Jobs = 1
+
+    def run(self) -> None:
+        """Train what is missing within the budget, and print the table."""
+        kind = recipe_class(model_domain(cells(self.table)[0].model))
+        settings = parse_settings(" ".join(self.settings), kind)
+        seeds = range(self.first_seed, self.first_seed + self.seeds)
+        wanted = recipes(self.table, seeds, self.recipe, settings)
+        seconds = None if self.budget is None else parse_duration(self.budget)
+        check(wanted, self.device, self.jobs, [self.runs])
+        setup = partial(load_plugins, self.modules)
+        with show_progress(self.table, "run") as progress:
+            failures = train_all(wanted, self.runs, self.data_root, self.device, self.jobs, progress, seconds, setup)
+        title = f"{PUBLISHED[self.table]['title']}, test, percent; recipe {wanted[0].recipe}"
+        print_table(title, HEADER, comparison_lines(self.table, wanted, self.runs))
+        if failures:
+            raise RunError(f"{len(failures)} of {len(wanted)} runs failed; the first: {failures[0]}")

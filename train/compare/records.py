@@ -1,0 +1,80 @@
+"""Records: the figures of one finished run as a flat dictionary, and the CSV files they are kept in."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from comhe.train.recipe import Recipe
+from comhe.train.runs.run import Run
+
+Record = dict[str, Any]
+
+EPOCHS = {"last": "last epoch", "best": "validation-selected"}
+CELL = ("recipe", "model", "data", "regularizer")  # with the variant, what the runs of one row share
+_TEXT = (*CELL, "settings", "variant", "training")
+_INTEGER = ("seed", *(f"{epoch}_epoch" for epoch in EPOCHS))
+REQUIRED = (*CELL, "seed", *(f"{epoch}_{split}" for epoch in EPOCHS for split in ("val", "test")), "seconds")
+
+
+def cell_of(record: Record) -> tuple[str, ...]:
+    """Return what the runs of one row have in common: recipe, model, data, regularizer and variant."""
+    return (*(record[key] for key in CELL), record.get("variant") or "")
+
+
+def settings_text(changes: Mapping[str, Any]) -> str:
+    """Write settings as ``--settings`` takes them, in the order of their names."""
+    return " ".join(f"{name}={value}" for name, value in sorted(changes.items()))
+
+
+def variant_of(recipe: Recipe) -> str:
+    """Return what tells the run from one of the named recipe: its tag, else the settings that differ."""
+    return recipe.tag or settings_text(recipe.changes())
+
+
+def training_of(recipe: Recipe) -> str:
+    """Return those of the settings that differ which a run without the regularizer shares."""
+    penalty = {"weight", "output_weight", *recipe.regularizer_options}
+    return settings_text({name: value for name, value in recipe.changes().items() if name not in penalty})
+
+
+def record_of(run: Run) -> Record:
+    """Return the figures of a finished run; a run of an older version has no costs and energies.
+
+    ``settings`` is the digest of the recipe; ``variant`` and ``training`` are what :func:`variant_of` and
+    :func:`training_of` say.
+    """
+    recipe, result = run.recipe(), run.result()
+    record: Record = {key: getattr(recipe, key) for key in (*CELL, "seed")}
+    for epoch in EPOCHS:
+        record[f"{epoch}_epoch"] = result[epoch]["epoch"]
+        record[f"{epoch}_val"] = 100 * result[epoch]["val_accuracy"]
+        record[f"{epoch}_test"] = 100 * result[epoch]["test_accuracy"]
+    record["seconds"] = result["seconds"]
+    if "flops" in result:
+        record |= {"parameters": result["parameters"], "gflops": result["flops"] / 1e9}
+        record |= {f"{what}_ms": 1e3 * result[f"{what}_seconds"] for what in ("step", "penalty")}
+        for when in ("start", *EPOCHS):
+            layers = result[when]["energy"].values()
+            for role, space in (("hidden", "half"), ("output", "full")):
+                energies = [layer[space] for layer in layers if layer["role"] == role]
+                record[f"{when}_{role}"] = sum(energies) / len(energies) if energies else None
+    return record | {"settings": recipe.digest, "variant": variant_of(recipe), "training": training_of(recipe)}
+
+
+def read_records(path: Path) -> list[Record]:
+    """Read a file ``*-runs.csv``; an empty number is None, and a column that older files lack is absent."""
+
+    def value(key: str, text: str) -> Any:
+        return text if key in _TEXT else None if text == "" else int(text) if key in _INTEGER else float(text)
+
+    with path.open(newline="") as file:
+        return [{key: value(key, text) for key, text in row.items()} for row in csv.DictReader(file)]
+
+
+def records_by_digest(paths: Iterable[Path]) -> dict[str, Record]:
+    """Return the records of such files by the digest of their recipes; a file that does not exist has none."""
+    records = [record for path in paths if path.exists() for record in read_records(path)]
+    return {record["settings"]: record for record in records if record.get("settings")}

@@ -1,0 +1,213 @@
+"""Rows over seeds, and the tables of them that the terminal, Markdown and the report page show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+from .records import CELL, EPOCHS, Record, cell_of
+from .statistics import holm, mean_std, paired
+
+Cells = dict[tuple[str, ...], dict[int, Record]]  # by cell, then by seed
+# What a row says besides accuracy, and the column of the runs that it is the mean of.
+COSTS = {name: name for name in ("seconds", "parameters", "gflops", "step_ms", "penalty_ms")}
+COSTS |= {"hidden_start": "start_hidden", "output_start": "start_output"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """The means over the seeds of one cell, with the epoch chosen by one rule.
+
+    Accuracies and differences are in percent. ``gflops`` is one forward pass of a sample, or of an entire graph;
+    ``step_ms`` is a training step including the penalty, and ``penalty_ms`` the penalty alone, as measured in the runs.
+    Energies are means over the hidden layers (half space) and the output layers (full space), before training and at
+    the row's epoch. ``settings`` are those that differ from the named recipe, or the run's tag.
+    """
+
+    recipe: str
+    model: str
+    data: str
+    regularizer: str
+    epoch: str
+    n: int
+    val: float
+    test: float
+    std: float
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    seconds: float = 0.0
+    parameters: float | None = None
+    gflops: float | None = None
+    step_ms: float | None = None
+    penalty_ms: float | None = None
+    hidden_start: float | None = None
+    hidden_end: float | None = None
+    output_start: float | None = None
+    output_end: float | None = None
+    settings: str = ""
+
+    @property
+    def cell(self) -> tuple[str, ...]:
+        """What its runs have in common, as ``cell_of`` says of a record."""
+        return self.recipe, self.model, self.data, self.regularizer, self.settings
+
+    @property
+    def method(self) -> str:
+        """The regularizer, with the settings of its variant."""
+        return f"{self.regularizer} {self.settings}".strip()
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether the difference is of several seeds."""
+        return self.p is not None and not math.isnan(self.p)
+
+
+def table(records: Sequence[Record], baseline: str = "none") -> list[Row]:
+    """Return rows in order of appearance, first all for the last epoch, then all for the selected one.
+
+    A difference to ``baseline`` is taken on the seeds that both have, at the same training settings.
+    """
+    cells: Cells = {}
+    for record in records:
+        cells.setdefault(cell_of(record), {})[record["seed"]] = record
+    rows: list[Row] = []
+    for epoch in EPOCHS:  # the two epochs are two views of the same runs: one family of tests each
+        family = [_row(cells, key, epoch, baseline) for key in cells]
+        tested = [row for row in family if "p" in row]
+        for row, adjusted in zip(tested, holm([row["p"] for row in tested]), strict=True):
+            row["p_holm"] = adjusted
+        rows += [Row(**row) for row in family]
+    return rows
+
+
+def _row(cells: Cells, key: tuple[str, ...], epoch: str, baseline: str) -> dict[str, Any]:
+    seeds = cells[key]
+    values = {seed: record[f"{epoch}_test"] for seed, record in seeds.items()}
+    test, std = mean_std(list(values.values()))
+    row: dict[str, Any] = dict(zip((*CELL, "settings"), key, strict=True))
+    row |= {"epoch": epoch, "n": len(values), "test": test, "std": std}
+    row["val"] = mean_std([record[f"{epoch}_val"] for record in seeds.values()])[0]
+    for name, column in {**COSTS, "hidden_end": f"{epoch}_hidden", "output_end": f"{epoch}_output"}.items():
+        measured = [record[column] for record in seeds.values() if record.get(column) is not None]
+        row[name] = mean_std(measured)[0] if measured else None
+    base = _baseline_of(cells, key, baseline)
+    shared = sorted(set(base) & set(values))
+    if row["regularizer"] != baseline and shared:
+        pair = paired([base[seed][f"{epoch}_test"] for seed in shared], [values[seed] for seed in shared])
+        row |= {"difference": pair.difference, "low": pair.low, "high": pair.high, "p": pair.p}
+    return row
+
+
+def _baseline_of(cells: Cells, key: tuple[str, ...], baseline: str) -> Mapping[int, Record]:
+    """The runs without the regularizer at the same training settings: of the same tag if there are any."""
+    *panel, _, variant = key
+    training = next(iter(cells[key].values())).get("training") or ""
+    for candidate in (variant, training):
+        found = cells.get((*panel, baseline, candidate), {})
+        if any((record.get("training") or "") == training for record in found.values()):
+            return found
+    return {}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table: its heading, the attribute of a row that it sorts by, and the text of a cell."""
+
+    title: str
+    key: str
+    text: Callable[[Row], str]
+    is_name: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Some rows under some columns."""
+
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+
+    @property
+    def header(self) -> list[str]:
+        return [column.title for column in self.columns]
+
+    @property
+    def cells(self) -> list[list[str]]:
+        return [[column.text(row) for column in self.columns] for row in self.rows]
+
+
+def _format(template: str, *keys: str) -> Callable[[Row], str]:
+    """The text of some attributes, empty if one of them is None."""
+
+    def text(row: Row) -> str:
+        values = [getattr(row, key) for key in keys]
+        return "" if None in values else template.format(*values)
+
+    return text
+
+
+def _three_digits(key: str) -> Callable[[Row], str]:
+    def text(row: Row) -> str:
+        value = getattr(row, key)
+        return "" if value is None else f"{value:#.3g}".rstrip(".") if abs(value) < 999.5 else f"{value:,.0f}"
+
+    return text
+
+
+def _difference(row: Row) -> str:
+    # Rounded first: a tie then reads the same whether the row comes from runs or from their six digits in a CSV file.
+    return "" if row.difference is None else f"{round(row.difference, 9):+.2f}"
+
+
+def _p_value(row: Row) -> str:
+    if row.p_holm is None or not row.has_interval:
+        return ""
+    return "< 0.0001" if row.p_holm < 1e-4 else f"{row.p_holm:.4f}"
+
+
+NAMES = {name: Column(name, name, attrgetter(name), True) for name in (*CELL[1:], "settings", "recipe")}
+ACCURACY = (
+    Column("n", "n", _format("{}", "n")),
+    Column("val %", "val", _format("{:.2f}", "val")),
+    Column("test %", "test", lambda row: f"{row.test:.2f}" + (f" ± {row.std:.2f}" if row.n > 1 else "")),
+    Column("difference", "difference", _difference),
+    Column("95 % interval", "low", lambda row: f"{row.low:+.2f} to {row.high:+.2f}" if row.has_interval else ""),
+    Column("p (Holm)", "p_holm", _p_value),
+)
+COST = (
+    Column("parameters", "parameters", _format("{:,.0f}", "parameters")),
+    Column("GFLOP", "gflops", _format("{:.4g}", "gflops")),
+    Column("ms/step", "step_ms", _three_digits("step_ms")),
+    Column("penalty ms/step", "penalty_ms", _three_digits("penalty_ms")),
+    Column("hidden energy, half space", "hidden_end", _format("{:.4f} to {:.4f}", "hidden_start", "hidden_end")),
+    Column("output energy", "output_end", _format("{:.4f} to {:.4f}", "output_start", "output_end")),
+    Column("s/run", "seconds", _three_digits("seconds")),
+)
+
+
+def views(rows: Sequence[Row], names: Sequence[str] = ("model", "data", "regularizer", "settings")) -> list[Table]:
+    """Return the tables to show: accuracy for each rule of choosing the epoch, and cost where it was measured."""
+    shown = [NAMES[name] for name in names if name != "settings" or any(row.settings for row in rows)]
+    tables = [
+        Table(f"{title}, accuracy", [*shown, *ACCURACY], [row for row in rows if row.epoch == epoch])
+        for epoch, title in EPOCHS.items()
+    ]
+    measured = [row for row in rows if row.epoch == "last" and row.gflops is not None]
+    costs = [Table("cost, and energies before and after training", [*shown, *COST], measured)] if measured else []
+    return tables + costs
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """Return the tables of :func:`views` in Markdown."""
+    parts = []
+    for shown in views(rows):
+        lines = [shown.header, ["---"] * len(shown.columns), *shown.cells]
+        title = shown.title[:1].upper() + shown.title[1:]
+        parts.append(f"**{title}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,56 @@
+"""Modules of users that register penalties, models, data sets and recipes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import entry_points
+
+from comhe.errors import UsageError
+
+GROUP = "comhe.plugins"
+
+
+def load_plugins(modules: Iterable[str] = ()) -> None:
+    """Import modules that register models, data sets, regularizers or recipes: the installed plugins, then those named.
+
+    Installed plugins are entry points of the group ``comhe.plugins``: each is a module, or a function to be called.
+    Named modules are also looked for in the current folder. UsageError if one cannot be imported.
+
+    Example:
+        >>> load_plugins(["json.tool"])
+    """
+    _load_installed()
+    for name in modules:
+        _import(name)
+
+
+@cache
+def _load_installed() -> None:
+    for entry in entry_points(group=GROUP):
+        try:
+            found = entry.load()
+        except ImportError as error:
+            raise UsageError(f"the plugin {entry.name} ({entry.value}) cannot be imported: {error}") from error
+        if callable(found):
+            found()
+
+
+def _import(name: str) -> None:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise UsageError(f"{name!r} is not the name of a module; write it as in an import statement: package.module")
+    folder = os.getcwd()
+    is_added = folder not in sys.path
+    if is_added:
+        sys.path.append(folder)  # last, so that no installed package is hidden by a folder of its name
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        reason = f"{error}; is it in this folder, or installed?"
+        raise UsageError(f"the module {name!r} cannot be imported: {reason}") from error
+    finally:
+        if is_added:
+            sys.path.remove(folder)

@@ -1,0 +1,145 @@
+"""Train one run, or several in processes of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from signal import SIGINT
+
+import torch
+
+from comhe.train.engine import loop
+from comhe.train.engine.distributed import SINGLE_PROCESS, DistributedContext
+from comhe.train.engine.loop import Progress
+from comhe.train.recipe import Recipe
+from comhe.train.task import Task, check_recipe, make_task
+
+from .interruption import Interrupted
+from .run import Run, run_folder
+from .workers import run_all
+
+
+def fit(
+    recipe: Recipe | Task,
+    run: Run | str | Path | None = None,
+    *,
+    runs: str | Path = "runs",
+    root: str | None = None,
+    device: str = "cpu",
+    progress: Progress = lambda row, epochs: None,
+    context: DistributedContext = SINGLE_PROCESS,
+) -> Run:
+    """Train a recipe to its end, or go on with a run that was interrupted, or find it done.
+
+    Args:
+        recipe: what to train; or a task, such as one of a domain of your own, which has a recipe.
+        run: its folder; by default the folder in ``runs`` that is named by the recipe and its changed settings.
+        runs: folder of the run folders.
+        root: folder of the data sets; by default ``$COMHE_DATA``, else the user's cache folder.
+        device: such as ``cuda:1``.
+        progress: called after each epoch with its row of ``metrics.csv`` and the number of epochs.
+        context: the processes of the run, under torchrun.
+
+    Returns:
+        The run: ``run.result()`` has its figures, ``run.weights("best")`` the weights.
+
+    Raises:
+        UsageError: an unknown name or option; nothing has been written then.
+        RunError: the folder contains the run of another recipe.
+        DivergedError: loss, penalty or weights became infinite or NaN; the message names layer and step.
+
+    Example:
+        >>> from comhe.train import get_recipe
+        >>> run = fit(get_recipe("kipf", "gcn", "citations", "hs-mhe", epochs=2))
+        >>> run.folder.as_posix(), sorted(run.weights("best"))[0]
+        ('runs/kipf/gcn.citations-hs-mhe+epochs=2/seed0', 'convs.0.bias')
+    """
+    if isinstance(recipe, Recipe):
+        check_recipe(recipe, device)
+        task = None
+    else:
+        task, recipe = recipe, recipe.recipe
+    run = run if isinstance(run, Run) else Run(run_folder(Path(runs), recipe) if run is None else run)
+    if run.done:
+        run.check(recipe)
+        run.tidy()
+    else:
+        loop.fit(task or make_task(recipe, root, device, context), run, progress)
+    return run
+
+
+def train_one(
+    recipe: Recipe,
+    runs: Path,
+    root: str | None,
+    device: str,
+    progress: Progress = lambda row, epochs: None,
+    context: DistributedContext = SINGLE_PROCESS,
+) -> Path:
+    """Train a recipe in its folder of ``runs``, or go on with it, or find it done; return the folder."""
+    return fit(recipe, runs=runs, root=root, device=device, progress=progress, context=context).folder
+
+
+def train_all(
+    recipes: Iterable[Recipe],
+    runs: Path,
+    root: str | None,
+    device: str,
+    jobs: int,
+    progress: Callable[[int, int, str], None] = lambda *_: None,
+    seconds: float | None = None,
+    setup: Callable[[], None] | None = None,
+) -> list[str]:
+    """Train all recipes whose runs are not done, ``jobs`` processes at a time.
+
+    Args:
+        progress: called with the number of runs that have ended, the number of all, and the name of the latest.
+        seconds: after which what still runs is saved and stopped; it goes on when the same is asked for again.
+        setup: called once in each process, such as ``functools.partial(import_modules, names)``; it must be picklable.
+
+    Returns:
+        One line for each run that failed.
+
+    Raises:
+        Interrupted: by a signal, once everything is saved.
+    """
+    wanted = []
+    for recipe in recipes:
+        run = Run(run_folder(runs, recipe))
+        if run.done:
+            run.tidy()
+        else:
+            wanted.append(recipe)
+    count = 0
+    failures: list[str] = []
+
+    def ended(recipe: Recipe, error: str | None) -> None:
+        nonlocal count
+        count += 1
+        name = f"{recipe.name} seed {recipe.seed}"
+        failures.extend([] if error is None else [f"{name}: {error}"])
+        progress(count, len(wanted), name if error is None else f"failed: {failures[-1]}")
+
+    try:
+        work = partial(train_one, runs=runs, root=root, device=device)
+        run_all(work, wanted, jobs, seconds, ended, partial(_begin, device, setup))
+    except KeyboardInterrupt as stopped:
+        done = sum(Run(run_folder(runs, recipe)).done for recipe in wanted)
+        raise Interrupted(
+            getattr(stopped, "signum", SIGINT),
+            f"stopped with {done} of {len(wanted)} runs done and the others saved; the same command goes on from there",
+        ) from None
+    return failures
+
+
+def _begin(device: str, setup: Callable[[], None] | None, number: int) -> None:
+    if setup is not None:
+        setup()
+    take_turns(device, number)
+
+
+def take_turns(device: str, number: int) -> None:
+    """Give process ``number`` of several GPU ``number``, from the first again where there are fewer."""
+    if device == "cuda":
+        torch.cuda.set_device(number % torch.cuda.device_count())

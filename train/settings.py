@@ -1,0 +1,112 @@
+"""Settings as text, ``weight=0.1,1 dim=30``, and the variants of recipes that several values make."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args, get_type_hints
+
+from comhe.errors import UsageError
+from comhe.regularizers import regularizer_options
+
+from .recipe import Option, Recipe, did_you_mean
+
+# What is compared, and dictionaries of options; they have flags of their own.
+OTHER_FLAGS = ("recipe", "domain", "model", "data", "regularizer", "seed", "model_options", "regularizer_options")
+PENALTY = {"weight", "output_weight"}  # settings that do not apply to `none`
+
+
+def parse_settings(text: str, kind: type[Recipe]) -> dict[str, list[Any]]:
+    """Parse settings, each with one value or several; a name that is not a field of ``kind`` is taken for an option.
+
+    Example:
+        >>> from comhe.train.recipe import Recipe
+        >>> parse_settings("weight=0.1,1 dim=30,40,epochs=5", Recipe)
+        {'weight': [0.1, 1.0], 'dim': [30, 40], 'epochs': [5]}
+    """
+    hints = get_type_hints(kind)
+    settings: dict[str, list[Any]] = {}
+    for item in filter(None, re.split(r"[\s,]+(?=[A-Za-z][\w-]*=)", text.strip())):
+        name, values = _name_and_value(item)
+        if name in OTHER_FLAGS or name in settings:
+            reason = f"separate its values by commas: {name}=value,value" if name in settings else "it has its own flag"
+            raise UsageError(f"{name} cannot be among the settings {'twice' if name in settings else 'here'}; {reason}")
+        hint = hints.get(name, Option)
+        separator = r",(?=[A-Za-z])" if hint is str else ","  # schedule=step:0.5,0.75 is one value
+        settings[name] = [parse_value(name, value, hint) for value in re.split(separator, values)]
+    return settings
+
+
+def parse_options(texts: Sequence[str]) -> dict[str, Option]:
+    """Parse options of a model or regularizer, each with one value.
+
+    Example:
+        >>> parse_options(["dim=30", "span=true", "loss=cosine"])
+        {'dim': 30, 'span': True, 'loss': 'cosine'}
+    """
+    return {name: parse_value(name, value, Option) for name, value in map(_name_and_value, texts)}
+
+
+def parse_value(name: str, text: str, hint: Any) -> Any:
+    """Convert text to a type, or the first that it fits of several."""
+    allowed = get_args(hint) or (hint,)
+    if hint is str:
+        return text
+    try:
+        value = ast.literal_eval(text.capitalize() if text.lower() in ("true", "false", "none") else text)
+    except (ValueError, SyntaxError):
+        value = text
+    if type(value) is int and int not in allowed and float in allowed:
+        value = float(value)
+    if type(value) not in allowed and str in allowed:
+        return text
+    if type(value) not in allowed:
+        types = " or ".join("none" if each is type(None) else each.__name__ for each in allowed)
+        raise UsageError(f"{name} must be of type {types}, not {text!r}")
+    return value
+
+
+def _name_and_value(item: str) -> tuple[str, str]:
+    name, equals, value = item.partition("=")
+    if not equals:
+        raise UsageError(f"settings and options are written as name=value, with spaces between them, not {item!r}")
+    return name.replace("-", "_"), value
+
+
+def variants(recipes: Sequence[Recipe], settings: Mapping[str, Any]) -> list[Recipe]:
+    """Return each recipe with every combination of the settings that apply to it; a list of values is a sweep.
+
+    Weights and options of a regularizer do not apply to ``none``, nor does an option to a regularizer without it.
+
+    Raises:
+        UsageError: If a setting does not apply to any of the recipes.
+
+    Example:
+        >>> from comhe.train.recipe import get_recipe
+        >>> recipes = [get_recipe("tuned", "gcn", "citations", name) for name in ("none", "hs-mhe")]
+        >>> [recipe.label for recipe in variants(recipes, {"epochs": 5, "s": [0, 1]})]
+        ['gcn.citations-none+epochs=5', 'gcn.citations-hs-mhe+epochs=5,s=0', 'gcn.citations-hs-mhe+epochs=5,s=1']
+    """
+    found, known = [], dict.fromkeys(settings, False)
+    suggestions: set[str] = set()
+    for recipe in recipes:
+        fields = {f.name for f in dataclasses.fields(recipe)}
+        options = set(regularizer_options(recipe.regularizer)) - fields
+        fields -= set(OTHER_FLAGS)
+        if recipe.regularizer == "none":
+            fields, options = fields - PENALTY, set()
+        suggestions |= fields | options
+        applied = {name: settings[name] for name in settings if name in fields | options}
+        known |= dict.fromkeys(applied, True)
+        sweep = (value if isinstance(value, list | tuple) else [value] for value in applied.values())
+        for values in itertools.product(*sweep):
+            changes = dict(zip(applied, values, strict=True))
+            chosen = {name: changes.pop(name) for name in applied if name in options}
+            found.append(recipe.replace(**changes, regularizer_options={**recipe.regularizer_options, **chosen}))
+    for name, applies in known.items():
+        if not applies:
+            raise UsageError(f"no recipe or regularizer here has a setting {name!r}; {did_you_mean(name, suggestions)}")
+    return found

@@ -1,0 +1,79 @@
+"""What the registry holds once the networks of the zoo are imported: names, domains, and models by name."""
+
+from __future__ import annotations
+
+import fnmatch
+import inspect
+from typing import Any
+
+from torch import nn
+
+from comhe.errors import UnknownOptionError, UsageError
+
+from .registry import DOMAINS, Entry, entries, natural_key, suggest
+
+
+def list_models(pattern: str = "*", domain: str | None = None) -> list[str]:
+    """List the models whose names match a shell-style pattern, in natural order (resnet20 before resnet110).
+
+    Example:
+        >>> list_models("pointnet*", domain="points")
+        ['pointnet', 'pointnet2_msg', 'pointnet2_ssg', 'pointnet_t']
+    """
+    if domain not in (None, *DOMAINS):
+        raise UsageError(f"unknown domain {domain!r}; the domains are {', '.join(DOMAINS)}")
+    _import_networks()
+    names = [n for n, e in entries.items() if fnmatch.fnmatchcase(n, pattern) and domain in (None, e.domain)]
+    return sorted(names, key=natural_key)
+
+
+def model_domain(name: str) -> str:
+    """Return the domain of a model: "images", "points", "graphs" or "custom".
+
+    Example:
+        >>> model_domain("resnet20")
+        'images'
+    """
+    return _find(name).domain
+
+
+def build_model(name: str, /, **options: Any) -> nn.Module:
+    """Call the builder of a model, once its options are checked."""
+    builder = _find(name).builder
+    parameters = inspect.signature(builder).parameters
+    accepted = ", ".join(str(p).replace("'", "") for p in parameters.values())
+    variadic = {p.kind for p in parameters.values()} & {inspect.Parameter.VAR_KEYWORD}
+    if unknown := [] if variadic else [option for option in options if option not in parameters]:
+        raise UnknownOptionError(f"model {name!r} takes no {', '.join(map(repr, unknown))}; it accepts {accepted}")
+    required = [
+        p for p in parameters.values() if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    ]
+    if missing := [p.name for p in required if p.name not in options]:
+        raise UnknownOptionError(f"model {name!r} needs {', '.join(map(repr, missing))}; it accepts {accepted}")
+    return builder(**options)
+
+
+def _find(name: str) -> Entry:
+    _import_networks(until=name)
+    if name not in entries:
+        raise UsageError(f"unknown model {name!r}; {suggest(name, sorted(entries, key=natural_key))}")
+    return entries[name]
+
+
+def _import_networks(until: str = "") -> None:
+    """Import the networks of the zoo, which register themselves, one domain after the other until one has a name.
+
+    They are imported here and not above, because the graph networks bring torch_geometric along, whose import takes
+    seconds that ``create_model("cnn9")`` should not cost; they come last. For the name of a model from elsewhere all
+    are imported, so that a name that is taken twice is an error whatever is asked for first.
+    """
+    if not _is_built_in(until):
+        from . import images  # noqa: F401
+    if not _is_built_in(until):
+        from . import points  # noqa: F401
+    if not _is_built_in(until):
+        from . import graphs  # noqa: F401
+
+
+def _is_built_in(name: str) -> bool:
+    return name in entries and entries[name].builder.__module__.startswith(f"{__package__}.")

@@ -1,0 +1,105 @@
+"""Models by name, with pretrained weights on request."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from comhe.errors import UsageError, WeightsError
+
+from .cards import card_path, find_weights, get_weights, is_path, list_weights
+from .catalog import build_model, model_domain
+from .registry import suggest
+from .state import read_state, unwrap_state
+from .weights import Loaded, load_state
+
+TORCHVISION = ("resnet18", "resnet34", "resnet50")  # models of which torchvision publishes weights
+
+
+def create_model(
+    name: str, weights: str | os.PathLike[str] | None = None, swap_head: bool = False, **options: Any
+) -> nn.Module:
+    """Build the model with this name.
+
+    Args:
+        weights: a name of ``list_weights()``, with or without the model's before it; the path of a state dict; or, for
+            the ImageNet networks, a name of torchvision's. Named weights bring the options that the model is built
+            with; ``options`` override them.
+        swap_head: build the model for another number of classes than the weights', with an untrained last layer.
+        options: keywords of the model's builder function.
+
+    Raises:
+        UsageError: The name is unknown, or ``swap_head`` is set without weights.
+        UnknownOptionError: The builder does not take one of the options, or needs another.
+        WeightsError: The weights are unknown or damaged, or do not fit the model.
+
+    Example:
+        >>> create_model("cnn9", num_classes=10).fc2
+        Conv2d(256, 10, kernel_size=(1, 1), stride=(1, 1), bias=False)
+        >>> create_model("gcn", weights="cora-rp-comhe").num_classes
+        7
+    """
+    if weights is None:
+        if swap_head:
+            raise UsageError(f"swap_head=True is for a model with weights, and {name!r} is built without any")
+        return build_model(name, **options)
+    model_domain(name)  # an unknown model is told before anything is read
+    found: Any
+    if is_path(weights):
+        found = get_weights(weights) if card_path(weights).is_file() else read_state(weights)
+    else:
+        found = find_weights(name, str(weights)) or _published_weights(name, str(weights))
+    if isinstance(found, dict):
+        model = build_model(name, **options)
+        load_state(model, found, swap_head, f"{weights}: ")
+        return model
+    if found.model != name:
+        raise WeightsError(f"{found.name} holds weights of {found.model}, not of {name}")
+    return found.build(swap_head, **options)
+
+
+def load_weights(
+    model: nn.Module, weights: Mapping[str, Any] | str | os.PathLike[str], swap_head: bool = False
+) -> Loaded:
+    """Load weights strictly. Only a head for another number of classes may be left out, and only on request.
+
+    The head is the layer that the model names in its attribute ``output_layer`` (``"fc"``); each of its tensors has a
+    dimension for ``num_classes``. A head that fits is loaded, with ``swap_head`` or without.
+
+    Args:
+        model: left unchanged if there is an error; may be wrapped by ``torch.compile`` or ``DataParallel``.
+        weights: a full name of ``list_weights()``, whose file is checked against its card; the path of a safetensors
+            file or a checkpoint; or tensors by name, as of ``model.state_dict()``. ``module.`` and ``_orig_mod.``
+            before all names are ignored, and layouts that the model knows (its method ``adapt``) are converted.
+        swap_head: leave a head for another number of classes as it is.
+
+    Returns:
+        What was loaded and what was not.
+
+    Raises:
+        WeightsError: Tensors are missing, unexpected or of another shape, the numbers of classes differ, or the name
+            is unknown; the message says which.
+
+    Example:
+        >>> model = create_model("cnn6", num_classes=10)
+        >>> print(load_weights(model, create_model("cnn6", num_classes=10).state_dict()))
+        38 tensors loaded
+    """
+    if isinstance(weights, Mapping):
+        return load_state(model, unwrap_state(weights), swap_head)
+    named = not is_path(weights) or card_path(weights).is_file()
+    state = get_weights(weights).state_dict() if named else read_state(weights)
+    return load_state(model, state, swap_head, f"{weights}: ")
+
+
+def _published_weights(model: str, name: str) -> dict[str, Tensor]:
+    """The weights that torchvision publishes."""
+    if model in TORCHVISION:
+        from .images.resnet import published_weights  # here, so that the other networks do without torchvision
+
+        return published_weights(model, name)
+    full = name if name.startswith(f"{model}.") else f"{model}.{name}"
+    raise WeightsError(f"unknown weights {name!r} of {model}; {suggest(full, list_weights())}")

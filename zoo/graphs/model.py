@@ -1,0 +1,108 @@
+"""What all graph networks share, and how training calls them and graph modules of other packages alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from comhe.errors import UsageError
+
+from .operators import Operators, gcn_norm
+from .sparse import Features, SparseMatrix, as_index, check_dropout
+
+Graph = Operators | SparseMatrix | Sequence[SparseMatrix] | Tensor
+
+
+class GraphModel(nn.Module):
+    """A classifier of a graph's nodes: ``logits = model(x, graph)``.
+
+    ``x`` is a :class:`SparseMatrix` or a dense tensor [nodes, in_channels]. ``graph`` is what :meth:`prepare` returned
+    (a training loop prepares once), or an ``edge_index`` [2, E], one square :class:`SparseMatrix`, or a sequence of
+    matrices, one per layer. The logits are [nodes asked for, num_classes].
+
+    Example:
+        >>> import torch
+        >>> from comhe.zoo import create_model
+        >>> model = create_model("gcn", in_channels=3, num_classes=2)
+        >>> graph = model.prepare(torch.tensor([[0, 1], [1, 0]]), num_nodes=4, nodes=torch.tensor([1]))
+        >>> model(graph.inputs(torch.ones(4, 3)), graph).shape
+        torch.Size([1, 2])
+
+    Raises:
+        UsageError: ``num_layers`` or ``dropout`` is out of range, x does not fit the graph or the model, or an edge is
+            outside the graph.
+    """
+
+    output_layer: str
+
+    def __init__(self, in_channels: int, num_classes: int, dropout: float, num_layers: int = 1) -> None:
+        super().__init__()
+        if num_layers < 1:
+            raise UsageError(f"num_layers must be at least 1, got {num_layers}")
+        check_dropout(dropout)
+        self.in_channels, self.num_classes, self.dropout = in_channels, num_classes, dropout
+
+    def reset_parameters(self) -> None:
+        """Draw new initial weights, layer by layer."""
+        for child in self.children():
+            for layer in child if isinstance(child, nn.ModuleList) else [child]:
+                layer.reset_parameters()  # type: ignore[operator]
+
+    def propagation(self, edge_index: Tensor, num_nodes: int) -> SparseMatrix:
+        """Return the square operator that this network applies to a graph."""
+        return gcn_norm(edge_index, num_nodes)
+
+    def prepare(self, edge_index: Tensor, num_nodes: int, nodes: Tensor | None = None) -> Operators:
+        """Compute once what the logits at ``nodes`` (int64 [n] or bool [num_nodes], all if None) need."""
+        outputs = None if nodes is None else as_index(nodes, num_nodes, "node")
+        return Operators(adjacency=self.propagation(edge_index, num_nodes), outputs=outputs)
+
+    def operators(self, x: Features, graph: Graph) -> Operators:
+        """Return a graph in any accepted form as :class:`Operators`, checked against x."""
+        if isinstance(graph, Tensor):
+            graph = self.prepare(graph, x.shape[0])
+        elif not isinstance(graph, Operators):
+            graph = Operators(graph if isinstance(graph, SparseMatrix) else tuple(graph))
+        first = graph.adjacency[0] if isinstance(graph.adjacency, tuple) else graph.adjacency
+        if x.shape[0] != first.shape[1]:
+            raise UsageError(
+                f"x has {x.shape[0]} rows, the graph operator needs {first.shape[1]}; select them once with "
+                "operators.inputs(x)"
+            )
+        if x.shape[1] != self.in_channels:
+            raise UsageError(f"x has {x.shape[1]} features, the model was built with in_channels={self.in_channels}")
+        return graph
+
+    def extra_repr(self) -> str:
+        return f"dropout={self.dropout}"
+
+
+def prepare_graph(
+    model: nn.Module, features: Features, edge_index: Tensor, nodes: Tensor | None = None
+) -> tuple[Features, Operators | Tensor, Tensor | None]:
+    """Prepare a graph for any module that classifies nodes, with or without a method ``prepare``.
+
+    A :class:`GraphModel` computes at ``nodes`` only. A module in the style of PyTorch Geometric, with
+    ``forward(x, edge_index)``, gets dense features and computes at all nodes.
+
+    Args:
+        nodes: int64 [n] or bool [N]; None for all.
+
+    Returns:
+        ``x`` and ``graph`` for ``logits = model(x, graph)``, and the rows of these logits that belong to ``nodes``,
+        or None if they all do.
+
+    Example:
+        >>> import torch, torch_geometric.nn as pyg
+        >>> edges, nodes = torch.tensor([[0, 1], [1, 0]]), torch.tensor([1])
+        >>> model = pyg.GraphSAGE(in_channels=3, hidden_channels=8, num_layers=2, out_channels=2)
+        >>> x, graph, rows = prepare_graph(model, torch.ones(4, 3), edges, nodes)
+        >>> model(x, graph)[rows].shape
+        torch.Size([1, 2])
+    """
+    if hasattr(model, "prepare"):
+        operators = model.prepare(edge_index, features.shape[0], nodes=nodes)  # type: ignore[operator]
+        return operators.inputs(features), operators, None
+    dense = features.to_dense()
+    return dense, edge_index, None if nodes is None else as_index(nodes, len(dense), "node")
