@@ -1,16 +1,17 @@
 r"""Energies of narrow neurons and their gradients: one pass over tiles of cosines, in the manner of fused attention.
 
 A program has a block of neurons of one set. Against every block of the set's neurons it computes a tile of cosines,
-turns it into potentials and slopes F, and adds F U to the block's gradient; the N x N matrix never reaches memory. Every
-pair is visited from both sides: the half that could be saved (a quarter of the products) would need its pushes added up
-across programs, through memory and in no fixed order.
+turns it into potentials and slopes F, and adds F U to the block's gradient; the N x N matrix never reaches memory.
+Every pair is visited from both sides: the half that could be saved (a quarter of the products) would need its pushes
+added up across programs, through memory and in no fixed order.
 
-**Precision.** A float32 number is the sum of a high and a low part of tensor-float-32, and a product of two takes three
-on the tensor cores, without that of the low parts. This is off by at most 2^-20 of the sum of its terms' sizes, like a
-product in float32: a cosine by 1e-6 at worst. Its effect on the potential grows as neurons come near each other, so pairs with a squared distance z below 0.2 (26 degrees) are left out there, and a second kernel, which does
-nothing where there are none, takes their z from the differences of the neurons: its relative error is at most
-2^-20 / sqrt(z). A pair's energy is thus right to 2e-5, and to 1e-3 where z is at its floor. ``"tf32"`` leaves the low
-parts out: three times less work, cosines to 1e-3.
+**Precision.** A float32 number is the sum of a high and a low part of tensor-float-32, and a product of two takes
+three on the tensor cores, without that of the low parts. This is off by at most 2^-20 of the sum of its terms' sizes,
+like a product in float32: a cosine by 1e-6 at worst. Its effect on the potential grows as neurons come near each
+other, so pairs with a squared distance z below 0.2 (26 degrees) are left out there, and a second kernel, which does
+nothing where there are none, takes their z from the differences of the neurons: its relative error is at most 2^-20 /
+sqrt(z). A pair's energy is thus right to 2e-5, and to 1e-3 where z is at its floor. ``"tf32"`` leaves the low parts
+out: three times less work, cosines to 1e-3.
 """
 
 from __future__ import annotations
@@ -128,8 +129,8 @@ def programs(
     """A line for each block of neurons; the rows in all, sets padded to whole blocks; [sets, blocks] of the sums.
 
     A line: the set's first row, its neurons, the block's first row in the set, its index in the sums, where the set
-    begins in memory, its dimensions, its layer, and 0, for an offset of projections. It stays on the device, since a captured
-    graph may read it.
+    begins in memory, its dimensions, its layer, and 0, for an offset of projections. It stays on the device, since a
+    captured graph may read it.
     """
     most = max(-(-n // block) for _, n, _ in shapes)
     lines, sets, first, source = [], 0, 0, 0
