@@ -19,9 +19,9 @@ from .engine.schedule import factor
 
 Option = int | float | bool | str
 
-# Fields that recipes had from the first version on are always part of the digest, later ones where they are set.
+# Not part of the digest where they have their defaults, so that digests of earlier versions stay.
 LATER_FIELDS = ("domain", "tag")
-# What a run is about, rather than how it is trained.
+# Settings that name the run, rather than say how it is trained.
 IDENTITY = ("domain", "recipe", "tag", "model", "data", "regularizer", "seed")
 LONGEST_LABEL = 80
 
@@ -162,9 +162,7 @@ class Recipe:
         Raises:
             UsageError: the text is not a recipe of this kind.
         """
-        values = json.loads(text)
-        if not isinstance(values, dict):
-            raise UsageError(f"not a {cls.__name__}: {type(values).__name__}")
+        values = _settings(text)
         known = {f.name for f in dataclasses.fields(cls)}
         odd = sorted((known - set(values) - set(LATER_FIELDS)) | (set(values) - known))
         if odd:
@@ -213,12 +211,13 @@ def provide_domains(load: Callable[[], None]) -> Callable[[], None]:
     return load
 
 
-def register_domain(recipe: type[Recipe], task: Callable[..., Any]) -> None:
+def register_domain(recipe: type[Recipe], task: Callable[..., Any], *named: Callable[[str, str, str], Any]) -> None:
     """Make recipes of a class trainable; its default ``domain`` is the domain's name.
 
     Args:
         recipe: a frozen dataclass derived from :class:`Recipe` or :class:`BatchRecipe`.
         task: a class of :class:`comhe.train.task.Task`, called with recipe, root, device and context.
+        named: functions to register as its recipes, see :func:`register_recipe`; the first is the usual one.
 
     Raises:
         UsageError: the class has no default domain, or the domain is registered already.
@@ -229,6 +228,8 @@ def register_domain(recipe: type[Recipe], task: Callable[..., Any]) -> None:
     if name in _domains:
         raise UsageError(f"domain {name!r} is already registered, by {_domains[name].recipe.__name__}")
     _domains[name] = Domain(recipe, task)
+    for function in named:
+        register_recipe(function)
 
 
 def domains() -> list[str]:
@@ -270,9 +271,7 @@ def read_recipe(text: str) -> Recipe:
     Raises:
         UsageError: it is not a recipe.
     """
-    values = json.loads(text)
-    if not isinstance(values, dict):
-        raise UsageError(f"not a recipe: {type(values).__name__}")
+    values = _settings(text)
     return recipe_class(values.get("domain") or model_domain(values.get("model", ""))).from_json(text)
 
 
@@ -310,8 +309,8 @@ def register_recipe(recipe: Any) -> Any:
             raise UsageError(f"{name}() needs the class of the recipes that it returns as its return annotation")
         domain = kind.domain
     known = find_domain(domain).recipes
-    if name in known:
-        raise UsageError(f"recipe {name!r} is already registered for {domain}; choose another name")
+    if name in (*known, "custom"):
+        raise UsageError(f"the name {name!r} of a recipe for {domain} is taken; choose another one")
     known[name] = build
     return recipe
 
@@ -350,8 +349,6 @@ def get_recipe(name: str | None, model: str, data: str, regularizer: str, **chan
             raise UsageError(f"recipe {name!r} is for {' and '.join(elsewhere)}, but {model} is a model for {domain}")
         raise UsageError(f"unknown recipe {name!r} for {domain}; {did_you_mean(name, known)}")
     recipe = known[name](model, data, regularizer).replace(recipe=name)
-    if recipe.domain != domain:
-        raise UsageError(f"recipe {name!r} is for {recipe.domain}, but {model} is a model for {domain}")
     settings = [f.name for f in dataclasses.fields(recipe)]
     for setting_name in changes:
         if setting_name not in settings:
@@ -375,6 +372,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     known = list(known)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     return f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(known) or 'none'}"
+
+
+def _settings(text: str) -> dict[str, Any]:
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise UsageError(f"not a recipe, but a {type(values).__name__}")
+    return values
 
 
 def _json(values: dict[str, Any]) -> str:
