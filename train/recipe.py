@@ -19,9 +19,9 @@ from .engine.schedule import factor
 
 Option = int | float | bool | str
 
-# Fields that recipes had from the first version on are always part of the digest, later ones where they are set.
+# Not part of the digest where they have their defaults, so that digests of earlier versions stay.
 LATER_FIELDS = ("domain", "tag")
-# What a run is about, rather than how it is trained.
+# Settings that name the run, rather than say how it is trained.
 IDENTITY = ("domain", "recipe", "tag", "model", "data", "regularizer", "seed")
 LONGEST_LABEL = 80
 
@@ -162,9 +162,7 @@ class Recipe:
         Raises:
             UsageError: the text is not a recipe of this kind.
         """
-        values = json.loads(text)
-        if not isinstance(values, dict):
-            raise UsageError(f"not a {cls.__name__}: {type(values).__name__}")
+        values = _settings(text)
         known = {f.name for f in dataclasses.fields(cls)}
         odd = sorted((known - set(values) - set(LATER_FIELDS)) | (set(values) - known))
         if odd:
@@ -270,9 +268,7 @@ def read_recipe(text: str) -> Recipe:
     Raises:
         UsageError: it is not a recipe.
     """
-    values = json.loads(text)
-    if not isinstance(values, dict):
-        raise UsageError(f"not a recipe: {type(values).__name__}")
+    values = _settings(text)
     return recipe_class(values.get("domain") or model_domain(values.get("model", ""))).from_json(text)
 
 
@@ -310,8 +306,8 @@ def register_recipe(recipe: Any) -> Any:
             raise UsageError(f"{name}() needs the class of the recipes that it returns as its return annotation")
         domain = kind.domain
     known = find_domain(domain).recipes
-    if name in known:
-        raise UsageError(f"recipe {name!r} is already registered for {domain}; choose another name")
+    if name in (*known, "custom"):
+        raise UsageError(f"the name {name!r} of a recipe for {domain} is taken; choose another one")
     known[name] = build
     return recipe
 
@@ -350,8 +346,6 @@ def get_recipe(name: str | None, model: str, data: str, regularizer: str, **chan
             raise UsageError(f"recipe {name!r} is for {' and '.join(elsewhere)}, but {model} is a model for {domain}")
         raise UsageError(f"unknown recipe {name!r} for {domain}; {did_you_mean(name, known)}")
     recipe = known[name](model, data, regularizer).replace(recipe=name)
-    if recipe.domain != domain:
-        raise UsageError(f"recipe {name!r} is for {recipe.domain}, but {model} is a model for {domain}")
     settings = [f.name for f in dataclasses.fields(recipe)]
     for setting_name in changes:
         if setting_name not in settings:
@@ -375,6 +369,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     known = list(known)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     return f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(known) or 'none'}"
+
+
+def _settings(text: str) -> dict[str, Any]:
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise UsageError(f"not a recipe, but a {type(values).__name__}")
+    return values
 
 
 def _json(values: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """A CUDA graph for the CPU: the operations of one call, done again on the same tensors with the same numbers.
 
 So it proves what a real graph needs. A number of Python's is what it was when it was recorded; a tensor that the host
-puts in another's place is not seen; and whatever waits for the device, or makes a shape of values on it, is an error.
+replaces by another is not noticed; and whatever waits for the device, or makes a shape of values on it, is an error.
 """
 
 import torch
@@ -71,7 +71,7 @@ class FakeRecorder:
 
 
 def _memory(x):
-    """A tensor's memory, seen with the shape that it has now."""
+    """A tensor's memory, viewed with its present shape."""
     return x.detach() if isinstance(x, torch.Tensor) else x
 
 

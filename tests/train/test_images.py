@@ -66,14 +66,14 @@ def test_the_loop_against_one_written_out(recipe, tmp_path, changes):
             optimizer.zero_grad()
             regularizer().backward() if recipe.regularizer != "none" else None
             halves = [slice(0, 9)] if recipe.accumulate == 1 else [slice(0, 5), slice(5, 9)]
-            for part in halves:
+            for half in halves:
                 with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
-                    logits = model(x[part]).float()
+                    logits = model(x[half]).float()
                 if recipe.loss == "released":
-                    loss = released_loss(logits, y[part], recipe.label_smoothing)
+                    loss = released_loss(logits, y[half], recipe.label_smoothing)
                 else:
-                    loss = F.cross_entropy(logits, y[part], label_smoothing=recipe.label_smoothing)
-                (loss * len(y[part]) / 9).backward()
+                    loss = F.cross_entropy(logits, y[half], label_smoothing=recipe.label_smoothing)
+                (loss * len(y[half]) / 9).backward()
             if recipe.clip:
                 norm = torch.stack([p.grad.norm() for p in model.parameters()]).norm()
                 for p in model.parameters():
@@ -91,8 +91,8 @@ def test_the_loop_against_one_written_out(recipe, tmp_path, changes):
 def test_a_resumed_run_is_the_uninterrupted_one(recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     recipe = recipe.replace(epochs=3, regularizer="ap-comhe", ema=0.9, energies=1, log_steps=1, schedule="one-cycle")
-    whole, cut = Run(tmp_path / "whole"), Run(tmp_path / "cut")
-    fit(make(recipe, tmp_path), whole)
+    uninterrupted, cut = Run(tmp_path / "uninterrupted"), Run(tmp_path / "cut")
+    fit(make(recipe, tmp_path), uninterrupted)
 
     def stop(row, epochs):
         if row["epoch"] == 1:
@@ -104,9 +104,9 @@ def test_a_resumed_run_is_the_uninterrupted_one(recipe, tmp_path, monkeypatch):
     assert (cut.folder / "metrics.csv").exists()  # what there is can be looked at
     fit(make(recipe, tmp_path), cut)
     for table in ("metrics.csv", "energies.csv", "steps.csv"):
-        assert (whole.folder / table).read_text() == (cut.folder / table).read_text()
+        assert (uninterrupted.folder / table).read_text() == (cut.folder / table).read_text()
     for which in ("last", "best"):
-        first, second = whole.weights(which), cut.weights(which)
+        first, second = uninterrupted.weights(which), cut.weights(which)
         assert all(tensor.equal(second[name]) for name, tensor in first.items())
 
 
@@ -141,22 +141,24 @@ def test_named_recipes_build(name, regularizer, folder, tmp_path):
 def test_files_of_all_sizes_and_kinds_from_end_to_end(tmp_path, monkeypatch, capsys):
     """The ImageNet path: generated JPEGs of mixed sizes and modes, training and torchvision's evaluation."""
     draw = np.random.default_rng(1)
-    for part, count in (("train", 4), ("val", 2)):
+    for split, count in (("train", 4), ("val", 2)):
         for label, mode in enumerate(("RGB", "L")):
-            place = tmp_path / "tree" / part / f"n0{label}"
-            place.mkdir(parents=True)
+            class_folder = tmp_path / "tree" / split / f"n0{label}"
+            class_folder.mkdir(parents=True)
             for i in range(count):
                 size = (120 + 40 * i, 200 - 30 * i)
                 pixels = draw.integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
-                Image.fromarray(pixels).convert("CMYK" if (label, i) == (0, 1) else mode).save(place / f"{i}.JPEG")
+                Image.fromarray(pixels).convert("CMYK" if (label, i) == (0, 1) else mode).save(
+                    class_folder / f"{i}.JPEG"
+                )
     monkeypatch.chdir(tmp_path)
-    words = f"train images --model resnet18 --data folder:{tmp_path}/tree --recipe modern --epochs 1 --batch-size 3"
-    assert main([*words.split(), "--data-root", str(tmp_path)]) == 0
-    told = capsys.readouterr().out
+    argv = f"train images --model resnet18 --data folder:{tmp_path}/tree --recipe modern --epochs 1 --batch-size 3"
+    assert main([*argv.split(), "--data-root", str(tmp_path)]) == 0
+    output = capsys.readouterr().out
     (result,) = (tmp_path / "runs").glob("modern/*/seed0")
     assert main(["evaluate", str(result), "--data-root", str(tmp_path)]) == 0
     again = capsys.readouterr().out
-    accuracy = next(line for line in told.splitlines() if "validation-selected" in line).split("test ")[1]
+    accuracy = next(line for line in output.splitlines() if "validation-selected" in line).split("test ")[1]
     assert f"accuracy {accuracy}" in again
 
 

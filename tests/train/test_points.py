@@ -1,4 +1,4 @@
-"""Training on point clouds: what the task does beside the loop that test_images tests."""
+"""Training on point clouds: what the task does besides the loop that engine/test_loop.py tests."""
 
 import pytest
 import torch
@@ -24,21 +24,21 @@ def test_the_models_own_loss_is_part_of_the_loss(recipe):
     x, labels = task.collate(*next(iter(task.inputs(0))))
     assert x.shape == (64, 32, 3)
     loss, logits = task.loss(model, (x, labels))
-    own = model.auxiliary_loss()
-    assert own > 0 or loss.requires_grad
-    torch.testing.assert_close(loss, F.cross_entropy(logits, labels, label_smoothing=0.2) + own)
+    added = model.auxiliary_loss()
+    assert added > 0 or loss.requires_grad
+    torch.testing.assert_close(loss, F.cross_entropy(logits, labels, label_smoothing=0.2) + added)
 
 
 def test_batch_norms_momentum_halves(recipe):
     recipe = recipe.replace(epochs=10, norm_decay=0.3)
     task = PointTask(recipe)
     model = task.model()
-    seen = []
+    momenta = []
     for epoch in range(10):
         task.on_epoch(model, epoch)
         (momentum,) = {m.momentum for m in model.modules() if isinstance(m, torch.nn.BatchNorm1d)}
-        seen.append(momentum)
-    assert seen == [0.5] * 3 + [0.25] * 3 + [0.125] * 3 + [0.0625]
+        momenta.append(momentum)
+    assert momenta == [0.5] * 3 + [0.25] * 3 + [0.125] * 3 + [0.0625]
     still = PointTask(recipe.replace(norm_decay=0.0))
     assert {m.momentum for m in still.model().modules() if isinstance(m, torch.nn.BatchNorm1d)} == {0.1}
 

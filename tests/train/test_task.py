@@ -20,7 +20,7 @@ def test_named_recipes_pass():
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"model": "gcm"}, "gcn"),
         ({"model": "cnn9"}, "cnn9 is a model for images, but this is a recipe for graphs"),
@@ -32,8 +32,8 @@ def test_named_recipes_pass():
         ({"domain": "sounds"}, "sounds"),
     ],
 )
-def test_mistakes_are_named(changes, told):
-    with pytest.raises(UsageError, match=told):
+def test_mistakes_are_named(changes, message):
+    with pytest.raises(UsageError, match=message):
         check_recipe(GraphRecipe().replace(**changes))
 
 

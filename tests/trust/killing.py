@@ -1,9 +1,9 @@
-"""A process that makes runs in forks of itself and ends them where it is told to.
+"""A process that trains runs in forks of itself and ends them where a request says.
 
 ``python killing.py '["graphs"]'`` reads requests from standard input, one JSON object a line, and answers each with a
 line: how the fork has ended (an exit status, or minus a signal's number), what it has printed, and how many boundaries
 it has come by. A fork costs milliseconds where a new process takes seconds to import torch, so that all boundaries of a
-run can be tried. Checkpoints are made after every step, not every minute.
+run can be tried. Checkpoints are written after every step, not every minute.
 
 A boundary is a moment between two things that outlive the process: before a file gets its name with half of it written,
 before it with all of it written, and after; before and after a file is removed; after an optimizer step.
@@ -60,11 +60,11 @@ def shrink() -> None:
 
         def few(name: str, root: str | None, device: str, full: Any = full) -> Any:
             found = full(name, root, device)
-            parts = {}
+            splits = {}
             for split, count in SAMPLES.items():
-                part = found.get_split(split)
-                parts[split] = type(part)(*(tensor[:count] for tensor in vars(part).values()))
-            return replace(found, **parts)
+                data = found.get_split(split)
+                splits[split] = type(data)(*(tensor[:count] for tensor in vars(data).values()))
+            return replace(found, **splits)
 
         setattr(module, load, few)
 
@@ -114,33 +114,33 @@ def prepare() -> None:
     from comhe.train.engine import loop
 
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background one is told to ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it may be ignored
     loop.CHECKPOINT_SECONDS = 0.0
     shrink()
 
 
-def work(request: dict[str, Any], told: int) -> int:
+def work(request: dict[str, Any], pipe: int) -> int:
     """In the fork: a command, or one run, or what is missing of it."""
     from comhe.train.cli import main as cli
     from comhe.train.runs import launch
 
-    if words := request.get("words"):
-        return cli.main(words)
+    if argv := request.get("argv"):
+        return cli.main(argv)
     boundaries = Boundaries(request.get("at", 0), request.get("what", "SIGKILL"))
     boundaries.watch()
     recipe = recipe_of(request["kind"])
     status = cli.guarded(lambda folder: launch.train_one(recipe, Path(folder), None, "cpu"), request["folder"])
-    os.write(told, b"%d" % boundaries.count)
+    os.write(pipe, b"%d" % boundaries.count)
     return status
 
 
-def fork(work: Callable[[], int], said: int) -> int:
-    """The process number of a fork, in a session of its own, that works, prints to the pipe, and ends with a status."""
+def fork(work: Callable[[], int], output: int) -> int:
+    """The process number of a fork, in its own session, that works, prints to the pipe, and ends with a status."""
     if pid := os.fork():
         return pid
     os.setsid()
-    os.dup2(said, 1)
-    os.dup2(said, 2)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
     try:
         status = work()
     except SystemExit as left:
@@ -168,10 +168,10 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
                 (os.killpg if request.get("group") else os.kill)(pid, getattr(signal, request.get("what", "SIGKILL")))
                 break
     with open(errors_out, "rb") as errors, open(ours, "rb") as pipe:
-        said = errors.read().decode()  # until all its processes have ended
+        output = errors.read().decode()  # until all its processes have ended
         passed = pipe.read()
     _, status = os.waitpid(pid, 0)
-    return {"status": os.waitstatus_to_exitcode(status), "boundaries": int(passed or 0), "said": said}
+    return {"status": os.waitstatus_to_exitcode(status), "boundaries": int(passed or 0), "output": output}
 
 
 def main() -> None:

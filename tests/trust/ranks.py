@@ -2,7 +2,7 @@
 
 ``python ranks.py`` reads requests from standard input, one JSON object a line, and answers each with a line: for each
 rank its exit status (or minus a signal's number) and what it has printed. A fork costs milliseconds where a new process
-takes seconds to import torch. Checkpoints are made after every step.
+takes seconds to import torch. Checkpoints are count after every step.
 
 Started by torchrun it is one of the ranks, and the request is its argument.
 """
@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))  # also where Python is told not to look there (-P)
+sys.path.insert(0, str(Path(__file__).parent))  # also where Python does not look there (-P)
 from killing import fork, shrink
 
 
@@ -27,17 +27,17 @@ def end_at(step: int, what: str) -> None:
     """After so many optimizer steps of this rank, a signal to it, or an error."""
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
-    made = 0
+    count = 0
 
-    def count(*_: Any) -> None:
-        nonlocal made
-        made += 1
-        if made == step and what == "error":
+    def after_step(*_: Any) -> None:
+        nonlocal count
+        count += 1
+        if count == step and what == "error":
             raise ValueError("a worker has thrown a spanner")
-        elif made == step:
+        elif count == step:
             os.kill(os.getpid(), getattr(signal, what))
 
-    register_optimizer_step_post_hook(count)
+    register_optimizer_step_post_hook(after_step)
 
 
 def be(rank: int, size: int, port: int, request: dict[str, Any]) -> int:
@@ -49,7 +49,7 @@ def be(rank: int, size: int, port: int, request: dict[str, Any]) -> int:
         os.environ.update({name: str(value) for name, value in names.items()})
     if rank == request.get("rank", -1):
         end_at(request["step"], request["what"])
-    return cli.main(request["words"])
+    return cli.main(request["argv"])
 
 
 def answer(request: dict[str, Any]) -> list[dict[str, Any]]:
@@ -60,17 +60,17 @@ def answer(request: dict[str, Any]) -> list[dict[str, Any]]:
         port = free.getsockname()[1]
     children = []
     for rank in range(size):
-        said, own = os.pipe()
-        pid = fork(partial(be, rank, size, port, request), own)
-        os.close(own)
-        children.append((pid, said))
+        output, child_output = os.pipe()
+        pid = fork(partial(be, rank, size, port, request), child_output)
+        os.close(child_output)
+        children.append((pid, output))
     began, found = time.monotonic(), []
-    for pid, said in children:
-        with open(said, "rb") as pipe:
+    for pid, output in children:
+        with open(output, "rb") as pipe:
             lines = pipe.read().decode().splitlines(keepends=True)
         text = "".join(line for line in lines if not line.startswith("[Gloo]"))  # which tells that it is there
         _, status = os.waitpid(pid, 0)
-        found.append({"status": os.waitstatus_to_exitcode(status), "said": text, "seconds": time.monotonic() - began})
+        found.append({"status": os.waitstatus_to_exitcode(status), "output": text, "seconds": time.monotonic() - began})
     return found
 
 

@@ -27,11 +27,11 @@ class Runner:
     """Asks a process of :mod:`.killing` for runs."""
 
     def __init__(self, kinds: Iterable[str]) -> None:
-        words = [sys.executable, str(Path(__file__).with_name("killing.py")), json.dumps(list(kinds))]
+        argv = [sys.executable, str(Path(__file__).with_name("killing.py")), json.dumps(list(kinds))]
         # A GPU's threads would not survive a fork; one thread everywhere, or sums come out otherwise.
         settings = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | settings
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | settings
         )
         assert self.process.stdout.readline() == "ready\n"
 
@@ -50,17 +50,17 @@ def ask(request):
 
 
 @pytest.fixture(scope="module")
-def whole(ask, tmp_path_factory):
+def uninterrupted(ask, tmp_path_factory):
     """The uninterrupted run of a kind: what it has left, its boundaries, and the folder."""
-    made = {}
+    known = {}
 
     def find(kind):
-        if kind not in made:
-            folder = tmp_path_factory.mktemp("whole")
+        if kind not in known:
+            folder = tmp_path_factory.mktemp("uninterrupted")
             answer = ask(kind=kind, folder=str(folder))
             assert answer["status"] == 0, answer
-            made[kind] = contents(folder), answer["boundaries"]
-        return made[kind]
+            known[kind] = contents(folder), answer["boundaries"]
+        return known[kind]
 
     return find
 
@@ -81,8 +81,8 @@ def goes_on(ask, kind, folder, expected):
 
 
 @pytest.mark.parametrize("kind", SHORT)
-def test_killed_again_and_again_it_is_the_uninterrupted_run(ask, whole, tmp_path, kind, tally):
-    expected, boundaries = whole(kind)
+def test_killed_again_and_again_it_is_the_uninterrupted_run(ask, uninterrupted, tmp_path, kind, tally):
+    expected, boundaries = uninterrupted(kind)
     assert boundaries > 40
     for at in SHORT[kind]:
         assert ask(kind=kind, folder=str(tmp_path), at=at)["status"] == -9
@@ -91,37 +91,37 @@ def test_killed_again_and_again_it_is_the_uninterrupted_run(ask, whole, tmp_path
 
 
 @pytest.mark.parametrize(("kind", "what", "at"), [("graphs", "SIGINT", 20), ("images", "SIGTERM", 31)])
-def test_a_signal_saves_and_says_how_to_go_on(ask, whole, tmp_path, kind, what, at, tally):
+def test_a_signal_saves_and_says_how_to_go_on(ask, uninterrupted, tmp_path, kind, what, at, tally):
     answer = ask(kind=kind, folder=str(tmp_path), at=at, what=what)
     assert answer["status"] == {"SIGINT": 130, "SIGTERM": 143}[what]
-    (line,) = answer["said"].splitlines()
+    (line,) = answer["output"].splitlines()
     assert line.startswith("comhe: ")
     assert line.endswith("saved; the same command goes on from there")
     assert list(tmp_path.glob("*/*/*/checkpoint.pt"))
     assert not list(tmp_path.glob("*/*/*/*.part"))
-    goes_on(ask, kind, tmp_path, whole(kind)[0])
+    goes_on(ask, kind, tmp_path, uninterrupted(kind)[0])
     tally(f"{kind}: {what}", SAVED)
 
 
-def test_on_a_full_disk_the_last_checkpoint_stays(ask, whole, tmp_path, tally):
+def test_on_a_full_disk_the_last_checkpoint_stays(ask, uninterrupted, tmp_path, tally):
     for at in (9, 19, 22, 27):
         answer = ask(kind="graphs", folder=str(tmp_path), at=at, what="ENOSPC")
         assert answer["status"] == 2
-        (line,) = answer["said"].splitlines()
+        (line,) = answer["output"].splitlines()
         assert "cannot be written (No space left on device)" in line
         assert not list(tmp_path.glob("*/*/*/*.part"))
         tally("graphs: a full disk", SAVED)
-    goes_on(ask, "graphs", tmp_path, whole("graphs")[0])
+    goes_on(ask, "graphs", tmp_path, uninterrupted("graphs")[0])
 
 
 def compare(folder: Path, regularizers: str) -> list[str]:
-    words = f"compare --data citations --regularizers {regularizers} --seeds 1 --settings epochs=60 --jobs 2"
-    return [*words.split(), "--runs", str(folder)]
+    argv = f"compare --data citations --regularizers {regularizers} --seeds 1 --settings epochs=60 --jobs 2"
+    return [*argv.split(), "--runs", str(folder)]
 
 
 def train(ask, folder: Path, regularizer: str) -> dict:
-    words = f"train graphs --data citations --regularizer {regularizer} --epochs 60 --runs {folder}"
-    assert ask(words=words.split())["status"] == 0
+    argv = f"train graphs --data citations --regularizer {regularizer} --epochs 60 --runs {folder}"
+    assert ask(argv=argv.split())["status"] == 0
     return contents(folder, regularizer)
 
 
@@ -130,17 +130,17 @@ def test_compare_stops_all_its_processes(ask, tmp_path, tally):
     names = "none,hs-mhe"
     folder = tmp_path / "cut"
     until = f"{str(folder)[1:]}/*/*/*/checkpoint.pt"
-    answer = ask(words=compare(folder, names), until=until, group=True, what="SIGTERM")
+    answer = ask(argv=compare(folder, names), until=until, group=True, what="SIGTERM")
     assert answer["status"] == 143, answer
-    assert "of 2 runs done and the others saved" in answer["said"].splitlines()[-1]
-    assert "Traceback" not in answer["said"]
+    assert "of 2 runs done and the others saved" in answer["output"].splitlines()[-1]
+    assert "Traceback" not in answer["output"]
     begun = list(folder.glob("*/*/*"))
     assert begun
     for run in begun:
         assert {"checkpoint.pt", "result.json"} & {path.name for path in run.iterdir()}
         assert not (run / "lock").exists()
     for name in names.split(","):
-        assert train(ask, folder, name) == train(ask, tmp_path / "whole", name)
+        assert train(ask, folder, name) == train(ask, tmp_path / "uninterrupted", name)
     tally("compare, two jobs: SIGTERM to all its processes", SAME)
 
 
@@ -149,8 +149,8 @@ def test_compare_stops_all_its_processes(ask, tmp_path, tally):
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
-def test_killed_at_every_boundary(ask, whole, tmp_path, kind, tally):
-    expected, boundaries = whole(kind)
+def test_killed_at_every_boundary(ask, uninterrupted, tmp_path, kind, tally):
+    expected, boundaries = uninterrupted(kind)
     for at in range(1, boundaries + 1):
         folder = tmp_path / str(at)
         assert ask(kind=kind, folder=str(folder), at=at)["status"] == -9
@@ -160,9 +160,9 @@ def test_killed_at_every_boundary(ask, whole, tmp_path, kind, tally):
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
-def test_killed_at_random_moments(ask, whole, tmp_path, kind, tally):
+def test_killed_at_random_moments(ask, uninterrupted, tmp_path, kind, tally):
     """Sessions of random length, one after the other until one gets to the end; then from the start again."""
-    expected, _ = whole(kind)
+    expected, _ = uninterrupted(kind)
     draw, kills, runs = random.Random(kind), 0, 0
     began = time.monotonic()
     goes_on(ask, kind, tmp_path / "timed", expected)
@@ -181,14 +181,14 @@ def test_killed_at_random_moments(ask, whole, tmp_path, kind, tally):
 @pytest.mark.long
 @pytest.mark.parametrize("what", ["SIGINT", "SIGTERM", "ENOSPC"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_ended_at_every_boundary(ask, whole, tmp_path, kind, what, tally):
-    expected, boundaries = whole(kind)
+def test_ended_at_every_boundary(ask, uninterrupted, tmp_path, kind, what, tally):
+    expected, boundaries = uninterrupted(kind)
     for at in range(1, boundaries + 1):
         folder = tmp_path / str(at)
         answer = ask(kind=kind, folder=str(folder), at=at, what=what)
         # There is no write after the last one.
         assert answer["status"] in {"SIGINT": (130,), "SIGTERM": (143,), "ENOSPC": (2, 0)}[what], answer
-        assert len(answer["said"].splitlines()) == (answer["status"] != 0)
+        assert len(answer["output"].splitlines()) == (answer["status"] != 0)
         assert not list(folder.glob("*/*/*/*.part"))
         goes_on(ask, kind, folder, expected)
         if answer["status"]:
@@ -202,21 +202,21 @@ def test_ended_at_every_boundary(ask, whole, tmp_path, kind, what, tally):
 )
 def test_compare_ended_at_random_moments(ask, tmp_path, what, group, tally):
     names = "none,hs-mhe,rp-comhe,ap-comhe"
-    expected = {name: train(ask, tmp_path / "whole", name) for name in names.split(",")}
+    expected = {name: train(ask, tmp_path / "uninterrupted", name) for name in names.split(",")}
     began = time.monotonic()
-    assert ask(words=compare(tmp_path / "timed", names))["status"] == 0
+    assert ask(argv=compare(tmp_path / "timed", names))["status"] == 0
     seconds = time.monotonic() - began
     draw, ended, runs = random.Random(f"{what} {group}"), 0, 0
     while ended < CASES // 5:
         folder, status = tmp_path / str(runs), -1
         while status:
             after = draw.uniform(0.2, 1.2) * seconds
-            answer = ask(words=compare(folder, names), seconds=after, group=group, what=what)
+            answer = ask(argv=compare(folder, names), seconds=after, group=group, what=what)
             status = answer["status"]
             assert status in (0, {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 130}[what]), answer
             ended += status != 0
             if what != "SIGKILL":
-                assert "Traceback" not in answer["said"]
+                assert "Traceback" not in answer["output"]
         assert {name: contents(folder, name) for name in expected} == expected
         runs += 1
     who = "all its processes" if group else "its first process"

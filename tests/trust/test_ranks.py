@@ -37,8 +37,8 @@ def ask():
     )
     assert process.stdout.readline() == "ready\n"
 
-    def request(size: int, words: str, folder: Path, **more) -> list[dict]:
-        process.stdin.write(json.dumps({"size": size, "words": [*words.split(), "--runs", str(folder)]} | more) + "\n")
+    def request(size: int, argv: str, folder: Path, **more) -> list[dict]:
+        process.stdin.write(json.dumps({"size": size, "argv": [*argv.split(), "--runs", str(folder)]} | more) + "\n")
         process.stdin.flush()
         return json.loads(process.stdout.readline())
 
@@ -48,18 +48,18 @@ def ask():
 
 
 @pytest.fixture(scope="module")
-def made(ask, tmp_path_factory):
+def completed(ask, tmp_path_factory):
     """The folder of an uninterrupted run on so many processes."""
     known = {}
 
-    def find(size: int, words: str) -> Path:
-        if (size, words) not in known:
-            folder = tmp_path_factory.mktemp("made")
-            ranks = ask(size, words, folder)
+    def find(size: int, argv: str) -> Path:
+        if (size, argv) not in known:
+            folder = tmp_path_factory.mktemp("completed")
+            ranks = ask(size, argv, folder)
             assert [rank["status"] for rank in ranks] == [0] * size, ranks
-            assert [bool(rank["said"]) for rank in ranks] == [True] + [False] * (size - 1)
-            known[size, words] = run_in(folder)
-        return known[size, words]
+            assert [bool(rank["output"]) for rank in ranks] == [True] + [False] * (size - 1)
+            known[size, argv] = run_in(folder)
+        return known[size, argv]
 
     return find
 
@@ -104,39 +104,39 @@ def long(*values):
 
 
 @pytest.mark.parametrize("how", ["", " --shard-penalty"])
-def test_images_on_two_processes_are_those_on_one(made, tally, how):
-    """Eight samples of a part to four and four, and seven to four and three; 32 to validate to 16 and 16."""
-    close(made(2, IMAGES + how), made(1, IMAGES), 2e-4)
+def test_images_on_two_processes_are_those_on_one(completed, tally, how):
+    """Eight samples of a microbatch to four and four, and seven to four and three; 32 to validate to 16 and 16."""
+    close(completed(2, IMAGES + how), completed(1, IMAGES), 2e-4)
     tally(f"images, resnet8, ap-comhe, 2 processes{how}", SAME)
 
 
 @pytest.mark.parametrize("how", ["", long(" --shard-penalty")])
-def test_points_on_two_processes_are_those_on_one(made, tally, how):
-    close(made(2, POINTS + how), made(1, POINTS), 2e-4)
+def test_points_on_two_processes_are_those_on_one(completed, tally, how):
+    close(completed(2, POINTS + how), completed(1, POINTS), 2e-4)
     tally(f"points, pointnet_t, rp-comhe, 2 processes{how}", SAME)
 
 
 @pytest.mark.parametrize("how", [" --shard-penalty", long("")])
-def test_a_rank_that_dies_takes_the_others_along_and_the_run_goes_on(ask, made, tmp_path, tally, how):
-    words = IMAGES + how
+def test_a_rank_that_dies_takes_the_others_along_and_the_run_goes_on(ask, completed, tmp_path, tally, how):
+    argv = IMAGES + how
     for what, which, step in (("SIGKILL", 1, 2), ("error", 0, 1), ("SIGTERM", 1, 1)):
-        ranks = ask(2, words, tmp_path, rank=which, step=step, what=what)
+        ranks = ask(2, argv, tmp_path, rank=which, step=step, what=what)
         dead, other = ranks[which], ranks[1 - which]
         if what == "SIGTERM":  # reaches one, and stops both after the same step
             assert [rank["status"] for rank in ranks] == [143, 143], ranks
-            assert len({rank["said"].split(": ")[2] for rank in ranks}) == 1
-            assert all(rank["said"].startswith(f"comhe: rank {i} of 2: ") for i, rank in enumerate(ranks))
-            assert "saved" in dead["said"]
+            assert len({rank["output"].split(": ")[2] for rank in ranks}) == 1
+            assert all(rank["output"].startswith(f"comhe: rank {i} of 2: ") for i, rank in enumerate(ranks))
+            assert "saved" in dead["output"]
         else:
             assert other["status"] == 3, ranks
-            assert f"rank {1 - which} of 2: another rank is gone" in other["said"]
+            assert f"rank {1 - which} of 2: another rank is gone" in other["output"]
             assert dead["status"] == {"SIGKILL": -9, "error": 2}[what]
             if what == "error":
-                assert dead["said"] == f"comhe: rank {which} of 2: a worker has thrown a spanner\n"
+                assert dead["output"] == f"comhe: rank {which} of 2: a worker has thrown a spanner\n"
         assert (run_in(tmp_path) / "checkpoint.pt").exists()
         tally(f"2 processes{how}: {what} to one", "both end, and the next session goes on")
-    folder = made(2, words)
-    assert [rank["status"] for rank in ask(2, words, tmp_path)] == [0, 0]
+    folder = completed(2, argv)
+    assert [rank["status"] for rank in ask(2, argv, tmp_path)] == [0, 0]
     for name in ("metrics.csv", "steps.csv", "energies.csv", "last.safetensors", "best.safetensors"):
         assert (run_in(tmp_path) / name).read_bytes() == (folder / name).read_bytes(), name
 
@@ -149,20 +149,20 @@ def test_a_rank_that_dies_takes_the_others_along_and_the_run_goes_on(ask, made, 
         long(3, 2, ""),
     ],
 )
-def test_another_number_of_processes_goes_on_too(ask, made, tmp_path, tally, first, then, how):
-    def words(size):
+def test_another_number_of_processes_goes_on_too(ask, completed, tmp_path, tally, first, then, how):
+    def argv(size):
         return IMAGES + (how if size > 1 else "")
 
-    ask(first, words(first), tmp_path, rank=0, step=3, what="SIGTERM")
+    ask(first, argv(first), tmp_path, rank=0, step=3, what="SIGTERM")
     assert (run_in(tmp_path) / "checkpoint.pt").exists()
-    ranks = ask(then, words(then), tmp_path)
+    ranks = ask(then, argv(then), tmp_path)
     assert {rank["status"] for rank in ranks} == {0}, ranks
-    close(run_in(tmp_path), made(1, IMAGES), 2e-4)
+    close(run_in(tmp_path), completed(1, IMAGES), 2e-4)
     tally(f"saved by {first}, gone on with by {then}{how}", SAME)
 
 
 @pytest.mark.parametrize(
-    ("size", "words", "reason"),
+    ("size", "argv", "reason"),
     [
         (2, "train graphs --data citations", "a graph is one batch, which 2 processes cannot divide"),
         (2, "compare --data citations", "torchrun is for comhe train, not for comhe compare"),
@@ -176,20 +176,20 @@ def test_another_number_of_processes_goes_on_too(ask, made, tmp_path, tally, fir
         (2, IMAGES.replace("--lr 0.02", "--lr 1e30 --schedule constant --clip 0"), "lower lr"),
     ],
 )
-def test_what_cannot_be_is_one_line_of_each(ask, tmp_path, tally, size, words, reason):
-    ranks = ask(size, words, tmp_path)
+def test_what_cannot_be_is_one_line_of_each(ask, tmp_path, tally, size, argv, reason):
+    ranks = ask(size, argv, tmp_path)
     assert {rank["status"] for rank in ranks} in ({2}, {2, 3})  # 3 where the other one has left already
     for rank in ranks:
-        (line,) = rank["said"].splitlines()
+        (line,) = rank["output"].splitlines()
         assert (reason if rank["status"] == 2 else "another rank is gone") in line
     tally(f"{size} process{'es' * (size > 1)}: {reason}", "one line of each")
 
 
 def test_under_torchrun_the_first_failure_has_its_name_and_reason(tmp_path):
-    request = {"words": [*IMAGES.split(), "--runs", str(tmp_path)], "rank": 1, "step": 2, "what": "error"}
+    request = {"argv": [*IMAGES.split(), "--runs", str(tmp_path)], "rank": 1, "step": 2, "what": "error"}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    words = [*torchrun, str(SERVER), json.dumps(request)]
-    ended = subprocess.run(words, capture_output=True, text=True, timeout=300, env=os.environ | SETTINGS)
+    argv = [*torchrun, str(SERVER), json.dumps(request)]
+    ended = subprocess.run(argv, capture_output=True, text=True, timeout=300, env=os.environ | SETTINGS)
     assert ended.returncode != 0
     assert "comhe: rank 1 of 2: a worker has thrown a spanner" in ended.stderr
     summary = ended.stderr[ended.stderr.index("Root Cause") :]

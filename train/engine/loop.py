@@ -58,7 +58,7 @@ def fit(task: Task, run: Run, progress: Progress = lambda row, epochs: None) -> 
                     _fit(task, run, lambda row, epochs: None, stop, None, NonFiniteTracer(epoch))
             except DivergedError as error:
                 what += f"; {error}"
-        what = f"{recipe.name} seed {recipe.seed}: {what}; lower lr {recipe.lr}, or give it a warmup"
+        what = f"{recipe.label} seed {recipe.seed}: {what}; lower lr {recipe.lr}, or give it a warmup"
         if context.is_main:
             run.fail(what)
         raise DivergedError(what)
@@ -90,7 +90,7 @@ def _fit(
                 training.save(run, epoch, done)
             if signum:
                 position = f"stopped in epoch {epoch + 1} of {recipe.epochs} after step {done} of {steps}"
-                what = f"{recipe.name} seed {recipe.seed} {position}, saved; the same command goes on from there"
+                what = f"{recipe.label} seed {recipe.seed} {position}, saved; the same command goes on from there"
                 raise Interrupted(signum, what)
         loss, penalty = require_finite_means(epoch, *step.means())  # CPU-GPU sync point, the only one in an epoch
         training.end_epoch()

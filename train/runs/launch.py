@@ -117,7 +117,7 @@ def train_all(
     def ended(recipe: Recipe, error: str | None) -> None:
         nonlocal count
         count += 1
-        name = f"{recipe.name} seed {recipe.seed}"
+        name = f"{recipe.label} seed {recipe.seed}"
         failures.extend([] if error is None else [f"{name}: {error}"])
         progress(count, len(wanted), name if error is None else f"failed: {failures[-1]}")
 

@@ -63,7 +63,7 @@ class Run:
         create_folder(self.folder)
         self.check(recipe)
         self._sweep()
-        if self._recorded() not in (None, recipe):
+        if self._other(recipe) is not None:
             (self.folder / "checkpoint.pt").unlink(missing_ok=True)  # of the other recipe's first epoch
         (self.folder / "failure.txt").unlink(missing_ok=True)
         write_text(self.folder / "recipe.json", recipe.to_json())
@@ -83,8 +83,8 @@ class Run:
 
     def check(self, recipe: Recipe) -> None:
         """Raise RunError if the folder contains the run of another recipe, of which at least an epoch has finished."""
-        other = self._recorded()
-        if other in (None, recipe) or not (self.done or (self.folder / "metrics.csv").exists()):
+        other = self._other(recipe)
+        if other is None or not (self.done or (self.folder / "metrics.csv").exists()):
             return
         differing = [
             f"{name} ({getattr(other, name, 'not set')!r}, not {value!r})"
@@ -92,12 +92,17 @@ class Run:
             if value != getattr(other, name, None)
         ]
         raise RunError(
-            f"{self.folder} contains the run of another recipe; they differ in {', '.join(differing) or 'their kind'}. "
-            "Choose another folder, give the recipe a tag, or remove the folder"
+            f"{self.folder} contains the run of another recipe; they differ in {', '.join(differing)}. Choose another "
+            "folder, give the recipe a tag, or remove the folder"
         )
 
-    def _recorded(self) -> Recipe | None:
-        return self.recipe() if (self.folder / "recipe.json").exists() else None
+    def _other(self, recipe: Recipe) -> Recipe | None:
+        """Return the recipe that the folder was started with, if it is another one."""
+        path = self.folder / "recipe.json"
+        if not path.exists() or path.read_text() == recipe.to_json():
+            return None
+        other = self.recipe()
+        return None if other == recipe else other
 
     def tidy(self) -> None:
         """Remove what a process has left that was killed at the very end of the run, if the folder is writable."""

@@ -70,18 +70,18 @@ def test_a_recording_holds_numbers_by_value_and_tensors_by_address():
 @pytest.mark.parametrize("failing", [False, True])
 def test_the_cuda_recorder_records_on_one_stream_with_its_generators(monkeypatch, failing):
     """What it asks of torch.cuda, in order; the real one needs a device."""
-    seen = []
+    calls = []
 
     class Graph:
         def register_generator_state(self, generator):
-            seen.append(generator)
+            calls.append(generator)
 
         def replay(self):
-            seen.append("replay")
+            calls.append("replay")
 
     @contextmanager
-    def graph(made, stream, capture_error_mode):
-        seen.append((stream, capture_error_mode))
+    def graph(cuda_graph, stream, capture_error_mode):
+        calls.append((stream, capture_error_mode))
         yield
 
     class Stream:
@@ -89,7 +89,7 @@ def test_the_cuda_recorder_records_on_one_stream_with_its_generators(monkeypatch
             self.device = device
 
         def wait_stream(self, other):
-            seen.append((self, other))
+            calls.append((self, other))
 
     current = Stream("cuda")
     fakes = {"Stream": Stream, "CUDAGraph": Graph, "graph": graph, "device": nullcontext, "stream": nullcontext}
@@ -112,4 +112,4 @@ def test_the_cuda_recorder_records_on_one_stream_with_its_generators(monkeypatch
     replay()
     assert result == 3
     stream = recorder.stream
-    assert seen == [(stream, current), (current, stream), generator, (stream, "thread_local"), "replay"]
+    assert calls == [(stream, current), (current, stream), generator, (stream, "thread_local"), "replay"]

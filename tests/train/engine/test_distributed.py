@@ -19,7 +19,7 @@ def test_alone_nothing_is_asked():
     assert consensus(9, 15, False) == (15, True)
 
 
-@pytest.mark.parametrize("first", [0, 10_000])  # a run that is taken up again begins anywhere
+@pytest.mark.parametrize("first", [0, 10_000])  # a run that is resumed begins anywhere
 def test_all_ranks_stop_and_save_after_the_same_steps(monkeypatch, first):
     """Rank 1 gets a signal, the first one's clock says when to save and how often to ask; its step takes 1/8 s."""
     clock, meeting, box, asked = threading.local(), threading.Barrier(2), [None, None], []

@@ -29,8 +29,8 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, monkeypatch, regulariz
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     options = {"partition": "random"} if regularizer == "group-comhe" else {}
     recipe = GraphRecipe(data="citations", epochs=9, regularizer=regularizer, regularizer_options=options)
-    whole, cut = Run(tmp_path / "whole"), Run(tmp_path / "cut")
-    fit(GraphTask(recipe), whole)
+    uninterrupted, cut = Run(tmp_path / "uninterrupted"), Run(tmp_path / "cut")
+    fit(GraphTask(recipe), uninterrupted)
 
     def stop(row, epochs):
         if row["epoch"] == 5:
@@ -40,7 +40,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, monkeypatch, regulariz
         fit(GraphTask(recipe), cut, stop)
     assert not cut.done
     fit(GraphTask(recipe), cut)
-    _same(whole, cut)
+    _same(uninterrupted, cut)
     assert not (cut.folder / "checkpoint.pt").exists()
 
 

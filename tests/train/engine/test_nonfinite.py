@@ -56,7 +56,7 @@ class Poisoned(GraphTask):
 
 
 @pytest.mark.parametrize(
-    ("what", "told"),
+    ("what", "message"),
     [
         ("gradient", r"epoch 4 step 1 of 1: the gradient of convs\.0\.lin\.weight is the first with NaN values"),
         ("penalty", r"epoch 4 step 1 of 1: the penalty of convs\.0\.lin is the first with infinite values \(1\)"),
@@ -65,10 +65,10 @@ class Poisoned(GraphTask):
     ],
 )
 @pytest.mark.parametrize("every", [0.0, 1e9])
-def test_the_first_value_that_is_not_finite_is_named(tmp_path, recipe, monkeypatch, what, told, every):
+def test_the_first_value_that_is_not_finite_is_named(tmp_path, recipe, monkeypatch, what, message, every):
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", every)
     run = Run(tmp_path)
-    with pytest.raises(DivergedError, match=told) as caught:
+    with pytest.raises(DivergedError, match=message) as caught:
         fit(Poisoned(recipe.replace(ema=0.9), what), run)
     (line,) = str(caught.value).splitlines()
     assert "lower lr 0.01" in line
@@ -81,9 +81,9 @@ def test_the_first_value_that_is_not_finite_is_named(tmp_path, recipe, monkeypat
     # Whoever mends the cause goes on from there, to the bits of a run in which nothing was wrong.
     fit(GraphTask(recipe.replace(ema=0.9)), run)
     assert not (tmp_path / "failure.txt").exists()
-    whole = Run(tmp_path / "whole")
-    fit(GraphTask(recipe.replace(ema=0.9)), whole)
-    assert all(tensor.equal(whole.weights("last")[name]) for name, tensor in run.weights("last").items())
+    uninterrupted = Run(tmp_path / "uninterrupted")
+    fit(GraphTask(recipe.replace(ema=0.9)), uninterrupted)
+    assert all(tensor.equal(uninterrupted.weights("last")[name]) for name, tensor in run.weights("last").items())
 
 
 def test_the_last_update_counts(tmp_path, recipe):

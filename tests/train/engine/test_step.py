@@ -26,7 +26,7 @@ POINTS = PointRecipe(recipe="test", model="pointnet", data="solids", points=16, 
 GRAPHS = GraphRecipe(recipe="test", data="citations", epochs=9)
 CASES = {
     "images": IMAGES.replace(regularizer="hs-mhe", schedule="cosine", warmup=0.3, log_steps=3, cutout=4),
-    "images in parts": IMAGES.replace(accumulate=2, clip=0.5, ema=0.7, pad_mode="symmetric", loss="released"),
+    "images in microbatches": IMAGES.replace(accumulate=2, clip=0.5, ema=0.7, pad_mode="symmetric", loss="released"),
     "images, adamw, bf16": IMAGES.replace(optimizer="adamw", precision="bf16", label_smoothing=0.1),
     "points": POINTS.replace(optimizer="adam", schedule="decay:0.7,0.2", augmentation="pointnet2"),
     "points, batch norm's momentum": POINTS.replace(epochs=4, norm_decay=0.5, augmentation="pointnet"),
@@ -50,11 +50,11 @@ REGULARIZERS = [(name, {}) for name in list_regularizers() if "comhe" not in nam
 def few_clouds(monkeypatch):
     """30 clouds of 40 points to train, and few others."""
     draw = torch.Generator().manual_seed(0)
-    parts = {
+    splits = {
         split: CloudSplit(torch.randn(count, 40, 3, generator=draw), torch.arange(count) % 3)
         for split, count in (("train", 30), ("val", 6), ("test", 6))
     }
-    clouds = Clouds("few", **parts, classes=("a", "b", "c"), up=2, source="drawn")
+    clouds = Clouds("few", **splits, classes=("a", "b", "c"), up=2, source="drawn")
     monkeypatch.setattr(points, "_clouds", lambda name, root, device: clouds.to(device))
 
 

@@ -12,7 +12,7 @@ from comhe.train.runs.workers import run_all
 
 @pytest.fixture(autouse=True)
 def _as_in_a_terminal():
-    """A process that was started in the background may have been told to ignore SIGINT."""
+    """A process that was started in the background may ignore SIGINT."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -35,35 +35,35 @@ def test_a_signal_that_nobody_had_use_for_is_not_lost():
 
 
 def test_an_error_comes_before_a_signal():
-    with pytest.raises(ValueError, match="mine"), deferred():  # noqa: PT012
+    with pytest.raises(ValueError, match="other"), deferred():  # noqa: PT012
         signal.raise_signal(signal.SIGINT)
-        raise ValueError("mine")
+        raise ValueError("other")
 
 
 def test_outside_the_main_thread_nothing_is_noted():
-    seen = []
+    noted = []
 
     def work():
         with deferred() as stop:
-            seen.append(stop.signum)
+            noted.append(stop.signum)
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert seen == [0]
+    assert noted == [0]
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_any_command_ends_in_one_line(number, status, capsys):
     before = signal.getsignal(signal.SIGTERM)
-    assert guarded(lambda words: signal.raise_signal(number), []) == status
+    assert guarded(lambda argv: signal.raise_signal(number), []) == status
     assert capsys.readouterr().err == "comhe: stopped\n"
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_workers_do_not_see_what_a_terminal_sends_to_all():
     """Ctrl-C is for their parent, which ends them in order; a worker that got it too would print a traceback."""
-    seen = []
+    noted = []
     jobs = [signal.SIGINT, signal.SIGTERM]
-    run_all(signal.raise_signal, jobs, 1, ended=lambda job, error: seen.append(error))
-    assert seen == [None, f"its process ended with exit code {-signal.SIGTERM}"]
+    run_all(signal.raise_signal, jobs, 1, ended=lambda job, error: noted.append(error))
+    assert noted == [None, f"its process ended with exit code {-signal.SIGTERM}"]

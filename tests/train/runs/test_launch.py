@@ -1,10 +1,13 @@
 """Training from Python: one run by its recipe, several in processes."""
 
+from dataclasses import dataclass
+
 import pytest
 
 from comhe.errors import RunError, UsageError
 from comhe.train import Run, fit, get_recipe
-from comhe.train.graphs import GraphTask
+from comhe.train.graphs import GraphRecipe, GraphTask
+from comhe.train.runs.launch import train_all, train_one
 from comhe.train.runs.run import run_folder
 
 
@@ -26,6 +29,30 @@ def test_a_task_of_ones_own_and_a_folder(tmp_path, recipe):
     run = fit(GraphTask(recipe.replace(epochs=2)), tmp_path / "here")
     assert isinstance(run, Run)
     assert run.folder == tmp_path / "here"
+
+
+def test_a_task_of_an_unregistered_domain_goes_on(tmp_path, recipe):
+    @dataclass(frozen=True)
+    class OtherRecipe(GraphRecipe):
+        domain: str = "others"
+
+    task = GraphTask(OtherRecipe(data="citations", epochs=2))
+    run = fit(task, tmp_path)
+    assert fit(task, tmp_path).result() == run.result()
+
+
+def test_failures_are_named_and_what_is_done_is_left_alone(tmp_path, recipe):
+    good = [recipe.replace(seed=seed, epochs=3) for seed in range(2)]
+    bad = recipe.replace(model_options={"no_such_option": 1}, seed=7)
+    result = train_one(good[0], tmp_path, None, "cpu") / "result.json"
+    stamp, lines = result.stat().st_mtime_ns, []
+    failures = train_all([*good, bad], tmp_path, None, "cpu", jobs=1, progress=lambda *line: lines.append(line))
+    (failure,) = failures
+    assert failure.startswith(f"{bad.label} seed 7: ")
+    assert "no_such_option" in failure
+    assert [line[:2] for line in lines] == [(1, 2), (2, 2)]
+    assert result.stat().st_mtime_ns == stamp
+    assert Run(run_folder(tmp_path, good[1])).done
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def cut(tmp_path, recipe, monkeypatch):
 
 
 def refused(run, recipe) -> str:
-    """Why the run is not taken up; the checkpoint is left as it is."""
+    """Return why the run is refused; the checkpoint stays as it is."""
     before = (run.folder / "checkpoint.pt").read_bytes()
     with pytest.raises((RunError, StorageError)) as caught:
         fit(GraphTask(recipe), run)
@@ -55,9 +55,9 @@ def test_no_flipped_bit_goes_unseen(cut, recipe):
     state = cut.load_checkpoint()["model"]
     draw = torch.Generator().manual_seed(0)
     found = 0
-    for place in torch.randint(len(good), (60,), generator=draw).tolist():
+    for index in torch.randint(len(good), (60,), generator=draw).tolist():
         bad = bytearray(good)
-        bad[place] ^= 1 << int(torch.randint(8, (1,), generator=draw))
+        bad[index] ^= 1 << int(torch.randint(8, (1,), generator=draw))
         path.write_bytes(bad)
         try:
             loaded = cut.load_checkpoint()["model"]
@@ -94,7 +94,7 @@ def test_a_checkpoint_of_another_recipe(cut, recipe, tmp_path):
 
 
 def test_a_full_disk_while_a_large_file_is_written(tmp_path, monkeypatch):
-    """Also where the error is torch.save's, made of the system's."""
+    """Also where the error is torch.save's, caused by the system's."""
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(b"the last good one")
 
@@ -117,8 +117,8 @@ def test_a_full_disk_while_a_large_file_is_written(tmp_path, monkeypatch):
         torch.save({f"{i}": torch.zeros(10_000) for i in range(9)}, Full(f))
     assert path.read_bytes() == b"the last good one"
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
-    with pytest.raises(RuntimeError, match="mine"), atomic_write(path):
-        raise RuntimeError("mine")  # no error of the system's
+    with pytest.raises(RuntimeError, match="other"), atomic_write(path):
+        raise RuntimeError("other")  # no error of the system's
 
 
 def test_a_disk_that_is_really_full(cut, recipe, tmp_path):
@@ -127,8 +127,8 @@ def test_a_disk_that_is_really_full(cut, recipe, tmp_path):
     small.mkdir()
     good = (cut.folder / "checkpoint.pt").read_bytes()
     size = f"size={3 * len(good) // 2}"
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", size, "none", str(small)], capture_output=True)
-    if made.returncode:
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", size, "none", str(small)], capture_output=True)
+    if mounted.returncode:
         pytest.skip("mounting a tmpfs is not permitted")
     try:
         run = Run(small / "run")
@@ -140,17 +140,17 @@ def test_a_disk_that_is_really_full(cut, recipe, tmp_path):
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys):
-    place = tmp_path / "runs"
-    place.mkdir(mode=0o555)
-    words = ["train", "graphs", "--data", "citations", "--epochs", "1", "--runs", str(place)]
+    folder = tmp_path / "runs"
+    folder.mkdir(mode=0o555)
+    argv = ["train", "graphs", "--data", "citations", "--epochs", "1", "--runs", str(folder)]
     root = os.geteuid() == 0
     tmp_path.chmod(0o755)
     if root:
         monkeypatch.setattr(os, "mkdir", _denied)
-    assert main(words) == 2
+    assert main(argv) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "Permission denied" in line
-    assert str(place) in line
+    assert str(folder) in line
 
 
 def _denied(path, mode=0o777, *, dir_fd=None):

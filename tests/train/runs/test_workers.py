@@ -9,26 +9,26 @@ from comhe.train.runs.workers import run_all
 
 
 def test_every_job_ends_and_failures_are_told_one_by_one():
-    seen = {}
-    left = run_all(math.sqrt, [4, -1, 9, "x"], 2, ended=lambda job, error: seen.update({job: error}))
+    ended = {}
+    left = run_all(math.sqrt, [4, -1, 9, "x"], 2, ended=lambda job, error: ended.update({job: error}))
     assert left == []
-    assert seen[4] is None
-    assert seen[9] is None
-    assert seen[-1].startswith("ValueError: ")
-    assert seen["x"].startswith("TypeError: ")
+    assert ended[4] is None
+    assert ended[9] is None
+    assert ended[-1].startswith("ValueError: ")
+    assert ended["x"].startswith("TypeError: ")
 
 
 def test_a_process_that_dies_takes_nobody_along():
-    seen = []
-    assert run_all(os._exit, [3, 4], 1, ended=lambda job, error: seen.append((job, error))) == []
-    assert seen == [(3, "its process ended with exit code 3"), (4, "its process ended with exit code 4")]
+    ended = []
+    assert run_all(os._exit, [3, 4], 1, ended=lambda job, error: ended.append((job, error))) == []
+    assert ended == [(3, "its process ended with exit code 3"), (4, "its process ended with exit code 4")]
 
 
 def test_a_deadline_cuts_what_runs_and_names_what_did_not_end():
-    began, seen = time.monotonic(), []
-    left = run_all(time.sleep, [300, 301, 302], 2, seconds=6, ended=lambda job, error: seen.append(job))
+    began, ended = time.monotonic(), []
+    left = run_all(time.sleep, [300, 301, 302], 2, seconds=6, ended=lambda job, error: ended.append(job))
     assert left == [300, 301, 302]
-    assert seen == []
+    assert ended == []
     assert time.monotonic() - began < 60
 
 
@@ -37,9 +37,9 @@ def test_nothing_to_do():
 
 
 def test_each_process_begins_with_a_number_of_its_own():
-    seen = []
-    run_all(math.sqrt, [4, 9], 2, ended=lambda job, error: seen.append(error), begin=os._exit)
-    assert sorted(seen) == [f"its process ended with exit code {number}" for number in (0, 1)]
+    ended = []
+    run_all(math.sqrt, [4, 9], 2, ended=lambda job, error: ended.append(error), begin=os._exit)
+    assert sorted(ended) == [f"its process ended with exit code {number}" for number in (0, 1)]
 
 
 def test_processes_take_turns_on_the_gpus(monkeypatch):
