@@ -19,8 +19,9 @@ from comhe.regularizers import Regularizer, create_regularizer
 from comhe.zoo import create_model
 from comhe.zoo.preprocessing import GraphTransform
 
+from .engine.batch_task import parameter_groups
 from .engine.distributed import SINGLE_PROCESS, DistributedContext
-from .recipe import Recipe, cell_settings, register_domain, register_recipe, setting
+from .recipe import Recipe, cell_settings, register_domain, setting
 
 Batch = tuple[Any, Any, Tensor | None, Tensor]  # features, graph, rows of the logits (None: all), labels
 CHOICES = Path(__file__).with_name("choices.json")
@@ -107,15 +108,11 @@ class GraphTask:
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         recipe = self.recipe
-        groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-        for name, parameter in model.named_parameters():
-            groups[recipe.decay == "all" or name.startswith(_first_layer(model))].append(parameter)
-        settings = [
-            {"params": parameters, "weight_decay": recipe.weight_decay if decays else 0.0}
-            for decays, parameters in groups.items()
-            if parameters
-        ]
-        return torch.optim.Adam(settings, lr=recipe.lr, fused=True, capturable=next(model.parameters()).is_cuda)
+        first = _first_layer(model)
+        groups = parameter_groups(
+            model, recipe.weight_decay, lambda name, _: recipe.decay == "all" or name.startswith(first)
+        )
+        return torch.optim.Adam(groups, lr=recipe.lr, fused=True, capturable=next(model.parameters()).is_cuda)
 
     def on_epoch(self, model: nn.Module, epoch: int) -> None:
         """Change nothing by the epoch."""
@@ -188,10 +185,8 @@ def _choices() -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def register() -> None:
-    """Make the domain and its recipes known; the usual recipe comes first."""
-    register_domain(GraphRecipe, GraphTask)
-    for recipe in (kipf, tuned):
-        register_recipe(recipe)
+    """Make the domain and its recipes known."""
+    register_domain(GraphRecipe, GraphTask, kipf, tuned)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from comhe.zoo.preprocessing import ImageTransform
 
 from .engine.batch_task import BatchTask
 from .engine.distributed import SINGLE_PROCESS, DistributedContext
-from .recipe import BatchRecipe, cell_settings, register_domain, register_recipe, setting
+from .recipe import BatchRecipe, cell_settings, register_domain, setting
 
 EVALUATION_BATCH = 500
 
@@ -140,10 +140,8 @@ def short(model: str, data: str, regularizer: str) -> ImageRecipe:
 
 
 def register() -> None:
-    """Make the domain and its recipes known; the usual recipe comes first."""
-    register_domain(ImageRecipe, ImageTask)
-    for recipe in (modern, paper, short):
-        register_recipe(recipe)
+    """Make the domain and its recipes known."""
+    register_domain(ImageRecipe, ImageTask, modern, paper, short)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from comhe.zoo.preprocessing import PointTransform
 
 from .engine.batch_task import BatchTask, logits_of
 from .engine.distributed import SINGLE_PROCESS, DistributedContext, unwrap
-from .recipe import BatchRecipe, cell_settings, register_domain, register_recipe, setting
+from .recipe import BatchRecipe, cell_settings, register_domain, setting
 
 EVALUATION_BATCH = 64
 
@@ -151,10 +151,8 @@ def short(model: str, data: str, regularizer: str) -> PointRecipe:
 
 
 def register() -> None:
-    """Make the domain and its recipes known; the usual recipe comes first."""
-    register_domain(PointRecipe, PointTask)
-    for recipe in (modern, paper, short):
-        register_recipe(recipe)
+    """Make the domain and its recipes known."""
+    register_domain(PointRecipe, PointTask, modern, paper, short)
 
 
 if __name__ == "__main__":

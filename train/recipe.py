@@ -211,12 +211,13 @@ def provide_domains(load: Callable[[], None]) -> Callable[[], None]:
     return load
 
 
-def register_domain(recipe: type[Recipe], task: Callable[..., Any]) -> None:
+def register_domain(recipe: type[Recipe], task: Callable[..., Any], *named: Callable[[str, str, str], Any]) -> None:
     """Make recipes of a class trainable; its default ``domain`` is the domain's name.
 
     Args:
         recipe: a frozen dataclass derived from :class:`Recipe` or :class:`BatchRecipe`.
         task: a class of :class:`comhe.train.task.Task`, called with recipe, root, device and context.
+        named: functions to register as its recipes, see :func:`register_recipe`; the first is the usual one.
 
     Raises:
         UsageError: the class has no default domain, or the domain is registered already.
@@ -227,6 +228,8 @@ def register_domain(recipe: type[Recipe], task: Callable[..., Any]) -> None:
     if name in _domains:
         raise UsageError(f"domain {name!r} is already registered, by {_domains[name].recipe.__name__}")
     _domains[name] = Domain(recipe, task)
+    for function in named:
+        register_recipe(function)
 
 
 def domains() -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -91,19 +91,23 @@ def make_regularizer(recipe: Recipe, model: nn.Module, steps: int) -> Regularize
 
 def make_optimizer(recipe: BatchRecipe, model: nn.Module) -> torch.optim.Optimizer:
     """Return SGD, Adam or AdamW, with weight decay on the parameters that the recipe names."""
-    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-    for parameter in model.parameters():
-        groups[recipe.decay == "all" or parameter.dim() > 1].append(parameter)
-    settings = [
-        {"params": parameters, "weight_decay": recipe.weight_decay if decays else 0.0}
-        for decays, parameters in groups.items()
-        if parameters
-    ]
+    groups = parameter_groups(model, recipe.weight_decay, lambda _, p: recipe.decay == "all" or p.dim() > 1)
     if recipe.optimizer == "sgd":
         nesterov = recipe.nesterov and recipe.momentum > 0
-        return torch.optim.SGD(settings, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov, fused=True)
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov, fused=True)
     kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-    return kind(settings, lr=recipe.lr, fused=True, capturable=next(model.parameters()).is_cuda)
+    return kind(groups, lr=recipe.lr, fused=True, capturable=next(model.parameters()).is_cuda)
+
+
+def parameter_groups(
+    model: nn.Module, weight_decay: float, decays: Callable[[str, nn.Parameter], bool]
+) -> list[dict[str, Any]]:
+    """Return an optimizer's groups: first the parameters whose weights decay, by name and value, then the others."""
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for name, parameter in model.named_parameters():
+        groups[decays(name, parameter)].append(parameter)
+    found = ({"params": p, "weight_decay": weight_decay if decaying else 0.0} for decaying, p in groups.items())
+    return [group for group in found if group["params"]]
 
 
 def split_batch(

@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,30 +23,6 @@ class CaptureError(Exception):
     """Something in a function cannot be part of a CUDA graph."""
 
 
-class GraphRecorder(Protocol):
-    """What records a function's work on a device."""
-
-    def like(self, x: Tensor) -> Tensor:
-        """Return uninitialized memory on the device for a tensor like this one."""
-        ...
-
-    def run(self, function: Callable[[], Any], syncs: list[str] | None = None) -> Any:
-        """Return what the function returns; ``syncs`` gets the lines in it that wait for the device."""
-        ...
-
-    def record(self, function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
-        """Return a function that repeats the work, and the result, whose tensors that work fills.
-
-        Raises:
-            CaptureError: the function cannot be recorded; nothing of its work has run.
-        """
-        ...
-
-    def synchronize(self) -> None:
-        """Wait for the device."""
-        ...
-
-
 class CUDAGraphStep:
     """A function of tensors whose work on the device is recorded after a few calls, and replayed from then on.
 
@@ -60,12 +36,12 @@ class CUDAGraphStep:
 
     Args:
         function: does work that depends on no value on the device.
-        recorder: of the device, such as a :class:`CUDAGraphRecorder`.
+        recorder: of the device.
         constants: returns the numbers that the function reads besides its arguments and that seldom change.
     """
 
     def __init__(
-        self, function: Callable[..., Any], recorder: GraphRecorder, constants: Callable[[], Hashable] = tuple
+        self, function: Callable[..., Any], recorder: CUDAGraphRecorder, constants: Callable[[], Hashable] = tuple
     ) -> None:
         self.function, self.recorder, self.constants = function, recorder, constants
         self._key: Hashable = None
@@ -130,9 +106,11 @@ class CUDAGraphRecorder:
         self.stream = torch.cuda.Stream(device)  # also of the calls before: autograd remembers their stream
 
     def like(self, x: Tensor) -> Tensor:
+        """Return uninitialized memory on the device for a tensor like this one."""
         return torch.empty_like(x, device=self.device)
 
     def run(self, function: Callable[[], Any], syncs: list[str] | None = None) -> Any:
+        """Return what the function returns; ``syncs`` gets the lines in it that wait for the device."""
         current = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream), nullcontext() if syncs is None else _syncs_noted(syncs):
@@ -141,6 +119,11 @@ class CUDAGraphRecorder:
         return result
 
     def record(self, function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+        """Return a function that repeats the work, and the result, whose tensors that work fills.
+
+        Raises:
+            CaptureError: the function cannot be recorded; nothing of its work has run.
+        """
         gc.collect()  # what is freed during the recording might be freed on the device
         graph = torch.cuda.CUDAGraph()
         for generator in self.generators:
@@ -160,7 +143,7 @@ class CUDAGraphRecorder:
         torch.cuda.synchronize(self.device)
 
 
-def make_recorder(device: torch.device, generators: Iterable[torch.Generator]) -> GraphRecorder | None:
+def make_recorder(device: torch.device, generators: Iterable[torch.Generator]) -> CUDAGraphRecorder | None:
     """Return the device's recorder, if it has one; None where COMHE_EAGER is set in the environment."""
     is_captured = device.type == "cuda" and not os.environ.get("COMHE_EAGER")
     return CUDAGraphRecorder(device, generators) if is_captured else None

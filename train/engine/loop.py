@@ -13,7 +13,7 @@ from comhe.train.runs.interruption import Interrupted, Stop, deferred
 from comhe.train.runs.run import Run
 from comhe.train.task import Task
 
-from .capture import GraphRecorder, make_recorder
+from .capture import CUDAGraphRecorder, make_recorder
 from .distributed import StopConsensus
 from .nonfinite import NonFiniteError, NonFiniteTracer, require_finite_means, require_finite_parameters
 from .training import Training
@@ -69,7 +69,7 @@ def _fit(
     run: Run,
     progress: Progress,
     stop: Stop,
-    recorder: GraphRecorder | None,
+    recorder: CUDAGraphRecorder | None,
     tracer: NonFiniteTracer | None = None,
 ) -> dict[str, Any]:
     recipe, steps = task.recipe, task.steps

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from comhe.regularizers import Regularizer
 from comhe.regularizers.draws import Draws
 
-from .capture import CUDAGraphStep, GraphRecorder, SideStream
+from .capture import CUDAGraphRecorder, CUDAGraphStep, SideStream
 from .distributed import no_sync
 from .ema import ExponentialMovingAverage
 from .nonfinite import NonFiniteTracer
@@ -46,7 +46,7 @@ class Step:
         optimizer: torch.optim.Optimizer,
         ema: ExponentialMovingAverage | None = None,
         parallel_model: nn.Module | None = None,
-        recorder: GraphRecorder | None = None,
+        recorder: CUDAGraphRecorder | None = None,
         tracer: NonFiniteTracer | None = None,
     ) -> None:
         device, on_gpu = task.device, task.device.type == "cuda"

@@ -13,7 +13,7 @@ from comhe.regularizers import Regularizer
 from comhe.train.runs.run import Run
 from comhe.train.task import Task
 
-from .capture import GraphRecorder
+from .capture import CUDAGraphRecorder
 from .cost import forward_flops, penalty_seconds
 from .ema import ExponentialMovingAverage
 from .log import Log
@@ -29,7 +29,7 @@ class Training:
         done: number of steps of the current epoch that an earlier session took.
     """
 
-    def __init__(self, task: Task, recorder: GraphRecorder | None, tracer: NonFiniteTracer | None = None) -> None:
+    def __init__(self, task: Task, recorder: CUDAGraphRecorder | None, tracer: NonFiniteTracer | None = None) -> None:
         recipe, context = task.recipe, task.context
         self.task, self.context, self.tracer = task, context, tracer
         torch.manual_seed(recipe.seed)  # initialization and dropout; all else that is random has its own generator

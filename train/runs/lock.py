@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from comhe.errors import BusyError
+from comhe.errors import BusyError, StorageError
 
 PATIENCE = 10.0  # seconds: the processes of a command that was killed take a moment to save their work
 
@@ -23,6 +23,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         BusyError: another process holds the lock, and goes on doing so; the message names it.
+        StorageError: the folder cannot be written to.
     """
     path = folder / "lock"
     lock = FileLock(path)
@@ -32,9 +33,9 @@ def locked(folder: Path) -> Iterator[None]:
     except Timeout:
         holder = _holder(path) or "another process"
         raise BusyError(f"{folder} is in use by {holder}; wait for it, or choose another --runs folder") from None
-    except OSError:
-        if path.parent.exists() and not os.access(path.parent, os.W_OK):
-            raise
+    except OSError as error:
+        if not os.access(folder, os.W_OK):
+            raise StorageError(f"{folder} cannot be written to: {error.strerror or error}") from error
     try:
         yield
     finally:

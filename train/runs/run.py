@@ -127,7 +127,7 @@ class Run:
             raise RunError(f"{self.folder} is not a run folder: it has no recipe.json")
         try:
             return read_recipe(path.read_text())
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise RunError(f"{path}: {error}") from error
 
     def environment(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from comhe.errors import BusyError
+from comhe.errors import BusyError, StorageError
 from comhe.train.engine.loop import fit
 from comhe.train.graphs import GraphTask
 from comhe.train.runs import lock
@@ -56,4 +56,14 @@ def test_on_a_file_system_without_locks_everybody_goes_ahead(tmp_path, monkeypat
 
     monkeypatch.setattr(lock.FileLock, "acquire", refuse)
     with locked(tmp_path), locked(tmp_path):
+        pass
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    def refuse(self, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(lock.FileLock, "acquire", refuse)
+    monkeypatch.setattr(lock.os, "access", lambda path, mode: False)
+    with pytest.raises(StorageError, match="cannot be written to: Permission denied"), locked(tmp_path):
         pass

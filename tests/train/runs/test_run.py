@@ -165,3 +165,12 @@ def test_what_a_kill_has_left_behind_goes(tmp_path, recipe):
         (tmp_path / name).write_bytes(b"half")
     run.tidy()
     assert {path.name for path in tmp_path.iterdir()} == files
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"model": "gcn"}', '{"model": 3}', "not json"])
+def test_a_recipe_that_is_none_of_ours(tmp_path, text):
+    (tmp_path / "recipe.json").write_text(text)
+    with pytest.raises(RunError, match=r"recipe\.json: "):
+        Run(tmp_path).recipe()
+    with pytest.raises(RunError, match="is not a run folder"):
+        Run(tmp_path / "other").recipe()
