@@ -108,5 +108,7 @@ def variants(recipes: Sequence[Recipe], settings: Mapping[str, Any]) -> list[Rec
             found.append(recipe.replace(**changes, regularizer_options={**recipe.regularizer_options, **chosen}))
     for name, applies in known.items():
         if not applies:
-            raise UsageError(f"no recipe or regularizer here has a setting {name!r}; {did_you_mean(name, suggestions)}")
+            raise UsageError(
+                f"no recipe or regularizer here has a setting {name!r}; {did_you_mean(name, sorted(suggestions))}"
+            )
     return found

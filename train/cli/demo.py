@@ -11,19 +11,19 @@ from .main import main as comhe
 COMMANDS = (
     "compare --models gcn --data citations --regularizers none,hs-mhe,rp-comhe --seeds 5",
     "compare --models pointnet --data solids --regularizers none,rp-comhe --seeds 1 --recipe short "
-    "--settings epochs=5,points=256",
+    "--settings epochs=5 points=256",
     "compare --models resnet8 --data glyphs --regularizers none,rp-comhe --seeds 1 --recipe short "
-    "--settings epochs=8,batch_size=32,lr=0.3",
+    "--settings epochs=8 batch_size=32 lr=0.3",
 )
 
 
 def main() -> int:
-    """Runs what a user would type, in a folder that is thrown away."""
+    """Run what a user would type, in a temporary folder."""
     with TemporaryDirectory() as runs:
         for command in COMMANDS:
-            words = f"{command} --jobs {min(2, os.cpu_count() or 1)} --runs {runs}"
-            print(f"$ comhe {words}", flush=True)
-            if status := comhe(words.split()):
+            argv = f"{command} --jobs {min(2, os.cpu_count() or 1)} --runs {runs}"
+            print(f"$ comhe {argv}", flush=True)
+            if status := comhe(argv.split()):
                 return status
     return 0
 

@@ -134,6 +134,8 @@ def plan(
             found += [each.replace(seed=seed) for seed in seeds for each in variants(cells, settings)]
     if not found:
         raise UsageError("a comparison needs at least one model, data set, regularizer and seed")
+    if len({(each.recipe, each.label, each.seed) for each in found}) < len(found):
+        raise UsageError("two of the runs have the same name; list each value once, and set no tag for several values")
     return found
 
 

@@ -17,15 +17,8 @@ STYLE = Path(__file__).with_name("figures.css")
 # Stand-ins that become variables of figures.css, so that figures are legible on light and on dark.
 VARIABLES = {f"#f0000{i}": f"var(--c{i})" for i in range(8)} | {"#f00010": "var(--soft)", "#f00011": "var(--rule)"}
 COLORS, (SOFT, RULE) = list(VARIABLES)[:8], list(VARIABLES)[8:]
-DASHES: list[Any] = [
-    (0, (1, 2)),
-    "-",
-    (0, (5, 2)),
-    (0, (6, 2, 1, 2)),
-    (0, (9, 3)),
-    (0, (3, 2)),
-    "--",
-]  # one fewer than colors
+# One fewer than there are colors, so that both together tell more methods apart.
+DASHES: list[Any] = [(0, (1, 2)), "-", (0, (5, 2)), (0, (6, 2, 1, 2)), (0, (9, 3)), (0, (3, 2)), "--"]
 SETTINGS: Any = {
     "axes.axisbelow": True,
     "axes.edgecolor": RULE,

@@ -57,6 +57,8 @@ def test_a_table_of_an_older_version_gets_its_variants_from_the_recipes(tmp_path
         ({"settings": {"weight": -1.0}}, "must not be negative"),
         ({"regularizers": "rp-comhe", "settings": {"dim": [8, 1]}}, "dim must be at least 2"),
         ({"regularizers": "none", "settings": {"weight": 1.0}}, "has a setting 'weight'"),
+        ({"settings": {"epochs": [3, 3]}}, "each value once"),
+        ({"settings": {"epochs": [3, 4], "tag": "mine"}}, "no tag for several values"),
         ({"device": "cuda:77"}, "cuda:77"),
         ({"jobs": 0}, "jobs must be at least 1"),
         ({"seeds": 0}, "at least one"),

@@ -1,4 +1,4 @@
-"""From runs to pretrained weights by name, in all three domains, and their figures made anew."""
+"""From runs to pretrained weights by name, in all three domains, and their metrics computed again."""
 
 import hashlib
 import json
@@ -29,8 +29,8 @@ RECIPES = {
 }
 
 
-def trained(place, recipe, seeds, root=None):
-    runs = [Run(place / recipe.name / f"seed{seed}") for seed in range(seeds)]
+def trained(base, recipe, seeds, root=None):
+    runs = [Run(base / recipe.name / f"seed{seed}") for seed in range(seeds)]
     for seed, run in enumerate(runs):
         fit(make_task(recipe.replace(seed=seed), root), run)
     return runs
@@ -39,14 +39,14 @@ def trained(place, recipe, seeds, root=None):
 @pytest.fixture(scope="module", params=RECIPES)
 def published(request, folder, tmp_path_factory):
     """A domain's runs, and the card made of them by the command."""
-    place = tmp_path_factory.mktemp(request.param)
+    base = tmp_path_factory.mktemp(request.param)
     recipe = RECIPES[request.param]
     if request.param == "images":
         recipe = recipe.replace(data=f"folder:{folder}")
-    runs = trained(place / "runs", recipe, 1 if request.param == "points" else 3, str(place))
-    words = ["publish", *(str(run.folder) for run in runs), "--output", str(place / "weights"), "--suffix", "test"]
-    assert main([*words, "--data-root", str(place)]) == 0
-    (path,) = (place / "weights").glob("*.json")
+    runs = trained(base / "runs", recipe, 1 if request.param == "points" else 3, str(base))
+    argv = ["publish", *(str(run.folder) for run in runs), "--output", str(base / "weights"), "--suffix", "test"]
+    assert main([*argv, "--data-root", str(base)]) == 0
+    (path,) = (base / "weights").glob("*.json")
     return runs, path
 
 
@@ -161,15 +161,15 @@ def test_runs_that_do_not_belong_together(tmp_path, capsys):
     recipe = RECIPES["graphs"]
     runs = trained(tmp_path / "a", recipe, 2) + trained(tmp_path / "b", recipe.replace(lr=0.5), 1)
 
-    def told(*folders):
+    def message(*folders):
         assert main(["publish", *map(str, folders), "--output", str(tmp_path / "out")]) == 2
         return capsys.readouterr().err.strip()
 
-    assert "they differ in lr" in told(runs[0].folder, runs[2].folder)
-    assert "two of the runs have seed 0" in told(runs[0].folder, runs[0].folder)
-    assert "not a finished run" in told(tmp_path / "nothing")
+    assert "they differ in lr" in message(runs[0].folder, runs[2].folder)
+    assert "two of the runs have seed 0" in message(runs[0].folder, runs[0].folder)
+    assert "not a finished run" in message(tmp_path / "nothing")
     (runs[1].folder / "result.json").unlink()
-    assert "not a finished run" in told(runs[0].folder, runs[1].folder)
+    assert "not a finished run" in message(runs[0].folder, runs[1].folder)
     assert not (tmp_path / "out").exists()
 
 
