@@ -107,6 +107,8 @@ def _download(release: Release, root: Path) -> None:
     """Unpack the release's folder in ``root``, from the archive, which is downloaded unless it lies there."""
     folder, archive = root / release.folder, root / f"{release.folder}.zip"
     if folder.exists():
+        if is_h5_folder(folder):  # another process has unpacked it
+            return
         raise DataError(f"{folder}: lacks train_files.txt or shape_names.txt; remove it to download it again")
     fetched = not archive.exists()
     try:

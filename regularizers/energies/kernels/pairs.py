@@ -1,17 +1,17 @@
 r"""Energies of narrow neurons and their gradients: one pass over tiles of cosines, in the manner of fused attention.
 
-A program owns a block of neurons of one set. Against every block of the set's neurons it makes a tile of cosines, turns
-it into potentials and slopes F, and adds F U to the block's gradient; the N x N matrix never reaches memory. Every pair
-is seen from both sides: the half that could be saved (a quarter of the products) would need its pushes added up across
-programs, through memory and in no fixed order.
+A program has a block of neurons of one set. Against every block of the set's neurons it computes a tile of cosines,
+turns it into potentials and slopes F, and adds F U to the block's gradient; the N x N matrix never reaches memory.
+Every pair is visited from both sides: the half that could be saved (a quarter of the products) would need its pushes
+added up across programs, through memory and in no fixed order.
 
-**Precision.** A float32 number is the sum of a high and a low part of tensor-float-32, and a product of two is made of
+**Precision.** A float32 number is the sum of a high and a low part of tensor-float-32, and a product of two takes
 three on the tensor cores, without that of the low parts. This is off by at most 2^-20 of the sum of its terms' sizes,
-like a product in float32: a cosine by 1e-6 at worst. What the potential makes of that grows as neurons come near each
+like a product in float32: a cosine by 1e-6 at worst. Its effect on the potential grows as neurons come near each
 other, so pairs with a squared distance z below 0.2 (26 degrees) are left out there, and a second kernel, which does
-nothing where there are none, takes their z from the differences of the neurons: its relative error is at most
-2^-20 / sqrt(z). A pair's energy is thus right to 2e-5, and to 1e-3 where z is at its floor. ``"tf32"`` leaves the low
-parts out: three times less work, cosines to 1e-3.
+nothing where there are none, takes their z from the differences of the neurons: its relative error is at most 2^-20 /
+sqrt(z). A pair's energy is thus right to 2e-5, and to 1e-3 where z is at its floor. ``"tf32"`` leaves the low parts
+out: three times less work, cosines to 1e-3.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def pair_sums(
     if not with_gradient:
         return sums, []
     ends = [b * -(-n // block) * block for b, n, _ in shapes]
-    parts = zip(gradient.split(ends), shapes, strict=True)
-    return sums, [part.view(b, -1, width)[:, :n, :d] for part, (b, n, d) in parts]
+    pairs = zip(gradient.split(ends), shapes, strict=True)
+    return sums, [one.view(b, -1, width)[:, :n, :d] for one, (b, n, d) in pairs]
 
 
 def blocks(count: int, width: int) -> tuple[int, int]:
@@ -84,7 +84,7 @@ def packed(neurons: Sequence[Tensor]) -> Tensor:
 
 def unpacked(x: Tensor, shapes: Sequence[tuple[int, int, int]]) -> list[Tensor]:
     """Layers of these shapes from their packed numbers."""
-    return [part.view(shape) for part, shape in zip(x.split([b * n * d for b, n, d in shapes]), shapes, strict=True)]
+    return [one.view(shape) for one, shape in zip(x.split([b * n * d for b, n, d in shapes]), shapes, strict=True)]
 
 
 def units(like: Tensor, rows: int, width: int) -> tuple[Tensor, ...]:
@@ -105,7 +105,7 @@ def energies(
     with_gradient: bool,
     precision: Precision,
 ) -> tuple[Tensor, Tensor]:
-    """Pair sums of the sets, and their gradient in the neurons that the units are made of, padded as those are."""
+    """Pair sums of the sets, and their gradient in the neurons that the units belong to, padded as those are."""
     if precision not in ("fp32", "tf32"):
         raise ValueError(f"precision must be 'fp32' or 'tf32', not {precision!r}")
     rows, width = unit[0].shape
@@ -128,9 +128,9 @@ def programs(
 ) -> tuple[Tensor, int, tuple[int, int]]:
     """A line for each block of neurons; the rows in all, sets padded to whole blocks; [sets, blocks] of the sums.
 
-    A line: the set's first row, its neurons, the block's first row in the set, its place in the sums, where the set
-    begins in memory, its dimensions, its layer, a place for projections. It stays on the device for good: a captured
-    graph may read it.
+    A line: the set's first row, its neurons, the block's first row in the set, its index in the sums, where the set
+    begins in memory, its dimensions, its layer, and 0, for an offset of projections. It stays on the device, since a
+    captured graph may read it.
     """
     most = max(-(-n // block) for _, n, _ in shapes)
     lines, sets, first, source = [], 0, 0, 0
@@ -232,9 +232,9 @@ def _pairs_kernel(
     count = tl.load(table + 1).to(tl.int32)
     row = tl.load(table + 2).to(tl.int32) + tl.arange(0, ROWS)
     dim = tl.arange(0, WIDTH)
-    own = row[:, None] * WIDTH + dim[None, :]
-    a_high = tl.load(high + own)
-    a_low = tl.load(low + own)
+    index = row[:, None] * WIDTH + dim[None, :]
+    a_high = tl.load(high + index)
+    a_low = tl.load(low + index)
     energy = tl.zeros((ROWS,), tl.float32)
     close = tl.zeros((ROWS,), tl.float32)
     pushes = tl.zeros((ROWS, WIDTH), tl.float32)
@@ -254,7 +254,7 @@ def _pairs_kernel(
     tl.store(sums + tl.load(table + 3), 0.5 * tl.sum(tl.where(row < count, energy, 0.0)))
     tl.store(near + tl.program_id(0), (tl.sum(close) > 0).to(tl.int32))
     if GRADIENT:
-        tl.store(gradient + own, _turning(pushes, high + own, low + own, inverse, row, factors, table, SCALED))
+        tl.store(gradient + index, _turning(pushes, high + index, low + index, inverse, row, factors, table, SCALED))
 
 
 @triton.jit
@@ -281,7 +281,7 @@ def _near_kernel(
     COLUMNS: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
-    """Adds the near pairs, their squared distances taken from differences."""
+    """Adds the near pairs, their squared distances computed from differences."""
     if tl.load(near + tl.program_id(0)) == 0:
         return
     table += LINE * tl.program_id(0)
@@ -291,9 +291,9 @@ def _near_kernel(
     count = tl.load(table + 1).to(tl.int32)
     row = tl.load(table + 2).to(tl.int32) + tl.arange(0, ROWS)
     dim = tl.arange(0, WIDTH)
-    own = row[:, None] * WIDTH + dim[None, :]
-    a_high = tl.load(high + own)
-    a_low = tl.load(low + own)
+    index = row[:, None] * WIDTH + dim[None, :]
+    a_high = tl.load(high + index)
+    a_low = tl.load(low + index)
     scale = tl.load(inverse + row)
     energy = tl.zeros((ROWS,), tl.float32)
     pushes = tl.zeros((ROWS, WIDTH), tl.float32)
@@ -316,16 +316,16 @@ def _near_kernel(
             if GRADIENT:
                 down = column[:, None] + dim[None, :] * rows
                 pushes = _pushed(pushes, tl.where(pair, slope, 0.0), columns_high, columns_low, down, EXACT)
-    place = sums + tl.load(table + 3)
-    tl.store(place, tl.load(place) + 0.5 * tl.sum(energy))
+    target = sums + tl.load(table + 3)
+    tl.store(target, tl.load(target) + 0.5 * tl.sum(energy))
     if GRADIENT:
-        turning = _turning(pushes, high + own, low + own, inverse, row, factors, table, SCALED)
-        tl.store(gradient + own, tl.load(gradient + own) + turning)
+        turning = _turning(pushes, high + index, low + index, inverse, row, factors, table, SCALED)
+        tl.store(gradient + index, tl.load(gradient + index) + turning)
 
 
 @triton.jit
-def _component(high, low, place):
-    return tl.load(high + place) + tl.load(low + place)
+def _component(high, low, index):
+    return tl.load(high + index) + tl.load(low + index)
 
 
 @triton.jit

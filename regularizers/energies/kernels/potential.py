@@ -14,7 +14,7 @@ def squared_distance(c, HALF: tl.constexpr):
 def potential(z, c, FLOOR, S: tl.constexpr, HALF: tl.constexpr):
     """phi and d phi / d c, from the squared distance z of :func:`squared_distance` and the cosine c.
 
-    1 - c^2 is taken as z - z^2 / 4: where z was made from differences, nothing cancels.
+    1 - c^2 is computed as z - z^2 / 4: where z comes from differences, nothing cancels.
     """
     if HALF and (S == 2.0 or S == 0.0):
         q = tl.maximum(z - 0.25 * z * z, FLOOR)

@@ -170,5 +170,5 @@ def _back_kernel(
         total = tl.dot(v, p, total, input_precision=PRECISION)
         seen += step * WIDTH
         drawn += k * width
-    place = tl.load(table + 5) + row[:, None] * width + dim[None, :]
-    tl.store(gradient + place, total, mask=there[:, None] & inside[None, :])
+    index = tl.load(table + 5) + row[:, None] * width + dim[None, :]
+    tl.store(gradient + index, total, mask=there[:, None] & inside[None, :])

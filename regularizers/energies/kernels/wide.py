@@ -1,9 +1,9 @@
 r"""Energies of wide neurons and their gradients, from tiles of their Gram matrices.
 
 With d > 128 a block of neurons and its gradient do not stay in registers, and with N <= d the matrix M of
-:math:`\partial E / \partial W = M W` is no larger than the neurons: so it is made, from tiles on and above the diagonal
+:math:`\partial E / \partial W = M W` is no larger than the neurons: it is computed from tiles on and above the diagonal
 only, in one kernel with the products, norms, potentials and slopes, and a second one multiplies it by W. Products are
-three of tensor-float-32, and near pairs are taken from differences, as in :mod:`.pairs`, which states the error.
+three of tensor-float-32, and near pairs are computed from differences, as in :mod:`.pairs`, which states the error.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def _programs(
     """Lines for tiles of the Gram matrices and of the gradients, and how much there is of rows, matrices and sums.
 
     Of a tile: where the set begins in memory, its neurons and dimensions, its first row among all, where its matrix
-    begins, the tile's first row and column, its place in the sums. Of a tile of the gradient the same with the first
-    dimension for the column and the layer for the place. Sets with long sums come first, since they end last.
+    begins, the tile's first row and column, its index in the sums. Of a tile of the gradient the same with the first
+    dimension for the column and the layer for the index. Sets with long sums come first, since they end last.
     """
     most = max((m := -(-n // TILE)) * (m + 1) // 2 for _, n, _ in shapes)
     tiles, pushes, sets, first, source, matrix = [], [], 0, 0, 0, 0
@@ -166,9 +166,9 @@ def _gram_kernel(
         z = tl.where(near, apart, z)
     value, slope = potential(z, c, FLOOR, S, HALF)
     value, slope = tl.where(pair, value, 0.0), tl.where(pair, slope, 0.0)
-    own = begin == across
-    tl.store(sums + tl.load(table + 7), tl.sum(tl.sum(value, axis=1)) * tl.where(own, 0.5, 1.0))
-    if own:
+    is_diagonal = begin == across
+    tl.store(sums + tl.load(table + 7), tl.sum(tl.sum(value, axis=1)) * tl.where(is_diagonal, 0.5, 1.0))
+    if is_diagonal:
         tl.store(inverse + first + row, scale_a, mask=above)
     if GRADIENT:
         turning = slope * c
@@ -195,7 +195,7 @@ def _push_kernel(
     TILE: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
-    """A tile of M W: M's diagonal, what pushes along the neuron, is taken off last."""
+    """A tile of M W: M's diagonal, what pushes along the neuron, is subtracted last."""
     table += 8 * tl.program_id(0)
     x += tl.load(table)
     gradient += tl.load(table)
@@ -213,11 +213,11 @@ def _push_kernel(
         m = tl.load(matrix + row[:, None] * count + other[None, :], mask=above[:, None] & inside[None, :], other=0.0)
         w = tl.load(x + other[:, None] * width + dim[None, :], mask=inside[:, None] & there[None, :], other=0.0)
         pushes = tl.dot(m, w, pushes, input_precision=PRECISION)
-    place = row[:, None] * width + dim[None, :]
+    index = row[:, None] * width + dim[None, :]
     mask = above[:, None] & there[None, :]
     scale = tl.load(inverse + first + row, mask=above, other=0.0)
     along = tl.load(radial + first + row, mask=above, other=0.0) * scale * scale
-    pushes -= along[:, None] * tl.load(x + place, mask=mask, other=0.0)
+    pushes -= along[:, None] * tl.load(x + index, mask=mask, other=0.0)
     if SCALED:
         pushes *= tl.load(factors + tl.load(table + 7))
-    tl.store(gradient + place, pushes, mask=mask)
+    tl.store(gradient + index, pushes, mask=mask)
