@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 from comhe.errors import UsageError
 from comhe.train.report.gather import gather
 from comhe.train.report.page import Page
-from comhe.train.runs.files import check_writable
+from comhe.train.runs.files import check_writable, write_text
 
 from .console import console
 from .options import Command
@@ -35,7 +35,7 @@ class Report(Command):
             check_writable(folder)
         found = gather(self.sources)
         page = Page(found)
-        self.output.write_text(page.html(), encoding="utf-8")
+        write_text(self.output, page.html())
         if self.figures is not None:
             console.print(f"{self.figures}: {page.save_figures(self.figures)} figures")
         console.print(f"{self.output}: {len(found.records)} runs, {found.unfinished} unfinished left out")

@@ -85,6 +85,8 @@ def compare(
 ) -> Comparison:
     """Train recipes x data sets x seeds x models x regularizers x settings, as far as runs are missing, and compare.
 
+    The runs are trained in processes of their own: call it in a script under ``if __name__ == "__main__":``.
+
     Args:
         models: Names, as a sequence or separated by commas; so are ``data``, ``regularizers`` and ``recipe``.
         seeds: Number of runs of each cell, with the seeds ``first_seed``, ``first_seed + 1``, ...

@@ -20,9 +20,9 @@ from comhe.datasets import AlteredDataWarning, describe, license_of, load_data
 from comhe.errors import RunError, UsageError, WeightsError
 from comhe.train.engine.training import layer_energies
 from comhe.train.recipe import Recipe, recipe_class
-from comhe.train.runs.files import atomic_write, write_text
+from comhe.train.runs.files import atomic_write, check_writable, write_text
 from comhe.train.runs.run import Run, environment
-from comhe.train.task import Task, make_task
+from comhe.train.task import Task, check_recipe, make_task
 from comhe.zoo import Weights, load_weights, model_domain
 from comhe.zoo.preprocessing import to_card
 
@@ -48,6 +48,8 @@ def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | Non
     recipe, results = same_recipe(runs)
     chosen = min(runs, key=lambda run: _rank(run, results[run.folder]))
     recipe = chosen.recipe()
+    check_recipe(recipe, device)
+    check_writable(output)
     task = make_task(recipe, root, device)
     model = task.model().to(task.device)
     state = chosen.weights("best")
@@ -87,7 +89,6 @@ def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | Non
         "sha256": hashlib.sha256(data).hexdigest(),
         "url": None,
     }
-    output.mkdir(parents=True, exist_ok=True)
     with atomic_write(output / file) as weights:
         weights.write(data)
     path = output / f"{name}.json"
@@ -109,6 +110,7 @@ def _evaluate(
     recipe: Recipe, state: dict[str, Tensor], data: str | None, root: str | None, device: str
 ) -> tuple[str, Metrics]:
     recipe = recipe if data is None else recipe.replace(data=data)
+    check_recipe(recipe, device)
     task = make_task(recipe, root, device)
     model = task.model().to(task.device)
     load_weights(model, state)

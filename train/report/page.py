@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader
 from comhe.errors import UsageError
 from comhe.train.compare.records import EPOCHS, Record
 from comhe.train.compare.tables import Row, table, views
+from comhe.train.runs.files import create_folder, write_text
 from comhe.zoo import model_domain
 
 from .figures import STYLE
@@ -62,11 +63,11 @@ class Page:
 
     def save_figures(self, folder: Path) -> int:
         """Write every figure as an SVG file that is named by its title; return how many there are."""
-        folder.mkdir(parents=True, exist_ok=True)
+        create_folder(folder)
         figures = [figure for section in self.sections for _, figure in section.figures]
         for figure in figures:
             name = re.sub(r"[^a-z0-9]+", "-", figure.title.lower()).strip("-")
-            (folder / f"{name}.svg").write_text(figure.file(), encoding="utf-8")
+            write_text(folder / f"{name}.svg", figure.file())
         return len(figures)
 
 

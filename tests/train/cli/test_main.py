@@ -42,6 +42,8 @@ GRAPHS = ["train", "graphs", *SHORT]
         (["reproduce", "gcn", "--budget", "soon"], "20m"),
         (["reproduce", "gcn", "--seeds", "0"], "at least one"),
         (["evaluate", "no-such-run"], "not a run folder, and unknown weights"),
+        (["evaluate", "gcn.citations-rp-comhe", "--data", "coro"], "did you mean cora"),
+        (["evaluate", "gcn.citations-rp-comhe", "--device", "cuda:77"], "cuda:77"),
         (["energy", "no-such-thing"], "neither a folder"),
         (["data", "cora", "--data-root", "no-such-folder"], "no-such-folder"),
         (["report"], "at least one folder"),
