@@ -3,6 +3,8 @@
 import glob
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,8 @@ from comhe.zoo import list_weights
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 FENCED = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-PYTHON = [text for language, text in FENCED if language == "python"]
+MODULE = "# my_module.py\n"  # the first line of the block that is a module, which commands import
+PYTHON = [text for language, text in FENCED if language == "python" and not text.startswith(MODULE)]
 COMMANDS = [
     line.partition("  #")[0].strip() for language, text in FENCED if not language for line in text.splitlines() if line
 ]
@@ -98,6 +101,8 @@ def test_commands_run(folder, capsys):
             continue
         program, *words = shlex.split(INSTEAD.get(command, command))
         assert program == "comhe", f"{command} is neither declared here nor a command of this package"
+        if "--import" in words:  # in a process of its own: what the module registers stays registered
+            continue
         words = [found for word in words for found in (sorted(glob.glob(word)) if "*" in word else [word])]
         assert cli.main(words) == 0, f"{command}: {capsys.readouterr().err}"
     shown = capsys.readouterr().out
@@ -106,6 +111,18 @@ def test_commands_run(folder, capsys):
     assert "as its card says" in shown
     assert (folder / "my-weights" / "gcn.citations-rp-comhe.safetensors").exists()
     assert "Left out" not in (folder / "page.html").read_text()
+
+
+def test_a_module_of_ones_own_is_known_to_the_commands(folder):
+    (module,) = (text for _, text in FENCED if text.startswith(MODULE))
+    Path("my_module.py").write_text(module)
+    commands = [command for command in COMMANDS if "--import my_module" in command]
+    assert len(commands) == 2
+    for command in commands:
+        words = [sys.executable, "-P", "-m", *shlex.split(command)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+    assert Path("runs/my-recipe/my_cnn.my-stripes-my-penalty+weight=0.1/seed0/result.json").exists()
 
 
 @pytest.mark.parametrize("command", [*INSTEAD, *INLINE])
