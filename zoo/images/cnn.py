@@ -19,9 +19,7 @@ class CNN(nn.Module):
     without warm-up at learning rate 0.1 the logits explode at first. No convolution has a bias; all weights start from
     N(0, 2 / fan-in).
 
-    Shape:
-        [B, in_channels, 32, 32] -> [B, num_classes]; on larger images, the mean of the logits at every position.
-
+    Shape: [B, in_channels, 32, 32] -> [B, num_classes]; on larger images, the mean of the logits at every position.
     Source: github.com/rmlin/CoMHE, Lin et al., CVPR 2020.
     """
 

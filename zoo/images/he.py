@@ -1,8 +1,12 @@
-"""He's initialization, which the residual networks of this folder and VGG start from."""
+"""What the residual networks of this folder share: He's initialization (VGG's as well), and a stage of blocks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import nn
+
+Block = Callable[[int, int, int], nn.Module]  # of input channels, output channels and stride
 
 
 def he_init(model: nn.Module) -> None:
@@ -18,3 +22,9 @@ def he_init(model: nn.Module) -> None:
         elif isinstance(module, nn.Linear):
             module.reset_parameters()
             nn.init.zeros_(module.bias)
+
+
+def stage(block: Block, blocks: int, in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+    """Chain ``blocks`` blocks, of which the first changes the width and the resolution."""
+    others = (block(out_channels, out_channels, 1) for _ in range(blocks - 1))
+    return nn.Sequential(block(in_channels, out_channels, stride), *others)

@@ -26,9 +26,7 @@ _BLOCKS = {"basic": torchvision.models.resnet.BasicBlock, "bottleneck": torchvis
 class ResNet(torchvision.models.ResNet):
     """torchvision's ResNet for any number of input channels; state dict and forward are unchanged.
 
-    Shape:
-        [B, in_channels, H, W] -> [B, num_classes]; 224x224 in the paper, any size works.
-
+    Shape: [B, in_channels, H, W] -> [B, num_classes]; 224x224 in the paper, any size works.
     Source: He et al., Deep Residual Learning for Image Recognition, CVPR 2016, table 1; the stride of a bottleneck is
         in its 3x3 convolution.
     """

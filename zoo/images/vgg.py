@@ -20,11 +20,9 @@ class VGG(nn.Module):
     torchvision's names (``features.0``, ``features.1``, ``features.3`` ...); the head is ``classifier`` itself. Larger
     images are averaged over the remaining positions.
 
-    Shape:
-        [B, in_channels, H, W] -> [B, num_classes], H and W at least 32.
-
-    Source: Simonyan & Zisserman, Very Deep Convolutional Networks, ICLR 2015, table 1, column D; batch norm, missing
-        biases and the single linear layer as in github.com/szagoruyko/wide-residual-networks (models/vgg.lua).
+    Shape: [B, in_channels, H, W] -> [B, num_classes], H and W at least 32.
+    Source: Simonyan & Zisserman, Very Deep Convolutional Networks, ICLR 2015, table 1, column D; the rest as in
+        github.com/szagoruyko/wide-residual-networks (models/vgg.lua).
     """
 
     output_layer = "classifier"
