@@ -1,7 +1,5 @@
 """Pretrained weights by name: a safetensors file, and next to it a card that says what it is."""
 
-from __future__ import annotations
-
 import fnmatch
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """What the registry holds once the networks of the zoo are imported: names, domains, and models by name."""
 
-from __future__ import annotations
-
 import fnmatch
 import inspect
 from typing import Any

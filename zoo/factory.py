@@ -1,7 +1,5 @@
 """Models by name, with pretrained weights on request."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from typing import Any

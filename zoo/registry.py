@@ -1,7 +1,5 @@
 """The registered models: the name of a builder function is the name of its model, everywhere."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Callable, Iterable

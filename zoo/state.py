@@ -1,7 +1,5 @@
 """Restricted reading of state dicts from files, and from the dicts that checkpoints wrap them in."""
 
-from __future__ import annotations
-
 import mmap
 import os
 import zipfile

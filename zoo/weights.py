@@ -1,7 +1,5 @@
 """Loading of a state dict into a model: every tensor fits, or nothing is loaded."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction

@@ -1,7 +1,5 @@
 """State dicts of graph convolutional networks in the usual layouts, by the names of this zoo."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 

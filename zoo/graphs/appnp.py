@@ -1,7 +1,5 @@
 """Approximate personalized propagation of neural predictions."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from torch.nn import functional as F
 from torch_geometric.nn import Linear

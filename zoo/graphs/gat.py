@@ -1,7 +1,5 @@
 """Graph attention network."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Graph convolutional network."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any

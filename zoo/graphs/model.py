@@ -1,7 +1,5 @@
 """What all graph networks share, and how training calls them and graph modules of other packages alike."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """From an edge list to the operators that a graph network applies, and to the rows of them that some outputs need."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """GraphSAGE with the mean aggregator."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from typing import Any
 

@@ -1,7 +1,5 @@
 """CNN-6, CNN-9 and CNN-15 of the paper."""
 
-from __future__ import annotations
-
 import math
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """What the residual networks of this folder share: He's initialization (VGG's as well), and a stage of blocks."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from torch import nn

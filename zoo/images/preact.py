@@ -3,8 +3,6 @@
 Parameters are counted for 10 classes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 

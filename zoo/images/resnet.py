@@ -1,7 +1,5 @@
 """torchvision's ResNet with the zoo's interface; no other module imports torchvision at its top."""
 
-from __future__ import annotations
-
 from importlib.metadata import version
 from typing import Literal
 

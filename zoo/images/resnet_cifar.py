@@ -1,7 +1,5 @@
 """He's residual networks for 32x32 images; parameter counts are for 10 classes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 

@@ -1,7 +1,5 @@
 """VGG-16 with batch norm for 32x32 images."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from comhe.zoo.registry import register_model

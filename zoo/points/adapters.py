@@ -1,7 +1,5 @@
 """State dicts of public PyTorch implementations of the point networks, by the names of this zoo."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """The layers of a shared MLP over blocks of rows, each small enough to stay in the cache."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch

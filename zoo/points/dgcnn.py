@@ -1,7 +1,5 @@
 """DGCNN: edge convolutions on graphs of nearest neighbors in the space of the features."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import torch

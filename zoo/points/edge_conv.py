@@ -1,7 +1,5 @@
 """Edge convolution: a layer on pairs of neighbors and the maximum over the pairs, without the pairs in memory."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -1,7 +1,5 @@
 """Networks for the weights of public PyTorch implementations."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from comhe.errors import WeightsError

@@ -1,7 +1,5 @@
 """Training of a shared MLP as one operation with its own gradient."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

@@ -1,7 +1,5 @@
 """What all point networks share."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Batch statistics of rows that come in blocks."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

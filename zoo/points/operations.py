@@ -6,8 +6,6 @@ Sampling and ball queries of float32 CUDA tensors run as the kernels of :mod:`.k
 Impossible sizes, counts and radii raise a UsageError.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """PointNet, with and without its transforms."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

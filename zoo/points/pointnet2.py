@@ -1,7 +1,5 @@
 """PointNet++ for classification, single-scale and multi-scale."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

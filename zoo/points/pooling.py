@@ -1,7 +1,5 @@
 """The last layer before a maximum: linear, batch norm, activation, max, without storing the layer's activations."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """Layers that are the same at every point, and the classifiers after them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
