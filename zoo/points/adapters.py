@@ -15,11 +15,9 @@ State = Mapping[str, Tensor]
 class Layout:
     """The names that a public implementation has for the layers of a network.
 
-    Attributes:
-        layers: linear layer and batch norm here, and there.
-        outputs: output layers here, and there.
-        features_first: linear layers there whose input ends with the coordinates, which come first here.
-        duplicates: modules there whose tensors are in the state dict under another name as well.
+    ``layers`` are linear layer and batch norm here, and there; ``outputs``, output layers here, and there. The input
+    of the linear layers ``features_first`` ends there with the coordinates, which come first here. The tensors of the
+    modules ``duplicates`` are in the state dict under another name as well.
     """
 
     layers: list[tuple[str, str, str, str]] = field(default_factory=list)
@@ -36,11 +34,7 @@ class Layout:
         self.outputs["head.output"] = "fc3"
 
     def convert(self, state: State) -> dict[str, Tensor]:
-        """Rename the tensors; the biases before a batch norm go into its running mean.
-
-        Raises:
-            WeightsError: Tensors are missing, left over or of another shape.
-        """
+        """Rename the tensors; the biases before a batch norm go into its running mean."""
         remaining = {name: t for name, t in state.items() if name.split(".")[0] not in self.duplicates}
         try:
             result = self._take(remaining)
@@ -69,11 +63,7 @@ class Layout:
 
 
 def adapt_points(state: State) -> State:
-    """Rename the state dict of a known layout (see :func:`.external.model_from_state`); return any other as it is.
-
-    Raises:
-        WeightsError: The layout is known, but tensors are missing, left over or of another shape.
-    """
+    """Rename the state dict of a known layout (see :func:`.external.model_from_state`); return any other as it is."""
     mark = layout_mark(state)
     return LAYOUTS[mark](state).convert(state) if mark else state
 

@@ -18,10 +18,10 @@ class FusedMLP(torch.autograd.Function):
 
     @staticmethod
     def forward(x, table, index, group, slope, eps, *parameters):
-        """Arguments are those of :class:`.chain.Chain`; ``group`` rows form a maximum, or none do if it is 0, and
-        ``slope`` is that of the activation after the maximum, below zero.
+        """Return the output [G, C] or [R, C], the layers' means and biased variances, and what else backward needs.
 
-        Returns the output, [G, C] or [R, C], the layers' means and biased variances, and what else backward needs.
+        Arguments are :class:`.chain.Chain`'s; a ``group`` of rows forms a maximum unless it is 0, and ``slope`` is
+        that of the activation after the maximum, below zero.
         """
         chain = Chain(x, table, index, group, eps, parameters)
         below = chain.depth - 2 if group else chain.depth - 1  # the last layer whose outputs are rows

@@ -12,12 +12,8 @@ from .adapters import adapt_points
 class PointModel(nn.Module):
     """A classifier of point clouds: ``logits = model(x)``, and in training an additional loss, ``auxiliary_loss()``.
 
-    Shape:
-        x [B, N, in_channels], points as rows: three coordinates, then other features of the point, such as normals
+    Shape: x [B, N, in_channels], points as rows: three coordinates, then other features of the point, such as normals
         -> [B, num_classes]
-
-    Raises:
-        UsageError: ``in_channels`` is below 3, or x has another shape.
     """
 
     output_layer = "head.output"

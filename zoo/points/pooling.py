@@ -33,13 +33,9 @@ def max_layer(
 
     .. math:: \mu = W \bar h, \qquad \sigma^2 = \mathrm{diag}(W \, \mathrm{Cov}(h) \, W^\top)
 
-    Args:
-        hidden: returns the rows h of a block, [n, K], in a buffer that it reuses.
-        blocks: the rows in order, in blocks of complete groups of ``group`` rows.
-
-    Returns:
-        z [G, C]; mean [C] and biased variance [C] of h W^T; for the backward the winners' positions in their groups,
-        int32 [G, C], their normalized values [G, C], and mean [K] and covariance [K, K] of h.
+    ``hidden`` returns the rows h of a block, [n, K], in a buffer that it reuses. Returned are z [G, C]; mean [C] and
+    biased variance [C] of h W^T; for the backward the winners' positions in their groups, int32 [G, C], their
+    normalized values [G, C], and mean [K] and covariance [K, K] of h.
     """
     sign = gamma.sign()
     signed = (weight * sign[:, None]).t()

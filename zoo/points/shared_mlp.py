@@ -32,17 +32,8 @@ class SharedMLP(nn.Module):
         pool: take the maximum over the points of each group.
         slope: slope below zero of the activation after the maximum: 0 for ReLU, 1 for none.
 
-    Shape:
-        x [G, K, C]: G groups of K rows; features [n, D] with index int64 [G, K] add D columns ``features[index]``,
+    Shape: x [G, K, C]: G groups of K rows; features [n, D] with index int64 [G, K] add D columns ``features[index]``,
         where widths[0] = C + D -> [G, widths[-1]] with pool, else [G, K, widths[-1]]
-
-    Raises:
-        UsageError: Widths do not fit, training has fewer than two rows, or some batch norms are in training and others
-            in evaluation mode.
-
-    Example:
-        >>> SharedMLP([3, 16, 32])(torch.rand(4, 10, 3)).shape
-        torch.Size([4, 32])
     """
 
     linears: Any  # a ModuleList of Linear
@@ -141,17 +132,9 @@ class SharedMLP(nn.Module):
 class Head(nn.Module):
     """Fully connected layers without bias, each with batch norm, activation and dropout, and an output layer with bias.
 
-    Args:
-        widths: widths of the input and of every hidden layer.
-        dropout: dropout probability of every hidden layer.
-        slope: slope of the activation below zero.
+    ``widths`` are those of the input and of every hidden layer, ``slope`` is the activation's below zero.
 
-    Shape:
-        [B, widths[0]] -> [B, out_features]
-
-    Example:
-        >>> Head([16, 8], 5, dropout=[0.5])(torch.rand(4, 16)).shape
-        torch.Size([4, 5])
+    Shape: [B, widths[0]] -> [B, out_features]
     """
 
     def __init__(self, widths: Sequence[int], out_features: int, dropout: Sequence[float], slope: float = 0.0) -> None:
