@@ -29,16 +29,10 @@ def create_model(
         swap_head: build the model for another number of classes than the weights', with an untrained last layer.
         options: keywords of the model's builder function.
 
-    Raises:
-        UsageError: The name is unknown, or ``swap_head`` is set without weights.
-        UnknownOptionError: The builder does not take one of the options, or needs another.
-        WeightsError: The weights are unknown or damaged, or do not fit the model.
-
     Example:
         >>> create_model("cnn9", num_classes=10).fc2
         Conv2d(256, 10, kernel_size=(1, 1), stride=(1, 1), bias=False)
-        >>> create_model("gcn", weights="cora-rp-comhe").num_classes
-        7
+        >>> model = create_model("gcn", weights="cora-rp-comhe")
     """
     if weights is None:
         if swap_head:
@@ -74,16 +68,12 @@ def load_weights(
             before all names are ignored, and layouts that the model knows (its method ``adapt``) are converted.
         swap_head: leave a head for another number of classes as it is.
 
-    Returns:
-        What was loaded and what was not.
-
     Raises:
-        WeightsError: Tensors are missing, unexpected or of another shape, the numbers of classes differ, or the name
-            is unknown; the message says which.
+        WeightsError: The name is unknown, the file is damaged, or tensors are missing, unexpected or of another shape.
 
     Example:
-        >>> model = create_model("cnn6", num_classes=10)
-        >>> print(load_weights(model, create_model("cnn6", num_classes=10).state_dict()))
+        >>> model = create_model("cnn6")
+        >>> print(load_weights(model, model.state_dict()))
         38 tensors loaded
     """
     if isinstance(weights, Mapping):

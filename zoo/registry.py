@@ -34,7 +34,7 @@ def register_model(*, domain: str = "custom", name: str | None = None) -> Callab
 def register_model(
     builder: B | None = None, *, domain: str = "custom", name: str | None = None
 ) -> B | Callable[[B], B]:
-    """Decorator that makes a builder available as ``create_model(name)``.
+    """Decorator that makes a builder, a function or a module's class, available as ``create_model(name)``.
 
     The domain decides how a model is trained: which recipes and data it takes, and what its builder is called with.
 
@@ -54,12 +54,7 @@ def register_model(
     :class:`comhe.zoo.graphs.GraphModel`, which computes at the labeled nodes only.
 
     Args:
-        builder: a function that returns a module, or a module's class.
-        domain: one of the table.
         name: name of the model; the name of the function if None.
-
-    Raises:
-        UsageError: The domain is unknown, or the name is taken.
 
     Example:
         >>> @register_model(domain="images")

@@ -30,10 +30,8 @@ class HasAdapter(Protocol):
 class Loaded:
     """What :func:`comhe.zoo.load_weights` did with each of the model's tensors, by name, in the model's order.
 
-    Attributes:
-        loaded: tensors that were taken from the weights.
-        missing: counters of batches that the weights lack; no forward pass needs them.
-        initialized: tensors of a swapped head, left as the model initialized them.
+    ``missing`` are counters of batches that the weights lack and no forward pass needs; ``initialized``, tensors of a
+    swapped head, left as the model initialized them.
     """
 
     loaded: tuple[str, ...]

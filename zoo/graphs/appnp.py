@@ -19,12 +19,6 @@ class APPNP(GraphModel):
 
     Dropout acts on both layers of the perceptron and, with new draws in every step, on :math:`\hat A`.
 
-    Shape:
-        x [N, in_channels], graph as :class:`GraphModel` says -> [nodes asked for, num_classes]
-
-    Raises:
-        UsageError: ``alpha`` is outside [0, 1]; see also :class:`GraphModel`.
-
     Source: Gasteiger, Bojchevski & Guennemann, Predict then Propagate, ICLR 2019.
     """
 

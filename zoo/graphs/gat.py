@@ -23,11 +23,7 @@ class GAT(GraphModel):
 
     Hidden layers concatenate their heads and apply elu, the last averages its heads. Dropout acts on the input of every
     layer and on the attention coefficients. Layers are PyG's ``GATConv`` used as parameter holders, because GATConv
-    itself cannot read a sparse x. Edges given twice count once.
-
-    Shape:
-        x [N, in_channels], graph as :class:`GraphModel` says (only the positions of its values are used)
-        -> [nodes asked for, num_classes]
+    itself cannot read a sparse x. Edges given twice count once; of a graph's values only the positions are used.
 
     Source: Velickovic et al., Graph Attention Networks, ICLR 2018 (the defaults, but 8 output heads on PubMed).
     """

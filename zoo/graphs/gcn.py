@@ -27,9 +27,6 @@ class GCN(GraphModel):
     the input alone). Layers are PyG's ``GCNConv``, used as parameter holders: state dicts are those of
     ``torch_geometric.nn.models.GCN``.
 
-    Shape:
-        x [N, in_channels], graph as :class:`GraphModel` says -> [nodes asked for, num_classes]
-
     Source: Kipf & Welling, ICLR 2017 (defaults of github.com/tkipf/gcn).
     """
 

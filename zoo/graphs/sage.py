@@ -24,9 +24,6 @@ class SAGE(GraphModel):
     ``torch_geometric.nn.models.GraphSAGE`` (layers are PyG's ``SAGEConv``, used as parameter holders). The weights are
     applied before the mean, which is the same product and lets x stay sparse.
 
-    Shape:
-        x [N, in_channels], graph as :class:`GraphModel` says -> [nodes asked for, num_classes]
-
     Source: Hamilton, Ying & Leskovec, Inductive Representation Learning on Large Graphs, NeurIPS 2017.
     """
 

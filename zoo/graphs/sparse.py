@@ -54,17 +54,9 @@ class SparseMatrix:
     The backward product :math:`S^\top G` uses the transposed pattern, sorted once and shared by all matrices that
     :meth:`dropout` derives from this one; a symmetric matrix (detected when it is built) is its own transpose. No
     gradient flows to the values. Indices are int32, which MKL and cuSPARSE take without a conversion per product.
-
     Build one with :meth:`from_torch`, :meth:`from_coo` or :meth:`from_edge_index`.
 
-    Shape:
-        ``S @ dense``: [rows, columns] @ [columns, k] -> [rows, k], in the dtype of the values.
-
-    Example:
-        >>> SparseMatrix.from_torch(torch.eye(3)) @ torch.ones(3, 1)
-        tensor([[1.],
-                [1.],
-                [1.]])
+    Shape: ``S @ dense``: [rows, columns] @ [columns, k] -> [rows, k], in the dtype of the values.
     """
 
     __slots__ = ("_pattern", "_scaled", "_tensor", "_transpose", "symmetric", "values")
