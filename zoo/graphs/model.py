@@ -1,13 +1,15 @@
 """What all graph networks share, and how training calls them and graph modules of other packages alike."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from comhe.errors import UsageError
 
 from .operators import Operators, gcn_norm
-from .sparse import Features, SparseMatrix, as_index, check_dropout
+from .sparse import Features, SparseMatrix, as_index, check_dropout, dropout
 
 Graph = Operators | SparseMatrix | Sequence[SparseMatrix] | Tensor
 
@@ -66,6 +68,28 @@ class GraphModel(nn.Module):
 
     def extra_repr(self) -> str:
         return f"dropout={self.dropout}"
+
+
+class LayeredModel(GraphModel):
+    """A stack of layers of one kind: dropout, a method ``layer(conv, x, adjacency)``, and an activation in between."""
+
+    convs: Any  # a ModuleList of PyG's layers
+    layer: Callable[..., Tensor]
+
+    def __init__(self, in_channels: int, num_classes: int, dropout: float, num_layers: int) -> None:
+        super().__init__(in_channels, num_classes, dropout, num_layers)
+        self.output_layer = f"convs.{num_layers - 1}"
+
+    def activation(self, h: Tensor) -> Tensor:
+        return F.relu(h, inplace=True)
+
+    def forward(self, x: Features, graph: Graph) -> Tensor:
+        operators = self.operators(x, graph)
+        last = len(self.convs) - 1
+        for i, (conv, adjacency) in enumerate(zip(self.convs, operators.layers(last + 1), strict=True)):
+            h = self.layer(conv, dropout(x, self.dropout, self.training), adjacency)
+            x = self.activation(h) if i < last else h
+        return operators.select(h)
 
 
 def prepare_graph(

@@ -72,9 +72,6 @@ class SparseMatrix:
         """Build one from int64 positions [E], [E] and values [E] (ones if None); repeated positions are summed."""
         if values is None:
             values = torch.ones(rows.shape[0], device=rows.device)
-        if not (rows.ndim == columns.ndim == values.ndim == 1 and len(rows) == len(columns) == len(values)):
-            sizes = f"{tuple(rows.shape)}, {tuple(columns.shape)}, {tuple(values.shape)}"
-            raise UsageError(f"rows, columns and values must be 1-D of one length, got shapes {sizes}")
         _check_range(rows, shape[0], "row index")
         _check_range(columns, shape[1], "column index")
         return cls.from_torch(torch.sparse_coo_tensor(torch.stack([rows, columns]), values, shape))
@@ -127,10 +124,6 @@ class SparseMatrix:
     def indices(self) -> tuple[Tensor, Tensor]:
         """Return the row and the column of each stored value, int32 [nnz] both, rows ascending."""
         return self._pattern.row_of_each_value(), self._pattern.col
-
-    def to_torch(self) -> Tensor:
-        """Return the torch CSR tensor (int32 indices) that the products use; it shares memory with this matrix."""
-        return self._tensor
 
     def to_dense(self) -> Tensor:
         return self._tensor.to_dense()
