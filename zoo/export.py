@@ -16,10 +16,8 @@ def export_model(model: nn.Module, *inputs: Tensor) -> ExportedProgram:
     """Export the model in evaluation mode as a program of tensor operations.
 
     Image and point networks take one batch, [B, 3, H, W] or [B, N, C], whose size stays free wherever torch can leave
-    it free. Graph networks take what :func:`graph_inputs` returns; the numbers of nodes and edges stay free.
-
-    Args:
-        inputs: an example of at least two samples; all its sizes but the first are fixed in the program.
+    it free. Graph networks take what :func:`graph_inputs` returns; the numbers of nodes and edges stay free. ``inputs``
+    are an example of at least two samples; all its sizes but the first are fixed in the program.
 
     Example:
         >>> from comhe.zoo import create_model

@@ -36,7 +36,8 @@ def register_model(
 ) -> B | Callable[[B], B]:
     """Decorator that makes a builder, a function or a module's class, available as ``create_model(name)``.
 
-    The domain decides how a model is trained: which recipes and data it takes, and what its builder is called with.
+    The model's name is the builder's unless ``name`` is another. The domain decides how the model is trained: which
+    recipes and data it takes, and what its builder is called with.
 
     ==========  ==============================================================  ====================================
     domain      keywords that training passes to the builder                    ``forward`` of the module it returns
@@ -52,9 +53,6 @@ def register_model(
     weights for other classes can be loaded; ``adapt(state)``, which renames the state dict of another implementation;
     ``auxiliary_loss()``, added to the loss of point networks; and ``prepare`` of
     :class:`comhe.zoo.graphs.GraphModel`, which computes at the labeled nodes only.
-
-    Args:
-        name: name of the model; the name of the function if None.
 
     Example:
         >>> @register_model(domain="images")

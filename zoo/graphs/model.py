@@ -20,10 +20,6 @@ class GraphModel(nn.Module):
     ``x`` is a :class:`SparseMatrix` or a dense tensor [nodes, in_channels]. ``graph`` is what :meth:`prepare` returned
     (a training loop prepares once), or an ``edge_index`` [2, E], one square :class:`SparseMatrix`, or a sequence of
     matrices, one per layer. The logits are [nodes asked for, num_classes].
-
-    Example:
-        >>> graph = model.prepare(edge_index, num_nodes=2708, nodes=train_nodes)  # doctest: +SKIP
-        >>> logits = model(graph.inputs(features), graph)  # doctest: +SKIP
     """
 
     output_layer: str

@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from comhe.zoo.registry import register_model
 
+from .blocks import plain_stages
+
 WIDTHS = (64, 128, 256)
 
 
@@ -25,18 +27,8 @@ class CNN(nn.Module):
 
     def __init__(self, depth: int, num_classes: int, in_channels: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for width in WIDTHS:
-            for _ in range(depth):
-                layers += [
-                    nn.Conv2d(in_channels, width, 3, padding=1, bias=False),
-                    nn.BatchNorm2d(width, eps=1e-3, momentum=1e-3),
-                    nn.ReLU(inplace=True),
-                ]
-                in_channels = width
-            layers.append(nn.MaxPool2d(2))
-        self.features = nn.Sequential(*layers)
-        self.fc1 = nn.Conv2d(in_channels, 256, 4, bias=False)
+        self.features = plain_stages(in_channels, [[width] * depth for width in WIDTHS], eps=1e-3, momentum=1e-3)
+        self.fc1 = nn.Conv2d(WIDTHS[-1], 256, 4, bias=False)
         self.fc2 = nn.Conv2d(256, num_classes, 1, bias=False)
         self.reset_parameters()
 

@@ -3,7 +3,6 @@
 Parameters are counted for 10 classes.
 """
 
-from collections.abc import Sequence
 from functools import partial
 
 from torch import Tensor, nn
@@ -11,7 +10,7 @@ from torch.nn import functional as F
 
 from comhe.zoo.registry import register_model
 
-from .he import Block, he_init, stage
+from .blocks import Block, he_init, stage
 
 
 class PreactBottleneck(nn.Module):
@@ -72,7 +71,8 @@ def _projection(in_channels: int, out_channels: int, stride: int) -> nn.Conv2d |
 class PreactResNet(nn.Module):
     """A 3x3 convolution to 16 channels, three stages of blocks, batch norm, ReLU, average pooling, and a linear layer.
 
-    The second and the third stage halve the resolution. ``block`` is called with (in_channels, out_channels, stride).
+    The second and the third stage halve the resolution and double the ``width``. ``block`` is called with (in_channels,
+    out_channels, stride).
 
     Shape: [B, in_channels, H, W] -> [B, num_classes]; 32x32 in the papers, any size works.
     Source: He et al., Identity Mappings in Deep Residual Networks, ECCV 2016 (github.com/KaimingHe/resnet-1k-layers);
@@ -81,14 +81,14 @@ class PreactResNet(nn.Module):
 
     output_layer = "fc"
 
-    def __init__(self, block: Block, blocks: int, widths: Sequence[int], num_classes: int, in_channels: int) -> None:
+    def __init__(self, block: Block, blocks: int, width: int, num_classes: int, in_channels: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, 16, 3, 1, 1, bias=False)
-        self.layer1 = stage(block, blocks, 16, widths[0], 1)
-        self.layer2 = stage(block, blocks, widths[0], widths[1], 2)
-        self.layer3 = stage(block, blocks, widths[1], widths[2], 2)
-        self.bn = nn.BatchNorm2d(widths[2])
-        self.fc = nn.Linear(widths[2], num_classes)
+        self.layer1 = stage(block, blocks, 16, width, 1)
+        self.layer2 = stage(block, blocks, width, 2 * width, 2)
+        self.layer3 = stage(block, blocks, 2 * width, 4 * width, 2)
+        self.bn = nn.BatchNorm2d(4 * width)
+        self.fc = nn.Linear(4 * width, num_classes)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -102,22 +102,22 @@ class PreactResNet(nn.Module):
 @register_model(domain="images")
 def resnet164(num_classes: int = 100, in_channels: int = 3) -> PreactResNet:
     """Pre-activation bottlenecks, 18 per stage, 1.7M parameters."""
-    return PreactResNet(PreactBottleneck, 18, (64, 128, 256), num_classes, in_channels)
+    return PreactResNet(PreactBottleneck, 18, 64, num_classes, in_channels)
 
 
 @register_model(domain="images")
 def resnet1001(num_classes: int = 100, in_channels: int = 3) -> PreactResNet:
     """Pre-activation bottlenecks, 111 per stage, 10.3M parameters: the 10.2M of the paper, and the batch norms."""
-    return PreactResNet(PreactBottleneck, 111, (64, 128, 256), num_classes, in_channels)
+    return PreactResNet(PreactBottleneck, 111, 64, num_classes, in_channels)
 
 
 @register_model(domain="images")
 def wrn_16_4(num_classes: int = 100, in_channels: int = 3, dropout: float = 0.0) -> PreactResNet:
     """Wide residual network of 16 layers, four times as wide, 2.8M parameters."""
-    return PreactResNet(partial(PreactBasic, dropout=dropout), 2, (64, 128, 256), num_classes, in_channels)
+    return PreactResNet(partial(PreactBasic, dropout=dropout), 2, 64, num_classes, in_channels)
 
 
 @register_model(domain="images")
 def wrn_28_10(num_classes: int = 100, in_channels: int = 3, dropout: float = 0.0) -> PreactResNet:
     """Wide residual network of 28 layers, ten times as wide, 36.5M parameters; the paper's dropout is 0 or 0.3."""
-    return PreactResNet(partial(PreactBasic, dropout=dropout), 4, (160, 320, 640), num_classes, in_channels)
+    return PreactResNet(partial(PreactBasic, dropout=dropout), 4, 160, num_classes, in_channels)

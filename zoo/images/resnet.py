@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from comhe.errors import WeightsError
 
-from .he import he_init
+from .blocks import he_init
 
 try:
     import torchvision

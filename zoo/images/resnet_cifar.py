@@ -1,6 +1,5 @@
 """He's residual networks for 32x32 images; parameter counts are for 10 classes."""
 
-from collections.abc import Sequence
 from functools import partial
 
 from torch import Tensor, nn
@@ -9,7 +8,7 @@ from torch.nn import functional as F
 from comhe.errors import UsageError
 from comhe.zoo.registry import register_model
 
-from .he import he_init, stage
+from .blocks import he_init, stage
 
 SHORTCUTS = ("pad", "projection")
 
@@ -73,24 +72,18 @@ class CifarResNet(nn.Module):
     output_layer = "fc"
 
     def __init__(
-        self,
-        blocks: int,
-        widths: Sequence[int],
-        num_classes: int,
-        in_channels: int,
-        shortcut: str,
-        zero_init_residual: bool,
+        self, blocks: int, width: int, num_classes: int, in_channels: int, shortcut: str, zero_init_residual: bool
     ) -> None:
         super().__init__()
         if shortcut not in SHORTCUTS:
             raise UsageError(f"shortcut must be {' or '.join(map(repr, SHORTCUTS))}, not {shortcut!r}")
         self.zero_init_residual, block = zero_init_residual, partial(BasicBlock, shortcut=shortcut)
-        self.conv1 = nn.Conv2d(in_channels, widths[0], 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(widths[0])
-        self.layer1 = stage(block, blocks, widths[0], widths[0], 1)
-        self.layer2 = stage(block, blocks, widths[0], widths[1], 2)
-        self.layer3 = stage(block, blocks, widths[1], widths[2], 2)
-        self.fc = nn.Linear(widths[2], num_classes)
+        self.conv1 = nn.Conv2d(in_channels, width, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1 = stage(block, blocks, width, width, 1)
+        self.layer2 = stage(block, blocks, width, 2 * width, 2)
+        self.layer3 = stage(block, blocks, 2 * width, 4 * width, 2)
+        self.fc = nn.Linear(4 * width, num_classes)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -110,8 +103,7 @@ def _register(name: str, blocks: int, width: int, description: str) -> None:
     def build(
         num_classes: int = 100, in_channels: int = 3, shortcut: str = "pad", zero_init_residual: bool = False
     ) -> CifarResNet:
-        widths = (width, 2 * width, 4 * width)
-        return CifarResNet(blocks, widths, num_classes, in_channels, shortcut, zero_init_residual)
+        return CifarResNet(blocks, width, num_classes, in_channels, shortcut, zero_init_residual)
 
     build.__name__ = build.__qualname__ = name
     build.__doc__ = description

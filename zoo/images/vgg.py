@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from comhe.zoo.registry import register_model
 
-from .he import he_init
+from .blocks import he_init, plain_stages
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
@@ -27,18 +27,8 @@ class VGG(nn.Module):
 
     def __init__(self, num_classes: int = 100, in_channels: int = 3) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for widths in STAGES:
-            for width in widths:
-                layers += [
-                    nn.Conv2d(in_channels, width, 3, padding=1, bias=False),
-                    nn.BatchNorm2d(width),
-                    nn.ReLU(inplace=True),
-                ]
-                in_channels = width
-            layers.append(nn.MaxPool2d(2))
-        self.features = nn.Sequential(*layers)
-        self.classifier = nn.Linear(in_channels, num_classes)
+        self.features = plain_stages(in_channels, STAGES)
+        self.classifier = nn.Linear(512, num_classes)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

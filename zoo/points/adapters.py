@@ -1,5 +1,6 @@
 """State dicts of public PyTorch implementations of the point networks, by the names of this zoo."""
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -96,18 +97,19 @@ def _pointnet2_ssg(state: State) -> Layout:
     for level in range(2):
         name = f"sa{level + 1}.mlp"
         layout.add_layers(f"levels.{level}.mlps.0", _numbered(f"{name}_convs.", f"{name}_bns.", range(3)))
-    layout.add_layers("features", _numbered("sa3.mlp_convs.", "sa3.mlp_bns.", range(3)))
-    layout.add_classifier()
-    return layout
+    return _after_levels(layout)
 
 
 def _pointnet2_msg(state: State) -> Layout:
     layout = Layout()
-    for level in range(2):
-        for scale in range(3):
-            convs, norms = (f"sa{level + 1}.{kind}_blocks.{scale}." for kind in ("conv", "bn"))
-            layout.add_layers(f"levels.{level}.mlps.{scale}", _numbered(convs, norms, range(3)))
-            layout.features_first.add(f"{convs}0")
+    for level, scale in itertools.product(range(2), range(3)):
+        convs, norms = (f"sa{level + 1}.{kind}_blocks.{scale}." for kind in ("conv", "bn"))
+        layout.add_layers(f"levels.{level}.mlps.{scale}", _numbered(convs, norms, range(3)))
+        layout.features_first.add(f"{convs}0")
+    return _after_levels(layout)
+
+
+def _after_levels(layout: Layout) -> Layout:
     layout.add_layers("features", _numbered("sa3.mlp_convs.", "sa3.mlp_bns.", range(3)))
     layout.add_classifier()
     return layout

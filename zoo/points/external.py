@@ -23,9 +23,6 @@ def model_from_state(state: State) -> PointModel:
 
     Two things differ. A ball is open here and closed in yanx27's code, whose sampling also starts at random. PointNet's
     dropout comes after the activation here and before batch norm there, which matters in training only.
-
-    Example:
-        >>> model_from_state(yanx27_checkpoint["model_state_dict"])  # doctest: +SKIP
     """
     state = unwrap_state(state)
     mark = layout_mark(state)
@@ -39,16 +36,9 @@ def model_from_state(state: State) -> PointModel:
 
 
 def _pointnet(state: State) -> PointNet:
-    return PointNet(
-        _inputs(state, "input_transform.points.linears.0"),
-        _classes(state),
-        dropout=(0.0, 0.3),
-        input_transform=True,
-        feature_transform="feature_transform.head.output.weight" in state,
-        local=(64,),
-        features=(128, 1024),
-        slope=1.0,
-    )
+    inputs, classes = _inputs(state, "input_transform.points.linears.0"), _classes(state)
+    transform = "feature_transform.head.output.weight" in state
+    return PointNet(inputs, classes, (0.0, 0.3), True, transform, local=(64,), features=(128, 1024), slope=1.0)
 
 
 def _inputs(state: State, layer: str) -> int:

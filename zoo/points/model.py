@@ -1,7 +1,5 @@
 """What all point networks share."""
 
-from collections.abc import Mapping
-
 from torch import Tensor, nn
 
 from comhe.errors import UsageError
@@ -38,9 +36,7 @@ class PointModel(nn.Module):
         """Return what the model adds to the loss of its last forward pass in training; zero for most models."""
         return next(self.parameters()).new_zeros(())
 
-    def adapt(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Rename the state dict of a public implementation; see :func:`.adapters.adapt_points`."""
-        return adapt_points(state)
+    adapt = staticmethod(adapt_points)
 
     def check_input(self, x: Tensor) -> Tensor:
         if x.dim() != 3 or x.shape[-1] != self.in_channels:

@@ -73,12 +73,7 @@ class PointNet2(PointModel):
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        num_classes: int,
-        centers: tuple[int, int],
-        scales: tuple[Sequence[Scale], Sequence[Scale]],
-        dropout: float,
+        self, in_channels: int, num_classes: int, centers: Sequence[int], scales: Sequence[list[Scale]], dropout: float
     ) -> None:
         super().__init__(in_channels, num_classes)
         self.centers = centers
@@ -113,6 +108,6 @@ def pointnet2_ssg(num_classes: int = 40, in_channels: int = 3, dropout: float = 
 @register_model(domain="points")
 def pointnet2_msg(num_classes: int = 40, in_channels: int = 3, dropout: float = 0.6) -> PointNet2:
     """PointNet++ with three scales per level; the dropout is that of the released code."""
-    first = Scale(0.1, 16, (32, 32, 64)), Scale(0.2, 32, (64, 64, 128)), Scale(0.4, 128, (64, 96, 128))
-    second = Scale(0.2, 32, (64, 64, 128)), Scale(0.4, 64, (128, 128, 256)), Scale(0.8, 128, (128, 128, 256))
+    first = [Scale(0.1, 16, (32, 32, 64)), Scale(0.2, 32, (64, 64, 128)), Scale(0.4, 128, (64, 96, 128))]
+    second = [Scale(0.2, 32, (64, 64, 128)), Scale(0.4, 64, (128, 128, 256)), Scale(0.8, 128, (128, 128, 256))]
     return PointNet2(in_channels, num_classes, (512, 128), (first, second), dropout)

@@ -53,9 +53,8 @@ def max_layer(
     mean = wide @ center
     variance = ((wide @ covariance) * wide).sum(1).clamp_min_(0)
     offset = wide @ (center - moments.origin)
-    mean, variance, offset, center, covariance = (
-        t.to(weight.dtype) for t in (mean, variance, offset, center, covariance)
-    )
+    statistics = mean, variance, offset, center, covariance
+    mean, variance, offset, center, covariance = (t.to(weight.dtype) for t in statistics)
     normal = (torch.cat(tops) * sign - offset) * (variance + eps).rsqrt()
     return normal * gamma + beta, mean, variance, torch.cat(winners), normal, center, covariance
 

@@ -73,18 +73,9 @@ class SharedMLP(nn.Module):
                 # The product of a point's features does not depend on its group: computed once, gathered many times.
                 first, rest = first.split([x.shape[-1], features.shape[-1]], 1)
                 table, index = F.linear(features.to(rest.dtype), rest), index.flatten()
-            out, *state = FusedMLP.apply(
-                x.flatten(0, 1).to(first.dtype).contiguous(),
-                table,
-                index,
-                x.shape[1] if self.pool else 0,
-                self.slope,
-                tuple(norm.eps for norm in self.norms),
-                first,
-                *others,
-                *(norm.weight for norm in self.norms),
-                *(norm.bias for norm in self.norms),
-            )
+            rows, size = x.flatten(0, 1).to(first.dtype).contiguous(), x.shape[1] if self.pool else 0
+            eps, gammas, betas = zip(*((norm.eps, norm.weight, norm.bias) for norm in self.norms), strict=True)
+            out, *state = FusedMLP.apply(rows, table, index, size, self.slope, eps, first, *others, *gammas, *betas)
         depth = len(self.norms)
         for norm, mean, variance in zip(self.norms, state[:depth], state[depth : 2 * depth], strict=True):
             update_running(norm, mean, variance, count)

@@ -1,6 +1,6 @@
-"""What the residual networks of this folder share: He's initialization (VGG's as well), and a stage of blocks."""
+"""What the image networks share: He's initialization, and stages of layers or of blocks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
@@ -26,3 +26,15 @@ def stage(block: Block, blocks: int, in_channels: int, out_channels: int, stride
     """Chain ``blocks`` blocks, of which the first changes the width and the resolution."""
     others = (block(out_channels, out_channels, 1) for _ in range(blocks - 1))
     return nn.Sequential(block(in_channels, out_channels, stride), *others)
+
+
+def plain_stages(in_channels: int, stages: Sequence[Sequence[int]], **norm: float) -> nn.Sequential:
+    """Chain 3x3 convolutions of these widths, each with batch norm and ReLU, and a 2x2 max-pooling after each stage."""
+    layers: list[nn.Module] = []
+    for widths in stages:
+        for width in widths:
+            layers.append(nn.Conv2d(in_channels, width, 3, padding=1, bias=False))
+            layers += [nn.BatchNorm2d(width, **norm), nn.ReLU(inplace=True)]
+            in_channels = width
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers)
