@@ -22,11 +22,9 @@ if TYPE_CHECKING:
 class ImageTransform:
     """Compute (x / 255 - mean) / std of every channel; resize and crop files first, as torchvision's evaluation does.
 
-    Args:
-        mean, std: mean and standard deviation of each channel, on the scale 0..1.
-        size: height and width that the network was trained at.
-        resize: length to which an image's shorter side is resized before ``size`` is cropped from its center; None if
-            images have that size already.
+    ``mean`` and ``std`` are on the scale 0..1, ``size`` is the height and width that the network was trained at. An
+    image's shorter side is resized to ``resize`` before ``size`` is cropped from its center, unless images have that
+    size already (None).
 
     Shape: uint8 [B, h, w, 3] or [h, w, 3] of that size, one PIL image or a list of them -> float32 [B, 3, h, w]
     """

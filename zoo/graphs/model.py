@@ -94,11 +94,9 @@ def prepare_graph(
     """Prepare a graph for any module that classifies nodes, with or without a method ``prepare``.
 
     A :class:`GraphModel` computes at ``nodes`` (int64 [n] or bool [N], all if None) only. A module in the style of
-    PyTorch Geometric, with ``forward(x, edge_index)``, gets dense features and computes at all nodes.
-
-    Returns:
-        ``x`` and ``graph`` for ``logits = model(x, graph)``, and the rows of these logits that belong to ``nodes``,
-        or None if they all do.
+    PyTorch Geometric, with ``forward(x, edge_index)``, gets dense features and computes at all nodes. Returned are
+    ``x`` and ``graph`` for ``logits = model(x, graph)``, and the rows of these logits that belong to ``nodes``, None
+    for all.
     """
     if hasattr(model, "prepare"):
         operators = model.prepare(edge_index, features.shape[0], nodes=nodes)  # type: ignore[operator]

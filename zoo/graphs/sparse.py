@@ -42,7 +42,8 @@ class _Pattern:
         """Return the transposed pattern and the permutation that sorts the values into it; computed once."""
         if self._transposed is None:
             order = torch.argsort(self.col, stable=True)  # rows stay ascending within each column
-            crow = _compressed(self.col, self.shape[1])
+            counts = torch.bincount(self.col, minlength=self.shape[1])
+            crow = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
             pattern = _Pattern(crow, self.row_of_each_value()[order], (self.shape[1], self.shape[0]))
             self._transposed = (pattern, order.to(self.crow.dtype))
         return self._transposed
@@ -267,11 +268,6 @@ def as_index(index: Tensor, size: int, what: str) -> Tensor:
         raise UsageError(f"{what} index must be int64 [n] or bool [{size}], got {index.dtype} {tuple(index.shape)}")
     _check_range(index, size, f"{what} index")
     return index
-
-
-def _compressed(index: Tensor, size: int) -> Tensor:
-    counts = torch.bincount(index, minlength=size)
-    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
 
 def _is_symmetric(pattern: _Pattern, values: Tensor) -> bool:

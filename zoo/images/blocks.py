@@ -1,6 +1,7 @@
 """What the image networks share: He's initialization, and stages of layers or of blocks."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import nn
 
@@ -28,7 +29,7 @@ def stage(block: Block, blocks: int, in_channels: int, out_channels: int, stride
     return nn.Sequential(block(in_channels, out_channels, stride), *others)
 
 
-def plain_stages(in_channels: int, stages: Sequence[Sequence[int]], **norm: float) -> nn.Sequential:
+def plain_stages(in_channels: int, stages: Sequence[Sequence[int]], **norm: Any) -> nn.Sequential:
     """Chain 3x3 convolutions of these widths, each with batch norm and ReLU, and a 2x2 max-pooling after each stage."""
     layers: list[nn.Module] = []
     for widths in stages:

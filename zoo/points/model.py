@@ -49,10 +49,5 @@ class PointModel(nn.Module):
 
 
 def auxiliary_loss(model: nn.Module) -> Tensor | float:
-    """Return ``model.auxiliary_loss()``, or 0.0 for a module that has no such method.
-
-    Example:
-        >>> auxiliary_loss(nn.Linear(3, 2))
-        0.0
-    """
+    """Return ``model.auxiliary_loss()``, or 0.0 for a module that has no such method."""
     return model.auxiliary_loss() if hasattr(model, "auxiliary_loss") else 0.0  # type: ignore[operator]

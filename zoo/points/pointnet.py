@@ -38,11 +38,8 @@ class PointNet(PointModel):
     .. math:: \frac{w}{2} \sum_b |T_b T_b^\top - I|_F^2
 
     a sum over the batch, as in the released code (for 32 clouds and w = 0.001, 0.016 times the mean). Columns beyond
-    the coordinates enter the network of the input transform but are not multiplied by its matrix.
-
-    Args:
-        local, features: widths of the layers at each point before and after the feature transform.
-        slope: slope below zero of the activation after the maximum; some implementations have none (1).
+    the coordinates enter the network of the input transform but are not multiplied by its matrix. ``slope`` is that of
+    the activation after the maximum, below zero; some implementations have none (1).
 
     Source: Qi et al., PointNet, CVPR 2017 (github.com/charlesq34/pointnet).
     """

@@ -17,20 +17,17 @@ from .operations import gather_rows
 
 
 class SharedMLP(nn.Module):
-    r"""Linear layers without bias, each with batch norm and ReLU, at every point, and perhaps their maximum.
+    r"""Linear layers without bias, each with batch norm and ReLU, at every point, and with ``pool`` their maximum.
 
     .. math:: h_l = \mathrm{relu}(\mathrm{BN}(h_{l-1} W_l^\top)), \qquad
               \mathrm{out}_g = \mathrm{act}\Big(\max_{r \in g} \mathrm{BN}(h_{L-1} W_L^\top)_r\Big)
 
-    Weights are those of ordinary ``nn.Linear`` and ``nn.BatchNorm1d`` children. A bias before batch norm would change
-    nothing but the running mean. Training is one fused operation (see :mod:`.fused`) that cannot be differentiated
-    twice and that ``torch.compile`` does not compile; evaluation folds batch norm into the weights and uses torch's
-    operations. Where several processes share batch norm's batch, so does training, which then takes more memory.
-
-    Args:
-        widths: widths of the input and of every layer; a maximum needs at least two layers.
-        pool: take the maximum over the points of each group.
-        slope: slope below zero of the activation after the maximum: 0 for ReLU, 1 for none.
+    ``widths`` are those of the input and of every layer, at least two with a maximum; ``slope`` is that of the
+    activation after the maximum, below zero: 0 for ReLU, 1 for none. Weights are those of ordinary ``nn.Linear`` and
+    ``nn.BatchNorm1d`` children. A bias before batch norm would change nothing but the running mean. Training is one
+    fused operation (see :mod:`.fused`) that cannot be differentiated twice and that ``torch.compile`` does not compile;
+    evaluation folds batch norm into the weights and uses torch's operations. Where several processes share batch norm's
+    batch, so does training, which then takes more memory.
 
     Shape: x [G, K, C]: G groups of K rows; features [n, D] with index int64 [G, K] add D columns ``features[index]``,
         where widths[0] = C + D -> [G, widths[-1]] with pool, else [G, K, widths[-1]]
