@@ -17,11 +17,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from comhe.errors import UsageError, WeightsError
+from comhe.errors import UsageError, WeightsError, did_you_mean
 
 from .catalog import build_model
 from .preprocessing import Transform, from_card
-from .registry import natural_key, suggest
+from .registry import natural_key
 from .weights import load_state
 
 FOLDER = Path(__file__).parent / "pretrained"
@@ -169,7 +169,7 @@ def get_weights(name: str | os.PathLike[str]) -> Weights:
     else:
         path = FOLDER / f"{name}.json"
         if not path.is_file():
-            raise WeightsError(f"unknown weights {str(name)!r}; {suggest(str(name), list_weights())}")
+            raise WeightsError(f"unknown weights {str(name)!r}; {did_you_mean(str(name), list_weights())}")
     card = _read_card(path)
     return Weights(card["name"], path, card)
 

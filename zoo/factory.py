@@ -6,11 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from comhe.errors import UsageError, WeightsError
+from comhe.errors import UsageError, WeightsError, did_you_mean
 
 from .cards import card_path, find_weights, get_weights, is_path, list_weights
 from .catalog import build_model, model_domain
-from .registry import suggest
 from .state import read_state, unwrap_state
 from .weights import Loaded, load_state
 
@@ -90,4 +89,4 @@ def _published_weights(model: str, name: str) -> dict[str, Tensor]:
 
         return published_weights(model, name)
     full = name if name.startswith(f"{model}.") else f"{model}.{name}"
-    raise WeightsError(f"unknown weights {name!r} of {model}; {suggest(full, list_weights())}")
+    raise WeightsError(f"unknown weights {name!r} of {model}; {did_you_mean(full, list_weights())}")

@@ -1,14 +1,13 @@
 """The registered models: the name of a builder function is the name of its model, everywhere."""
 
-import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar, overload
 
 from torch import nn
 
-from comhe.errors import UsageError
+from comhe.errors import UsageError, did_you_mean
 
 DOMAINS = ("images", "points", "graphs", "custom")
 
@@ -62,7 +61,7 @@ def register_model(
         'images'
     """
     if domain not in DOMAINS:
-        raise UsageError(f"unknown domain {domain!r}; {suggest(domain, DOMAINS)}")
+        raise UsageError(f"unknown domain {domain!r}; {did_you_mean(domain, DOMAINS)}")
 
     def register(builder: B) -> B:
         key = name or builder.__name__
@@ -73,13 +72,6 @@ def register_model(
         return builder
 
     return register if builder is None else register(builder)
-
-
-def suggest(name: str, known: Iterable[str]) -> str:
-    """What to say after an unknown name: the known names nearest to it, or else all of them."""
-    known = list(known)
-    nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-    return f"did you mean {', '.join(nearest)}?" if nearest else f"there are {', '.join(known) or 'none'}"
 
 
 def natural_key(name: str) -> list[tuple[int, int | str]]:

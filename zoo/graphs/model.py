@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from comhe.errors import UsageError
+from comhe.errors import UsageError, check_at_least
 
 from .operators import Operators, gcn_norm
 from .sparse import Features, SparseMatrix, as_index, check_dropout, dropout
@@ -26,8 +26,7 @@ class GraphModel(nn.Module):
 
     def __init__(self, in_channels: int, num_classes: int, dropout: float, num_layers: int = 1) -> None:
         super().__init__()
-        if num_layers < 1:
-            raise UsageError(f"num_layers must be at least 1, got {num_layers}")
+        check_at_least("num_layers", num_layers, 1)
         check_dropout(dropout)
         self.in_channels, self.num_classes, self.dropout = in_channels, num_classes, dropout
 

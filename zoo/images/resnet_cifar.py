@@ -5,12 +5,10 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from comhe.errors import UsageError
+from comhe.errors import check_choice
 from comhe.zoo.registry import register_model
 
 from .blocks import he_init, stage
-
-SHORTCUTS = ("pad", "projection")
 
 
 class PadShortcut(nn.Module):
@@ -75,8 +73,7 @@ class CifarResNet(nn.Module):
         self, blocks: int, width: int, num_classes: int, in_channels: int, shortcut: str, zero_init_residual: bool
     ) -> None:
         super().__init__()
-        if shortcut not in SHORTCUTS:
-            raise UsageError(f"shortcut must be {' or '.join(map(repr, SHORTCUTS))}, not {shortcut!r}")
+        check_choice("shortcut", shortcut, ("pad", "projection"))
         self.zero_init_residual, block = zero_init_residual, partial(BasicBlock, shortcut=shortcut)
         self.conv1 = nn.Conv2d(in_channels, width, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
