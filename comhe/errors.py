@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection, Iterable
+
 
 class ComheError(Exception):
     """Base of the package's own errors; the command line shows their message alone, in one line."""
@@ -37,3 +40,22 @@ class BusyError(ComheError, BlockingIOError):
 
 class DivergedError(ComheError, FloatingPointError):
     """The loss, the penalty or a weight is not finite any more."""
+
+
+def check_choice(name: str, value: object, choices: Collection[object]) -> None:
+    """Raise UsageError unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise UsageError(f"{name} must be {' or '.join(map(repr, choices))}, not {value!r}")
+
+
+def check_at_least(name: str, value: float, least: float) -> None:
+    """Raise UsageError unless ``value`` is a number of at least ``least``."""
+    if not value >= least:
+        raise UsageError(f"{name} must be at least {least}, not {value!r}")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of an error message: the nearest of the known names, or all of them."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    return f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(known) or 'none'}"

@@ -8,14 +8,6 @@ from .state import read_state
 from .weights import Loaded
 
 __all__ = [
-    "Loaded",
-    "Weights",
-    "create_model",
-    "get_weights",
-    "list_models",
-    "list_weights",
-    "load_weights",
-    "model_domain",
-    "read_state",
-    "register_model",
-]
+    "Loaded", "Weights", "create_model", "get_weights", "list_models", "list_weights", "load_weights", "model_domain",
+    "read_state", "register_model",
+]  # fmt: skip

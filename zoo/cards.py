@@ -1,7 +1,5 @@
 """Pretrained weights by name: a safetensors file, and next to it a card that says what it is."""
 
-from __future__ import annotations
-
 import fnmatch
 import hashlib
 import json
@@ -19,11 +17,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from comhe.errors import UsageError, WeightsError
+from comhe.errors import UsageError, WeightsError, did_you_mean
 
 from .catalog import build_model
 from .preprocessing import Transform, from_card
-from .registry import natural_key, suggest
+from .registry import natural_key
 from .weights import load_state
 
 FOLDER = Path(__file__).parent / "pretrained"
@@ -38,15 +36,11 @@ MAX_CARD = 1 << 22  # bytes; published ones have some thousand
 class Weights:
     """Pretrained weights: their card, their tensors (checked against it), their network and their preprocessing.
 
-    Attributes:
-        name: ``<model>.<data>-<regularizer>``, perhaps with a suffix.
-        path: path of the card.
-        card: the card, as ``comhe publish`` wrote it.
+    The name is ``<model>.<data>-<regularizer>``, perhaps with a suffix; ``path`` is the card's.
 
     Example:
-        >>> weights = get_weights("gcn.cora-rp-comhe")
-        >>> weights.model, weights.options["num_classes"], weights.card["metrics"]["test"]["accuracy"]
-        ('gcn', 7, 0.833)
+        >>> get_weights("gcn.cora-rp-comhe").card["metrics"]["test"]["accuracy"]
+        0.833
     """
 
     name: str
@@ -69,12 +63,7 @@ class Weights:
         return tuple(self.card["data"].get("class names") or map(str, range(self.options["num_classes"])))
 
     def build(self, swap_head: bool = False, **overrides: Any) -> nn.Module:
-        """Build the network with these weights; ``overrides`` replace options of the card.
-
-        Raises:
-            UsageError: The builder does not take one of the ``overrides``.
-            WeightsError: The card's options do not build the network, or the weights do not fit it.
-        """
+        """Build the network with these weights; ``overrides`` replace options of the card."""
         state = self.state_dict()
         size = sum(tensor.numel() for tensor in state.values())
         for option, value in self.options.items():
@@ -93,20 +82,13 @@ class Weights:
 
     @torch.inference_mode()
     def predict(self, inputs: Any, *graph: Tensor) -> Tensor:
-        """Return the probabilities of the classes for raw inputs: preprocessing, network and softmax.
+        """Return the probabilities of the classes for raw inputs: preprocessing, network (on the CPU) and softmax.
 
-        The network runs on the CPU. To train it further, or to use another device, call :meth:`build` and
+        Inputs are images, clouds, or the features of a graph's nodes, as :meth:`transforms` takes them; ``graph`` is
+        the edges [2, E]. To train the network further, or to use another device, call :meth:`build` and
         :meth:`transforms`.
 
-        Args:
-            inputs: images, clouds, or the features of a graph's nodes, as :meth:`transforms` takes them.
-            graph: for a graph network, the edges [2, E].
-
-        Shape:
-            B images or clouds, or one of them -> float32 [B, classes]; N nodes -> [N, classes]
-
-        Raises:
-            UsageError: The inputs have another shape or type.
+        Shape: B images or clouds, or one of them -> float32 [B, classes]; N nodes -> [N, classes]
         """
         x = self.transforms()(inputs)
         if graph and not hasattr(self._network, "prepare"):  # a module that is not of this zoo
@@ -118,22 +100,14 @@ class Weights:
         return self.build().eval()
 
     def transforms(self) -> Transform:
-        """Return the preprocessing that the network was trained with, as a function of raw inputs.
-
-        Raises:
-            WeightsError: The card describes an unknown one.
-        """
+        """Return the preprocessing that the network was trained with, as a function of raw inputs."""
         try:
             return from_card(self.card["preprocessing"])
         except (KeyError, TypeError) as error:
             raise WeightsError(f"{self.path}: preprocessing {self.card['preprocessing']} is unknown") from error
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the tensors, in float32 where they are stored in half precision.
-
-        Raises:
-            WeightsError: The file is missing, or is not the one that the card describes.
-        """
+        """Return the tensors of the file that the card describes, in float32 where it stores half precision."""
         path = self._file()
         data = path.read_bytes()
         digest, expected = hashlib.sha256(data).hexdigest(), self.card["sha256"]
@@ -184,12 +158,9 @@ def list_weights(pattern: str = "*") -> list[str]:
 def get_weights(name: str | os.PathLike[str]) -> Weights:
     """Return the weights with this name, or those of a published file or card at this path.
 
-    Raises:
-        WeightsError: The name is unknown (the nearest are listed), the file has no card, or the card is damaged.
-
     Example:
-        >>> get_weights("gcn.cora-rp-comhe").classes[:3]
-        ('0', '1', '2')
+        >>> get_weights("gcn.cora-rp-comhe").model
+        'gcn'
     """
     if is_path(name):
         path = card_path(name)
@@ -198,7 +169,7 @@ def get_weights(name: str | os.PathLike[str]) -> Weights:
     else:
         path = FOLDER / f"{name}.json"
         if not path.is_file():
-            raise WeightsError(f"unknown weights {str(name)!r}; {suggest(str(name), list_weights())}")
+            raise WeightsError(f"unknown weights {str(name)!r}; {did_you_mean(str(name), list_weights())}")
     card = _read_card(path)
     return Weights(card["name"], path, card)
 

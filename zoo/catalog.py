@@ -1,16 +1,14 @@
 """What the registry holds once the networks of the zoo are imported: names, domains, and models by name."""
 
-from __future__ import annotations
-
 import fnmatch
 import inspect
 from typing import Any
 
 from torch import nn
 
-from comhe.errors import UnknownOptionError, UsageError
+from comhe.errors import UnknownOptionError, UsageError, did_you_mean
 
-from .registry import DOMAINS, Entry, entries, natural_key, suggest
+from .registry import DOMAINS, Entry, entries, natural_key
 
 
 def list_models(pattern: str = "*", domain: str | None = None) -> list[str]:
@@ -56,7 +54,7 @@ def build_model(name: str, /, **options: Any) -> nn.Module:
 def _find(name: str) -> Entry:
     _import_networks(until=name)
     if name not in entries:
-        raise UsageError(f"unknown model {name!r}; {suggest(name, sorted(entries, key=natural_key))}")
+        raise UsageError(f"unknown model {name!r}; {did_you_mean(name, sorted(entries, key=natural_key))}")
     return entries[name]
 
 

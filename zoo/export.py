@@ -16,16 +16,12 @@ def export_model(model: nn.Module, *inputs: Tensor) -> ExportedProgram:
     """Export the model in evaluation mode as a program of tensor operations.
 
     Image and point networks take one batch, [B, 3, H, W] or [B, N, C], whose size stays free wherever torch can leave
-    it free. Graph networks take what :func:`graph_inputs` returns; the numbers of nodes and edges stay free.
-
-    Args:
-        inputs: an example of at least two samples; all its sizes but the first are fixed in the program.
+    it free. Graph networks take what :func:`graph_inputs` returns; the numbers of nodes and edges stay free. ``inputs``
+    are an example of at least two samples; all its sizes but the first are fixed in the program.
 
     Example:
         >>> from comhe.zoo import create_model
         >>> program = export_model(create_model("resnet8", num_classes=10), torch.zeros(2, 3, 32, 32))
-        >>> program.module()(torch.zeros(5, 3, 32, 32)).shape
-        torch.Size([5, 10])
     """
     model = model.eval()
     exported = _OnEdges(model) if hasattr(model, "propagation") else model
@@ -33,14 +29,7 @@ def export_model(model: nn.Module, *inputs: Tensor) -> ExportedProgram:
 
 
 def export_onnx(model: nn.Module, path: str | os.PathLike, *inputs: Tensor) -> None:
-    """Write the program of :func:`export_model` as an ONNX file.
-
-    Raises:
-        ImportError: A package with which torch writes ONNX is missing.
-
-    Example:
-        >>> export_onnx(model, "resnet8.onnx", torch.zeros(2, 3, 32, 32))  # doctest: +SKIP
-    """
+    """Write the program of :func:`export_model` as an ONNX file."""
     try:
         import onnxscript  # noqa: F401
     except ImportError as error:
@@ -51,14 +40,7 @@ def export_onnx(model: nn.Module, path: str | os.PathLike, *inputs: Tensor) -> N
 def graph_inputs(model: nn.Module, x: Tensor, edge_index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return what an exported graph network takes: features, and the operator that the model applies to the graph.
 
-    Shape:
-        x [N, in_channels], edge_index int64 [2, E] -> x, target int64 [n], source int64 [n], values [n]
-
-    Example:
-        >>> from comhe.zoo import create_model
-        >>> model = create_model("gcn", in_channels=3, num_classes=2)
-        >>> [len(tensor) for tensor in graph_inputs(model, torch.ones(4, 3), torch.tensor([[0, 1], [1, 0]]))]
-        [4, 6, 6, 6]
+    Shape: x [N, in_channels], edge_index int64 [2, E] -> x, target int64 [n], source int64 [n], values [n]
     """
     adjacency = model.propagation(edge_index, len(x))  # type: ignore[operator]
     target, source = adjacency.indices()

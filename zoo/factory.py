@@ -1,18 +1,15 @@
 """Models by name, with pretrained weights on request."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
-from comhe.errors import UsageError, WeightsError
+from comhe.errors import UsageError, WeightsError, did_you_mean
 
 from .cards import card_path, find_weights, get_weights, is_path, list_weights
 from .catalog import build_model, model_domain
-from .registry import suggest
 from .state import read_state, unwrap_state
 from .weights import Loaded, load_state
 
@@ -31,16 +28,10 @@ def create_model(
         swap_head: build the model for another number of classes than the weights', with an untrained last layer.
         options: keywords of the model's builder function.
 
-    Raises:
-        UsageError: The name is unknown, or ``swap_head`` is set without weights.
-        UnknownOptionError: The builder does not take one of the options, or needs another.
-        WeightsError: The weights are unknown or damaged, or do not fit the model.
-
     Example:
         >>> create_model("cnn9", num_classes=10).fc2
         Conv2d(256, 10, kernel_size=(1, 1), stride=(1, 1), bias=False)
-        >>> create_model("gcn", weights="cora-rp-comhe").num_classes
-        7
+        >>> model = create_model("gcn", weights="cora-rp-comhe")
     """
     if weights is None:
         if swap_head:
@@ -76,16 +67,12 @@ def load_weights(
             before all names are ignored, and layouts that the model knows (its method ``adapt``) are converted.
         swap_head: leave a head for another number of classes as it is.
 
-    Returns:
-        What was loaded and what was not.
-
     Raises:
-        WeightsError: Tensors are missing, unexpected or of another shape, the numbers of classes differ, or the name
-            is unknown; the message says which.
+        WeightsError: The name is unknown, the file is damaged, or tensors are missing, unexpected or of another shape.
 
     Example:
-        >>> model = create_model("cnn6", num_classes=10)
-        >>> print(load_weights(model, create_model("cnn6", num_classes=10).state_dict()))
+        >>> model = create_model("cnn6")
+        >>> print(load_weights(model, model.state_dict()))
         38 tensors loaded
     """
     if isinstance(weights, Mapping):
@@ -102,4 +89,4 @@ def _published_weights(model: str, name: str) -> dict[str, Tensor]:
 
         return published_weights(model, name)
     full = name if name.startswith(f"{model}.") else f"{model}.{name}"
-    raise WeightsError(f"unknown weights {name!r} of {model}; {suggest(full, list_weights())}")
+    raise WeightsError(f"unknown weights {name!r} of {model}; {did_you_mean(full, list_weights())}")

@@ -1,7 +1,5 @@
 """Batch norm over a batch that several processes share."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -23,8 +21,7 @@ class GlobalBatchNorm(_BatchNorm):
     averaged like all others. A step takes two small all-reduces in float64, whatever the number of samples, which may
     differ between ranks. Unlike torch's SyncBatchNorm it runs on every device.
 
-    Shape:
-        [n, C] or [n, C, ...] -> the same.
+    Shape: [n, C] or [n, C, ...] -> the same.
     """
 
     def _check_input_dim(self, x: Tensor) -> None:
@@ -43,14 +40,7 @@ def convert_global_batch_norm(model: nn.Module) -> nn.Module:
     """Replace every batch norm of a model by a :class:`GlobalBatchNorm` with the same parameters and buffers.
 
     Names and state dict stay the same. As with ``nn.SyncBatchNorm.convert_sync_batchnorm``, references to the replaced
-    modules are stale afterwards.
-
-    Returns:
-        The model, or its replacement if it is a batch norm itself.
-
-    Example:
-        >>> type(convert_global_batch_norm(nn.Sequential(nn.BatchNorm1d(3)))[0]).__name__
-        'GlobalBatchNorm'
+    modules are stale afterwards, and a model that is a batch norm itself is replaced by the returned one.
     """
     if isinstance(model, _BatchNorm):
         return _convert(model)

@@ -22,22 +22,11 @@ if TYPE_CHECKING:
 class ImageTransform:
     """Compute (x / 255 - mean) / std of every channel; resize and crop files first, as torchvision's evaluation does.
 
-    Args:
-        mean, std: mean and standard deviation of each channel, on the scale 0..1.
-        size: height and width that the network was trained at.
-        resize: length to which an image's shorter side is resized before ``size`` is cropped from its center; None if
-            images have that size already.
+    ``mean`` and ``std`` are on the scale 0..1, ``size`` is the height and width that the network was trained at. An
+    image's shorter side is resized to ``resize`` before ``size`` is cropped from its center, unless images have that
+    size already (None).
 
-    Shape:
-        uint8 [B, h, w, 3] or [h, w, 3] of that size, one PIL image or a list of them -> float32 [B, 3, h, w]
-
-    Raises:
-        UsageError: Tensors have another shape or type, or images another size and ``resize`` is None.
-
-    Example:
-        >>> normalize = ImageTransform(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), size=(32, 32))
-        >>> normalize(torch.zeros(2, 32, 32, 3, dtype=torch.uint8)).shape
-        torch.Size([2, 3, 32, 32])
+    Shape: uint8 [B, h, w, 3] or [h, w, 3] of that size, one PIL image or a list of them -> float32 [B, 3, h, w]
     """
 
     mean: tuple[float, ...]
@@ -77,16 +66,7 @@ class PointTransform:
     Columns after the coordinates (normals) are left as they are. Published clouds were centered and scaled by their
     authors, and change by rounding only.
 
-    Shape:
-        [B, P, channels] or [P, channels] -> float32 [B, at most points, channels]
-
-    Raises:
-        UsageError: The clouds have another shape, or all points of one coincide.
-
-    Example:
-        >>> PointTransform(points=2, channels=3)(torch.tensor([[0.0, 0, 0], [2, 0, 0]]))
-        tensor([[[-1.,  0.,  0.],
-                 [ 1.,  0.,  0.]]])
+    Shape: [B, P, channels] or [P, channels] -> float32 [B, at most points, channels]
     """
 
     points: int
@@ -109,16 +89,7 @@ class PointTransform:
 class GraphTransform:
     """Divide the features of every node by their sum; a node without any keeps none.
 
-    Shape:
-        [N, features], dense or any sparse layout -> float32 [N, features]: dense, or a ``SparseMatrix``
-
-    Raises:
-        UsageError: The nodes have another number of features.
-
-    Example:
-        >>> GraphTransform(features=2)(torch.tensor([[1.0, 3.0], [0.0, 0.0]]))
-        tensor([[0.2500, 0.7500],
-                [0.0000, 0.0000]])
+    Shape: [N, features], dense or any sparse layout -> float32 [N, features]: dense, or a ``SparseMatrix``
     """
 
     features: int
@@ -143,22 +114,12 @@ KINDS: dict[str, type[Transform]] = {"images": ImageTransform, "points": PointTr
 
 
 def to_card(transform: Transform) -> dict[str, Any]:
-    """Describe a transform as data: its kind and its settings.
-
-    Example:
-        >>> to_card(GraphTransform(features=1433))
-        {'kind': 'graphs', 'features': 1433}
-    """
+    """Describe a transform as data: its kind and its settings."""
     kind = next(name for name, cls in KINDS.items() if cls is type(transform))
     return {"kind": kind, **asdict(transform)}
 
 
 def from_card(settings: Mapping[str, Any]) -> Transform:
-    """Build the transform that :func:`to_card` described; lists of JSON become tuples again.
-
-    Example:
-        >>> from_card({"kind": "graphs", "features": 1433})
-        GraphTransform(features=1433)
-    """
+    """Build the transform that :func:`to_card` described; lists of JSON become tuples again."""
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
     return KINDS[settings.pop("kind")](**settings)

@@ -1,16 +1,13 @@
 """The registered models: the name of a builder function is the name of its model, everywhere."""
 
-from __future__ import annotations
-
-import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar, overload
 
 from torch import nn
 
-from comhe.errors import UsageError
+from comhe.errors import UsageError, did_you_mean
 
 DOMAINS = ("images", "points", "graphs", "custom")
 
@@ -36,9 +33,10 @@ def register_model(*, domain: str = "custom", name: str | None = None) -> Callab
 def register_model(
     builder: B | None = None, *, domain: str = "custom", name: str | None = None
 ) -> B | Callable[[B], B]:
-    """Decorator that makes a builder available as ``create_model(name)``.
+    """Decorator that makes a builder, a function or a module's class, available as ``create_model(name)``.
 
-    The domain decides how a model is trained: which recipes and data it takes, and what its builder is called with.
+    The model's name is the builder's unless ``name`` is another. The domain decides how the model is trained: which
+    recipes and data it takes, and what its builder is called with.
 
     ==========  ==============================================================  ====================================
     domain      keywords that training passes to the builder                    ``forward`` of the module it returns
@@ -55,14 +53,6 @@ def register_model(
     ``auxiliary_loss()``, added to the loss of point networks; and ``prepare`` of
     :class:`comhe.zoo.graphs.GraphModel`, which computes at the labeled nodes only.
 
-    Args:
-        builder: a function that returns a module, or a module's class.
-        domain: one of the table.
-        name: name of the model; the name of the function if None.
-
-    Raises:
-        UsageError: The domain is unknown, or the name is taken.
-
     Example:
         >>> @register_model(domain="images")
         ... def linear_probe(num_classes: int) -> nn.Module:
@@ -71,7 +61,7 @@ def register_model(
         'images'
     """
     if domain not in DOMAINS:
-        raise UsageError(f"unknown domain {domain!r}; {suggest(domain, DOMAINS)}")
+        raise UsageError(f"unknown domain {domain!r}; {did_you_mean(domain, DOMAINS)}")
 
     def register(builder: B) -> B:
         key = name or builder.__name__
@@ -82,13 +72,6 @@ def register_model(
         return builder
 
     return register if builder is None else register(builder)
-
-
-def suggest(name: str, known: Iterable[str]) -> str:
-    """What to say after an unknown name: the known names nearest to it, or else all of them."""
-    known = list(known)
-    nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-    return f"did you mean {', '.join(nearest)}?" if nearest else f"there are {', '.join(known) or 'none'}"
 
 
 def natural_key(name: str) -> list[tuple[int, int | str]]:

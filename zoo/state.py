@@ -1,7 +1,5 @@
 """Restricted reading of state dicts from files, and from the dicts that checkpoints wrap them in."""
 
-from __future__ import annotations
-
 import mmap
 import os
 import zipfile
@@ -23,9 +21,6 @@ REFUSED = (b"bytearray", b"_codecs")
 
 def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read the state dict in a safetensors file or in a checkpoint of ``torch.save``, which is not unpickled freely.
-
-    Raises:
-        WeightsError: The file is missing or damaged, claims to be larger than it is, or contains no state dict.
 
     Example:
         >>> read_state("no/such/file.pt")
@@ -73,11 +68,8 @@ def unwrap_state(content: Any, source: str = "the weights") -> dict[str, Tensor]
     for wrapper in WRAPPERS:
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
-    if (
-        not isinstance(state, Mapping)
-        or not state
-        or not all(type(name) is str and isinstance(tensor, Tensor) for name, tensor in state.items())
-    ):
+    mapping = state.items() if isinstance(state, Mapping) else ()
+    if not mapping or not all(type(name) is str and isinstance(tensor, Tensor) for name, tensor in mapping):
         keys = f" with the keys {', '.join(map(printable, list(state)[:4]))}" if isinstance(state, Mapping) else ""
         raise WeightsError(f"{source}: not a state dict but a {type(state).__name__}{keys}; give tensors by name")
     while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in state)), None):

@@ -1,11 +1,8 @@
 """Loading of a state dict into a model: every tensor fits, or nothing is loaded."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -19,23 +16,12 @@ _NAMED = 4  # keys of each kind that an error spells out
 State = Mapping[str, Tensor]
 
 
-@runtime_checkable
-class HasAdapter(Protocol):
-    """A model that knows the layouts in which others publish its weights."""
-
-    def adapt(self, state: State, /) -> State:
-        """Rename and reshape a state dict of a known layout; return any other as it is."""
-        ...
-
-
 @dataclass(frozen=True)
 class Loaded:
     """What :func:`comhe.zoo.load_weights` did with each of the model's tensors, by name, in the model's order.
 
-    Attributes:
-        loaded: tensors that were taken from the weights.
-        missing: counters of batches that the weights lack; no forward pass needs them.
-        initialized: tensors of a swapped head, left as the model initialized them.
+    ``missing`` are counters of batches that the weights lack and no forward pass needs; ``initialized``, tensors of a
+    swapped head, left as the model initialized them.
     """
 
     loaded: tuple[str, ...]
@@ -52,19 +38,27 @@ def load_state(model: nn.Module, state: State, swap_head: bool = False, source: 
     """Load tensors by name, as :func:`comhe.zoo.load_weights` describes; errors begin with their ``source``."""
     model = _unwrap(model)
     expected = model.state_dict()
-    if state.keys() - expected.keys() and isinstance(model, HasAdapter):
-        state = model.adapt(state)
-    match = _Match(expected, state)
-    head = _head(model, expected)
+    if state.keys() - expected.keys() and hasattr(model, "adapt"):
+        state = model.adapt(state)  # type: ignore[operator]
+    absent = [name for name in expected if name not in state]
+    counters = [name for name in absent if name.endswith("num_batches_tracked")]
+    missing = [name for name in absent if name not in counters]
+    unexpected = [name for name in state if name not in expected]
+    misshapen = [name for name in expected if name in state and expected[name].shape != state[name].shape]
+    head = [name for name in expected if name.startswith(f"{getattr(model, 'output_layer', None)}.")]
+    other_head = not missing and not unexpected and set(misshapen) <= set(head)
     initialized: list[str] = []
-    if classes := match.other_classes(head):
+    if other_head and (classes := _other_classes([(state[name], expected[name]) for name in head if name in state])):
         if not swap_head:
             raise WeightsError(
                 f"{source}the weights are for {classes[0]} classes, this {type(model).__name__} has {classes[1]}; "
                 f"build it with num_classes={classes[0]}, or pass swap_head=True to keep the initial {', '.join(head)}"
             )
         initialized = head
-    elif faults := match.faults():
+    elif missing or unexpected or misshapen:
+        shapes = [f"{name} {list(state[name].shape)}, not {list(expected[name].shape)}" for name in misshapen]
+        kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+        faults = "; ".join(f"{kind}: {_list(names)}" for kind, names in kinds if names)
         raise WeightsError(
             f"{source}the weights do not fit this {type(model).__name__} ({faults}); build the model with the options "
             "that they were saved with"
@@ -74,42 +68,22 @@ def load_state(model: nn.Module, state: State, swap_head: bool = False, source: 
         if fault := _fault(state[name], expected[name]):
             raise WeightsError(f"{source}{name} {fault}; the file is damaged, or the training run had diverged")
     model.load_state_dict({name: state[name] for name in loaded}, strict=False)
-    return Loaded(tuple(loaded), tuple(match.counters), tuple(initialized))
+    return Loaded(tuple(loaded), tuple(counters), tuple(initialized))
 
 
-class _Match:
-    """The differences between the names and shapes of a model and those of a state dict."""
+def _other_classes(head: list[tuple[Tensor, Tensor]]) -> tuple[int, int] | None:
+    """The numbers of classes of the weights and of the model, if these are all that differs in two heads' tensors.
 
-    def __init__(self, expected: State, state: State) -> None:
-        self.expected, self.state = expected, state
-        absent = [name for name in expected if name not in state]
-        self.counters = [name for name in absent if name.endswith("num_batches_tracked")]
-        self.missing = [name for name in absent if name not in self.counters]
-        self.unexpected = [name for name in state if name not in expected]
-        self.misshapen = [n for n in expected if n in state and expected[n].shape != state[n].shape]
-
-    def other_classes(self, head: list[str]) -> tuple[int, int] | None:
-        """The numbers of classes of the weights and of the model, if these are all that differs.
-
-        They differ in one dimension of each tensor of the head. Several output heads (GAT) make it a multiple in some
-        tensors: all dimensions differ by one ratio, and the smallest are the classes.
-        """
-        if self.missing or self.unexpected or not set(self.misshapen) <= set(head):
+    They differ in one dimension of each tensor. Several output heads (GAT) make it a multiple in some tensors: all
+    dimensions differ by one ratio, and the smallest are the classes.
+    """
+    pairs = []
+    for theirs, ours in head:
+        differing = [pair for pair in zip(theirs.shape, ours.shape, strict=False) if pair[0] != pair[1]]
+        if theirs.dim() != ours.dim() or len(differing) != 1 or 0 in differing[0]:
             return None
-        pairs = []
-        for name in (name for name in head if name in self.state):
-            theirs, ours = self.state[name].shape, self.expected[name].shape
-            differing = [pair for pair in zip(theirs, ours, strict=False) if pair[0] != pair[1]]
-            if len(theirs) != len(ours) or len(differing) != 1 or 0 in differing[0]:
-                return None
-            pairs += differing
-        return min(pairs) if len({Fraction(*pair) for pair in pairs}) == 1 else None
-
-    def faults(self) -> str:
-        """Everything that differs, in one line."""
-        shapes = [f"{n} {list(self.state[n].shape)}, not {list(self.expected[n].shape)}" for n in self.misshapen]
-        kinds = (("missing", self.missing), ("unexpected", self.unexpected), ("of another shape", shapes))
-        return "; ".join(f"{kind}: {_list(names)}" for kind, names in kinds if names)
+        pairs += differing
+    return min(pairs) if len({Fraction(*pair) for pair in pairs}) == 1 else None
 
 
 def _unwrap(model: nn.Module) -> nn.Module:
@@ -117,12 +91,6 @@ def _unwrap(model: nn.Module) -> nn.Module:
     while len(children := dict(model.named_children())) == 1 and f"{next(iter(children))}." in PREFIXES:
         (model,) = children.values()
     return model
-
-
-def _head(model: nn.Module, names: Iterable[str]) -> list[str]:
-    """The names of the tensors of the model's last layer."""
-    layer = getattr(model, "output_layer", None)
-    return [name for name in names if layer is not None and name.startswith(f"{layer}.")]
 
 
 def _fault(theirs: Tensor, ours: Tensor) -> str:

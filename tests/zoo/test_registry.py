@@ -5,7 +5,7 @@ from torch import nn
 
 from comhe.errors import UsageError
 from comhe.zoo import create_model, list_models, model_domain, register_model
-from comhe.zoo.registry import natural_key, suggest
+from comhe.zoo.registry import natural_key
 
 
 def test_the_name_of_a_function_is_that_of_its_model(clean_registry):
@@ -41,9 +41,3 @@ def test_a_name_is_taken_once(clean_registry):
 
 def test_numbers_in_names_are_sorted_as_numbers():
     assert sorted(["b10", "b9", "a"], key=natural_key) == ["a", "b9", "b10"]
-
-
-def test_near_names_are_suggested_and_else_all():
-    assert suggest("gcm", ["gcn", "gat"]) == "did you mean gcn?"
-    assert suggest("@", ["gcn", "gat"]) == "there are gcn, gat"
-    assert suggest("@", []) == "there are none"

@@ -16,16 +16,6 @@ from .sage import SAGE
 from .sparse import SparseMatrix
 
 __all__ = [
-    "APPNP",
-    "GAT",
-    "GCN",
-    "GCN2",
-    "SAGE",
-    "GraphModel",
-    "Operators",
-    "SparseMatrix",
-    "gcn_norm",
-    "mean_norm",
-    "prepare_graph",
-    "receptive_field",
-]
+    "APPNP", "GAT", "GCN", "GCN2", "SAGE", "GraphModel", "Operators", "SparseMatrix", "gcn_norm", "mean_norm",
+    "prepare_graph", "receptive_field",
+]  # fmt: skip

@@ -1,7 +1,5 @@
 """Approximate personalized propagation of neural predictions."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from torch.nn import functional as F
 from torch_geometric.nn import Linear
@@ -20,12 +18,6 @@ class APPNP(GraphModel):
     .. math:: Z_0 = H = \mathrm{MLP}(X), \quad Z_{k+1} = (1 - \alpha) \hat A Z_k + \alpha H
 
     Dropout acts on both layers of the perceptron and, with new draws in every step, on :math:`\hat A`.
-
-    Shape:
-        x [N, in_channels], graph as :class:`GraphModel` says -> [nodes asked for, num_classes]
-
-    Raises:
-        UsageError: ``alpha`` is outside [0, 1]; see also :class:`GraphModel`.
 
     Source: Gasteiger, Bojchevski & Guennemann, Predict then Propagate, ICLR 2019.
     """

@@ -1,9 +1,5 @@
 """Graph attention network."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,12 +8,12 @@ from torch_geometric.utils import add_self_loops, remove_self_loops, softmax
 
 from comhe.zoo.registry import register_model
 
-from .model import Graph, GraphModel
+from .model import LayeredModel
 from .sparse import Features, SparseMatrix, check_edge_index, dropout
 
 
 @register_model(domain="graphs", name="gat")
-class GAT(GraphModel):
+class GAT(LayeredModel):
     r"""Graph attention network; per head, over the incoming edges j -> i and the self-loop,
 
     .. math:: \alpha_{ij} = \mathrm{softmax}_j \, \mathrm{leaky\,relu}_{0.2}(a^\top W h_i + b^\top W h_j), \quad
@@ -25,16 +21,10 @@ class GAT(GraphModel):
 
     Hidden layers concatenate their heads and apply elu, the last averages its heads. Dropout acts on the input of every
     layer and on the attention coefficients. Layers are PyG's ``GATConv`` used as parameter holders, because GATConv
-    itself cannot read a sparse x. Edges given twice count once.
-
-    Shape:
-        x [N, in_channels], graph as :class:`GraphModel` says (only the positions of its values are used)
-        -> [nodes asked for, num_classes]
+    itself cannot read a sparse x. Edges given twice count once; of a graph's values only the positions are used.
 
     Source: Velickovic et al., Graph Attention Networks, ICLR 2018 (the defaults, but 8 output heads on PubMed).
     """
-
-    convs: Any  # a ModuleList of GATConv
 
     def __init__(
         self,
@@ -47,7 +37,6 @@ class GAT(GraphModel):
         dropout: float = 0.6,
     ) -> None:
         super().__init__(in_channels, num_classes, dropout, num_layers)
-        self.output_layer = f"convs.{num_layers - 1}"
         widths = [in_channels] + [hidden_channels * heads] * (num_layers - 1)
         self.convs = nn.ModuleList(GATConv(width, hidden_channels, heads) for width in widths[:-1])
         self.convs.append(GATConv(widths[-1], num_classes, output_heads, concat=False))
@@ -57,15 +46,10 @@ class GAT(GraphModel):
         edge_index, _ = add_self_loops(remove_self_loops(edge_index)[0], num_nodes=num_nodes)
         return SparseMatrix.from_edge_index(edge_index, num_nodes)
 
-    def forward(self, x: Features, graph: Graph) -> Tensor:
-        operators = self.operators(x, graph)
-        last = len(self.convs) - 1
-        for i, (conv, adjacency) in enumerate(zip(self.convs, operators.layers(last + 1), strict=True)):
-            h = self._attend(conv, dropout(x, self.dropout, self.training), adjacency)
-            x = F.elu(h) if i < last else h
-        return operators.select(h)
+    def activation(self, h: Tensor) -> Tensor:
+        return F.elu(h)
 
-    def _attend(self, conv: GATConv, x: Features, adjacency: SparseMatrix) -> Tensor:
+    def layer(self, conv: GATConv, x: Features, adjacency: SparseMatrix) -> Tensor:
         target, source = (index.long() for index in adjacency.indices())
         h = (x @ conv.lin.weight.t()).view(-1, conv.heads, conv.out_channels)
         score = (h * conv.att_src).sum(-1)[source] + (h * conv.att_dst).sum(-1)[target]  # [E, heads]

@@ -1,7 +1,5 @@
 """GCNII: the deep graph convolutional network with initial residual and identity mapping."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -25,12 +23,6 @@ class GCN2(GraphModel):
 
     between a linear layer in (with relu, giving :math:`H_0`) and one out. Layers are PyG's ``GCN2Conv``, used as
     parameter holders; the keys are those of PyG's example ``gcn2_cora.py`` (``lins.0``, ``convs.0.weight1``, ...).
-
-    Shape:
-        x [N, in_channels], graph as :class:`GraphModel` says -> [nodes asked for, num_classes]
-
-    Raises:
-        UsageError: ``alpha`` is outside [0, 1]; see also :class:`GraphModel`.
 
     Source: Chen et al., Simple and Deep Graph Convolutional Networks, ICML 2020. Theirs on Cora is 64 layers deep
         (CiteSeer 32 x 256 units, PubMed 16 x 256); the default of 16 layers is a CPU's size.

@@ -1,15 +1,15 @@
 """What all graph networks share, and how training calls them and graph modules of other packages alike."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from comhe.errors import UsageError
+from comhe.errors import UsageError, check_at_least
 
 from .operators import Operators, gcn_norm
-from .sparse import Features, SparseMatrix, as_index, check_dropout
+from .sparse import Features, SparseMatrix, as_index, check_dropout, dropout
 
 Graph = Operators | SparseMatrix | Sequence[SparseMatrix] | Tensor
 
@@ -20,26 +20,13 @@ class GraphModel(nn.Module):
     ``x`` is a :class:`SparseMatrix` or a dense tensor [nodes, in_channels]. ``graph`` is what :meth:`prepare` returned
     (a training loop prepares once), or an ``edge_index`` [2, E], one square :class:`SparseMatrix`, or a sequence of
     matrices, one per layer. The logits are [nodes asked for, num_classes].
-
-    Example:
-        >>> import torch
-        >>> from comhe.zoo import create_model
-        >>> model = create_model("gcn", in_channels=3, num_classes=2)
-        >>> graph = model.prepare(torch.tensor([[0, 1], [1, 0]]), num_nodes=4, nodes=torch.tensor([1]))
-        >>> model(graph.inputs(torch.ones(4, 3)), graph).shape
-        torch.Size([1, 2])
-
-    Raises:
-        UsageError: ``num_layers`` or ``dropout`` is out of range, x does not fit the graph or the model, or an edge is
-            outside the graph.
     """
 
     output_layer: str
 
     def __init__(self, in_channels: int, num_classes: int, dropout: float, num_layers: int = 1) -> None:
         super().__init__()
-        if num_layers < 1:
-            raise UsageError(f"num_layers must be at least 1, got {num_layers}")
+        check_at_least("num_layers", num_layers, 1)
         check_dropout(dropout)
         self.in_channels, self.num_classes, self.dropout = in_channels, num_classes, dropout
 
@@ -78,28 +65,37 @@ class GraphModel(nn.Module):
         return f"dropout={self.dropout}"
 
 
+class LayeredModel(GraphModel):
+    """A stack of layers of one kind: dropout, a method ``layer(conv, x, adjacency)``, and an activation in between."""
+
+    convs: Any  # a ModuleList of PyG's layers
+    layer: Callable[..., Tensor]
+
+    def __init__(self, in_channels: int, num_classes: int, dropout: float, num_layers: int) -> None:
+        super().__init__(in_channels, num_classes, dropout, num_layers)
+        self.output_layer = f"convs.{num_layers - 1}"
+
+    def activation(self, h: Tensor) -> Tensor:
+        return F.relu(h, inplace=True)
+
+    def forward(self, x: Features, graph: Graph) -> Tensor:
+        operators = self.operators(x, graph)
+        last = len(self.convs) - 1
+        for i, (conv, adjacency) in enumerate(zip(self.convs, operators.layers(last + 1), strict=True)):
+            h = self.layer(conv, dropout(x, self.dropout, self.training), adjacency)
+            x = self.activation(h) if i < last else h
+        return operators.select(h)
+
+
 def prepare_graph(
     model: nn.Module, features: Features, edge_index: Tensor, nodes: Tensor | None = None
 ) -> tuple[Features, Operators | Tensor, Tensor | None]:
     """Prepare a graph for any module that classifies nodes, with or without a method ``prepare``.
 
-    A :class:`GraphModel` computes at ``nodes`` only. A module in the style of PyTorch Geometric, with
-    ``forward(x, edge_index)``, gets dense features and computes at all nodes.
-
-    Args:
-        nodes: int64 [n] or bool [N]; None for all.
-
-    Returns:
-        ``x`` and ``graph`` for ``logits = model(x, graph)``, and the rows of these logits that belong to ``nodes``,
-        or None if they all do.
-
-    Example:
-        >>> import torch, torch_geometric.nn as pyg
-        >>> edges, nodes = torch.tensor([[0, 1], [1, 0]]), torch.tensor([1])
-        >>> model = pyg.GraphSAGE(in_channels=3, hidden_channels=8, num_layers=2, out_channels=2)
-        >>> x, graph, rows = prepare_graph(model, torch.ones(4, 3), edges, nodes)
-        >>> model(x, graph)[rows].shape
-        torch.Size([1, 2])
+    A :class:`GraphModel` computes at ``nodes`` (int64 [n] or bool [N], all if None) only. A module in the style of
+    PyTorch Geometric, with ``forward(x, edge_index)``, gets dense features and computes at all nodes. Returned are
+    ``x`` and ``graph`` for ``logits = model(x, graph)``, and the rows of these logits that belong to ``nodes``, None
+    for all.
     """
     if hasattr(model, "prepare"):
         operators = model.prepare(edge_index, features.shape[0], nodes=nodes)  # type: ignore[operator]

@@ -1,7 +1,5 @@
 """From an edge list to the operators that a graph network applies, and to the rows of them that some outputs need."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,10 +13,9 @@ from .sparse import Features, SparseMatrix, as_index, check_edge_index
 
 
 def gcn_norm(edge_index: Tensor, num_nodes: int) -> SparseMatrix:
-    r"""Kipf's renormalized adjacency :math:`D^{-1/2} (A + I) D^{-1/2}`, with the values of PyG's ``gcn_norm``.
+    """Kipf's renormalized adjacency :math:`D^{-1/2} (A + I) D^{-1/2}`, with the values of PyG's ``gcn_norm``.
 
-    Shape:
-        edge_index [2, E] -> [num_nodes, num_nodes]; symmetric if the edges are.
+    Shape: edge_index [2, E] -> [num_nodes, num_nodes]; symmetric if the edges are.
 
     Example:
         >>> gcn_norm(torch.tensor([[0, 1], [1, 0]]), 2).to_dense()
@@ -33,15 +30,9 @@ def gcn_norm(edge_index: Tensor, num_nodes: int) -> SparseMatrix:
 
 
 def mean_norm(edge_index: Tensor, num_nodes: int) -> SparseMatrix:
-    r"""Row-stochastic adjacency :math:`D^{-1} A`: the mean over incoming edges, zero for nodes without any.
+    """Row-stochastic adjacency :math:`D^{-1} A`: the mean over incoming edges, zero for nodes without any.
 
-    Shape:
-        edge_index [2, E] -> [num_nodes, num_nodes].
-
-    Example:
-        >>> mean_norm(torch.tensor([[0, 1], [2, 2]]), 3).to_dense()[2]
-        tensor([0.5000, 0.5000, 0.0000])
-
+    Shape: edge_index [2, E] -> [num_nodes, num_nodes].
     Source: Hamilton, Ying & Leskovec, Inductive Representation Learning on Large Graphs, NeurIPS 2017.
     """
     check_edge_index(edge_index, num_nodes)
@@ -92,13 +83,7 @@ def receptive_field(adjacency: SparseMatrix, nodes: Tensor, depth: int) -> Opera
     The loss of transductive training reads 60 to 140 labeled nodes; outputs and gradients are those of the full graph,
     but only the rows within ``depth`` hops are computed.
 
-    Shape:
-        nodes int64 [n] -> adjacency: ``depth`` matrices, the first [n_1, len(rows)], the last [n, n_(depth-1)].
-
-    Example:
-        >>> path = mean_norm(torch.tensor([[0, 1, 2, 3], [1, 2, 3, 4]]), 5)
-        >>> receptive_field(path, torch.tensor([3]), depth=2).rows
-        tensor([1])
+    Shape: nodes int64 [n] -> adjacency: ``depth`` matrices, the first [n_1, len(rows)], the last [n, n_(depth-1)].
     """
     nodes = as_index(nodes, adjacency.shape[0], "node")
     blocks: list[SparseMatrix] = []

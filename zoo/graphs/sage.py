@@ -1,23 +1,19 @@
 """GraphSAGE with the mean aggregator."""
 
-from __future__ import annotations
-
 from itertools import pairwise
-from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch_geometric.nn import SAGEConv
 
 from comhe.zoo.registry import register_model
 
-from .model import Graph, GraphModel
+from .model import LayeredModel
 from .operators import mean_norm
-from .sparse import Features, SparseMatrix, dropout
+from .sparse import Features, SparseMatrix
 
 
 @register_model(domain="graphs", name="sage")
-class SAGE(GraphModel):
+class SAGE(LayeredModel):
     r"""GraphSAGE on the full graph.
 
     .. math:: H_{l+1} = \mathrm{relu}(D^{-1} A H_l L_l^\top + b_l + H_l R_l^\top)
@@ -26,30 +22,18 @@ class SAGE(GraphModel):
     ``torch_geometric.nn.models.GraphSAGE`` (layers are PyG's ``SAGEConv``, used as parameter holders). The weights are
     applied before the mean, which is the same product and lets x stay sparse.
 
-    Shape:
-        x [N, in_channels], graph as :class:`GraphModel` says -> [nodes asked for, num_classes]
-
     Source: Hamilton, Ying & Leskovec, Inductive Representation Learning on Large Graphs, NeurIPS 2017.
     """
-
-    convs: Any  # a ModuleList of SAGEConv
 
     def __init__(
         self, in_channels: int, num_classes: int, hidden_channels: int = 64, num_layers: int = 2, dropout: float = 0.5
     ) -> None:
         super().__init__(in_channels, num_classes, dropout, num_layers)
-        self.output_layer = f"convs.{num_layers - 1}"
         widths = [in_channels] + [hidden_channels] * (num_layers - 1) + [num_classes]
         self.convs = nn.ModuleList(SAGEConv(a, b) for a, b in pairwise(widths))
 
     def propagation(self, edge_index: Tensor, num_nodes: int) -> SparseMatrix:
         return mean_norm(edge_index, num_nodes)
 
-    def forward(self, x: Features, graph: Graph) -> Tensor:
-        operators = self.operators(x, graph)
-        last = len(self.convs) - 1
-        for i, (conv, adjacency) in enumerate(zip(self.convs, operators.layers(last + 1), strict=True)):
-            x = dropout(x, self.dropout, self.training)
-            h = adjacency @ (x @ conv.lin_l.weight.t()) + conv.lin_l.bias + x @ conv.lin_r.weight.t()
-            x = F.relu(h, inplace=True) if i < last else h
-        return operators.select(h)
+    def layer(self, conv: SAGEConv, x: Features, adjacency: SparseMatrix) -> Tensor:
+        return adjacency @ (x @ conv.lin_l.weight.t()) + conv.lin_l.bias + x @ conv.lin_r.weight.t()

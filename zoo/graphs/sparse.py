@@ -42,7 +42,8 @@ class _Pattern:
         """Return the transposed pattern and the permutation that sorts the values into it; computed once."""
         if self._transposed is None:
             order = torch.argsort(self.col, stable=True)  # rows stay ascending within each column
-            crow = _compressed(self.col, self.shape[1])
+            counts = torch.bincount(self.col, minlength=self.shape[1])
+            crow = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
             pattern = _Pattern(crow, self.row_of_each_value()[order], (self.shape[1], self.shape[0]))
             self._transposed = (pattern, order.to(self.crow.dtype))
         return self._transposed
@@ -54,17 +55,9 @@ class SparseMatrix:
     The backward product :math:`S^\top G` uses the transposed pattern, sorted once and shared by all matrices that
     :meth:`dropout` derives from this one; a symmetric matrix (detected when it is built) is its own transpose. No
     gradient flows to the values. Indices are int32, which MKL and cuSPARSE take without a conversion per product.
-
     Build one with :meth:`from_torch`, :meth:`from_coo` or :meth:`from_edge_index`.
 
-    Shape:
-        ``S @ dense``: [rows, columns] @ [columns, k] -> [rows, k], in the dtype of the values.
-
-    Example:
-        >>> SparseMatrix.from_torch(torch.eye(3)) @ torch.ones(3, 1)
-        tensor([[1.],
-                [1.],
-                [1.]])
+    Shape: ``S @ dense``: [rows, columns] @ [columns, k] -> [rows, k], in the dtype of the values.
     """
 
     __slots__ = ("_pattern", "_scaled", "_tensor", "_transpose", "symmetric", "values")
@@ -80,9 +73,6 @@ class SparseMatrix:
         """Build one from int64 positions [E], [E] and values [E] (ones if None); repeated positions are summed."""
         if values is None:
             values = torch.ones(rows.shape[0], device=rows.device)
-        if not (rows.ndim == columns.ndim == values.ndim == 1 and len(rows) == len(columns) == len(values)):
-            sizes = f"{tuple(rows.shape)}, {tuple(columns.shape)}, {tuple(values.shape)}"
-            raise UsageError(f"rows, columns and values must be 1-D of one length, got shapes {sizes}")
         _check_range(rows, shape[0], "row index")
         _check_range(columns, shape[1], "column index")
         return cls.from_torch(torch.sparse_coo_tensor(torch.stack([rows, columns]), values, shape))
@@ -135,10 +125,6 @@ class SparseMatrix:
     def indices(self) -> tuple[Tensor, Tensor]:
         """Return the row and the column of each stored value, int32 [nnz] both, rows ascending."""
         return self._pattern.row_of_each_value(), self._pattern.col
-
-    def to_torch(self) -> Tensor:
-        """Return the torch CSR tensor (int32 indices) that the products use; it shares memory with this matrix."""
-        return self._tensor
 
     def to_dense(self) -> Tensor:
         return self._tensor.to_dense()
@@ -282,11 +268,6 @@ def as_index(index: Tensor, size: int, what: str) -> Tensor:
         raise UsageError(f"{what} index must be int64 [n] or bool [{size}], got {index.dtype} {tuple(index.shape)}")
     _check_range(index, size, f"{what} index")
     return index
-
-
-def _compressed(index: Tensor, size: int) -> Tensor:
-    counts = torch.bincount(index, minlength=size)
-    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
 
 def _is_symmetric(pattern: _Pattern, values: Tensor) -> bool:

@@ -1,12 +1,12 @@
 """CNN-6, CNN-9 and CNN-15 of the paper."""
 
-from __future__ import annotations
-
 import math
 
 from torch import Tensor, nn
 
 from comhe.zoo.registry import register_model
+
+from .blocks import plain_stages
 
 WIDTHS = (64, 128, 256)
 
@@ -19,9 +19,7 @@ class CNN(nn.Module):
     without warm-up at learning rate 0.1 the logits explode at first. No convolution has a bias; all weights start from
     N(0, 2 / fan-in).
 
-    Shape:
-        [B, in_channels, 32, 32] -> [B, num_classes]; on larger images, the mean of the logits at every position.
-
+    Shape: [B, in_channels, 32, 32] -> [B, num_classes]; on larger images, the mean of the logits at every position.
     Source: github.com/rmlin/CoMHE, Lin et al., CVPR 2020.
     """
 
@@ -29,18 +27,8 @@ class CNN(nn.Module):
 
     def __init__(self, depth: int, num_classes: int, in_channels: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for width in WIDTHS:
-            for _ in range(depth):
-                layers += [
-                    nn.Conv2d(in_channels, width, 3, padding=1, bias=False),
-                    nn.BatchNorm2d(width, eps=1e-3, momentum=1e-3),
-                    nn.ReLU(inplace=True),
-                ]
-                in_channels = width
-            layers.append(nn.MaxPool2d(2))
-        self.features = nn.Sequential(*layers)
-        self.fc1 = nn.Conv2d(in_channels, 256, 4, bias=False)
+        self.features = plain_stages(in_channels, [[width] * depth for width in WIDTHS], eps=1e-3, momentum=1e-3)
+        self.fc1 = nn.Conv2d(WIDTHS[-1], 256, 4, bias=False)
         self.fc2 = nn.Conv2d(256, num_classes, 1, bias=False)
         self.reset_parameters()
 

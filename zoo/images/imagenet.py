@@ -1,7 +1,5 @@
 """torchvision's residual networks for ImageNet, with torchvision's weights by name (``weights="IMAGENET1K_V1"``)."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from torch import nn

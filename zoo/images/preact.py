@@ -3,9 +3,6 @@
 Parameters are counted for 10 classes.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from functools import partial
 
 from torch import Tensor, nn
@@ -13,7 +10,7 @@ from torch.nn import functional as F
 
 from comhe.zoo.registry import register_model
 
-from .he import he_init
+from .blocks import Block, he_init, stage
 
 
 class PreactBottleneck(nn.Module):
@@ -21,9 +18,6 @@ class PreactBottleneck(nn.Module):
 
     Each is preceded by batch norm and ReLU. Where the shape changes, the shortcut is a 1x1 convolution (without batch
     norm) of the first activation; elsewhere it is the input.
-
-    Shape:
-        [B, in_channels, H, W] -> [B, out_channels, ceil(H / stride), ceil(W / stride)].
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
@@ -48,11 +42,7 @@ class PreactBottleneck(nn.Module):
 
 
 class PreactBasic(nn.Module):
-    """Two 3x3 convolutions, the first one strided, with dropout before the second; otherwise as the bottleneck.
-
-    Shape:
-        [B, in_channels, H, W] -> [B, out_channels, ceil(H / stride), ceil(W / stride)].
-    """
+    """Two 3x3 convolutions, the first one strided, with dropout before the second; otherwise as the bottleneck."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, dropout: float) -> None:
         super().__init__()
@@ -81,41 +71,24 @@ def _projection(in_channels: int, out_channels: int, stride: int) -> nn.Conv2d |
 class PreactResNet(nn.Module):
     """A 3x3 convolution to 16 channels, three stages of blocks, batch norm, ReLU, average pooling, and a linear layer.
 
-    The second and the third stage halve the resolution.
+    The second and the third stage halve the resolution and double the ``width``. ``block`` is called with (in_channels,
+    out_channels, stride).
 
-    Args:
-        block: ``(in_channels, out_channels, stride) -> module``.
-        blocks: blocks per stage.
-        widths: output channels of the stages.
-
-    Shape:
-        [B, in_channels, H, W] -> [B, num_classes]; 32x32 in the papers, any size works.
-
+    Shape: [B, in_channels, H, W] -> [B, num_classes]; 32x32 in the papers, any size works.
     Source: He et al., Identity Mappings in Deep Residual Networks, ECCV 2016 (github.com/KaimingHe/resnet-1k-layers);
         Zagoruyko & Komodakis, Wide Residual Networks, BMVC 2016 (github.com/szagoruyko/wide-residual-networks).
     """
 
     output_layer = "fc"
 
-    def __init__(
-        self,
-        block: Callable[[int, int, int], nn.Module],
-        blocks: int,
-        widths: tuple[int, int, int],
-        num_classes: int,
-        in_channels: int,
-    ) -> None:
+    def __init__(self, block: Block, blocks: int, width: int, num_classes: int, in_channels: int) -> None:
         super().__init__()
-
-        def stage(width_in: int, width: int, stride: int) -> nn.Sequential:
-            return nn.Sequential(block(width_in, width, stride), *(block(width, width, 1) for _ in range(blocks - 1)))
-
         self.conv1 = nn.Conv2d(in_channels, 16, 3, 1, 1, bias=False)
-        self.layer1 = stage(16, widths[0], 1)
-        self.layer2 = stage(widths[0], widths[1], 2)
-        self.layer3 = stage(widths[1], widths[2], 2)
-        self.bn = nn.BatchNorm2d(widths[2])
-        self.fc = nn.Linear(widths[2], num_classes)
+        self.layer1 = stage(block, blocks, 16, width, 1)
+        self.layer2 = stage(block, blocks, width, 2 * width, 2)
+        self.layer3 = stage(block, blocks, 2 * width, 4 * width, 2)
+        self.bn = nn.BatchNorm2d(4 * width)
+        self.fc = nn.Linear(4 * width, num_classes)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -129,22 +102,22 @@ class PreactResNet(nn.Module):
 @register_model(domain="images")
 def resnet164(num_classes: int = 100, in_channels: int = 3) -> PreactResNet:
     """Pre-activation bottlenecks, 18 per stage, 1.7M parameters."""
-    return PreactResNet(PreactBottleneck, 18, (64, 128, 256), num_classes, in_channels)
+    return PreactResNet(PreactBottleneck, 18, 64, num_classes, in_channels)
 
 
 @register_model(domain="images")
 def resnet1001(num_classes: int = 100, in_channels: int = 3) -> PreactResNet:
     """Pre-activation bottlenecks, 111 per stage, 10.3M parameters: the 10.2M of the paper, and the batch norms."""
-    return PreactResNet(PreactBottleneck, 111, (64, 128, 256), num_classes, in_channels)
+    return PreactResNet(PreactBottleneck, 111, 64, num_classes, in_channels)
 
 
 @register_model(domain="images")
 def wrn_16_4(num_classes: int = 100, in_channels: int = 3, dropout: float = 0.0) -> PreactResNet:
     """Wide residual network of 16 layers, four times as wide, 2.8M parameters."""
-    return PreactResNet(partial(PreactBasic, dropout=dropout), 2, (64, 128, 256), num_classes, in_channels)
+    return PreactResNet(partial(PreactBasic, dropout=dropout), 2, 64, num_classes, in_channels)
 
 
 @register_model(domain="images")
 def wrn_28_10(num_classes: int = 100, in_channels: int = 3, dropout: float = 0.0) -> PreactResNet:
     """Wide residual network of 28 layers, ten times as wide, 36.5M parameters; the paper's dropout is 0 or 0.3."""
-    return PreactResNet(partial(PreactBasic, dropout=dropout), 4, (160, 320, 640), num_classes, in_channels)
+    return PreactResNet(partial(PreactBasic, dropout=dropout), 4, 160, num_classes, in_channels)

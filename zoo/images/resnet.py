@@ -1,7 +1,5 @@
 """torchvision's ResNet with the zoo's interface; no other module imports torchvision at its top."""
 
-from __future__ import annotations
-
 from importlib.metadata import version
 from typing import Literal
 
@@ -10,7 +8,7 @@ from torch import Tensor, nn
 
 from comhe.errors import WeightsError
 
-from .he import he_init
+from .blocks import he_init
 
 try:
     import torchvision
@@ -26,9 +24,7 @@ _BLOCKS = {"basic": torchvision.models.resnet.BasicBlock, "bottleneck": torchvis
 class ResNet(torchvision.models.ResNet):
     """torchvision's ResNet for any number of input channels; state dict and forward are unchanged.
 
-    Shape:
-        [B, in_channels, H, W] -> [B, num_classes]; 224x224 in the paper, any size works.
-
+    Shape: [B, in_channels, H, W] -> [B, num_classes]; 224x224 in the paper, any size works.
     Source: He et al., Deep Residual Learning for Image Recognition, CVPR 2016, table 1; the stride of a bottleneck is
         in its 3x3 convolution.
     """

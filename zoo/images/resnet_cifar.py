@@ -1,24 +1,18 @@
 """He's residual networks for 32x32 images; parameter counts are for 10 classes."""
 
-from __future__ import annotations
+from functools import partial
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from comhe.errors import UsageError
+from comhe.errors import check_choice
 from comhe.zoo.registry import register_model
 
-from .he import he_init
-
-SHORTCUTS = ("pad", "projection")
+from .blocks import he_init, stage
 
 
 class PadShortcut(nn.Module):
-    """Option A: every ``stride``-th pixel, and zeros in the new channels. It has no parameters.
-
-    Shape:
-        [B, in_channels, H, W] -> [B, out_channels, ceil(H / stride), ceil(W / stride)], the zeros last.
-    """
+    """Option A: every ``stride``-th pixel, and zeros in the new channels, which come last. It has no parameters."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -32,11 +26,7 @@ class PadShortcut(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions: ``relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut(x))``.
-
-    Shape:
-        [B, in_channels, H, W] -> [B, out_channels, ceil(H / stride), ceil(W / stride)].
-    """
+    """Two 3x3 convolutions: ``relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut(x))``."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: str) -> None:
         super().__init__()
@@ -70,48 +60,27 @@ class CifarResNet(nn.Module):
       cases") and which gives its parameter counts;
     - ``"projection"``: option B, a 1x1 convolution with batch norm.
 
-    The state dict has torchvision's names (``layer2.0.downsample.0.weight`` exists for projections only).
+    With ``zero_init_residual``, blocks start as their shortcuts (Goyal et al. 2017; not in the paper). The state dict
+    has torchvision's names (``layer2.0.downsample.0.weight`` exists for projections only).
 
-    Args:
-        blocks: blocks per stage; the network has 6 * blocks + 2 layers.
-        zero_init_residual: start the last batch norm of each block at 0, so that blocks start as their shortcuts
-            (Goyal et al. 2017). Off, as in the paper.
-
-    Shape:
-        [B, in_channels, H, W] -> [B, num_classes]; 32x32 in the paper, any size works.
-
-    Raises:
-        UsageError: The shortcut is unknown.
-
+    Shape: [B, in_channels, H, W] -> [B, num_classes]; 32x32 in the paper, any size works.
     Source: He et al., Deep Residual Learning for Image Recognition, CVPR 2016, section 4.2.
     """
 
     output_layer = "fc"
 
     def __init__(
-        self,
-        blocks: int,
-        widths: tuple[int, int, int],
-        num_classes: int,
-        in_channels: int,
-        shortcut: str,
-        zero_init_residual: bool,
+        self, blocks: int, width: int, num_classes: int, in_channels: int, shortcut: str, zero_init_residual: bool
     ) -> None:
         super().__init__()
-        if shortcut not in SHORTCUTS:
-            raise UsageError(f"shortcut must be {' or '.join(map(repr, SHORTCUTS))}, not {shortcut!r}")
-        self.zero_init_residual = zero_init_residual
-
-        def stage(width_in: int, width: int, stride: int) -> nn.Sequential:
-            first = BasicBlock(width_in, width, stride, shortcut)
-            return nn.Sequential(first, *(BasicBlock(width, width, 1, shortcut) for _ in range(blocks - 1)))
-
-        self.conv1 = nn.Conv2d(in_channels, widths[0], 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(widths[0])
-        self.layer1 = stage(widths[0], widths[0], 1)
-        self.layer2 = stage(widths[0], widths[1], 2)
-        self.layer3 = stage(widths[1], widths[2], 2)
-        self.fc = nn.Linear(widths[2], num_classes)
+        check_choice("shortcut", shortcut, ("pad", "projection"))
+        self.zero_init_residual, block = zero_init_residual, partial(BasicBlock, shortcut=shortcut)
+        self.conv1 = nn.Conv2d(in_channels, width, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1 = stage(block, blocks, width, width, 1)
+        self.layer2 = stage(block, blocks, width, 2 * width, 2)
+        self.layer3 = stage(block, blocks, 2 * width, 4 * width, 2)
+        self.fc = nn.Linear(4 * width, num_classes)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -127,60 +96,21 @@ class CifarResNet(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
-NARROW, WIDE = (16, 32, 64), (64, 128, 256)
+def _register(name: str, blocks: int, width: int, description: str) -> None:
+    def build(
+        num_classes: int = 100, in_channels: int = 3, shortcut: str = "pad", zero_init_residual: bool = False
+    ) -> CifarResNet:
+        return CifarResNet(blocks, width, num_classes, in_channels, shortcut, zero_init_residual)
+
+    build.__name__ = build.__qualname__ = name
+    build.__doc__ = description
+    register_model(domain="images")(build)
 
 
-@register_model(domain="images")
-def resnet8(
-    num_classes: int = 100, in_channels: int = 3, shortcut: str = "pad", zero_init_residual: bool = False
-) -> CifarResNet:
-    """One block per stage, 0.08M parameters: the smallest of the family, not in the paper; it learns in a minute."""
-    return CifarResNet(1, NARROW, num_classes, in_channels, shortcut, zero_init_residual)
-
-
-@register_model(domain="images")
-def resnet20(
-    num_classes: int = 100, in_channels: int = 3, shortcut: str = "pad", zero_init_residual: bool = False
-) -> CifarResNet:
-    """Three blocks per stage, 0.27M parameters."""
-    return CifarResNet(3, NARROW, num_classes, in_channels, shortcut, zero_init_residual)
-
-
-@register_model(domain="images")
-def resnet32(
-    num_classes: int = 100, in_channels: int = 3, shortcut: str = "pad", zero_init_residual: bool = False
-) -> CifarResNet:
-    """Five blocks per stage, 0.46M parameters."""
-    return CifarResNet(5, NARROW, num_classes, in_channels, shortcut, zero_init_residual)
-
-
-@register_model(domain="images")
-def resnet44(
-    num_classes: int = 100, in_channels: int = 3, shortcut: str = "pad", zero_init_residual: bool = False
-) -> CifarResNet:
-    """Seven blocks per stage, 0.66M parameters."""
-    return CifarResNet(7, NARROW, num_classes, in_channels, shortcut, zero_init_residual)
-
-
-@register_model(domain="images")
-def resnet56(
-    num_classes: int = 100, in_channels: int = 3, shortcut: str = "pad", zero_init_residual: bool = False
-) -> CifarResNet:
-    """Nine blocks per stage, 0.85M parameters."""
-    return CifarResNet(9, NARROW, num_classes, in_channels, shortcut, zero_init_residual)
-
-
-@register_model(domain="images")
-def resnet110(
-    num_classes: int = 100, in_channels: int = 3, shortcut: str = "pad", zero_init_residual: bool = False
-) -> CifarResNet:
-    """Eighteen blocks per stage, 1.7M parameters."""
-    return CifarResNet(18, NARROW, num_classes, in_channels, shortcut, zero_init_residual)
-
-
-@register_model(domain="images")
-def resnet32_wide(
-    num_classes: int = 100, in_channels: int = 3, shortcut: str = "pad", zero_init_residual: bool = False
-) -> CifarResNet:
-    """Five blocks per stage, four times as wide (64, 128, 256 channels), 7.4M parameters."""
-    return CifarResNet(5, WIDE, num_classes, in_channels, shortcut, zero_init_residual)
+_register("resnet8", 1, 16, "0.08M parameters: the smallest of the family, not in the paper; it learns in a minute.")
+_register("resnet20", 3, 16, "Three blocks per stage, 0.27M parameters.")
+_register("resnet32", 5, 16, "Five blocks per stage, 0.46M parameters.")
+_register("resnet44", 7, 16, "Seven blocks per stage, 0.66M parameters.")
+_register("resnet56", 9, 16, "Nine blocks per stage, 0.85M parameters.")
+_register("resnet110", 18, 16, "Eighteen blocks per stage, 1.7M parameters.")
+_register("resnet32_wide", 5, 64, "Five blocks per stage, four times as wide, 7.4M parameters.")

@@ -1,12 +1,10 @@
 """VGG-16 with batch norm for 32x32 images."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from comhe.zoo.registry import register_model
 
-from .he import he_init
+from .blocks import he_init, plain_stages
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
@@ -20,29 +18,17 @@ class VGG(nn.Module):
     torchvision's names (``features.0``, ``features.1``, ``features.3`` ...); the head is ``classifier`` itself. Larger
     images are averaged over the remaining positions.
 
-    Shape:
-        [B, in_channels, H, W] -> [B, num_classes], H and W at least 32.
-
-    Source: Simonyan & Zisserman, Very Deep Convolutional Networks, ICLR 2015, table 1, column D; batch norm, missing
-        biases and the single linear layer as in github.com/szagoruyko/wide-residual-networks (models/vgg.lua).
+    Shape: [B, in_channels, H, W] -> [B, num_classes], H and W at least 32.
+    Source: Simonyan & Zisserman, Very Deep Convolutional Networks, ICLR 2015, table 1, column D; the rest as in
+        github.com/szagoruyko/wide-residual-networks (models/vgg.lua).
     """
 
     output_layer = "classifier"
 
     def __init__(self, num_classes: int = 100, in_channels: int = 3) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for widths in STAGES:
-            for width in widths:
-                layers += [
-                    nn.Conv2d(in_channels, width, 3, padding=1, bias=False),
-                    nn.BatchNorm2d(width),
-                    nn.ReLU(inplace=True),
-                ]
-                in_channels = width
-            layers.append(nn.MaxPool2d(2))
-        self.features = nn.Sequential(*layers)
-        self.classifier = nn.Linear(in_channels, num_classes)
+        self.features = plain_stages(in_channels, STAGES)
+        self.classifier = nn.Linear(512, num_classes)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

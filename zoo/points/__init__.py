@@ -8,7 +8,6 @@ from .operations import (
     ball_query,
     farthest_point_sampling,
     group,
-    interpolate,
     nearest_neighbors,
     query_and_group,
     squared_distances,
@@ -18,23 +17,7 @@ from .pointnet2 import PointNet2, Scale, SetAbstraction
 from .shared_mlp import Head, SharedMLP
 
 __all__ = [
-    "DGCNN",
-    "EdgeConv",
-    "Head",
-    "PointModel",
-    "PointNet",
-    "PointNet2",
-    "Scale",
-    "SetAbstraction",
-    "SharedMLP",
-    "TransformNet",
-    "auxiliary_loss",
-    "ball_query",
-    "farthest_point_sampling",
-    "group",
-    "interpolate",
-    "model_from_state",
-    "nearest_neighbors",
-    "query_and_group",
-    "squared_distances",
-]
+    "DGCNN", "EdgeConv", "Head", "PointModel", "PointNet", "PointNet2", "Scale", "SetAbstraction", "SharedMLP",
+    "TransformNet", "auxiliary_loss", "ball_query", "farthest_point_sampling", "group", "model_from_state",
+    "nearest_neighbors", "query_and_group", "squared_distances",
+]  # fmt: skip

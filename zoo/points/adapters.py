@@ -1,7 +1,6 @@
 """State dicts of public PyTorch implementations of the point networks, by the names of this zoo."""
 
-from __future__ import annotations
-
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -17,11 +16,9 @@ State = Mapping[str, Tensor]
 class Layout:
     """The names that a public implementation has for the layers of a network.
 
-    Attributes:
-        layers: linear layer and batch norm here, and there.
-        outputs: output layers here, and there.
-        features_first: linear layers there whose input ends with the coordinates, which come first here.
-        duplicates: modules there whose tensors are in the state dict under another name as well.
+    ``layers`` are linear layer and batch norm here, and there; ``outputs``, output layers here, and there. The input
+    of the linear layers ``features_first`` ends there with the coordinates, which come first here. The tensors of the
+    modules ``duplicates`` are in the state dict under another name as well.
     """
 
     layers: list[tuple[str, str, str, str]] = field(default_factory=list)
@@ -38,11 +35,7 @@ class Layout:
         self.outputs["head.output"] = "fc3"
 
     def convert(self, state: State) -> dict[str, Tensor]:
-        """Rename the tensors; the biases before a batch norm go into its running mean.
-
-        Raises:
-            WeightsError: Tensors are missing, left over or of another shape.
-        """
+        """Rename the tensors; the biases before a batch norm go into its running mean."""
         remaining = {name: t for name, t in state.items() if name.split(".")[0] not in self.duplicates}
         try:
             result = self._take(remaining)
@@ -71,11 +64,7 @@ class Layout:
 
 
 def adapt_points(state: State) -> State:
-    """Rename the state dict of a known layout (see :func:`.external.model_from_state`); return any other as it is.
-
-    Raises:
-        WeightsError: The layout is known, but tensors are missing, left over or of another shape.
-    """
+    """Rename the state dict of a known layout (see :func:`.external.model_from_state`); return any other as it is."""
     mark = layout_mark(state)
     return LAYOUTS[mark](state).convert(state) if mark else state
 
@@ -108,18 +97,19 @@ def _pointnet2_ssg(state: State) -> Layout:
     for level in range(2):
         name = f"sa{level + 1}.mlp"
         layout.add_layers(f"levels.{level}.mlps.0", _numbered(f"{name}_convs.", f"{name}_bns.", range(3)))
-    layout.add_layers("features", _numbered("sa3.mlp_convs.", "sa3.mlp_bns.", range(3)))
-    layout.add_classifier()
-    return layout
+    return _after_levels(layout)
 
 
 def _pointnet2_msg(state: State) -> Layout:
     layout = Layout()
-    for level in range(2):
-        for scale in range(3):
-            convs, norms = (f"sa{level + 1}.{kind}_blocks.{scale}." for kind in ("conv", "bn"))
-            layout.add_layers(f"levels.{level}.mlps.{scale}", _numbered(convs, norms, range(3)))
-            layout.features_first.add(f"{convs}0")
+    for level, scale in itertools.product(range(2), range(3)):
+        convs, norms = (f"sa{level + 1}.{kind}_blocks.{scale}." for kind in ("conv", "bn"))
+        layout.add_layers(f"levels.{level}.mlps.{scale}", _numbered(convs, norms, range(3)))
+        layout.features_first.add(f"{convs}0")
+    return _after_levels(layout)
+
+
+def _after_levels(layout: Layout) -> Layout:
     layout.add_layers("features", _numbered("sa3.mlp_convs.", "sa3.mlp_bns.", range(3)))
     layout.add_classifier()
     return layout

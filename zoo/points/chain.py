@@ -1,7 +1,5 @@
 """The layers of a shared MLP over blocks of rows, each small enough to stay in the cache."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch
@@ -25,15 +23,10 @@ def row_blocks(rows: int, group: int, width: int, device: torch.device) -> list[
 class Chain:
     """Layers of linear, batch norm and ReLU, and their values as far as they are computed.
 
-    Stored are a layer's linear outputs, from which its activations are computed block by block wherever they are
+    The input is ``x``, rows [R, C_0]; ``table[index]``, [n, C_1] and int64 [R], is added to the first product unless
+    they are None. ``group`` rows belong together (0: single rows); ``parameters`` are all weights, all gammas, all
+    betas. Stored are a layer's linear outputs, from which its activations are computed block by block wherever they are
     needed, and the mean and the biased variance of each column.
-
-    Args:
-        x: rows [R, C_0].
-        table, index: [n, C_1] and int64 [R]; ``table[index]`` is added to the first product, unless they are None.
-        group: number of rows that belong together, 0 for single rows.
-        eps: the eps of every batch norm.
-        parameters: all weights, then all gammas, then all betas.
     """
 
     def __init__(

@@ -1,7 +1,5 @@
 """DGCNN: edge convolutions on graphs of nearest neighbors in the space of the features."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import torch
@@ -23,13 +21,7 @@ SLOPE = 0.2  # of every activation below zero
 class DGCNN(PointModel):
     """Four edge convolutions, one layer on all their outputs, its maximum and mean over the points, a classifier.
 
-    Each convolution finds the k nearest neighbors in the features of the one before; a point is its own neighbor.
-
-    Shape:
-        x as :class:`PointModel` says, with at least k points.
-
-    Raises:
-        UsageError: The clouds have fewer than k points; see also :class:`PointModel`.
+    Each convolution finds the k nearest neighbors, the point among them, in the features of the one before.
 
     Source: Wang et al., Dynamic Graph CNN for Learning on Point Clouds, ACM TOG 2019 (github.com/WangYueFt/dgcnn).
     """

@@ -1,7 +1,5 @@
 """Edge convolution: a layer on pairs of neighbors and the maximum over the pairs, without the pairs in memory."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,13 +20,7 @@ class EdgeConv(nn.Module):
     cannot be differentiated twice, and ``torch.compile`` does not compile it. On a GPU the order in which a gradient's
     terms are added is not fixed.
 
-    Shape:
-        x [B, N, in_channels], index int64 [B, N, k] of the neighbors -> [B, N, out_channels]
-
-    Example:
-        >>> EdgeConv(3, 8)(torch.rand(2, 10, 3), torch.randint(10, (2, 10, 4))).shape
-        torch.Size([2, 10, 8])
-
+    Shape: x [B, N, in_channels], index int64 [B, N, k] of the neighbors -> [B, N, out_channels]
     Source: Wang et al., Dynamic Graph CNN for Learning on Point Clouds, ACM TOG 2019.
     """
 

@@ -1,7 +1,5 @@
 """Networks for the weights of public PyTorch implementations."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from comhe.errors import WeightsError
@@ -25,15 +23,6 @@ def model_from_state(state: State) -> PointModel:
 
     Two things differ. A ball is open here and closed in yanx27's code, whose sampling also starts at random. PointNet's
     dropout comes after the activation here and before batch norm there, which matters in training only.
-
-    Raises:
-        WeightsError: The layout is unknown, or tensors are missing, left over or of another shape.
-
-    Example:
-        >>> import torch
-        >>> model_from_state({"layer.weight": torch.zeros(2, 2)})  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-        comhe.errors.WeightsError: no known layout has names such as layer.weight; ...
     """
     state = unwrap_state(state)
     mark = layout_mark(state)
@@ -47,16 +36,9 @@ def model_from_state(state: State) -> PointModel:
 
 
 def _pointnet(state: State) -> PointNet:
-    return PointNet(
-        _inputs(state, "input_transform.points.linears.0"),
-        _classes(state),
-        dropout=(0.0, 0.3),
-        input_transform=True,
-        feature_transform="feature_transform.head.output.weight" in state,
-        local=(64,),
-        features=(128, 1024),
-        slope=1.0,
-    )
+    inputs, classes = _inputs(state, "input_transform.points.linears.0"), _classes(state)
+    transform = "feature_transform.head.output.weight" in state
+    return PointNet(inputs, classes, (0.0, 0.3), True, transform, local=(64,), features=(128, 1024), slope=1.0)
 
 
 def _inputs(state: State, layer: str) -> int:

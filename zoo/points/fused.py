@@ -1,7 +1,5 @@
 """Training of a shared MLP as one operation with its own gradient."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -20,10 +18,10 @@ class FusedMLP(torch.autograd.Function):
 
     @staticmethod
     def forward(x, table, index, group, slope, eps, *parameters):
-        """Arguments are those of :class:`.chain.Chain`; ``group`` rows form a maximum, or none do if it is 0, and
-        ``slope`` is that of the activation after the maximum, below zero.
+        """Return the output [G, C] or [R, C], the layers' means and biased variances, and what else backward needs.
 
-        Returns the output, [G, C] or [R, C], the layers' means and biased variances, and what else backward needs.
+        Arguments are :class:`.chain.Chain`'s; a ``group`` of rows forms a maximum unless it is 0, and ``slope`` is
+        that of the activation after the maximum, below zero.
         """
         chain = Chain(x, table, index, group, eps, parameters)
         below = chain.depth - 2 if group else chain.depth - 1  # the last layer whose outputs are rows
@@ -32,9 +30,8 @@ class FusedMLP(torch.autograd.Function):
         if group:
             blocks = chain.blocks(below + 1)
             weight, gamma, beta = chain.weights[-1], chain.gammas[-1], chain.betas[-1]
-            z, mean, variance, *state = max_layer(
-                chain.reader(below, blocks), blocks, group, weight, gamma, beta, eps[-1]
-            )
+            hidden = chain.reader(below, blocks)
+            z, mean, variance, *state = max_layer(hidden, blocks, group, weight, gamma, beta, eps[-1])
             out = F.leaky_relu_(z, slope)
             chain.means.append(mean)
             chain.variances.append(variance)
@@ -96,16 +93,8 @@ class _Backward(Chain):
     def through_max(self, gradient: Tensor) -> Tensor:
         """Compute, from the gradient of the maxima before their activation, [G, C], dz of the layer below."""
         last = self.depth - 1
-        pool = MaxLayerGradient(
-            gradient,
-            len(self.x),
-            self.group,
-            self.weights[last],
-            self.gammas[last],
-            self.eps[last],
-            self.variances[last],
-            *self.pool,
-        )
+        weight, gamma, eps, variance = self.weights[last], self.gammas[last], self.eps[last], self.variances[last]
+        pool = MaxLayerGradient(gradient, len(self.x), self.group, weight, gamma, eps, variance, *self.pool)
         blocks = self.blocks(self.top)
         read, buffer = self.reader(self.top, blocks), self.buffer(blocks, self.top)
         dz = self.x.new_empty(len(self.x), buffer.shape[1])
@@ -171,9 +160,8 @@ class _Backward(Chain):
         scale = self.gammas[layer].double() * inverse
         slope = -scale * inverse * dgamma / rows
         constant = -scale * dbeta / rows - slope * mean
-        self.dgammas[layer], self.dbetas[layer], *affine = (
-            t.to(self.x.dtype) for t in (dgamma, dbeta, scale, slope, constant)
-        )
+        results = (t.to(self.x.dtype) for t in (dgamma, dbeta, scale, slope, constant))
+        self.dgammas[layer], self.dbetas[layer], *affine = results
         return tuple(affine)
 
 

@@ -1,9 +1,5 @@
 """What all point networks share."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
-
 from torch import Tensor, nn
 
 from comhe.errors import UsageError
@@ -14,12 +10,8 @@ from .adapters import adapt_points
 class PointModel(nn.Module):
     """A classifier of point clouds: ``logits = model(x)``, and in training an additional loss, ``auxiliary_loss()``.
 
-    Shape:
-        x [B, N, in_channels], points as rows: three coordinates, then other features of the point, such as normals
+    Shape: x [B, N, in_channels], points as rows: three coordinates, then other features of the point, such as normals
         -> [B, num_classes]
-
-    Raises:
-        UsageError: ``in_channels`` is below 3, or x has another shape.
     """
 
     output_layer = "head.output"
@@ -44,9 +36,7 @@ class PointModel(nn.Module):
         """Return what the model adds to the loss of its last forward pass in training; zero for most models."""
         return next(self.parameters()).new_zeros(())
 
-    def adapt(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Rename the state dict of a public implementation; see :func:`.adapters.adapt_points`."""
-        return adapt_points(state)
+    adapt = staticmethod(adapt_points)
 
     def check_input(self, x: Tensor) -> Tensor:
         if x.dim() != 3 or x.shape[-1] != self.in_channels:
@@ -59,10 +49,5 @@ class PointModel(nn.Module):
 
 
 def auxiliary_loss(model: nn.Module) -> Tensor | float:
-    """Return ``model.auxiliary_loss()``, or 0.0 for a module that has no such method.
-
-    Example:
-        >>> auxiliary_loss(nn.Linear(3, 2))
-        0.0
-    """
+    """Return ``model.auxiliary_loss()``, or 0.0 for a module that has no such method."""
     return model.auxiliary_loss() if hasattr(model, "auxiliary_loss") else 0.0  # type: ignore[operator]

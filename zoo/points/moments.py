@@ -1,20 +1,15 @@
 """Batch statistics of rows that come in blocks."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
 
 class Moments:
-    """Mean and variance or covariance of the columns of a matrix that comes in blocks of rows.
+    r"""Mean and variance (or, if ``cross``, covariance matrix) of the columns of a matrix that comes in blocks of rows.
 
     The first block's mean m_1 is subtracted from every block. That is safe in float32: over b blocks of one size,
-    :math:`(m_1 - m)^2 \\le b \\sigma^2` whatever the data, so no more than about log2(b) bits cancel in
-    :math:`\\sigma^2 = E(x - m_1)^2 - (m - m_1)^2`, however far from zero the mean lies. Sums over blocks are float64.
-
-    Args:
-        cross: compute the covariance matrix instead of the variances.
+    :math:`(m_1 - m)^2 \le b \sigma^2` whatever the data, so no more than about log2(b) bits cancel in
+    :math:`\sigma^2 = E(x - m_1)^2 - (m - m_1)^2`, however far from zero the mean lies. Sums over blocks are float64.
     """
 
     def __init__(self, cross: bool = False) -> None:
@@ -25,13 +20,11 @@ class Moments:
         self._second: Tensor
 
     def add(self, block: Tensor) -> Tensor:
-        """Add a block [n, C]; returns the block minus :attr:`origin`, if ``cross``, until the next call."""
+        """Add a block [n, C], no longer than the first; if ``cross``, return it minus :attr:`origin` (a buffer)."""
         if not self.count:
             self.origin, self._buffer = block.mean(0), torch.empty_like(block)
             self._first = torch.zeros_like(self.origin, dtype=torch.float64)
             self._second = torch.zeros_like(self._first.diag() if self.cross else self._first)
-        if len(block) > len(self._buffer):
-            raise ValueError(f"a block of {len(block)} rows after a first one of {len(self._buffer)}")
         self.count += len(block)
         centered = torch.sub(block, self.origin, out=self._buffer[: len(block)])
         self._first += centered.sum(0)

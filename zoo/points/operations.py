@@ -1,12 +1,9 @@
-"""Operations on points: sampling, neighborhoods, grouping, interpolation. Batched and deterministic.
+"""Operations on points: sampling, neighborhoods, grouping. Batched and deterministic.
 
 Coordinates and features are rows: [B, N, 3] and [B, N, C]. Indices are int64 and count within their cloud. Only
-grouping and :func:`interpolate` have a gradient, the latter in the features alone. Nothing waits for the device.
-Sampling and ball queries of float32 CUDA tensors run as the kernels of :mod:`.kernels` where Triton is installed.
-Impossible sizes, counts and radii raise a UsageError.
+grouping has a gradient. Nothing waits for the device. Sampling and ball queries of float32 CUDA tensors run as the
+kernels of :mod:`.kernels` where Triton is installed. Impossible sizes, counts and radii raise a UsageError.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 
@@ -20,17 +17,16 @@ from . import kernels
 
 
 def farthest_point_sampling(points: Tensor, count: int, start: Tensor | None = None) -> Tensor:
-    """Sample points, each the farthest from those that were chosen before it; O(N count) time, O(N) memory.
+    r"""Sample points, each the farthest from those that were chosen before it; O(N count) time, O(N) memory.
 
-    .. math:: i_{t+1} = \\arg\\max_i \\min_{s \\le t} |x_i - x_{i_s}|^2
+    .. math:: i_{t+1} = \arg\max_i \min_{s \le t} |x_i - x_{i_s}|^2
 
     Ties go to the lowest index; once every distinct point is chosen, index 0 is repeated. The first m of the result are
     the farthest point sample of size m, and a sample of distinct points is its own farthest point sample. A point's
     distance to its duplicate is zero; other distances are rounded, and kinds of device that round differently may
     choose differently between points that are equally far but for rounding.
 
-    Shape:
-        points [B, N, D], start int64 [B] (the first choice, point 0 if None) -> int64 [B, count]
+    Shape: points [B, N, D], start int64 [B] (the first choice, point 0 if None) -> int64 [B, count]
 
     Example:
         >>> farthest_point_sampling(torch.tensor([[[0.0, 0, 0], [1, 0, 0], [3, 0, 0]]]), 2)
@@ -56,14 +52,7 @@ def ball_query(points: Tensor, centers: Tensor, radius: float, count: int) -> Te
     rounding (in float32 a few 1e-7 of the box's squared diagonal) of the radius's may fall on either side. The kernel
     computes them from differences, with that error relative to the distance itself.
 
-    Shape:
-        points [B, N, D], centers [B, M, D] -> int64 [B, M, count]
-
-    Example:
-        >>> points = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [3, 0, 0]]])
-        >>> ball_query(points, points[:, :1], radius=1.5, count=3)
-        tensor([[[0, 1, 0]]])
-
+    Shape: points [B, N, D], centers [B, M, D] -> int64 [B, M, count]
     Source: Qi et al., PointNet++, NeurIPS 2017 (strictly closer, as in github.com/charlesq34/pointnet2).
     """
     _check_ball(points, radius, count)
@@ -91,13 +80,7 @@ def ball_query(points: Tensor, centers: Tensor, radius: float, count: int) -> Te
 def query_and_group(points: Tensor, centers: Tensor, radius: float, count: int) -> tuple[Tensor, Tensor]:
     """Return :func:`ball_query`, and the points relative to their center: one kernel where no gradient is needed.
 
-    Shape:
-        points [B, N, D], centers [B, M, D] -> int64 [B, M, count], [B, M, count, D]
-
-    Example:
-        >>> points = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [3, 0, 0]]])
-        >>> query_and_group(points, points[:, 2:], radius=1.5, count=1)
-        (tensor([[[2]]]), tensor([[[[0., 0., 0.]]]]))
+    Shape: points [B, N, D], centers [B, M, D] -> int64 [B, M, count], [B, M, count, D]
     """
     differentiable = torch.is_grad_enabled() and (points.requires_grad or centers.requires_grad)
     if kernels.usable(points, centers) and not differentiable:
@@ -112,15 +95,7 @@ def nearest_neighbors(points: Tensor, queries: Tensor, count: int) -> Tensor:
 
     Distances as in :func:`ball_query`, compared in float32; ties go to the lowest index.
 
-    Shape:
-        points [B, N, D], queries [B, M, D] -> int64 [B, M, count]
-
-    Example:
-        >>> points = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [3, 0, 0]]])
-        >>> nearest_neighbors(points, points, 2)
-        tensor([[[0, 1],
-                 [1, 0],
-                 [2, 1]]])
+    Shape: points [B, N, D], queries [B, M, D] -> int64 [B, M, count]
     """
     size = _check_points(points).shape[1]
     if not 1 <= count <= size:
@@ -140,12 +115,7 @@ def nearest_neighbors(points: Tensor, queries: Tensor, count: int) -> Tensor:
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """Compute |a_i - b_j|^2 by one matrix product of coordinates about the middle of b's bounding box.
 
-    Shape:
-        a [B, M, D], b [B, N, D] -> [B, M, N]
-
-    Example:
-        >>> squared_distances(torch.zeros(1, 1, 3), torch.tensor([[[0.0, 0, 0], [3, 4, 0]]]))
-        tensor([[[ 0., 25.]]])
+    Shape: a [B, M, D], b [B, N, D] -> [B, M, N]
     """
     low, high = b.aminmax(dim=1, keepdim=True)
     middle = (low + high) / 2
@@ -157,39 +127,9 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
 def group(features: Tensor, index: Tensor) -> Tensor:
     """Select rows of each cloud. The gradient is summed in a fixed order on any device.
 
-    Shape:
-        features [B, N, C], index int64 [B, ...] -> [B, ..., C]
-
-    Example:
-        >>> group(torch.tensor([[[1.0], [2.0], [3.0]]]), torch.tensor([[2, 0]]))
-        tensor([[[3.],
-                 [1.]]])
+    Shape: features [B, N, C], index int64 [B, ...] -> [B, ..., C]
     """
     return gather_rows(features.flatten(0, 1), flat_index(index, features.shape[1])).view(*index.shape, -1)
-
-
-def interpolate(features: Tensor, known: Tensor, points: Tensor, count: int = 3) -> Tensor:
-    r"""Interpolate features at ``points`` from those of the nearest ``known`` points, by inverse squared distances.
-
-    .. math:: f(x) = \sum_{j=1}^{k} w_j f_j / \sum_j w_j, \quad w_j = 1 / \max(|x - x_j|^2, 10^{-10})
-
-    with k = ``count``, or as many as there are known points.
-
-    Shape:
-        features [B, M, C], known [B, M, 3], points [B, N, 3] -> [B, N, C]
-
-    Example:
-        >>> known = torch.tensor([[[0.0, 0, 0], [2, 0, 0]]])
-        >>> interpolate(torch.tensor([[[1.0], [3.0]]]), known, torch.tensor([[[1.0, 0, 0]]]))
-        tensor([[[2.]]])
-
-    Source: Qi et al., PointNet++, NeurIPS 2017.
-    """
-    index = nearest_neighbors(known, points, min(count, known.shape[1]))
-    distance = (group(known.detach(), index) - points.detach()[:, :, None]).square().sum(-1)
-    weight = distance.clamp_min(1e-10).reciprocal()
-    weight = weight / weight.sum(-1, keepdim=True)
-    return (weight[..., None, :] @ group(features, index)).squeeze(-2)
 
 
 def flat_index(index: Tensor, size: int) -> Tensor:

@@ -1,7 +1,5 @@
 """PointNet, with and without its transforms."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -16,12 +14,7 @@ from .shared_mlp import Head, SharedMLP
 class TransformNet(nn.Module):
     """A matrix for each cloud, from all of its points: the identity plus a small PointNet's output, initially zero.
 
-    Shape:
-        [B, N, in_channels] -> [B, size, size]
-
-    Example:
-        >>> TransformNet(3, 4)(torch.rand(2, 10, 3)).shape
-        torch.Size([2, 4, 4])
+    Shape: [B, N, in_channels] -> [B, size, size]
     """
 
     def __init__(self, in_channels: int, size: int) -> None:
@@ -40,21 +33,13 @@ class PointNet(PointModel):
 
     With an input transform, points are first multiplied by a 3 x 3 matrix that a network computes from the cloud; with
     a feature transform, the features of the layers ``local`` by a 64 x 64 one, :math:`T_b`. The auxiliary loss keeps
-    :math:`T_b` close to the orthogonal matrices:
+    :math:`T_b` close to the orthogonal matrices, with the weight w = ``orthogonality``:
 
     .. math:: \frac{w}{2} \sum_b |T_b T_b^\top - I|_F^2
 
     a sum over the batch, as in the released code (for 32 clouds and w = 0.001, 0.016 times the mean). Columns beyond
-    the coordinates enter the network of the input transform but are not multiplied by its matrix.
-
-    Args:
-        local, features: widths of the layers at each point before and after the feature transform.
-        slope: slope below zero of the activation after the maximum; some implementations have none (1).
-        dropout: dropout probabilities of the two hidden layers of the classifier.
-        orthogonality: the weight w.
-
-    Shape:
-        see :class:`PointModel`.
+    the coordinates enter the network of the input transform but are not multiplied by its matrix. ``slope`` is that of
+    the activation after the maximum, below zero; some implementations have none (1).
 
     Source: Qi et al., PointNet, CVPR 2017 (github.com/charlesq34/pointnet).
     """

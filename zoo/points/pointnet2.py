@@ -1,7 +1,5 @@
 """PointNet++ for classification, single-scale and multi-scale."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,14 +27,8 @@ class SetAbstraction(nn.Module):
 
     Rows are the coordinates relative to the center, then the features. The scales' outputs are concatenated.
 
-    Shape:
-        points [B, N, 3], features [B, N, in_channels] or None (in_channels 0), centers [B, M, 3]
+    Shape: points [B, N, 3], features [B, N, in_channels] or None (in_channels 0), centers [B, M, 3]
         -> [B, M, sum of the scales' last widths]
-
-    Example:
-        >>> points = torch.rand(2, 20, 3)
-        >>> SetAbstraction(0, [Scale(0.5, 8, (16, 32))])(points, None, points[:, :5]).shape
-        torch.Size([2, 5, 32])
     """
 
     def __init__(self, in_channels: int, scales: Sequence[Scale]) -> None:
@@ -71,25 +63,17 @@ class PointNet2(PointModel):
     """Two set abstractions at farthest points, a PointNet on the remaining points, and a classifier.
 
     Sampling starts at point 0 in evaluation. In training it starts at random, drawn like dropout from torch's default
-    generator, unless ``start`` is given. The second level's centers are the first of the first level's, which is what
-    farthest point sampling would choose of them.
+    generator, unless ``start`` (int64 [B]) is given. The second level's centers are the first of the first level's,
+    which is what farthest point sampling would choose of them.
 
     A permutation of the points that keeps point 0 first changes nothing in evaluation, as long as no ball has more
     points than are sampled from it: of more, the published rule takes the first in order of index.
-
-    Shape:
-        x as :class:`PointModel` says; start int64 [B] or None.
 
     Source: Qi et al., PointNet++, NeurIPS 2017 (github.com/charlesq34/pointnet2).
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        num_classes: int,
-        centers: tuple[int, int],
-        scales: tuple[Sequence[Scale], Sequence[Scale]],
-        dropout: float,
+        self, in_channels: int, num_classes: int, centers: Sequence[int], scales: Sequence[list[Scale]], dropout: float
     ) -> None:
         super().__init__(in_channels, num_classes)
         self.centers = centers
@@ -124,6 +108,6 @@ def pointnet2_ssg(num_classes: int = 40, in_channels: int = 3, dropout: float = 
 @register_model(domain="points")
 def pointnet2_msg(num_classes: int = 40, in_channels: int = 3, dropout: float = 0.6) -> PointNet2:
     """PointNet++ with three scales per level; the dropout is that of the released code."""
-    first = Scale(0.1, 16, (32, 32, 64)), Scale(0.2, 32, (64, 64, 128)), Scale(0.4, 128, (64, 96, 128))
-    second = Scale(0.2, 32, (64, 64, 128)), Scale(0.4, 64, (128, 128, 256)), Scale(0.8, 128, (128, 128, 256))
+    first = [Scale(0.1, 16, (32, 32, 64)), Scale(0.2, 32, (64, 64, 128)), Scale(0.4, 128, (64, 96, 128))]
+    second = [Scale(0.2, 32, (64, 64, 128)), Scale(0.4, 64, (128, 128, 256)), Scale(0.8, 128, (128, 128, 256))]
     return PointNet2(in_channels, num_classes, (512, 128), (first, second), dropout)

@@ -1,7 +1,5 @@
 """The last layer before a maximum: linear, batch norm, activation, max, without storing the layer's activations."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch
@@ -35,13 +33,9 @@ def max_layer(
 
     .. math:: \mu = W \bar h, \qquad \sigma^2 = \mathrm{diag}(W \, \mathrm{Cov}(h) \, W^\top)
 
-    Args:
-        hidden: returns the rows h of a block, [n, K], in a buffer that it reuses.
-        blocks: the rows in order, in blocks of complete groups of ``group`` rows.
-
-    Returns:
-        z [G, C]; mean [C] and biased variance [C] of h W^T; for the backward the winners' positions in their groups,
-        int32 [G, C], their normalized values [G, C], and mean [K] and covariance [K, K] of h.
+    ``hidden`` returns the rows h of a block, [n, K], in a buffer that it reuses. Returned are z [G, C]; mean [C] and
+    biased variance [C] of h W^T; for the backward the winners' positions in their groups, int32 [G, C], their
+    normalized values [G, C], and mean [K] and covariance [K, K] of h.
     """
     sign = gamma.sign()
     signed = (weight * sign[:, None]).t()
@@ -59,9 +53,8 @@ def max_layer(
     mean = wide @ center
     variance = ((wide @ covariance) * wide).sum(1).clamp_min_(0)
     offset = wide @ (center - moments.origin)
-    mean, variance, offset, center, covariance = (
-        t.to(weight.dtype) for t in (mean, variance, offset, center, covariance)
-    )
+    statistics = mean, variance, offset, center, covariance
+    mean, variance, offset, center, covariance = (t.to(weight.dtype) for t in statistics)
     normal = (torch.cat(tops) * sign - offset) * (variance + eps).rsqrt()
     return normal * gamma + beta, mean, variance, torch.cat(winners), normal, center, covariance
 

@@ -1,7 +1,5 @@
 """Layers that are the same at every point, and the classifiers after them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -19,32 +17,20 @@ from .operations import gather_rows
 
 
 class SharedMLP(nn.Module):
-    r"""Linear layers without bias, each with batch norm and ReLU, at every point, and perhaps their maximum.
+    r"""Linear layers without bias, each with batch norm and ReLU, at every point, and with ``pool`` their maximum.
 
     .. math:: h_l = \mathrm{relu}(\mathrm{BN}(h_{l-1} W_l^\top)), \qquad
               \mathrm{out}_g = \mathrm{act}\Big(\max_{r \in g} \mathrm{BN}(h_{L-1} W_L^\top)_r\Big)
 
-    Weights are those of ordinary ``nn.Linear`` and ``nn.BatchNorm1d`` children. A bias before batch norm would change
-    nothing but the running mean. Training is one fused operation (see :mod:`.fused`) that cannot be differentiated
-    twice and that ``torch.compile`` does not compile; evaluation folds batch norm into the weights and uses torch's
-    operations. Where several processes share batch norm's batch, so does training, which then takes more memory.
+    ``widths`` are those of the input and of every layer, at least two with a maximum; ``slope`` is that of the
+    activation after the maximum, below zero: 0 for ReLU, 1 for none. Weights are those of ordinary ``nn.Linear`` and
+    ``nn.BatchNorm1d`` children. A bias before batch norm would change nothing but the running mean. Training is one
+    fused operation (see :mod:`.fused`) that cannot be differentiated twice and that ``torch.compile`` does not compile;
+    evaluation folds batch norm into the weights and uses torch's operations. Where several processes share batch norm's
+    batch, so does training, which then takes more memory.
 
-    Args:
-        widths: widths of the input and of every layer; a maximum needs at least two layers.
-        pool: take the maximum over the points of each group.
-        slope: slope below zero of the activation after the maximum: 0 for ReLU, 1 for none.
-
-    Shape:
-        x [G, K, C]: G groups of K rows; features [n, D] with index int64 [G, K] add D columns ``features[index]``,
+    Shape: x [G, K, C]: G groups of K rows; features [n, D] with index int64 [G, K] add D columns ``features[index]``,
         where widths[0] = C + D -> [G, widths[-1]] with pool, else [G, K, widths[-1]]
-
-    Raises:
-        UsageError: Widths do not fit, training has fewer than two rows, or some batch norms are in training and others
-            in evaluation mode.
-
-    Example:
-        >>> SharedMLP([3, 16, 32])(torch.rand(4, 10, 3)).shape
-        torch.Size([4, 32])
     """
 
     linears: Any  # a ModuleList of Linear
@@ -84,18 +70,9 @@ class SharedMLP(nn.Module):
                 # The product of a point's features does not depend on its group: computed once, gathered many times.
                 first, rest = first.split([x.shape[-1], features.shape[-1]], 1)
                 table, index = F.linear(features.to(rest.dtype), rest), index.flatten()
-            out, *state = FusedMLP.apply(
-                x.flatten(0, 1).to(first.dtype).contiguous(),
-                table,
-                index,
-                x.shape[1] if self.pool else 0,
-                self.slope,
-                tuple(norm.eps for norm in self.norms),
-                first,
-                *others,
-                *(norm.weight for norm in self.norms),
-                *(norm.bias for norm in self.norms),
-            )
+            rows, size = x.flatten(0, 1).to(first.dtype).contiguous(), x.shape[1] if self.pool else 0
+            eps, gammas, betas = zip(*((norm.eps, norm.weight, norm.bias) for norm in self.norms), strict=True)
+            out, *state = FusedMLP.apply(rows, table, index, size, self.slope, eps, first, *others, *gammas, *betas)
         depth = len(self.norms)
         for norm, mean, variance in zip(self.norms, state[:depth], state[depth : 2 * depth], strict=True):
             update_running(norm, mean, variance, count)
@@ -143,17 +120,9 @@ class SharedMLP(nn.Module):
 class Head(nn.Module):
     """Fully connected layers without bias, each with batch norm, activation and dropout, and an output layer with bias.
 
-    Args:
-        widths: widths of the input and of every hidden layer.
-        dropout: dropout probability of every hidden layer.
-        slope: slope of the activation below zero.
+    ``widths`` are those of the input and of every hidden layer, ``slope`` is the activation's below zero.
 
-    Shape:
-        [B, widths[0]] -> [B, out_features]
-
-    Example:
-        >>> Head([16, 8], 5, dropout=[0.5])(torch.rand(4, 16)).shape
-        torch.Size([4, 5])
+    Shape: [B, widths[0]] -> [B, out_features]
     """
 
     def __init__(self, widths: Sequence[int], out_features: int, dropout: Sequence[float], slope: float = 0.0) -> None:

@@ -71,7 +71,7 @@ def test_cifar_resnets_have_torchvisions_names():
 
 
 def test_the_network_is_torchvisions_with_another_stem():
-    ours = randomize(CifarResNet(2, (64, 128, 256), 10, 3, "projection", False))
+    ours = randomize(CifarResNet(2, 64, 10, 3, "projection", False))
     theirs = torchvision.models.ResNet(TorchvisionBlock, [2, 2, 2, 1])
     theirs.conv1, theirs.maxpool = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.Identity()
     theirs.layer4, theirs.fc = nn.Identity(), nn.Linear(256, 10)

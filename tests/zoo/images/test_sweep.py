@@ -114,9 +114,9 @@ def test_reset_parameters_draws_every_tensor(name):
 
 
 SMALL = {  # the blocks that branch; the other networks are sequences
-    "pad": lambda: CifarResNet(1, (4, 8, 16), 4, 3, "pad", False),
-    "bottleneck": lambda: PreactResNet(PreactBottleneck, 1, (8, 16, 32), 4, 3),
-    "wide": lambda: PreactResNet(partial(PreactBasic, dropout=0.3), 1, (8, 16, 32), 4, 3),
+    "pad": lambda: CifarResNet(1, 4, 4, 3, "pad", False),
+    "bottleneck": lambda: PreactResNet(PreactBottleneck, 1, 8, 4, 3),
+    "wide": lambda: PreactResNet(partial(PreactBasic, dropout=0.3), 1, 8, 4, 3),
 }
 
 

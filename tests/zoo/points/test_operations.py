@@ -8,7 +8,6 @@ from comhe.zoo.points import (
     ball_query,
     farthest_point_sampling,
     group,
-    interpolate,
     nearest_neighbors,
     query_and_group,
     squared_distances,
@@ -138,28 +137,13 @@ def test_group_and_its_gradient():
     assert torch.autograd.gradcheck(lambda x: group(x, index), features)
 
 
-def test_interpolation():
-    known, points = random_points(2, 5, 3).double(), random_points(2, 7, 3, seed=1).double()
-    features = random_points(2, 5, 4, seed=2).double().requires_grad_()
-    result = interpolate(features, known, points)
-    for b in range(2):
-        for n in range(7):
-            near = slow_neighbors(known[b], points[b, n], 3)
-            weights = torch.tensor([1 / distance(known[b, i], points[b, n]) for i in near]).double()
-            torch.testing.assert_close(result[b, n], weights @ features[b, near] / weights.sum())
-    torch.testing.assert_close(interpolate(features, known, known), features, atol=1e-8, rtol=1e-8)
-    single = interpolate(features[:, :1], known[:, :1], points)
-    torch.testing.assert_close(single, features[:, :1].expand(2, 7, 4))
-    assert torch.autograd.gradcheck(lambda x: interpolate(x, known, points), features)
-
-
 def test_operations_can_be_exported():
     class Everything(nn.Module):
         def forward(self, points):
             centers = group(points, farthest_point_sampling(points, 6))
             index = ball_query(points, centers, 0.9, 4)
             features = group(points, index).flatten(2)
-            return interpolate(features, centers, points), nearest_neighbors(points, centers, 3)
+            return features, nearest_neighbors(points, centers, 3)
 
     points = random_points(2, 20, 3)
     program = torch.export.export(Everything(), (points,)).module()

@@ -22,11 +22,8 @@ def usable(*tensors: Tensor) -> bool:
     return (
         TRITON
         and not torch.compiler.is_exporting()  # an exported program has PyTorch's operations only
-        and all(
-            t.is_cuda and t.device == tensors[0].device and t.dtype == torch.float32 and t.shape[-1] <= 3
-            for t in tensors
-        )
-        and all(t.numel() > 0 for t in tensors)
+        and all(t.is_cuda and t.dtype == torch.float32 and t.shape[-1] <= 3 and t.numel() > 0 for t in tensors)
+        and all(t.device == tensors[0].device for t in tensors)
     )
 
 

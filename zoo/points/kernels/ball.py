@@ -19,20 +19,9 @@ def points_in_balls(points: Tensor, centers: Tensor, radius: float, count: int) 
     batch, number, dimension = centers.shape
     chosen = torch.empty(batch, number, count, dtype=torch.int64, device=points.device)
     offsets = torch.empty(batch, number, count, dimension, device=points.device)
+    tensors, sizes = (points.contiguous(), centers.contiguous(), chosen, offsets), (points.shape[1], number, count)
     with torch.cuda.device_of(points):
-        _ball[(batch * number,)](
-            points.contiguous(),
-            centers.contiguous(),
-            chosen,
-            offsets,
-            points.shape[1],
-            number,
-            count,
-            radius * radius,
-            DIMENSION=dimension,
-            BLOCK=BLOCK,
-            num_warps=1,
-        )
+        _ball[(batch * number,)](*tensors, *sizes, radius * radius, DIMENSION=dimension, BLOCK=BLOCK, num_warps=1)
     return chosen, offsets
 
 

@@ -20,17 +20,10 @@ def farthest_points(points: Tensor, count: int, start: Tensor | None) -> Tensor:
     start = torch.zeros(batch, dtype=torch.int64, device=points.device) if start is None else start.view(batch)
     result = torch.empty(batch, count, dtype=torch.int64, device=points.device)
     block = max(32, triton.next_power_of_2(size))
+    warps = min(16, max(1, block // 256))  # eight points per thread, and 16 in the largest clouds
+    tensors = points.contiguous(), start.contiguous(), result
     with torch.cuda.device_of(points):
-        _farthest[(batch,)](
-            points.contiguous(),
-            start.contiguous(),
-            result,
-            size,
-            count,
-            DIMENSION=dimension,
-            BLOCK=block,
-            num_warps=min(16, max(1, block // 256)),  # eight points per thread, and 16 in the largest clouds
-        )
+        _farthest[(batch,)](*tensors, size, count, DIMENSION=dimension, BLOCK=block, num_warps=warps)
     return result
 
 

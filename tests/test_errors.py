@@ -1,0 +1,21 @@
+"""Checks of arguments, and the ends of their messages."""
+
+import pytest
+
+from comhe.errors import UsageError, check_at_least, check_choice, did_you_mean
+
+
+def test_a_wrong_argument_is_named():
+    check_choice("shortcut", "pad", ("pad", "projection"))
+    check_at_least("count", 1, 1)
+    with pytest.raises(UsageError, match=r"^shortcut must be 'pad' or 'projection', not 'A'$"):
+        check_choice("shortcut", "A", ("pad", "projection"))
+    for count in (0, float("nan")):
+        with pytest.raises(UsageError, match=rf"^count must be at least 1, not {count}$"):
+            check_at_least("count", count, 1)
+
+
+def test_near_names_are_suggested_and_else_all():
+    assert did_you_mean("gcm", ["gcn", "gat"]) == "did you mean gcn?"
+    assert did_you_mean("@", ["gcn", "gat"]) == "there are gcn, gat"
+    assert did_you_mean("@", []) == "there are none"

@@ -1,0 +1,41 @@
+"""What the image networks share: He's initialization, and stages of layers or of blocks."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import nn
+
+Block = Callable[[int, int, int], nn.Module]  # of input channels, output channels and stride
+
+
+def he_init(model: nn.Module) -> None:
+    """Draw convolutions from N(0, 2 / fan-out) and linear layers as torch does; reset batch norms, zero the biases.
+
+    Source: He et al., Delving Deep into Rectifiers, ICCV 2015, eq. 14; github.com/facebookarchive/fb.resnet.torch.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+        elif isinstance(module, nn.Linear):
+            module.reset_parameters()
+            nn.init.zeros_(module.bias)
+
+
+def stage(block: Block, blocks: int, in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+    """Chain ``blocks`` blocks, of which the first changes the width and the resolution."""
+    others = (block(out_channels, out_channels, 1) for _ in range(blocks - 1))
+    return nn.Sequential(block(in_channels, out_channels, stride), *others)
+
+
+def plain_stages(in_channels: int, stages: Sequence[Sequence[int]], **norm: Any) -> nn.Sequential:
+    """Chain 3x3 convolutions of these widths, each with batch norm and ReLU, and a 2x2 max-pooling after each stage."""
+    layers: list[nn.Module] = []
+    for widths in stages:
+        for width in widths:
+            layers.append(nn.Conv2d(in_channels, width, 3, padding=1, bias=False))
+            layers += [nn.BatchNorm2d(width, **norm), nn.ReLU(inplace=True)]
+            in_channels = width
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers)
