@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 
 class ComheError(Exception):
     """Base of the package's own errors; the command line shows their message alone, in one line."""
@@ -37,3 +39,15 @@ class BusyError(ComheError, BlockingIOError):
 
 class DivergedError(ComheError, FloatingPointError):
     """The loss, the penalty or a weight is not finite any more."""
+
+
+def check_choice(name: str, value: object, choices: Collection[object]) -> None:
+    """Raise UsageError unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise UsageError(f"{name} must be {' or '.join(map(repr, choices))}, not {value!r}")
+
+
+def check_at_least(name: str, value: float, least: float) -> None:
+    """Raise UsageError unless ``value`` is a number of at least ``least``."""
+    if not value >= least:
+        raise UsageError(f"{name} must be at least {least}, not {value!r}")

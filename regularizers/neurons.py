@@ -39,11 +39,9 @@ def neurons(module: nn.Module, ordered: bool = True) -> Tensor:
                                     them where its weights are not shared
     ==============================  =============================================================================
 
-    Parametrized and weight-normed weights are read as the layer computes them, so the gradient reaches the parameters
-    behind them. Rules for other layers are added with :func:`register_neurons`.
-
-    ``ordered=False`` leaves open how the dimensions are ordered within the rows, all alike: no energy depends on it and
-    a channels-last weight need not be copied. :func:`aligned` gives another matrix's columns the same order.
+    Parametrized and weight-normed weights are read as the layer computes them. Rules for other layers are added with
+    :func:`register_neurons`. ``ordered=False`` leaves open how the dimensions are ordered within the rows, all alike:
+    no energy depends on it and a channels-last weight need not be copied.
 
     Raises:
         NoNeuronsError: the module has no weight matrix, or one that is not initialized yet.
@@ -61,14 +59,10 @@ def neurons(module: nn.Module, ordered: bool = True) -> Tensor:
 
 
 def aligned(columns: Tensor, module: nn.Module, back: bool = False) -> Tensor:
-    """``columns`` [..., d], ordered as ``neurons(module)``, in the order of ``neurons(module, ordered=False)``.
-
-    ``back`` does the reverse.
-    """
+    """``columns`` [..., d], ordered as ``neurons(module)``, in the order of ``ordered=False``, or back."""
     if _rule(type(module)) is not _convolution or not _channels_last(module):
         return columns
-    channels = module.in_channels
-    split = (-1, channels) if back else (channels, -1)
+    split = (-1, module.in_channels) if back else (module.in_channels, -1)
     return columns.unflatten(-1, split).transpose(-1, -2).flatten(-2)
 
 
@@ -143,9 +137,7 @@ def _full(w: Tensor) -> Tensor:
 
 def _convolution(module: Any) -> Tensor:
     w = _weight(module)
-    if module.groups == 1 or w.shape[1] == 1:
-        return w.flatten(1)
-    return w.unflatten(0, (module.groups, -1)).flatten(2)
+    return w.flatten(1) if module.groups == 1 or w.shape[1] == 1 else w.unflatten(0, (module.groups, -1)).flatten(2)
 
 
 def _channels_last(module: Any) -> bool:
@@ -159,16 +151,13 @@ def _unordered_convolution(module: Any) -> Tensor:
 
 def _transposed(module: Any) -> Tensor:
     w = _weight(module).unflatten(0, (module.groups, -1)).transpose(1, 2).flatten(3).flatten(2, 3)
-    if module.groups == 1 or w.shape[2] == module.weight.shape[2:].numel():
-        return w.flatten(0, 1)
-    return w
+    depthwise = w.shape[2] == module.weight.shape[2:].numel()
+    return w.flatten(0, 1) if module.groups == 1 or depthwise else w
 
 
 def _embedding(module: Any) -> Tensor:
     w, pad = _weight(module), module.padding_idx
-    if pad is None:
-        return w
-    return torch.cat((w[:pad], w[pad + 1 :]))
+    return w if pad is None else torch.cat((w[:pad], w[pad + 1 :]))
 
 
 def _attention(module: nn.MultiheadAttention) -> Tensor:
@@ -215,11 +204,11 @@ def views(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def parametrizations_in_evaluation(modules: Iterable[nn.Module]) -> Iterator[None]:
     """Reading a spectrally normalized weight must not train its vectors."""
     found = [m for module in modules for m in module.modules() if isinstance(m, ParametrizationList)]
-    training = [parametrizations.training for parametrizations in found]
+    training = [m for parametrizations in found for m in parametrizations.modules() if m.training]
     try:
-        for parametrizations in found:
-            parametrizations.eval()
+        for module in training:
+            module.training = False
         yield
     finally:
-        for parametrizations, mode in zip(found, training, strict=True):
-            parametrizations.train(mode)
+        for module in training:
+            module.training = True

@@ -60,15 +60,11 @@ def select(
     """Split a model's weight matrices into regularized layers and skipped ones, each skipped one with the reason.
 
     Args:
-        model: any module.
         include, exclude: globs on module names (``"blocks.*.conv?"``), one or several.
         kinds: which of ``conv linear attention recurrent embedding other``. Embeddings have to be named.
-        min_neurons, max_neurons: bounds on the number of neurons of a set.
+        min_neurons, max_neurons: bounds on the neurons of a set.
         output: glob of the output layer; ``"auto"`` is the model's last weight matrix in order of registration,
             None treats every layer as hidden.
-
-    Raises:
-        UsageError: an unknown kind, or an ``output`` that names no layer.
     """
     include, exclude, kinds = _several(include), _several(exclude), _several(kinds)
     for name in kinds:

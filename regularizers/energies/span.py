@@ -15,13 +15,7 @@ from .potential import Potential
 
 
 def span_energies(
-    neurons: Sequence[Tensor],
-    draws: Tensor,
-    s: float = 2,
-    half_space: bool = False,
-    *,
-    geodesic: bool = False,
-    reduction: str = "mean",
+    neurons: Sequence[Tensor], draws: Tensor, potential: Potential, reduction: str = "mean"
 ) -> list[Tensor]:
     r"""Energies of each layer's neurons under Gaussian projections that are known by their action on the span.
 
@@ -30,11 +24,9 @@ def span_energies(
     lower triangular R is the Cholesky factor of the cosines; norms are dropped first, since energies ignore them. The
     gradient is that for fixed Z and Q: an ambient draw of P adds noise to it that is orthogonal to all neurons.
 
-    Shape:
-        Layers ``neurons`` [..., N, d] of equal N and N <= d, ``draws`` Z [C, k, N] -> [..., C] for each layer.
-        Float32 or float64; differentiable once.
+    Shape: layers ``neurons`` [..., N, d] of equal N <= d, ``draws`` Z [C, k, N] -> [..., C] for each layer, in float32
+    or float64; differentiable once.
     """
-    potential = Potential(s, geodesic, half_space)
     with_gradient = torch.is_grad_enabled() and any(w.requires_grad for w in neurons)
     sums = _SpanPairs.apply(draws, potential, with_gradient, *neurons)[0]
     energies = mean_energy(sums, draws.shape[-1], potential, reduction)

@@ -22,7 +22,6 @@ def dso(w: Tensor) -> Tensor:
 
     Source: Bansal et al., NeurIPS 2018.
     """
-    small = so(w)
     # |W^T W|_F = |W W^T|_F and the traces agree, so the two squares differ by the difference of the identities' sizes
     # and the larger Gram matrix is not needed.
-    return 2 * small + abs(w.shape[-1] - w.shape[-2])
+    return 2 * so(w) + abs(w.shape[-1] - w.shape[-2])

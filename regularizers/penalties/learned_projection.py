@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from comhe.errors import UsageError
+from comhe.errors import UsageError, check_at_least, check_choice
 from comhe.regularizers.draws import Draws, random_matrix
 from comhe.regularizers.energies.checks import autocast_disabled
 from comhe.regularizers.energies.cosines import gram, inverse_norms, scale_pairs
 from comhe.regularizers.selection import Layer
 
-from .energy_penalty import EnergyPenalty
+from .energy_penalty import EnergyPenalty, check_dim
 from .penalty import Member
 
 Rate = float | Callable[[int], float]
@@ -38,11 +38,9 @@ class LearnedProjection(EnergyPenalty):
 
     Args:
         dim: k.
-        mode: ``"alternating"``, ``"unrolled"`` or ``"both"``.
         steps: descent steps on P per call.
         rate: learning rate of P, a number > 0 or a function of the step; the released code takes the network's.
         decay: weight decay on P in the alternating steps.
-        options: see :class:`EnergyPenalty`.
     """
 
     state_name = "projection"
@@ -59,16 +57,12 @@ class LearnedProjection(EnergyPenalty):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if dim < 2:
-            raise UsageError(f"dim must be at least 2: a projection to {dim} dimension(s) leaves no angles")
-        if mode not in ("alternating", "unrolled", "both"):
-            raise UsageError(f"mode must be 'alternating', 'unrolled' or 'both', not {mode!r}")
-        if steps < 1:
-            raise UsageError(f"steps must be at least 1, not {steps}")
-        if not callable(rate) and not (rate > 0 and math.isfinite(rate)):
+        check_dim(dim)
+        check_choice("mode", mode, ("alternating", "unrolled", "both"))
+        check_at_least("steps", steps, 1)
+        check_at_least("decay", decay, 0)
+        if not callable(rate) and not 0 < rate < math.inf:
             raise UsageError(f"rate must be a finite number > 0 or a function of the step, not {rate!r}")
-        if not decay >= 0:
-            raise UsageError(f"decay must be >= 0, not {decay!r}")
         self.dim, self.mode, self.steps, self.rate, self.decay = dim, mode, steps, rate, decay
 
     def target(self, products: Tensor | None) -> Tensor | None:

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from comhe.regularizers.energies.checks import check_neurons, upcast
-from comhe.regularizers.energies.cosines import cosines
+from comhe.regularizers.energies.gram import pair_cosines
 from comhe.regularizers.registry import register_regularizer
 
 
@@ -22,7 +21,6 @@ def mgd(w: Tensor) -> Tensor:
 
     Source: Liu et al., *Learning with Hyperspherical Uniformity*, AISTATS 2021.
     """
-    check_neurons(w)
-    kernel = (2 * cosines(upcast(w)) - 2).exp()
+    kernel = (2 * pair_cosines(w) - 2).exp()
     ridge = torch.eye(kernel.shape[-1], dtype=kernel.dtype, device=kernel.device)
     return -torch.linalg.slogdet(kernel + 1e-6 * ridge).logabsdet

@@ -16,8 +16,7 @@ def mhc(w: Tensor, pole: Tensor) -> Tensor:
 
     .. math:: -\frac{1}{g} \log \frac{1}{N} \sum_i e^{-g (2 - 2 \langle v, u_i \rangle)}, \qquad g = 10
 
-    Shape:
-        ``w`` [..., N, d], ``pole`` v [..., d], any length but zero -> [...].
+    Shape: ``w`` [..., N, d], ``pole`` v [..., d], any length but zero -> [...].
 
     Example:
         >>> import torch

@@ -9,15 +9,12 @@ from .energy_penalty import EnergyPenalty
 
 @register_regularizer("mhe")
 class MHE(EnergyPenalty):
-    r"""The energy of the neurons as they are, hidden layers in the full space.
-
-    .. math:: \mathrm{weight} \sum_{l\ \mathrm{hidden}} E_s(W_l) + \mathrm{output\_weight}\, E_s(W_\mathrm{output})
+    """The energy :math:`E_s(W_l)` of each layer's neurons as they are, hidden layers in the full space.
 
     Example:
-        >>> import torch
-        >>> from comhe.regularizers import create_regularizer
-        >>> create_regularizer("mhe", torch.nn.Linear(4, 3), weight=0.5)().requires_grad
-        True
+        >>> from comhe.regularizers import regularizer_options
+        >>> regularizer_options("mhe")["half_space"]
+        False
 
     Source: Liu et al., *Learning towards Minimum Hyperspherical Energy*, NeurIPS 2018.
     """

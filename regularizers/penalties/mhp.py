@@ -13,8 +13,7 @@ def mhp(w: Tensor, pole: Tensor) -> Tensor:
 
     .. math:: \frac{1}{N} \sum_i \frac{1}{2 - 2 \langle v, u_i \rangle}
 
-    Shape:
-        ``w`` [..., N, d], ``pole`` v [..., d], any length but zero -> [...].
+    Shape: ``w`` [..., N, d], ``pole`` v [..., d], any length but zero -> [...].
 
     Example:
         >>> mhp(torch.eye(3)[:2], pole=torch.eye(3)[2])

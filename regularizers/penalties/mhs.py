@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from comhe.regularizers.energies.checks import check_neurons, upcast
-from comhe.regularizers.energies.cosines import cosines
+from comhe.regularizers.energies.gram import pair_cosines
 from comhe.regularizers.registry import register_regularizer
 
 
@@ -22,7 +21,4 @@ def mhs(w: Tensor) -> Tensor:
 
     Source: Liu et al., *Learning with Hyperspherical Uniformity*, AISTATS 2021.
     """
-    check_neurons(w)
-    c = cosines(upcast(w))
-    eye = torch.eye(c.shape[-1], dtype=torch.bool, device=c.device)
-    return 2 * c.masked_fill(eye, -torch.inf).amax((-2, -1)) - 2
+    return 2 * pair_cosines(w, diagonal=-torch.inf).amax((-2, -1)) - 2

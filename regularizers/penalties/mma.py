@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from comhe.regularizers.energies.checks import check_neurons, upcast
-from comhe.regularizers.energies.cosines import cosines
+from comhe.regularizers.energies.gram import pair_cosines
 from comhe.regularizers.registry import register_regularizer
 
 EDGE = 0.99999
@@ -28,10 +27,7 @@ def mma(w: Tensor) -> Tensor:
     Source: Wang et al., *MMA Regularization: Decorrelating Weights of Neural Networks by Maximizing the Minimal
     Angles*, NeurIPS 2020.
     """
-    check_neurons(w)
-    c = cosines(upcast(w))
-    eye = torch.eye(c.shape[-1], dtype=torch.bool, device=c.device)
-    nearest = c.masked_fill(eye, -torch.inf).amax(-1)
+    nearest = pair_cosines(w, diagonal=-torch.inf).amax(-1)
     inside = nearest.clamp(-EDGE, EDGE)
     # Beyond the clamp arccos goes on along its tangent; within it the second term is zero.
     angle = inside.acos() - (nearest - inside) / (1 - inside**2).sqrt()

@@ -11,10 +11,8 @@ from .penalty import Penalty
 class NoPenalty(Penalty):
     """No penalty: the baseline, with the same interface. It accepts any model, also one without neurons."""
 
-    default_weight = 0.0
-    default_output_weight = 0.0
-    needs_layers = False
-    ordered = False
+    default_weight = default_output_weight = 0.0
+    needs_layers = ordered = False
 
     @staticmethod
     def function(w: Tensor) -> Tensor:

@@ -26,8 +26,7 @@ def ocnn(kernel: Tensor, stride: int | tuple[int, ...] = 1) -> Tensor:
     where :math:`I_0` is the identity at the center: a filter is orthogonal to the others *and to all shifts*, of itself
     as well, that the stride lets occur. The padding is the largest multiple of the stride at which kernels overlap.
 
-    Shape:
-        ``kernel`` [out, in, *spatial], 1 to 3 spatial dimensions -> scalar.
+    Shape: ``kernel`` [out, in, *spatial], 1 to 3 spatial dimensions -> scalar.
 
     Example:
         >>> ocnn(torch.eye(2).view(2, 2, 1, 1), stride=2)

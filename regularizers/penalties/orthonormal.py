@@ -2,8 +2,7 @@
 
 from torch import Tensor
 
-from comhe.regularizers.energies.checks import check_neurons, upcast
-from comhe.regularizers.energies.cosines import cosines
+from comhe.regularizers.energies.gram import pair_cosines
 from comhe.regularizers.registry import register_regularizer
 
 
@@ -13,9 +12,7 @@ def orthonormal(w: Tensor) -> Tensor:
 
     .. math:: \|U U^\top - I\|_F^2, \qquad u_i = w_i / |w_i|
 
-    A zero neuron has no direction and adds nothing.
-
-    Shape: ``[..., N, d] -> [...]``.
+    Shape: ``[..., N, d] -> [...]``. A zero neuron has no direction and adds nothing.
 
     Example:
         >>> import torch
@@ -24,6 +21,5 @@ def orthonormal(w: Tensor) -> Tensor:
 
     Source: Xie et al., *All You Need is Beyond a Good Init*, CVPR 2017.
     """
-    check_neurons(w)
-    c = cosines(upcast(w))
+    c = pair_cosines(w)
     return c.square().sum((-2, -1)) - c.diagonal(dim1=-2, dim2=-1).square().sum(-1)

@@ -3,8 +3,7 @@
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from comhe.regularizers.energies.checks import check_neurons, upcast
-from comhe.regularizers.energies.cosines import cosines
+from comhe.regularizers.energies.gram import pair_cosines
 from comhe.regularizers.registry import register_regularizer
 
 
@@ -23,6 +22,5 @@ def orthoreg(w: Tensor) -> Tensor:
 
     Source: Rodriguez et al., *Regularizing CNNs with Locally Constrained Decorrelations*, ICLR 2017.
     """
-    check_neurons(w)
-    terms = softplus(10 * (cosines(upcast(w)) - 1))
+    terms = softplus(10 * (pair_cosines(w) - 1))
     return terms.sum((-2, -1)) - terms.diagonal(dim1=-2, dim2=-1).sum(-1)

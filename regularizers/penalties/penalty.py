@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,8 +11,7 @@ from comhe.regularizers.draws import Draws
 from comhe.regularizers.selection import Layer
 
 
-@dataclass(frozen=True, eq=False)
-class Member:
+class Member(NamedTuple):
     """A layer in a step: its neurons [..., N, d] in float32 or float64, and what the penalty has learned for it."""
 
     layer: Layer

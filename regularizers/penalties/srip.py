@@ -21,8 +21,7 @@ def srip(w: Tensor, start: Tensor) -> Tensor:
 
     on the smaller Gram matrix, which is applied and never formed.
 
-    Shape:
-        ``w`` [..., N, d], ``start`` :math:`v_0` [..., min(N, d)], any nonzero vector -> [...].
+    Shape: ``w`` [..., N, d], ``start`` :math:`v_0` [..., min(N, d)], any nonzero vector -> [...].
 
     Example:
         >>> srip(2 * torch.eye(2, 3), start=torch.ones(2))

@@ -5,8 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from comhe.regularizers.energies.checks import check_neurons, upcast
-from comhe.regularizers.energies.cosines import cosines
+from comhe.regularizers.energies.gram import pair_cosines
 from comhe.regularizers.registry import register_regularizer
 
 
@@ -25,9 +24,5 @@ def uniformity(w: Tensor) -> Tensor:
     Source: Wang & Isola, *Understanding Contrastive Representation Learning through Alignment and Uniformity on the
     Hypersphere*, ICML 2020.
     """
-    check_neurons(w)
-    c = cosines(upcast(w))
-    n = c.shape[-1]
-    eye = torch.eye(n, dtype=torch.bool, device=c.device)
-    exponents = (4 * c - 4).masked_fill(eye, -torch.inf)
-    return exponents.flatten(-2).logsumexp(-1) - math.log(n * (n - 1))
+    c = pair_cosines(w, diagonal=-torch.inf)
+    return (4 * c - 4).flatten(-2).logsumexp(-1) - math.log(c.shape[-1] * (c.shape[-1] - 1))
