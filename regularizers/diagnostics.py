@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .energies.checks import check_neurons, upcast
+from .energies.checks import as_sets, check_neurons, upcast
 from .energies.cosines import cosines
 from .energies.energy import hyperspherical_energy
 
@@ -40,7 +40,7 @@ def diagnose(w: Tensor) -> Diagnostics:
         90
     """
     check_neurons(w)
-    w = upcast(w).flatten(0, -3) if w.dim() > 2 else upcast(w)[None]
+    w = as_sets(upcast(w))
     c = cosines(w).clamp(-1, 1)
     upper = torch.triu_indices(c.shape[-2], c.shape[-1], offset=1, device=w.device)
     c = c[:, upper[0], upper[1]]

@@ -27,12 +27,6 @@ class Draws:
         layers: all regularized layers of the model, whether or not this step needs them.
         weights: the step's factor of each layer.
         memory: of earlier steps.
-
-    Example:
-        >>> draws = Draws(seed=0, step=3)
-        >>> draws.normal("start", (2, 3))
-        >>> draws["start"].equal(random_matrix((2, 3), "gaussian", "cpu", 0, 3, "start"))
-        True
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from .diagnostics import diagnose
 from .draws import Draws, Memory
 from .energies.checks import autocast_disabled, upcast
 from .neurons import parametrizations_in_evaluation
-from .penalties.penalty import Member, Penalty, mean_over_sets
+from .penalties.penalty import Member, Penalty
 from .report import LayerReport, Report
 from .selection import Layer, select
 from .sharding import balance
@@ -121,7 +121,7 @@ class Regularizer(nn.Module):
             with autocast_disabled(rest[0].w):
                 terms, rest = self.penalty.batched(rest, draws)
                 for member, (value, state) in zip(rest, self.penalty.values(rest, draws), strict=True):
-                    terms.append(draws.weight(member.layer) * mean_over_sets(value))
+                    terms.append(draws.weight(member.layer) * value.mean())  # over sets: groups, gates
                     self._update_state(member.layer, state)
         for layer in self.local_layers:  # a layer whose weight is zero for now learns all the same
             if layer not in counted and self.state_of(layer) is not None:
@@ -151,7 +151,7 @@ class Regularizer(nn.Module):
                 member = self._member(layer, draws)
                 with autocast_disabled(member.w):
                     ((value, _),) = self.penalty.values([member], draws)
-                found.append((layer, draws.weight(layer), mean_over_sets(value)))
+                found.append((layer, draws.weight(layer), value.mean()))
         return found
 
     def shard(self, rank: int, ranks: int) -> None:
@@ -261,7 +261,7 @@ class Regularizer(nn.Module):
     def _row(self, layer: Layer, draws: Draws) -> LayerReport:
         member = self._member(layer, draws)
         with autocast_disabled(member.w):
-            value = mean_over_sets(self.penalty.value(member.w, layer, member.state, draws))
+            value = self.penalty.value(member.w, layer, member.state, draws).mean()
         weight = self.weight_of(layer)
         return LayerReport(layer.name, layer.role, layer.shape, weight, float(value), diagnose(layer.neurons()))
 

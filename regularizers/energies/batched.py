@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from . import kernels
-from .checks import autocast_disabled
+from .checks import as_sets, autocast_disabled
 from .kernels import Pool, Precision
 from .potential import Potential
 
@@ -25,9 +25,8 @@ def batched_energies(
 
     .. math:: \sum_l \lambda_l \frac{1}{B_l C} \sum_{b, c} E(W_{l, b} P_{l, c}^\top)
 
-    Shape:
-        Layers [..., N_l, d_l] that the kernels take, weights [layers], C projections [k, d_l] of each layer or none
-        -> a scalar. Differentiable once, in the neurons.
+    Shape: layers [..., N_l, d_l] that the kernels take, weights [layers], C projections [k, d_l] of each layer or none
+    -> a scalar, differentiable once, in the neurons.
     """
     with_gradient = torch.is_grad_enabled() and any(w.requires_grad for w in neurons)
     return _BatchedEnergies.apply(weights, potential, reduction, precision, projections, with_gradient, *neurons)[0]
@@ -36,7 +35,7 @@ def batched_energies(
 class _BatchedEnergies(torch.autograd.Function):
     @staticmethod
     def forward(weights, potential, reduction, precision, projections, with_gradient, *neurons):
-        sets = [w.flatten(0, -3) if w.dim() > 2 else w[None] for w in neurons]
+        sets = [as_sets(w) for w in neurons]
         count = 1 if projections is None else projections.number
         shapes = tuple((len(w), w.shape[-2]) for w in sets)
         scales, constants, layers = _scales(shapes, count, potential, reduction, weights.device)

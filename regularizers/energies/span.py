@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .checks import autocast_disabled
+from .checks import as_sets, autocast_disabled
 from .cosines import gram, inverse_norms, scale_pairs
 from .energy import mean_energy, pair_sums
 from .potential import Potential
@@ -40,7 +40,7 @@ class _SpanPairs(torch.autograd.Function):
 
     @staticmethod
     def forward(draws: Tensor, potential: Potential, with_gradient: bool, *neurons: Tensor) -> tuple[Any, ...]:
-        cosines = torch.cat([gram(_sets(w)) for w in neurons])
+        cosines = torch.cat([gram(as_sets(w)) for w in neurons])
         inverse = inverse_norms(cosines.diagonal(dim1=-2, dim2=-1))[..., None]
         scale_pairs(cosines, inverse.squeeze(-1))
         # Dependent or zero rows have no Cholesky factor. This much more on the diagonal is the rounding of N-term sums;
@@ -69,11 +69,6 @@ class _SpanPairs(torch.autograd.Function):
             weights = pushed.mT @ draws.flatten(0, 1)
             # dW = dR Q^T / n and Q^T = R^-1 U: first the N x N solve, then the only product with W.
             weights = torch.linalg.solve_triangular(factor, weights, upper=False, left=False)
-            weights = (inverse * weights * inverse.mT).split([len(_sets(w)) for w in neurons])
-            grads = [(weight @ _sets(w)).view_as(w) for weight, w in zip(weights, neurons, strict=True)]
+            weights = (inverse * weights * inverse.mT).split([len(as_sets(w)) for w in neurons])
+            grads = [(weight @ as_sets(w)).view_as(w) for weight, w in zip(weights, neurons, strict=True)]
         return None, None, None, *grads
-
-
-def _sets(w: Tensor) -> Tensor:
-    """[..., N, d] -> [sets, N, d]."""
-    return w.flatten(0, -3) if w.dim() > 2 else w[None]

@@ -1,5 +1,3 @@
-"""CoMHE with adversarial projections."""
-
 from typing import Any
 
 from torch import Tensor
@@ -18,11 +16,6 @@ class AdversarialProjection(LearnedProjection):
 
     As in the released code P ascends the full-space energy while W descends the half-space one. Options: see
     :class:`LearnedProjection`.
-
-    Example:
-        >>> from comhe.regularizers import regularizer_options
-        >>> regularizer_options("adv-comhe")["steps"]
-        10
 
     Source: Lin et al., *Regularizing Neural Networks via Minimizing Hyperspherical Energy*, CVPR 2020.
     """

@@ -1,5 +1,3 @@
-"""CoMHE with angle-preserving projections."""
-
 from typing import Any, Literal
 
 import torch
@@ -21,11 +19,6 @@ class AnglePreservingProjection(LearnedProjection):
     Args:
         loss: ``"cosine"``, the released code's surrogate :math:`\|C(PW) - C(W)\|_F` on the cosines, or ``"angle"``, the
             same norm of the differences of the angles themselves (in radians), minimal where the paper's sum is.
-
-    Example:
-        >>> from comhe.regularizers import create_regularizer
-        >>> create_regularizer("ap-comhe", torch.nn.Linear(4, 3), loss="angle")().requires_grad
-        True
 
     Source: Lin et al., *Regularizing Neural Networks via Minimizing Hyperspherical Energy*, CVPR 2020.
     """

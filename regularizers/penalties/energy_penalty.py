@@ -1,5 +1,6 @@
 """What the energy regularizers share."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -16,12 +17,6 @@ from comhe.regularizers.selection import Layer
 from .penalty import Member, Penalty
 
 
-def check_dim(dim: int) -> None:
-    """Raise UsageError unless angles are left in ``dim`` dimensions."""
-    if dim < 2:
-        raise UsageError(f"dim must be at least 2: a projection to {dim} dimension(s) leaves no angles")
-
-
 class EnergyPenalty(Penalty):
     """Hidden layers have one energy, which a subclass may take through projections; the output layer the plain one.
 
@@ -35,6 +30,7 @@ class EnergyPenalty(Penalty):
 
     default_output_weight = 10.0
     ordered = False
+    dim = sys.maxsize  # of the space that hidden layers are projected to
 
     def __init__(
         self,
@@ -47,6 +43,8 @@ class EnergyPenalty(Penalty):
         sample: int | None = None,
         precision: Precision = "fp32",
     ) -> None:
+        if self.dim < 2:
+            raise UsageError(f"dim must be at least 2: a projection to {self.dim} dimension(s) leaves no angles")
         check_at_least("sample", 2 if sample is None else sample, 2)
         Potential(float(s), geodesic)  # raises its error now rather than in the first step
         check_choice("reduction", reduction, ("mean", "sum"))
@@ -56,11 +54,11 @@ class EnergyPenalty(Penalty):
 
     def is_projected(self, layer: Layer) -> bool:
         """Whether the layer is seen through projections."""
-        return False
+        return layer.role == "hidden" and layer.shape[-1] > self.dim
 
     def projected_value(self, w: Tensor, layer: Layer, state: Tensor | None, draws: Draws) -> Tensor:
         """The energy of a layer that is seen through projections."""
-        raise NotImplementedError(f"{type(self).__name__} must define projected_value()")
+        raise NotImplementedError
 
     def energy(self, w: Tensor, half_space: bool | None = None) -> Tensor:
         """The energy of neurons [..., N, d] -> [...], in the hidden layers' space unless told otherwise."""
@@ -93,7 +91,7 @@ class EnergyPenalty(Penalty):
 
     def pool(self, layers: Sequence[Layer], draws: Draws) -> Pool:
         """The projections of layers that are both projected and batchable."""
-        raise NotImplementedError(f"{type(self).__name__} must define pool()")
+        raise NotImplementedError
 
     def batched(self, members: Sequence[Member], draws: Draws) -> tuple[list[Tensor], list[Member]]:
         """On a GPU the kernels take all layers of one role together."""

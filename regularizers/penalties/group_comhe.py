@@ -1,5 +1,3 @@
-"""CoMHE with group projections."""
-
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -29,11 +27,6 @@ class GroupProjection(EnergyPenalty):
         groups: m.
         partition: ``"contiguous"`` runs of dimensions, or ``"random"`` ones, drawn again every ``redraw`` steps.
         redraw: steps between two draws.
-
-    Example:
-        >>> from comhe.regularizers import create_regularizer
-        >>> create_regularizer("group-comhe", torch.nn.Linear(4, 3), groups=4, partition="random")().requires_grad
-        True
 
     Source: Lin et al., arXiv 1906.04892, the abstract of an earlier version; the number of groups is not given there.
     """

@@ -1,5 +1,3 @@
-"""Half-space minimum hyperspherical energy."""
-
 from comhe.regularizers.registry import register_regularizer
 
 from .energy_penalty import EnergyPenalty
@@ -7,12 +5,7 @@ from .energy_penalty import EnergyPenalty
 
 @register_regularizer("hs-mhe")
 class HalfSpaceMHE(EnergyPenalty):
-    """The energy of the hidden layers' neurons and their negatives, so that lines rather than directions spread out.
-
-    Example:
-        >>> from comhe.regularizers import regularizer_options
-        >>> regularizer_options("hs-mhe")["half_space"]
-        True
+    """Half-space MHE: hidden layers' neurons count with their negatives, so that lines, not directions, spread out.
 
     Source: Liu et al., *Learning towards Minimum Hyperspherical Energy*, NeurIPS 2018.
     """

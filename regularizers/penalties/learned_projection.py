@@ -14,7 +14,7 @@ from comhe.regularizers.energies.checks import autocast_disabled
 from comhe.regularizers.energies.cosines import gram, inverse_norms, scale_pairs
 from comhe.regularizers.selection import Layer
 
-from .energy_penalty import EnergyPenalty, check_dim
+from .energy_penalty import EnergyPenalty
 from .penalty import Member
 
 Rate = float | Callable[[int], float]
@@ -38,7 +38,6 @@ class LearnedProjection(EnergyPenalty):
 
     Args:
         dim: k.
-        steps: descent steps on P per call.
         rate: learning rate of P, a number > 0 or a function of the step; the released code takes the network's.
         decay: weight decay on P in the alternating steps.
     """
@@ -56,14 +55,14 @@ class LearnedProjection(EnergyPenalty):
         decay: float = 1e-3 * 5e-4,
         **options: Any,
     ) -> None:
+        self.dim = dim
         super().__init__(**options)
-        check_dim(dim)
         check_choice("mode", mode, ("alternating", "unrolled", "both"))
         check_at_least("steps", steps, 1)
         check_at_least("decay", decay, 0)
         if not callable(rate) and not 0 < rate < math.inf:
             raise UsageError(f"rate must be a finite number > 0 or a function of the step, not {rate!r}")
-        self.dim, self.mode, self.steps, self.rate, self.decay = dim, mode, steps, rate, decay
+        self.mode, self.steps, self.rate, self.decay = mode, steps, rate, decay
 
     def target(self, products: Tensor | None) -> Tensor | None:
         """What the objective compares V with, from the Gram matrix."""
@@ -71,10 +70,7 @@ class LearnedProjection(EnergyPenalty):
 
     def push(self, v: Tensor, target: Tensor | None) -> Tensor:
         """Gradient D [..., N, k] of the objective with respect to V, differentiable with respect to both arguments."""
-        raise NotImplementedError(f"{type(self).__name__} must define push()")
-
-    def is_projected(self, layer: Layer) -> bool:
-        return layer.role == "hidden" and layer.shape[-1] > self.dim
+        raise NotImplementedError
 
     def draw(self, layers: Sequence[Layer], draws: Draws) -> None:
         super().draw(layers, draws)
@@ -95,19 +91,17 @@ class LearnedProjection(EnergyPenalty):
         return self._energy_through(w, layer.aligned(state), scaled, draws[RATE])
 
     def values(self, members: Sequence[Member], draws: Draws) -> list[tuple[Tensor, Tensor | None]]:
-        return [
-            (self.value(member.w, member.layer, None, draws), None)
-            if member.state is None
-            else self._value_and_state(member.w, member.layer, member.state, draws[RATE])
-            for member in members
-        ]
+        return [self._value_and_state(member, draws) for member in members]
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, mode={self.mode!r}, steps={self.steps}, rate={self.rate}, {super().extra_repr()}"
 
-    def _value_and_state(self, w: Tensor, layer: Layer, state: Tensor, rate: float | Tensor) -> tuple[Tensor, Tensor]:
+    def _value_and_state(self, member: Member, draws: Draws) -> tuple[Tensor, Tensor | None]:
         """One Gram matrix serves the steps on P, the energy and its gradient."""
-        fixed, projection = w.detach(), layer.aligned(state)
+        layer, w, state = member
+        if state is None:
+            return self.value(w, layer, None, draws), None
+        fixed, projection, rate = w.detach(), layer.aligned(state), draws[RATE]
         with torch.no_grad():
             scaled = self._scaled(fixed)
             trained = self._trained(fixed, projection, scaled, rate)

@@ -1,5 +1,3 @@
-"""Maximum Gram determinant (MGD)."""
-
 import torch
 from torch import Tensor
 
@@ -9,16 +7,15 @@ from comhe.regularizers.registry import register_regularizer
 
 @register_regularizer("mgd", ordered=False)
 def mgd(w: Tensor) -> Tensor:
-    r"""Minus the log-determinant of a Gaussian kernel of the directions.
+    r"""Maximum Gram determinant (MGD): minus the log-determinant of a Gaussian kernel of the directions.
 
     .. math:: -\log\det(e^{-(2 - 2C)} + 10^{-6} I)
-
-    Shape: ``[..., N, d] -> [...]``.
 
     Example:
         >>> mgd(torch.eye(2)) > 0
         tensor(True)
 
+    Shape: ``[..., N, d] -> [...]``.
     Source: Liu et al., *Learning with Hyperspherical Uniformity*, AISTATS 2021.
     """
     kernel = (2 * pair_cosines(w) - 2).exp()

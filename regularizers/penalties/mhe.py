@@ -1,5 +1,3 @@
-"""Minimum hyperspherical energy (MHE)."""
-
 from typing import Any
 
 from comhe.regularizers.registry import register_regularizer
@@ -9,12 +7,7 @@ from .energy_penalty import EnergyPenalty
 
 @register_regularizer("mhe")
 class MHE(EnergyPenalty):
-    """The energy :math:`E_s(W_l)` of each layer's neurons as they are, hidden layers in the full space.
-
-    Example:
-        >>> from comhe.regularizers import regularizer_options
-        >>> regularizer_options("mhe")["half_space"]
-        False
+    """Minimum hyperspherical energy (MHE): the energy of each layer's neurons as they are, in the full space.
 
     Source: Liu et al., *Learning towards Minimum Hyperspherical Energy*, NeurIPS 2018.
     """

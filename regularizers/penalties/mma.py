@@ -1,5 +1,3 @@
-"""Maximizing the minimal angle (MMA)."""
-
 import torch
 from torch import Tensor
 
@@ -11,19 +9,18 @@ EDGE = 0.99999
 
 @register_regularizer("mma", default_weight=0.07, ordered=False)
 def mma(w: Tensor) -> Tensor:
-    r"""Minus the mean over the neurons of the angle to the nearest other neuron, in radians.
+    r"""Maximizing the minimal angle (MMA): minus the mean angle, in radians, of a neuron to the nearest other one.
 
     .. math:: -\frac{1}{N} \sum_i \min_{j \ne i} \arccos c_{ij}
 
     Cosines are clamped to 1 - 1e-5 as in the source, whose clamp stops the gradient of exactly the nearest pairs; here
     the function continues along its tangent.
 
-    Shape: ``[..., N, d] -> [...]``. Default weight: the source's for CIFAR.
-
     Example:
         >>> mma(torch.eye(2))
         tensor(-1.5708)
 
+    Shape: ``[..., N, d] -> [...]``. Default weight: the source's for CIFAR.
     Source: Wang et al., *MMA Regularization: Decorrelating Weights of Neural Networks by Maximizing the Minimal
     Angles*, NeurIPS 2020.
     """

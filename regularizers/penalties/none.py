@@ -1,5 +1,3 @@
-"""No penalty."""
-
 from torch import Tensor
 
 from comhe.regularizers.registry import register_regularizer

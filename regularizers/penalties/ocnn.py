@@ -1,5 +1,3 @@
-"""Orthogonality of the convolution operator (OCNN)."""
-
 from typing import Any
 
 import torch
@@ -19,7 +17,7 @@ _CONVOLVE = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
 
 
 def ocnn(kernel: Tensor, stride: int | tuple[int, ...] = 1) -> Tensor:
-    r"""Distance of a convolution from one with orthonormal rows, as an operator on images rather than on patches.
+    r"""Orthogonality of the convolution operator (OCNN): its distance from one with orthonormal rows.
 
     .. math:: \left\| \mathrm{conv}(K, K;\ \mathrm{stride},\ \mathrm{padding}) - I_0 \right\|_F
 

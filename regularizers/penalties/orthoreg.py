@@ -1,5 +1,3 @@
-"""Local orthogonality (OrthoReg)."""
-
 from torch import Tensor
 from torch.nn.functional import softplus
 
@@ -9,17 +7,16 @@ from comhe.regularizers.registry import register_regularizer
 
 @register_regularizer("orthoreg", default_weight=0.001, ordered=False)
 def orthoreg(w: Tensor) -> Tensor:
-    r"""Penalty on positive correlations only: neurons that point apart add little.
+    r"""Local orthogonality (OrthoReg): a penalty on positive correlations only: neurons that point apart add little.
 
     .. math:: \sum_{i \ne j} \log(1 + e^{\lambda (c_{ij} - 1)}), \qquad \lambda = 10
-
-    Shape: ``[..., N, d] -> [...]``. Default weight: the authors' code.
 
     Example:
         >>> import torch
         >>> orthoreg(torch.eye(2)) < orthoreg(torch.ones(2, 2))
         tensor(True)
 
+    Shape: ``[..., N, d] -> [...]``. Default weight: the authors' code.
     Source: Rodriguez et al., *Regularizing CNNs with Locally Constrained Decorrelations*, ICLR 2017.
     """
     terms = softplus(10 * (pair_cosines(w) - 1))

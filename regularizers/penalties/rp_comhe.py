@@ -1,5 +1,3 @@
-"""CoMHE with random projections."""
-
 import math
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -14,7 +12,7 @@ from comhe.regularizers.energies.span import span_energies
 from comhe.regularizers.registry import register_regularizer
 from comhe.regularizers.selection import Layer
 
-from .energy_penalty import EnergyPenalty, check_dim
+from .energy_penalty import EnergyPenalty
 from .penalty import Member
 
 POOL = "all projections"  # the key of their common memory
@@ -42,11 +40,6 @@ class RandomProjection(EnergyPenalty):
             What layers share then are the numbers: one with N neurons takes the first N columns of a single draw.
             Excludes ``"ternary"``.
 
-    Example:
-        >>> from comhe.regularizers import regularizer_options
-        >>> [regularizer_options("rp-comhe")[name] for name in ("dim", "count")]
-        [40, 20]
-
     Source: Lin et al., *Regularizing Neural Networks via Minimizing Hyperspherical Energy*, CVPR 2020.
     """
 
@@ -62,8 +55,8 @@ class RandomProjection(EnergyPenalty):
         span: bool = False,
         **options: Any,
     ) -> None:
+        self.dim = dim
         super().__init__(**options)
-        check_dim(dim)
         check_at_least("count", count, 1)
         check_at_least("redraw", redraw, 1)
         check_choice("distribution", distribution, DISTRIBUTIONS)
@@ -72,12 +65,9 @@ class RandomProjection(EnergyPenalty):
             raise UsageError(f"span=True is exact for 'gaussian' projections only, not for {distribution!r}")
         if span and self.eps:
             raise UsageError(f"span=True drops the norms that eps={self.eps} is added to; give one of them")
-        self.dim, self.count, self.redraw = dim, count, redraw
-        self.distribution, self.across, self.span, self.shared = distribution, across, span, shared
+        self.count, self.redraw, self.distribution, self.shared = count, redraw, distribution, shared
+        self.across, self.span = across, span
         self.ordered = not span
-
-    def is_projected(self, layer: Layer) -> bool:
-        return layer.role == "hidden" and layer.shape[-1] > self.dim
 
     def is_batchable(self, layer: Layer) -> bool:
         narrow = self.dim <= NARROW and self.across == "mean" and not self._is_inside(layer)

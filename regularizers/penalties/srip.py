@@ -1,5 +1,3 @@
-"""Spectral restricted isometry property (SRIP) regularization."""
-
 from collections.abc import Sequence
 
 import torch
@@ -15,7 +13,7 @@ from .penalty import Penalty
 
 
 def srip(w: Tensor, start: Tensor) -> Tensor:
-    r"""Squared spectral norm of the Gram matrix' deviation from the identity, by two power iterations.
+    r"""Spectral restricted isometry property (SRIP): squared spectral norm of G - I, by two power iterations.
 
     .. math:: \sigma_{\max}(G - I)^2 \approx |M v|^2, \qquad M = G - I,\ v = M v_0 / |M v_0|
 

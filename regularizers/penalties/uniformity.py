@@ -1,5 +1,3 @@
-"""Uniformity on the hypersphere."""
-
 import math
 
 import torch
@@ -11,16 +9,15 @@ from comhe.regularizers.registry import register_regularizer
 
 @register_regularizer("uniformity", ordered=False)
 def uniformity(w: Tensor) -> Tensor:
-    r"""Logarithm of the mean Gaussian potential of the pairs.
+    r"""Uniformity on the hypersphere: the logarithm of the mean Gaussian potential of the pairs.
 
     .. math:: \log \frac{2}{N(N-1)} \sum_{i < j} e^{-2 |u_i - u_j|^2}
-
-    Shape: ``[..., N, d] -> [...]``.
 
     Example:
         >>> uniformity(torch.eye(2))
         tensor(-4.)
 
+    Shape: ``[..., N, d] -> [...]``.
     Source: Wang & Isola, *Understanding Contrastive Representation Learning through Alignment and Uniformity on the
     Hypersphere*, ICML 2020.
     """
