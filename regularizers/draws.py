@@ -18,15 +18,10 @@ Memory = dict[Any, tuple[Any, Tensor]]  # key -> (what the tensor holds, the ten
 
 
 class Draws:
-    """The random tensors, scheduled numbers and weights of one step, by key.
+    """The random tensors, scheduled numbers and weights of one step, by key; ``layers`` are all that are regularized.
 
     A penalty asks for them in its ``draw`` and reads them back with ``draws[key]``. If ``capturable``, they stay in the
     same memory in every step and numbers are tensors, so that a CUDA graph recorded in one can be replayed in another.
-
-    Args:
-        layers: all regularized layers of the model, whether or not this step needs them.
-        weights: the step's factor of each layer.
-        memory: of earlier steps.
     """
 
     def __init__(
@@ -123,10 +118,7 @@ class Draws:
 
 
 def generator(device: torch.device | str, *key: int | str) -> torch.Generator:
-    """A generator seeded by a hash of the key: ranks and restarted runs draw the same numbers, and store no state.
-
-    They depend on the kind of device (CPU or CUDA), as torch's generators do.
-    """
+    """A generator seeded by a hash of the key: ranks and restarted runs on the same kind of device draw the same."""
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)
 

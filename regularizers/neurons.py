@@ -14,7 +14,10 @@ from comhe.errors import UsageError
 Rule = Callable[[Any], Tensor]  # of a module of its class
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 _GATES = {nn.RNN: 1, nn.RNNCell: 1, nn.GRU: 3, nn.GRUCell: 3, nn.LSTM: 4, nn.LSTMCell: 4}
+_KINDS = {"conv": _CONVOLUTIONS + _TRANSPOSED, "embedding": _EMBEDDINGS, "recurrent": tuple(_GATES)}
+_KINDS |= {"attention": (nn.MultiheadAttention,)}
 
 
 class NoNeuronsError(UsageError):
@@ -85,18 +88,13 @@ def register_neurons(layer: type[nn.Module] | str) -> Callable[[Rule], Rule]:
 
 
 def kind(module: nn.Module) -> str | None:
-    """``"conv"``, ``"linear"``, ``"embedding"``, ``"attention"``, ``"recurrent"``, ``"other"``; None without a view."""
-    if isinstance(module, (*_CONVOLUTIONS, *_TRANSPOSED)):
-        return "conv"
-    if isinstance(module, nn.Embedding | nn.EmbeddingBag):
-        return "embedding"
-    if isinstance(module, nn.MultiheadAttention):
-        return "attention"
-    if isinstance(module, tuple(_GATES)):
-        return "recurrent"
-    if any(base.__name__ == "Linear" for base in type(module).__mro__):
-        return "linear"
-    return None if _rule(type(module)) is None else "other"
+    """A name in ``_KINDS``, ``"linear"`` or ``"other"``; None without a view."""
+    if _rule(type(module)) is None:
+        return None
+    for name, classes in _KINDS.items():
+        if isinstance(module, classes):
+            return name
+    return "linear" if any(base.__name__ == "Linear" for base in type(module).__mro__) else "other"
 
 
 def sources(module: nn.Module) -> tuple[nn.Parameter, ...]:
@@ -181,7 +179,7 @@ def _gcn2(module: Any) -> Tensor:
 _RULES: dict[type | str, Rule] = {
     **dict.fromkeys(_CONVOLUTIONS, _convolution),
     **dict.fromkeys(_TRANSPOSED, _transposed),
-    **dict.fromkeys((nn.Embedding, nn.EmbeddingBag), _embedding),
+    **dict.fromkeys(_EMBEDDINGS, _embedding),
     **dict.fromkeys(_GATES, _recurrent),
     nn.Linear: _weight,
     nn.Bilinear: lambda module: _weight(module).flatten(1),
@@ -192,12 +190,9 @@ _RULES: dict[type | str, Rule] = {
 }
 
 
-def views(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Every module of the model that has a matrix view, by name, in order of registration."""
-    for name, module in model.named_modules():
-        inside_parametrization = "parametrizations" in name.split(".")
-        if not inside_parametrization and _rule(type(module)) is not None:
-            yield name, module
+def own_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Every module of the model but those of parametrizations, by name, in order of registration."""
+    return ((name, module) for name, module in model.named_modules() if "parametrizations" not in name.split("."))
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from .neurons import parametrizations_in_evaluation
 from .penalties.penalty import Member, Penalty
 from .report import LayerReport, Report
 from .selection import Layer, select
-from .sharding import balance
 from .weights import Weight, check_number, check_weights
 
 
@@ -24,18 +23,16 @@ class Regularizer(nn.Module):
 
     .. math:: \lambda_\mathrm{hidden} \sum_{l\ \mathrm{hidden}} P(W_l) + \lambda_\mathrm{output} P(W_\mathrm{output})
 
-    The model is referred to, not owned: its parameters appear neither in ``parameters()`` nor in ``state_dict()``. The
-    state is the number of steps taken and whatever the penalty learns; random tensors are functions of the seed and
-    that number alone, hence equal on every rank and after a restart.
+    The model's parameters are not the regularizer's. Its state is the number of steps and what the penalty learns;
+    random tensors are functions of the seed and that number alone, hence equal on every rank and after a restart.
 
-    A loop that records a CUDA graph sets ``capturable`` before the first step. It calls :meth:`draw` on the host, then
-    :meth:`value_and_grad` on the device, where a recording may take its place, and counts ``step`` itself.
+    A loop that records a CUDA graph sets ``capturable`` before the first step, so that tensors stay where they are in
+    memory. It calls :meth:`draw` on the host, :meth:`value_and_grad` on the device, and counts ``step`` itself.
 
     Args:
         model: any module; see :func:`comhe.regularizers.neurons` for the layers that are understood.
         weight: a number >= 0 or a function of the step; None means the penalty's default.
         output_weight: the same; None means ``weight``, ``"default"`` the penalty's default.
-        capturable: whether the tensors of each step stay where they are in memory, as CUDA graphs need it.
         selection: see :func:`comhe.regularizers.selection.select`.
 
     Example:
@@ -70,10 +67,8 @@ class Regularizer(nn.Module):
         self.layers, self.skipped = select(model, **selection)
         if not self.layers and penalty.needs_layers:
             reasons = "; ".join(f"{item.name or '(the model)'}: {item.reason}" for item in self.skipped)
-            raise UsageError(
-                f"{type(model).__name__} has no layer to regularize"
-                + (f": {reasons}" if reasons else ": none of its modules has a weight matrix")
-            )
+            reasons = reasons or "none of its modules has a weight matrix"
+            raise UsageError(f"{type(model).__name__} has no layer to regularize: {reasons}")
         for layer in self.layers:
             state = self._initial_state(layer)
             if state is not None:
@@ -110,10 +105,7 @@ class Regularizer(nn.Module):
         return draws
 
     def total(self, draws: Draws) -> Tensor:
-        """The weighted penalty of the step of ``draws``; moves what is learned on by one step.
-
-        If ``capturable``, a CUDA graph of it can be replayed after each :meth:`draw`.
-        """
+        """The weighted penalty of the step of ``draws``; moves what is learned on by one step."""
         counted = self._counted(draws)
         terms: list[Tensor] = []
         rest = [self._member(layer, draws) for layer in counted]
@@ -158,8 +150,7 @@ class Regularizer(nn.Module):
         """Compute only this rank's layers from now on; the others are other ranks' work.
 
         The value becomes ``ranks`` times the sum over the local layers: its mean over all ranks is the penalty, and so
-        is the gradient that DistributedDataParallel averages. Layers are balanced by the penalty's ``cost``, on every
-        rank alike. What is learned, each rank learns for its own layers: see :meth:`sync_state`.
+        is the gradient that DistributedDataParallel averages. What is learned is synchronized by :meth:`sync_state`.
         """
         if not 0 <= rank < ranks:
             raise UsageError(f"rank must be 0 to {ranks - 1}, not {rank}")
@@ -275,3 +266,17 @@ class _Substituted(nn.Module):
 
     def forward(self) -> Tensor:
         return self._regularizer[0]()
+
+
+def balance(costs: Sequence[float], ranks: int) -> list[int]:
+    """A rank for each cost: the largest first, each to the rank with the least so far, the lowest among equals.
+
+    No rank gets more than 4/3 - 1/(3 ranks) times what the busiest one has in the best division.
+
+    Source: Graham, *Bounds on Multiprocessing Timing Anomalies*, 1969.
+    """
+    load, owners = [0.0] * ranks, [0] * len(costs)
+    for index in sorted(range(len(costs)), key=lambda index: (-costs[index], index)):
+        owners[index] = min(range(ranks), key=lambda rank: (load[rank], rank))
+        load[owners[index]] += costs[index]
+    return owners

@@ -8,10 +8,7 @@ from .cosines import cosines
 
 
 def excess(w: Tensor, smaller: bool = False) -> Tensor:
-    """G - I for the Gram matrix G = W W^T [..., N, N] of neurons [..., N, d], in float32 or float64.
-
-    ``smaller`` takes W^T W where d < N, since the identity cannot be reached by the Gram matrix of more than d rows.
-    """
+    """W W^T - I of neurons [..., N, d] in float32 or float64; ``smaller``: W^T W - I if d < N: only it can vanish."""
     check_neurons(w)
     w = upcast(w)
     if smaller and w.shape[-1] < w.shape[-2]:

@@ -12,6 +12,7 @@ from comhe.errors import UsageError, check_at_least, check_choice
 from comhe.regularizers.draws import Draws, random_matrix
 from comhe.regularizers.energies.checks import autocast_disabled
 from comhe.regularizers.energies.cosines import gram, inverse_norms, scale_pairs
+from comhe.regularizers.neurons import aligned
 from comhe.regularizers.selection import Layer
 
 from .energy_penalty import EnergyPenalty
@@ -32,12 +33,10 @@ class LearnedProjection(EnergyPenalty):
 
     With the gradient D = dL/dV from :meth:`push`, a step is :math:`P' = P - \eta (D^\top W + \gamma P)`, and what is
     seen through it is :math:`V' = (1 - \eta\gamma) V - \eta\, W W^\top D`. So once V and the Gram matrix are known,
-    any number of steps, and the way back through the unrolled one, happen on N x N and N x k numbers; W is read again
-    only for the new P and for its own gradient. Neither the steps nor the energy change with the neurons' lengths, so
-    in V and the Gram matrix all neurons have length 1, unless ``eps`` gives their lengths a meaning.
+    any number of steps happen on N x N and N x k numbers. Neither they nor the energy change with the neurons' lengths,
+    so in V and the Gram matrix all neurons have length 1, unless ``eps`` gives their lengths a meaning.
 
     Args:
-        dim: k.
         rate: learning rate of P, a number > 0 or a function of the step; the released code takes the network's.
         decay: weight decay on P in the alternating steps.
     """
@@ -82,13 +81,13 @@ class LearnedProjection(EnergyPenalty):
         return random_matrix((self.dim, w.shape[-1]), "gaussian", "cpu", seed, layer.name).to(w)
 
     def update(self, w: Tensor, layer: Layer, state: Tensor, draws: Draws) -> Tensor:
-        projection = self._trained(w, layer.aligned(state), self._scaled(w), draws[RATE])
-        return layer.aligned(projection, back=True)
+        projection = self._trained(w, aligned(state, layer.module), self._scaled(w), draws[RATE])
+        return aligned(projection, layer.module, back=True)
 
     def projected_value(self, w: Tensor, layer: Layer, state: Tensor | None, draws: Draws) -> Tensor:
         assert state is not None  # init() has one for every projected layer
         scaled = None if self.mode == "alternating" else self._scaled(w.detach())
-        return self._energy_through(w, layer.aligned(state), scaled, draws[RATE])
+        return self._energy_through(w, aligned(state, layer.module), scaled, draws[RATE])
 
     def values(self, members: Sequence[Member], draws: Draws) -> list[tuple[Tensor, Tensor | None]]:
         return [self._value_and_state(member, draws) for member in members]
@@ -101,12 +100,12 @@ class LearnedProjection(EnergyPenalty):
         layer, w, state = member
         if state is None:
             return self.value(w, layer, None, draws), None
-        fixed, projection, rate = w.detach(), layer.aligned(state), draws[RATE]
+        fixed, projection, rate = w.detach(), aligned(state, layer.module), draws[RATE]
         with torch.no_grad():
             scaled = self._scaled(fixed)
             trained = self._trained(fixed, projection, scaled, rate)
         value = self._energy_through(w, projection if self.mode == "unrolled" else trained, scaled, rate)
-        return value, layer.aligned(trained, back=True)
+        return value, aligned(trained, layer.module, back=True)
 
     def _energy_through(self, w: Tensor, projection: Tensor, scaled: Scaled | None, rate: float | Tensor) -> Tensor:
         """The energy seen through P, or after an unrolled step on it."""

@@ -51,12 +51,9 @@ def _norm(x: Tensor) -> Tensor:
 
 @register_regularizer("ocnn")
 class OrthogonalConvolution(Penalty):
-    """:func:`ocnn` of ungrouped convolutions, ``|G - I|_F`` on the smaller Gram matrix of every other layer.
+    """:func:`ocnn` of ungrouped convolutions, ``|G - I|_F`` on the smaller Gram matrix of every other layer."""
 
-    Weight: what the authors' code uses for a ResNet-50 on ImageNet.
-    """
-
-    default_weight = 0.5
+    default_weight = 0.5  # what the authors' code uses for a ResNet-50 on ImageNet
 
     def value(self, w: Tensor, layer: Layer, state: Tensor | None, draws: Draws) -> Tensor:
         module = layer.module

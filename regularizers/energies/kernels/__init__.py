@@ -7,8 +7,6 @@ order and allocates nothing whose size depends on data: results repeat bit for b
 graph. :mod:`.pairs` states the error.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from functools import cache
@@ -22,7 +20,7 @@ from comhe.regularizers.energies.potential import Potential
 
 Precision = Literal["fp32", "tf32"]
 PRECISIONS = ("fp32", "tf32")
-Layers = Sequence[Tensor]  # each [sets, neurons, dimensions]
+Layers = Sequence[Tensor]  # the neurons of each
 NARROW = 128  # dimensions for which a block of neurons and its gradient stay in registers
 MATRIX = 4096  # the most neurons whose Gram matrix is kept where it is larger than the neurons
 

@@ -111,8 +111,7 @@ def programs(shapes: Shapes, block: int, device: torch.device) -> tuple[Tensor, 
     """A line for each block of neurons; the rows in all, sets padded to whole blocks; [sets, blocks] of the sums.
 
     A line: the set's first row, its neurons, the block's first row in the set, its index in the sums, where the set
-    begins in memory, its dimensions, its layer, and 0, for an offset of projections. It stays on the device, since a
-    captured graph may read it.
+    begins in memory, its dimensions, its layer, and 0, for an offset of projections. A captured graph may read them.
     """
     most = max(-(-n // block) for _, n, _ in shapes)
     lines, sets, first, source = [], 0, 0, 0

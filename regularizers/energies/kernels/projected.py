@@ -23,20 +23,14 @@ TILE = 64
 
 
 def projected_sums(
-    neurons: Layers,
-    projections: Pool,
-    potential: Potential,
-    factors: Tensor | None = None,
-    *,
-    with_gradient: bool = True,
-    precision: Precision = "fp32",
+    neurons: Layers, pool: Pool, potential: Potential, factors: Tensor | None, with_gradient: bool, precision: Precision
 ) -> tuple[Tensor, list[Tensor]]:
     """Sums of phi over the pairs of neurons as each projection shows them, and the sums' gradients.
 
     Shape: layers [B_l, N_l, d_l] with C projections [k, d_l], k <= NARROW; factors [layers], which multiply gradients
     -> sums [B_1 + B_2 + ..., C], gradients like the neurons, of the sums over all C.
     """
-    drawn, offsets, count, dim = projections
+    drawn, offsets, count, dim = pool
     shapes = shapes_of(neurons)
     block, width = blocks(max(n for _, n, _ in shapes), dim)
     table, back, rows, slots = _programs(shapes, offsets, count, dim, block, neurons[0].device)
