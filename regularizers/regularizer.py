@@ -122,9 +122,7 @@ class Regularizer(nn.Module):
                     self._update_state(layer, self.penalty.following_state(member, draws))
         if not terms:
             return torch.zeros((), device=self.device if self.layers else None)
-        total = terms[0]
-        for term in terms[1:]:
-            total = total + term
+        total = sum(terms[1:], terms[0])
         return total if self._ranks == 1 else self._ranks * total
 
     def value_and_grad(self, parameters: Sequence[Tensor], draws: Draws) -> tuple[Tensor, list[Tensor | None]]:
@@ -223,9 +221,7 @@ class Regularizer(nn.Module):
     def _member(self, layer: Layer, draws: Draws) -> Member:
         w = upcast(self.penalty.select(layer.neurons(self.penalty.ordered), layer, draws))
         state = self.state_of(layer)
-        if (
-            state is not None and state.is_meta and not w.is_meta
-        ):  # the model had no weights yet when it was attached to
+        if state is not None and state.is_meta and not w.is_meta:  # the model had no weights yet
             state = self._initial_state(layer)
         elif state is not None:
             # What is learned is written in place at the end of the step, before the backward pass reads this.

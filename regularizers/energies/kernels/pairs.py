@@ -80,17 +80,7 @@ def units(like: Tensor, rows: int, width: int) -> tuple[Tensor, ...]:
     return high, low, columns_high, columns_low, like.new_empty(rows)
 
 
-def energies(
-    unit: tuple[Tensor, ...],
-    table: Tensor,
-    slots: tuple[int, int],
-    potential: Potential,
-    eps: float,
-    factors: Tensor | None,
-    block: int,
-    with_gradient: bool,
-    precision: Precision,
-) -> tuple[Tensor, Tensor]:
+def energies(unit, table, slots, potential, eps, factors, block, with_gradient, precision) -> tuple[Tensor, Tensor]:
     """Pair sums of the sets, and their gradient in the neurons that the units belong to, padded as those are."""
     rows, width = unit[0].shape
     sums = unit[0].new_zeros(slots)
