@@ -58,7 +58,9 @@ def neurons(module: nn.Module, ordered: bool = True) -> Tensor:
         raise NoNeuronsError(f"{type(module).__name__} has no weight matrix")
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in module.parameters(recurse=False)):
         raise NoNeuronsError(f"{type(module).__name__} is lazy: run one forward pass before attaching a regularizer")
-    return rule(module) if ordered or rule is not _convolution else _unordered_convolution(module)
+    if not ordered and rule is _convolution and _channels_last(module):
+        return _weight(module).movedim(1, -1).flatten(1)
+    return rule(module)
 
 
 def aligned(columns: Tensor, module: nn.Module, back: bool = False) -> Tensor:
@@ -141,10 +143,6 @@ def _convolution(module: Any) -> Tensor:
 def _channels_last(module: Any) -> bool:
     w = _weight(module)
     return module.groups == 1 and w.dim() > 2 and w.movedim(1, -1).is_contiguous()
-
-
-def _unordered_convolution(module: Any) -> Tensor:
-    return _weight(module).movedim(1, -1).flatten(1) if _channels_last(module) else _convolution(module)
 
 
 def _transposed(module: Any) -> Tensor:

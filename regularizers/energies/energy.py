@@ -99,10 +99,6 @@ def pair_sums(w: Tensor, potential: Potential, eps: float, with_gradient: bool) 
     return sums, gradient if gradient is None or _keeps_product(w, potential) else gradient @ w
 
 
-def _inverse_norms(squared: Tensor, eps: float) -> Tensor:
-    return inverse_norms(squared + eps if eps else squared)
-
-
 class _PairSum(torch.autograd.Function):
     """Sum of phi(c_ij) over i < j.
 
@@ -172,7 +168,7 @@ def _block(w: Tensor) -> int:
 def _weights(w: Tensor, potential: Potential, eps: float) -> Tensor:
     """The matrix M of the gradient, [..., N, N]; differentiable."""
     products = w @ w.mT
-    inverse = _inverse_norms(products.diagonal(dim1=-2, dim2=-1), eps)
+    inverse = inverse_norms(products.diagonal(dim1=-2, dim2=-1) + eps)
     c = products * inverse[..., :, None] * inverse[..., None, :]
     off_diagonal = 1 - torch.eye(c.shape[-1], dtype=c.dtype, device=c.device)
     return weighted_gram(potential.slope(c * off_diagonal), c, inverse)
@@ -182,7 +178,7 @@ def _wide(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> t
     """Pair sums [B] of [B, N, d] and M, for few neurons, N <= d: all but one product happens on [N, N]."""
     c = gram(w)
     diagonal = c.diagonal(dim1=-2, dim2=-1)
-    inverse = _inverse_norms(diagonal, eps)
+    inverse = inverse_norms(diagonal + eps)
     diagonal.zero_()
     scale = scale_pairs(c, inverse)
     total, slope, factor = potential.sum_and_slope(c, with_gradient=with_gradient)
@@ -202,7 +198,7 @@ def _tall(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> t
     """
     batch, n, _ = w.shape
     side = math.ceil(n / max(1, math.ceil(n * math.sqrt(batch / _block(w)))))
-    inverse = _inverse_norms((w * w).sum(-1), eps)[..., None, :]
+    inverse = inverse_norms((w * w).sum(-1) + eps)[..., None, :]
     # Neurons are columns here, in whichever order memory has them.
     units = [block * scale for block, scale in zip(w.mT.split(side, -1), inverse.split(side, -1), strict=True)]
     pushes = [torch.zeros_like(block) for block in units] if with_gradient else []

@@ -86,8 +86,7 @@ class LearnedProjection(EnergyPenalty):
 
     def projected_value(self, w: Tensor, layer: Layer, state: Tensor | None, draws: Draws) -> Tensor:
         assert state is not None  # init() has one for every projected layer
-        scaled = None if self.mode == "alternating" else self._scaled(w.detach())
-        return self._energy_through(w, aligned(state, layer.module), scaled, draws[RATE])
+        return self._energy_through(w, aligned(state, layer.module), self._scaled(w.detach()), draws[RATE])
 
     def values(self, members: Sequence[Member], draws: Draws) -> list[tuple[Tensor, Tensor | None]]:
         return [self._value_and_state(member, draws) for member in members]
@@ -107,9 +106,9 @@ class LearnedProjection(EnergyPenalty):
         value = self._energy_through(w, projection if self.mode == "unrolled" else trained, scaled, rate)
         return value, aligned(trained, layer.module, back=True)
 
-    def _energy_through(self, w: Tensor, projection: Tensor, scaled: Scaled | None, rate: float | Tensor) -> Tensor:
+    def _energy_through(self, w: Tensor, projection: Tensor, scaled: Scaled, rate: float | Tensor) -> Tensor:
         """The energy seen through P, or after an unrolled step on it."""
-        if self.mode == "alternating" or scaled is None:
+        if self.mode == "alternating":
             return self.energy(w @ projection.mT)
         scale, products = scaled
         products, v = _Projected.apply(w, projection, scale, products)

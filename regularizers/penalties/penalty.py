@@ -23,15 +23,10 @@ class Penalty:
     """A penalty on the neurons of a layer. Subclasses are registered with ``register_regularizer``.
 
     The keyword-only arguments of ``__init__`` are the options of the regularizer. A penalty that is a pure function of
-    the neurons defines ``function(w)``; one that needs more defines ``value`` instead, and
-
-    - ``draw(layers, draws)`` if it is random: it asks ``draws`` for all that the step needs, by key;
-    - ``init(w, layer, seed)`` if it learns: the first state of a layer, one tensor, or None for a layer without;
-    - ``update(w, layer, state, draws)``: the state that follows, computed without a graph before each ``value``.
-
-    The neurons come in float32 or float64 with autocast off. For CUDA graphs, ``init`` and ``draw`` alone may look at
-    numbers of the host that change from step to step. ``values`` and ``batched`` are for penalties that gain by
-    seeing all layers at once.
+    the neurons defines ``function(w)``; one that needs more defines ``value`` instead, ``draw`` if it is random, and
+    ``init`` and ``update``, which is called without a graph before each ``value``, if it learns. The neurons come in
+    float32 or float64 with autocast off. For CUDA graphs, ``init`` and ``draw`` alone may look at numbers of the host
+    that change from step to step. ``values`` and ``batched`` are for penalties that gain by seeing all layers at once.
 
     Attributes:
         default_weight, default_output_weight: of hidden layers and the output layer; None means the same weight.
@@ -65,10 +60,10 @@ class Penalty:
         return self.function(w)
 
     def draw(self, layers: Sequence[Layer], draws: Draws) -> None:
-        """Ask for the random tensors and scheduled numbers that the penalties of these layers need in this step."""
+        """Ask ``draws``, by key, for the random tensors and scheduled numbers that these layers need in this step."""
 
     def init(self, w: Tensor, layer: Layer, seed: int) -> Tensor | None:
-        """The first state of a layer."""
+        """The first state of a layer, one tensor; None if it has none."""
         return None
 
     def update(self, w: Tensor, layer: Layer, state: Tensor, draws: Draws) -> Tensor:

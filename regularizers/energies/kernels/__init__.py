@@ -42,15 +42,10 @@ def runs_on(device: torch.device) -> bool:
 
 def usable(w: Tensor, potential: Potential) -> bool:
     """Whether the kernels take these neurons: float32 on a GPU, chords and not angles, outside of torch.compile."""
-    n, d = w.shape[-2:]
-    return (
-        not torch.compiler.is_compiling()
-        and runs_on(w.device)
-        and w.dtype == torch.float32
-        and not potential.geodesic
-        and (d <= NARROW or n <= max(d, MATRIX))
-        and w.numel() > 0
-    )
+    if torch.compiler.is_compiling() or not runs_on(w.device):
+        return False
+    fits = w.shape[-1] <= NARROW or w.shape[-2] <= max(w.shape[-1], MATRIX)
+    return fits and w.dtype == torch.float32 and not potential.geodesic and w.numel() > 0
 
 
 def energy_sums(
