@@ -1,7 +1,4 @@
-"""Hyperspherical-energy regularization for any PyTorch model: the penalties, and the plug that attaches them.
-
-Needs torch and nothing else. Start with :func:`create_regularizer`; the bare energy is :func:`hyperspherical_energy`.
-"""
+"""Hyperspherical-energy regularization for any PyTorch model; it needs torch alone. See :func:`create_regularizer`."""
 
 from .diagnostics import Diagnostics, diagnose, effective_rank
 from .draws import Draws

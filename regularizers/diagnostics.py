@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .energies.checks import check_neurons, upcast
+from .energies.checks import as_sets, check_neurons, upcast
 from .energies.cosines import cosines
 from .energies.energy import hyperspherical_energy
 
@@ -15,16 +15,8 @@ TITLES = ("energy", "half-space", "smallest °", "mean °", "coherence", "eff. r
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """Numbers of one matrix of neurons; angles in degrees.
-
-    Attributes:
-        energy, half_space_energy: s = 2, mean over pairs.
-        smallest_angle: of two neurons (directions, 0 to 180).
-        mean_angle: over all pairs.
-        coherence: largest |cosine|.
-        effective_rank: exp of the entropy of the normalized singular values (Roy & Vetterli, 2007).
-        dead: neurons whose norm is below 1e-3 of the median norm.
-    """
+    """Numbers of one matrix of neurons: energies with s = 2, angles of pairs in degrees (0 to 180), coherence (the
+    largest |cosine|), the effective rank, and how many neurons are dead: of a norm below 1e-3 of the median norm."""
 
     energy: float
     half_space_energy: float
@@ -43,15 +35,12 @@ class Diagnostics:
 def diagnose(w: Tensor) -> Diagnostics:
     """Diagnostics of neurons [..., N, d]; over several sets the mean, the smallest angle, the largest coherence.
 
-    Raises:
-        TypeError, UsageError: as :func:`hyperspherical_energy`.
-
     Example:
         >>> round(diagnose(torch.eye(3)).mean_angle)
         90
     """
     check_neurons(w)
-    w = upcast(w).flatten(0, -3) if w.dim() > 2 else upcast(w)[None]
+    w = as_sets(upcast(w))
     c = cosines(w).clamp(-1, 1)
     upper = torch.triu_indices(c.shape[-2], c.shape[-1], offset=1, device=w.device)
     c = c[:, upper[0], upper[1]]

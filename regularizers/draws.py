@@ -18,24 +18,10 @@ Memory = dict[Any, tuple[Any, Tensor]]  # key -> (what the tensor holds, the ten
 
 
 class Draws:
-    """The random tensors, scheduled numbers and weights of one step, by key.
+    """The random tensors, scheduled numbers and weights of one step, by key; ``layers`` are all that are regularized.
 
     A penalty asks for them in its ``draw`` and reads them back with ``draws[key]``. If ``capturable``, they stay in the
     same memory in every step and numbers are tensors, so that a CUDA graph recorded in one can be replayed in another.
-
-    Args:
-        seed, step: what the random tensors depend on besides their keys and the kind of device.
-        layers: all regularized layers of the model, whether or not this step needs them.
-        weights: the step's factor of each layer.
-        device: where tensors are.
-        capturable: whether they keep their memory.
-        memory: of earlier steps.
-
-    Example:
-        >>> draws = Draws(seed=0, step=3)
-        >>> draws.normal("start", (2, 3))
-        >>> draws["start"].equal(random_matrix((2, 3), "gaussian", "cpu", 0, 3, "start"))
-        True
     """
 
     def __init__(
@@ -54,8 +40,8 @@ class Draws:
         self._values: dict[Key, float | Tensor] = {}
         self._weights = {layer.name: weight for layer, weight in zip(self.layers, weights, strict=True)}
         if capturable:
-            for layer, weight in zip(self.layers, weights, strict=True):
-                self.scalar((layer.name, "weight"), weight)
+            for name, weight in self._weights.items():
+                self.scalar((name, "weight"), weight)
 
     def __getitem__(self, key: Key) -> Any:
         return self._values[key]
@@ -90,13 +76,11 @@ class Draws:
     def subset(self, key: Key, count: int, size: int) -> None:
         """Draw ``size`` different numbers of 0 ... count - 1, in ascending order."""
         number = self.seed, self.step
-        self._keep(
-            key,
-            torch.int64,
-            (size,),
-            number,
-            lambda out: out.copy_(_order(count, out.device, number, key)[:size].sort().values),
-        )
+
+        def fill(out: Tensor) -> None:
+            out.copy_(_order(count, out.device, number, key)[:size].sort().values)
+
+        self._keep(key, torch.int64, (size,), number, fill)
 
     def scalar(self, key: Key, number: float) -> None:
         """Keep a number that depends on the step, such as a learning rate; if ``capturable``, as a tensor."""
@@ -129,17 +113,12 @@ class Draws:
             tensor = torch.empty_like(tensor)
         if held != content and not tensor.is_meta:
             fill(tensor)
-        self._memory[key] = content, tensor
-        self._values[key] = tensor
+        self._memory[key], self._values[key] = (content, tensor), tensor
         return tensor
 
 
 def generator(device: torch.device | str, *key: int | str) -> torch.Generator:
-    """A generator seeded by a hash of the key: nothing has to be stored to draw the same numbers again.
-
-    Ranks that share the key share the numbers, and a restarted run needs no generator state. The numbers depend on the
-    kind of device (CPU or CUDA), as torch's generators do.
-    """
+    """A generator seeded by a hash of the key: ranks and restarted runs on the same kind of device draw the same."""
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)
 
@@ -147,10 +126,8 @@ def generator(device: torch.device | str, *key: int | str) -> torch.Generator:
 def random_matrix(
     shape: Sequence[int], distribution: Distribution, device: torch.device | str, *key: int | str
 ) -> Tensor:
-    r"""Independent entries of mean 0 and variance 1, float32.
-
-    ``"gaussian"`` draws N(0, 1). ``"ternary"`` draws :math:`\pm\sqrt 3` with probability 1/6 each and 0 with 2/3; its
-    probabilities are exact to :math:`2^{-16}`.
+    r"""Independent entries of mean 0 and variance 1, float32: N(0, 1), or ``"ternary"`` ones, :math:`\pm\sqrt 3` with
+    probability 1/6 each and 0 with 2/3, exact to :math:`2^{-16}`.
 
     Source: Achlioptas, *Database-friendly Random Projections*, 2003.
     """

@@ -14,7 +14,10 @@ from comhe.errors import UsageError
 Rule = Callable[[Any], Tensor]  # of a module of its class
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 _GATES = {nn.RNN: 1, nn.RNNCell: 1, nn.GRU: 3, nn.GRUCell: 3, nn.LSTM: 4, nn.LSTMCell: 4}
+_KINDS = {"conv": _CONVOLUTIONS + _TRANSPOSED, "embedding": _EMBEDDINGS, "recurrent": tuple(_GATES)}
+_KINDS |= {"attention": (nn.MultiheadAttention,)}
 
 
 class NoNeuronsError(UsageError):
@@ -39,11 +42,9 @@ def neurons(module: nn.Module, ordered: bool = True) -> Tensor:
                                     them where its weights are not shared
     ==============================  =============================================================================
 
-    Parametrized and weight-normed weights are read as the layer computes them, so the gradient reaches the parameters
-    behind them. Rules for other layers are added with :func:`register_neurons`.
-
-    ``ordered=False`` leaves open how the dimensions are ordered within the rows, all alike: no energy depends on it and
-    a channels-last weight need not be copied. :func:`aligned` gives another matrix's columns the same order.
+    Parametrized and weight-normed weights are read as the layer computes them. Rules for other layers are added with
+    :func:`register_neurons`. ``ordered=False`` leaves open how the dimensions are ordered within the rows, all alike:
+    no energy depends on it and a channels-last weight need not be copied.
 
     Raises:
         NoNeuronsError: the module has no weight matrix, or one that is not initialized yet.
@@ -57,18 +58,16 @@ def neurons(module: nn.Module, ordered: bool = True) -> Tensor:
         raise NoNeuronsError(f"{type(module).__name__} has no weight matrix")
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in module.parameters(recurse=False)):
         raise NoNeuronsError(f"{type(module).__name__} is lazy: run one forward pass before attaching a regularizer")
-    return rule(module) if ordered or rule is not _convolution else _unordered_convolution(module)
+    if not ordered and rule is _convolution and _channels_last(module):
+        return _weight(module).movedim(1, -1).flatten(1)
+    return rule(module)
 
 
 def aligned(columns: Tensor, module: nn.Module, back: bool = False) -> Tensor:
-    """``columns`` [..., d], ordered as ``neurons(module)``, in the order of ``neurons(module, ordered=False)``.
-
-    ``back`` does the reverse.
-    """
+    """``columns`` [..., d], ordered as ``neurons(module)``, in the order of ``ordered=False``, or back."""
     if _rule(type(module)) is not _convolution or not _channels_last(module):
         return columns
-    channels = module.in_channels
-    split = (-1, channels) if back else (channels, -1)
+    split = (-1, module.in_channels) if back else (module.in_channels, -1)
     return columns.unflatten(-1, split).transpose(-1, -2).flatten(-2)
 
 
@@ -91,18 +90,13 @@ def register_neurons(layer: type[nn.Module] | str) -> Callable[[Rule], Rule]:
 
 
 def kind(module: nn.Module) -> str | None:
-    """``"conv"``, ``"linear"``, ``"embedding"``, ``"attention"``, ``"recurrent"``, ``"other"``; None without a view."""
-    if isinstance(module, (*_CONVOLUTIONS, *_TRANSPOSED)):
-        return "conv"
-    if isinstance(module, nn.Embedding | nn.EmbeddingBag):
-        return "embedding"
-    if isinstance(module, nn.MultiheadAttention):
-        return "attention"
-    if isinstance(module, tuple(_GATES)):
-        return "recurrent"
-    if any(base.__name__ == "Linear" for base in type(module).__mro__):
-        return "linear"
-    return None if _rule(type(module)) is None else "other"
+    """A name in ``_KINDS``, ``"linear"`` or ``"other"``; None without a view."""
+    if _rule(type(module)) is None:
+        return None
+    for name, classes in _KINDS.items():
+        if isinstance(module, classes):
+            return name
+    return "linear" if any(base.__name__ == "Linear" for base in type(module).__mro__) else "other"
 
 
 def sources(module: nn.Module) -> tuple[nn.Parameter, ...]:
@@ -143,9 +137,7 @@ def _full(w: Tensor) -> Tensor:
 
 def _convolution(module: Any) -> Tensor:
     w = _weight(module)
-    if module.groups == 1 or w.shape[1] == 1:
-        return w.flatten(1)
-    return w.unflatten(0, (module.groups, -1)).flatten(2)
+    return w.flatten(1) if module.groups == 1 or w.shape[1] == 1 else w.unflatten(0, (module.groups, -1)).flatten(2)
 
 
 def _channels_last(module: Any) -> bool:
@@ -153,22 +145,15 @@ def _channels_last(module: Any) -> bool:
     return module.groups == 1 and w.dim() > 2 and w.movedim(1, -1).is_contiguous()
 
 
-def _unordered_convolution(module: Any) -> Tensor:
-    return _weight(module).movedim(1, -1).flatten(1) if _channels_last(module) else _convolution(module)
-
-
 def _transposed(module: Any) -> Tensor:
     w = _weight(module).unflatten(0, (module.groups, -1)).transpose(1, 2).flatten(3).flatten(2, 3)
-    if module.groups == 1 or w.shape[2] == module.weight.shape[2:].numel():
-        return w.flatten(0, 1)
-    return w
+    depthwise = w.shape[2] == module.weight.shape[2:].numel()
+    return w.flatten(0, 1) if module.groups == 1 or depthwise else w
 
 
 def _embedding(module: Any) -> Tensor:
     w, pad = _weight(module), module.padding_idx
-    if pad is None:
-        return w
-    return torch.cat((w[:pad], w[pad + 1 :]))
+    return w if pad is None else torch.cat((w[:pad], w[pad + 1 :]))
 
 
 def _attention(module: nn.MultiheadAttention) -> Tensor:
@@ -192,7 +177,7 @@ def _gcn2(module: Any) -> Tensor:
 _RULES: dict[type | str, Rule] = {
     **dict.fromkeys(_CONVOLUTIONS, _convolution),
     **dict.fromkeys(_TRANSPOSED, _transposed),
-    **dict.fromkeys((nn.Embedding, nn.EmbeddingBag), _embedding),
+    **dict.fromkeys(_EMBEDDINGS, _embedding),
     **dict.fromkeys(_GATES, _recurrent),
     nn.Linear: _weight,
     nn.Bilinear: lambda module: _weight(module).flatten(1),
@@ -203,23 +188,20 @@ _RULES: dict[type | str, Rule] = {
 }
 
 
-def views(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Every module of the model that has a matrix view, by name, in order of registration."""
-    for name, module in model.named_modules():
-        inside_parametrization = "parametrizations" in name.split(".")
-        if not inside_parametrization and _rule(type(module)) is not None:
-            yield name, module
+def own_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Every module of the model but those of parametrizations, by name, in order of registration."""
+    return ((name, module) for name, module in model.named_modules() if "parametrizations" not in name.split("."))
 
 
 @contextmanager
 def parametrizations_in_evaluation(modules: Iterable[nn.Module]) -> Iterator[None]:
     """Reading a spectrally normalized weight must not train its vectors."""
     found = [m for module in modules for m in module.modules() if isinstance(m, ParametrizationList)]
-    training = [parametrizations.training for parametrizations in found]
+    training = [m for parametrizations in found for m in parametrizations.modules() if m.training]
     try:
-        for parametrizations in found:
-            parametrizations.eval()
+        for module in training:
+            module.training = False
         yield
     finally:
-        for parametrizations, mode in zip(found, training, strict=True):
-            parametrizations.train(mode)
+        for module in training:
+            module.training = True

@@ -23,12 +23,8 @@ def register_regularizer(name: str, *, default_weight: float = 1.0, ordered: boo
     """Decorator that registers a :class:`Penalty` class, or a pure function ``[..., N, d] -> [...]``, under ``name``.
 
     Args:
-        name: what :func:`create_regularizer` and the command line know it by.
         default_weight: of a function; a class has its own.
         ordered: whether a function depends on the order of the dimensions; if not, it may be given another one.
-
-    Raises:
-        UsageError: the name is taken.
 
     Example:
         >>> @register_regularizer("squared-norm", default_weight=0.1)
@@ -66,16 +62,10 @@ def list_regularizers(pattern: str = "*") -> list[str]:
 
 
 def create_regularizer(name: str, model: nn.Module, **options: Any) -> Regularizer:
-    """Attach the regularizer called ``name`` to a model.
-
-    Args:
-        name: one of :func:`list_regularizers`.
-        model: any module.
-        options: see :func:`regularizer_options`.
+    """Attach the regularizer called ``name`` (:func:`list_regularizers`) to a model; see :func:`regularizer_options`.
 
     Raises:
-        UsageError: an unknown name (the nearest are listed), an option out of range, a model without neurons.
-        UnknownOptionError: an option that this regularizer does not have (those that it has are listed).
+        UsageError: an unknown name, an unknown option or one out of range, or a model without neurons.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(50, 8), nn.ReLU(), nn.Linear(8, 3))
@@ -102,9 +92,6 @@ def check_regularizer(name: str, **options: Any) -> None:
 def regularizer_options(name: str) -> dict[str, Any]:
     """Every option of a regularizer with its default.
 
-    Raises:
-        UsageError: an unknown name (the nearest are listed).
-
     Example:
         >>> regularizer_options("rp-comhe")["dim"], regularizer_options("so")["weight"]
         (40, 0.01)
@@ -127,9 +114,8 @@ def _split(name: str, options: dict[str, Any]) -> tuple[Penalty, dict[str, Any]]
     for option in options:
         if option not in accepted:
             raise UnknownOptionError(f"{name} has no option {option!r}; its options are {', '.join(accepted)}")
-    names = _penalty_options(penalty)
-    theirs = {key: value for key, value in options.items() if key in names}
-    rest = {key: value for key, value in options.items() if key not in names}
+    rest = dict(options)
+    theirs = {key: rest.pop(key) for key in _penalty_options(penalty) if key in rest}
     return penalty(**theirs) if isinstance(penalty, type) else penalty, rest
 
 

@@ -1,7 +1,7 @@
 """The plug: a penalty attached to the layers of a model."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, distributed, nn
@@ -12,47 +12,28 @@ from .diagnostics import diagnose
 from .draws import Draws, Memory
 from .energies.checks import autocast_disabled, upcast
 from .neurons import parametrizations_in_evaluation
-from .penalties.penalty import Member, Penalty, mean_over_sets
+from .penalties.penalty import Member, Penalty
 from .report import LayerReport, Report
 from .selection import Layer, select
-from .sharding import balance
 from .weights import Weight, check_number, check_weights
 
 
-class LayerPenalty(NamedTuple):
-    """What one layer adds in a step: its factor and its unweighted penalty."""
-
-    layer: Layer
-    weight: float | Tensor
-    value: Tensor
-
-
 class Regularizer(nn.Module):
-    """A penalty on the neurons of a model's layers; call it once per optimizer step and add the result to the loss.
+    r"""A penalty on the neurons of a model's layers; call it once per optimizer step and add the result to the loss.
 
-    The value is ``sum over hidden layers of weight * penalty(layer) + sum over output layers of output_weight *
-    penalty(layer)``.
+    .. math:: \lambda_\mathrm{hidden} \sum_{l\ \mathrm{hidden}} P(W_l) + \lambda_\mathrm{output} P(W_\mathrm{output})
 
-    The model is referred to, not owned: its parameters appear neither in ``parameters()`` nor in ``state_dict()``. The
-    state is the number of steps taken and whatever the penalty learns; random tensors are functions of the seed and
-    that number alone, hence equal on every rank and after a restart.
+    The model's parameters are not the regularizer's. Its state is the number of steps and what the penalty learns;
+    random tensors are functions of the seed and that number alone, hence equal on every rank and after a restart.
 
-    A loop that records a CUDA graph sets ``capturable`` before the first step. It calls :meth:`draw` on the host, then
-    :meth:`value_and_grad` on the device, where a recording may take its place, and counts ``step`` itself.
+    A loop that records a CUDA graph sets ``capturable`` before the first step, so that tensors stay where they are in
+    memory. It calls :meth:`draw` on the host, :meth:`value_and_grad` on the device, and counts ``step`` itself.
 
     Args:
         model: any module; see :func:`comhe.regularizers.neurons` for the layers that are understood.
-        penalty: what is computed of each layer's neurons.
-        weight: factor of each hidden layer's penalty, a number >= 0 or a function of the step; None means the
-            penalty's default.
-        output_weight: the same for the output layer; None means ``weight``, ``"default"`` the penalty's default.
-        seed: of everything random.
-        capturable: whether the tensors of each step stay where they are in memory, as CUDA graphs need it.
-        selection: ``include, exclude, kinds, min_neurons, max_neurons, output``, see
-            :func:`comhe.regularizers.selection.select`.
-
-    Raises:
-        UsageError: a negative weight, or a model without a layer to regularize (the message lists what was skipped).
+        weight: a number >= 0 or a function of the step; None means the penalty's default.
+        output_weight: the same; None means ``weight``, ``"default"`` the penalty's default.
+        selection: see :func:`comhe.regularizers.selection.select`.
 
     Example:
         >>> from comhe.regularizers import MHE
@@ -86,10 +67,8 @@ class Regularizer(nn.Module):
         self.layers, self.skipped = select(model, **selection)
         if not self.layers and penalty.needs_layers:
             reasons = "; ".join(f"{item.name or '(the model)'}: {item.reason}" for item in self.skipped)
-            raise UsageError(
-                f"{type(model).__name__} has no layer to regularize"
-                + (f": {reasons}" if reasons else ": none of its modules has a weight matrix")
-            )
+            reasons = reasons or "none of its modules has a weight matrix"
+            raise UsageError(f"{type(model).__name__} has no layer to regularize: {reasons}")
         for layer in self.layers:
             state = self._initial_state(layer)
             if state is not None:
@@ -108,16 +87,11 @@ class Regularizer(nn.Module):
     @property
     def local_layers(self) -> list[Layer]:
         """The layers whose penalties are computed on this rank: all of them, unless they are sharded."""
-        if not self._owners:
-            return list(self.layers)
-        return [layer for layer, owner in zip(self.layers, self._owners, strict=True) if owner == self._rank]
+        owners = self._owners or [self._rank] * len(self.layers)
+        return [layer for layer, owner in zip(self.layers, owners, strict=True) if owner == self._rank]
 
     def forward(self, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
-        """The weighted penalty, a scalar. Advances the state by one step.
-
-        Args:
-            parameters: stand in for the model's own of the same names, as in ``torch.func.functional_call``.
-        """
+        """The weighted penalty, a scalar; advances the step by one. ``parameters`` replace the model's by name."""
         if torch.compiler.is_compiling():  # One clean graph break: seeds, schedules and the step are Python.
             return torch.compiler.disable(Regularizer._step)(self, parameters)  # not at import: that takes seconds
         return self._step(parameters)
@@ -125,17 +99,13 @@ class Regularizer(nn.Module):
     def draw(self) -> Draws:
         """All that the present step needs of the host: its random tensors, scheduled numbers and weights."""
         draws = self._new_draws(self._memory, self.capturable)
-        counted = {layer.name for layer in self._counted(draws)}
-        layers = [layer for layer in self.local_layers if layer.name in counted or self.state_of(layer) is not None]
+        counted = self._counted(draws)
+        layers = [layer for layer in self.local_layers if layer in counted or self.state_of(layer) is not None]
         self.penalty.draw(layers, draws)
         return draws
 
     def total(self, draws: Draws) -> Tensor:
-        """The weighted penalty of the step of ``draws``; moves what is learned on by one step.
-
-        Nothing here depends on numbers of the host that change from step to step, so that a CUDA graph of it can be
-        replayed after each :meth:`draw` if ``capturable`` is set.
-        """
+        """The weighted penalty of the step of ``draws``; moves what is learned on by one step."""
         counted = self._counted(draws)
         terms: list[Tensor] = []
         rest = [self._member(layer, draws) for layer in counted]
@@ -143,19 +113,16 @@ class Regularizer(nn.Module):
             with autocast_disabled(rest[0].w):
                 terms, rest = self.penalty.batched(rest, draws)
                 for member, (value, state) in zip(rest, self.penalty.values(rest, draws), strict=True):
-                    terms.append(draws.weight(member.layer) * mean_over_sets(value))
+                    terms.append(draws.weight(member.layer) * value.mean())  # over sets: groups, gates
                     self._update_state(member.layer, state)
-        names = {layer.name for layer in counted}
         for layer in self.local_layers:  # a layer whose weight is zero for now learns all the same
-            if layer.name not in names and self.state_of(layer) is not None:
+            if layer not in counted and self.state_of(layer) is not None:
                 member = self._member(layer, draws)
                 with autocast_disabled(member.w):
                     self._update_state(layer, self.penalty.following_state(member, draws))
         if not terms:
             return torch.zeros((), device=self.device if self.layers else None)
-        total = terms[0]
-        for term in terms[1:]:
-            total = total + term
+        total = sum(terms[1:], terms[0])
         return total if self._ranks == 1 else self._ranks * total
 
     def value_and_grad(self, parameters: Sequence[Tensor], draws: Draws) -> tuple[Tensor, list[Tensor | None]]:
@@ -166,26 +133,22 @@ class Regularizer(nn.Module):
         return total.detach(), list(torch.autograd.grad(total, parameters, allow_unused=True))
 
     @torch.no_grad()
-    def layer_penalties(self, draws: Draws) -> list[LayerPenalty]:
-        """The terms of :meth:`total`, one for each layer on this rank that counts in the step; changes no state."""
+    def layer_penalties(self, draws: Draws) -> list[tuple[Layer, float | Tensor, Tensor]]:
+        """Each layer on this rank that counts in :meth:`total`, its weight and its penalty; changes no state."""
         found = []
         with parametrizations_in_evaluation(layer.module for layer in self.layers):
             for layer in self._counted(draws):
                 member = self._member(layer, draws)
                 with autocast_disabled(member.w):
                     ((value, _),) = self.penalty.values([member], draws)
-                found.append(LayerPenalty(layer, draws.weight(layer), mean_over_sets(value)))
+                found.append((layer, draws.weight(layer), value.mean()))
         return found
 
     def shard(self, rank: int, ranks: int) -> None:
         """Compute only this rank's layers from now on; the others are other ranks' work.
 
         The value becomes ``ranks`` times the sum over the local layers: its mean over all ranks is the penalty, and so
-        is the gradient that DistributedDataParallel averages. Layers are balanced by the penalty's ``cost``, on every
-        rank alike. What is learned, each rank learns for its own layers: see :meth:`sync_state`.
-
-        Raises:
-            UsageError: ``rank`` is not one of 0 to ``ranks`` - 1.
+        is the gradient that DistributedDataParallel averages. What is learned is synchronized by :meth:`sync_state`.
         """
         if not 0 <= rank < ranks:
             raise UsageError(f"rank must be 0 to {ranks - 1}, not {rank}")
@@ -197,12 +160,11 @@ class Regularizer(nn.Module):
         if self._ranks == 1:
             return
         for layer, owner in zip(self.layers, self._owners, strict=True):
-            buffer, name = self.state_of(layer), self._state_name(layer)
-            if buffer is None:
-                continue
-            if buffer.device != self.device:  # another rank's layer, whose state has not moved yet
-                self._buffers[name] = buffer = torch.empty_like(buffer, device=self.device)
-            distributed.broadcast(buffer, owner)
+            buffer = self.state_of(layer)
+            if buffer is not None:
+                if buffer.device != self.device:  # another rank's layer, whose state has not moved yet
+                    self._buffers[self._state_name(layer)] = buffer = torch.empty_like(buffer, device=self.device)
+                distributed.broadcast(buffer, owner)
 
     def report(self) -> Report:
         """What is regularized with which energies, what is skipped and why; changes nothing."""
@@ -212,16 +174,11 @@ class Regularizer(nn.Module):
             rows = tuple(self._row(layer, draws) for layer in self.layers)
         return Report(repr(self), rows, tuple(self.skipped))
 
-    def neurons(self, layer: Layer) -> Tensor:
-        """The matrix of the layer's neurons as the penalty wants them, in float32 or float64."""
-        return upcast(layer.neurons(self.penalty.ordered))
-
     def weight_of(self, layer: Layer) -> float:
         """The layer's factor at the present step."""
         weight = self.weight if layer.role == "hidden" else self.output_weight
-        if not callable(weight):
-            return weight
-        return check_number(weight(self.step), f"the schedule's weight at step {self.step}")
+        what = f"the schedule's weight at step {self.step}"
+        return check_number(weight(self.step), what) if callable(weight) else weight
 
     def state_of(self, layer: Layer) -> Tensor | None:
         """What the penalty has learned for the layer, such as a projection; None if it learns nothing for it."""
@@ -235,11 +192,9 @@ class Regularizer(nn.Module):
 
     def extra_repr(self) -> str:
         hidden = sum(layer.role == "hidden" for layer in self.layers)
-        options = self.penalty.extra_repr()
-        return (
-            f"{options}{', ' if options else ''}weight={self.weight}, output_weight={self.output_weight}, "
-            f"{hidden} hidden and {len(self.layers) - hidden} output layers"
-        )
+        weights = f"weight={self.weight}, output_weight={self.output_weight}"
+        counts = f"{hidden} hidden and {len(self.layers) - hidden} output layers"
+        return ", ".join(filter(None, (self.penalty.extra_repr(), weights, counts)))
 
     def __repr__(self) -> str:
         return f"{self.name}({self.extra_repr()})"
@@ -266,13 +221,11 @@ class Regularizer(nn.Module):
     def _member(self, layer: Layer, draws: Draws) -> Member:
         w = upcast(self.penalty.select(layer.neurons(self.penalty.ordered), layer, draws))
         state = self.state_of(layer)
-        if state is not None:
-            if state.is_meta and not w.is_meta:  # the model had no weights yet when it was attached to
-                state = self._initial_state(layer)
-            else:
-                state = state.to(w.device)
-                # What is learned is written in place at the end of the step, before the backward pass reads this.
-                state = state.clone() if draws.capturable else state
+        if state is not None and state.is_meta and not w.is_meta:  # the model had no weights yet
+            state = self._initial_state(layer)
+        elif state is not None:
+            # What is learned is written in place at the end of the step, before the backward pass reads this.
+            state = state.to(w.device, copy=draws.capturable)
         return Member(layer, w, state)
 
     def _update_state(self, layer: Layer, state: Tensor | None) -> None:
@@ -295,7 +248,7 @@ class Regularizer(nn.Module):
     def _row(self, layer: Layer, draws: Draws) -> LayerReport:
         member = self._member(layer, draws)
         with autocast_disabled(member.w):
-            value = mean_over_sets(self.penalty.value(member.w, layer, member.state, draws))
+            value = self.penalty.value(member.w, layer, member.state, draws).mean()
         weight = self.weight_of(layer)
         return LayerReport(layer.name, layer.role, layer.shape, weight, float(value), diagnose(layer.neurons()))
 
@@ -309,3 +262,17 @@ class _Substituted(nn.Module):
 
     def forward(self) -> Tensor:
         return self._regularizer[0]()
+
+
+def balance(costs: Sequence[float], ranks: int) -> list[int]:
+    """A rank for each cost: the largest first, each to the rank with the least so far, the lowest among equals.
+
+    No rank gets more than 4/3 - 1/(3 ranks) times what the busiest one has in the best division.
+
+    Source: Graham, *Bounds on Multiprocessing Timing Anomalies*, 1969.
+    """
+    load, owners = [0.0] * ranks, [0] * len(costs)
+    for index in sorted(range(len(costs)), key=lambda index: (-costs[index], index)):
+        owners[index] = min(range(ranks), key=lambda rank: (load[rank], rank))
+        load[owners[index]] += costs[index]
+    return owners

@@ -27,21 +27,12 @@ class Report:
     skipped: tuple[Skipped, ...]
 
     def __str__(self) -> str:
-        header = ("layer", "role", "neurons", "weight", "penalty", *TITLES)
-        rows = [
-            (
-                row.name or "(the model)",
-                row.role,
-                " x ".join(map(str, row.shape)),
-                f"{row.weight:g}",
-                f"{row.penalty:.5g}",
-                *row.diagnostics.cells(),
-            )
-            for row in self.layers
-        ]
-        widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *rows]
-        ]
+        rows = [["layer", "role", "neurons", "weight", "penalty", *TITLES]]
+        for row in self.layers:
+            shape = " x ".join(map(str, row.shape))
+            cells = row.name or "(the model)", row.role, shape, f"{row.weight:g}", f"{row.penalty:.5g}"
+            rows.append([*cells, *row.diagnostics.cells()])
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
         skipped = [f"skipped {item.name or '(the model)'}: {item.reason}" for item in self.skipped]
-        return "\n".join([self.title, *(line.rstrip() for line in lines), *skipped])
+        return "\n".join([self.title, *lines, *skipped])

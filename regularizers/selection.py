@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from comhe.errors import UsageError
 
-from .neurons import NoNeuronsError, aligned, kind, neurons, sources, views
+from .neurons import NoNeuronsError, kind, neurons, own_modules, sources
 
 KINDS = ("conv", "linear", "attention", "recurrent", "embedding", "other")
 DEFAULT_KINDS = ("conv", "linear", "attention", "recurrent", "other")
@@ -34,10 +34,6 @@ class Layer:
         """The weight as a matrix [..., N, d], differentiable."""
         return neurons(self.module, ordered)
 
-    def aligned(self, columns: Tensor, back: bool = False) -> Tensor:
-        """A matrix with the columns of ``neurons()`` in the order of ``neurons(ordered=False)``, or ``back``."""
-        return aligned(columns, self.module, back)
-
 
 @dataclass(frozen=True)
 class Skipped:
@@ -60,23 +56,19 @@ def select(
     """Split a model's weight matrices into regularized layers and skipped ones, each skipped one with the reason.
 
     Args:
-        model: any module.
         include, exclude: globs on module names (``"blocks.*.conv?"``), one or several.
         kinds: which of ``conv linear attention recurrent embedding other``. Embeddings have to be named.
-        min_neurons, max_neurons: bounds on the number of neurons of a set.
+        min_neurons, max_neurons: bounds on the neurons of a set.
         output: glob of the output layer; ``"auto"`` is the model's last weight matrix in order of registration,
             None treats every layer as hidden.
-
-    Raises:
-        UsageError: an unknown kind, or an ``output`` that names no layer.
     """
-    include, exclude, kinds = _several(include), _several(exclude), _several(kinds)
+    include, exclude, kinds = ((x,) if isinstance(x, str) else tuple(x) for x in (include, exclude, kinds))
     for name in kinds:
         if name not in KINDS:
             raise UsageError(f"unknown kind of layer {name!r}; the kinds are {', '.join(KINDS)}")
     if min_neurons < 2:
         raise UsageError(f"min_neurons must be at least 2, since one neuron has no partner, not {min_neurons}")
-    candidates = list(views(model))
+    candidates = [(name, module) for name, module in own_modules(model) if kind(module) is not None]
     outputs = _outputs([name for name, _ in candidates], output)
     layers: list[Layer] = []
     skipped = [Skipped(name, reason) for name, reason in _unknown(model)]
@@ -95,10 +87,6 @@ def select(
         else:
             skipped.append(Skipped(name, reason))
     return layers, skipped
-
-
-def _several(names: str | Iterable[str]) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _outputs(names: list[str], output: str | None) -> set[str]:
@@ -136,10 +124,7 @@ def _reason(name, module, include, exclude, kinds, min_neurons, max_neurons) -> 
 
 def _unknown(model: nn.Module) -> Iterable[tuple[str, str]]:
     """Modules that have a matrix but no view, so that a report does not pass over them in silence."""
-    known = {id(module) for _, module in views(model)}
-    for name, module in model.named_modules():
-        if id(module) in known or "parametrizations" in name.split("."):
-            continue
-        for parameter, value in module.named_parameters(recurse=False):
+    for name, module in own_modules(model):
+        for parameter, value in module.named_parameters(recurse=False) if kind(module) is None else ():
             if "weight" in parameter and value.dim() >= 2:
                 yield name, f"no matrix view for {type(module).__name__}.{parameter}; add one with register_neurons"

@@ -1,6 +1,5 @@
 """The weighted energy of many layers as one operation, whose gradient is computed in the forward pass."""
 
-from collections.abc import Sequence
 from functools import cache
 
 import torch
@@ -8,48 +7,42 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from . import kernels
-from .checks import autocast_disabled
-from .kernels import Pool, Precision
+from .checks import as_sets, autocast_disabled
+from .kernels import Layers, Pool, Precision
 from .potential import Potential
 
 
 def batched_energies(
-    neurons: Sequence[Tensor],
-    weights: Tensor,
-    potential: Potential,
-    reduction: str = "mean",
-    precision: Precision = "fp32",
-    projections: Pool | None = None,
+    neurons: Layers, weights: Tensor, potential: Potential, reduction: str, precision: Precision, pool: Pool | None
 ) -> Tensor:
     r"""The sum over layers of weight times energy, the latter a mean over the layer's sets and its projections.
 
     .. math:: \sum_l \lambda_l \frac{1}{B_l C} \sum_{b, c} E(W_{l, b} P_{l, c}^\top)
 
-    Shape:
-        Layers [..., N_l, d_l] that the kernels take, weights [layers], C projections [k, d_l] of each layer or none
-        -> a scalar. Differentiable once, in the neurons.
+    Shape: layers [..., N_l, d_l] that the kernels take, weights [layers], C projections [k, d_l] of each layer or none
+    -> a scalar, differentiable once, in the neurons.
     """
     with_gradient = torch.is_grad_enabled() and any(w.requires_grad for w in neurons)
-    return _BatchedEnergies.apply(weights, potential, reduction, precision, projections, with_gradient, *neurons)[0]
+    return _BatchedEnergies.apply(weights, potential, reduction, precision, pool, with_gradient, *neurons)[0]
 
 
 class _BatchedEnergies(torch.autograd.Function):
     @staticmethod
-    def forward(weights, potential, reduction, precision, projections, with_gradient, *neurons):
-        sets = [w.flatten(0, -3) if w.dim() > 2 else w[None] for w in neurons]
-        count = 1 if projections is None else projections.number
+    def forward(weights, potential, reduction, precision, pool, with_gradient, *neurons):
+        sets = [as_sets(w) for w in neurons]
+        count = 1 if pool is None else pool.number
         shapes = tuple((len(w), w.shape[-2]) for w in sets)
         scales, constants, layers = _scales(shapes, count, potential, reduction, weights.device)
         options = {"with_gradient": with_gradient, "precision": precision}
         with autocast_disabled(weights):
             factors = weights * scales
-            if projections is None:
+            if pool is None:
                 sums, gradients = kernels.energy_sums(sets, potential, 0.0, factors, **options)
                 sums = torch.cat(sums)
             else:
                 from .kernels.projected import projected_sums  # needs Triton
 
-                sums, gradients = projected_sums(sets, projections, potential, factors, **options)
+                sums, gradients = projected_sums(sets, pool, potential, factors, **options)
                 sums = sums.sum(-1)
             total = (factors.index_select(0, layers) * sums).sum() + (weights * constants).sum()
         return total, *(g.view(w.shape) for g, w in zip(gradients, neurons, strict=True) if with_gradient)

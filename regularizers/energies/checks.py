@@ -9,17 +9,17 @@ from comhe.errors import UsageError
 
 
 def check_neurons(w: Tensor) -> None:
-    """Raise an error that says what is wrong unless ``w`` is a floating-point ``[..., N >= 2, d >= 1]``.
-
-    Raises:
-        TypeError: ``w`` is not a floating-point tensor.
-        UsageError: ``w`` has another shape.
-    """
+    """Raise TypeError unless ``w`` is a floating-point tensor, UsageError unless it is ``[..., N >= 2, d >= 1]``."""
     if not (isinstance(w, Tensor) and w.is_floating_point()):
         kind = w.dtype if isinstance(w, Tensor) else type(w).__name__
         raise TypeError(f"neurons must be a floating-point tensor [..., N, d], not {kind}")
     if w.dim() < 2 or w.shape[-2] < 2 or w.shape[-1] < 1:
         raise UsageError(f"neurons must be [..., N >= 2, d >= 1], one neuron a row, not {list(w.shape)}")
+
+
+def as_sets(w: Tensor) -> Tensor:
+    """[..., N, d] -> [sets, N, d]."""
+    return w.flatten(0, -3) if w.dim() > 2 else w[None]
 
 
 def upcast(w: Tensor) -> Tensor:

@@ -44,10 +44,7 @@ def gram(w: Tensor) -> Tensor:
 
 
 def scale_pairs(products: Tensor, factors: Tensor) -> Tensor:
-    """Multiply a Gram matrix [..., N, N] by f_i f_j, in place; a factor of 0 turns infinite products into 0 as well.
-
-    Returns the f_i f_j.
-    """
+    """Multiply a Gram matrix [..., N, N] in place by f_i f_j, which it returns; a factor of 0 turns infinities to 0."""
     both = factors[..., :, None] * factors[..., None, :]
     products.mul_(both).masked_fill_(both == 0, 0)
     return both
@@ -65,8 +62,7 @@ def weighted_gram(slope: Tensor, c: Tensor, inverse: Tensor) -> Tensor:
     .. math:: M_{ij} = S_{ij} / (n_i n_j), \quad M_{ii} = -\sum_{j \ne i} S_{ij} c_{ij} / n_i^2, \quad
               S_{ij} = \partial f / \partial c_{ij} + \partial f / \partial c_{ji}
 
-    Shape:
-        ``slope`` S and ``c`` [..., N, N], ``inverse`` 1 / n [..., N] -> [..., N, N]. The diagonal of S is ignored.
+    Shape: ``slope`` S and ``c`` [..., N, N], ``inverse`` 1 / n [..., N] -> [..., N, N]. The diagonal of S is ignored.
     """
     scaled = slope * inverse[..., :, None] * inverse[..., None, :]
     turning = slope * c

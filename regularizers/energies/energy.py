@@ -1,15 +1,15 @@
 """Hyperspherical energy of a set of neurons, with an analytic gradient that needs no more memory than the neurons."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from comhe.errors import UsageError
+from comhe.errors import check_at_least, check_choice
 
 from . import kernels
-from .checks import autocast_disabled, check_neurons, upcast
+from .checks import as_sets, autocast_disabled, check_neurons, upcast
 from .cosines import gram, inverse_norms, scale_pairs, weighted_gram
 from .kernels import Precision
 from .potential import Potential
@@ -41,7 +41,7 @@ def hyperspherical_energy(
     :math:`a = \arccos(c)/\pi + 10^{-4}`.
 
     Args:
-        w: neurons as rows, ``[..., N, d]`` with N >= 2. Half precision is computed in float32, autocast is off.
+        w: neurons as rows, N >= 2. Half precision is computed in float32, autocast is off.
         s: power of the inverse distance, any number >= 0.
         half_space: count every neuron's negative as well, so that antiparallel neurons repel like parallel ones.
         geodesic: measure angles instead of chords.
@@ -49,13 +49,8 @@ def hyperspherical_energy(
         eps: added to the squared norms; the released code has 1e-4, which shrinks the cosines of dying neurons.
         precision: of products on a GPU, where ``"tf32"`` is up to three times faster and has cosines right to 1e-3.
 
-    Returns:
-        Energies ``[...]``, in float32 or float64. A zero neuron has no direction: it counts as orthogonal to all
-        others and gets no gradient. Duplicates have a large finite energy (see :class:`Potential`).
-
-    Raises:
-        TypeError: ``w`` is not a floating-point tensor.
-        UsageError: fewer than two neurons, no second dimension, or an option out of range.
+    Shape: ``[..., N, d] -> [...]``, in float32 or float64. A zero neuron has no direction: it counts as orthogonal to
+    all others and gets no gradient. Duplicates have a large finite energy (see :class:`Potential`).
 
     Example:
         >>> hyperspherical_energy(torch.eye(2), s=2), hyperspherical_energy(torch.eye(2), s=2, half_space=True)
@@ -64,12 +59,9 @@ def hyperspherical_energy(
     Source: Liu et al., *Learning towards Minimum Hyperspherical Energy*, NeurIPS 2018.
     """
     check_neurons(w)
-    if reduction not in ("mean", "sum"):
-        raise UsageError(f"reduction must be 'mean' or 'sum', not {reduction!r}")
-    if not eps >= 0:
-        raise UsageError(f"eps must be >= 0, not {eps!r}")
-    if precision not in kernels.PRECISIONS:
-        raise UsageError(f"precision must be 'fp32' or 'tf32', not {precision!r}")
+    check_choice("reduction", reduction, ("mean", "sum"))
+    check_at_least("eps", eps, 0)
+    check_choice("precision", precision, kernels.PRECISIONS)
     potential = Potential(s, geodesic, half_space)
     with autocast_disabled(w):
         w = upcast(w)
@@ -84,10 +76,7 @@ def hyperspherical_energy(
 def energy_gradient(
     w: Tensor, s: float = 2, *, geodesic: bool = False, reduction: str = "mean", eps: float = 0.0
 ) -> Tensor:
-    """The gradient of the full-space :func:`hyperspherical_energy` with respect to w, ``[..., N, d]``.
-
-    An expression that can be differentiated once more: what an unrolled ascent step consists of.
-    """
+    """The gradient of the full-space :func:`hyperspherical_energy` in w, ``[..., N, d]``; differentiable once more."""
     potential = Potential(s, geodesic, False)
     if torch.is_grad_enabled() and w.requires_grad:
         slope = _weights(w, potential, eps) @ w
@@ -108,10 +97,6 @@ def pair_sums(w: Tensor, potential: Potential, eps: float, with_gradient: bool) 
     """Sums of phi over the pairs i < j of neurons [..., N, d], and their gradients [..., N, d]; records no graph."""
     sums, gradient = _sums(w, potential, eps, with_gradient)
     return sums, gradient if gradient is None or _keeps_product(w, potential) else gradient @ w
-
-
-def _inverse_norms(squared: Tensor, eps: float) -> Tensor:
-    return inverse_norms(squared + eps if eps else squared)
 
 
 class _PairSum(torch.autograd.Function):
@@ -155,12 +140,11 @@ def _sums(
     w: Tensor, potential: Potential, eps: float, with_gradient: bool, precision: Precision = "fp32"
 ) -> tuple[Tensor, Tensor | None]:
     """Pair sums of [..., N, d], and M or M W; see :class:`_PairSum`."""
-    batch = w.flatten(0, -3) if w.dim() > 2 else w[None]
+    batch = as_sets(w)
     gradient: Tensor | None
     if kernels.usable(w, potential):
-        (energy,), (gradient,) = kernels.energy_sums(
-            [batch], potential, eps, with_gradient=with_gradient, precision=precision
-        )
+        options: dict[str, Any] = {"with_gradient": with_gradient, "precision": precision}
+        (energy,), (gradient,) = kernels.energy_sums([batch], potential, eps, **options)
     elif _keeps_product(w, potential):
         size = max(1, _block(w) // min(w.shape[-2], SIDE) ** 2)
         results = [_tall(some, potential, eps, with_gradient) for some in batch.split(size)]
@@ -184,7 +168,7 @@ def _block(w: Tensor) -> int:
 def _weights(w: Tensor, potential: Potential, eps: float) -> Tensor:
     """The matrix M of the gradient, [..., N, N]; differentiable."""
     products = w @ w.mT
-    inverse = _inverse_norms(products.diagonal(dim1=-2, dim2=-1), eps)
+    inverse = inverse_norms(products.diagonal(dim1=-2, dim2=-1) + eps)
     c = products * inverse[..., :, None] * inverse[..., None, :]
     off_diagonal = 1 - torch.eye(c.shape[-1], dtype=c.dtype, device=c.device)
     return weighted_gram(potential.slope(c * off_diagonal), c, inverse)
@@ -194,10 +178,11 @@ def _wide(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> t
     """Pair sums [B] of [B, N, d] and M, for few neurons, N <= d: all but one product happens on [N, N]."""
     c = gram(w)
     diagonal = c.diagonal(dim1=-2, dim2=-1)
-    inverse = _inverse_norms(diagonal, eps)
+    inverse = inverse_norms(diagonal + eps)
     diagonal.zero_()
     scale = scale_pairs(c, inverse)
-    energy, slope, factor = _pairs(c, potential, with_gradient)
+    total, slope, factor = potential.sum_and_slope(c, with_gradient=with_gradient)
+    energy = _unordered(total, c.shape[-1], potential)
     if slope is None:
         return energy, None
     radial = c.mul_(slope).sum(-1).mul_(inverse).mul_(inverse)
@@ -209,12 +194,11 @@ def _wide(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> t
 def _tall(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
     """Pair sums [B] of [B, N, d] and M W, for N > d or large N: norms and the sums over rows are computed on [N, d].
 
-    Cosines are computed in square blocks on and above the diagonal, always in the same memory: fresh memory costs more
-    than the arithmetic.
+    Cosines are computed in square blocks on and above the diagonal, in the same memory: fresh memory costs more.
     """
     batch, n, _ = w.shape
     side = math.ceil(n / max(1, math.ceil(n * math.sqrt(batch / _block(w)))))
-    inverse = _inverse_norms((w * w).sum(-1), eps)[..., None, :]
+    inverse = inverse_norms((w * w).sum(-1) + eps)[..., None, :]
     # Neurons are columns here, in whichever order memory has them.
     units = [block * scale for block, scale in zip(w.mT.split(side, -1), inverse.split(side, -1), strict=True)]
     pushes = [torch.zeros_like(block) for block in units] if with_gradient else []
@@ -227,17 +211,14 @@ def _tall(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> t
             torch.bmm(a.mT, b, out=c)
             if i == j:
                 c.diagonal(dim1=-2, dim2=-1).zero_()
-                total, slope, factor = _pairs(c, potential, with_gradient, spare)
-            else:
-                total, slope, factor = _entries(c, potential, with_gradient, spare)
-            energy += total
-            if slope is None:
-                continue
-            if i == j:
-                slope.diagonal(dim1=-2, dim2=-1).zero_()
-            else:
-                pushes[j].baddbmm_(a, slope)
-            pushes[i].baddbmm_(b, slope.mT)
+            total, slope, factor = potential.sum_and_slope(c, spare, with_gradient)
+            energy += total if i != j else _unordered(total, c.shape[-1], potential)
+            if slope is not None:
+                if i == j:
+                    slope.diagonal(dim1=-2, dim2=-1).zero_()
+                else:
+                    pushes[j].baddbmm_(a, slope)
+                pushes[i].baddbmm_(b, slope.mT)
     if not with_gradient:
         return energy, None
     # What pushes along a neuron does not turn it.
@@ -246,19 +227,6 @@ def _tall(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> t
     return energy, torch.cat(pushes, -1).mul_(inverse * factor).mT
 
 
-def _entries(
-    c: Tensor, potential: Potential, with_gradient: bool, out: Tensor | None = None
-) -> tuple[Tensor, Tensor | None, float]:
-    """Sums of phi over all entries, and the slopes as a matrix and a factor."""
-    if with_gradient:
-        return potential.sum_and_slope(c, out)
-    return potential.value(c).sum((-2, -1)), None, 1.0
-
-
-def _pairs(
-    c: Tensor, potential: Potential, with_gradient: bool, out: Tensor | None = None
-) -> tuple[Tensor, Tensor | None, float]:
-    """Sums of phi(c_ij) over i < j for cosines with a zero diagonal, and the slopes."""
-    total, slope, factor = _entries(c, potential, with_gradient, out)
-    # What phi(0) adds on the diagonal is subtracted again.
-    return total.sub_(c.shape[-1] * potential.orthogonal).mul_(0.5), slope, factor
+def _unordered(total: Tensor, n: int, potential: Potential) -> Tensor:
+    """Sums over i < j, in place, from those over all entries of a matrix with phi(0) on its diagonal."""
+    return total.sub_(n * potential.orthogonal).mul_(0.5)

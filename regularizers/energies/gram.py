@@ -1,18 +1,25 @@
-"""The Gram matrix that orthogonality penalties are written in."""
+"""The Gram matrices that penalties of pairs are written in."""
 
 import torch
 from torch import Tensor
 
 from .checks import check_neurons, upcast
+from .cosines import cosines
 
 
 def excess(w: Tensor, smaller: bool = False) -> Tensor:
-    """G - I for the Gram matrix G = W W^T [..., N, N] of neurons [..., N, d], in float32 or float64.
-
-    ``smaller`` takes W^T W where d < N, since the identity cannot be reached by the Gram matrix of more than d rows.
-    """
+    """W W^T - I of neurons [..., N, d] in float32 or float64; ``smaller``: W^T W - I if d < N: only it can vanish."""
     check_neurons(w)
     w = upcast(w)
     if smaller and w.shape[-1] < w.shape[-2]:
         w = w.mT
     return w @ w.mT - torch.eye(w.shape[-2], dtype=w.dtype, device=w.device)
+
+
+def pair_cosines(w: Tensor, diagonal: float | None = None) -> Tensor:
+    """Cosines [..., N, N] of neurons [..., N, d], in float32 or float64, with ``diagonal`` on the diagonal."""
+    check_neurons(w)
+    c = cosines(upcast(w))
+    if diagonal is None:
+        return c
+    return c.masked_fill(torch.eye(c.shape[-1], dtype=torch.bool, device=c.device), diagonal)

@@ -24,8 +24,8 @@ class Potential:
     the full space has :math:`\phi(c) = f(c)`. In the half space every neuron brings its negative along, so a pair of
     neurons stands for four pairs of points: :math:`\phi(c) = 2 f(c) + 2 f(-c)`, for s = 2 just :math:`2 / (1 - c^2)`.
 
-    Squared distances below :meth:`floor` count as the floor in the value *and* in the derivative. The derivative there
-    is therefore not zero but the largest there is: the pairs that matter most keep being pushed apart.
+    Squared distances below :meth:`floor` count as the floor in the value *and* in the derivative, which is therefore
+    not zero there but the largest there is: the pairs that matter most keep being pushed apart.
     """
 
     s: float = 2.0
@@ -63,11 +63,15 @@ class Potential:
         q = (1 - c * c).clamp_min(self.floor(c.dtype))
         return 4 * c / (q * q) if self.s == 2 else 4 * c / q
 
-    def sum_and_slope(self, c: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor, float]:
+    def sum_and_slope(
+        self, c: Tensor, out: Tensor | None = None, with_gradient: bool = True
+    ) -> tuple[Tensor, Tensor | None, float]:
         """Sums of phi over matrices of cosines, and d phi / d c as a matrix and a factor; not differentiable.
 
         For s = 2 in few passes over the matrix, which is where the time goes, and in ``out`` if that is given.
         """
+        if not with_gradient:
+            return self.value(c).sum((-2, -1)), None, 1.0
         if self.s != 2 or self.geodesic:
             return self.value(c).sum((-2, -1)), self.slope(c), 1.0
         floor = self.floor(c.dtype)

@@ -7,12 +7,7 @@ from collections.abc import Sequence
 def reference_energy(
     rows: Sequence[Sequence[float]], s: float = 2, half_space: bool = False, geodesic: bool = False, mean: bool = True
 ) -> float:
-    """Energy of neurons that are rows of floats: over all ordered pairs of points, the mean (or sum) of 1 / distance^s.
-
-    Example:
-        >>> round(reference_energy([[1.0, 0.0], [0.0, 3.0]], half_space=True), 6)  # 1/2, and 1/4 for antipodes
-        0.416667
-    """
+    """Energy of neurons that are rows of floats: mean (or sum) of 1 / distance^s over the ordered pairs of points."""
     points = [[x / math.hypot(*row) for x in row] for row in rows]
     if half_space:
         points += [[-x for x in point] for point in points]

@@ -8,20 +8,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .checks import autocast_disabled
+from .checks import as_sets, autocast_disabled
 from .cosines import gram, inverse_norms, scale_pairs
 from .energy import mean_energy, pair_sums
 from .potential import Potential
 
 
 def span_energies(
-    neurons: Sequence[Tensor],
-    draws: Tensor,
-    s: float = 2,
-    half_space: bool = False,
-    *,
-    geodesic: bool = False,
-    reduction: str = "mean",
+    neurons: Sequence[Tensor], draws: Tensor, potential: Potential, reduction: str = "mean"
 ) -> list[Tensor]:
     r"""Energies of each layer's neurons under Gaussian projections that are known by their action on the span.
 
@@ -30,11 +24,9 @@ def span_energies(
     lower triangular R is the Cholesky factor of the cosines; norms are dropped first, since energies ignore them. The
     gradient is that for fixed Z and Q: an ambient draw of P adds noise to it that is orthogonal to all neurons.
 
-    Shape:
-        Layers ``neurons`` [..., N, d] of equal N and N <= d, ``draws`` Z [C, k, N] -> [..., C] for each layer.
-        Float32 or float64; differentiable once.
+    Shape: layers ``neurons`` [..., N, d] of equal N <= d, ``draws`` Z [C, k, N] -> [..., C] for each layer, in float32
+    or float64; differentiable once.
     """
-    potential = Potential(s, geodesic, half_space)
     with_gradient = torch.is_grad_enabled() and any(w.requires_grad for w in neurons)
     sums = _SpanPairs.apply(draws, potential, with_gradient, *neurons)[0]
     energies = mean_energy(sums, draws.shape[-1], potential, reduction)
@@ -48,7 +40,7 @@ class _SpanPairs(torch.autograd.Function):
 
     @staticmethod
     def forward(draws: Tensor, potential: Potential, with_gradient: bool, *neurons: Tensor) -> tuple[Any, ...]:
-        cosines = torch.cat([gram(_sets(w)) for w in neurons])
+        cosines = torch.cat([gram(as_sets(w)) for w in neurons])
         inverse = inverse_norms(cosines.diagonal(dim1=-2, dim2=-1))[..., None]
         scale_pairs(cosines, inverse.squeeze(-1))
         # Dependent or zero rows have no Cholesky factor. This much more on the diagonal is the rounding of N-term sums;
@@ -77,11 +69,6 @@ class _SpanPairs(torch.autograd.Function):
             weights = pushed.mT @ draws.flatten(0, 1)
             # dW = dR Q^T / n and Q^T = R^-1 U: first the N x N solve, then the only product with W.
             weights = torch.linalg.solve_triangular(factor, weights, upper=False, left=False)
-            weights = (inverse * weights * inverse.mT).split([len(_sets(w)) for w in neurons])
-            grads = [(weight @ _sets(w)).view_as(w) for weight, w in zip(weights, neurons, strict=True)]
+            weights = (inverse * weights * inverse.mT).split([len(as_sets(w)) for w in neurons])
+            grads = [(weight @ as_sets(w)).view_as(w) for weight, w in zip(weights, neurons, strict=True)]
         return None, None, None, *grads
-
-
-def _sets(w: Tensor) -> Tensor:
-    """[..., N, d] -> [sets, N, d]."""
-    return w.flatten(0, -3) if w.dim() > 2 else w[None]

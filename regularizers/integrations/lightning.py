@@ -1,8 +1,4 @@
-"""A callback for Lightning's Trainer. Needs ``lightning`` or ``pytorch_lightning``; import it by its own name.
-
->>> from comhe.regularizers.integrations.lightning import RegularizerCallback
->>> trainer = Trainer(callbacks=[RegularizerCallback("rp-comhe", weight=1.0)])
-"""
+"""A callback for Lightning's Trainer: ``Trainer(callbacks=[RegularizerCallback("rp-comhe", weight=1.0)])``."""
 
 from typing import Any
 
@@ -22,10 +18,8 @@ class RegularizerCallback(Callback):
     """Adds a regularizer's gradient to the model's just before every optimizer step: once a step, however many batches
     are accumulated, and after gradients have been unscaled and reduced over ranks.
 
-    The penalty is logged as ``penalty``; the regularizer's state travels in Lightning's checkpoints.
-
-    Args:
-        name, options: of :func:`create_regularizer`; the model is the LightningModule.
+    The penalty is logged as ``penalty``; the regularizer's state travels in Lightning's checkpoints. Arguments:
+    see :func:`create_regularizer`; the model is the LightningModule.
     """
 
     def __init__(self, name: str, **options: Any) -> None:

@@ -1,8 +1,4 @@
-"""A callback for Hugging Face's Trainer. Needs ``transformers``; import it by its own name.
-
->>> from comhe.regularizers.integrations.transformers import RegularizerCallback
->>> trainer = Trainer(model, args, callbacks=[RegularizerCallback("hs-mhe", weight=1.0, exclude="*.embeddings.*")])
-"""
+"""A callback for Hugging Face's Trainer: ``Trainer(model, args, callbacks=[RegularizerCallback("hs-mhe")])``."""
 
 from pathlib import Path
 from typing import Any
@@ -16,9 +12,7 @@ from comhe.regularizers.regularizer import Regularizer
 try:
     from transformers import TrainerCallback
 except ImportError as error:
-    raise ImportError(
-        "comhe.regularizers.integrations.transformers needs Transformers: pip install transformers"
-    ) from error
+    raise ImportError(f"{__name__} needs Transformers: pip install transformers") from error
 
 FILE = "regularizer.pt"
 
@@ -28,10 +22,7 @@ class RegularizerCallback(TrainerCallback):
     are accumulated, and after gradients have been clipped, so that the penalty is not.
 
     The last penalty is logged as ``penalty``; the state is written into the Trainer's checkpoint folders and read from
-    there when training is resumed.
-
-    Args:
-        name, options: of :func:`create_regularizer`; the model is the Trainer's.
+    there when training is resumed. Arguments are those of :func:`create_regularizer`; the model is the Trainer's.
     """
 
     def __init__(self, name: str, **options: Any) -> None:

@@ -1,5 +1,3 @@
-"""CoMHE with adversarial projections."""
-
 from typing import Any
 
 from torch import Tensor
@@ -16,16 +14,8 @@ class AdversarialProjection(LearnedProjection):
 
     .. math:: \min_W \max_P E_s(P W)
 
-    As in the released code P ascends the full-space energy while W descends the half-space one.
-
-    Args:
-        options: see :class:`LearnedProjection`; ``steps`` is 10 unless given.
-
-    Example:
-        >>> from torch import nn
-        >>> from comhe.regularizers import create_regularizer
-        >>> create_regularizer("adv-comhe", nn.Sequential(nn.Linear(50, 8), nn.Linear(8, 3)), steps=2)().requires_grad
-        True
+    As in the released code P ascends the full-space energy while W descends the half-space one. Options: see
+    :class:`LearnedProjection`.
 
     Source: Lin et al., *Regularizing Neural Networks via Minimizing Hyperspherical Energy*, CVPR 2020.
     """

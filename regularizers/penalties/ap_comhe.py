@@ -1,11 +1,9 @@
-"""CoMHE with angle-preserving projections."""
-
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from comhe.errors import UsageError
+from comhe.errors import check_choice
 from comhe.regularizers.energies.cosines import inverse_norms, normalized, weighted_gram
 from comhe.regularizers.registry import register_regularizer
 
@@ -21,14 +19,6 @@ class AnglePreservingProjection(LearnedProjection):
     Args:
         loss: ``"cosine"``, the released code's surrogate :math:`\|C(PW) - C(W)\|_F` on the cosines, or ``"angle"``, the
             same norm of the differences of the angles themselves (in radians), minimal where the paper's sum is.
-        options: see :class:`LearnedProjection`.
-
-    Example:
-        >>> from torch import nn
-        >>> from comhe.regularizers import create_regularizer
-        >>> regularizer = create_regularizer("ap-comhe", nn.Sequential(nn.Linear(50, 8), nn.Linear(8, 3)))
-        >>> regularizer.state_of(regularizer.layers[0]).shape
-        torch.Size([30, 50])
 
     Source: Lin et al., *Regularizing Neural Networks via Minimizing Hyperspherical Energy*, CVPR 2020.
     """
@@ -37,8 +27,7 @@ class AnglePreservingProjection(LearnedProjection):
 
     def __init__(self, *, loss: Literal["cosine", "angle"] = "cosine", **options: Any) -> None:
         super().__init__(**options)
-        if loss not in ("cosine", "angle"):
-            raise UsageError(f"loss must be 'cosine' or 'angle', not {loss!r}")
+        check_choice("loss", loss, ("cosine", "angle"))
         self.loss = loss
 
     def target(self, products: Tensor | None) -> Tensor:

@@ -1,11 +1,12 @@
 """What the energy regularizers share."""
 
+import sys
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
-from comhe.errors import UsageError
+from comhe.errors import UsageError, check_at_least, check_choice
 from comhe.regularizers.draws import Draws
 from comhe.regularizers.energies.batched import batched_energies
 from comhe.regularizers.energies.energy import hyperspherical_energy
@@ -20,19 +21,16 @@ class EnergyPenalty(Penalty):
     """Hidden layers have one energy, which a subclass may take through projections; the output layer the plain one.
 
     Args:
-        s: power of the inverse distance.
-        geodesic: angles instead of chords.
+        s, geodesic, reduction, eps, precision: see :func:`hyperspherical_energy`.
         half_space: whether the *hidden* layers count every neuron's negative. The output layer never does: classes
             that point opposite ways are as they should be.
-        reduction: mean over pairs or sum.
-        eps: added to squared norms, see :func:`hyperspherical_energy`.
         sample: layers with more neurons than this are represented by that many of them, drawn in every step: an
             unbiased estimate of the mean over pairs in the full space; in the half space antipodal pairs weigh more.
-        precision: of products on a GPU, see :func:`hyperspherical_energy`.
     """
 
     default_output_weight = 10.0
     ordered = False
+    dim = sys.maxsize  # of the space that hidden layers are projected to
 
     def __init__(
         self,
@@ -45,35 +43,28 @@ class EnergyPenalty(Penalty):
         sample: int | None = None,
         precision: Precision = "fp32",
     ) -> None:
-        if sample is not None and sample < 2:
-            raise UsageError(f"sample must be at least 2 neurons, not {sample}")
+        if self.dim < 2:
+            raise UsageError(f"dim must be at least 2: a projection to {self.dim} dimension(s) leaves no angles")
+        check_at_least("sample", 2 if sample is None else sample, 2)
         Potential(float(s), geodesic)  # raises its error now rather than in the first step
-        for name, value, known in (("reduction", reduction, ("mean", "sum")), ("precision", precision, PRECISIONS)):
-            if value not in known:
-                raise UsageError(f"{name} must be {' or '.join(map(repr, known))}, not {value!r}")
+        check_choice("reduction", reduction, ("mean", "sum"))
+        check_choice("precision", precision, PRECISIONS)
         self.s, self.geodesic, self.half_space, self.reduction = s, geodesic, half_space, reduction
         self.eps, self.sample, self.precision = eps, sample, precision
 
     def is_projected(self, layer: Layer) -> bool:
         """Whether the layer is seen through projections."""
-        return False
+        return layer.role == "hidden" and layer.shape[-1] > self.dim
 
     def projected_value(self, w: Tensor, layer: Layer, state: Tensor | None, draws: Draws) -> Tensor:
         """The energy of a layer that is seen through projections."""
-        raise NotImplementedError(f"{type(self).__name__} must define projected_value()")
+        raise NotImplementedError
 
     def energy(self, w: Tensor, half_space: bool | None = None) -> Tensor:
         """The energy of neurons [..., N, d] -> [...], in the hidden layers' space unless told otherwise."""
+        options: dict[str, Any] = {"geodesic": self.geodesic, "reduction": self.reduction, "eps": self.eps}
         half_space = self.half_space if half_space is None else half_space
-        return hyperspherical_energy(
-            w,
-            self.s,
-            half_space,
-            geodesic=self.geodesic,
-            reduction=self.reduction,
-            eps=self.eps,
-            precision=self.precision,
-        )
+        return hyperspherical_energy(w, self.s, half_space, **options, precision=self.precision)
 
     def value(self, w: Tensor, layer: Layer, state: Tensor | None, draws: Draws) -> Tensor:
         if self.is_projected(layer):
@@ -100,7 +91,7 @@ class EnergyPenalty(Penalty):
 
     def pool(self, layers: Sequence[Layer], draws: Draws) -> Pool:
         """The projections of layers that are both projected and batchable."""
-        raise NotImplementedError(f"{type(self).__name__} must define pool()")
+        raise NotImplementedError
 
     def batched(self, members: Sequence[Member], draws: Draws) -> tuple[list[Tensor], list[Member]]:
         """On a GPU the kernels take all layers of one role together."""
@@ -110,17 +101,11 @@ class EnergyPenalty(Penalty):
         done: set[str] = set()
         for role, projected in (("hidden", True), ("hidden", False), ("output", False)):
             potential = Potential(self.s, self.geodesic, self.half_space and role == "hidden")
-            some = [
-                member
-                for member in members
-                if (member.layer.role, self.is_projected(member.layer)) == (role, projected)
-                and self.is_batchable(member.layer)
-                and usable(member.w, potential)
-            ]
+            alike = [m for m in members if (m.layer.role, self.is_projected(m.layer)) == (role, projected)]
+            some = [m for m in alike if self.is_batchable(m.layer) and usable(m.w, potential)]
             if some:
-                layers = [member.layer for member in some]
-                pool = self.pool(layers, draws) if projected else None
-                neurons, weights = [member.w for member in some], draws.weights(layers)
+                layers, neurons = [m.layer for m in some], [m.w for m in some]
+                pool, weights = self.pool(layers, draws) if projected else None, draws.weights(layers)
                 terms.append(batched_energies(neurons, weights, potential, self.reduction, self.precision, pool))
                 done |= {layer.name for layer in layers}
         return terms, [member for member in members if member.layer.name not in done]

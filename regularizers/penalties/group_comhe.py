@@ -1,5 +1,3 @@
-"""CoMHE with group projections."""
-
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -7,12 +5,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from comhe.errors import UsageError
+from comhe.errors import check_at_least, check_choice
 from comhe.regularizers.draws import Draws
 from comhe.regularizers.registry import register_regularizer
 from comhe.regularizers.selection import Layer
 
 from .energy_penalty import EnergyPenalty
+
+Partition = Literal["contiguous", "random"]
 
 
 @register_regularizer("group-comhe")
@@ -27,14 +27,6 @@ class GroupProjection(EnergyPenalty):
         groups: m.
         partition: ``"contiguous"`` runs of dimensions, or ``"random"`` ones, drawn again every ``redraw`` steps.
         redraw: steps between two draws.
-        options: see :class:`EnergyPenalty`.
-
-    Example:
-        >>> from torch import nn
-        >>> from comhe.regularizers import create_regularizer
-        >>> model = nn.Sequential(nn.Linear(50, 8), nn.Linear(8, 3))
-        >>> create_regularizer("group-comhe", model, groups=4, partition="random")().requires_grad
-        True
 
     Source: Lin et al., arXiv 1906.04892, the abstract of an earlier version; the number of groups is not given there.
     """
@@ -42,18 +34,12 @@ class GroupProjection(EnergyPenalty):
     ordered = True
 
     def __init__(
-        self,
-        *,
-        groups: int = 8,
-        partition: Literal["contiguous", "random"] = "contiguous",
-        redraw: int = 1,
-        **options: Any,
+        self, *, groups: int = 8, partition: Partition = "contiguous", redraw: int = 1, **options: Any
     ) -> None:
         super().__init__(**options)
-        if groups < 1 or redraw < 1:
-            raise UsageError(f"groups and redraw must be at least 1, not {groups} and {redraw}")
-        if partition not in ("contiguous", "random"):
-            raise UsageError(f"partition must be 'contiguous' or 'random', not {partition!r}")
+        check_at_least("groups", groups, 1)
+        check_at_least("redraw", redraw, 1)
+        check_choice("partition", partition, ("contiguous", "random"))
         self.groups, self.partition, self.redraw = groups, partition, redraw
 
     def is_projected(self, layer: Layer) -> bool:

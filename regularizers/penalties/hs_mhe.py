@@ -1,5 +1,3 @@
-"""Half-space minimum hyperspherical energy."""
-
 from comhe.regularizers.registry import register_regularizer
 
 from .energy_penalty import EnergyPenalty
@@ -7,13 +5,7 @@ from .energy_penalty import EnergyPenalty
 
 @register_regularizer("hs-mhe")
 class HalfSpaceMHE(EnergyPenalty):
-    """The energy of the hidden layers' neurons and their negatives, so that lines rather than directions spread out.
-
-    Example:
-        >>> import torch
-        >>> from comhe.regularizers import create_regularizer
-        >>> create_regularizer("hs-mhe", torch.nn.Linear(4, 3))
-        hs-mhe(s=2, half_space=True, weight=1.0, output_weight=10.0, 0 hidden and 1 output layers)
+    """Half-space MHE: hidden layers' neurons count with their negatives, so that lines, not directions, spread out.
 
     Source: Liu et al., *Learning towards Minimum Hyperspherical Energy*, NeurIPS 2018.
     """

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from comhe.errors import UsageError
+from comhe.errors import UsageError, check_at_least, check_choice
 from comhe.regularizers.draws import Draws, random_matrix
 from comhe.regularizers.energies.checks import autocast_disabled
 from comhe.regularizers.energies.cosines import gram, inverse_norms, scale_pairs
+from comhe.regularizers.neurons import aligned
 from comhe.regularizers.selection import Layer
 
 from .energy_penalty import EnergyPenalty
@@ -32,17 +33,12 @@ class LearnedProjection(EnergyPenalty):
 
     With the gradient D = dL/dV from :meth:`push`, a step is :math:`P' = P - \eta (D^\top W + \gamma P)`, and what is
     seen through it is :math:`V' = (1 - \eta\gamma) V - \eta\, W W^\top D`. So once V and the Gram matrix are known,
-    any number of steps, and the way back through the unrolled one, happen on N x N and N x k numbers; W is read again
-    only for the new P and for its own gradient. Neither the steps nor the energy change with the neurons' lengths, so
-    in V and the Gram matrix all neurons have length 1, unless ``eps`` gives their lengths a meaning.
+    any number of steps happen on N x N and N x k numbers. Neither they nor the energy change with the neurons' lengths,
+    so in V and the Gram matrix all neurons have length 1, unless ``eps`` gives their lengths a meaning.
 
     Args:
-        dim: k.
-        mode: ``"alternating"``, ``"unrolled"`` or ``"both"``.
-        steps: descent steps on P per call.
         rate: learning rate of P, a number > 0 or a function of the step; the released code takes the network's.
         decay: weight decay on P in the alternating steps.
-        options: see :class:`EnergyPenalty`.
     """
 
     state_name = "projection"
@@ -58,18 +54,14 @@ class LearnedProjection(EnergyPenalty):
         decay: float = 1e-3 * 5e-4,
         **options: Any,
     ) -> None:
+        self.dim = dim
         super().__init__(**options)
-        if dim < 2:
-            raise UsageError(f"dim must be at least 2: a projection to {dim} dimension(s) leaves no angles")
-        if mode not in ("alternating", "unrolled", "both"):
-            raise UsageError(f"mode must be 'alternating', 'unrolled' or 'both', not {mode!r}")
-        if steps < 1:
-            raise UsageError(f"steps must be at least 1, not {steps}")
-        if not callable(rate) and not (rate > 0 and math.isfinite(rate)):
+        check_choice("mode", mode, ("alternating", "unrolled", "both"))
+        check_at_least("steps", steps, 1)
+        check_at_least("decay", decay, 0)
+        if not callable(rate) and not 0 < rate < math.inf:
             raise UsageError(f"rate must be a finite number > 0 or a function of the step, not {rate!r}")
-        if not decay >= 0:
-            raise UsageError(f"decay must be >= 0, not {decay!r}")
-        self.dim, self.mode, self.steps, self.rate, self.decay = dim, mode, steps, rate, decay
+        self.mode, self.steps, self.rate, self.decay = mode, steps, rate, decay
 
     def target(self, products: Tensor | None) -> Tensor | None:
         """What the objective compares V with, from the Gram matrix."""
@@ -77,10 +69,7 @@ class LearnedProjection(EnergyPenalty):
 
     def push(self, v: Tensor, target: Tensor | None) -> Tensor:
         """Gradient D [..., N, k] of the objective with respect to V, differentiable with respect to both arguments."""
-        raise NotImplementedError(f"{type(self).__name__} must define push()")
-
-    def is_projected(self, layer: Layer) -> bool:
-        return layer.role == "hidden" and layer.shape[-1] > self.dim
+        raise NotImplementedError
 
     def draw(self, layers: Sequence[Layer], draws: Draws) -> None:
         super().draw(layers, draws)
@@ -92,37 +81,34 @@ class LearnedProjection(EnergyPenalty):
         return random_matrix((self.dim, w.shape[-1]), "gaussian", "cpu", seed, layer.name).to(w)
 
     def update(self, w: Tensor, layer: Layer, state: Tensor, draws: Draws) -> Tensor:
-        projection = self._trained(w, layer.aligned(state), self._scaled(w), draws[RATE])
-        return layer.aligned(projection, back=True)
+        projection = self._trained(w, aligned(state, layer.module), self._scaled(w), draws[RATE])
+        return aligned(projection, layer.module, back=True)
 
     def projected_value(self, w: Tensor, layer: Layer, state: Tensor | None, draws: Draws) -> Tensor:
         assert state is not None  # init() has one for every projected layer
-        scaled = None if self.mode == "alternating" else self._scaled(w.detach())
-        return self._energy_through(w, layer.aligned(state), scaled, draws[RATE])
+        return self._energy_through(w, aligned(state, layer.module), self._scaled(w.detach()), draws[RATE])
 
     def values(self, members: Sequence[Member], draws: Draws) -> list[tuple[Tensor, Tensor | None]]:
-        return [
-            (self.value(member.w, member.layer, None, draws), None)
-            if member.state is None
-            else self._value_and_state(member.w, member.layer, member.state, draws[RATE])
-            for member in members
-        ]
+        return [self._value_and_state(member, draws) for member in members]
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, mode={self.mode!r}, steps={self.steps}, rate={self.rate}, {super().extra_repr()}"
 
-    def _value_and_state(self, w: Tensor, layer: Layer, state: Tensor, rate: float | Tensor) -> tuple[Tensor, Tensor]:
+    def _value_and_state(self, member: Member, draws: Draws) -> tuple[Tensor, Tensor | None]:
         """One Gram matrix serves the steps on P, the energy and its gradient."""
-        fixed, projection = w.detach(), layer.aligned(state)
+        layer, w, state = member
+        if state is None:
+            return self.value(w, layer, None, draws), None
+        fixed, projection, rate = w.detach(), aligned(state, layer.module), draws[RATE]
         with torch.no_grad():
             scaled = self._scaled(fixed)
             trained = self._trained(fixed, projection, scaled, rate)
         value = self._energy_through(w, projection if self.mode == "unrolled" else trained, scaled, rate)
-        return value, layer.aligned(trained, back=True)
+        return value, aligned(trained, layer.module, back=True)
 
-    def _energy_through(self, w: Tensor, projection: Tensor, scaled: Scaled | None, rate: float | Tensor) -> Tensor:
+    def _energy_through(self, w: Tensor, projection: Tensor, scaled: Scaled, rate: float | Tensor) -> Tensor:
         """The energy seen through P, or after an unrolled step on it."""
-        if self.mode == "alternating" or scaled is None:
+        if self.mode == "alternating":
             return self.energy(w @ projection.mT)
         scale, products = scaled
         products, v = _Projected.apply(w, projection, scale, products)

@@ -1,5 +1,3 @@
-"""Maximum hyperspherical coverage (MHC)."""
-
 import math
 
 from torch import Tensor
@@ -12,12 +10,11 @@ SHARPNESS = 10.0  # g of the soft minimum
 
 
 def mhc(w: Tensor, pole: Tensor) -> Tensor:
-    r"""Soft minimum of the squared distances of the neurons' directions from a pole.
+    r"""Maximum hyperspherical coverage (MHC): soft minimum of the directions' squared distances from a pole.
 
     .. math:: -\frac{1}{g} \log \frac{1}{N} \sum_i e^{-g (2 - 2 \langle v, u_i \rangle)}, \qquad g = 10
 
-    Shape:
-        ``w`` [..., N, d], ``pole`` v [..., d], any length but zero -> [...].
+    Shape: ``w`` [..., N, d], ``pole`` v [..., d], any length but zero -> [...].
 
     Example:
         >>> import torch

@@ -1,5 +1,3 @@
-"""Minimum hyperspherical energy (MHE)."""
-
 from typing import Any
 
 from comhe.regularizers.registry import register_regularizer
@@ -9,15 +7,7 @@ from .energy_penalty import EnergyPenalty
 
 @register_regularizer("mhe")
 class MHE(EnergyPenalty):
-    r"""The energy of the neurons as they are, hidden layers in the full space.
-
-    .. math:: \mathrm{weight} \sum_{l\ \mathrm{hidden}} E_s(W_l) + \mathrm{output\_weight}\, E_s(W_\mathrm{output})
-
-    Example:
-        >>> import torch
-        >>> from comhe.regularizers import create_regularizer
-        >>> create_regularizer("mhe", torch.nn.Linear(4, 3), weight=0.5)().requires_grad
-        True
+    """Minimum hyperspherical energy (MHE): the energy of each layer's neurons as they are, in the full space.
 
     Source: Liu et al., *Learning towards Minimum Hyperspherical Energy*, NeurIPS 2018.
     """

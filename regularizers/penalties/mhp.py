@@ -1,5 +1,3 @@
-"""Maximum hyperspherical polarization (MHP)."""
-
 import torch
 from torch import Tensor
 
@@ -9,12 +7,11 @@ from .pole import PolePenalty, squared_distances
 
 
 def mhp(w: Tensor, pole: Tensor) -> Tensor:
-    r"""Mean inverse squared distance of the neurons' directions from a pole.
+    r"""Maximum hyperspherical polarization (MHP): mean inverse squared distance of the neurons' directions from a pole.
 
     .. math:: \frac{1}{N} \sum_i \frac{1}{2 - 2 \langle v, u_i \rangle}
 
-    Shape:
-        ``w`` [..., N, d], ``pole`` v [..., d], any length but zero -> [...].
+    Shape: ``w`` [..., N, d], ``pole`` v [..., d], any length but zero -> [...].
 
     Example:
         >>> mhp(torch.eye(3)[:2], pole=torch.eye(3)[2])

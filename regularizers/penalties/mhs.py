@@ -1,28 +1,21 @@
-"""Maximum hyperspherical separation (MHS)."""
-
 import torch
 from torch import Tensor
 
-from comhe.regularizers.energies.checks import check_neurons, upcast
-from comhe.regularizers.energies.cosines import cosines
+from comhe.regularizers.energies.gram import pair_cosines
 from comhe.regularizers.registry import register_regularizer
 
 
 @register_regularizer("mhs", ordered=False)
 def mhs(w: Tensor) -> Tensor:
-    r"""Minus the smallest squared distance between two neurons' directions.
+    r"""Maximum hyperspherical separation (MHS): minus the smallest squared distance between two neurons' directions.
 
     .. math:: -\min_{i < j} (2 - 2 c_{ij})
-
-    Shape: ``[..., N, d] -> [...]``.
 
     Example:
         >>> mhs(torch.eye(2))
         tensor(-2.)
 
+    Shape: ``[..., N, d] -> [...]``.
     Source: Liu et al., *Learning with Hyperspherical Uniformity*, AISTATS 2021.
     """
-    check_neurons(w)
-    c = cosines(upcast(w))
-    eye = torch.eye(c.shape[-1], dtype=torch.bool, device=c.device)
-    return 2 * c.masked_fill(eye, -torch.inf).amax((-2, -1)) - 2
+    return 2 * pair_cosines(w, diagonal=-torch.inf).amax((-2, -1)) - 2

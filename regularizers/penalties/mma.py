@@ -1,10 +1,7 @@
-"""Maximizing the minimal angle (MMA)."""
-
 import torch
 from torch import Tensor
 
-from comhe.regularizers.energies.checks import check_neurons, upcast
-from comhe.regularizers.energies.cosines import cosines
+from comhe.regularizers.energies.gram import pair_cosines
 from comhe.regularizers.registry import register_regularizer
 
 EDGE = 0.99999
@@ -12,26 +9,22 @@ EDGE = 0.99999
 
 @register_regularizer("mma", default_weight=0.07, ordered=False)
 def mma(w: Tensor) -> Tensor:
-    r"""Minus the mean over the neurons of the angle to the nearest other neuron, in radians.
+    r"""Maximizing the minimal angle (MMA): minus the mean angle, in radians, of a neuron to the nearest other one.
 
     .. math:: -\frac{1}{N} \sum_i \min_{j \ne i} \arccos c_{ij}
 
     Cosines are clamped to 1 - 1e-5 as in the source, whose clamp stops the gradient of exactly the nearest pairs; here
     the function continues along its tangent.
 
-    Shape: ``[..., N, d] -> [...]``. Default weight: the source's for CIFAR.
-
     Example:
         >>> mma(torch.eye(2))
         tensor(-1.5708)
 
+    Shape: ``[..., N, d] -> [...]``. Default weight: the source's for CIFAR.
     Source: Wang et al., *MMA Regularization: Decorrelating Weights of Neural Networks by Maximizing the Minimal
     Angles*, NeurIPS 2020.
     """
-    check_neurons(w)
-    c = cosines(upcast(w))
-    eye = torch.eye(c.shape[-1], dtype=torch.bool, device=c.device)
-    nearest = c.masked_fill(eye, -torch.inf).amax(-1)
+    nearest = pair_cosines(w, diagonal=-torch.inf).amax(-1)
     inside = nearest.clamp(-EDGE, EDGE)
     # Beyond the clamp arccos goes on along its tangent; within it the second term is zero.
     angle = inside.acos() - (nearest - inside) / (1 - inside**2).sqrt()

@@ -1,5 +1,3 @@
-"""No penalty."""
-
 from torch import Tensor
 
 from comhe.regularizers.registry import register_regularizer
@@ -11,10 +9,8 @@ from .penalty import Penalty
 class NoPenalty(Penalty):
     """No penalty: the baseline, with the same interface. It accepts any model, also one without neurons."""
 
-    default_weight = 0.0
-    default_output_weight = 0.0
-    needs_layers = False
-    ordered = False
+    default_weight = default_output_weight = 0.0
+    needs_layers = ordered = False
 
     @staticmethod
     def function(w: Tensor) -> Tensor:

@@ -1,5 +1,3 @@
-"""Orthogonality of the convolution operator (OCNN)."""
-
 from typing import Any
 
 import torch
@@ -19,15 +17,14 @@ _CONVOLVE = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
 
 
 def ocnn(kernel: Tensor, stride: int | tuple[int, ...] = 1) -> Tensor:
-    r"""Distance of a convolution from one with orthonormal rows, as an operator on images rather than on patches.
+    r"""Orthogonality of the convolution operator (OCNN): its distance from one with orthonormal rows.
 
     .. math:: \left\| \mathrm{conv}(K, K;\ \mathrm{stride},\ \mathrm{padding}) - I_0 \right\|_F
 
     where :math:`I_0` is the identity at the center: a filter is orthogonal to the others *and to all shifts*, of itself
     as well, that the stride lets occur. The padding is the largest multiple of the stride at which kernels overlap.
 
-    Shape:
-        ``kernel`` [out, in, *spatial], 1 to 3 spatial dimensions -> scalar.
+    Shape: ``kernel`` [out, in, *spatial], 1 to 3 spatial dimensions -> scalar.
 
     Example:
         >>> ocnn(torch.eye(2).view(2, 2, 1, 1), stride=2)
@@ -54,12 +51,9 @@ def _norm(x: Tensor) -> Tensor:
 
 @register_regularizer("ocnn")
 class OrthogonalConvolution(Penalty):
-    """:func:`ocnn` of ungrouped convolutions, ``|G - I|_F`` on the smaller Gram matrix of every other layer.
+    """:func:`ocnn` of ungrouped convolutions, ``|G - I|_F`` on the smaller Gram matrix of every other layer."""
 
-    Weight: what the authors' code uses for a ResNet-50 on ImageNet.
-    """
-
-    default_weight = 0.5
+    default_weight = 0.5  # what the authors' code uses for a ResNet-50 on ImageNet
 
     def value(self, w: Tensor, layer: Layer, state: Tensor | None, draws: Draws) -> Tensor:
         module = layer.module

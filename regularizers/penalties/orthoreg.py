@@ -1,28 +1,23 @@
-"""Local orthogonality (OrthoReg)."""
-
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from comhe.regularizers.energies.checks import check_neurons, upcast
-from comhe.regularizers.energies.cosines import cosines
+from comhe.regularizers.energies.gram import pair_cosines
 from comhe.regularizers.registry import register_regularizer
 
 
 @register_regularizer("orthoreg", default_weight=0.001, ordered=False)
 def orthoreg(w: Tensor) -> Tensor:
-    r"""Penalty on positive correlations only: neurons that point apart add little.
+    r"""Local orthogonality (OrthoReg): a penalty on positive correlations only: neurons that point apart add little.
 
     .. math:: \sum_{i \ne j} \log(1 + e^{\lambda (c_{ij} - 1)}), \qquad \lambda = 10
-
-    Shape: ``[..., N, d] -> [...]``. Default weight: the authors' code.
 
     Example:
         >>> import torch
         >>> orthoreg(torch.eye(2)) < orthoreg(torch.ones(2, 2))
         tensor(True)
 
+    Shape: ``[..., N, d] -> [...]``. Default weight: the authors' code.
     Source: Rodriguez et al., *Regularizing CNNs with Locally Constrained Decorrelations*, ICLR 2017.
     """
-    check_neurons(w)
-    terms = softplus(10 * (cosines(upcast(w)) - 1))
+    terms = softplus(10 * (pair_cosines(w) - 1))
     return terms.sum((-2, -1)) - terms.diagonal(dim1=-2, dim2=-1).sum(-1)

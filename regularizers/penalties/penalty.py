@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,8 +11,7 @@ from comhe.regularizers.draws import Draws
 from comhe.regularizers.selection import Layer
 
 
-@dataclass(frozen=True, eq=False)
-class Member:
+class Member(NamedTuple):
     """A layer in a step: its neurons [..., N, d] in float32 or float64, and what the penalty has learned for it."""
 
     layer: Layer
@@ -24,20 +23,12 @@ class Penalty:
     """A penalty on the neurons of a layer. Subclasses are registered with ``register_regularizer``.
 
     The keyword-only arguments of ``__init__`` are the options of the regularizer. A penalty that is a pure function of
-    the neurons defines ``function(w)``, ``[..., N, d] -> [...]``; without options, the function itself can be
-    registered. A penalty that needs more defines ``value`` instead, and
-
-    - ``draw(layers, draws)`` if it is random: it asks ``draws`` for all that the step needs, by key;
-    - ``init(w, layer, seed)`` if it learns: the first state of a layer, one tensor, or None for a layer without;
-    - ``update(w, layer, state, draws)``: the state that follows, computed without a graph before each ``value``.
-
-    The state is passed in and returned; the ``Regularizer`` saves and restores it, and gives every rank its layers. The
-    neurons come in float32 or float64 with autocast off. For CUDA graphs, ``init`` and ``draw`` alone may look at
-    numbers of the host that change from step to step. ``values`` and ``batched`` are for penalties that gain by
-    seeing all layers at once.
+    the neurons defines ``function(w)``; one that needs more defines ``value`` instead, ``draw`` if it is random, and
+    ``init`` and ``update``, which is called without a graph before each ``value``, if it learns. The neurons come in
+    float32 or float64 with autocast off. For CUDA graphs, ``init`` and ``draw`` alone may look at numbers of the host
+    that change from step to step. ``values`` and ``batched`` are for penalties that gain by seeing all layers at once.
 
     Attributes:
-        name: what it is registered as.
         default_weight, default_output_weight: of hidden layers and the output layer; None means the same weight.
         needs_layers: whether a model without any layer to regularize is an error.
         ordered: whether the order of the dimensions matters. If not, channels-last weights need no copy.
@@ -47,19 +38,13 @@ class Penalty:
         >>> import torch
         >>> from comhe.regularizers import Penalty, Regularizer
         >>> class AwayFromMean(Penalty):
-        ...     '''Squared product of each neuron with the running mean of all.'''
-        ...     def __init__(self, *, momentum=0.9):
-        ...         self.momentum = momentum
         ...     def init(self, w, layer, seed):
         ...         return w.mean(-2)
         ...     def update(self, w, layer, state, draws):
-        ...         return self.momentum * state + (1 - self.momentum) * w.mean(-2)
+        ...         return 0.9 * state + 0.1 * w.mean(-2)
         ...     def value(self, w, layer, state, draws):
         ...         return (w @ state[..., None]).square().mean((-2, -1))
-        >>> regularizer = Regularizer(torch.nn.Linear(4, 3), AwayFromMean(momentum=0.5), weight=0.1)
-        >>> loss = 1.0 + regularizer()
-        >>> list(regularizer.state_dict())
-        ['state:', '_extra_state']
+        >>> loss = 1.0 + Regularizer(torch.nn.Linear(4, 3), AwayFromMean(), weight=0.1)()
     """
 
     name: str = ""
@@ -75,10 +60,10 @@ class Penalty:
         return self.function(w)
 
     def draw(self, layers: Sequence[Layer], draws: Draws) -> None:
-        """Ask for the random tensors and scheduled numbers that the penalties of these layers need in this step."""
+        """Ask ``draws``, by key, for the random tensors and scheduled numbers that these layers need in this step."""
 
     def init(self, w: Tensor, layer: Layer, seed: int) -> Tensor | None:
-        """The first state of a layer."""
+        """The first state of a layer, one tensor; None if it has none."""
         return None
 
     def update(self, w: Tensor, layer: Layer, state: Tensor, draws: Draws) -> Tensor:
@@ -91,18 +76,15 @@ class Penalty:
 
     def values(self, members: Sequence[Member], draws: Draws) -> list[tuple[Tensor, Tensor | None]]:
         """Value and following state of each layer; one after another unless a subclass knows better."""
-        results = []
-        for member in members:
-            state = self.following_state(member, draws)
-            results.append((self.value(member.w, member.layer, state, draws), state))
-        return results
+        states = [self.following_state(member, draws) for member in members]
+        both = zip(members, states, strict=True)
+        return [(self.value(w, layer, state, draws), state) for (layer, w, _), state in both]
 
     @torch.no_grad()
     def following_state(self, member: Member, draws: Draws) -> Tensor | None:
         """The member's state after :meth:`update`, if it has one."""
-        if member.state is None:
-            return None
-        return self.update(member.w.detach(), member.layer, member.state, draws)
+        layer, w, state = member
+        return None if state is None else self.update(w.detach(), layer, state, draws)
 
     def batched(self, members: Sequence[Member], draws: Draws) -> tuple[list[Tensor], list[Member]]:
         """Weighted sums over those of the layers that one operation takes together, and the other layers."""
@@ -118,12 +100,7 @@ class Penalty:
 
 
 class FunctionPenalty(Penalty):
-    """A penalty that is a pure function of the neurons, [..., N, d] -> [...], and has no options."""
+    """A penalty that is a pure function of the neurons and has no options."""
 
     def __init__(self, function: Callable[[Tensor], Tensor], name: str, default_weight: float, ordered: bool) -> None:
         self.function, self.name, self.default_weight, self.ordered = function, name, default_weight, ordered
-
-
-def mean_over_sets(value: Tensor) -> Tensor:
-    """The mean of values [...], one for each set of neurons (groups, gates)."""
-    return value.mean() if value.dim() else value

@@ -1,10 +1,11 @@
 """What the penalties share that look at the neurons from a learned pole."""
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from torch import Tensor
 
-from comhe.errors import UsageError
+from comhe.errors import UsageError, check_at_least
 from comhe.regularizers.draws import Draws, random_matrix
 from comhe.regularizers.energies.checks import check_neurons, upcast
 from comhe.regularizers.energies.cosines import directions
@@ -14,30 +15,18 @@ from .penalty import Penalty
 
 
 class PolePenalty(Penalty):
-    """A penalty with a pole for each layer, which takes ``steps`` gradient steps of its own before each value.
-
-    Args:
-        steps: gradient steps on the pole per call.
-        rate: their learning rate; the pole is put back on the sphere after each.
-    """
+    """A penalty with a pole for each layer, which takes ``steps`` gradient steps on the sphere before each value."""
 
     state_name = "pole"
     ascends: ClassVar[bool] = False
+    penalty: Callable[[Tensor, Tensor], Tensor]  # neurons [..., N, d] and poles [..., d] -> [...]
+    pull: Callable[[Tensor], Tensor]  # its derivative in each neuron's squared distance from the pole, [..., N]
 
     def __init__(self, *, steps: int = 1, rate: float = 0.1) -> None:
-        if steps < 1 or not rate > 0:
-            raise UsageError(f"steps must be at least 1 and rate positive, not {steps} and {rate}")
+        check_at_least("steps", steps, 1)
+        if not rate > 0:
+            raise UsageError(f"rate must be > 0, not {rate!r}")
         self.steps, self.rate = steps, rate
-
-    @staticmethod
-    def penalty(w: Tensor, pole: Tensor) -> Tensor:
-        """The penalty of neurons [..., N, d] with poles [..., d] -> [...]."""
-        raise NotImplementedError("a PolePenalty defines penalty()")
-
-    @staticmethod
-    def pull(squared: Tensor) -> Tensor:
-        """Derivative of the penalty with respect to each neuron's squared distance from the pole, [..., N]."""
-        raise NotImplementedError("a PolePenalty defines pull()")
 
     def init(self, w: Tensor, layer: Layer, seed: int) -> Tensor:
         shape = (*w.shape[:-2], w.shape[-1])

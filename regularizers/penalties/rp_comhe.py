@@ -1,14 +1,13 @@
-"""CoMHE with random projections."""
-
 import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from torch import Tensor
 
-from comhe.errors import UsageError
+from comhe.errors import UsageError, check_at_least, check_choice
 from comhe.regularizers.draws import DISTRIBUTIONS, Distribution, Draws
-from comhe.regularizers.energies.kernels import Pool
+from comhe.regularizers.energies.kernels import NARROW, Pool
+from comhe.regularizers.energies.potential import Potential
 from comhe.regularizers.energies.span import span_energies
 from comhe.regularizers.registry import register_regularizer
 from comhe.regularizers.selection import Layer
@@ -31,9 +30,7 @@ class RandomProjection(EnergyPenalty):
     :math:`(\cos t - \epsilon)/(1 + \epsilon) < \cos t_P < (\cos t + \epsilon)/(1 - \epsilon)`.
 
     Args:
-        dim: k, the dimension projected to.
-        count: C, how many projections the energy is averaged over.
-        redraw: steps between two draws.
+        dim, count: k and C.
         distribution: ``"gaussian"``, or ``"ternary"`` for sparse entries of -1, 0, 1 times the square root of 3.
         shared: layers of equal input width d use the same projections, as in the released code.
         across: ``"mean"`` over the C projections, or ``"max"`` for the worst of them.
@@ -41,15 +38,6 @@ class RandomProjection(EnergyPenalty):
             neurons, so the energies, have exactly the same distribution, from N k numbers instead of d k; the gradient
             is its conditional mean: what an ordinary draw adds to it is noise orthogonal to all neurons of the layer.
             What layers share then are the numbers: one with N neurons takes the first N columns of a single draw.
-            Excludes ``"ternary"``.
-        options: see :class:`EnergyPenalty`.
-
-    Example:
-        >>> import torch
-        >>> from comhe.regularizers import create_regularizer
-        >>> model = torch.nn.Sequential(torch.nn.Linear(50, 8), torch.nn.Linear(8, 3))
-        >>> create_regularizer("rp-comhe", model, weight=1.0, output_weight=10.0, dim=40, count=20)().requires_grad
-        True
 
     Source: Lin et al., *Regularizing Neural Networks via Minimizing Hyperspherical Energy*, CVPR 2020.
     """
@@ -66,28 +54,23 @@ class RandomProjection(EnergyPenalty):
         span: bool = False,
         **options: Any,
     ) -> None:
+        self.dim = dim
         super().__init__(**options)
-        if dim < 2:
-            raise UsageError(f"dim must be at least 2: a projection to {dim} dimension(s) leaves no angles")
-        if count < 1 or redraw < 1:
-            raise UsageError(f"count and redraw must be at least 1, not {count} and {redraw}")
-        if distribution not in DISTRIBUTIONS:
-            raise UsageError(f"distribution must be one of {', '.join(DISTRIBUTIONS)}, not {distribution!r}")
-        if across not in ("mean", "max"):
-            raise UsageError(f"across must be 'mean' or 'max', not {across!r}")
+        check_at_least("count", count, 1)
+        check_at_least("redraw", redraw, 1)
+        check_choice("distribution", distribution, DISTRIBUTIONS)
+        check_choice("across", across, ("mean", "max"))
         if span and distribution != "gaussian":
             raise UsageError(f"span=True is exact for 'gaussian' projections only, not for {distribution!r}")
         if span and self.eps:
             raise UsageError(f"span=True drops the norms that eps={self.eps} is added to; give one of them")
-        self.dim, self.count, self.redraw = dim, count, redraw
-        self.distribution, self.across, self.span, self.shared = distribution, across, span, shared
+        self.count, self.redraw, self.distribution, self.shared = count, redraw, distribution, shared
+        self.across, self.span = across, span
         self.ordered = not span
 
-    def is_projected(self, layer: Layer) -> bool:
-        return layer.role == "hidden" and layer.shape[-1] > self.dim
-
     def is_batchable(self, layer: Layer) -> bool:
-        return not self.is_projected(layer) or (self.across == "mean" and not self._is_inside(layer))
+        narrow = self.dim <= NARROW and self.across == "mean" and not self._is_inside(layer)
+        return narrow or not self.is_projected(layer)
 
     def draw(self, layers: Sequence[Layer], draws: Draws) -> None:
         super().draw(layers, draws)
@@ -119,16 +102,11 @@ class RandomProjection(EnergyPenalty):
                 batches.setdefault((member.w.shape[-2], member.w.dtype, member.w.device), []).append(member)
         energies: dict[str, Tensor] = {}
         for batch in batches.values():
-            names, neurons = [member.layer.name for member in batch], [member.w for member in batch]
-            energies |= zip(names, self._energies_in_span(neurons, batch[0].layer, draws), strict=True)
+            found = self._energies_in_span([member.w for member in batch], batch[0].layer, draws)
+            energies |= zip((member.layer.name for member in batch), found, strict=True)
         return [
-            (
-                self._across(energies[member.layer.name])
-                if member.layer.name in energies
-                else self.value(member.w, member.layer, None, draws),
-                None,
-            )
-            for member in members
+            (self._across(energies[layer.name]) if layer.name in energies else self.value(w, layer, None, draws), None)
+            for layer, w, _ in members
         ]
 
     def pool(self, layers: Sequence[Layer], draws: Draws) -> Pool:
@@ -148,9 +126,7 @@ class RandomProjection(EnergyPenalty):
 
     def _energies_in_span(self, neurons: Sequence[Tensor], layer: Layer, draws: Draws) -> list[Tensor]:
         coordinates = self.projections(layer, draws).to(neurons[0])
-        return span_energies(
-            neurons, coordinates, self.s, self.half_space, geodesic=self.geodesic, reduction=self.reduction
-        )
+        return span_energies(neurons, coordinates, Potential(self.s, self.geodesic, self.half_space), self.reduction)
 
     def _across(self, energies: Tensor) -> Tensor:
         return energies.mean(-1) if self.across == "mean" else energies.amax(-1)

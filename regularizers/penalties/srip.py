@@ -1,5 +1,3 @@
-"""Spectral restricted isometry property (SRIP) regularization."""
-
 from collections.abc import Sequence
 
 import torch
@@ -15,14 +13,13 @@ from .penalty import Penalty
 
 
 def srip(w: Tensor, start: Tensor) -> Tensor:
-    r"""Squared spectral norm of the Gram matrix' deviation from the identity, by two power iterations.
+    r"""Spectral restricted isometry property (SRIP): squared spectral norm of G - I, by two power iterations.
 
     .. math:: \sigma_{\max}(G - I)^2 \approx |M v|^2, \qquad M = G - I,\ v = M v_0 / |M v_0|
 
     on the smaller Gram matrix, which is applied and never formed.
 
-    Shape:
-        ``w`` [..., N, d], ``start`` :math:`v_0` [..., min(N, d)], any nonzero vector -> [...].
+    Shape: ``w`` [..., N, d], ``start`` :math:`v_0` [..., min(N, d)], any nonzero vector -> [...].
 
     Example:
         >>> srip(2 * torch.eye(2, 3), start=torch.ones(2))

@@ -7,8 +7,7 @@ order and allocates nothing whose size depends on data: results repeat bit for b
 graph. :mod:`.pairs` states the error.
 """
 
-from __future__ import annotations
-
+import itertools
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -21,6 +20,7 @@ from comhe.regularizers.energies.potential import Potential
 
 Precision = Literal["fp32", "tf32"]
 PRECISIONS = ("fp32", "tf32")
+Layers = Sequence[Tensor]  # the neurons of each
 NARROW = 128  # dimensions for which a block of neurons and its gradient stay in registers
 MATRIX = 4096  # the most neurons whose Gram matrix is kept where it is larger than the neurons
 
@@ -42,19 +42,14 @@ def runs_on(device: torch.device) -> bool:
 
 def usable(w: Tensor, potential: Potential) -> bool:
     """Whether the kernels take these neurons: float32 on a GPU, chords and not angles, outside of torch.compile."""
-    n, d = w.shape[-2:]
-    return (
-        not torch.compiler.is_compiling()
-        and runs_on(w.device)
-        and w.dtype == torch.float32
-        and not potential.geodesic
-        and (d <= NARROW or n <= max(d, MATRIX))
-        and w.numel() > 0
-    )
+    if torch.compiler.is_compiling() or not runs_on(w.device):
+        return False
+    fits = w.shape[-1] <= NARROW or w.shape[-2] <= max(w.shape[-1], MATRIX)
+    return fits and w.dtype == torch.float32 and not potential.geodesic and w.numel() > 0
 
 
 def energy_sums(
-    neurons: Sequence[Tensor],
+    neurons: Layers,
     potential: Potential,
     eps: float = 0.0,
     factors: Tensor | None = None,
@@ -64,9 +59,8 @@ def energy_sums(
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Sums of phi over the pairs i < j of every set of every layer, and the sums' gradients.
 
-    Shapes:
-        neurons: layers [B_l, N_l, d_l], all :func:`usable`; factors [layers], which multiply the gradients ->
-        sums [B_l] of each layer, gradients like the neurons, or None for each.
+    Shape: layers [B_l, N_l, d_l], all :func:`usable`; factors [layers], which multiply the gradients -> sums [B_l] of
+    each layer, gradients like the neurons, or None for each.
     """
     from .pairs import pair_sums
     from .wide import gram_sums
@@ -79,9 +73,8 @@ def energy_sums(
             continue
         some = [neurons[i] for i in chosen]
         scale = factors if factors is None or len(chosen) == len(neurons) else torch.stack([factors[i] for i in chosen])
-        both = compute(some, potential, eps, scale, with_gradient=with_gradient, precision=precision)
-        for i, of_sets in zip(chosen, both[0].split([len(w) for w in some]), strict=True):
-            sums[i] = of_sets
-        for i, gradient in zip(chosen, both[1], strict=False):
-            gradients[i] = gradient
+        totals, slopes = compute(some, potential, eps, scale, with_gradient, precision)
+        split = totals.split([len(w) for w in some])
+        for i, total, slope in itertools.zip_longest(chosen, split, slopes):
+            sums[i], gradients[i] = total, slope
     return sums, gradients

@@ -16,7 +16,6 @@ out: three times less work, cosines to 1e-3.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 
 import torch
@@ -26,36 +25,25 @@ from torch import Tensor
 
 from comhe.regularizers.energies.potential import Potential
 
-from . import NARROW, Precision
+from . import Layers, Precision
 from .potential import potential, squared_distance
 
 NEAR = tl.constexpr(0.2)
 LINE = tl.constexpr(8)
+Shapes = tuple[tuple[int, int, int], ...]  # of the layers
 
 
 def pair_sums(
-    neurons: Sequence[Tensor],
-    potential: Potential,
-    eps: float = 0.0,
-    factors: Tensor | None = None,
-    *,
-    with_gradient: bool = True,
-    precision: Precision = "fp32",
+    neurons: Layers, potential: Potential, eps: float, factors: Tensor | None, with_gradient: bool, precision: Precision
 ) -> tuple[Tensor, list[Tensor]]:
-    """Sums of phi over the pairs i < j of every set, and the sums' gradients.
-
-    Shapes:
-        neurons: layers [B_l, N_l, d_l] with d_l <= NARROW, float32 on one device; factors [layers], which multiply the
-        gradients -> sums [B_1 + B_2 + ...], gradients like the neurons (none unless asked for).
-    """
+    """Sums [B_1 + B_2 + ...] of phi over the pairs i < j of every set, and the sums' gradients; d_l <= NARROW."""
     shapes = shapes_of(neurons)
     block, width = blocks(max(n for _, n, _ in shapes), max(d for _, _, d in shapes))
     table, rows, slots = programs(shapes, block, neurons[0].device)
     x = packed(neurons)
     unit = units(x, rows, width)
-    grid = (len(table),)
     with torch.cuda.device_of(x):
-        _unit_kernel[grid](x, table, *unit, rows, eps, torch.finfo(x.dtype).tiny, ROWS=block, WIDTH=width)
+        _unit_kernel[(len(table),)](x, table, *unit, rows, eps, torch.finfo(x.dtype).tiny, ROWS=block, WIDTH=width)
     sums, gradient = energies(unit, table, slots, potential, eps, factors, block, with_gradient, precision)
     if not with_gradient:
         return sums, []
@@ -66,23 +54,21 @@ def pair_sums(
 
 def blocks(count: int, width: int) -> tuple[int, int]:
     """Neurons of a program, for sets of at most ``count`` neurons, and what their ``width`` is padded to."""
-    if width > NARROW:
-        raise ValueError(f"neurons of {width} dimensions do not fit; at most {NARROW}")
     width = max(16, triton.next_power_of_2(width))
     return 128 if width <= 64 and count >= 4096 else 64, width  # small blocks fill the GPU where there is little to do
 
 
-def shapes_of(neurons: Sequence[Tensor]) -> tuple[tuple[int, int, int], ...]:
+def shapes_of(neurons: Layers) -> Shapes:
     """[sets, neurons, dimensions] of each layer."""
     return tuple((b, n, d) for b, n, d in (w.shape for w in neurons))
 
 
-def packed(neurons: Sequence[Tensor]) -> Tensor:
+def packed(neurons: Layers) -> Tensor:
     """The numbers of all layers, one after the other."""
     return neurons[0].flatten() if len(neurons) == 1 else torch.cat([w.flatten() for w in neurons])
 
 
-def unpacked(x: Tensor, shapes: Sequence[tuple[int, int, int]]) -> list[Tensor]:
+def unpacked(x: Tensor, shapes: Shapes) -> list[Tensor]:
     """Layers of these shapes from their packed numbers."""
     return [one.view(shape) for one, shape in zip(x.split([b * n * d for b, n, d in shapes]), shapes, strict=True)]
 
@@ -94,20 +80,8 @@ def units(like: Tensor, rows: int, width: int) -> tuple[Tensor, ...]:
     return high, low, columns_high, columns_low, like.new_empty(rows)
 
 
-def energies(
-    unit: tuple[Tensor, ...],
-    table: Tensor,
-    slots: tuple[int, int],
-    potential: Potential,
-    eps: float,
-    factors: Tensor | None,
-    block: int,
-    with_gradient: bool,
-    precision: Precision,
-) -> tuple[Tensor, Tensor]:
+def energies(unit, table, slots, potential, eps, factors, block, with_gradient, precision) -> tuple[Tensor, Tensor]:
     """Pair sums of the sets, and their gradient in the neurons that the units belong to, padded as those are."""
-    if precision not in ("fp32", "tf32"):
-        raise ValueError(f"precision must be 'fp32' or 'tf32', not {precision!r}")
     rows, width = unit[0].shape
     sums = unit[0].new_zeros(slots)
     gradient = torch.empty_like(unit[0]) if with_gradient else unit[0]
@@ -123,14 +97,11 @@ def energies(
 
 
 @cache
-def programs(
-    shapes: tuple[tuple[int, int, int], ...], block: int, device: torch.device
-) -> tuple[Tensor, int, tuple[int, int]]:
+def programs(shapes: Shapes, block: int, device: torch.device) -> tuple[Tensor, int, tuple[int, int]]:
     """A line for each block of neurons; the rows in all, sets padded to whole blocks; [sets, blocks] of the sums.
 
     A line: the set's first row, its neurons, the block's first row in the set, its index in the sums, where the set
-    begins in memory, its dimensions, its layer, and 0, for an offset of projections. It stays on the device, since a
-    captured graph may read it.
+    begins in memory, its dimensions, its layer, and 0, for an offset of projections. A captured graph may read them.
     """
     most = max(-(-n // block) for _, n, _ in shapes)
     lines, sets, first, source = [], 0, 0, 0
@@ -204,27 +175,10 @@ def _pushed(pushes, slope, columns_high, columns_low, down, EXACT: tl.constexpr)
 
 @triton.jit
 def _pairs_kernel(
-    high,
-    low,
-    columns_high,
-    columns_low,
-    inverse,
-    rows,
-    table,
-    factors,
-    sums,
-    gradient,
-    near,
-    FLOOR,
-    S: tl.constexpr,
-    HALF: tl.constexpr,
-    EXACT: tl.constexpr,
-    GRADIENT: tl.constexpr,
-    SCALED: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    WIDTH: tl.constexpr,
-):
+    high, low, columns_high, columns_low, inverse, rows, table, factors, sums, gradient, near, FLOOR,
+    S: tl.constexpr, HALF: tl.constexpr, EXACT: tl.constexpr, GRADIENT: tl.constexpr, SCALED: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
     table += LINE * tl.program_id(0)
     first = tl.load(table)
     high, low, gradient = high + first * WIDTH, low + first * WIDTH, gradient + first * WIDTH
@@ -259,28 +213,10 @@ def _pairs_kernel(
 
 @triton.jit
 def _near_kernel(
-    high,
-    low,
-    columns_high,
-    columns_low,
-    inverse,
-    rows,
-    table,
-    factors,
-    sums,
-    gradient,
-    near,
-    FLOOR,
-    EPS,
-    S: tl.constexpr,
-    HALF: tl.constexpr,
-    EXACT: tl.constexpr,
-    GRADIENT: tl.constexpr,
-    SCALED: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    WIDTH: tl.constexpr,
-):
+    high, low, columns_high, columns_low, inverse, rows, table, factors, sums, gradient, near, FLOOR, EPS,
+    S: tl.constexpr, HALF: tl.constexpr, EXACT: tl.constexpr, GRADIENT: tl.constexpr, SCALED: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
     """Adds the near pairs, their squared distances computed from differences."""
     if tl.load(near + tl.program_id(0)) == 0:
         return

@@ -6,8 +6,8 @@ all these sets and their gradients in V, by :mod:`.pairs`; and back, :math:`\sum
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import torch
 import triton
@@ -16,67 +16,42 @@ from torch import Tensor
 
 from comhe.regularizers.energies.potential import Potential
 
-from . import Pool, Precision
-from .pairs import LINE, blocks, energies, packed, shapes_of, store_units, units, unpacked
+from . import Layers, Pool, Precision
+from .pairs import LINE, Shapes, blocks, energies, packed, shapes_of, store_units, units, unpacked
 
 TILE = 64
 
 
 def projected_sums(
-    neurons: Sequence[Tensor],
-    projections: Pool,
-    potential: Potential,
-    factors: Tensor | None = None,
-    *,
-    with_gradient: bool = True,
-    precision: Precision = "fp32",
+    neurons: Layers, pool: Pool, potential: Potential, factors: Tensor | None, with_gradient: bool, precision: Precision
 ) -> tuple[Tensor, list[Tensor]]:
     """Sums of phi over the pairs of neurons as each projection shows them, and the sums' gradients.
 
-    Shapes:
-        neurons: layers [B_l, N_l, d_l] with C projections [k, d_l], k <= NARROW; factors [layers], which multiply the
-        gradients -> sums [B_1 + B_2 + ..., C], gradients like the neurons, of the sums over all C.
+    Shape: layers [B_l, N_l, d_l] with C projections [k, d_l], k <= NARROW; factors [layers], which multiply gradients
+    -> sums [B_1 + B_2 + ..., C], gradients like the neurons, of the sums over all C.
     """
-    drawn, offsets, count, dim = projections
+    drawn, offsets, count, dim = pool
     shapes = shapes_of(neurons)
     block, width = blocks(max(n for _, n, _ in shapes), dim)
     table, back, rows, slots = _programs(shapes, offsets, count, dim, block, neurons[0].device)
     x = packed(neurons)
     unit = units(x, rows, width)
-    dot = "tf32x3" if precision == "fp32" else "tf32"
+    options: dict[str, Any] = {"PRECISION": "tf32x3" if precision == "fp32" else "tf32", "WIDTH": width}
     with torch.cuda.device_of(x):
-        _project_kernel[(len(table),)](
-            x,
-            drawn,
-            table,
-            *unit,
-            rows,
-            dim,
-            torch.finfo(x.dtype).tiny,
-            PRECISION=dot,
-            ROWS=block,
-            WIDTH=width,
-            CHUNK=32,
-        )
+        tiny = torch.finfo(x.dtype).tiny
+        _project_kernel[(len(table),)](x, drawn, table, *unit, rows, dim, tiny, ROWS=block, CHUNK=32, **options)
         sums, seen = energies(unit, table, slots, potential, 0.0, factors, block, with_gradient, precision)
         sums = sums.view(-1, count)
         if not with_gradient:
             return sums, []
         gradient = torch.empty_like(x)
-        _back_kernel[(len(back),)](
-            seen, drawn, back, gradient, count, dim, PRECISION=dot, ROWS=TILE, COLUMNS=TILE, WIDTH=width
-        )
+        _back_kernel[(len(back),)](seen, drawn, back, gradient, count, dim, ROWS=TILE, COLUMNS=TILE, **options)
     return sums, unpacked(gradient, shapes)
 
 
 @cache
 def _programs(
-    shapes: tuple[tuple[int, int, int], ...],
-    offsets: tuple[int, ...],
-    count: int,
-    dim: int,
-    block: int,
-    device: torch.device,
+    shapes: Shapes, offsets: tuple[int, ...], count: int, dim: int, block: int, device: torch.device
 ) -> tuple[Tensor, Tensor, int, tuple[int, int]]:
     """Lines for blocks of projected neurons and for tiles of the gradient, rows in all, and [sets, blocks] of the sums.
 
@@ -105,22 +80,9 @@ def _programs(
 
 @triton.jit
 def _project_kernel(
-    x,
-    drawn,
-    table,
-    high,
-    low,
-    columns_high,
-    columns_low,
-    inverse,
-    rows,
-    k,
-    TINY,
-    PRECISION: tl.constexpr,
-    ROWS: tl.constexpr,
-    WIDTH: tl.constexpr,
-    CHUNK: tl.constexpr,
-):
+    x, drawn, table, high, low, columns_high, columns_low, inverse, rows, k, TINY,
+    PRECISION: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr,
+):  # fmt: skip
     table += LINE * tl.program_id(0)
     row = tl.load(table + 2).to(tl.int32) + tl.arange(0, ROWS)
     there = row < tl.load(table + 1)
@@ -141,17 +103,9 @@ def _project_kernel(
 
 @triton.jit
 def _back_kernel(
-    seen,
-    drawn,
-    table,
-    gradient,
-    count,
-    k,
-    PRECISION: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    WIDTH: tl.constexpr,
-):
+    seen, drawn, table, gradient, count, k,
+    PRECISION: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
     table += 8 * tl.program_id(0)
     step = tl.load(table + 1)
     row = tl.load(table + 3).to(tl.int32) + tl.arange(0, ROWS)

