@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 
 from . import kernels
 from .checks import as_sets, autocast_disabled
-from .kernels import Layers, Pool, Precision
+from .kernels.layers import Layers, Pool, Precision
 from .potential import Potential
 
 

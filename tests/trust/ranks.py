@@ -27,13 +27,15 @@ def end_at(step: int, what: str) -> None:
     """After so many optimizer steps of this rank, a signal to it, or an error."""
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
+    from comhe.errors import RunError
+
     count = 0
 
     def after_step(*_: Any) -> None:
         nonlocal count
         count += 1
         if count == step and what == "error":
-            raise ValueError("a worker has thrown a spanner")
+            raise RunError("a worker has thrown a spanner")
         elif count == step:
             os.kill(os.getpid(), getattr(signal, what))
 

@@ -19,8 +19,8 @@ IMAGES = (
 POINTS = (
     "train points --model pointnet_t --data solids --points 24 --epochs 2 --batch-size 23 --optimizer sgd --lr 0.001 "
     "--norm-decay 0.3 --augmentation pointnet2 --votes 2 --regularizer rp-comhe --log-steps 1 "
-    "--regularizer-options dim 8 count 2 exclude *_transform.* "
-    "--model-options dropout 0.0"
+    "--regularizer-options dim=8 count=2 exclude=*_transform.* "
+    "--model-options dropout=0.0"
 )
 SAME = "the curves of one process, to rounding"
 

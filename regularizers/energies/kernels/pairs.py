@@ -25,7 +25,7 @@ from torch import Tensor
 
 from comhe.regularizers.energies.potential import Potential
 
-from . import Layers, Precision
+from .layers import Layers, Precision
 from .potential import potential, squared_distance
 
 NEAR = tl.constexpr(0.2)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from comhe.regularizers.energies.potential import Potential
 
-from . import Layers, Pool, Precision
+from .layers import Layers, Pool, Precision
 from .pairs import LINE, Shapes, blocks, energies, packed, shapes_of, store_units, units, unpacked
 
 TILE = 64

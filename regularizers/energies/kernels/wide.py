@@ -18,7 +18,7 @@ from torch import Tensor
 
 from comhe.regularizers.energies.potential import Potential
 
-from . import Layers, Precision
+from .layers import Layers, Precision
 from .pairs import NEAR, Shapes, packed, shapes_of, unpacked
 from .potential import potential, squared_distance
 
