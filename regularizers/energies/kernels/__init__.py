@@ -8,19 +8,16 @@ graph. :mod:`.pairs` states the error.
 """
 
 import itertools
-from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from comhe.regularizers.energies.checks import Layers, Precision
 from comhe.regularizers.energies.potential import Potential
 
-Precision = Literal["fp32", "tf32"]
-PRECISIONS = ("fp32", "tf32")
-Layers = Sequence[Tensor]  # the neurons of each
 NARROW = 128  # dimensions for which a block of neurons and its gradient stay in registers
 MATRIX = 4096  # the most neurons whose Gram matrix is kept where it is larger than the neurons
 
