@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from . import kernels
-from .checks import as_sets, autocast_disabled
-from .kernels.layers import Layers, Pool, Precision
+from .checks import Layers, Precision, as_sets, autocast_disabled
+from .kernels import Pool
 from .potential import Potential
 
 

@@ -1,11 +1,17 @@
 """What every penalty asks of its neurons: their shape, their precision, and no autocast."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from comhe.errors import UsageError
+
+Layers = Sequence[Tensor]  # the neurons of each
+Precision = Literal["fp32", "tf32"]  # of products on a GPU
+PRECISIONS = ("fp32", "tf32")
 
 
 def check_neurons(w: Tensor) -> None:

@@ -9,9 +9,8 @@ from torch import Tensor
 from comhe.errors import check_at_least, check_choice
 
 from . import kernels
-from .checks import as_sets, autocast_disabled, check_neurons, upcast
+from .checks import PRECISIONS, Precision, as_sets, autocast_disabled, check_neurons, upcast
 from .cosines import gram, inverse_norms, scale_pairs, weighted_gram
-from .kernels.layers import PRECISIONS, Precision
 from .potential import Potential
 
 KEEP = 1024  # the most neurons for which a matrix [N, N] is kept for the backward

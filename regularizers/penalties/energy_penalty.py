@@ -9,9 +9,9 @@ from torch import Tensor
 from comhe.errors import UsageError, check_at_least, check_choice
 from comhe.regularizers.draws import Draws
 from comhe.regularizers.energies.batched import batched_energies
+from comhe.regularizers.energies.checks import PRECISIONS, Precision
 from comhe.regularizers.energies.energy import hyperspherical_energy
-from comhe.regularizers.energies.kernels import runs_on, usable
-from comhe.regularizers.energies.kernels.layers import PRECISIONS, Pool, Precision
+from comhe.regularizers.energies.kernels import Pool, runs_on, usable
 from comhe.regularizers.energies.potential import Potential
 from comhe.regularizers.selection import Layer
 

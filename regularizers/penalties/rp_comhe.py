@@ -6,8 +6,7 @@ from torch import Tensor
 
 from comhe.errors import UsageError, check_at_least, check_choice
 from comhe.regularizers.draws import DISTRIBUTIONS, Distribution, Draws
-from comhe.regularizers.energies.kernels import NARROW
-from comhe.regularizers.energies.kernels.layers import Pool
+from comhe.regularizers.energies.kernels import NARROW, Pool
 from comhe.regularizers.energies.potential import Potential
 from comhe.regularizers.energies.span import span_energies
 from comhe.regularizers.registry import register_regularizer

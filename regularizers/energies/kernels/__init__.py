@@ -10,17 +10,25 @@ graph. :mod:`.pairs` states the error.
 import itertools
 from functools import cache
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from comhe.regularizers.energies.checks import Layers, Precision
 from comhe.regularizers.energies.potential import Potential
-
-from .layers import Layers, Precision
 
 NARROW = 128  # dimensions for which a block of neurons and its gradient stay in registers
 MATRIX = 4096  # the most neurons whose Gram matrix is kept where it is larger than the neurons
+
+
+class Pool(NamedTuple):
+    """Projections [number, dim, d_l] of many layers, one after the other in memory."""
+
+    drawn: Tensor
+    offsets: tuple[int, ...]  # where each layer's begin; layers may share theirs
+    number: int
+    dim: int
 
 
 @cache

@@ -23,9 +23,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from comhe.regularizers.energies.checks import Layers, Precision
 from comhe.regularizers.energies.potential import Potential
 
-from .layers import Layers, Precision
 from .potential import potential, squared_distance
 
 NEAR = tl.constexpr(0.2)

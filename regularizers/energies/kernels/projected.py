@@ -14,9 +14,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from comhe.regularizers.energies.checks import Layers, Precision
 from comhe.regularizers.energies.potential import Potential
 
-from .layers import Layers, Pool, Precision
+from . import Pool
 from .pairs import LINE, Shapes, blocks, energies, packed, shapes_of, store_units, units, unpacked
 
 TILE = 64

@@ -16,9 +16,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from comhe.regularizers.energies.checks import Layers, Precision
 from comhe.regularizers.energies.potential import Potential
 
-from .layers import Layers, Precision
 from .pairs import NEAR, Shapes, packed, shapes_of, unpacked
 from .potential import potential, squared_distance
 

@@ -12,7 +12,6 @@ from comhe.regularizers import create_regularizer, hyperspherical_energy
 from comhe.regularizers.energies.potential import Potential
 
 kernels = pytest.importorskip("comhe.regularizers.energies.kernels")
-layers = pytest.importorskip("comhe.regularizers.energies.kernels.layers")
 pytest.importorskip("triton", reason="there is no Triton for this platform")
 
 LAYERS = ((2, 70, 40), (1, 33, 5), (1, 9, 130), (3, 20, 141))  # sets, neurons, dimensions; narrow and wide
@@ -107,7 +106,7 @@ def test_energies_under_projections(normal, device, half_space):
     made = [w for w in layers(normal, device) if w.shape[-1] > 10]
     projections = [normal(3, 10, w.shape[-1], seed=9, dtype=torch.float32).to(device) for w in made]
     starts = torch.tensor([0, *(p.numel() for p in projections)]).cumsum(0)[:-1].tolist()
-    pool = layers.Pool(torch.cat([p.flatten() for p in projections]), tuple(starts), 3, 10)
+    pool = kernels.Pool(torch.cat([p.flatten() for p in projections]), tuple(starts), 3, 10)
     factors = torch.tensor([1.0, 0.5, 3.0], device=device)
     from comhe.regularizers.energies.kernels.projected import projected_sums  # needs Triton
 
