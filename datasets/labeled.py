@@ -38,13 +38,7 @@ class LabeledSplit:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LabeledSet:
-    """Labeled samples in three disjoint splits.
-
-    Attributes:
-        name: The name of the set and its split.
-        train, val, test: The splits.
-        classes: The names of the classes, by label.
-    """
+    """Labeled samples in three disjoint splits; ``classes`` are the names of the classes, by label."""
 
     name: str
     train: Any
@@ -58,15 +52,13 @@ class LabeledSet:
 
     @property
     def device(self) -> torch.device:
-        """The device of the batches."""
         return self.train.labels.device
 
     def to(self, device: torch.device | str) -> Self:
-        """Return the same set on ``device``."""
         return replace(self, **{split: self.get_split(split).to(device) for split in SPLITS})
 
     def get_split(self, split: str) -> Any:
-        """Return the split called ``train``, ``val`` or ``test``; a UsageError for any other name."""
+        """Return the split called ``train``, ``val`` or ``test``."""
         if split not in SPLITS:
             raise UsageError(f"unknown split {split!r}; the splits are {', '.join(SPLITS)}")
         return getattr(self, split)
@@ -76,16 +68,9 @@ class LabeledSet:
         raise NotImplementedError
 
     def batches(
-        self,
-        split: str,
-        batch_size: int,
-        seed: int | None = None,
-        epoch: int = 0,
-        augmentation: Any = None,
-        *,
-        first: int = 0,
-        **options: Any,
-    ) -> Iterator[Batch]:
+        self, split: str, batch_size: int, seed: int | None = None, epoch: int = 0, augmentation: Any = None,
+        *, first: int = 0, **options: Any,
+    ) -> Iterator[Batch]:  # fmt: skip
         """Iterate over one epoch; the arguments are those of :meth:`loader` and :meth:`.Loader.inputs`."""
         return self.loader(split, batch_size, seed, augmentation, **options).batches(epoch, first)
 
@@ -109,11 +94,7 @@ def prepare(
     held_out: float,
     seed: int,
 ) -> tuple[Splits, tuple[str, ...]]:
-    """Check arrays, name the classes by their numbers if they have no names, and hold out ``val`` if it is missing.
-
-    Raises:
-        DataError: Shapes do not fit, a label is out of range, or there is nothing to hold out.
-    """
+    """Check arrays, name the classes by their numbers if they have no names, and hold out ``val`` if it is missing."""
     found = {"train": train, "test": test} | ({} if val is None else {"val": val})
     splits = {split: (np.asarray(samples), np.asarray(labels)) for split, (samples, labels) in found.items()}
     samples, labels = splits["train"]

@@ -30,7 +30,6 @@ WITHIN = 69  # percent of links drawn within the class; chance adds to it
 
 
 def load_citations(full: bool, seed: int | None = None) -> Graph:
-    """Load the graph with its fixed split, with all other nodes in train, or with a random split."""
     counts, labels, links = build_citations()
     labeled = np.full(len(labels), True)
     raw = LabeledGraph(counts, labels, labeled, links, *random_split(labels, labeled, SEED))

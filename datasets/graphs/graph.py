@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,9 @@ class Graph:
     """One graph of n nodes, e directed edges and f features, with its split.
 
     Attributes:
-        name: The name of the set and its split.
         features: Sparse CSR float32 [n, f]; each nonempty row sums to 1, as in Kipf and Welling, ICLR 2017.
         edge_index: int64 [2, e], both directions of every edge, sorted by source and target, no duplicates or loops.
-        labels: int64 [n].
         train, val, test: int64 node numbers, disjoint.
-        num_classes: The number of classes.
-        source: Where the graph and its split come from.
     """
 
     name: str
@@ -49,8 +45,8 @@ class Graph:
 
     def to(self, device: torch.device | str) -> Graph:
         """Return the same graph with all tensors on ``device``."""
-        tensors = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
-        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})  # type: ignore[arg-type]
 
     @classmethod
     def from_arrays(
@@ -63,9 +59,6 @@ class Graph:
             edge_index: [2, m] node numbers; edges get both directions, loops and duplicates are removed.
             labels: [n] integers from 0.
             train, val, test: Node numbers, or masks [n].
-
-        Raises:
-            DataError: Shapes do not fit, a number is out of range, or the splits are not disjoint.
 
         Example:
             >>> Graph.from_arrays("path", np.eye(3), [[0, 1], [1, 2]], [0, 1, 0], train=[0], val=[1], test=[2])
@@ -96,21 +89,20 @@ class Graph:
             "edges": self.edge_index.shape[1],
             "features": self.num_features,
             "classes": self.num_classes,
-            "train": len(self.train),
-            "val": len(self.val),
-            "test": len(self.test),
+            **self._sizes(),
             "mean degree": round(len(source) / self.num_nodes, 3),
             "isolated nodes": self.num_nodes - len(source.unique()),
             "homophily": round((self.labels[source] == self.labels[target]).double().mean().item(), 4),
             "source": self.source,
         }
 
+    def _sizes(self) -> dict[str, int]:
+        return {"train": len(self.train), "val": len(self.val), "test": len(self.test)}
+
     def __repr__(self) -> str:
-        split = f"train={len(self.train)}, val={len(self.val)}, test={len(self.test)}"
-        return (
-            f"Graph({self.name!r}, nodes={self.num_nodes}, edges={self.edge_index.shape[1]}, "
-            f"features={self.num_features}, classes={self.num_classes}, {split})"
-        )
+        sizes = {"nodes": self.num_nodes, "edges": self.edge_index.shape[1], "features": self.num_features}
+        sizes |= {"classes": self.num_classes, **self._sizes()}
+        return f"Graph({self.name!r}, {', '.join(f'{key}={size}' for key, size in sizes.items())})"
 
 
 def _row_normalized(counts: csr_array) -> Tensor:
@@ -120,13 +112,9 @@ def _row_normalized(counts: csr_array) -> Tensor:
     values = counts.data / np.repeat(sums, np.diff(counts.indptr))  # an empty row has no value to divide
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(
-            torch.as_tensor(counts.indptr, dtype=torch.int64),
-            torch.as_tensor(counts.indices, dtype=torch.int64),
-            torch.as_tensor(values, dtype=torch.float32),
-            size=counts.shape,
-            check_invariants=True,
-        )
+        rows, columns = (torch.as_tensor(index, dtype=torch.int64) for index in (counts.indptr, counts.indices))
+        values = torch.as_tensor(values, dtype=torch.float32)
+        return torch.sparse_csr_tensor(rows, columns, values, size=counts.shape, check_invariants=True)
 
 
 def _undirected(links: np.ndarray, nodes: int) -> Tensor:

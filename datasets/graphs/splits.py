@@ -43,11 +43,7 @@ def split_graph(name: str, raw: LabeledGraph, source: str, full: bool, seed: int
 
 
 def random_split(labels: np.ndarray, labeled: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw 20 nodes of each class to train, 500 others to validate and 1000 others to test, among the labeled nodes.
-
-    Raises:
-        DataError: There are too few nodes.
-    """
+    """Draw 20 nodes of each class to train, 500 others to validate and 1000 others to test, among the labeled nodes."""
     order = shuffled(len(labels), torch.Generator().manual_seed(seed))
     order = order[labeled[order]]
     train = np.concatenate([order[labels[order] == label][:PER_CLASS] for label in range(labels.max() + 1)])

@@ -36,9 +36,6 @@ class Augmentation:
         cutout: The side of a square around a uniformly drawn pixel, clipped at the borders, that is set to 0 *after*
             normalization, so to the mean color.
 
-    Raises:
-        UsageError: A size is negative, or the mode is unknown.
-
     Example:
         >>> augmentation = Augmentation(pad=1)
         >>> draws = augmentation.draw(2, 4, 4, torch.Generator().manual_seed(0))
@@ -94,10 +91,7 @@ class Augmentation:
 class ResizedCrop:
     """A random region of the image, resized to the set's size, and its mirror image; for images read from files.
 
-    Attributes:
-        scale: The smallest and largest fraction of the image's area.
-        ratio: The smallest and largest width divided by height.
-        flip: Mirror left and right with probability 1/2.
+    ``scale`` bounds the fraction of the image's area, ``ratio`` the width divided by the height.
 
     Example:
         >>> ResizedCrop(scale=(0.25, 1.0)).flip
@@ -122,18 +116,12 @@ class Normalizer:
     """(x / 255 - mean) / std for contiguous uint8 pixels [b, h, width, c]; float32, contiguous, of the same shape.
 
     One multiplication and one addition, each rounded, so that the same pixel gives the same bits on every device.
-
-    ``dtype`` and ``channels_last`` are the type and the memory format that :meth:`channels_first` gives.
     """
 
     def __init__(
-        self,
-        normalization: Normalization,
-        width: int,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-        channels_last: bool = True,
-    ) -> None:
+        self, normalization: Normalization, width: int, device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32, channels_last: bool = True,
+    ) -> None:  # fmt: skip
         mean, std = (np.array(values, dtype=np.float64) for values in normalization)
         if mean.shape != (3,) or std.shape != (3,) or not (std > 0).all():
             raise UsageError(f"normalization must be (means, positive stds) of three channels, not {normalization!r}")

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -28,11 +29,7 @@ FEW = 2000  # files that are decoded before worker processes would have started
 
 
 def decode_tree(tree: Tree, size: tuple[int, int], workers: int) -> Decoded:
-    """Decode all images of a tree, which must have one size (width, height).
-
-    Raises:
-        DataError: An image cannot be decoded or has another size.
-    """
+    """Decode all images of a tree, which must have one size (width, height)."""
     splits, workers = {}, workers if len(tree) > FEW else 0
     for split, (paths, labels) in tree.splits.items():
         pixels, done = np.empty((len(paths), size[1], size[0], 3), dtype=np.uint8), 0
@@ -48,30 +45,27 @@ def decode(path: str) -> Image.Image:
     """Decode a file to RGB: gray is repeated, 16 bits become 8, transparent regions lie on white.
 
     The orientation that a camera noted is not applied, as in torchvision. Of several frames the first one is used.
-
-    Raises:
-        DataError: The file is not an image of a known format, or damaged.
     """
     with _opened(path) as image:
-        return _rgb(image)
+        if image.mode in ("I", "F"):
+            raise DataError(f"has 32 bits a pixel (mode {image.mode}) of an unknown range")
+        if image.mode.startswith("I;16"):  # convert() would cut off at 255
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        if image.has_transparency_data:
+            white = Image.new("RGBA", image.size, "white")
+            white.alpha_composite(image.convert("RGBA"))
+            image = white
+        return image.convert("RGB")
 
 
 def read_images(
-    folder: Path,
-    paths: np.ndarray,
-    batches: tuple[Tensor, ...],
-    workers: int,
-    transform: Callable[[Image.Image], Image.Image],
-    seeds: tuple[int, int] | None = None,
-    pin: bool = False,
-) -> Iterator[Tensor]:
+    folder: Path, paths: np.ndarray, batches: tuple[Tensor, ...], workers: int,
+    transform: Callable[[Image.Image], Image.Image], seeds: tuple[int, int] | None = None, pin: bool = False,
+) -> Iterator[Tensor]:  # fmt: skip
     """Iterate over batches of transformed images, uint8 [b, h, w, 3], read and decoded by worker processes.
 
     What the transform draws from torch's global generator is a function of ``seeds`` (seed and epoch) and of the
     sample's number, and the generator is left as it was; so the number of workers changes nothing.
-
-    Raises:
-        DataError: An image cannot be decoded or transformed.
     """
     loader = DataLoader(
         _Samples(folder, paths, transform, seeds),
@@ -97,9 +91,12 @@ def _outlive_signals(worker: int) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
+@dataclass
 class _Samples(Dataset):
-    def __init__(self, folder: Path, paths: np.ndarray, transform: Callable, seeds: tuple[int, int] | None) -> None:
-        self.folder, self.paths, self.transform, self.seeds = folder, paths, transform, seeds
+    folder: Path
+    paths: np.ndarray
+    transform: Callable[[Image.Image], Image.Image]
+    seeds: tuple[int, int] | None
 
     def __getitem__(self, sample: int) -> Tensor | DataError:
         path = os.path.join(self.folder, os.fsdecode(self.paths[sample]))
@@ -143,15 +140,3 @@ def _opened(path: str) -> Iterator[Image.Image]:
     except Exception as error:  # Pillow's decoders raise whatever the damage makes them raise
         reason = " ".join(str(error).replace(repr(path), "it").split()) or type(error).__name__
         raise DataError(f"{path}: cannot be decoded ({reason})") from error
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I", "F"):
-        raise DataError(f"has 32 bits a pixel (mode {image.mode}) of an unknown range")
-    if image.mode.startswith("I;16"):  # convert() would cut off at 255
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        white.alpha_composite(image.convert("RGBA"))
-        image = white
-    return image.convert("RGB")

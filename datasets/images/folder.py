@@ -29,10 +29,9 @@ def load_folder(path: Path, root: Path, seed: int | None = None, workers: int = 
 
 
 def resident_size(tree: Tree) -> tuple[int, int] | None:
-    """Return width and height if the set is to be held in memory, else None.
+    """Return width and height if the set is to be held in memory: small, and of one size in each class's first image.
 
-    It is if the first training images of all classes have the same size, at most 96 pixels a side, and all images
-    together would take at most 1 GiB. This rule does not have to look at a million files.
+    This rule does not have to look at a million files.
     """
     paths, labels = tree.splits["train"]
     firsts = paths[np.flatnonzero(np.diff(labels, prepend=-1))]

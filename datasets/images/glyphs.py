@@ -45,16 +45,10 @@ def load_glyphs(seed: int | None = None) -> Images:
 
 @lru_cache(maxsize=1)
 def build_glyphs() -> Splits:
-    """Build 9,000 images to train and 3,600 to test, uint8 [n, 32, 32, 3]; every 36 in a row have all classes.
-
-    Raises:
-        DataError: Pillow was built without FreeType.
-    """
+    """Build 9,000 images to train and 3,600 to test, uint8 [n, 32, 32, 3]; every 36 in a row have all classes."""
     if not features.check("freetype2"):
         raise DataError("glyphs: Pillow was built without FreeType, which its font needs; install a binary wheel of it")
-    draw = torch.Generator().manual_seed(SEED)
-    shapes = _shapes()
-    splits = {}
+    draw, shapes, splits = torch.Generator().manual_seed(SEED), _shapes(), {}
     for split, count in (("train", TRAIN), ("test", TEST)):
         labels = np.tile(np.arange(len(CLASSES)), count)
         pixels = np.concatenate([_render(shapes, piece, draw) for piece in np.split(labels, count // 5)])
@@ -126,14 +120,9 @@ def _render(shapes: np.ndarray, labels: np.ndarray, draw: torch.Generator) -> np
 
 
 def _sampled(
-    shapes: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    turn: np.ndarray,
-    size: np.ndarray,
-    shear: np.ndarray,
-    shift: np.ndarray,
-) -> np.ndarray:
+    shapes: np.ndarray, x: np.ndarray, y: np.ndarray,
+    turn: np.ndarray, size: np.ndarray, shear: np.ndarray, shift: np.ndarray,
+) -> np.ndarray:  # fmt: skip
     """Shapes [n, 64, 64] turned (degrees), sized (percent [n, 2]), sheared (percent) and shifted, int32 [n, 1024]."""
     cosine, sine = _turns(turn)
     x, y = x - shift[:, :1], y - shift[:, 1:]

@@ -14,12 +14,11 @@ from comhe.errors import DataError
 from .sets import ImageFiles
 from .tree import Tree, list_tree
 
+LICENSE = "for non-commercial research and education; the images are their owners'"
 CENSUS = (1000, 1_281_167, 50_000)  # classes, images to train, images to test
 
 
-@register_dataset(
-    "imagenet", "images", license="for non-commercial research and education; the images are their owners'"
-)
+@register_dataset("imagenet", "images", license=LICENSE)
 def load_imagenet(root: Path, seed: int | None = None, workers: int = 0) -> ImageFiles:
     """Load the files; a hundredth of each class of train is held out to validate."""
     tree = imagenet_tree(root / "imagenet")
@@ -33,8 +32,6 @@ def imagenet_tree(folder: Path) -> Tree:
     tree = list_tree(folder, ("train", "val"))
     census = (len(tree.classes), *(len(tree.splits[split][1]) for split in ("train", "test")))
     if census != CENSUS:
-        raise DataError(
-            f"{folder}: not imagenet: {census} classes, training images and test images, not {CENSUS}; "
-            f"a subset of it is folder:{folder}"
-        )
+        found = f"{census} classes, training images and test images"
+        raise DataError(f"{folder}: not imagenet: {found}, not {CENSUS}; a subset of it is folder:{folder}")
     return tree

@@ -72,15 +72,9 @@ class FileLoader(Loader):
     """
 
     def __init__(
-        self,
-        data: FileSplit,
-        augmentation: ResizedCrop | None,
-        normalize: Normalizer,
-        size: int,
-        resize: int,
-        workers: int,
-        **options: Any,
-    ) -> None:
+        self, data: FileSplit, augmentation: ResizedCrop | None, normalize: Normalizer,
+        size: int, resize: int, workers: int, **options: Any,
+    ) -> None:  # fmt: skip
         super().__init__(len(data), augmentation, **options)
         self.data, self.augmentation, self.normalize, self.workers = data, augmentation, normalize, workers
         self.transform = augmentation.transform(size) if augmentation else _center(resize, size)

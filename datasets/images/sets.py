@@ -24,12 +24,7 @@ SEED = 1_906_048_920  # of the standard split; no -random<seed> reaches it, so n
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ImageSet(LabeledSet):
-    """What both kinds of image sets have.
-
-    Attributes:
-        mean, std: Of each channel, on the scale 0..1.
-        source: Where the images and their split come from.
-    """
+    """What both kinds of image sets have; ``mean`` and ``std`` are those of each channel, on the scale 0..1."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -42,27 +37,15 @@ class ImageSet(LabeledSet):
         raise NotImplementedError
 
     def loader(
-        self,
-        split: str,
-        batch_size: int,
-        seed: int | None = None,
-        augmentation: Augmentation | ResizedCrop | None = None,
-        *,
-        normalization: Normalization | None = None,
-        dtype: torch.dtype = torch.float32,
-        channels_last: bool = True,
-        drop_last: bool = False,
-        share: Share = ALL,
-    ) -> Loader:
+        self, split: str, batch_size: int, seed: int | None = None,
+        augmentation: Augmentation | ResizedCrop | None = None, *, normalization: Normalization | None = None,
+        dtype: torch.dtype = torch.float32, channels_last: bool = True, drop_last: bool = False, share: Share = ALL,
+    ) -> Loader:  # fmt: skip
         """Return the batches of a split: normalized images [b, 3, h, w] and labels int64 [b], on the set's device.
 
-        A sample is augmented in the same way whatever the batch size.
-
-        Args:
-            split: ``train``, ``val`` or ``test``.
-            batch_size, seed, augmentation, drop_last, share: See :class:`.Loader`.
-            normalization: Means and standard deviations on the scale 0..1; by default those of the set.
-            dtype, channels_last: The type and the memory format of the images.
+        A sample is augmented in the same way whatever the batch size. The ``normalization`` is means and standard
+        deviations on the scale 0..1, by default those of the set; ``dtype`` and ``channels_last`` are the type and the
+        memory format of the images; for the rest see :class:`.Loader`.
         """
         if augmentation is not None and not isinstance(augmentation, self.augmentation_type):
             wanted = self.augmentation_type.__name__
@@ -76,7 +59,6 @@ class ImageSet(LabeledSet):
         raise NotImplementedError
 
     def describe(self) -> dict[str, object]:
-        """Return the census of the set."""
         return {
             "name": self.name,
             "image": "x".join(map(str, self.shape)),
@@ -93,11 +75,7 @@ class ImageSet(LabeledSet):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Images(ImageSet):
-    """Small images of one size in memory, pixels uint8 [n, h, w, 3].
-
-    Attributes:
-        mean, std: Those of ``train``.
-        augmentation: What is usual for this set in training.
+    """Small images of one size in memory, pixels uint8 [n, h, w, 3]; ``augmentation`` is what is usual in training.
 
     Example:
         >>> pixels, labels = np.zeros((8, 4, 4, 3), np.uint8), np.arange(8) % 2
@@ -119,29 +97,15 @@ class Images(ImageSet):
 
     @classmethod
     def from_arrays(
-        cls,
-        name: str,
-        train: Arrays,
-        test: Arrays,
-        val: Arrays | None = None,
-        *,
-        classes: Sequence[str] | None = None,
-        source: str = "",
-        seed: int | None = None,
-        held_out: float = 0.1,
+        cls, name: str, train: Arrays, test: Arrays, val: Arrays | None = None,
+        *, classes: Sequence[str] | None = None, source: str = "", seed: int | None = None, held_out: float = 0.1,
         augmentation: Augmentation | None = None,
-    ) -> Images:
+    ) -> Images:  # fmt: skip
         """Build a set from pixels uint8 [n, h, w, 3] and labels [n] of each split, as arrays or tensors.
 
-        Args:
-            train, test, val: Without ``val``, images of ``train`` are held out to validate.
-            classes: Names; by default the numbers of the classes.
-            seed, held_out: Which images of each class are held out, and what fraction; None for the standard ones.
-            augmentation: What is usual in training; by default pad, crop and flip.
-
-        Raises:
-            DataError: Pixels or labels have another shape or type, or a label is out of range.
-            UsageError: A seed is given for a set with its own validation images.
+        Without ``val``, the fraction ``held_out`` of each class of ``train`` is held out to validate: the standard
+        images, or those that ``seed`` draws. Names of classes are numbers, and ``augmentation`` pads, crops and flips
+        by default.
         """
         origin = _origin(name, source, val, held_out, seed)
         splits, names = prepare(name, train, test, val, classes, held_out, SEED if seed is None else seed)
@@ -159,12 +123,8 @@ class ImageFiles(ImageSet):
     """Images of any size, read from files when they are needed.
 
     Without augmentation, the shorter side is resized to ``resize`` pixels and ``size`` x ``size`` are cropped from the
-    center. For another size: ``dataclasses.replace(images, size=160, resize=182)``.
-
-    Attributes:
-        mean, std: Those of ImageNet.
-        augmentation: What is usual for this set in training.
-        workers: The number of processes that read and decode; 0 for this one.
+    center. For another size: ``dataclasses.replace(images, size=160, resize=182)``. ``mean`` and ``std`` are those of
+    ImageNet; ``workers`` is the number of processes that read and decode, 0 for this one.
     """
 
     augmentation: ResizedCrop

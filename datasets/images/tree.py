@@ -32,7 +32,6 @@ class Tree:
 
     @property
     def files(self) -> list[str]:
-        """All paths below ``folder``."""
         return [os.fsdecode(path) for paths, _ in self.splits.values() for path in paths]
 
     def path(self, name: bytes) -> str:
@@ -43,10 +42,6 @@ def list_tree(folder: Path, splits: tuple[str, ...] = ("train", "val", "test")) 
     """List the tree in ``folder``; ``val`` is the test split if there is no ``test`` (ImageNet's convention).
 
     Classes are the folders of ``train`` in alphabetical order.
-
-    Raises:
-        MissingDataError: There is no ``train``, or nothing to test on.
-        DataError: A class has no image in one of the splits, ``train`` lacks a class, or a file does not belong there.
     """
     present = [split for split in splits if (folder / split).is_dir()]
     if "train" not in present or len(present) == 1:

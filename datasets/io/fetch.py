@@ -24,10 +24,8 @@ STALE = 3600.0  # seconds after which an unfinished file is abandoned: a downloa
 def fetch(path: Path, urls: Iterable[str], sha256: str, limit: int, lacking: str) -> Path:
     """Download ``path`` from the first of ``urls`` that has the file with this checksum.
 
-    The file appears only when all its bytes, at most ``limit``, are on disk and right.
-
-    Raises:
-        MissingDataError: No mirror has the file. The message is ``lacking``, the fix, and the reason for every mirror.
+    The file appears only when all its bytes, at most ``limit``, are on disk and right. If no mirror has the file, a
+    MissingDataError says ``lacking``, the fix, and the reason for every mirror.
     """
     reasons = []
     _remove_stale(path)

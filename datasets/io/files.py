@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from comhe.errors import DataError
@@ -19,8 +20,17 @@ class AlteredDataWarning(UserWarning):
     """Files on disk are not the published ones, so results may not compare with published numbers."""
 
 
+def warn_altered(name: str, files: Sequence[object]) -> None:
+    """Warn the caller of ``load_images`` or ``load_graph``."""
+    verb = "is not the published file" if len(files) == 1 else "are not the published files"
+    warnings.warn(
+        f"{name}: {', '.join(map(str, files))} {verb}; results may not compare with published ones",
+        AlteredDataWarning,
+        stacklevel=5,
+    )
+
+
 def missing(what: str, reason: object = "") -> MissingDataError:
-    """The error for data that is not there, with the fix."""
     fix = "put the data there, or name the folder that holds it with --data-root or $COMHE_DATA"
     return MissingDataError(f"{what}; {fix}" + (f" ({reason})" if reason else ""))
 

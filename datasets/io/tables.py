@@ -17,18 +17,9 @@ MAX_LIST_BYTES = 1 << 22
 
 
 def parse_table(data: bytes, path: Path, columns: Container[int]) -> np.ndarray:
-    """Parse one row of numbers a line, separated by commas or spaces, with # for comments.
+    """Parse one row of numbers a line, separated by commas or spaces, with # for comments, to float64 [rows, columns].
 
-    Returns:
-        float64 [rows, columns].
-
-    Raises:
-        DataError: The text has no row, a word that is not a number, rows of different lengths, or another number of
-            columns than those in ``columns``.
-
-    Example:
-        >>> parse_table(b"1,2,3  # a point", Path("a.xyz"), columns=[3])
-        array([[1., 2., 3.]])
+    ``columns`` are the numbers of columns that are accepted.
     """
     try:
         with warnings.catch_warnings():

@@ -22,11 +22,7 @@ FARTHEST = 1e15  # larger coordinates are refused: their squares come near the e
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Clouds(LabeledSet):
-    """Point clouds with the same number of points and the same columns.
-
-    Attributes:
-        up: The axis that points up in this set, 0, 1 or 2.
-        source: Where the clouds and their split come from.
+    """Point clouds with the same number of points and the same columns; ``up`` is the axis that points up.
 
     Example:
         >>> points, labels = torch.rand(40, 16, 3), torch.arange(40) % 2
@@ -50,57 +46,36 @@ class Clouds(LabeledSet):
         return self.train.points.shape[2]
 
     def loader(
-        self,
-        split: str,
-        batch_size: int,
-        seed: int | None = None,
-        augmentation: PointAugmentation | None = None,
-        *,
-        points: int = 1024,
-        drop_last: bool = False,
-        share: Share = ALL,
-    ) -> CloudLoader:
+        self, split: str, batch_size: int, seed: int | None = None, augmentation: PointAugmentation | None = None,
+        *, points: int = 1024, drop_last: bool = False, share: Share = ALL,
+    ) -> CloudLoader:  # fmt: skip
         """Return the batches of a split: clouds float32 [b, points, 3 or 6] and labels int64 [b], on the set's device.
 
-        Args:
-            split: ``train``, ``val`` or ``test``.
-            batch_size, seed, augmentation, drop_last, share: See :class:`.Loader`.
-            points: The number of points in each cloud: drawn in every epoch if there is a seed, else the first ones.
+        The ``points`` of each cloud are drawn in every epoch if there is a seed, else they are its first ones.
         """
         options: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "drop_last": drop_last, "share": share}
         return CloudLoader(self.get_split(split), augmentation, points, self.up, **options)
 
     @classmethod
     def from_arrays(
-        cls,
-        name: str,
-        train: Arrays,
-        test: Arrays,
-        val: Arrays | None = None,
-        *,
-        classes: Sequence[str] | None = None,
-        up: int = 1,
-        source: str = "",
-    ) -> Clouds:
+        cls, name: str, train: Arrays, test: Arrays, val: Arrays | None = None,
+        *, classes: Sequence[str] | None = None, up: int = 1, source: str = "",
+    ) -> Clouds:  # fmt: skip
         """Build a set from points [n, P, 3] or, with normals, [n, P, 6] and labels [n], as arrays or tensors.
 
         Without ``val``, a tenth of each class of ``train`` is held out. Names of classes are numbers by default.
-
-        Raises:
-            DataError: Shapes do not fit, or a label is out of range.
         """
         splits, names = prepare(name, train, test, val, classes, 0.1, HOLD_OUT_SEED)
         for points, _ in splits.values():
             if points.ndim != 3 or points.shape[2] not in (3, 6):
                 raise DataError(f"{name}: points are {list(points.shape)}, not [n, P, 3] or [n, P, 6]")
-        data = {
-            split: CloudSplit(torch.as_tensor(points, dtype=torch.float32), torch.from_numpy(y))
-            for split, (points, y) in splits.items()
+        tensors = {
+            split: (torch.as_tensor(x, dtype=torch.float32), torch.from_numpy(y)) for split, (x, y) in splits.items()
         }
+        data = {split: CloudSplit(*both) for split, both in tensors.items()}
         return cls(name, **data, classes=names, up=up, source=source)
 
     def describe(self) -> dict[str, object]:
-        """Return the census of the set."""
         farthest = max(self.get_split(split).points[..., :3].norm(dim=-1).max().item() for split in SPLITS)
         return {
             "name": self.name,

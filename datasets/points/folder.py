@@ -25,9 +25,8 @@ def load_folder(path: Path, root: Path) -> Clouds:
         raise MissingDataError(f"folder:{path}: no such folder")
     decoded, up = (load_h5_folder(path), 1) if is_h5_folder(path) else (load_shape_folder(path, root), 2)
     split = "its own split" if "val" in decoded.splits else "its own test, 10 % of train held out"
-    return Clouds.from_arrays(
-        f"folder:{path}", **decoded.splits, classes=decoded.classes, up=up, source=f"{path}; {split}"
-    )
+    source = f"{path}; {split}"
+    return Clouds.from_arrays(f"folder:{path}", **decoded.splits, classes=decoded.classes, up=up, source=source)
 
 
 def load_shape_folder(folder: Path, root: Path) -> Decoded:
@@ -35,9 +34,6 @@ def load_shape_folder(folder: Path, root: Path) -> Decoded:
 
     The folder has ``train/<class>/`` and so on, or, as in ModelNet's archives, ``<class>/train/``; hidden files are
     ignored. Classes are those of train. The files are parsed once and then kept in a cache.
-
-    Raises:
-        DataError: The arrangement is another, a class has no training shapes, or a file is of another kind or damaged.
     """
     by_class = not (folder / "train").is_dir()
     shapes: list[tuple[str, str, str]] = []  # split, class and path
@@ -58,13 +54,12 @@ def load_shape_folder(folder: Path, root: Path) -> Decoded:
         points = np.stack([read_cloud(folder / file, POINTS, file) for _, _, file in shapes])
         labels = np.array([classes.index(name) for _, name, _ in shapes])
         of_split = np.array([split for split, _, _ in shapes])
-        splits = {split: (points[of_split == split], labels[of_split == split]) for split in np.unique(of_split)}
-        return Decoded({str(split): arrays for split, arrays in splits.items()}, classes)
+        return Decoded(
+            {s: (points[of_split == s], labels[of_split == s]) for s in np.unique(of_split).tolist()}, classes
+        )
 
     return cached(f"shapes-{POINTS}", folder, [file for _, _, file in shapes], root, build)
 
 
 def _children(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(child for child in folder.iterdir() if not child.name.startswith("."))
+    return sorted(child for child in folder.glob("*") if not child.name.startswith("."))

@@ -28,11 +28,7 @@ def is_h5_folder(folder: Path) -> bool:
 
 
 def load_h5_folder(folder: Path) -> Decoded:
-    """Load ``train`` and ``test`` as float32 [n, P, 3] and int64 [n], in the order of the files.
-
-    Raises:
-        DataError: A file is missing or damaged, or two disagree.
-    """
+    """Load ``train`` and ``test`` as float32 [n, P, 3] and int64 [n], in the order of the files."""
     classes = tuple(read_lines(folder / "shape_names.txt"))
     splits, sizes = {}, set()
     for split in ("train", "test"):
@@ -47,12 +43,7 @@ def load_h5_folder(folder: Path) -> Decoded:
 
 
 def read_h5(path: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Read ``data`` as float32 [n, P, 3] and ``label`` as int64 [n]; sizes are checked before memory is allocated.
-
-    Raises:
-        DataError: The file is missing, truncated or refers to other files, a shape or type is wrong, a coordinate is
-            not finite, all points of a cloud coincide, or a label is outside 0..classes-1.
-    """
+    """Read ``data`` as float32 [n, P, 3] and ``label`` as int64 [n]; sizes are checked before memory is allocated."""
     if not path.is_file():
         raise DataError(f"{path}: no such file" if not path.exists() else f"{path}: not a regular file")
     try:

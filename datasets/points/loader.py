@@ -27,9 +27,8 @@ class CloudSplit(LabeledSplit):
 class CloudLoader(Loader):
     """Batches of clouds float32 [b, points, 3 or 6].
 
-    Without a seed, clouds come in stored order with their first ``points`` points. With one, order, points and
-    augmentation are drawn for every epoch. The draws are functions of seed, epoch and the position in the epoch; the
-    order of the clouds is the same on every device, the other draws on every device of one kind.
+    The draws of order, points and augmentation are functions of seed, epoch and the position in the epoch; the order
+    of the clouds is the same on every device, the other draws on every device of one kind.
     """
 
     def __init__(

@@ -31,13 +31,8 @@ Polygons = list[tuple[int, ...]]
 def parse_off(data: bytes, path: Path) -> tuple[np.ndarray, Polygons]:
     """Parse ``OFF``, the numbers of vertices, faces and edges, a line for each vertex and each face.
 
-    In many files of ModelNet-40 the numbers follow ``OFF`` without a space or a new line.
-
-    Returns:
-        The vertices, float64 [n, 3], and the polygons as tuples of vertex numbers.
-
-    Raises:
-        DataError: The file is not such a file, or ends before its last row.
+    In many files of ModelNet-40 the numbers follow ``OFF`` without a space or a new line. Returns the vertices, float64
+    [n, 3], and the polygons as tuples of vertex numbers.
     """
     lines = _lines(data, 0, path)
     first = next(lines, (1, [""]))[1]
@@ -50,14 +45,7 @@ def parse_off(data: bytes, path: Path) -> tuple[np.ndarray, Polygons]:
 
 
 def parse_ply(data: bytes, path: Path) -> tuple[np.ndarray, Polygons]:
-    """Parse a simple PLY file; without faces it is a cloud.
-
-    Returns:
-        The vertices, float64 [n, 3], and the polygons as tuples of vertex numbers.
-
-    Raises:
-        DataError: The file is not such a file, or ends before its last row.
-    """
+    """Parse a simple PLY file, as :func:`parse_off`; without faces it is a cloud."""
     end = data.find(b"end_header", 0, MAX_HEADER)
     start = data.find(b"\n", end) + 1
     if not data.startswith(b"ply") or end < 0 or not start:

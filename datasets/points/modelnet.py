@@ -63,12 +63,7 @@ MEMBER = re.compile(r"(ply_data_(train|test)[0-9]+\.h5|(train|test)_files\.txt|s
 
 
 def load_modelnet40(root: Path) -> Clouds:
-    """Load the HDF5 files, after downloading them if none are there.
-
-    Raises:
-        MissingDataError: The set is not in the data root and cannot be downloaded.
-        DataError: A file is damaged, or the files are not those of this set.
-    """
+    """Load the HDF5 files, after downloading them if none are there."""
     folder = next((root / known for known in FOLDERS if is_h5_folder(root / known)), root / HDF5.folder)
     if not is_h5_folder(folder):
         _download(HDF5, root)
@@ -95,10 +90,8 @@ def _checked(name: str, folder: Path, decoded: Decoded) -> Clouds:
     present = len(np.unique(train)), len(np.unique(test)), len(decoded.classes)
     if (len(train), len(test)) not in CENSUS or present != (CLASSES,) * 3:
         expected = " or ".join(f"{a:,} + {b:,}" for a, b in CENSUS)
-        raise DataError(
-            f"{folder}: not ModelNet-40: {len(train):,} + {len(test):,} clouds of {present[2]} classes, not "
-            f"{expected} of {CLASSES}; for a folder of your own, use folder:{folder}"
-        )
+        found = f"{len(train):,} + {len(test):,} clouds of {present[2]} classes"
+        raise DataError(f"{folder}: not ModelNet-40: {found}, not {expected} of {CLASSES}; use folder:{folder}")
     source = f"ModelNet-40, modelnet.cs.princeton.edu, as {folder.name}; official test, 10 % of train held out"
     return Clouds.from_arrays(name, **decoded.splits, classes=decoded.classes, up=1, source=source)
 
@@ -116,7 +109,10 @@ def _download(release: Release, root: Path) -> None:
             lacking = f"modelnet40: {root} has none of {', '.join(FOLDERS)} and no {archive.name}"
             fetch(archive, release.mirrors, release.sha256, release.max_bytes, lacking)
         else:
-            _check(archive, release)
+            with archive.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            if sha256 != release.sha256:
+                raise DataError(f"{archive}: sha256 is {sha256[:12]}..., not {release.sha256[:12]}...; remove it")
         _unpack(archive, folder)
     except (DataError, OSError):
         if not is_h5_folder(folder):  # another process may have unpacked it, and removed the archive
@@ -126,23 +122,17 @@ def _download(release: Release, root: Path) -> None:
             archive.unlink(missing_ok=True)
 
 
-def _check(archive: Path, release: Release) -> None:
-    with archive.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    if sha256 != release.sha256:
-        raise DataError(f"{archive}: sha256 is {sha256[:12]}..., not {release.sha256[:12]}...; remove it")
-
-
 def _unpack(archive: Path, folder: Path) -> None:
     """Unpack the files of the layout into a folder that gets its name only when it is complete."""
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
     try:
         with zipfile.ZipFile(archive) as members:
-            wanted = {}
-            for member in members.infolist():
-                path = PurePosixPath(member.filename)
-                if path.parts[:-1] == (folder.name,) and MEMBER.fullmatch(path.name):
-                    wanted[path.name] = member
+            paths = {PurePosixPath(member.filename): member for member in members.infolist()}
+            wanted = {
+                p.name: member
+                for p, member in paths.items()
+                if p.parts[:-1] == (folder.name,) and MEMBER.fullmatch(p.name)
+            }
             # A member never yields more bytes than it claims.
             if sum(member.file_size for member in wanted.values()) > MAX_UNPACKED:
                 raise DataError(f"{archive}: unpacks to more than {MAX_UNPACKED:,} bytes")

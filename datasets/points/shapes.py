@@ -30,9 +30,6 @@ def read_cloud(path: Path, count: int, name: str) -> np.ndarray:
 
     Points are drawn uniformly by area from a mesh; from a cloud, a random subset, or all and repeats of some if there
     are fewer. The draws depend on ``name`` alone, so not on which other files are read.
-
-    Raises:
-        DataError: The file is damaged or not of such a kind; the message names the file, and the line of a text.
     """
     points, faces = read_shape(path)
     generator = torch.Generator().manual_seed(text_seed(name))
@@ -52,11 +49,7 @@ def read_cloud(path: Path, count: int, name: str) -> np.ndarray:
 
 
 def read_shape(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read the points of a shape, float64 [n, 3], and its triangles, int64 [m, 3], which a cloud does not have.
-
-    Raises:
-        DataError: As :func:`read_cloud`.
-    """
+    """Read the points of a shape, float64 [n, 3], and its triangles, int64 [m, 3], which a cloud does not have."""
     data, polygons = read_bounded(path, MAX_BYTES), Polygons()
     match path.suffix.lower():
         case ".off":
@@ -72,9 +65,11 @@ def read_shape(path: Path) -> tuple[np.ndarray, np.ndarray]:
     points = np.ascontiguousarray(points[:, :3], dtype=np.float64)
     if not len(points):
         raise DataError(f"{path}: has no points")
-    if not (np.abs(points) < FARTHEST).all():
-        row = (np.abs(points) < FARTHEST).all(1).argmin()
-        raise DataError(f"{path}: point {row} (from 0) has a value that is not finite or beyond {FARTHEST:g}")
+    finite = (np.abs(points) < FARTHEST).all(1)  # also false for NaN
+    if not finite.all():
+        raise DataError(
+            f"{path}: point {finite.argmin()} (from 0) has a value that is not finite or beyond {FARTHEST:g}"
+        )
     return points, _triangles(polygons, len(points), path)
 
 
@@ -82,9 +77,8 @@ def _triangles(polygons: Polygons, points: int, path: Path) -> np.ndarray:
     """Cut polygons into fans."""
     for i, polygon in enumerate(polygons):
         if len(polygon) < 3 or not 0 <= min(polygon) <= max(polygon) < points:
-            raise DataError(
-                f"{path}: face {i} (from 0) is {str(polygon)[:60]}, not 3 or more of the vertices 0..{points - 1}"
-            )
+            shown = str(polygon)[:60]
+            raise DataError(f"{path}: face {i} (from 0) is {shown}, not 3 or more of the vertices 0..{points - 1}")
     count = sum(len(polygon) - 2 for polygon in polygons)
     if count > MAX_TRIANGLES:
         raise DataError(f"{path}: {count:,} triangles, more than {MAX_TRIANGLES:,}; simplify the mesh")

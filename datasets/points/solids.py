@@ -30,15 +30,9 @@ NOISE = 0.03  # largest standard deviation of the noise; most solids have a radi
 
 
 def load_solids(normals: bool) -> Clouds:
-    """Load the set, points [n, 1024, 3] or with normals [n, 1024, 6].
-
-    Clouds are centered and scaled to the unit sphere; y is up. They are the same in every process, and on another
-    platform the same up to rounding.
-    """
+    """Load points [n, 1024, 3] or with normals [n, 1024, 6]: the same in every process, up to rounding everywhere."""
     kinds = tuple(SOLIDS)
-    clouds = [_kind(name, sum(EACH.values())) for name in kinds]
-    if not normals:
-        clouds = [c[..., :3] for c in clouds]
+    clouds = [_kind(name, sum(EACH.values()))[..., : 6 if normals else 3] for name in kinds]
     splits, start = {}, 0
     for split, each in EACH.items():
         points = torch.cat([c[start : start + each] for c in clouds])
@@ -93,9 +87,8 @@ def revolve(profile: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     # Half a step ahead, so that the sides of a box of four steps are along x and z.
     angles = (torch.arange(steps) + 0.5) * (2 * math.pi / steps)
     radius, height = profile[..., None, 0], profile[..., None, 1]
-    vertices = torch.stack(
-        [radius * angles.sin(), height.expand(-1, -1, steps), radius * angles.cos()], dim=-1
-    ).flatten(1, 2)
+    axes = [radius * angles.sin(), height.expand(-1, -1, steps), radius * angles.cos()]
+    vertices = torch.stack(axes, dim=-1).flatten(1, 2)
     below, here = torch.meshgrid(torch.arange(profile.shape[1] - 1) * steps, torch.arange(steps), indexing="ij")
     following = (here + 1) % steps
     corners = [below + here, below + following, below + steps + following, below + steps + here]
@@ -120,18 +113,15 @@ def _height(u: Tensor) -> Tensor:
 
 
 def _block(u: Tensor, _: Tensor) -> Tensor:
-    h = _height(u)
-    return _profile((0, -h), (1, -h), (1, h), (0, h))
+    return _profile((0, -_height(u)), (1, -_height(u)), (1, _height(u)), (0, _height(u)))
 
 
 def _spike(u: Tensor, _: Tensor) -> Tensor:
-    h = _height(u)
-    return _profile((0, -h), (1, -h), (0, h))
+    return _profile((0, -_height(u)), (1, -_height(u)), (0, _height(u)))
 
 
 def _frustum(u: Tensor, v: Tensor) -> Tensor:
-    h = _height(u)
-    return _profile((0, -h), (1, -h), (0.2 + 0.6 * v, h), (0, h))
+    return _profile((0, -_height(u)), (1, -_height(u)), (0.2 + 0.6 * v, _height(u)), (0, _height(u)))
 
 
 def _tube(u: Tensor, v: Tensor) -> Tensor:
@@ -140,8 +130,7 @@ def _tube(u: Tensor, v: Tensor) -> Tensor:
 
 
 def _capsule(u: Tensor, _: Tensor) -> Tensor:
-    h = _height(u)
-    return _profile(*_arc(-90, 0, at=(0, -h), pieces=8), *_arc(0, 90, at=(0, h), pieces=8))
+    return _profile(*_arc(-90, 0, at=(0, -_height(u)), pieces=8), *_arc(0, 90, at=(0, _height(u)), pieces=8))
 
 
 # Of two random numbers in 0..1 for each solid its profile, and the number of steps it is turned in.

@@ -14,14 +14,9 @@ def sample_surface(vertices: Tensor, faces: Tensor, count: int, generator: torch
 
     .. math:: p = a + \sqrt{u}\,(1 - v)\,(b - a) + \sqrt{u}\,v\,(c - a)
 
-    Shape:
-        vertices [b, V, 3], faces int64 [F, 3] -> points [b, count, 3], normals [b, count, 3]
+    Normals are (b - a) x (c - a): outward if faces are counterclockwise.
 
-    Returns:
-        The points and the normals of their faces, (b - a) x (c - a): outward if faces are counterclockwise.
-
-    Raises:
-        DataError: A mesh has no area.
+    Shape: vertices [b, V, 3], faces int64 [F, 3] -> points [b, count, 3], normals [b, count, 3]
     """
     a, b, c = vertices[:, faces].unbind(2)
     cross = torch.linalg.cross(b - a, c - a)

@@ -27,9 +27,6 @@ def load_text_release(folder: Path, root: Path) -> Decoded:
 
     Each cloud is centered and scaled to the unit sphere, as the authors' loader does. The files are parsed once and
     then kept in a cache.
-
-    Raises:
-        DataError: A file is missing or damaged, or two disagree.
     """
     classes = tuple(read_lines(folder / "modelnet40_shape_names.txt"))
     files: list[str] = []
