@@ -4,7 +4,7 @@
 
 from .graphs import citations, planetoid
 from .graphs.graph import Graph
-from .images import cifar, folder, glyphs, imagenet
+from .images import cifar, folder, glyphs
 from .images.augment import CENTERED, Augmentation, Normalization, ResizedCrop
 from .images.sets import ImageFiles, Images
 from .io.files import AlteredDataWarning, DataError, MissingDataError, data_root

@@ -16,8 +16,7 @@ from scipy.sparse import csr_array
 from comhe.datasets.registry import register_dataset
 from comhe.datasets.sampling import shuffled
 
-from .graph import Graph
-from .splits import LabeledGraph, random_split, split_graph
+from .graph import Graph, LabeledGraph, random_split, split_graph
 
 LICENSE = "MIT, made by this package"
 SEED = 1971

@@ -20,8 +20,7 @@ from comhe.datasets.io.unpickle import unpickle
 from comhe.datasets.registry import register_dataset
 from comhe.errors import DataError
 
-from .graph import Graph
-from .splits import LabeledGraph, split_graph
+from .graph import Graph, LabeledGraph, split_graph
 
 SUFFIXES = ("x", "y", "tx", "ty", "allx", "ally", "graph", "test.index")
 MAX_BYTES = 32 << 20  # the largest published file has 7.6 MB

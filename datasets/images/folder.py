@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from comhe.datasets.io.cache import cached
+from comhe.datasets.io.files import missing
 from comhe.datasets.registry import register_dataset
+from comhe.errors import DataError
 
 from .decoding import decode_tree, image_size
 from .sets import ImageFiles, Images
@@ -39,3 +41,26 @@ def resident_size(tree: Tree) -> tuple[int, int] | None:
     if max(size) > MAX_SIDE or 3 * size[0] * size[1] * len(tree) > MAX_BYTES:
         return None
     return size if all(image_size(tree.path(name)) == size for name in firsts) else None
+
+
+LICENSE = "for non-commercial research and education; the images are their owners'"
+CENSUS = (1000, 1_281_167, 50_000)  # classes, images to train, images to test
+
+
+@register_dataset("imagenet", "images", license=LICENSE)
+def load_imagenet(root: Path, seed: int | None = None, workers: int = 0) -> ImageFiles:
+    """Load the files; a hundredth of each class of train is held out to validate."""
+    tree = imagenet_tree(root / "imagenet")
+    return ImageFiles.from_tree("imagenet", tree, "ILSVRC 2012, image-net.org", seed, workers, held_out=0.01)
+
+
+def imagenet_tree(folder: Path) -> Tree:
+    """List the files of ILSVRC 2012, and not some of them: a subset is another set, ``folder:PATH``."""
+    if not folder.is_dir():
+        raise missing(f"imagenet: {folder} does not exist, with train/CLASS/ and val/CLASS/ of ILSVRC 2012 in it")
+    tree = list_tree(folder, ("train", "val"))
+    census = (len(tree.classes), *(len(tree.splits[split][1]) for split in ("train", "test")))
+    if census != CENSUS:
+        found = f"{census} classes, training images and test images"
+        raise DataError(f"{folder}: not imagenet: {found}, not {CENSUS}; a subset of it is folder:{folder}")
+    return tree

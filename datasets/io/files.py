@@ -1,4 +1,4 @@
-"""Where data lives on disk, reading with a bound on size, and writing that replaces a file completely or not at all."""
+"""Where data lives on disk, readers with a bound on size, and writing that replaces a file completely or not at all."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import contextlib
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
+
+import numpy as np
 
 from comhe.errors import DataError
 
@@ -88,3 +91,41 @@ def atomic_write(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(FileNotFoundError):  # it was renamed
             os.unlink(name)
+
+
+MAX_LIST_BYTES = 1 << 22
+
+
+def parse_table(data: bytes, path: Path, columns: Container[int]) -> np.ndarray:
+    """Parse one row of numbers a line, separated by commas or spaces, with # for comments, to float64 [rows, columns].
+
+    ``columns`` are the numbers of columns that are accepted.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # numpy warns about an empty text
+            table = np.loadtxt(BytesIO(data.replace(b",", b" ")), ndmin=2, encoding="latin-1")
+    except ValueError as error:
+        reason = " ".join(str(error).partition(";")[0].split())
+        raise DataError(f"{path}: not a table of numbers ({reason[:160]})") from error
+    if not table.size:
+        raise DataError(f"{path}: contains no numbers")
+    if table.shape[1] not in columns:
+        raise DataError(f"{path}: has {table.shape[1]} columns of numbers, which is not supported here")
+    return table
+
+
+def read_lines(path: Path) -> list[str]:
+    """Read the lines of a list file without surrounding space; a missing, empty or repeated line is a DataError."""
+    try:
+        lines = [line.strip() for line in read_bounded(path, MAX_LIST_BYTES).decode().splitlines()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a text file (byte {error.start})") from error
+    if not lines:
+        raise DataError(f"{path}: empty")
+    seen = set()
+    for number, line in enumerate(lines, 1):
+        if not line or line in seen:
+            raise DataError(f"{path}: line {number} {'repeats ' + repr(line) if line else 'is empty'}")
+        seen.add(line)
+    return lines

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from comhe.datasets.io.cache import Decoded
-from comhe.datasets.io.tables import read_lines
+from comhe.datasets.io.files import read_lines
 from comhe.errors import DataError
 
 from .clouds import check_clouds

@@ -10,14 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from comhe.datasets.io.files import read_bounded
-from comhe.datasets.io.tables import parse_table
+from comhe.datasets.io.files import parse_table, read_bounded
 from comhe.datasets.sampling import text_seed
 from comhe.errors import DataError
 
 from .clouds import FARTHEST, check_clouds, unit_sphere
-from .meshes import Polygons, parse_off, parse_ply
-from .surface import sample_surface
+from .meshes import Polygons, parse_off, parse_ply, sample_surface
 
 SUFFIXES = (".off", ".ply", ".npy", ".xyz", ".txt")
 MAX_BYTES = 1 << 28

@@ -17,7 +17,7 @@ from comhe.datasets.sampling import shuffled, text_seed
 
 from .augment import rotation, turn_about
 from .clouds import Clouds
-from .surface import sample_surface
+from .meshes import sample_surface
 
 EACH = {"train": 168, "val": 42, "test": 84}  # clouds of each kind
 POINTS = 1024

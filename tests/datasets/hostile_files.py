@@ -23,7 +23,7 @@ from comhe.datasets.graphs import planetoid
 from comhe.datasets.images import cifar
 from comhe.datasets.images.decoding import decode
 from comhe.datasets.io.cache import Decoded, cached
-from comhe.datasets.io.tables import read_lines
+from comhe.datasets.io.files import read_lines
 from comhe.datasets.points import modelnet
 from comhe.datasets.points.h5 import read_h5
 from comhe.datasets.points.shapes import read_cloud
