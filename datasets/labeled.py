@@ -28,7 +28,6 @@ class LabeledSplit:
         return len(self.labels)
 
     def to(self, device: torch.device | str) -> Self:
-        """Return the same samples with all tensors on ``device``."""
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})  # type: ignore[type-var]
 
@@ -86,14 +85,9 @@ class LabeledSet:
 
 
 def prepare(
-    name: str,
-    train: Arrays,
-    test: Arrays,
-    val: Arrays | None,
-    classes: Sequence[str] | None,
-    held_out: float,
-    seed: int,
-) -> tuple[Splits, tuple[str, ...]]:
+    name: str, train: Arrays, test: Arrays, val: Arrays | None,
+    classes: Sequence[str] | None, held_out: float, seed: int,
+) -> tuple[Splits, tuple[str, ...]]:  # fmt: skip
     """Check arrays, name the classes by their numbers if they have no names, and hold out ``val`` if it is missing."""
     found = {"train": train, "test": test} | ({} if val is None else {"val": val})
     splits = {split: (np.asarray(samples), np.asarray(labels)) for split, (samples, labels) in found.items()}

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,18 +65,15 @@ def register_dataset(
         >>> unregister_dataset("coins", domain="images")
     """
 
-    def register(function: Callable[..., DataSet]) -> Callable[..., DataSet]:
-        _check_domain(domain)
-        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or re.search(r"-random\d*$", name):
-            raise UsageError(f"{name!r} cannot be the name of a data set: use letters, digits, '_', '.' and '-'")
-        if name in _REGISTRY[domain]:
-            raise UsageError(f"{domain} already has a data set {name!r}; register this one under another name")
-        _REGISTRY[domain][name] = _Entry(name, function, license, frozenset(inspect.signature(function).parameters))
-        return function
-
-    if load is not None:
-        register(load)
-    return register
+    if load is None:
+        return partial(register_dataset, name, domain, license=license)
+    _check_domain(domain)
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or re.search(r"-random\d*$", name):
+        raise UsageError(f"{name!r} cannot be the name of a data set: use letters, digits, '_', '.' and '-'")
+    if name in _REGISTRY[domain]:
+        raise UsageError(f"{domain} already has a data set {name!r}; register this one under another name")
+    _REGISTRY[domain][name] = _Entry(name, load, license, frozenset(inspect.signature(load).parameters))
+    return load
 
 
 def unregister_dataset(name: str, domain: Domain) -> None:

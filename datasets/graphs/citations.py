@@ -1,9 +1,8 @@
 """The built-in citation graph: a planted partition with words, generated from a fixed seed.
 
-It has what makes the public citation graphs a test for graph networks and needs no file: seven classes of unequal
-size, few links a node but some hubs, links that mostly stay within a class, and short bags of words of which each
-class prefers some. Neither the words nor the links suffice alone. Only integers are drawn, and none of
-torch's shuffling is used, so the graph is the same on every platform and device.
+It has what makes the public citation graphs a test for graph networks: seven classes of unequal size, few links a node
+but some hubs, links that mostly stay within a class, and short bags of words of which each class prefers some. Only
+integers are drawn, and none of torch's shuffling is used, so the graph is the same on every platform and device.
 
 Source of the model: Condon and Karp, "Algorithms for Graph Partitioning on the Planted Partition Model", 2001, with
 the degree correction of Karrer and Newman, "Stochastic blockmodels and community structure in networks", 2011.

@@ -15,6 +15,8 @@ from comhe.datasets.labeled import check_labels
 from comhe.datasets.sampling import shuffled
 from comhe.errors import DataError
 
+PER_CLASS, VALIDATION, TEST = 20, 500, 1000  # nodes of a random split
+
 
 @dataclass(frozen=True, eq=False)
 class Graph:
@@ -45,7 +47,6 @@ class Graph:
         return self.features.shape[1]
 
     def to(self, device: torch.device | str) -> Graph:
-        """Return the same graph with all tensors on ``device``."""
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})  # type: ignore[arg-type]
 
@@ -84,26 +85,20 @@ class Graph:
     def describe(self) -> dict[str, object]:
         """Return the census; homophily is the fraction of edges within a class."""
         source, target = self.edge_index
+        homophily = (self.labels[source] == self.labels[target]).double().mean().item()
         return {
-            "name": self.name,
-            "nodes": self.num_nodes,
-            "edges": self.edge_index.shape[1],
-            "features": self.num_features,
-            "classes": self.num_classes,
-            **self._sizes(),
-            "mean degree": round(len(source) / self.num_nodes, 3),
-            "isolated nodes": self.num_nodes - len(source.unique()),
-            "homophily": round((self.labels[source] == self.labels[target]).double().mean().item(), 4),
+            "name": self.name, **self._sizes(), "mean degree": round(len(source) / self.num_nodes, 3),
+            "isolated nodes": self.num_nodes - len(source.unique()), "homophily": round(homophily, 4),
             "source": self.source,
-        }
+        }  # fmt: skip
 
     def _sizes(self) -> dict[str, int]:
-        return {"train": len(self.train), "val": len(self.val), "test": len(self.test)}
+        sizes = {"nodes": self.num_nodes, "edges": self.edge_index.shape[1], "features": self.num_features}
+        sizes["classes"] = self.num_classes
+        return sizes | {"train": len(self.train), "val": len(self.val), "test": len(self.test)}
 
     def __repr__(self) -> str:
-        sizes = {"nodes": self.num_nodes, "edges": self.edge_index.shape[1], "features": self.num_features}
-        sizes |= {"classes": self.num_classes, **self._sizes()}
-        return f"Graph({self.name!r}, {', '.join(f'{key}={size}' for key, size in sizes.items())})"
+        return f"Graph({self.name!r}, {', '.join(f'{key}={size}' for key, size in self._sizes().items())})"
 
 
 def _row_normalized(counts: csr_array) -> Tensor:
@@ -126,9 +121,6 @@ def _undirected(links: np.ndarray, nodes: int) -> Tensor:
     adjacency.sum_duplicates()
     adjacency = adjacency.tocoo()
     return torch.as_tensor(np.stack([adjacency.row, adjacency.col]), dtype=torch.int64)
-
-
-PER_CLASS, VALIDATION, TEST = 20, 500, 1000
 
 
 @dataclass(frozen=True)

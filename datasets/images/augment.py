@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad as zero_padded
 
 from comhe.errors import UsageError
 
@@ -141,11 +142,10 @@ class Normalizer:
 
 
 def _padded(pixels: Tensor, pad: int, mode: str) -> Tensor:
-    b, h, w, c = pixels.shape
-    out = pixels.new_zeros(b, h + 2 * pad, w + 2 * pad, c)
-    middle = out[:, pad : pad + h]
-    middle[:, :, pad : pad + w] = pixels
+    _, h, w, _ = pixels.shape
+    out = zero_padded(pixels, (0, 0, pad, pad, pad, pad))
     if mode == "symmetric":
+        middle = out[:, pad : pad + h]
         nearest = torch.arange(pad, device=pixels.device)
         middle[:, :, :pad] = pixels.index_select(2, nearest.flip(0))  # pixels.flip(2) is slow on a few columns
         middle[:, :, pad + w :] = pixels.index_select(2, w - 1 - nearest)

@@ -29,9 +29,8 @@ from comhe.datasets.io.unpickle import unpickle
 from comhe.datasets.registry import register_dataset
 from comhe.errors import DataError
 
-from .decoding import decode_tree
+from .decoding import decode_tree, list_tree
 from .sets import Images
-from .tree import list_tree
 
 SIDE = 32
 MAX_BYTES = 400 << 20  # of the archive and of its contents; the published ones have 170 and 186 million bytes

@@ -1,4 +1,7 @@
-"""``folder:PATH``: a tree of image files, in memory if its images are small and of one size."""
+"""``folder:PATH``: a tree of image files, in memory if its images are small and of one size; and ImageNet.
+
+Source: Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", 2015, image-net.org.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,13 @@ from comhe.datasets.io.files import missing
 from comhe.datasets.registry import register_dataset
 from comhe.errors import DataError
 
-from .decoding import decode_tree, image_size
+from .decoding import Tree, decode_tree, image_size, list_tree
 from .sets import ImageFiles, Images
-from .tree import Tree, list_tree
 
 MAX_SIDE = 96  # pixels; larger images are read when they are needed
 MAX_BYTES = 1 << 30  # of a set in memory
+IMAGENET_LICENSE = "for non-commercial research and education; the images are their owners'"
+CENSUS = (1000, 1_281_167, 50_000)  # classes, images to train, images to test
 
 
 @register_dataset("folder", "images", license="its owner's")
@@ -43,19 +47,10 @@ def resident_size(tree: Tree) -> tuple[int, int] | None:
     return size if all(image_size(tree.path(name)) == size for name in firsts) else None
 
 
-LICENSE = "for non-commercial research and education; the images are their owners'"
-CENSUS = (1000, 1_281_167, 50_000)  # classes, images to train, images to test
-
-
-@register_dataset("imagenet", "images", license=LICENSE)
+@register_dataset("imagenet", "images", license=IMAGENET_LICENSE)
 def load_imagenet(root: Path, seed: int | None = None, workers: int = 0) -> ImageFiles:
-    """Load the files; a hundredth of each class of train is held out to validate."""
-    tree = imagenet_tree(root / "imagenet")
-    return ImageFiles.from_tree("imagenet", tree, "ILSVRC 2012, image-net.org", seed, workers, held_out=0.01)
-
-
-def imagenet_tree(folder: Path) -> Tree:
-    """List the files of ILSVRC 2012, and not some of them: a subset is another set, ``folder:PATH``."""
+    """Load ILSVRC 2012, and not a subset of it; a hundredth of each class of train is held out to validate."""
+    folder = root / "imagenet"
     if not folder.is_dir():
         raise missing(f"imagenet: {folder} does not exist, with train/CLASS/ and val/CLASS/ of ILSVRC 2012 in it")
     tree = list_tree(folder, ("train", "val"))
@@ -63,4 +58,4 @@ def imagenet_tree(folder: Path) -> Tree:
     if census != CENSUS:
         found = f"{census} classes, training images and test images"
         raise DataError(f"{folder}: not imagenet: {found}, not {CENSUS}; a subset of it is folder:{folder}")
-    return tree
+    return ImageFiles.from_tree("imagenet", tree, "ILSVRC 2012, image-net.org", seed, workers, held_out=0.01)

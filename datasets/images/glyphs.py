@@ -1,8 +1,7 @@
 """The built-in image set: letters and digits under random distortions, generated from a fixed seed.
 
 36 classes, 0-9 and A-Z, in Pillow's own font in three weights; each image has its affine map, colors, gradient
-behind, stray letter at the border, bar across, and noise. It needs no file and is small enough to train on anywhere,
-but not so easy that every network gets it all right: O and 0 hardly differ, and a bar may hide what matters.
+behind, stray letter at the border, bar across, and noise. It is not so easy that every network gets it all right.
 
 Glyphs are drawn large and thresholded to black or white before they are reduced, so that little depends on how a
 FreeType version smooths edges. Everything after that is integer arithmetic on integers drawn by its own generator.

@@ -1,25 +1,107 @@
-"""Sets of labeled images: in memory, or as files that are read when they are needed."""
+"""Sets of labeled images and their batches: in memory, or as files that worker processes decode when needed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
-from comhe.datasets.labeled import Arrays, LabeledSet, prepare
-from comhe.datasets.sampling import ALL, Loader, Share
+from comhe.datasets.labeled import Arrays, LabeledSet, LabeledSplit, prepare
+from comhe.datasets.sampling import ALL, Batch, Loader, Share, epoch_generator
 from comhe.errors import DataError, UsageError
 
 from .augment import Augmentation, Normalization, Normalizer, ResizedCrop
-from .loaders import FileLoader, FileSplit, MemoryLoader, Split
-from .tree import Tree
+from .decoding import Tree, read_images
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SEED = 1_906_048_920  # of the standard split; no -random<seed> reaches it, so no split has two names
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Split(LabeledSplit):
+    """n images of one size in memory: ``pixels`` uint8 [n, h, w, 3], ``labels`` int64 [n]."""
+
+    pixels: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FileSplit(LabeledSplit):
+    """n image files: ``paths`` below ``folder``, bytes [n], ``labels`` int64 [n]."""
+
+    folder: Path
+    paths: np.ndarray
+    labels: Tensor
+
+
+class MemoryLoader(Loader):
+    """Batches of images in memory. Pixels are [n, h, w, 3], so a channels-last batch needs no transposition."""
+
+    def __init__(self, data: Split, augmentation: Augmentation | None, normalize: Normalizer, **options: Any) -> None:
+        super().__init__(len(data), augmentation, **options)
+        self.data, self.augmentation, self.normalize = data, augmentation, normalize
+
+    def inputs(self, epoch: int = 0, first: int = 0) -> Iterator[tuple[Tensor, ...]]:
+        generator = None if self.seed is None else epoch_generator(self.seed, epoch)
+        order = self.order(generator)
+        tensors = [order]
+        if self.augmentation is not None and generator is not None:
+            _, height, width, _ = self.data.pixels.shape
+            tensors.append(self.augmentation.draw(self.count, height, width, generator).index_select(0, order))
+        device = self.data.pixels.device
+        batches = (map(self.share.take, tensor.to(device).split(self.batch_size)[first:]) for tensor in tensors)
+        return zip(*batches, strict=True)
+
+    def collate(self, index: Tensor, draws: Tensor | None = None) -> Batch:  # type: ignore[override]
+        pixels = self.data.pixels.index_select(0, index)
+        if self.augmentation is None or draws is None:
+            x = self.normalize(pixels)
+        else:
+            x = self.normalize(self.augmentation.move(pixels, draws))
+            self.augmentation.cut(x, draws)
+        return self.normalize.channels_first(x), self.data.labels.index_select(0, index)
+
+
+class FileLoader(Loader):
+    """Batches of images of any size, which worker processes read, decode and transform.
+
+    Without augmentation, the shorter side is resized to ``resize`` and the center is cropped, as torchvision does.
+    """
+
+    def __init__(
+        self, data: FileSplit, augmentation: ResizedCrop | None, normalize: Normalizer,
+        size: int, resize: int, workers: int, **options: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(len(data), augmentation, **options)
+        self.data, self.augmentation, self.normalize, self.workers = data, augmentation, normalize, workers
+        self.transform = augmentation.transform(size) if augmentation else _center(resize, size)
+        self.device = data.labels.device
+
+    def inputs(self, epoch: int = 0, first: int = 0) -> Iterator[tuple[Tensor, ...]]:
+        order = self.order(None if self.seed is None else epoch_generator(self.seed, epoch))
+        batches = tuple(map(self.share.take, order.split(self.batch_size)[first:]))
+        seeds = None if self.augmentation is None or self.seed is None else (self.seed, epoch)
+        pin = self.device.type == "cuda"
+        read = read_images(self.data.folder, self.data.paths, batches, self.workers, self.transform, seeds, pin)
+        return zip(batches, read, strict=True)
+
+    def collate(self, index: Tensor, pixels: Tensor) -> Batch:  # type: ignore[override]
+        # Bytes travel to the device, a quarter of the size of floats.
+        x = self.normalize(pixels.to(self.device, non_blocking=self.device.type == "cuda"))
+        return self.normalize.channels_first(x), self.data.labels[index.to(self.device)]
+
+
+def _center(resize: int, size: int) -> Callable[[Image], Image]:
+    """Torchvision's evaluation: resize the shorter side, crop the center."""
+    from torchvision.transforms import v2  # takes a second to import
+
+    return v2.Compose([v2.Resize(resize), v2.CenterCrop(size)])
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -59,15 +141,9 @@ class ImageSet(LabeledSet):
         raise NotImplementedError
 
     def describe(self) -> dict[str, object]:
-        return {
-            "name": self.name,
-            "image": "x".join(map(str, self.shape)),
-            "classes": self.num_classes,
-            **self.sizes(),
-            "mean": " ".join(f"{value:.4f}" for value in self.mean),
-            "std": " ".join(f"{value:.4f}" for value in self.std),
-            "source": self.source,
-        }
+        mean, std = (" ".join(f"{value:.4f}" for value in values) for values in (self.mean, self.std))
+        census = {"name": self.name, "image": "x".join(map(str, self.shape)), "classes": self.num_classes}
+        return census | self.sizes() | {"mean": mean, "std": std, "source": self.source}
 
     def __repr__(self) -> str:
         return self._repr(f"shape={self.shape}")

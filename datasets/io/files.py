@@ -14,6 +14,8 @@ import numpy as np
 
 from comhe.errors import DataError
 
+MAX_LIST_BYTES = 1 << 22
+
 
 class MissingDataError(DataError, FileNotFoundError):
     """Files are neither on disk nor reachable; the message names the folder, the files and the fix."""
@@ -26,11 +28,8 @@ class AlteredDataWarning(UserWarning):
 def warn_altered(name: str, files: Sequence[object]) -> None:
     """Warn the caller of ``load_images`` or ``load_graph``."""
     verb = "is not the published file" if len(files) == 1 else "are not the published files"
-    warnings.warn(
-        f"{name}: {', '.join(map(str, files))} {verb}; results may not compare with published ones",
-        AlteredDataWarning,
-        stacklevel=5,
-    )
+    text = f"{name}: {', '.join(map(str, files))} {verb}; results may not compare with published ones"
+    warnings.warn(text, AlteredDataWarning, stacklevel=5)
 
 
 def missing(what: str, reason: object = "") -> MissingDataError:
@@ -47,9 +46,8 @@ def data_root(root: str | Path | None = None) -> Path:
         >>> data_root("data").as_posix()
         'data'
     """
-    if root is None:
-        root = os.environ.get("COMHE_DATA") or None
-    return user_cache() if root is None else Path(root).expanduser()
+    root = root or os.environ.get("COMHE_DATA")
+    return Path(root).expanduser() if root else user_cache()
 
 
 def user_cache() -> Path:
@@ -93,9 +91,6 @@ def atomic_write(path: Path) -> Iterator[Path]:
             os.unlink(name)
 
 
-MAX_LIST_BYTES = 1 << 22
-
-
 def parse_table(data: bytes, path: Path, columns: Container[int]) -> np.ndarray:
     """Parse one row of numbers a line, separated by commas or spaces, with # for comments, to float64 [rows, columns].
 
@@ -123,7 +118,7 @@ def read_lines(path: Path) -> list[str]:
         raise DataError(f"{path}: not a text file (byte {error.start})") from error
     if not lines:
         raise DataError(f"{path}: empty")
-    seen = set()
+    seen = set[str]()
     for number, line in enumerate(lines, 1):
         if not line or line in seen:
             raise DataError(f"{path}: line {number} {'repeats ' + repr(line) if line else 'is empty'}")

@@ -39,25 +39,15 @@ POPPED = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "APPEND": 1, "SETITEM": 2}  # i
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 
 
-@dataclass(frozen=True)
-class _Global:
-    name: str
-
-
 @dataclass
-class _Dtype:
-    code: str
-    order: str = "="
+class _Record:
+    """What stands for a global (its name is the value), a number type (its code), an array or a matrix (its state)."""
+
+    kind: str
+    value: Any = None
 
 
-@dataclass
-class _Array:
-    value: np.ndarray | None = None
-
-
-@dataclass
-class _Matrix:
-    state: dict[Any, Any] | None = None
+LIST, NDARRAY = _Record("global", "list"), _Record("global", "ndarray")
 
 
 class _Refused(Exception):
@@ -67,9 +57,8 @@ class _Refused(Exception):
 def unpickle(data: bytes, name: object) -> np.ndarray | csr_array | dict:
     """Read the one array, CSR matrix or dictionary in a pickle.
 
-    An array is read-only and may have any plain number type. A matrix has indices in range, sorted and distinct. Keys
-    of a dictionary are int, str or bytes; its values are unchecked, but can only be plain Python objects, and arrays in
-    the byte order of the file.
+    An array is read-only. A matrix has indices in range, sorted and distinct. Keys of a dictionary are int, str or
+    bytes; its values are unchecked, but can only be plain Python objects, and arrays in the byte order of the file.
 
     A global, an instruction, a type or a size that such a file does not need, or damage, is a DataError with ``name``.
     """
@@ -85,16 +74,20 @@ def unpickle(data: bytes, name: object) -> np.ndarray | csr_array | dict:
 def _result(top: object) -> np.ndarray | csr_array | dict:
     if isinstance(top, dict):
         # As they are stored: one array may be the value of any number of keys, and must not be copied for each.
-        return {key: _contents(value) if isinstance(value, _Array) else value for key, value in top.items()}
-    if isinstance(top, _Array):
+        return {key: _contents(value) if _kind(value) == "array" else value for key, value in top.items()}
+    if _kind(top) == "array":
         return _value(top)
-    if isinstance(top, _Matrix):
+    if _kind(top) == "matrix":
         return _matrix(top)
-    raise _Refused(f"contains a {type(top).__name__.strip('_').lower()}, not an array, a CSR matrix or a dictionary")
+    raise _Refused(f"contains a {_kind(top)}, not an array, a CSR matrix or a dictionary")
 
 
-def _contents(array: object) -> np.ndarray:
-    if not isinstance(array, _Array) or array.value is None:
+def _kind(value: object) -> str:
+    return value.kind if isinstance(value, _Record) else type(value).__name__
+
+
+def _contents(array: Any) -> np.ndarray:
+    if _kind(array) != "array" or array.value is None:
         raise _Refused("an array has no contents")
     return array.value
 
@@ -104,8 +97,8 @@ def _value(array: object) -> np.ndarray:
     return value.astype(value.dtype.newbyteorder("="), copy=False)
 
 
-def _matrix(matrix: _Matrix) -> csr_array:
-    state = {_text(key): value for key, value in (matrix.state or {}).items()}
+def _matrix(matrix: Any) -> csr_array:
+    state = {_text(key): value for key, value in (matrix.value or {}).items()}
     data, indices, indptr = (_value(state.get(key)) for key in ("data", "indices", "indptr"))
     shape = state.get("_shape", state.get("shape"))
     if not _is_shape(shape, MAX_SIDE) or len(shape) != 2:
@@ -146,6 +139,7 @@ def _run(data: bytes) -> object:
     below: list[list] = []  # the stacks under the open marks
     memo: dict[int, object] = {}
     encoded, end = 0, None
+    arg: Any
     for step, (opcode, arg, end) in enumerate(genops(data)):
         if step == MAX_STEPS:
             raise _Refused(f"more than {MAX_STEPS:,} instructions")
@@ -220,52 +214,51 @@ def _set_items(target: object, items: list) -> None:
     target.update(zip(items[::2], items[1::2], strict=True))
 
 
-def _find(name: str) -> _Global:
+def _find(name: str) -> _Record:
     if name not in GLOBALS:
         raise _Refused(
             f"asks for the global {name.replace(' ', '.')[:200]!r}, which such a file does not need; refused"
         )
-    return _Global(GLOBALS[name])
+    return _Record("global", GLOBALS[name])
 
 
-def _call(function: object, args: Any) -> object:
-    kind = function.name if isinstance(function, _Global) and type(args) is tuple else None
+def _call(function: Any, args: Any) -> object:
+    kind = function.value if _kind(function) == "global" and type(args) is tuple else None
     if kind == "list" and args == ():
         return []
-    if kind == "defaultdict" and args == (_Global("list"),):
+    if kind == "defaultdict" and args == (LIST,):
         return {}
     if kind == "encode" and args[1:] == ("latin1",):
         return args[0].encode("latin-1")
     if kind == "dtype" and _text(args[0]) in DTYPES:
-        return _Dtype(_text(args[0]))
-    if kind == "reconstruct" and args[0] == _Global("ndarray"):
-        return _Array()
+        return _Record("dtype", _text(args[0]))
+    if kind == "reconstruct" and args[0] == NDARRAY:
+        return _Record("array")
     if kind == "csr_matrix" and args == ():
-        return _Matrix()
+        return _Record("matrix")
     raise _Refused(f"a call of {kind or 'something that is not a function'} with unexpected arguments")
 
 
-def _build(target: object, state: Any) -> None:
-    if isinstance(target, _Dtype):
-        target.order = _text(state[1])
-        if target.order not in tuple("<>|="):
-            raise _Refused("a number type has an unknown byte order")
-    elif isinstance(target, _Array):
+def _build(target: Any, state: Any) -> None:
+    kind = _kind(target)
+    if kind == "dtype" and _text(state[1]) in tuple("<>|="):
+        target.value = _text(state[1]) + target.value[-2:]
+    elif kind == "array":
         target.value = _array(state)
-    elif isinstance(target, _Matrix) and type(state) is dict:
-        target.state = state
+    elif kind == "matrix" and type(state) is dict:
+        target.value = state
     else:
-        raise _Refused("gives a state to something that has none")
+        raise _Refused(f"gives a state to something that has none, or an unknown state: {kind}")
 
 
-def _array(state: tuple) -> np.ndarray:
+def _array(state: Any) -> np.ndarray:
     _, shape, dtype, fortran, data = state
     if not _is_shape(shape, 2**31) or len(shape) > 2:
         raise _Refused("an array's shape is not one or two sensible numbers")
-    if not isinstance(dtype, _Dtype) or type(data) is not bytes:
+    if _kind(dtype) != "dtype" or type(data) is not bytes:
         raise _Refused("an array has no plain numbers")
-    kind = np.dtype(dtype.code).newbyteorder(dtype.order)  # type: ignore[arg-type]
+    kind = np.dtype(dtype.value)
     if math.prod(shape) * kind.itemsize != len(data):
-        raise _Refused(f"an array of shape {shape} and type {dtype.code} has {len(data):,} bytes")
+        raise _Refused(f"an array of shape {shape} and type {dtype.value} has {len(data):,} bytes")
     # A view, not a copy: one string in the file may be the contents of any number of arrays.
     return np.frombuffer(data, kind).reshape(shape, order="F" if fortran is True else "C")

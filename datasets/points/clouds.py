@@ -16,6 +16,9 @@ from comhe.errors import DataError, UsageError
 
 from .augment import PointAugmentation
 
+HOLD_OUT_SEED = 40
+FARTHEST = 1e15  # larger coordinates are refused: their squares come near the end of float32
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CloudSplit(LabeledSplit):
@@ -73,10 +76,6 @@ class CloudLoader(Loader):
         return clouds, data.labels[rows]
 
 
-HOLD_OUT_SEED = 40
-FARTHEST = 1e15  # larger coordinates are refused: their squares come near the end of float32
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class Clouds(LabeledSet):
     """Point clouds with the same number of points and the same columns; ``up`` is the axis that points up.
@@ -126,24 +125,20 @@ class Clouds(LabeledSet):
         for points, _ in splits.values():
             if points.ndim != 3 or points.shape[2] not in (3, 6):
                 raise DataError(f"{name}: points are {list(points.shape)}, not [n, P, 3] or [n, P, 6]")
-        tensors = {
-            split: (torch.as_tensor(x, dtype=torch.float32), torch.from_numpy(y)) for split, (x, y) in splits.items()
-        }
-        data = {split: CloudSplit(*both) for split, both in tensors.items()}
+        points_of = {split: torch.as_tensor(points, dtype=torch.float32) for split, (points, _) in splits.items()}
+        data = {split: CloudSplit(points_of[split], torch.from_numpy(labels)) for split, (_, labels) in splits.items()}
         return cls(name, **data, classes=names, up=up, source=source)
 
     def describe(self) -> dict[str, object]:
         farthest = max(self.get_split(split).points[..., :3].norm(dim=-1).max().item() for split in SPLITS)
-        return {
+        census = {
             "name": self.name,
             "points": self.num_points,
             "channels": self.num_channels,
             "classes": self.num_classes,
-            **self.sizes(),
-            "farthest point": round(farthest, 4),
-            "up": "xyz"[self.up],
-            "source": self.source,
         }
+        about = {"farthest point": round(farthest, 4), "up": "xyz"[self.up], "source": self.source}
+        return census | self.sizes() | about
 
     def __repr__(self) -> str:
         return self._repr(f"points={self.num_points}, channels={self.num_channels}")
@@ -155,10 +150,8 @@ def check_clouds(points: np.ndarray, name: object) -> None:
         raise DataError(f"{name}: a cloud of {points.shape[1]} point; at least 2 are needed")
     finite = (np.abs(points) < FARTHEST).reshape(len(points), -1).all(1)  # also false for NaN
     spread = (points[:, :, :3] != points[:, :1, :3]).reshape(len(points), -1).any(1)
-    for good, reason in (
-        (finite, f"a value that is not finite or beyond {FARTHEST:g}"),
-        (spread, "all points at one position"),
-    ):
+    infinite = f"a value that is not finite or beyond {FARTHEST:g}"
+    for good, reason in ((finite, infinite), (spread, "all points at one position")):
         if not good.all():
             which = f"cloud {good.argmin()} (from 0) has" if len(points) > 1 else "the cloud has"
             raise DataError(f"{name}: {which} {reason}")

@@ -16,7 +16,7 @@ import tempfile
 import zipfile
 import zlib
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -27,50 +27,7 @@ from comhe.datasets.registry import register_dataset
 from comhe.errors import DataError
 
 from .clouds import Clouds, check_clouds, unit_sphere
-from .h5 import is_h5_folder, load_h5_folder
-
-MAX_BYTES = 1 << 24  # 10,000 points take 570 kB
-
-
-def load_text_release(folder: Path, root: Path) -> Decoded:
-    """Load ``train`` and ``test`` as float32 [n, P, 6] and int64 [n], in the order of the lists.
-
-    Each cloud is centered and scaled to the unit sphere, as the authors' loader does. The files are parsed once and
-    then kept in a cache.
-    """
-    classes = tuple(read_lines(folder / "modelnet40_shape_names.txt"))
-    files: list[str] = []
-    labels: dict[str, np.ndarray] = {}
-    for split in ("train", "test"):
-        listed = folder / f"modelnet40_{split}.txt"
-        clouds = read_lines(listed)
-        names = [cloud.rpartition("_")[0] for cloud in clouds]
-        for number, (name, cloud) in enumerate(zip(names, clouds, strict=True), 1):
-            if name not in classes or "/" in cloud:
-                raise DataError(f"{listed}: line {number}: {cloud!r} is not a cloud of a known class")
-            files.append(f"{name}/{cloud}.txt")
-        labels[split] = np.array([classes.index(name) for name in names])
-
-    def build() -> Decoded:
-        points, end = _read(folder, files), len(labels["train"])
-        return Decoded({"train": (points[:end], labels["train"]), "test": (points[end:], labels["test"])}, classes)
-
-    return cached("modelnet40-normals", folder, files, root, build)
-
-
-def _read(folder: Path, files: list[str]) -> np.ndarray:
-    clouds = np.empty((0, 0, 0))
-    for i, file in enumerate(files):
-        path = folder / file
-        points = parse_table(read_bounded(path, MAX_BYTES), path, columns=(6,))
-        check_clouds(points[None], path)
-        if i == 0:
-            clouds = np.empty((len(files), *points.shape), dtype=np.float32)
-        if len(points) != clouds.shape[1]:
-            raise DataError(f"{path}: {len(points)} points, but {folder / files[0]} has {clouds.shape[1]}")
-        clouds[i] = unit_sphere(points)
-    return clouds
-
+from .folder import is_h5_folder, load_h5_folder
 
 CLASSES = 40
 # Train and test; the published HDF5 files lack three training clouds of the official split.
@@ -102,8 +59,9 @@ HDF5 = Release(
 TEXT = "modelnet40_normal_resampled"
 # The first of these that exists is read. The others are samplings of all 9,843 training models in the same layout.
 FOLDERS = (HDF5.folder, "modelnet40_hdf5_2048", "modelnet40_hdf5_1024")
+MAX_BYTES = 1 << 24  # of a cloud in the text release; 10,000 points take 570 kB
 MAX_UNPACKED = 1 << 30  # the published archive unpacks to half of it
-MEMBER = re.compile(r"(ply_data_(train|test)[0-9]+\.h5|(train|test)_files\.txt|shape_names\.txt)")
+MEMBER = r"(ply_data_(train|test)[0-9]+\.h5|(train|test)_files\.txt|shape_names\.txt)"
 
 
 def load_modelnet40(root: Path) -> Clouds:
@@ -140,12 +98,51 @@ def _checked(name: str, folder: Path, decoded: Decoded) -> Clouds:
     return Clouds.from_arrays(name, **decoded.splits, classes=decoded.classes, up=1, source=source)
 
 
+def load_text_release(folder: Path, root: Path) -> Decoded:
+    """Load ``train`` and ``test`` as float32 [n, P, 6] and int64 [n], in the order of the lists.
+
+    ``modelnet40_train.txt`` and ``modelnet40_test.txt`` list the clouds, which are <class>/<name>.txt. Each is centered
+    and scaled to the unit sphere, as the authors' loader does. The files are parsed once and then kept in a cache.
+    """
+    classes, files = tuple(read_lines(folder / "modelnet40_shape_names.txt")), list[str]()
+    labels: dict[str, np.ndarray] = {}
+    for split in ("train", "test"):
+        listed = folder / f"modelnet40_{split}.txt"
+        clouds = read_lines(listed)
+        names = [cloud.rpartition("_")[0] for cloud in clouds]
+        for number, (name, cloud) in enumerate(zip(names, clouds, strict=True), 1):
+            if name not in classes or "/" in cloud:
+                raise DataError(f"{listed}: line {number}: {cloud!r} is not a cloud of a known class")
+            files.append(f"{name}/{cloud}.txt")
+        labels[split] = np.array([classes.index(name) for name in names])
+
+    def build() -> Decoded:
+        points, end = _read(folder, files), len(labels["train"])
+        return Decoded({"train": (points[:end], labels["train"]), "test": (points[end:], labels["test"])}, classes)
+
+    return cached("modelnet40-normals", folder, files, root, build)
+
+
+def _read(folder: Path, files: list[str]) -> np.ndarray:
+    clouds = np.empty((0, 0, 0))
+    for i, file in enumerate(files):
+        path = folder / file
+        points = parse_table(read_bounded(path, MAX_BYTES), path, columns=(6,))
+        check_clouds(points[None], path)
+        if i == 0:
+            clouds = np.empty((len(files), *points.shape), dtype=np.float32)
+        if len(points) != clouds.shape[1]:
+            raise DataError(f"{path}: {len(points)} points, but {folder / files[0]} has {clouds.shape[1]}")
+        clouds[i] = unit_sphere(points)
+    return clouds
+
+
 def _download(release: Release, root: Path) -> None:
     """Unpack the release's folder in ``root``, from the archive, which is downloaded unless it lies there."""
     folder, archive = root / release.folder, root / f"{release.folder}.zip"
+    if is_h5_folder(folder):  # another process has unpacked it
+        return
     if folder.exists():
-        if is_h5_folder(folder):  # another process has unpacked it
-            return
         raise DataError(f"{folder}: lacks train_files.txt or shape_names.txt; remove it to download it again")
     fetched = not archive.exists()
     try:
@@ -171,17 +168,12 @@ def _unpack(archive: Path, folder: Path) -> None:
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
     try:
         with zipfile.ZipFile(archive) as members:
-            paths = {PurePosixPath(member.filename): member for member in members.infolist()}
-            wanted = {
-                p.name: member
-                for p, member in paths.items()
-                if p.parts[:-1] == (folder.name,) and MEMBER.fullmatch(p.name)
-            }
+            wanted = [m for m in members.infolist() if re.fullmatch(f"{folder.name}/{MEMBER}", m.filename)]
             # A member never yields more bytes than it claims.
-            if sum(member.file_size for member in wanted.values()) > MAX_UNPACKED:
+            if sum(member.file_size for member in wanted) > MAX_UNPACKED:
                 raise DataError(f"{archive}: unpacks to more than {MAX_UNPACKED:,} bytes")
-            for name, member in wanted.items():
-                with members.open(member) as source, (partial / name).open("wb") as target:
+            for member in wanted:
+                with members.open(member) as source, (partial / Path(member.filename).name).open("wb") as target:
                     shutil.copyfileobj(source, target)
         if not is_h5_folder(partial):
             raise DataError(f"{archive}: contains no {folder.name}/train_files.txt and shape_names.txt")

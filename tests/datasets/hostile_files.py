@@ -25,7 +25,7 @@ from comhe.datasets.images.decoding import decode
 from comhe.datasets.io.cache import Decoded, cached
 from comhe.datasets.io.files import read_lines
 from comhe.datasets.points import modelnet
-from comhe.datasets.points.h5 import read_h5
+from comhe.datasets.points.folder import read_h5
 from comhe.datasets.points.shapes import read_cloud
 
 from ..hostile import Crafted, Format
