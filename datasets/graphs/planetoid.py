@@ -23,6 +23,7 @@ from comhe.errors import DataError
 from .graph import Graph, LabeledGraph, split_graph
 
 SUFFIXES = ("x", "y", "tx", "ty", "allx", "ally", "graph", "test.index")
+LICENSE = "MIT (files of github.com/kimiyoung/planetoid); the texts behind them are their authors'"
 MAX_BYTES = 32 << 20  # the largest published file has 7.6 MB
 MAX_LINKS = 10_000_000  # a small pickle can name one long list many times
 MIRRORS = (
@@ -118,11 +119,8 @@ def load_planetoid(name: str, full: bool, root: Path, seed: int | None = None) -
 
 
 for _name in SETS:
-    _license = "MIT (files of github.com/kimiyoung/planetoid); the texts behind them are their authors'"
-    register_dataset(_name, "graphs", partial(load_planetoid, _name, False), license=_license)
-    register_dataset(
-        f"{_name}-full", "graphs", lambda root, name=_name: load_planetoid(name, True, root), license=_license
-    )
+    register_dataset(_name, "graphs", partial(load_planetoid, _name, False), license=LICENSE)
+    register_dataset(f"{_name}-full", "graphs", lambda root, n=_name: load_planetoid(n, True, root), license=LICENSE)
 
 
 def parse_planetoid(data: dict[str, bytes], prefix: Path, validation: int = 500) -> LabeledGraph:

@@ -143,7 +143,7 @@ class ImageSet(LabeledSet):
     def describe(self) -> dict[str, object]:
         mean, std = (" ".join(f"{value:.4f}" for value in values) for values in (self.mean, self.std))
         census = {"name": self.name, "image": "x".join(map(str, self.shape)), "classes": self.num_classes}
-        return census | self.sizes() | {"mean": mean, "std": std, "source": self.source}
+        return {**census, **self.sizes(), "mean": mean, "std": std, "source": self.source}
 
     def __repr__(self) -> str:
         return self._repr(f"shape={self.shape}")

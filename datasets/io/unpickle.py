@@ -100,7 +100,7 @@ def _value(array: object) -> np.ndarray:
 def _matrix(matrix: Any) -> csr_array:
     state = {_text(key): value for key, value in (matrix.value or {}).items()}
     data, indices, indptr = (_value(state.get(key)) for key in ("data", "indices", "indptr"))
-    shape = state.get("_shape", state.get("shape"))
+    shape: Any = state.get("_shape", state.get("shape"))
     if not _is_shape(shape, MAX_SIDE) or len(shape) != 2:
         raise _Refused("the matrix's shape is not two sensible numbers")
     if not (data.ndim == indices.ndim == indptr.ndim == 1 and indices.dtype.kind == indptr.dtype.kind == "i"):

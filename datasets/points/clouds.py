@@ -131,14 +131,9 @@ class Clouds(LabeledSet):
 
     def describe(self) -> dict[str, object]:
         farthest = max(self.get_split(split).points[..., :3].norm(dim=-1).max().item() for split in SPLITS)
-        census = {
-            "name": self.name,
-            "points": self.num_points,
-            "channels": self.num_channels,
-            "classes": self.num_classes,
-        }
+        census = {"name": self.name, "points": self.num_points, "channels": self.num_channels}
         about = {"farthest point": round(farthest, 4), "up": "xyz"[self.up], "source": self.source}
-        return census | self.sizes() | about
+        return {**census, "classes": self.num_classes, **self.sizes(), **about}
 
     def __repr__(self) -> str:
         return self._repr(f"points={self.num_points}, channels={self.num_channels}")

@@ -1,4 +1,4 @@
-"""``folder:PATH``: HDF5 files in PointNet's layout; or meshes and clouds of any size by class, as clouds of one size."""
+"""``folder:PATH``: HDF5 files in PointNet's layout, or meshes and clouds of any size by class."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def is_h5_folder(folder: Path) -> bool:
 
 
 def load_h5_folder(folder: Path) -> Decoded:
-    """Load ``train`` and ``test`` as float32 [n, P, 3] and int64 [n], in the order of the files and the lists of them."""
+    """Load ``train`` and ``test`` as float32 [n, P, 3] and int64 [n], in the order of the lists."""
     classes = tuple(read_lines(folder / "shape_names.txt"))
     splits, sizes = {}, set()
     for split in ("train", "test"):
@@ -121,10 +121,9 @@ def load_shape_folder(folder: Path, root: Path) -> Decoded:
     def build() -> Decoded:
         points = np.stack([read_cloud(folder / file, POINTS, file) for _, _, file in shapes])
         labels = np.array([classes.index(name) for _, name, _ in shapes])
-        of_split = np.array([split for split, _, _ in shapes])
-        return Decoded(
-            {s: (points[of_split == s], labels[of_split == s]) for s in np.unique(of_split).tolist()}, classes
-        )
+        split_of = np.array([split for split, _, _ in shapes])
+        chosen = {split: split_of == split for split in np.unique(split_of).tolist()}
+        return Decoded({split: (points[rows], labels[rows]) for split, rows in chosen.items()}, classes)
 
     return cached(f"shapes-{POINTS}", folder, [file for _, _, file in shapes], root, build)
 

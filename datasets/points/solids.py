@@ -17,7 +17,7 @@ from comhe.datasets.sampling import shuffled, text_seed
 
 from .augment import rotation, turn_about
 from .clouds import Clouds
-from .meshes import sample_surface
+from .shapes import sample_surface
 
 EACH = {"train": 168, "val": 42, "test": 84}  # clouds of each kind
 POINTS = 1024
@@ -124,24 +124,30 @@ def _frustum(u: Tensor, v: Tensor) -> Tensor:
     return _profile((0, -_height(u)), (1, -_height(u)), (0.2 + 0.6 * v, _height(u)), (0, _height(u)))
 
 
+def _capsule(u: Tensor, _: Tensor) -> Tensor:
+    return _profile(*_arc(-90, 0, at=(0, -_height(u)), pieces=8), *_arc(0, 90, at=(0, _height(u)), pieces=8))
+
+
 def _tube(u: Tensor, v: Tensor) -> Tensor:
     h, hole = _height(u), 0.2 + 0.65 * v
     return _profile((hole, -h), (1, -h), (1, h), (hole, h), (hole, -h))
 
 
-def _capsule(u: Tensor, _: Tensor) -> Tensor:
-    return _profile(*_arc(-90, 0, at=(0, -_height(u)), pieces=8), *_arc(0, 90, at=(0, _height(u)), pieces=8))
-
-
 # Of two random numbers in 0..1 for each solid its profile, and the number of steps it is turned in.
 SOLIDS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], int]] = {
     "box": (_block, 4),
-    "capsule": (_capsule, ROUND),
+    "capsule": (
+        lambda u, v: _profile(*_arc(-90, 0, at=(0, -_height(u)), pieces=8), *_arc(0, 90, at=(0, _height(u)), pieces=8)),
+        ROUND,
+    ),
     "cone": (_spike, ROUND),
     "cylinder": (_block, ROUND),
     "dome": (lambda u, v: _profile((0 * u, 0), *_arc(0, 90)), ROUND),
     "ellipsoid": (lambda u, v: _profile((0 * u, -1), *_arc(-90, 90)), ROUND),
-    "frustum": (_frustum, ROUND),
+    "frustum": (
+        lambda u, v: _profile((0, -_height(u)), (1, -_height(u)), (0.2 + 0.6 * v, _height(u)), (0, _height(u))),
+        ROUND,
+    ),
     "octahedron": (lambda u, v: _profile((0, -_height(u)), (1, 0), (0, _height(u))), 4),
     "prism": (_block, 3),
     "pyramid": (_spike, 4),

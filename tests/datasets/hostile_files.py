@@ -31,8 +31,8 @@ from comhe.datasets.points.shapes import read_cloud
 from ..hostile import Crafted, Format
 from .conftest import as_bytes, python2, tiny_parts
 from .image_sources import SPEC, archive, contents, write_tree
-from .points.test_meshes import VERTICES, off, ply
 from .points.test_shapes import npy
+from .points.test_shapes_meshes import VERTICES, off, ply
 
 PICKLES, ARCHIVES, H5 = "pickles (Planetoid, CIFAR)", "archives (tar, gzip, zip)", "h5"
 SHAPES, CACHES = "shapes (npy, off, ply, xyz) and lists", "caches of decoded data, which are then made anew"

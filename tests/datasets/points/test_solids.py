@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from comhe.datasets import load_points
-from comhe.datasets.points.meshes import sample_surface
+from comhe.datasets.points.shapes import sample_surface
 from comhe.datasets.points.solids import EACH, POINTS, SOLIDS, _cut, _kind, revolve
 
 from .test_clouds import check
