@@ -64,7 +64,6 @@ def register_dataset(
         Images('coins-random3', shape=(3, 8, 8), classes=2, train=18, val=2, test=20)
         >>> unregister_dataset("coins", domain="images")
     """
-
     if load is None:
         return partial(register_dataset, name, domain, license=license)
     _check_domain(domain)
@@ -93,13 +92,8 @@ def load_images(name: str, root: str | Path | None = None, workers: int | None =
     no validation images, a tenth of each class is held out of its training images (a fifth in ``glyphs``, a hundredth
     in ``imagenet``), always the same ones; ``cifar100-random3`` or ``folder-random3:PATH`` draws them with that seed.
 
-    Args:
-        root: The data root, see :func:`data_root`.
-        workers: Processes that decode files; by default one for each processor.
-
-    Raises:
-        MissingDataError: Files are missing and cannot be downloaded.
-        DataError: Files are damaged or do not belong to the set.
+    ``root`` is the data root (:func:`data_root`); ``workers`` processes decode files, by default one a processor.
+    A MissingDataError says that files cannot be downloaded, a DataError that they are damaged or of another set.
 
     Example:
         >>> load_images("glyphs")

@@ -45,10 +45,7 @@ def shuffled(count: int, generator: torch.Generator) -> np.ndarray:
 
 
 def hold_out(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw validation samples: ``fraction`` of each class, and at least one of a class that has two or more.
-
-    Returns the sample numbers to train on and those to validate on, each sorted.
-    """
+    """Return numbers of samples to train on and of ``fraction`` of each class (one or more) to validate on, sorted."""
     order = shuffled(len(labels), torch.Generator().manual_seed(seed))
     order = order[np.argsort(labels[order], kind="stable")]  # by class, and shuffled within each
     counts = np.bincount(labels)
@@ -105,12 +102,8 @@ class Loader(ABC):
     :meth:`collate` is the same function in every epoch, works on the device of the data, and gives shapes that depend
     on those of its arguments alone. So a CUDA graph may capture it.
 
-    Args:
-        count: The number of samples in the split.
-        augmentation: What changes samples at random; needs a seed.
-        seed: Shuffles each epoch in its own way; None for the stored order.
-        drop_last: Leave out a last batch that is not full.
-        share: The part of each batch that this process works on.
+    ``count`` is the number of samples in the split. ``seed`` shuffles each epoch in its own way, None keeps the stored
+    order; an ``augmentation`` needs a seed. ``drop_last`` leaves out a last batch that is not full.
     """
 
     generators: tuple[torch.Generator, ...] = ()  # those on the device that collate draws from; inputs seeds them
@@ -138,10 +131,7 @@ class Loader(ABC):
 
     @abstractmethod
     def inputs(self, epoch: int = 0, first: int = 0) -> Iterator[tuple[Tensor, ...]]:
-        """Return what differs from batch to batch: sample numbers, random numbers, or pixels from files.
-
-        The ``first`` batches of the epoch are left out; the others stay as they are.
-        """
+        """Return what differs from batch to batch, such as sample numbers, without the ``first`` batches."""
 
     @abstractmethod
     def collate(self, *inputs: Tensor) -> Batch:

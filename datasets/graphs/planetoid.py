@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_array, vstack
 
-from comhe.datasets.io.fetch import fetch
-from comhe.datasets.io.files import read_bounded, warn_altered
+from comhe.datasets.io.files import fetch, read_bounded, warn_altered
 from comhe.datasets.io.unpickle import unpickle
 from comhe.datasets.registry import register_dataset
 from comhe.errors import DataError

@@ -1,8 +1,7 @@
 """Augmentation and normalization of batches of images, on the device they are on.
 
-All random numbers of an epoch are drawn beforehand, on the CPU, from a generator that seed and epoch alone determine,
-and belong to samples, not to positions in a batch. So a sample is augmented in the same way whatever the batch size,
-the device, and whether the run was resumed.
+All random numbers of an epoch are drawn beforehand, on the CPU, from seed and epoch alone, and belong to samples. So a
+sample is augmented in the same way whatever the batch size, the device, and whether the run was resumed.
 """
 
 from __future__ import annotations
@@ -59,10 +58,7 @@ class Augmentation:
                 raise UsageError(f"{name} must be a number of pixels >= 0, not {getattr(self, name)!r}")
 
     def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
-        """Draw the random numbers of samples, int64 [count, 5]: crop's top and left, flip, cutout's row and column.
-
-        Always all five, so that switching one off does not change the others.
-        """
+        """Draw for samples, int64 [count, 5]: crop's top and left, flip, cutout's row and column, even what is off."""
         if self.mode == "symmetric" and self.pad > min(height, width):
             raise UsageError(f"symmetric pad {self.pad} is larger than the image, {width}x{height}")
         ranges = (2 * self.pad + 1, 2 * self.pad + 1, 2, height, width)

@@ -23,8 +23,7 @@ from typing import Any
 import numpy as np
 
 from comhe.datasets.io.cache import Decoded, Splits, cached
-from comhe.datasets.io.fetch import fetch
-from comhe.datasets.io.files import read_bounded, warn_altered
+from comhe.datasets.io.files import fetch, read_bounded, warn_altered
 from comhe.datasets.io.unpickle import unpickle
 from comhe.datasets.registry import register_dataset
 from comhe.errors import DataError
@@ -186,8 +185,7 @@ def _check(path: Path, spec: CifarSet, classes: tuple[str, ...], splits: Splits)
     if len(classes) != spec.classes:
         raise DataError(f"{path}: has {len(classes)} classes, not {spec.classes}")
     for split, wanted in (("train", spec.train), ("test", spec.test)):
-        counts = np.bincount(splits[split][1], minlength=len(classes))
-        for name, count in zip(classes, counts, strict=True):
+        for name, count in zip(classes, np.bincount(splits[split][1], minlength=len(classes)), strict=True):
             if count != wanted:
                 raise DataError(f"{path}: class {name!r} has {count} {split} images, not {wanted}")
 

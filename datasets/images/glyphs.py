@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import string
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,10 +37,9 @@ ONE = 1 << 16  # fixed point
 @register_dataset("glyphs", "images", license="MIT, made by this package")
 def load_glyphs(seed: int | None = None) -> Images:
     """Load the set; a fifth of each class of train is held out to validate."""
-    source = "built in: Pillow's font under seeded distortions (MIT)"
-    augmentation = Augmentation(flip=False)  # mirrored letters are other letters
-    return Images.from_arrays("glyphs", **build_glyphs(), classes=tuple(CLASSES), source=source, seed=seed,
-                              held_out=0.2, augmentation=augmentation)  # fmt: skip
+    options: Any = {"source": "built in: Pillow's font under seeded distortions (MIT)", "held_out": 0.2}
+    options["augmentation"] = Augmentation(flip=False)  # mirrored letters are other letters
+    return Images.from_arrays("glyphs", **build_glyphs(), classes=tuple(CLASSES), seed=seed, **options)
 
 
 @lru_cache(maxsize=1)

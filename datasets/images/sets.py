@@ -165,8 +165,7 @@ class Images(ImageSet):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        _, height, width, channels = self.train.pixels.shape
-        return channels, height, width
+        return 3, *self.train.pixels.shape[1:3]
 
     def _loader(self, data: Split, augmentation: Any, normalize: Normalizer, **options: Any) -> Loader:
         return MemoryLoader(data, augmentation, normalize, **options)
@@ -180,8 +179,7 @@ class Images(ImageSet):
         """Build a set from pixels uint8 [n, h, w, 3] and labels [n] of each split, as arrays or tensors.
 
         Without ``val``, the fraction ``held_out`` of each class of ``train`` is held out to validate: the standard
-        images, or those that ``seed`` draws. Names of classes are numbers, and ``augmentation`` pads, crops and flips
-        by default.
+        images, or those that ``seed`` draws. By default names of classes are numbers.
         """
         origin = _origin(name, source, val, held_out, seed)
         splits, names = prepare(name, train, test, val, classes, held_out, SEED if seed is None else seed)
@@ -220,7 +218,6 @@ class ImageFiles(ImageSet):
     def from_tree(
         cls, name: str, tree: Tree, source: str, seed: int | None, workers: int, held_out: float = 0.1
     ) -> ImageFiles:
-        """Build a set from the files of a tree."""
         val = tree.splits.get("val")
         origin = _origin(name, source, val, held_out, seed)
         seed = SEED if seed is None else seed

@@ -42,8 +42,7 @@ def cached(
 ) -> Decoded:
     """Return ``build()``, or what it returned before for the same ``files`` of ``folder`` (names, sizes and times).
 
-    ``name`` says how the files are decoded. A cache that is damaged or belongs to other files is replaced. Nothing is
-    kept if ``build`` raises or no folder is writable.
+    ``name`` says how the files are decoded. A cache that is damaged or belongs to other files is replaced.
     """
     source = folder / files[0] if len(files) == 1 else folder
     file = f"comhe-{name}-{hashlib.sha256(os.fsencode(source.resolve())).hexdigest()[:12]}.safetensors"
@@ -85,9 +84,9 @@ def _checksum(tensors: dict[str, np.ndarray], text: str) -> str:
 def _read(path: Path, fingerprint: str) -> Decoded | None:
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            about = json.loads(metadata.get("about", "{}"))
-            if about.get("fingerprint") != fingerprint:
+            metadata = file.metadata()
+            about = json.loads(metadata["about"])
+            if about["fingerprint"] != fingerprint:
                 return None
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not iterable
         if _checksum(tensors, metadata["about"]) != metadata["sha256"]:

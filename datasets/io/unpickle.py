@@ -35,7 +35,8 @@ GLOBALS = {
     "scipy.sparse._csr csr_matrix": "csr_matrix",
 }
 DTYPES = {"i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8"}  # no objects, no records
-POPPED = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "APPEND": 1, "SETITEM": 2}  # instructions with a number of operands
+# The number of operands of an instruction.
+POPPED = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "APPEND": 1, "SETITEM": 2, "STACK_GLOBAL": 2, "REDUCE": 2, "NEWOBJ": 2}
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 
 
@@ -75,10 +76,8 @@ def _result(top: object) -> np.ndarray | csr_array | dict:
     if isinstance(top, dict):
         # As they are stored: one array may be the value of any number of keys, and must not be copied for each.
         return {key: _contents(value) if _kind(value) == "array" else value for key, value in top.items()}
-    if _kind(top) == "array":
-        return _value(top)
-    if _kind(top) == "matrix":
-        return _matrix(top)
+    if _kind(top) in ("array", "matrix"):
+        return _value(top) if _kind(top) == "array" else _matrix(top)
     raise _Refused(f"contains a {_kind(top)}, not an array, a CSR matrix or a dictionary")
 
 
@@ -161,10 +160,8 @@ def _run(data: bytes) -> object:
                 stack.append(arg.encode("latin-1"))
             case "NONE" | "NEWTRUE" | "NEWFALSE" | "EMPTY_TUPLE":
                 stack.append(CONSTANTS[opcode.name])
-            case "EMPTY_LIST":
-                stack.append([])
-            case "EMPTY_DICT":
-                stack.append({})
+            case "EMPTY_LIST" | "EMPTY_DICT":
+                stack.append([] if opcode.name == "EMPTY_LIST" else {})
             case "MARK":
                 below.append(stack)
                 stack = []
@@ -185,11 +182,9 @@ def _run(data: bytes) -> object:
             case "GLOBAL":
                 stack.append(_find(arg))
             case "STACK_GLOBAL":
-                name = _text(stack.pop())
-                stack.append(_find(f"{_text(stack.pop())} {name}"))
+                stack.append(_find(" ".join(map(_text, items))))
             case "NEWOBJ" | "REDUCE":
-                args, function = stack.pop(), stack.pop()
-                result = _call(function, args)
+                result = _call(*items)
                 # The same string may be encoded again and again: a small file would fill the memory.
                 encoded += len(result) if isinstance(result, bytes) else 0
                 if encoded > len(data):
@@ -216,9 +211,7 @@ def _set_items(target: object, items: list) -> None:
 
 def _find(name: str) -> _Record:
     if name not in GLOBALS:
-        raise _Refused(
-            f"asks for the global {name.replace(' ', '.')[:200]!r}, which such a file does not need; refused"
-        )
+        raise _Refused(f"asks for the global {name.replace(' ', '.')[:200]!r}, which such a file does not need")
     return _Record("global", GLOBALS[name])
 
 

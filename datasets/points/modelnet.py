@@ -21,8 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from comhe.datasets.io.cache import Decoded, cached
-from comhe.datasets.io.fetch import fetch
-from comhe.datasets.io.files import missing, parse_table, read_bounded, read_lines
+from comhe.datasets.io.files import fetch, missing, parse_table, read_bounded, read_lines
 from comhe.datasets.registry import register_dataset
 from comhe.errors import DataError
 
