@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -44,6 +44,7 @@ class LabeledSet:
     val: Any
     test: Any
     classes: tuple[str, ...]
+    loader: ClassVar[Callable[..., Loader]]
 
     @property
     def num_classes(self) -> int:
@@ -61,10 +62,6 @@ class LabeledSet:
         if split not in SPLITS:
             raise UsageError(f"unknown split {split!r}; the splits are {', '.join(SPLITS)}")
         return getattr(self, split)
-
-    def loader(self, *args: Any, **kwargs: Any) -> Loader:
-        """Return the batches of a split, with all that stays the same over a run."""
-        raise NotImplementedError
 
     def batches(
         self, split: str, batch_size: int, seed: int | None = None, epoch: int = 0, augmentation: Any = None,

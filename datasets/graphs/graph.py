@@ -66,8 +66,8 @@ class Graph:
             >>> Graph.from_arrays("path", np.eye(3), [[0, 1], [1, 2]], [0, 1, 0], train=[0], val=[1], test=[2])
             Graph('path', nodes=3, edges=4, features=3, classes=2, train=1, val=1, test=1)
         """
-        labels, links = np.asarray(labels), np.asarray(edge_index)
-        counts, nodes = csr_array(features), len(labels)
+        labels, links, counts = np.asarray(labels), np.asarray(edge_index), csr_array(features)
+        nodes = len(labels)
         check_labels(labels, counts.shape[0], int(labels.max(initial=0)) + 1, name)
         if links.ndim != 2 or len(links) != 2 or (links.size and not 0 <= links.min() <= links.max() < nodes):
             raise DataError(f"{name}: edge_index is not [2, m] of the node numbers 0..{nodes - 1}")
@@ -77,10 +77,9 @@ class Graph:
             raise DataError(f"{name}: train, val and test are not disjoint node numbers in 0..{nodes - 1}")
         if counts.nnz and not 0 <= counts.data.min() <= counts.data.max() < np.inf:
             raise DataError(f"{name}: a feature is negative or not finite")
-        data: dict[str, Any] = dict(zip(("labels", "train", "val", "test"), (labels, *splits), strict=True))
-        data = {key: torch.as_tensor(array, dtype=torch.int64) for key, array in data.items()}
-        data |= {"num_classes": int(labels.max()) + 1, "source": source}
-        return cls(name, _row_normalized(counts), _undirected(links, nodes), **data)
+        labels, train, val, test = (torch.as_tensor(array, dtype=torch.int64) for array in (labels, *splits))
+        matrix, edges = _row_normalized(counts), _undirected(links, nodes)
+        return cls(name, matrix, edges, labels, train, val, test, int(labels.max()) + 1, source)
 
     def describe(self) -> dict[str, object]:
         """Return the census; homophily is the fraction of edges within a class."""

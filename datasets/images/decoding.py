@@ -183,8 +183,8 @@ def _stack(samples: list[Tensor | DataError]) -> Tensor | DataError:
 def _require_size(size: tuple[int, int], image: Image.Image) -> Image.Image:
     """A transform that changes nothing and accepts only one size."""
     if image.size != size:
-        (width, height), (wanted_width, wanted_height) = image.size, size
-        raise ValueError(f"has {width}x{height} pixels, but the set's images have {wanted_width}x{wanted_height}")
+        found, wanted = ("x".join(map(str, sides)) for sides in (image.size, size))
+        raise ValueError(f"has {found} pixels, but the set's images have {wanted}")
     return image
 
 

@@ -3,8 +3,8 @@
 36 classes, 0-9 and A-Z, in Pillow's own font in three weights; each image has its affine map, colors, gradient
 behind, stray letter at the border, bar across, and noise. It is not so easy that every network gets it all right.
 
-Glyphs are drawn large and thresholded to black or white before they are reduced, so that little depends on how a
-FreeType version smooths edges. Everything after that is integer arithmetic on integers drawn by its own generator.
+Glyphs are drawn large and thresholded before they are reduced, so that little depends on how a FreeType version smooths
+edges. Everything after that is integer arithmetic on integers drawn by its own generator.
 """
 
 from __future__ import annotations

@@ -112,6 +112,7 @@ class ImageSet(LabeledSet):
     std: tuple[float, ...]
     source: str
     augmentation_type: ClassVar[type]
+    _loader: ClassVar[Callable[..., Loader]]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -137,9 +138,6 @@ class ImageSet(LabeledSet):
         options = {"batch_size": batch_size, "seed": seed, "drop_last": drop_last, "share": share}
         return self._loader(self.get_split(split), augmentation, normalize, **options)
 
-    def _loader(self, data: Any, augmentation: Any, normalize: Normalizer, **options: Any) -> Loader:
-        raise NotImplementedError
-
     def describe(self) -> dict[str, object]:
         mean, std = (" ".join(f"{value:.4f}" for value in values) for values in (self.mean, self.std))
         census = {"name": self.name, "image": "x".join(map(str, self.shape)), "classes": self.num_classes}
@@ -161,14 +159,11 @@ class Images(ImageSet):
     """
 
     augmentation: Augmentation
-    augmentation_type = Augmentation
+    augmentation_type, _loader = Augmentation, MemoryLoader
 
     @property
     def shape(self) -> tuple[int, int, int]:
         return 3, *self.train.pixels.shape[1:3]
-
-    def _loader(self, data: Split, augmentation: Any, normalize: Normalizer, **options: Any) -> Loader:
-        return MemoryLoader(data, augmentation, normalize, **options)
 
     @classmethod
     def from_arrays(

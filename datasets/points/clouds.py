@@ -122,11 +122,11 @@ class Clouds(LabeledSet):
         Without ``val``, a tenth of each class of ``train`` is held out. Names of classes are numbers by default.
         """
         splits, names = prepare(name, train, test, val, classes, 0.1, HOLD_OUT_SEED)
-        for points, _ in splits.values():
+        data = {}
+        for split, (points, labels) in splits.items():
             if points.ndim != 3 or points.shape[2] not in (3, 6):
                 raise DataError(f"{name}: points are {list(points.shape)}, not [n, P, 3] or [n, P, 6]")
-        points_of = {split: torch.as_tensor(points, dtype=torch.float32) for split, (points, _) in splits.items()}
-        data = {split: CloudSplit(points_of[split], torch.from_numpy(labels)) for split, (_, labels) in splits.items()}
+            data[split] = CloudSplit(torch.as_tensor(points, dtype=torch.float32), torch.from_numpy(labels))
         return cls(name, **data, classes=names, up=up, source=source)
 
     def describe(self) -> dict[str, object]:

@@ -82,9 +82,8 @@ def read_shape(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(f"{path}: has no points")
     finite = (np.abs(points) < FARTHEST).all(1)  # also false for NaN
     if not finite.all():
-        raise DataError(
-            f"{path}: point {finite.argmin()} (from 0) has a value that is not finite or beyond {FARTHEST:g}"
-        )
+        reason = f"has a value that is not finite or beyond {FARTHEST:g}"
+        raise DataError(f"{path}: point {finite.argmin()} (from 0) {reason}")
     return points, _triangles(polygons, len(points), path)
 
 
