@@ -4,7 +4,7 @@
 
 from .graphs import citations, planetoid
 from .graphs.graph import Graph
-from .images import cifar, folder, glyphs, imagenet
+from .images import cifar, folder, glyphs
 from .images.augment import CENTERED, Augmentation, Normalization, ResizedCrop
 from .images.sets import ImageFiles, Images
 from .io.files import AlteredDataWarning, DataError, MissingDataError, data_root
@@ -30,33 +30,8 @@ from .registry import (
 from .sampling import Loader, Share, mixed_seed
 
 __all__ = [
-    "AUGMENTATIONS",
-    "CENTERED",
-    "AlteredDataWarning",
-    "Augmentation",
-    "Clouds",
-    "DataError",
-    "Graph",
-    "ImageFiles",
-    "Images",
-    "Loader",
-    "MissingDataError",
-    "PointAugmentation",
-    "ResizedCrop",
-    "Share",
-    "check_dataset",
-    "data_root",
-    "dataset_domains",
-    "describe",
-    "license_of",
-    "list_data",
-    "list_graphs",
-    "list_images",
-    "list_points",
-    "load_data",
-    "load_graph",
-    "load_images",
-    "load_points",
-    "mixed_seed",
-    "register_dataset",
-]
+    "AUGMENTATIONS", "CENTERED", "AlteredDataWarning", "Augmentation", "Clouds", "DataError", "Graph", "ImageFiles",
+    "Images", "Loader", "MissingDataError", "PointAugmentation", "ResizedCrop", "Share", "check_dataset", "data_root",
+    "dataset_domains", "describe", "license_of", "list_data", "list_graphs", "list_images", "list_points", "load_data",
+    "load_graph", "load_images", "load_points", "mixed_seed", "register_dataset",
+]  # fmt: skip

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -28,7 +28,6 @@ class LabeledSplit:
         return len(self.labels)
 
     def to(self, device: torch.device | str) -> Self:
-        """Return the same samples with all tensors on ``device``."""
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})  # type: ignore[type-var]
 
@@ -38,19 +37,14 @@ class LabeledSplit:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LabeledSet:
-    """Labeled samples in three disjoint splits.
-
-    Attributes:
-        name: The name of the set and its split.
-        train, val, test: The splits.
-        classes: The names of the classes, by label.
-    """
+    """Labeled samples in three disjoint splits; ``classes`` are the names of the classes, by label."""
 
     name: str
     train: Any
     val: Any
     test: Any
     classes: tuple[str, ...]
+    loader: ClassVar[Callable[..., Loader]]
 
     @property
     def num_classes(self) -> int:
@@ -58,34 +52,21 @@ class LabeledSet:
 
     @property
     def device(self) -> torch.device:
-        """The device of the batches."""
         return self.train.labels.device
 
     def to(self, device: torch.device | str) -> Self:
-        """Return the same set on ``device``."""
         return replace(self, **{split: self.get_split(split).to(device) for split in SPLITS})
 
     def get_split(self, split: str) -> Any:
-        """Return the split called ``train``, ``val`` or ``test``; a UsageError for any other name."""
+        """Return the split called ``train``, ``val`` or ``test``."""
         if split not in SPLITS:
             raise UsageError(f"unknown split {split!r}; the splits are {', '.join(SPLITS)}")
         return getattr(self, split)
 
-    def loader(self, *args: Any, **kwargs: Any) -> Loader:
-        """Return the batches of a split, with all that stays the same over a run."""
-        raise NotImplementedError
-
     def batches(
-        self,
-        split: str,
-        batch_size: int,
-        seed: int | None = None,
-        epoch: int = 0,
-        augmentation: Any = None,
-        *,
-        first: int = 0,
-        **options: Any,
-    ) -> Iterator[Batch]:
+        self, split: str, batch_size: int, seed: int | None = None, epoch: int = 0, augmentation: Any = None,
+        *, first: int = 0, **options: Any,
+    ) -> Iterator[Batch]:  # fmt: skip
         """Iterate over one epoch; the arguments are those of :meth:`loader` and :meth:`.Loader.inputs`."""
         return self.loader(split, batch_size, seed, augmentation, **options).batches(epoch, first)
 
@@ -101,19 +82,10 @@ class LabeledSet:
 
 
 def prepare(
-    name: str,
-    train: Arrays,
-    test: Arrays,
-    val: Arrays | None,
-    classes: Sequence[str] | None,
-    held_out: float,
-    seed: int,
-) -> tuple[Splits, tuple[str, ...]]:
-    """Check arrays, name the classes by their numbers if they have no names, and hold out ``val`` if it is missing.
-
-    Raises:
-        DataError: Shapes do not fit, a label is out of range, or there is nothing to hold out.
-    """
+    name: str, train: Arrays, test: Arrays, val: Arrays | None,
+    classes: Sequence[str] | None, held_out: float, seed: int,
+) -> tuple[Splits, tuple[str, ...]]:  # fmt: skip
+    """Check arrays, name the classes by their numbers if they have no names, and hold out ``val`` if it is missing."""
     found = {"train": train, "test": test} | ({} if val is None else {"val": val})
     splits = {split: (np.asarray(samples), np.asarray(labels)) for split, (samples, labels) in found.items()}
     samples, labels = splits["train"]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import itertools
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,16 +51,8 @@ def register_dataset(
     The function returns an ``Images``, ``Clouds`` or ``Graph``, each of which has ``from_arrays``. It is called with
     those of these arguments that it takes: ``root``, the ``Path`` of the data root; ``seed`` of a random split, which
     is 7 for ``NAME-random7`` and None for ``NAME``; ``path``, the ``Path`` in ``NAME:PATH``; and ``workers``, the
-    number of processes that may decode files.
-
-    Args:
-        name: Letters, digits, ``_``, ``.`` and ``-``.
-        domain: ``images``, ``points`` or ``graphs``.
-        load: The function; without it, ``register_dataset`` is a decorator.
-        license: The terms under which the data may be used, for the cards of models that are trained on it.
-
-    Raises:
-        UsageError: The name is not valid, or another set of the domain has it.
+    number of processes that may decode files. Without ``load``, ``register_dataset`` is a decorator. ``license`` goes
+    into the cards of models that are trained on the data.
 
     Example:
         >>> import torch
@@ -70,21 +64,15 @@ def register_dataset(
         Images('coins-random3', shape=(3, 8, 8), classes=2, train=18, val=2, test=20)
         >>> unregister_dataset("coins", domain="images")
     """
-
-    def register(function: Callable[..., DataSet]) -> Callable[..., DataSet]:
-        if domain not in TYPES:
-            raise UsageError(f"unknown domain {domain!r}; the domains are {', '.join(TYPES)}")
-        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or re.search(r"-random\d*$", name):
-            raise UsageError(f"{name!r} cannot be the name of a data set: use letters, digits, '_', '.' and '-'")
-        if name in _REGISTRY[domain]:
-            raise UsageError(f"{domain} already has a data set {name!r}; register this one under another name")
-        parameters = frozenset(inspect.signature(function).parameters)
-        _REGISTRY[domain][name] = _Entry(name, function, license, parameters)
-        return function
-
-    if load is not None:
-        register(load)
-    return register
+    if load is None:
+        return partial(register_dataset, name, domain, license=license)
+    _check_domain(domain)
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or re.search(r"-random\d*$", name):
+        raise UsageError(f"{name!r} cannot be the name of a data set: use letters, digits, '_', '.' and '-'")
+    if name in _REGISTRY[domain]:
+        raise UsageError(f"{domain} already has a data set {name!r}; register this one under another name")
+    _REGISTRY[domain][name] = _Entry(name, load, license, frozenset(inspect.signature(load).parameters))
+    return load
 
 
 def unregister_dataset(name: str, domain: Domain) -> None:
@@ -104,17 +92,8 @@ def load_images(name: str, root: str | Path | None = None, workers: int | None =
     no validation images, a tenth of each class is held out of its training images (a fifth in ``glyphs``, a hundredth
     in ``imagenet``), always the same ones; ``cifar100-random3`` or ``folder-random3:PATH`` draws them with that seed.
 
-    Args:
-        name: One of :func:`list_images`, or of a set that was registered.
-        root: The data root, see :func:`data_root`.
-        workers: Processes that decode files; by default one for each processor.
-
-    Raises:
-        UsageError: The name is unknown; the message suggests similar ones.
-        MissingDataError: Files are missing and cannot be downloaded.
-        DataError: Files are damaged or do not belong to the set.
-    Warns:
-        AlteredDataWarning: An archive is not the published one.
+    ``root`` is the data root (:func:`data_root`); ``workers`` processes decode files, by default one a processor.
+    A MissingDataError says that files cannot be downloaded, a DataError that they are damaged or of another set.
 
     Example:
         >>> load_images("glyphs")
@@ -136,8 +115,6 @@ def load_points(name: str, root: str | Path | None = None) -> Clouds:
     Except from HDF5 files, clouds are centered and scaled to the unit sphere. If there is no validation split, 10 % of
     each class's training clouds are held out, always the same ones.
 
-    Arguments and errors are those of :func:`load_images`.
-
     Example:
         >>> load_points("solids")
         Clouds('solids', points=1024, channels=3, classes=12, train=2016, val=504, test=1008)
@@ -153,8 +130,6 @@ def load_graph(name: str, root: str | Path | None = None) -> Graph:
     other nodes train, as in PyTorch Geometric (in CiteSeer also its 15 nodes without features or label, which count as
     class 0). With ``-random<seed>``, a split of the same sizes is drawn among the labeled nodes. Self loops and
     duplicate links of the files are removed, so the graphs have 10,556, 9,104 and 88,648 edges.
-
-    Arguments and errors are those of :func:`load_images`.
 
     Example:
         >>> load_graph("citations").num_nodes
@@ -211,7 +186,8 @@ def list_data(domain: str | None = None) -> list[str]:
         ['solids', 'solids-normals']
     """
     domains = TYPES if domain is None else [domain]
-    return list(dict.fromkeys(name for key in domains for name in _names(_REGISTRY[key].values())))
+    names = (sorted(name for entry in _REGISTRY[key].values() for name in entry.names) for key in domains)
+    return list(dict.fromkeys(itertools.chain.from_iterable(names)))
 
 
 def list_images() -> list[str]:
@@ -245,7 +221,7 @@ def list_graphs() -> list[str]:
 
 
 def describe(data: DataSet) -> dict[str, object]:
-    """Return the census of a data set: its name, the sizes of its splits, and other figures by which one knows it.
+    """Return the census of a data set: its name, the sizes of its splits, and other figures.
 
     Example:
         >>> describe(load_graph("citations"))["classes"]
@@ -254,29 +230,26 @@ def describe(data: DataSet) -> dict[str, object]:
     return data.describe()
 
 
-def _names(entries: Iterable[_Entry]) -> list[str]:
-    return sorted(name for entry in entries for name in entry.names)
-
-
 def _match(name: str, domain: str) -> tuple[_Entry, dict[str, Any]] | None:
     """The entry that a name belongs to, and the arguments that the name contains."""
     match = _NAME.fullmatch(name)
     entry = _REGISTRY[domain].get(match["base"]) if match else None
     if match is None or entry is None or (match["path"] is None) == ("path" in entry.parameters):
         return None
-    if match["seed"] is not None and "seed" not in entry.parameters:
-        return None
-    options: dict[str, Any] = {}
-    if match["path"] is not None:
-        options["path"] = Path(match["path"]).expanduser()
+    options: dict[str, Any] = {} if match["path"] is None else {"path": Path(match["path"]).expanduser()}
     if match["seed"] is not None:
         options["seed"] = int(match["seed"])
-    return entry, options
+    return (entry, options) if options.keys() <= entry.parameters else None
+
+
+def _check_domain(domain: str) -> None:
+    if domain not in TYPES:
+        raise UsageError(f"unknown domain {domain!r}; the domains are {', '.join(TYPES)}")
 
 
 def _find(name: str, domain: str | None) -> tuple[str, _Entry, dict[str, Any]]:
-    if domain is not None and domain not in TYPES:
-        raise UsageError(f"unknown domain {domain!r}; the domains are {', '.join(TYPES)}")
+    if domain is not None:
+        _check_domain(domain)
     for key in TYPES if domain is None else [domain]:
         if (match := _match(name, key)) is not None:
             return key, *match

@@ -45,16 +45,7 @@ def shuffled(count: int, generator: torch.Generator) -> np.ndarray:
 
 
 def hold_out(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw validation samples: ``fraction`` of each class, and at least one of a class that has two or more.
-
-    Returns:
-        The sample numbers to train on and those to validate on, each sorted.
-
-    Example:
-        >>> train, val = hold_out(np.array([0, 0, 0, 1, 1, 1]), fraction=0.1, seed=0)
-        >>> len(train), len(val)
-        (4, 2)
-    """
+    """Return numbers of samples to train on and of ``fraction`` of each class (one or more) to validate on, sorted."""
     order = shuffled(len(labels), torch.Generator().manual_seed(seed))
     order = order[np.argsort(labels[order], kind="stable")]  # by class, and shuffled within each
     counts = np.bincount(labels)
@@ -64,23 +55,13 @@ def hold_out(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray
     return np.sort(order[~chosen]), np.sort(order[chosen])
 
 
-def epoch_order(count: int, batch_size: int, drop_last: bool, generator: torch.Generator | None) -> Tensor:
-    """Return the sample numbers of an epoch, int64: shuffled by ``generator``, or in stored order without one."""
-    order = torch.arange(count) if generator is None else torch.from_numpy(shuffled(count, generator))
-    return order[: count - count % batch_size if drop_last else count]
-
-
 @dataclass(frozen=True)
 class Share:
     """The part of every batch that one of several processes works on: an equal slice of each microbatch.
 
     Slices differ in length by one sample at most; the first ranks have the longer ones. Every process draws the random
-    numbers of the full batch and then takes its slices.
-
-    Attributes:
-        rank: The number of this process.
-        ranks: The number of processes.
-        microbatches: The number of pieces in which a batch goes through the network, one after the other.
+    numbers of the full batch and then takes its slices. ``rank`` is the number of this process, ``ranks`` that of all;
+    a batch goes through the network in ``microbatches`` pieces, one after the other.
 
     Example:
         >>> Share(rank=1, ranks=2).take(torch.arange(5))
@@ -95,10 +76,9 @@ class Share:
         """Return the size of each microbatch of a batch of ``count`` samples, and this rank's slice of the batch."""
         result = []
         for i in range(self.microbatches):
-            start, end = _edge(count, i, self.microbatches), _edge(count, i + 1, self.microbatches)
-            size = end - start
-            edges = (start + _edge(size, self.rank + offset, self.ranks) for offset in (0, 1))
-            result.append((size, slice(*edges)))
+            start, end = (_edge(count, i + offset, self.microbatches) for offset in (0, 1))
+            edges = (start + _edge(end - start, self.rank + offset, self.ranks) for offset in (0, 1))
+            result.append((end - start, slice(*edges)))
         return result
 
     def take(self, batch: Tensor) -> Tensor:
@@ -122,22 +102,11 @@ class Loader(ABC):
     :meth:`collate` is the same function in every epoch, works on the device of the data, and gives shapes that depend
     on those of its arguments alone. So a CUDA graph may capture it.
 
-    Args:
-        count: The number of samples in the split.
-        augmentation: What changes samples at random; needs a seed.
-        batch_size: Samples in a batch; the last one may be smaller unless ``drop_last``.
-        seed: Shuffles each epoch in its own way; None for the stored order.
-        drop_last: Leave out a last batch that is not full.
-        share: The part of each batch that this process works on.
-
-    Raises:
-        UsageError: An argument is out of range, an augmentation has no seed, or an epoch has no batch.
-
-    Attributes:
-        generators: Those on the device that ``collate`` draws from; ``inputs`` seeds them.
+    ``count`` is the number of samples in the split. ``seed`` shuffles each epoch in its own way, None keeps the stored
+    order; an ``augmentation`` needs a seed. ``drop_last`` leaves out a last batch that is not full.
     """
 
-    generators: tuple[torch.Generator, ...] = ()
+    generators: tuple[torch.Generator, ...] = ()  # those on the device that collate draws from; inputs seeds them
 
     def __init__(
         self, count: int, augmentation: object, batch_size: int, seed: int | None, drop_last: bool, share: Share
@@ -153,26 +122,20 @@ class Loader(ABC):
 
     @property
     def steps(self) -> int:
-        """The number of batches in an epoch."""
         return self.count // self.batch_size if self.drop_last else -(-self.count // self.batch_size)
 
     def order(self, generator: torch.Generator | None) -> Tensor:
-        """Return the sample numbers of an epoch."""
-        return epoch_order(self.count, self.batch_size, self.drop_last, generator)
+        """Return the sample numbers of an epoch, int64: shuffled by ``generator``, or in stored order without one."""
+        order = torch.arange(self.count) if generator is None else torch.from_numpy(shuffled(self.count, generator))
+        return order[: self.count - self.count % self.batch_size if self.drop_last else self.count]
 
     @abstractmethod
     def inputs(self, epoch: int = 0, first: int = 0) -> Iterator[tuple[Tensor, ...]]:
-        """Return what differs from batch to batch: sample numbers, random numbers, or pixels from files.
-
-        Args:
-            epoch: The number of the epoch.
-            first: The number of batches at its beginning that are left out; the others stay as they are.
-        """
+        """Return what differs from batch to batch, such as sample numbers, without the ``first`` batches."""
 
     @abstractmethod
     def collate(self, *inputs: Tensor) -> Batch:
         """Build one batch of samples [b, ...] and labels int64 [b]."""
 
     def batches(self, epoch: int = 0, first: int = 0) -> Iterator[Batch]:
-        """Iterate over the batches of an epoch."""
         return starmap(self.collate, self.inputs(epoch, first))

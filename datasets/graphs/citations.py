@@ -1,9 +1,8 @@
 """The built-in citation graph: a planted partition with words, generated from a fixed seed.
 
-It has what makes the public citation graphs a test for graph networks and needs no file: seven classes of unequal
-size, few links a node but some hubs, links that mostly stay within a class, and short bags of words of which each
-class prefers some. Neither the words nor the links suffice alone. Only integers are drawn, and none of
-torch's shuffling is used, so the graph is the same on every platform and device.
+It has what makes the public citation graphs a test for graph networks: seven classes of unequal size, few links a node
+but some hubs, links that mostly stay within a class, and short bags of words of which each class prefers some. Only
+integers are drawn, and none of torch's shuffling is used, so the graph is the same on every platform and device.
 
 Source of the model: Condon and Karp, "Algorithms for Graph Partitioning on the Planted Partition Model", 2001, with
 the degree correction of Karrer and Newman, "Stochastic blockmodels and community structure in networks", 2011.
@@ -16,8 +15,7 @@ from scipy.sparse import csr_array
 from comhe.datasets.registry import register_dataset
 from comhe.datasets.sampling import shuffled
 
-from .graph import Graph
-from .splits import LabeledGraph, random_split, split_graph
+from .graph import Graph, LabeledGraph, random_split, split_graph
 
 LICENSE = "MIT, made by this package"
 SEED = 1971
@@ -30,7 +28,6 @@ WITHIN = 69  # percent of links drawn within the class; chance adds to it
 
 
 def load_citations(full: bool, seed: int | None = None) -> Graph:
-    """Load the graph with its fixed split, with all other nodes in train, or with a random split."""
     counts, labels, links = build_citations()
     labeled = np.full(len(labels), True)
     raw = LabeledGraph(counts, labels, labeled, links, *random_split(labels, labeled, SEED))

@@ -1,9 +1,9 @@
-"""A graph whose nodes are to be classified."""
+"""A graph whose nodes are to be classified, and its splits: public, full, and random."""
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,10 @@ from scipy.sparse import coo_array, csr_array
 from torch import Tensor
 
 from comhe.datasets.labeled import check_labels
+from comhe.datasets.sampling import shuffled
 from comhe.errors import DataError
+
+PER_CLASS, VALIDATION, TEST = 20, 500, 1000  # nodes of a random split
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,13 +23,9 @@ class Graph:
     """One graph of n nodes, e directed edges and f features, with its split.
 
     Attributes:
-        name: The name of the set and its split.
         features: Sparse CSR float32 [n, f]; each nonempty row sums to 1, as in Kipf and Welling, ICLR 2017.
         edge_index: int64 [2, e], both directions of every edge, sorted by source and target, no duplicates or loops.
-        labels: int64 [n].
         train, val, test: int64 node numbers, disjoint.
-        num_classes: The number of classes.
-        source: Where the graph and its split come from.
     """
 
     name: str
@@ -48,9 +47,8 @@ class Graph:
         return self.features.shape[1]
 
     def to(self, device: torch.device | str) -> Graph:
-        """Return the same graph with all tensors on ``device``."""
-        tensors = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
-        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})  # type: ignore[arg-type]
 
     @classmethod
     def from_arrays(
@@ -64,15 +62,12 @@ class Graph:
             labels: [n] integers from 0.
             train, val, test: Node numbers, or masks [n].
 
-        Raises:
-            DataError: Shapes do not fit, a number is out of range, or the splits are not disjoint.
-
         Example:
             >>> Graph.from_arrays("path", np.eye(3), [[0, 1], [1, 2]], [0, 1, 0], train=[0], val=[1], test=[2])
             Graph('path', nodes=3, edges=4, features=3, classes=2, train=1, val=1, test=1)
         """
-        labels, links = np.asarray(labels), np.asarray(edge_index)
-        counts, nodes = csr_array(features), len(labels)
+        labels, links, counts = np.asarray(labels), np.asarray(edge_index), csr_array(features)
+        nodes = len(labels)
         check_labels(labels, counts.shape[0], int(labels.max(initial=0)) + 1, name)
         if links.ndim != 2 or len(links) != 2 or (links.size and not 0 <= links.min() <= links.max() < nodes):
             raise DataError(f"{name}: edge_index is not [2, m] of the node numbers 0..{nodes - 1}")
@@ -82,35 +77,27 @@ class Graph:
             raise DataError(f"{name}: train, val and test are not disjoint node numbers in 0..{nodes - 1}")
         if counts.nnz and not 0 <= counts.data.min() <= counts.data.max() < np.inf:
             raise DataError(f"{name}: a feature is negative or not finite")
-        data: dict[str, Any] = dict(zip(("labels", "train", "val", "test"), (labels, *splits), strict=True))
-        data = {key: torch.as_tensor(array, dtype=torch.int64) for key, array in data.items()}
-        data |= {"num_classes": int(labels.max()) + 1, "source": source}
-        return cls(name, _row_normalized(counts), _undirected(links, nodes), **data)
+        labels, train, val, test = (torch.as_tensor(array, dtype=torch.int64) for array in (labels, *splits))
+        matrix, edges = _row_normalized(counts), _undirected(links, nodes)
+        return cls(name, matrix, edges, labels, train, val, test, int(labels.max()) + 1, source)
 
     def describe(self) -> dict[str, object]:
         """Return the census; homophily is the fraction of edges within a class."""
         source, target = self.edge_index
+        homophily = (self.labels[source] == self.labels[target]).double().mean().item()
         return {
-            "name": self.name,
-            "nodes": self.num_nodes,
-            "edges": self.edge_index.shape[1],
-            "features": self.num_features,
-            "classes": self.num_classes,
-            "train": len(self.train),
-            "val": len(self.val),
-            "test": len(self.test),
-            "mean degree": round(len(source) / self.num_nodes, 3),
-            "isolated nodes": self.num_nodes - len(source.unique()),
-            "homophily": round((self.labels[source] == self.labels[target]).double().mean().item(), 4),
+            "name": self.name, **self._sizes(), "mean degree": round(len(source) / self.num_nodes, 3),
+            "isolated nodes": self.num_nodes - len(source.unique()), "homophily": round(homophily, 4),
             "source": self.source,
-        }
+        }  # fmt: skip
+
+    def _sizes(self) -> dict[str, int]:
+        sizes = {"nodes": self.num_nodes, "edges": self.edge_index.shape[1], "features": self.num_features}
+        sizes["classes"] = self.num_classes
+        return sizes | {"train": len(self.train), "val": len(self.val), "test": len(self.test)}
 
     def __repr__(self) -> str:
-        split = f"train={len(self.train)}, val={len(self.val)}, test={len(self.test)}"
-        return (
-            f"Graph({self.name!r}, nodes={self.num_nodes}, edges={self.edge_index.shape[1]}, "
-            f"features={self.num_features}, classes={self.num_classes}, {split})"
-        )
+        return f"Graph({self.name!r}, {', '.join(f'{key}={size}' for key, size in self._sizes().items())})"
 
 
 def _row_normalized(counts: csr_array) -> Tensor:
@@ -120,13 +107,9 @@ def _row_normalized(counts: csr_array) -> Tensor:
     values = counts.data / np.repeat(sums, np.diff(counts.indptr))  # an empty row has no value to divide
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(
-            torch.as_tensor(counts.indptr, dtype=torch.int64),
-            torch.as_tensor(counts.indices, dtype=torch.int64),
-            torch.as_tensor(values, dtype=torch.float32),
-            size=counts.shape,
-            check_invariants=True,
-        )
+        rows, columns = (torch.as_tensor(index, dtype=torch.int64) for index in (counts.indptr, counts.indices))
+        values = torch.as_tensor(values, dtype=torch.float32)
+        return torch.sparse_csr_tensor(rows, columns, values, size=counts.shape, check_invariants=True)
 
 
 def _undirected(links: np.ndarray, nodes: int) -> Tensor:
@@ -137,3 +120,40 @@ def _undirected(links: np.ndarray, nodes: int) -> Tensor:
     adjacency.sum_duplicates()
     adjacency = adjacency.tocoo()
     return torch.as_tensor(np.stack([adjacency.row, adjacency.col]), dtype=torch.int64)
+
+
+@dataclass(frozen=True)
+class LabeledGraph:
+    """One data set as arrays, before normalization: n nodes, f features."""
+
+    counts: csr_array  # [n, f], no negative and no stored zero
+    labels: np.ndarray  # int64 [n]; 0 for a node without a label
+    labeled: np.ndarray  # bool [n]; of 15 nodes of CiteSeer only the links are known
+    links: np.ndarray  # int64 [2, m] as listed: with self loops, duplicates, perhaps only one direction
+    train: np.ndarray
+    val: np.ndarray
+    test: np.ndarray
+
+
+def split_graph(name: str, raw: LabeledGraph, source: str, full: bool, seed: int | None) -> Graph:
+    """Return the graph with the split of its source; with all other nodes in train; or with a random split."""
+    train, val, test = raw.train, raw.val, raw.test
+    if seed is not None:
+        train, val, test = random_split(raw.labels, raw.labeled, seed)
+    if full:
+        train = np.setdiff1d(np.arange(len(raw.labels)), np.concatenate([val, test]))
+    changed = "full" if full else None if seed is None else f"random{seed}"
+    if changed:
+        source = f"{source.rpartition('; ')[0]}; {changed} split"
+    return Graph.from_arrays(name, raw.counts, raw.links, raw.labels, train, val, test, source)
+
+
+def random_split(labels: np.ndarray, labeled: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw 20 nodes of each class to train, 500 others to validate and 1000 others to test, among the labeled nodes."""
+    order = shuffled(len(labels), torch.Generator().manual_seed(seed))
+    order = order[labeled[order]]
+    train = np.concatenate([order[labels[order] == label][:PER_CLASS] for label in range(labels.max() + 1)])
+    rest = order[~np.isin(order, train)]
+    if len(train) != PER_CLASS * (labels.max() + 1) or len(rest) < VALIDATION + TEST:
+        raise DataError(f"{len(order)} labeled nodes are too few for {PER_CLASS} a class, {VALIDATION} and {TEST}")
+    return np.sort(train), np.sort(rest[:VALIDATION]), np.sort(rest[VALIDATION : VALIDATION + TEST])

@@ -6,7 +6,6 @@ nodes that are not for testing, `tx, ty` the test nodes in the order of `test.in
 """
 
 import hashlib
-import warnings
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -15,16 +14,15 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_array, vstack
 
-from comhe.datasets.io.fetch import fetch
-from comhe.datasets.io.files import AlteredDataWarning, read_bounded
+from comhe.datasets.io.files import fetch, read_bounded, warn_altered
 from comhe.datasets.io.unpickle import unpickle
 from comhe.datasets.registry import register_dataset
 from comhe.errors import DataError
 
-from .graph import Graph
-from .splits import LabeledGraph, split_graph
+from .graph import Graph, LabeledGraph, split_graph
 
 SUFFIXES = ("x", "y", "tx", "ty", "allx", "ally", "graph", "test.index")
+LICENSE = "MIT (files of github.com/kimiyoung/planetoid); the texts behind them are their authors'"
 MAX_BYTES = 32 << 20  # the largest published file has 7.6 MB
 MAX_LINKS = 10_000_000  # a small pickle can name one long list many times
 MIRRORS = (
@@ -98,14 +96,7 @@ SETS = {
 
 
 def load_planetoid(name: str, full: bool, root: Path, seed: int | None = None) -> Graph:
-    """Load the set ``name`` of SETS from ROOT/<folder>/raw, after downloading the missing files.
-
-    Raises:
-        MissingDataError: Files are missing and cannot be downloaded.
-        DataError: A file is damaged, or the files are not those of this set.
-    Warns:
-        AlteredDataWarning: Once per call, if any file is not the published one.
-    """
+    """Load the set ``name`` of SETS from ROOT/<folder>/raw, after downloading the missing files."""
     spec = SETS[name]
     folder = root / spec.folder / "raw"
     absent = [file for file in spec.files if not (folder / file).exists()]
@@ -116,31 +107,19 @@ def load_planetoid(name: str, full: bool, root: Path, seed: int | None = None) -
     data = {file: read_bounded(folder / file, MAX_BYTES) for file in spec.files}
     altered = [file for file, sha256 in spec.files.items() if hashlib.sha256(data[file]).hexdigest() != sha256]
     result = parse_planetoid(data, folder / f"ind.{spec.prefix}", spec.validation)
-    census = (*result.counts.shape, int(result.labels.max()) + 1)
-    if census != (spec.nodes, spec.features, spec.classes):
-        raise DataError(
-            f"{folder}: not {name}: {census} nodes, features and classes, "
-            f"not {(spec.nodes, spec.features, spec.classes)}; remove the folder to download it again"
-        )
+    census, expected = (*result.counts.shape, int(result.labels.max()) + 1), (spec.nodes, spec.features, spec.classes)
+    if census != expected:
+        found = f"{census} nodes, features and classes, not {expected}"
+        raise DataError(f"{folder}: not {name}: {found}; remove the folder to download it again")
     if altered:
-        warnings.warn(
-            f"{name}: not the published file{'s' * (len(altered) > 1)}: {', '.join(altered)} in {folder}; results may "
-            "not compare with published ones",
-            AlteredDataWarning,
-            stacklevel=4,
-        )
+        warn_altered(f"{name}: {folder}", altered)
     source = "Planetoid, github.com/kimiyoung/planetoid (MIT); public split"
     return split_graph(name, result, source, full, seed)
 
 
-def _register(name: str) -> None:
-    license = "MIT (files of github.com/kimiyoung/planetoid); the texts behind them are their authors'"
-    register_dataset(name, "graphs", partial(load_planetoid, name, False), license=license)
-    register_dataset(f"{name}-full", "graphs", lambda root: load_planetoid(name, True, root), license=license)
-
-
 for _name in SETS:
-    _register(_name)
+    register_dataset(_name, "graphs", partial(load_planetoid, _name, False), license=LICENSE)
+    register_dataset(f"{_name}-full", "graphs", lambda root, n=_name: load_planetoid(n, True, root), license=LICENSE)
 
 
 def parse_planetoid(data: dict[str, bytes], prefix: Path, validation: int = 500) -> LabeledGraph:
@@ -148,11 +127,7 @@ def parse_planetoid(data: dict[str, bytes], prefix: Path, validation: int = 500)
 
     As in the public preprocessing, node ``test.index[i]`` has row i of ``tx`` and ``ty``; test nodes that
     ``test.index`` leaves out (CiteSeer: 15) have no features and no label. ``x`` is train, the next nodes are val.
-
     ``data`` has the contents of the files by name, ``prefix`` is the folder and "ind.<set>".
-
-    Raises:
-        DataError: A file is damaged or crafted, or two files disagree; the message names the file.
     """
 
     def named(suffix: str) -> tuple[bytes, str]:
@@ -180,15 +155,9 @@ def parse_planetoid(data: dict[str, bytes], prefix: Path, validation: int = 500)
     row = np.full(nodes, stack.shape[0] - 1)
     row[: len(ally[0])] = np.arange(len(ally[0]))
     row[test] = len(ally[0]) + np.arange(len(test))
-    return LabeledGraph(
-        counts=stack[row],
-        labels=np.concatenate([ally[0], ty[0], [0]])[row],
-        labeled=row < stack.shape[0] - 1,
-        links=links,
-        train=np.arange(known),
-        val=np.arange(known, known + validation),
-        test=np.sort(test),
-    )
+    labels = np.concatenate([ally[0], ty[0], [0]])[row]
+    train, val = np.split(np.arange(known + validation), [known])
+    return LabeledGraph(stack[row], labels, row < stack.shape[0] - 1, links, train, val, np.sort(test))
 
 
 def _counts(data: bytes, name: str) -> csr_array:
@@ -235,7 +204,5 @@ def _test_index(data: bytes, name: str, first: int, nodes: int) -> np.ndarray:
         raise DataError(f"{name}: not one node number a line")
     index = np.array([int(line) for line in lines])
     if len(np.unique(index)) != len(index) or index.min() != first or index.max() != nodes - 1:
-        raise DataError(
-            f"{name}: the numbers are not distinct ones from {first} to {nodes - 1}, as the other files require"
-        )
+        raise DataError(f"{name}: not distinct numbers from {first} to {nodes - 1}, as the other files require")
     return index

@@ -1,8 +1,7 @@
 """Augmentation and normalization of batches of images, on the device they are on.
 
-All random numbers of an epoch are drawn beforehand, on the CPU, from a generator that seed and epoch alone determine,
-and belong to samples, not to positions in a batch. So a sample is augmented in the same way whatever the batch size,
-the device, and whether the run was resumed.
+All random numbers of an epoch are drawn beforehand, on the CPU, from seed and epoch alone, and belong to samples. So a
+sample is augmented in the same way whatever the batch size, the device, and whether the run was resumed.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad as zero_padded
 
 from comhe.errors import UsageError
 
@@ -35,9 +35,6 @@ class Augmentation:
         flip: Mirror left and right with probability 1/2.
         cutout: The side of a square around a uniformly drawn pixel, clipped at the borders, that is set to 0 *after*
             normalization, so to the mean color.
-
-    Raises:
-        UsageError: A size is negative, or the mode is unknown.
 
     Example:
         >>> augmentation = Augmentation(pad=1)
@@ -61,10 +58,7 @@ class Augmentation:
                 raise UsageError(f"{name} must be a number of pixels >= 0, not {getattr(self, name)!r}")
 
     def draw(self, count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
-        """Draw the random numbers of samples, int64 [count, 5]: crop's top and left, flip, cutout's row and column.
-
-        Always all five, so that switching one off does not change the others.
-        """
+        """Draw for samples, int64 [count, 5]: crop's top and left, flip, cutout's row and column, even what is off."""
         if self.mode == "symmetric" and self.pad > min(height, width):
             raise UsageError(f"symmetric pad {self.pad} is larger than the image, {width}x{height}")
         ranges = (2 * self.pad + 1, 2 * self.pad + 1, 2, height, width)
@@ -94,10 +88,7 @@ class Augmentation:
 class ResizedCrop:
     """A random region of the image, resized to the set's size, and its mirror image; for images read from files.
 
-    Attributes:
-        scale: The smallest and largest fraction of the image's area.
-        ratio: The smallest and largest width divided by height.
-        flip: Mirror left and right with probability 1/2.
+    ``scale`` bounds the fraction of the image's area, ``ratio`` the width divided by the height.
 
     Example:
         >>> ResizedCrop(scale=(0.25, 1.0)).flip
@@ -122,18 +113,12 @@ class Normalizer:
     """(x / 255 - mean) / std for contiguous uint8 pixels [b, h, width, c]; float32, contiguous, of the same shape.
 
     One multiplication and one addition, each rounded, so that the same pixel gives the same bits on every device.
-
-    ``dtype`` and ``channels_last`` are the type and the memory format that :meth:`channels_first` gives.
     """
 
     def __init__(
-        self,
-        normalization: Normalization,
-        width: int,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-        channels_last: bool = True,
-    ) -> None:
+        self, normalization: Normalization, width: int, device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32, channels_last: bool = True,
+    ) -> None:  # fmt: skip
         mean, std = (np.array(values, dtype=np.float64) for values in normalization)
         if mean.shape != (3,) or std.shape != (3,) or not (std > 0).all():
             raise UsageError(f"normalization must be (means, positive stds) of three channels, not {normalization!r}")
@@ -153,11 +138,10 @@ class Normalizer:
 
 
 def _padded(pixels: Tensor, pad: int, mode: str) -> Tensor:
-    b, h, w, c = pixels.shape
-    out = pixels.new_zeros(b, h + 2 * pad, w + 2 * pad, c)
-    middle = out[:, pad : pad + h]
-    middle[:, :, pad : pad + w] = pixels
+    _, h, w, _ = pixels.shape
+    out = zero_padded(pixels, (0, 0, pad, pad, pad, pad))
     if mode == "symmetric":
+        middle = out[:, pad : pad + h]
         nearest = torch.arange(pad, device=pixels.device)
         middle[:, :, :pad] = pixels.index_select(2, nearest.flip(0))  # pixels.flip(2) is slow on a few columns
         middle[:, :, pad + w :] = pixels.index_select(2, w - 1 - nearest)

@@ -14,24 +14,22 @@ import gzip
 import hashlib
 import io
 import tarfile
-import warnings
 import zlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from comhe.datasets.io.cache import Decoded, Splits, cached
-from comhe.datasets.io.fetch import fetch
-from comhe.datasets.io.files import AlteredDataWarning, read_bounded
+from comhe.datasets.io.files import fetch, read_bounded, warn_altered
 from comhe.datasets.io.unpickle import unpickle
 from comhe.datasets.registry import register_dataset
 from comhe.errors import DataError
 
-from .decoding import decode_tree
+from .decoding import decode_tree, list_tree
 from .sets import Images
-from .tree import list_tree
 
 SIDE = 32
 MAX_BYTES = 400 << 20  # of the archive and of its contents; the published ones have 170 and 186 million bytes
@@ -63,44 +61,23 @@ class CifarSet:
 
 SETS = {
     "cifar10": CifarSet(
-        archive="cifar-10-python.tar.gz",
-        sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
-        folder="cifar-10-batches-py",
-        train_files=tuple(f"data_batch_{i}" for i in range(1, 6)),
-        test_file="test_batch",
-        meta_file="batches.meta",
-        labels="labels",
-        names="label_names",
-        classes=10,
-        train=5000,
-        test=1000,
+        "cifar-10-python.tar.gz", "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+        "cifar-10-batches-py", tuple(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta",
+        "labels", "label_names", 10, 5000, 1000,
     ),
     "cifar100": CifarSet(
-        archive="cifar-100-python.tar.gz",
-        sha256="85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
-        folder="cifar-100-python",
-        train_files=("train",),
-        test_file="test",
-        meta_file="meta",
-        labels="fine_labels",
-        names="fine_label_names",
-        classes=100,
-        train=500,
-        test=100,
+        "cifar-100-python.tar.gz", "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+        "cifar-100-python", ("train",), "test", "meta",
+        "fine_labels", "fine_label_names", 100, 500, 100,
     ),
-}
+}  # fmt: skip
+LICENSE = "no license is stated; its author asks to cite Krizhevsky, Learning Multiple Layers of Features, 2009"
 
 
 def load_cifar(name: str, root: Path, seed: int | None = None, workers: int = 0) -> Images:
     """Load the set ``name`` of SETS from ROOT/<archive>, else from ROOT/<name>/{train,test}/<class>/*.
 
     If there is neither, the archive is downloaded. A tenth of each class of train is held out to validate.
-
-    Raises:
-        MissingDataError: There is nothing on disk, and the download fails.
-        DataError: A file is damaged, or the files are not those of this set.
-    Warns:
-        AlteredDataWarning: The archive is not the published one.
     """
     spec = SETS[name]
     archive, folder = root / spec.archive, root / name
@@ -117,29 +94,16 @@ def load_cifar(name: str, root: Path, seed: int | None = None, workers: int = 0)
         decoded = cached(name, folder, tree.files, root, lambda: _canonical(decode_tree(tree, (SIDE, SIDE), workers)))
         source = f"image files in {name}/"
     if decoded.altered:
-        warnings.warn(
-            f"{name}: {root / decoded.altered} is not the published file; results may not compare with published ones",
-            AlteredDataWarning,
-            stacklevel=4,
-        )
+        warn_altered(name, [root / decoded.altered])
     return Images.from_arrays(name, **decoded.splits, classes=decoded.classes, source=source, seed=seed)
 
 
 for _name in SETS:
-    register_dataset(
-        _name,
-        "images",
-        load=partial(load_cifar, _name),
-        license="no license is stated; its author asks to cite Krizhevsky, Learning Multiple Layers of Features, 2009",
-    )
+    register_dataset(_name, "images", partial(load_cifar, _name), license=LICENSE)
 
 
 def read_archive(path: Path, spec: CifarSet) -> Decoded:
-    """Read the images of an archive, in its order; nothing is unpacked to the disk.
-
-    Raises:
-        DataError: The archive is damaged or crafted, lacks a file, or has other contents than the set.
-    """
+    """Read the images of an archive, in its order; nothing is unpacked to the disk."""
     data = read_bounded(path, MAX_BYTES)
     altered = "" if hashlib.sha256(data).hexdigest() == spec.sha256 else path.name
     wanted = (*spec.train_files, spec.test_file, spec.meta_file)
@@ -151,8 +115,7 @@ def read_archive(path: Path, spec: CifarSet) -> Decoded:
         found = unpickle(members[f"{spec.folder}/{file}"], name)
         if not isinstance(found, dict):
             raise DataError(f"{name}: not a dictionary")
-        # Python 2 wrote its names as byte strings.
-        return {k.decode("latin-1") if isinstance(k, bytes) else k: v for k, v in found.items()}, name
+        return {_text(key): value for key, value in found.items()}, name
 
     classes = _class_names(*contents(spec.meta_file), spec)
     splits = {}
@@ -191,11 +154,16 @@ def _members(data: bytes, path: Path, wanted: set[str]) -> dict[str, bytes]:
     return {name: content[start : start + size] for name, (start, size) in spans.items() if name in wanted}
 
 
+def _text(name: object) -> Any:
+    """Python 2 wrote its names as byte strings."""
+    return name.decode("latin-1") if isinstance(name, bytes) else name
+
+
 def _class_names(meta: dict, name: str, spec: CifarSet) -> tuple[str, ...]:
     names = meta.get(spec.names)
     if type(names) is not list or not all(isinstance(n, bytes | str) for n in names):
         raise DataError(f"{name}: has no list of strings {spec.names!r}")
-    names = tuple(n.decode("latin-1") if isinstance(n, bytes) else n for n in names)
+    names = tuple(map(_text, names))
     if len(set(names)) != len(names):
         raise DataError(f"{name}: {spec.names!r} names a class twice")
     return names
@@ -217,8 +185,7 @@ def _check(path: Path, spec: CifarSet, classes: tuple[str, ...], splits: Splits)
     if len(classes) != spec.classes:
         raise DataError(f"{path}: has {len(classes)} classes, not {spec.classes}")
     for split, wanted in (("train", spec.train), ("test", spec.test)):
-        counts = np.bincount(splits[split][1], minlength=len(classes))
-        for name, count in zip(classes, counts, strict=True):
+        for name, count in zip(classes, np.bincount(splits[split][1], minlength=len(classes)), strict=True):
             if count != wanted:
                 raise DataError(f"{path}: class {name!r} has {count} {split} images, not {wanted}")
 
@@ -227,8 +194,8 @@ def _canonical(decoded: Decoded) -> Decoded:
     """Sort by a checksum of label and pixels."""
     splits = {}
     for split, (pixels, labels) in decoded.splits.items():
-        both = zip(pixels, labels, strict=True)
-        sums = [hashlib.sha256(b"%d " % label + image.tobytes()).digest() for image, label in both]
+        both = zip(labels, pixels, strict=True)
+        sums = [hashlib.sha256(b"%d " % label + image.tobytes()).digest() for label, image in both]
         order = sorted(range(len(sums)), key=sums.__getitem__)
         splits[split] = pixels[order], labels[order]
     return Decoded(splits, decoded.classes, decoded.altered)

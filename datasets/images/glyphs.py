@@ -1,11 +1,10 @@
 """The built-in image set: letters and digits under random distortions, generated from a fixed seed.
 
 36 classes, 0-9 and A-Z, in Pillow's own font in three weights; each image has its affine map, colors, gradient
-behind, stray letter at the border, bar across, and noise. It needs no file and is small enough to train on anywhere,
-but not so easy that every network gets it all right: O and 0 hardly differ, and a bar may hide what matters.
+behind, stray letter at the border, bar across, and noise. It is not so easy that every network gets it all right.
 
-Glyphs are drawn large and thresholded to black or white before they are reduced, so that little depends on how a
-FreeType version smooths edges. Everything after that is integer arithmetic on integers drawn by its own generator.
+Glyphs are drawn large and thresholded before they are reduced, so that little depends on how a FreeType version smooths
+edges. Everything after that is integer arithmetic on integers drawn by its own generator.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from __future__ import annotations
 import math
 import string
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,24 +37,17 @@ ONE = 1 << 16  # fixed point
 @register_dataset("glyphs", "images", license="MIT, made by this package")
 def load_glyphs(seed: int | None = None) -> Images:
     """Load the set; a fifth of each class of train is held out to validate."""
-    source = "built in: Pillow's font under seeded distortions (MIT)"
-    augmentation = Augmentation(flip=False)  # mirrored letters are other letters
-    return Images.from_arrays("glyphs", **build_glyphs(), classes=tuple(CLASSES), source=source, seed=seed,
-                              held_out=0.2, augmentation=augmentation)  # fmt: skip
+    options: Any = {"source": "built in: Pillow's font under seeded distortions (MIT)", "held_out": 0.2}
+    options["augmentation"] = Augmentation(flip=False)  # mirrored letters are other letters
+    return Images.from_arrays("glyphs", **build_glyphs(), classes=tuple(CLASSES), seed=seed, **options)
 
 
 @lru_cache(maxsize=1)
 def build_glyphs() -> Splits:
-    """Build 9,000 images to train and 3,600 to test, uint8 [n, 32, 32, 3]; every 36 in a row have all classes.
-
-    Raises:
-        DataError: Pillow was built without FreeType.
-    """
+    """Build 9,000 images to train and 3,600 to test, uint8 [n, 32, 32, 3]; every 36 in a row have all classes."""
     if not features.check("freetype2"):
         raise DataError("glyphs: Pillow was built without FreeType, which its font needs; install a binary wheel of it")
-    draw = torch.Generator().manual_seed(SEED)
-    shapes = _shapes()
-    splits = {}
+    draw, shapes, splits = torch.Generator().manual_seed(SEED), _shapes(), {}
     for split, count in (("train", TRAIN), ("test", TEST)):
         labels = np.tile(np.arange(len(CLASSES)), count)
         pixels = np.concatenate([_render(shapes, piece, draw) for piece in np.split(labels, count // 5)])
@@ -126,14 +119,9 @@ def _render(shapes: np.ndarray, labels: np.ndarray, draw: torch.Generator) -> np
 
 
 def _sampled(
-    shapes: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    turn: np.ndarray,
-    size: np.ndarray,
-    shear: np.ndarray,
-    shift: np.ndarray,
-) -> np.ndarray:
+    shapes: np.ndarray, x: np.ndarray, y: np.ndarray,
+    turn: np.ndarray, size: np.ndarray, shear: np.ndarray, shift: np.ndarray,
+) -> np.ndarray:  # fmt: skip
     """Shapes [n, 64, 64] turned (degrees), sized (percent [n, 2]), sheared (percent) and shifted, int32 [n, 1024]."""
     cosine, sine = _turns(turn)
     x, y = x - shift[:, :1], y - shift[:, 1:]

@@ -1,40 +1,118 @@
-"""Sets of labeled images: in memory, or as files that are read when they are needed."""
+"""Sets of labeled images and their batches: in memory, or as files that worker processes decode when needed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
-from comhe.datasets.labeled import Arrays, LabeledSet, prepare
-from comhe.datasets.sampling import ALL, Loader, Share
+from comhe.datasets.labeled import Arrays, LabeledSet, LabeledSplit, prepare
+from comhe.datasets.sampling import ALL, Batch, Loader, Share, epoch_generator
 from comhe.errors import DataError, UsageError
 
 from .augment import Augmentation, Normalization, Normalizer, ResizedCrop
-from .loaders import FileLoader, FileSplit, MemoryLoader, Split
-from .tree import Tree
+from .decoding import Tree, read_images
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SEED = 1_906_048_920  # of the standard split; no -random<seed> reaches it, so no split has two names
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ImageSet(LabeledSet):
-    """What both kinds of image sets have.
+class Split(LabeledSplit):
+    """n images of one size in memory: ``pixels`` uint8 [n, h, w, 3], ``labels`` int64 [n]."""
 
-    Attributes:
-        mean, std: Of each channel, on the scale 0..1.
-        source: Where the images and their split come from.
+    pixels: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FileSplit(LabeledSplit):
+    """n image files: ``paths`` below ``folder``, bytes [n], ``labels`` int64 [n]."""
+
+    folder: Path
+    paths: np.ndarray
+    labels: Tensor
+
+
+class MemoryLoader(Loader):
+    """Batches of images in memory. Pixels are [n, h, w, 3], so a channels-last batch needs no transposition."""
+
+    def __init__(self, data: Split, augmentation: Augmentation | None, normalize: Normalizer, **options: Any) -> None:
+        super().__init__(len(data), augmentation, **options)
+        self.data, self.augmentation, self.normalize = data, augmentation, normalize
+
+    def inputs(self, epoch: int = 0, first: int = 0) -> Iterator[tuple[Tensor, ...]]:
+        generator = None if self.seed is None else epoch_generator(self.seed, epoch)
+        order = self.order(generator)
+        tensors = [order]
+        if self.augmentation is not None and generator is not None:
+            _, height, width, _ = self.data.pixels.shape
+            tensors.append(self.augmentation.draw(self.count, height, width, generator).index_select(0, order))
+        device = self.data.pixels.device
+        batches = (map(self.share.take, tensor.to(device).split(self.batch_size)[first:]) for tensor in tensors)
+        return zip(*batches, strict=True)
+
+    def collate(self, index: Tensor, draws: Tensor | None = None) -> Batch:  # type: ignore[override]
+        pixels = self.data.pixels.index_select(0, index)
+        if self.augmentation is None or draws is None:
+            x = self.normalize(pixels)
+        else:
+            x = self.normalize(self.augmentation.move(pixels, draws))
+            self.augmentation.cut(x, draws)
+        return self.normalize.channels_first(x), self.data.labels.index_select(0, index)
+
+
+class FileLoader(Loader):
+    """Batches of images of any size, which worker processes read, decode and transform.
+
+    Without augmentation, the shorter side is resized to ``resize`` and the center is cropped, as torchvision does.
     """
+
+    def __init__(
+        self, data: FileSplit, augmentation: ResizedCrop | None, normalize: Normalizer,
+        size: int, resize: int, workers: int, **options: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(len(data), augmentation, **options)
+        self.data, self.augmentation, self.normalize, self.workers = data, augmentation, normalize, workers
+        self.transform = augmentation.transform(size) if augmentation else _center(resize, size)
+        self.device = data.labels.device
+
+    def inputs(self, epoch: int = 0, first: int = 0) -> Iterator[tuple[Tensor, ...]]:
+        order = self.order(None if self.seed is None else epoch_generator(self.seed, epoch))
+        batches = tuple(map(self.share.take, order.split(self.batch_size)[first:]))
+        seeds = None if self.augmentation is None or self.seed is None else (self.seed, epoch)
+        pin = self.device.type == "cuda"
+        read = read_images(self.data.folder, self.data.paths, batches, self.workers, self.transform, seeds, pin)
+        return zip(batches, read, strict=True)
+
+    def collate(self, index: Tensor, pixels: Tensor) -> Batch:  # type: ignore[override]
+        # Bytes travel to the device, a quarter of the size of floats.
+        x = self.normalize(pixels.to(self.device, non_blocking=self.device.type == "cuda"))
+        return self.normalize.channels_first(x), self.data.labels[index.to(self.device)]
+
+
+def _center(resize: int, size: int) -> Callable[[Image], Image]:
+    """Torchvision's evaluation: resize the shorter side, crop the center."""
+    from torchvision.transforms import v2  # takes a second to import
+
+    return v2.Compose([v2.Resize(resize), v2.CenterCrop(size)])
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageSet(LabeledSet):
+    """What both kinds of image sets have; ``mean`` and ``std`` are those of each channel, on the scale 0..1."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     source: str
     augmentation_type: ClassVar[type]
+    _loader: ClassVar[Callable[..., Loader]]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -42,27 +120,15 @@ class ImageSet(LabeledSet):
         raise NotImplementedError
 
     def loader(
-        self,
-        split: str,
-        batch_size: int,
-        seed: int | None = None,
-        augmentation: Augmentation | ResizedCrop | None = None,
-        *,
-        normalization: Normalization | None = None,
-        dtype: torch.dtype = torch.float32,
-        channels_last: bool = True,
-        drop_last: bool = False,
-        share: Share = ALL,
-    ) -> Loader:
+        self, split: str, batch_size: int, seed: int | None = None,
+        augmentation: Augmentation | ResizedCrop | None = None, *, normalization: Normalization | None = None,
+        dtype: torch.dtype = torch.float32, channels_last: bool = True, drop_last: bool = False, share: Share = ALL,
+    ) -> Loader:  # fmt: skip
         """Return the batches of a split: normalized images [b, 3, h, w] and labels int64 [b], on the set's device.
 
-        A sample is augmented in the same way whatever the batch size.
-
-        Args:
-            split: ``train``, ``val`` or ``test``.
-            batch_size, seed, augmentation, drop_last, share: See :class:`.Loader`.
-            normalization: Means and standard deviations on the scale 0..1; by default those of the set.
-            dtype, channels_last: The type and the memory format of the images.
+        A sample is augmented in the same way whatever the batch size. The ``normalization`` is means and standard
+        deviations on the scale 0..1, by default those of the set; ``dtype`` and ``channels_last`` are the type and the
+        memory format of the images; for the rest see :class:`.Loader`.
         """
         if augmentation is not None and not isinstance(augmentation, self.augmentation_type):
             wanted = self.augmentation_type.__name__
@@ -72,20 +138,10 @@ class ImageSet(LabeledSet):
         options = {"batch_size": batch_size, "seed": seed, "drop_last": drop_last, "share": share}
         return self._loader(self.get_split(split), augmentation, normalize, **options)
 
-    def _loader(self, data: Any, augmentation: Any, normalize: Normalizer, **options: Any) -> Loader:
-        raise NotImplementedError
-
     def describe(self) -> dict[str, object]:
-        """Return the census of the set."""
-        return {
-            "name": self.name,
-            "image": "x".join(map(str, self.shape)),
-            "classes": self.num_classes,
-            **self.sizes(),
-            "mean": " ".join(f"{value:.4f}" for value in self.mean),
-            "std": " ".join(f"{value:.4f}" for value in self.std),
-            "source": self.source,
-        }
+        mean, std = (" ".join(f"{value:.4f}" for value in values) for values in (self.mean, self.std))
+        census = {"name": self.name, "image": "x".join(map(str, self.shape)), "classes": self.num_classes}
+        return {**census, **self.sizes(), "mean": mean, "std": std, "source": self.source}
 
     def __repr__(self) -> str:
         return self._repr(f"shape={self.shape}")
@@ -93,11 +149,7 @@ class ImageSet(LabeledSet):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Images(ImageSet):
-    """Small images of one size in memory, pixels uint8 [n, h, w, 3].
-
-    Attributes:
-        mean, std: Those of ``train``.
-        augmentation: What is usual for this set in training.
+    """Small images of one size in memory, pixels uint8 [n, h, w, 3]; ``augmentation`` is what is usual in training.
 
     Example:
         >>> pixels, labels = np.zeros((8, 4, 4, 3), np.uint8), np.arange(8) % 2
@@ -107,41 +159,22 @@ class Images(ImageSet):
     """
 
     augmentation: Augmentation
-    augmentation_type = Augmentation
+    augmentation_type, _loader = Augmentation, MemoryLoader
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        _, height, width, channels = self.train.pixels.shape
-        return channels, height, width
-
-    def _loader(self, data: Split, augmentation: Any, normalize: Normalizer, **options: Any) -> Loader:
-        return MemoryLoader(data, augmentation, normalize, **options)
+        return 3, *self.train.pixels.shape[1:3]
 
     @classmethod
     def from_arrays(
-        cls,
-        name: str,
-        train: Arrays,
-        test: Arrays,
-        val: Arrays | None = None,
-        *,
-        classes: Sequence[str] | None = None,
-        source: str = "",
-        seed: int | None = None,
-        held_out: float = 0.1,
+        cls, name: str, train: Arrays, test: Arrays, val: Arrays | None = None,
+        *, classes: Sequence[str] | None = None, source: str = "", seed: int | None = None, held_out: float = 0.1,
         augmentation: Augmentation | None = None,
-    ) -> Images:
+    ) -> Images:  # fmt: skip
         """Build a set from pixels uint8 [n, h, w, 3] and labels [n] of each split, as arrays or tensors.
 
-        Args:
-            train, test, val: Without ``val``, images of ``train`` are held out to validate.
-            classes: Names; by default the numbers of the classes.
-            seed, held_out: Which images of each class are held out, and what fraction; None for the standard ones.
-            augmentation: What is usual in training; by default pad, crop and flip.
-
-        Raises:
-            DataError: Pixels or labels have another shape or type, or a label is out of range.
-            UsageError: A seed is given for a set with its own validation images.
+        Without ``val``, the fraction ``held_out`` of each class of ``train`` is held out to validate: the standard
+        images, or those that ``seed`` draws. By default names of classes are numbers.
         """
         origin = _origin(name, source, val, held_out, seed)
         splits, names = prepare(name, train, test, val, classes, held_out, SEED if seed is None else seed)
@@ -159,12 +192,8 @@ class ImageFiles(ImageSet):
     """Images of any size, read from files when they are needed.
 
     Without augmentation, the shorter side is resized to ``resize`` pixels and ``size`` x ``size`` are cropped from the
-    center. For another size: ``dataclasses.replace(images, size=160, resize=182)``.
-
-    Attributes:
-        mean, std: Those of ImageNet.
-        augmentation: What is usual for this set in training.
-        workers: The number of processes that read and decode; 0 for this one.
+    center. For another size: ``dataclasses.replace(images, size=160, resize=182)``. ``mean`` and ``std`` are those of
+    ImageNet; ``workers`` is the number of processes that read and decode, 0 for this one.
     """
 
     augmentation: ResizedCrop
@@ -184,7 +213,6 @@ class ImageFiles(ImageSet):
     def from_tree(
         cls, name: str, tree: Tree, source: str, seed: int | None, workers: int, held_out: float = 0.1
     ) -> ImageFiles:
-        """Build a set from the files of a tree."""
         val = tree.splits.get("val")
         origin = _origin(name, source, val, held_out, seed)
         seed = SEED if seed is None else seed

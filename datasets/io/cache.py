@@ -30,17 +30,11 @@ Splits = dict[str, Any]  # samples and labels by split, as arrays
 
 @dataclass(frozen=True)
 class Decoded:
-    """Samples [n, ...] and labels [n] of the splits ``train``, ``test`` and perhaps ``val``, as the files have them.
-
-    Attributes:
-        splits: Samples and labels by split.
-        classes: The names of the classes, by label.
-        altered: The name of a file that differs from the published one, or an empty string.
-    """
+    """Samples [n, ...] and labels [n] of the splits ``train``, ``test`` and perhaps ``val``, as the files have them."""
 
     splits: Splits
     classes: tuple[str, ...]
-    altered: str = ""
+    altered: str = ""  # the name of a file that differs from the published one
 
 
 def cached(
@@ -48,11 +42,7 @@ def cached(
 ) -> Decoded:
     """Return ``build()``, or what it returned before for the same ``files`` of ``folder`` (names, sizes and times).
 
-    ``name`` says how the files are decoded. A cache that is damaged or belongs to other files is replaced. Nothing is
-    kept if ``build`` raises or no folder is writable.
-
-    Raises:
-        DataError: One of the files is missing; or whatever ``build`` raises.
+    ``name`` says how the files are decoded. A cache that is damaged or belongs to other files is replaced.
     """
     source = folder / files[0] if len(files) == 1 else folder
     file = f"comhe-{name}-{hashlib.sha256(os.fsencode(source.resolve())).hexdigest()[:12]}.safetensors"
@@ -94,12 +84,11 @@ def _checksum(tensors: dict[str, np.ndarray], text: str) -> str:
 def _read(path: Path, fingerprint: str) -> Decoded | None:
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            about = json.loads(metadata.get("about", "{}"))
-            if about.get("fingerprint") != fingerprint:
+            metadata = file.metadata()
+            about = json.loads(metadata["about"])
+            if about["fingerprint"] != fingerprint:
                 return None
-            names = file.keys()
-            tensors = {name: file.get_tensor(name) for name in names}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not iterable
         if _checksum(tensors, metadata["about"]) != metadata["sha256"]:
             return None
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError):
@@ -114,13 +103,7 @@ def _write(path: Path, fingerprint: str, decoded: Decoded) -> None:
         for split, arrays in decoded.splits.items()
         for kind, array in zip(("samples", "labels"), arrays, strict=True)
     }
-    about = json.dumps(
-        {
-            "fingerprint": fingerprint,
-            "splits": list(decoded.splits),
-            "classes": decoded.classes,
-            "altered": decoded.altered,
-        }
-    )
+    facts = {"splits": list(decoded.splits), "classes": decoded.classes, "altered": decoded.altered}
+    about = json.dumps({"fingerprint": fingerprint, **facts})
     with atomic_write(path) as partial:
         save_file(tensors, partial, {"about": about, "sha256": _checksum(tensors, about)})

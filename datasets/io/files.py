@@ -1,14 +1,29 @@
-"""Where data lives on disk, reading with a bound on size, and writing that replaces a file completely or not at all."""
+"""Where data lives on disk, downloads, readers with a bound on size, and writing that is complete or not done."""
 
 from __future__ import annotations
 
 import contextlib
+import glob
+import hashlib
+import http.client
 import os
+import sys
 import tempfile
-from collections.abc import Iterator
+import time
+import urllib.request
+import warnings
+from collections.abc import Container, Iterable, Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
+
 from comhe.errors import DataError
+
+MAX_LIST_BYTES = 1 << 22
+CHUNK = 1 << 16
+TIMEOUT = 20.0  # seconds without a byte before the next mirror is tried
+STALE = 3600.0  # seconds after which an unfinished file is abandoned: a download finishes or fails sooner
 
 
 class MissingDataError(DataError, FileNotFoundError):
@@ -19,8 +34,14 @@ class AlteredDataWarning(UserWarning):
     """Files on disk are not the published ones, so results may not compare with published numbers."""
 
 
+def warn_altered(name: str, files: Sequence[object]) -> None:
+    """Warn the caller of ``load_images`` or ``load_graph``."""
+    verb = "is not the published file" if len(files) == 1 else "are not the published files"
+    text = f"{name}: {', '.join(map(str, files))} {verb}; results may not compare with published ones"
+    warnings.warn(text, AlteredDataWarning, stacklevel=5)
+
+
 def missing(what: str, reason: object = "") -> MissingDataError:
-    """The error for data that is not there, with the fix."""
     fix = "put the data there, or name the folder that holds it with --data-root or $COMHE_DATA"
     return MissingDataError(f"{what}; {fix}" + (f" ({reason})" if reason else ""))
 
@@ -34,9 +55,8 @@ def data_root(root: str | Path | None = None) -> Path:
         >>> data_root("data").as_posix()
         'data'
     """
-    if root is None:
-        root = os.environ.get("COMHE_DATA") or None
-    return user_cache() if root is None else Path(root).expanduser()
+    root = root or os.environ.get("COMHE_DATA")
+    return Path(root).expanduser() if root else user_cache()
 
 
 def user_cache() -> Path:
@@ -78,3 +98,91 @@ def atomic_write(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(FileNotFoundError):  # it was renamed
             os.unlink(name)
+
+
+def parse_table(data: bytes, path: Path, columns: Container[int]) -> np.ndarray:
+    """Parse one row of numbers a line, separated by commas or spaces, with # for comments, to float64 [rows, columns].
+
+    ``columns`` are the numbers of columns that are accepted.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # numpy warns about an empty text
+            table = np.loadtxt(BytesIO(data.replace(b",", b" ")), ndmin=2, encoding="latin-1")
+    except ValueError as error:
+        reason = " ".join(str(error).partition(";")[0].split())
+        raise DataError(f"{path}: not a table of numbers ({reason[:160]})") from error
+    if not table.size:
+        raise DataError(f"{path}: contains no numbers")
+    if table.shape[1] not in columns:
+        raise DataError(f"{path}: has {table.shape[1]} columns of numbers, which is not supported here")
+    return table
+
+
+def read_lines(path: Path) -> list[str]:
+    """Read the lines of a list file without surrounding space; a missing, empty or repeated line is a DataError."""
+    try:
+        lines = [line.strip() for line in read_bounded(path, MAX_LIST_BYTES).decode().splitlines()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a text file (byte {error.start})") from error
+    if not lines:
+        raise DataError(f"{path}: empty")
+    seen = set[str]()
+    for number, line in enumerate(lines, 1):
+        if not line or line in seen:
+            raise DataError(f"{path}: line {number} {'repeats ' + repr(line) if line else 'is empty'}")
+        seen.add(line)
+    return lines
+
+
+def fetch(path: Path, urls: Iterable[str], sha256: str, limit: int, lacking: str) -> Path:
+    """Download ``path`` from the first of ``urls`` that has the file with this checksum.
+
+    The file appears only when all its bytes, at most ``limit``, are on disk and right. If no mirror has the file, a
+    MissingDataError says ``lacking``, the fix, and the reason for every mirror.
+    """
+    reasons = []
+    _remove_stale(path)
+    for url in urls:
+        try:
+            with atomic_write(path) as partial:
+                done, total = _download(url, path.name, partial, sha256, limit)
+            _progress(path.name, done, total, end=True)
+            return path
+        # HTTPException: a broken answer; ValueError: a malformed address.
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reasons.append(f"{url}: {' '.join(str(error).split()) or type(error).__name__}")
+    raise missing(lacking, f"{path.name} could not be downloaded: {'; '.join(reasons) or 'no address is known'}")
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove what a killed process has left."""
+    with contextlib.suppress(OSError):
+        for partial in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+            if time.time() - partial.stat().st_mtime > STALE:
+                partial.unlink()
+
+
+def _download(url: str, name: str, target: Path, sha256: str, limit: int) -> tuple[int, str | None]:
+    digest, done = hashlib.sha256(), 0
+    with target.open("wb") as file, urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
+        total = answer.headers.get("Content-Length")
+        while chunk := answer.read(CHUNK):
+            done += len(chunk)
+            if done > limit:
+                raise DataError(f"more than {limit:,} bytes")
+            file.write(chunk)
+            digest.update(chunk)
+            _progress(name, done, total)
+    if digest.hexdigest() != sha256:
+        raise DataError(f"sha256 of the {done:,} bytes is {digest.hexdigest()[:12]}..., not {sha256[:12]}...")
+    return done, total
+
+
+def _progress(name: str, done: int, total: str | None, end: bool = False) -> None:
+    """Print one line on stderr: redrawn on a terminal, printed once elsewhere (a log wants no carriage returns)."""
+    terminal = sys.stderr.isatty()
+    if terminal or end:
+        size = f" of {int(total) / 1e6:.1f}" if total and total.isdecimal() else ""
+        line = f"{name}: {done / 1e6:.1f}{size} MB"
+        print(f"\r{line}" if terminal else line, end="\n" if end else "", file=sys.stderr, flush=True)

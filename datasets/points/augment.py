@@ -26,16 +26,11 @@ class PointAugmentation:
     Attributes:
         rotate: by any angle about the set's axis ``up`` or a named one (``x``, ``y``, ``z``), by any rotation (``all``,
             uniform on SO(3)), or not (``none``).
-        scale: range of the uniform factors s.
-        isotropic: one factor for a cloud, not one for each of its axes.
+        scale: range of the uniform factors s; if ``isotropic``, one for a cloud, not one for each of its axes.
         translate: bound of the uniform translation t along each axis.
         jitter: standard deviation of the Gaussian noise on every coordinate, cut off at ``clip``.
-        clip: bound of the noise.
         dropout: the largest fraction of points that are replaced by the cloud's first point; the fraction is drawn
             for every cloud from 0 to this.
-
-    Raises:
-        UsageError: A value is out of range.
 
     Example:
         >>> turn = PointAugmentation(rotate="z", jitter=0.0)
@@ -65,14 +60,10 @@ class PointAugmentation:
     def __call__(
         self, clouds: Tensor, generator: torch.Generator, up: int = 1, batch_size: int | None = None, share: Share = ALL
     ) -> Tensor:
-        """Return changed clouds.
+        """Return changed clouds, [b, P, 3] or with normals [b, P, 6].
 
-        Args:
-            clouds: [b, P, 3], or with normals [b, P, 6].
-            generator: On the same device; what is switched off draws nothing from it.
-            up: The axis that points up.
-            batch_size: The size of the batch of which the clouds are a share; by default b.
-            share: Which of that batch they are. They are changed as they would be in the full batch.
+        ``generator`` is on the same device; what is switched off draws nothing from it. Clouds that are a ``share`` of
+        a batch of ``batch_size`` are changed as they would be in the full batch.
         """
         batch, count, channels = clouds.shape
         total = batch if batch_size is None else batch_size
@@ -88,8 +79,7 @@ class PointAugmentation:
         if self.rotate == "all":
             vectors = vectors @ rotation(normal(4)).mT
         elif self.rotate != "none":
-            angles = uniform(0, 2 * math.pi)
-            vectors = vectors @ turn_about(AXES.get(self.rotate, up), angles).mT
+            vectors = vectors @ turn_about(AXES.get(self.rotate, up), uniform(0, 2 * math.pi)).mT
         positions, normals = vectors.view(batch, count, -1, 3).split([1, channels // 3 - 1], dim=2)
         if self.scale != (1.0, 1.0):
             factors = uniform(*self.scale, 1, 1, 1 if self.isotropic else 3)

@@ -1,32 +1,84 @@
-"""A set of labeled point clouds as tensors, and the conditions that every source must satisfy."""
+"""A set of labeled point clouds as tensors, its batches, and the conditions that every source must satisfy."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from comhe.datasets.labeled import SPLITS, Arrays, LabeledSet, prepare
-from comhe.datasets.sampling import ALL, Share
-from comhe.errors import DataError
+from comhe.datasets.labeled import SPLITS, Arrays, LabeledSet, LabeledSplit, prepare
+from comhe.datasets.sampling import ALL, Batch, Loader, Share, text_seed
+from comhe.errors import DataError, UsageError
 
 from .augment import PointAugmentation
-from .loader import CloudLoader, CloudSplit
 
 HOLD_OUT_SEED = 40
 FARTHEST = 1e15  # larger coordinates are refused: their squares come near the end of float32
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Clouds(LabeledSet):
-    """Point clouds with the same number of points and the same columns.
+class CloudSplit(LabeledSplit):
+    """n clouds of P points: ``points`` float32 [n, P, 3] or, with normals, [n, P, 6], ``labels`` int64 [n]."""
 
-    Attributes:
-        up: The axis that points up in this set, 0, 1 or 2.
-        source: Where the clouds and their split come from.
+    points: Tensor
+    labels: Tensor
+
+
+class CloudLoader(Loader):
+    """Batches of clouds float32 [b, points, 3 or 6].
+
+    The draws of order, points and augmentation are functions of seed, epoch and the position in the epoch; the order
+    of the clouds is the same on every device, the other draws on every device of one kind.
+    """
+
+    def __init__(
+        self, data: CloudSplit, augmentation: PointAugmentation | None, points: int, up: int, **options: Any
+    ) -> None:
+        super().__init__(len(data), augmentation, **options)
+        _, self.num_points, self.num_channels = data.points.shape
+        if not 1 <= points <= self.num_points:
+            raise UsageError(f"points must be in 1..{self.num_points}, the size of the clouds, not {points}")
+        self.data, self.augmentation, self.points, self.up = data, augmentation, points, up
+        self.device = data.points.device
+        self.generators = () if self.seed is None else (torch.Generator(self.device),)
+
+    def inputs(self, epoch: int = 0, first: int = 0) -> Iterator[tuple[Tensor, ...]]:
+        generator = None
+        if self.seed is not None:
+            # Two seeds: one stream of bits must not give both the order and the points.
+            generator = torch.Generator().manual_seed(text_seed(f"order of epoch {epoch} of seed {self.seed}"))
+            self.generators[0].manual_seed(text_seed(f"points of epoch {epoch} of seed {self.seed}"))
+        return self._inputs(self.order(generator).to(self.device).split(self.batch_size), first)
+
+    def _inputs(self, batches: tuple[Tensor, ...], first: int) -> Iterator[tuple[Tensor, ...]]:
+        for number, rows in enumerate(batches):
+            if number >= first:
+                yield (rows,)
+            elif self.generators:
+                self.collate(rows)  # for its random numbers
+
+    def collate(self, rows: Tensor) -> Batch:  # type: ignore[override]
+        count, data = len(rows), self.data
+        if not self.generators:
+            rows = self.share.take(rows)
+            return data.points[:, : self.points].index_select(0, rows), data.labels.index_select(0, rows)
+        generator = self.generators[0]
+        draw = torch.rand(count, self.num_points, device=self.device, generator=generator)
+        chosen = self.share.take(draw).topk(self.points).indices  # in random order: largest draw first
+        rows = self.share.take(rows)
+        clouds = data.points.reshape(-1, self.num_channels)[rows[:, None] * self.num_points + chosen]
+        if self.augmentation is not None:
+            clouds = self.augmentation(clouds, generator, self.up, count, self.share)
+        return clouds, data.labels[rows]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Clouds(LabeledSet):
+    """Point clouds with the same number of points and the same columns; ``up`` is the axis that points up.
 
     Example:
         >>> points, labels = torch.rand(40, 16, 3), torch.arange(40) % 2
@@ -50,68 +102,38 @@ class Clouds(LabeledSet):
         return self.train.points.shape[2]
 
     def loader(
-        self,
-        split: str,
-        batch_size: int,
-        seed: int | None = None,
-        augmentation: PointAugmentation | None = None,
-        *,
-        points: int = 1024,
-        drop_last: bool = False,
-        share: Share = ALL,
-    ) -> CloudLoader:
+        self, split: str, batch_size: int, seed: int | None = None, augmentation: PointAugmentation | None = None,
+        *, points: int = 1024, drop_last: bool = False, share: Share = ALL,
+    ) -> CloudLoader:  # fmt: skip
         """Return the batches of a split: clouds float32 [b, points, 3 or 6] and labels int64 [b], on the set's device.
 
-        Args:
-            split: ``train``, ``val`` or ``test``.
-            batch_size, seed, augmentation, drop_last, share: See :class:`.Loader`.
-            points: The number of points in each cloud: drawn in every epoch if there is a seed, else the first ones.
+        The ``points`` of each cloud are drawn in every epoch if there is a seed, else they are its first ones.
         """
         options: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "drop_last": drop_last, "share": share}
         return CloudLoader(self.get_split(split), augmentation, points, self.up, **options)
 
     @classmethod
     def from_arrays(
-        cls,
-        name: str,
-        train: Arrays,
-        test: Arrays,
-        val: Arrays | None = None,
-        *,
-        classes: Sequence[str] | None = None,
-        up: int = 1,
-        source: str = "",
-    ) -> Clouds:
+        cls, name: str, train: Arrays, test: Arrays, val: Arrays | None = None,
+        *, classes: Sequence[str] | None = None, up: int = 1, source: str = "",
+    ) -> Clouds:  # fmt: skip
         """Build a set from points [n, P, 3] or, with normals, [n, P, 6] and labels [n], as arrays or tensors.
 
         Without ``val``, a tenth of each class of ``train`` is held out. Names of classes are numbers by default.
-
-        Raises:
-            DataError: Shapes do not fit, or a label is out of range.
         """
         splits, names = prepare(name, train, test, val, classes, 0.1, HOLD_OUT_SEED)
-        for points, _ in splits.values():
+        data = {}
+        for split, (points, labels) in splits.items():
             if points.ndim != 3 or points.shape[2] not in (3, 6):
                 raise DataError(f"{name}: points are {list(points.shape)}, not [n, P, 3] or [n, P, 6]")
-        data = {
-            split: CloudSplit(torch.as_tensor(points, dtype=torch.float32), torch.from_numpy(y))
-            for split, (points, y) in splits.items()
-        }
+            data[split] = CloudSplit(torch.as_tensor(points, dtype=torch.float32), torch.from_numpy(labels))
         return cls(name, **data, classes=names, up=up, source=source)
 
     def describe(self) -> dict[str, object]:
-        """Return the census of the set."""
         farthest = max(self.get_split(split).points[..., :3].norm(dim=-1).max().item() for split in SPLITS)
-        return {
-            "name": self.name,
-            "points": self.num_points,
-            "channels": self.num_channels,
-            "classes": self.num_classes,
-            **self.sizes(),
-            "farthest point": round(farthest, 4),
-            "up": "xyz"[self.up],
-            "source": self.source,
-        }
+        census = {"name": self.name, "points": self.num_points, "channels": self.num_channels}
+        about = {"farthest point": round(farthest, 4), "up": "xyz"[self.up], "source": self.source}
+        return {**census, "classes": self.num_classes, **self.sizes(), **about}
 
     def __repr__(self) -> str:
         return self._repr(f"points={self.num_points}, channels={self.num_channels}")
@@ -123,10 +145,8 @@ def check_clouds(points: np.ndarray, name: object) -> None:
         raise DataError(f"{name}: a cloud of {points.shape[1]} point; at least 2 are needed")
     finite = (np.abs(points) < FARTHEST).reshape(len(points), -1).all(1)  # also false for NaN
     spread = (points[:, :, :3] != points[:, :1, :3]).reshape(len(points), -1).any(1)
-    for good, reason in (
-        (finite, f"a value that is not finite or beyond {FARTHEST:g}"),
-        (spread, "all points at one position"),
-    ):
+    infinite = f"a value that is not finite or beyond {FARTHEST:g}"
+    for good, reason in ((finite, infinite), (spread, "all points at one position")):
         if not good.all():
             which = f"cloud {good.argmin()} (from 0) has" if len(points) > 1 else "the cloud has"
             raise DataError(f"{name}: {which} {reason}")

@@ -4,6 +4,8 @@ Source: Wu et al., "3D ShapeNets", CVPR 2015, modelnet.cs.princeton.edu (12,311 
 are for academic use, their copyright is their authors'); sampled by the authors of PointNet and PointNet++.
 """
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import os
@@ -14,19 +16,17 @@ import tempfile
 import zipfile
 import zlib
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
-from comhe.datasets.io.cache import Decoded
-from comhe.datasets.io.fetch import fetch
-from comhe.datasets.io.files import missing
+from comhe.datasets.io.cache import Decoded, cached
+from comhe.datasets.io.files import fetch, missing, parse_table, read_bounded, read_lines
 from comhe.datasets.registry import register_dataset
 from comhe.errors import DataError
 
-from .clouds import Clouds
-from .h5 import is_h5_folder, load_h5_folder
-from .text import load_text_release
+from .clouds import Clouds, check_clouds, unit_sphere
+from .folder import is_h5_folder, load_h5_folder
 
 CLASSES = 40
 # Train and test; the published HDF5 files lack three training clouds of the official split.
@@ -58,17 +58,13 @@ HDF5 = Release(
 TEXT = "modelnet40_normal_resampled"
 # The first of these that exists is read. The others are samplings of all 9,843 training models in the same layout.
 FOLDERS = (HDF5.folder, "modelnet40_hdf5_2048", "modelnet40_hdf5_1024")
+MAX_BYTES = 1 << 24  # of a cloud in the text release; 10,000 points take 570 kB
 MAX_UNPACKED = 1 << 30  # the published archive unpacks to half of it
-MEMBER = re.compile(r"(ply_data_(train|test)[0-9]+\.h5|(train|test)_files\.txt|shape_names\.txt)")
+MEMBER = r"(ply_data_(train|test)[0-9]+\.h5|(train|test)_files\.txt|shape_names\.txt)"
 
 
 def load_modelnet40(root: Path) -> Clouds:
-    """Load the HDF5 files, after downloading them if none are there.
-
-    Raises:
-        MissingDataError: The set is not in the data root and cannot be downloaded.
-        DataError: A file is damaged, or the files are not those of this set.
-    """
+    """Load the HDF5 files, after downloading them if none are there."""
     folder = next((root / known for known in FOLDERS if is_h5_folder(root / known)), root / HDF5.folder)
     if not is_h5_folder(folder):
         _download(HDF5, root)
@@ -95,20 +91,57 @@ def _checked(name: str, folder: Path, decoded: Decoded) -> Clouds:
     present = len(np.unique(train)), len(np.unique(test)), len(decoded.classes)
     if (len(train), len(test)) not in CENSUS or present != (CLASSES,) * 3:
         expected = " or ".join(f"{a:,} + {b:,}" for a, b in CENSUS)
-        raise DataError(
-            f"{folder}: not ModelNet-40: {len(train):,} + {len(test):,} clouds of {present[2]} classes, not "
-            f"{expected} of {CLASSES}; for a folder of your own, use folder:{folder}"
-        )
+        found = f"{len(train):,} + {len(test):,} clouds of {present[2]} classes"
+        raise DataError(f"{folder}: not ModelNet-40: {found}, not {expected} of {CLASSES}; use folder:{folder}")
     source = f"ModelNet-40, modelnet.cs.princeton.edu, as {folder.name}; official test, 10 % of train held out"
     return Clouds.from_arrays(name, **decoded.splits, classes=decoded.classes, up=1, source=source)
+
+
+def load_text_release(folder: Path, root: Path) -> Decoded:
+    """Load ``train`` and ``test`` as float32 [n, P, 6] and int64 [n], in the order of the lists.
+
+    ``modelnet40_train.txt`` and ``modelnet40_test.txt`` list the clouds, which are <class>/<name>.txt. Each is centered
+    and scaled to the unit sphere, as the authors' loader does. The files are parsed once and then kept in a cache.
+    """
+    classes, files = tuple(read_lines(folder / "modelnet40_shape_names.txt")), list[str]()
+    labels: dict[str, np.ndarray] = {}
+    for split in ("train", "test"):
+        listed = folder / f"modelnet40_{split}.txt"
+        clouds = read_lines(listed)
+        names = [cloud.rpartition("_")[0] for cloud in clouds]
+        for number, (name, cloud) in enumerate(zip(names, clouds, strict=True), 1):
+            if name not in classes or "/" in cloud:
+                raise DataError(f"{listed}: line {number}: {cloud!r} is not a cloud of a known class")
+            files.append(f"{name}/{cloud}.txt")
+        labels[split] = np.array([classes.index(name) for name in names])
+
+    def build() -> Decoded:
+        points, end = _read(folder, files), len(labels["train"])
+        return Decoded({"train": (points[:end], labels["train"]), "test": (points[end:], labels["test"])}, classes)
+
+    return cached("modelnet40-normals", folder, files, root, build)
+
+
+def _read(folder: Path, files: list[str]) -> np.ndarray:
+    clouds = np.empty((0, 0, 0))
+    for i, file in enumerate(files):
+        path = folder / file
+        points = parse_table(read_bounded(path, MAX_BYTES), path, columns=(6,))
+        check_clouds(points[None], path)
+        if i == 0:
+            clouds = np.empty((len(files), *points.shape), dtype=np.float32)
+        if len(points) != clouds.shape[1]:
+            raise DataError(f"{path}: {len(points)} points, but {folder / files[0]} has {clouds.shape[1]}")
+        clouds[i] = unit_sphere(points)
+    return clouds
 
 
 def _download(release: Release, root: Path) -> None:
     """Unpack the release's folder in ``root``, from the archive, which is downloaded unless it lies there."""
     folder, archive = root / release.folder, root / f"{release.folder}.zip"
+    if is_h5_folder(folder):  # another process has unpacked it
+        return
     if folder.exists():
-        if is_h5_folder(folder):  # another process has unpacked it
-            return
         raise DataError(f"{folder}: lacks train_files.txt or shape_names.txt; remove it to download it again")
     fetched = not archive.exists()
     try:
@@ -116,7 +149,10 @@ def _download(release: Release, root: Path) -> None:
             lacking = f"modelnet40: {root} has none of {', '.join(FOLDERS)} and no {archive.name}"
             fetch(archive, release.mirrors, release.sha256, release.max_bytes, lacking)
         else:
-            _check(archive, release)
+            with archive.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            if sha256 != release.sha256:
+                raise DataError(f"{archive}: sha256 is {sha256[:12]}..., not {release.sha256[:12]}...; remove it")
         _unpack(archive, folder)
     except (DataError, OSError):
         if not is_h5_folder(folder):  # another process may have unpacked it, and removed the archive
@@ -126,28 +162,17 @@ def _download(release: Release, root: Path) -> None:
             archive.unlink(missing_ok=True)
 
 
-def _check(archive: Path, release: Release) -> None:
-    with archive.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    if sha256 != release.sha256:
-        raise DataError(f"{archive}: sha256 is {sha256[:12]}..., not {release.sha256[:12]}...; remove it")
-
-
 def _unpack(archive: Path, folder: Path) -> None:
     """Unpack the files of the layout into a folder that gets its name only when it is complete."""
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
     try:
         with zipfile.ZipFile(archive) as members:
-            wanted = {}
-            for member in members.infolist():
-                path = PurePosixPath(member.filename)
-                if path.parts[:-1] == (folder.name,) and MEMBER.fullmatch(path.name):
-                    wanted[path.name] = member
+            wanted = [m for m in members.infolist() if re.fullmatch(f"{folder.name}/{MEMBER}", m.filename)]
             # A member never yields more bytes than it claims.
-            if sum(member.file_size for member in wanted.values()) > MAX_UNPACKED:
+            if sum(member.file_size for member in wanted) > MAX_UNPACKED:
                 raise DataError(f"{archive}: unpacks to more than {MAX_UNPACKED:,} bytes")
-            for name, member in wanted.items():
-                with members.open(member) as source, (partial / name).open("wb") as target:
+            for member in wanted:
+                with members.open(member) as source, (partial / Path(member.filename).name).open("wb") as target:
                     shutil.copyfileobj(source, target)
         if not is_h5_folder(partial):
             raise DataError(f"{archive}: contains no {folder.name}/train_files.txt and shape_names.txt")

@@ -1,28 +1,43 @@
-"""One shape from one file: meshes of ``.off`` and ``.ply``, clouds of ``.ply``, ``.npy``, ``.xyz`` and ``.txt``."""
+"""One shape from one file: meshes of ``.off`` and ``.ply``, clouds of ``.ply``, ``.npy``, ``.xyz`` and ``.txt``.
+
+A PLY file is read if it is text or little-endian binary, its first element is ``vertex`` with plain numbers, and its
+second, if there are polygons, is ``face`` with a list of vertex numbers before any other property.
+"""
 
 from __future__ import annotations
 
 import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from io import BytesIO
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.functional import normalize
 
-from comhe.datasets.io.files import read_bounded
-from comhe.datasets.io.tables import parse_table
+from comhe.datasets.io.files import parse_table, read_bounded
 from comhe.datasets.sampling import text_seed
 from comhe.errors import DataError
 
 from .clouds import FARTHEST, check_clouds, unit_sphere
-from .meshes import Polygons, parse_off, parse_ply
-from .surface import sample_surface
 
 SUFFIXES = (".off", ".ply", ".npy", ".xyz", ".txt")
 MAX_BYTES = 1 << 28
 MAX_TRIANGLES = 1 << 22  # sampling takes some hundred bytes for each
 COLUMNS = range(3, 16)  # of a cloud; those after the third (normals, colors) are not used
+MAX_LINE = 1 << 16  # bytes of a line that is split into words
+MAX_HEADER = 1 << 16
+TYPES = {
+    "char": "b", "uchar": "B", "short": "h", "ushort": "H", "int": "i", "uint": "I", "float": "f", "double": "d",
+    "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "float32": "f", "float64": "d",
+}  # fmt: skip
+INTEGERS = "bBhHiI"
+POLYGON = ("vertex_indices", "vertex_index")  # both names are common
+Polygons = list[tuple[int, ...]]
 
 
 def read_cloud(path: Path, count: int, name: str) -> np.ndarray:
@@ -30,9 +45,6 @@ def read_cloud(path: Path, count: int, name: str) -> np.ndarray:
 
     Points are drawn uniformly by area from a mesh; from a cloud, a random subset, or all and repeats of some if there
     are fewer. The draws depend on ``name`` alone, so not on which other files are read.
-
-    Raises:
-        DataError: The file is damaged or not of such a kind; the message names the file, and the line of a text.
     """
     points, faces = read_shape(path)
     generator = torch.Generator().manual_seed(text_seed(name))
@@ -52,11 +64,7 @@ def read_cloud(path: Path, count: int, name: str) -> np.ndarray:
 
 
 def read_shape(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read the points of a shape, float64 [n, 3], and its triangles, int64 [m, 3], which a cloud does not have.
-
-    Raises:
-        DataError: As :func:`read_cloud`.
-    """
+    """Read the points of a shape, float64 [n, 3], and its triangles, int64 [m, 3], which a cloud does not have."""
     data, polygons = read_bounded(path, MAX_BYTES), Polygons()
     match path.suffix.lower():
         case ".off":
@@ -72,9 +80,10 @@ def read_shape(path: Path) -> tuple[np.ndarray, np.ndarray]:
     points = np.ascontiguousarray(points[:, :3], dtype=np.float64)
     if not len(points):
         raise DataError(f"{path}: has no points")
-    if not (np.abs(points) < FARTHEST).all():
-        row = (np.abs(points) < FARTHEST).all(1).argmin()
-        raise DataError(f"{path}: point {row} (from 0) has a value that is not finite or beyond {FARTHEST:g}")
+    finite = (np.abs(points) < FARTHEST).all(1)  # also false for NaN
+    if not finite.all():
+        reason = f"has a value that is not finite or beyond {FARTHEST:g}"
+        raise DataError(f"{path}: point {finite.argmin()} (from 0) {reason}")
     return points, _triangles(polygons, len(points), path)
 
 
@@ -82,9 +91,8 @@ def _triangles(polygons: Polygons, points: int, path: Path) -> np.ndarray:
     """Cut polygons into fans."""
     for i, polygon in enumerate(polygons):
         if len(polygon) < 3 or not 0 <= min(polygon) <= max(polygon) < points:
-            raise DataError(
-                f"{path}: face {i} (from 0) is {str(polygon)[:60]}, not 3 or more of the vertices 0..{points - 1}"
-            )
+            shown = str(polygon)[:60]
+            raise DataError(f"{path}: face {i} (from 0) is {shown}, not 3 or more of the vertices 0..{points - 1}")
     count = sum(len(polygon) - 2 for polygon in polygons)
     if count > MAX_TRIANGLES:
         raise DataError(f"{path}: {count:,} triangles, more than {MAX_TRIANGLES:,}; simplify the mesh")
@@ -109,3 +117,157 @@ def _parse_npy(data: bytes, path: Path) -> np.ndarray:
         raise
     except Exception as error:  # numpy parses the header as a Python literal, and raises whatever the damage causes
         raise DataError(f"{path}: not a .npy file of floats [n, 3] ({type(error).__name__})") from error
+
+
+def parse_off(data: bytes, path: Path) -> tuple[np.ndarray, Polygons]:
+    """Parse ``OFF``, the numbers of vertices, faces and edges, a line for each vertex and each face.
+
+    In many files of ModelNet-40 the numbers follow ``OFF`` without a space or a new line. Returns the vertices, float64
+    [n, 3], and the polygons as tuples of vertex numbers.
+    """
+    lines = _lines(data, 0, path)
+    first = next(lines, (1, [""]))[1]
+    if not first[0].startswith("OFF"):
+        raise DataError(f"{path}: does not begin with 'OFF'")
+    counts = [word for word in (first[0][3:], *first[1:]) if word] or next(lines, (2, []))[1]
+    if not (2 <= len(counts) <= 3 and all(word.isdecimal() and len(word) < 10 for word in counts)):
+        raise DataError(f"{path}: {' '.join(counts)[:40]!r} are not numbers of vertices, faces and edges")
+    return _read_text(lines, data.count(b"\n"), int(counts[0]), int(counts[1]), ["x", "y", "z"], path)
+
+
+def parse_ply(data: bytes, path: Path) -> tuple[np.ndarray, Polygons]:
+    """Parse a PLY file, as :func:`parse_off`; without faces it is a cloud."""
+    end = data.find(b"end_header", 0, MAX_HEADER)
+    start = data.find(b"\n", end) + 1
+    if not data.startswith(b"ply") or end < 0 or not start:
+        raise DataError(f"{path}: does not begin with a PLY header, from 'ply' to 'end_header'")
+    header = data[:start].decode("latin-1").split("\n")[:-1]
+    binary, elements = _parse_header(header, path)
+    vertex, *others = elements
+    face = others[0] if others and others[0].name == "face" else _Element("face", 0)
+    if vertex.name != "vertex" or vertex.lists or not {"x", "y", "z"} <= set(vertex.names):
+        raise DataError(f"{path}: its first element is not vertex with plain x, y and z")
+    if any(element.name == "face" for element in others[1:]):
+        raise DataError(f"{path}: element face does not follow element vertex")
+    if face.rows and not (face.names[0] in POLYGON and face.lists == [0] and set(face.kinds[:2]) <= set(INTEGERS)):
+        raise DataError(f"{path}: element face does not begin with a list of integers {POLYGON[0]}")
+    if binary:
+        return _read_binary(data, start, vertex, face, path)
+    lines = _lines(data[start:], len(header), path)
+    return _read_text(lines, data.count(b"\n", start), vertex.rows, face.rows, vertex.names, path)
+
+
+@dataclass
+class _Element:
+    name: str
+    rows: int
+    names: list[str] = field(default_factory=list)  # of its properties
+    kinds: list[str] = field(default_factory=list)  # of its numbers; a list has that of its length first
+    lists: list[int] = field(default_factory=list)  # which properties are lists
+
+
+def _parse_header(lines: list[str], path: Path) -> tuple[bool, list[_Element]]:
+    binary, elements = None, list[_Element]()
+    for number, line in enumerate(lines[1:-1], 2):
+        match line.split():
+            case ["format", "ascii" | "binary_little_endian" as name, "1.0"]:
+                binary = name != "ascii"
+            case ["element", name, rows] if rows.isdecimal() and len(rows) < 12:
+                elements.append(_Element(name, int(rows)))
+            case ["property", kind, name] if elements and kind in TYPES:
+                elements[-1].names.append(name)
+                elements[-1].kinds.append(TYPES[kind])
+            case ["property", "list", length, kind, name] if elements and kind in TYPES and length in TYPES:
+                elements[-1].lists.append(len(elements[-1].names))
+                elements[-1].names.append(name)
+                elements[-1].kinds += [TYPES[length], TYPES[kind]]
+            case [] | ["comment" | "obj_info", *_]:
+                continue
+            case _:
+                raise DataError(f"{path}: line {number}: {line.strip()[:60]!r} is not supported in a PLY header")
+    if binary is None or not all(element.names for element in elements) or not elements:
+        raise DataError(f"{path}: its header has no format, no element, or an element without properties")
+    return binary, elements
+
+
+def _read_text(
+    lines: Iterator[tuple[int, list[str]]], found: int, vertices: int, faces: int, columns: list[str], path: Path
+) -> tuple[np.ndarray, Polygons]:
+    """Read rows of vertices, then rows of faces; ``found`` is the number of line ends in the file."""
+    axes, polygons = [columns.index(axis) for axis in "xyz"], []
+    if found + 1 >= vertices + faces:  # before memory is allocated for them
+        points, found = np.empty((vertices, 3)), 0
+        for found, (number, words) in enumerate(islice(lines, vertices + faces), 1):
+            try:
+                corners = len(columns) if found <= vertices else int(words[0])  # other properties may follow those
+                if found <= vertices and len(words) == corners:
+                    points[found - 1] = [words[axis] for axis in axes]
+                elif found > vertices and len(words) > corners >= 0:
+                    polygons.append(tuple(map(int, words[1 : 1 + corners])))
+                else:
+                    raise ValueError
+            except ValueError:
+                kind = "vertex" if found <= vertices else "face"
+                raise DataError(f"{path}: line {number}: {' '.join(words)[:40]!r} is not a {kind}") from None
+    if found < vertices + faces:
+        raise DataError(f"{path}: truncated: {found:,} lines for {vertices:,} vertices and {faces:,} faces")
+    return points, polygons
+
+
+def _read_binary(data: bytes, start: int, vertex: _Element, face: _Element, path: Path) -> tuple[np.ndarray, Polygons]:
+    kind = np.dtype([(str(i), f"<{code}") for i, code in enumerate(vertex.kinds)])
+    least = struct.calcsize("<" + "".join(face.kinds[:1] + face.kinds[2:]))  # a list may be empty
+    if vertex.rows * kind.itemsize + face.rows * least > len(data) - start:
+        raise DataError(f"{path}: truncated: fewer bytes than {vertex.rows:,} vertices and {face.rows:,} faces need")
+    rows, polygons = np.frombuffer(data, kind, vertex.rows, start), []
+    points = np.stack([rows[str(vertex.names.index(axis))].astype(np.float64) for axis in "xyz"], axis=1)
+    if face.rows:
+        length, corner = face.kinds[:2]
+        position, extra = start + rows.nbytes, least - struct.calcsize(f"<{length}")
+        try:
+            for _ in range(face.rows):
+                (count,) = struct.unpack_from(f"<{length}", data, position)
+                position += struct.calcsize(f"<{length}")
+                polygons.append(struct.unpack_from(f"<{count}{corner}", data, position))
+                position += struct.calcsize(f"<{count}{corner}") + extra
+        except struct.error:
+            raise DataError(f"{path}: truncated or damaged in element face") from None
+        if position > len(data):
+            raise DataError(f"{path}: truncated in element face")
+    return points, polygons
+
+
+def _lines(data: bytes, before: int, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The lines that have words, with their numbers, one at a time: all at once would take 50 times the file."""
+    for number, line in enumerate(BytesIO(data), before + 1):
+        if len(line) > MAX_LINE:
+            raise DataError(f"{path}: line {number}: {len(line):,} bytes, more than {MAX_LINE:,}")
+        if words := line.decode("latin-1").partition("#")[0].split():
+            yield number, words
+
+
+def sample_surface(vertices: Tensor, faces: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    r"""Sample points on the surface of b meshes that share their faces, uniformly by area, with unit normals.
+
+    A face is drawn with probability proportional to its area, and in it, with u and v uniform in [0, 1),
+
+    .. math:: p = a + \sqrt{u}\,(1 - v)\,(b - a) + \sqrt{u}\,v\,(c - a)
+
+    Normals are (b - a) x (c - a): outward if faces are counterclockwise.
+
+    Shape: vertices [b, V, 3], faces int64 [F, 3] -> points [b, count, 3], normals [b, count, 3]
+    """
+    a, b, c = vertices[:, faces].unbind(2)
+    cross = torch.linalg.cross(b - a, c - a)
+    areas = cross.norm(dim=-1)
+    sums = areas.cumsum(1)
+    if not (sums[:, -1] > 0).all():
+        raise DataError("a mesh has no area")
+    draw = torch.rand(3, len(vertices), count, dtype=vertices.dtype, device=vertices.device, generator=generator)
+    # right: a face without area is never the first whose sum lies beyond the draw
+    chosen = torch.searchsorted(sums, draw[0] * sums[:, -1:], right=True).clamp_(max=len(faces) - 1)
+    row = torch.arange(len(vertices), device=vertices.device)[:, None]
+    a, b, c = a[row, chosen], b[row, chosen], c[row, chosen]
+    root, along = draw[1].sqrt()[..., None], draw[2][..., None]
+    points = a + root * (1 - along) * (b - a) + root * along * (c - a)
+    return points, normalize(cross[row, chosen], dim=-1)

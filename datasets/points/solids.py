@@ -17,7 +17,7 @@ from comhe.datasets.sampling import shuffled, text_seed
 
 from .augment import rotation, turn_about
 from .clouds import Clouds
-from .surface import sample_surface
+from .shapes import sample_surface
 
 EACH = {"train": 168, "val": 42, "test": 84}  # clouds of each kind
 POINTS = 1024
@@ -30,15 +30,9 @@ NOISE = 0.03  # largest standard deviation of the noise; most solids have a radi
 
 
 def load_solids(normals: bool) -> Clouds:
-    """Load the set, points [n, 1024, 3] or with normals [n, 1024, 6].
-
-    Clouds are centered and scaled to the unit sphere; y is up. They are the same in every process, and on another
-    platform the same up to rounding.
-    """
+    """Load points [n, 1024, 3] or with normals [n, 1024, 6]: the same in every process, up to rounding everywhere."""
     kinds = tuple(SOLIDS)
-    clouds = [_kind(name, sum(EACH.values())) for name in kinds]
-    if not normals:
-        clouds = [c[..., :3] for c in clouds]
+    clouds = [_kind(name, sum(EACH.values()))[..., : 6 if normals else 3] for name in kinds]
     splits, start = {}, 0
     for split, each in EACH.items():
         points = torch.cat([c[start : start + each] for c in clouds])
@@ -93,9 +87,8 @@ def revolve(profile: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     # Half a step ahead, so that the sides of a box of four steps are along x and z.
     angles = (torch.arange(steps) + 0.5) * (2 * math.pi / steps)
     radius, height = profile[..., None, 0], profile[..., None, 1]
-    vertices = torch.stack(
-        [radius * angles.sin(), height.expand(-1, -1, steps), radius * angles.cos()], dim=-1
-    ).flatten(1, 2)
+    axes = [radius * angles.sin(), height.expand(-1, -1, steps), radius * angles.cos()]
+    vertices = torch.stack(axes, dim=-1).flatten(1, 2)
     below, here = torch.meshgrid(torch.arange(profile.shape[1] - 1) * steps, torch.arange(steps), indexing="ij")
     following = (here + 1) % steps
     corners = [below + here, below + following, below + steps + following, below + steps + here]
@@ -120,18 +113,19 @@ def _height(u: Tensor) -> Tensor:
 
 
 def _block(u: Tensor, _: Tensor) -> Tensor:
-    h = _height(u)
-    return _profile((0, -h), (1, -h), (1, h), (0, h))
+    return _profile((0, -_height(u)), (1, -_height(u)), (1, _height(u)), (0, _height(u)))
 
 
 def _spike(u: Tensor, _: Tensor) -> Tensor:
-    h = _height(u)
-    return _profile((0, -h), (1, -h), (0, h))
+    return _profile((0, -_height(u)), (1, -_height(u)), (0, _height(u)))
 
 
 def _frustum(u: Tensor, v: Tensor) -> Tensor:
-    h = _height(u)
-    return _profile((0, -h), (1, -h), (0.2 + 0.6 * v, h), (0, h))
+    return _profile((0, -_height(u)), (1, -_height(u)), (0.2 + 0.6 * v, _height(u)), (0, _height(u)))
+
+
+def _capsule(u: Tensor, _: Tensor) -> Tensor:
+    return _profile(*_arc(-90, 0, at=(0, -_height(u)), pieces=8), *_arc(0, 90, at=(0, _height(u)), pieces=8))
 
 
 def _tube(u: Tensor, v: Tensor) -> Tensor:
@@ -139,20 +133,21 @@ def _tube(u: Tensor, v: Tensor) -> Tensor:
     return _profile((hole, -h), (1, -h), (1, h), (hole, h), (hole, -h))
 
 
-def _capsule(u: Tensor, _: Tensor) -> Tensor:
-    h = _height(u)
-    return _profile(*_arc(-90, 0, at=(0, -h), pieces=8), *_arc(0, 90, at=(0, h), pieces=8))
-
-
 # Of two random numbers in 0..1 for each solid its profile, and the number of steps it is turned in.
 SOLIDS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], int]] = {
     "box": (_block, 4),
-    "capsule": (_capsule, ROUND),
+    "capsule": (
+        lambda u, v: _profile(*_arc(-90, 0, at=(0, -_height(u)), pieces=8), *_arc(0, 90, at=(0, _height(u)), pieces=8)),
+        ROUND,
+    ),
     "cone": (_spike, ROUND),
     "cylinder": (_block, ROUND),
     "dome": (lambda u, v: _profile((0 * u, 0), *_arc(0, 90)), ROUND),
     "ellipsoid": (lambda u, v: _profile((0 * u, -1), *_arc(-90, 90)), ROUND),
-    "frustum": (_frustum, ROUND),
+    "frustum": (
+        lambda u, v: _profile((0, -_height(u)), (1, -_height(u)), (0.2 + 0.6 * v, _height(u)), (0, _height(u))),
+        ROUND,
+    ),
     "octahedron": (lambda u, v: _profile((0, -_height(u)), (1, 0), (0, _height(u))), 4),
     "prism": (_block, 3),
     "pyramid": (_spike, 4),

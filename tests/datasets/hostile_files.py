@@ -23,16 +23,16 @@ from comhe.datasets.graphs import planetoid
 from comhe.datasets.images import cifar
 from comhe.datasets.images.decoding import decode
 from comhe.datasets.io.cache import Decoded, cached
-from comhe.datasets.io.tables import read_lines
+from comhe.datasets.io.files import read_lines
 from comhe.datasets.points import modelnet
-from comhe.datasets.points.h5 import read_h5
+from comhe.datasets.points.folder import read_h5
 from comhe.datasets.points.shapes import read_cloud
 
 from ..hostile import Crafted, Format
 from .conftest import as_bytes, python2, tiny_parts
 from .image_sources import SPEC, archive, contents, write_tree
-from .points.test_meshes import VERTICES, off, ply
 from .points.test_shapes import npy
+from .points.test_shapes_meshes import VERTICES, off, ply
 
 PICKLES, ARCHIVES, H5 = "pickles (Planetoid, CIFAR)", "archives (tar, gzip, zip)", "h5"
 SHAPES, CACHES = "shapes (npy, off, ply, xyz) and lists", "caches of decoded data, which are then made anew"

@@ -7,8 +7,8 @@ from comhe.datasets import DataError, load_points
 from comhe.datasets.points import folder as shape_folders
 
 from .test_clouds import check
-from .test_meshes import VERTICES, off, ply
 from .test_shapes import CLOUDS, npy
+from .test_shapes_meshes import VERTICES, off, ply
 
 
 def put(path, data):

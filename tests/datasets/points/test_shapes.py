@@ -8,7 +8,7 @@ import pytest
 from comhe.datasets import DataError
 from comhe.datasets.points.shapes import read_cloud, read_shape
 
-from .test_meshes import MESHES, VERTICES, off, ply
+from .test_shapes_meshes import MESHES, VERTICES, off, ply
 
 
 def npy(array) -> bytes:

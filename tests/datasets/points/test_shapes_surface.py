@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from comhe.datasets.points.surface import sample_surface
+from comhe.datasets.points.shapes import sample_surface
 
 
 def test_sampling_is_uniform_by_area():

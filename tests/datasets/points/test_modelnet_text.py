@@ -8,8 +8,7 @@ import torch
 
 from comhe.datasets import DataError, load_points
 from comhe.datasets.points import modelnet
-from comhe.datasets.points import text as text_clouds
-from comhe.datasets.points.text import load_text_release
+from comhe.datasets.points.modelnet import load_text_release
 
 from .test_clouds import check
 
@@ -59,10 +58,8 @@ def test_release(release):
 
 def test_parsed_once_and_again_when_a_file_changes(release, monkeypatch):
     calls = []
-    parse = text_clouds.parse_table
-    monkeypatch.setattr(
-        text_clouds, "parse_table", lambda data, path, **k: calls.append(path) or parse(data, path, **k)
-    )
+    parse = modelnet.parse_table
+    monkeypatch.setattr(modelnet, "parse_table", lambda data, path, **k: calls.append(path) or parse(data, path, **k))
     cache = release.parent / "cache"
     first = load_text_release(release, cache)
     assert len(calls) == 11

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from comhe.datasets import MissingDataError
-from comhe.datasets.io.fetch import fetch
+from comhe.datasets.io.files import fetch
 
 BODY = bytes(range(256)) * 1000
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -79,7 +79,7 @@ def test_file_is_never_seen_unfinished(mirror, tmp_path, monkeypatch):
     path = tmp_path / "file"
     path.write_bytes(b"old")
     seen = []
-    monkeypatch.setattr("comhe.datasets.io.fetch._progress", lambda *args, **end: end or seen.append(path.read_bytes()))
+    monkeypatch.setattr("comhe.datasets.io.files._progress", lambda *args, **end: end or seen.append(path.read_bytes()))
     fetch(path, [f"{mirror}/good"], SHA256, LIMIT, "set: no file")
     assert set(seen) == {b"old"}
     assert path.read_bytes() == BODY
@@ -89,7 +89,7 @@ def test_interrupt_leaves_nothing(mirror, tmp_path, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("comhe.datasets.io.fetch._progress", interrupt)
+    monkeypatch.setattr("comhe.datasets.io.files._progress", interrupt)
     with pytest.raises(KeyboardInterrupt):
         fetch(tmp_path / "file", [f"{mirror}/good"], SHA256, LIMIT, "set: no file")
     assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from comhe.datasets import DataError, MissingDataError
-from comhe.datasets.images.tree import list_tree
+from comhe.datasets.images.decoding import list_tree
 
 from .test_folder import load
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comhe.datasets import DataError
-from comhe.datasets.io.tables import parse_table, read_lines
+from comhe.datasets.io.files import parse_table, read_lines
 
 
 def text_of(table, digits=6, separator=",", end="\n") -> bytes:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from comhe.datasets import DataError, load_points
-from comhe.datasets.points.h5 import load_h5_folder, read_h5
+from comhe.datasets.points.folder import load_h5_folder, read_h5
 
 from ..conftest import POINTS, some_clouds, write_h5
 from .test_clouds import check
