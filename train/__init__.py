@@ -1,20 +1,10 @@
 """Train, evaluate and compare: recipes, the loop, run folders, the command line."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 from .compare.compare import Comparison, compare  # eager, since the subpackage has the same name
 from .plugins import load_plugins
-from .recipe import (
-    Recipe,
-    domains,
-    get_recipe,
-    list_recipes,
-    provide_domains,
-    recipe_class,
-    register_recipe,
-)
+from .recipe import Recipe, domains, get_recipe, list_recipes, provide_domains, recipe_class, register_recipe
 from .runs.launch import fit
 from .runs.run import Run
 from .task import Task, check_recipe, make_task

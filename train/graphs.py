@@ -1,7 +1,5 @@
 """Train graph networks on citation graphs: ``python -m comhe.train.graphs`` or ``comhe train graphs``."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

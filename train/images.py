@@ -1,7 +1,5 @@
 """Train image networks: ``python -m comhe.train.images`` or ``comhe train images``."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any

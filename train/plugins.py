@@ -1,7 +1,5 @@
 """Modules of users that register penalties, models, data sets and recipes."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import sys

@@ -1,7 +1,5 @@
 """Train point-cloud networks: ``python -m comhe.train.points`` or ``comhe train points``."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """A recipe says all of one run; flags of the command line are its fields."""
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import hashlib

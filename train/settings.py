@@ -1,7 +1,5 @@
 """Settings as text, ``weight=0.1,1 dim=30``, and the variants of recipes that several values make."""
 
-from __future__ import annotations
-
 import ast
 import dataclasses
 import itertools

@@ -1,7 +1,5 @@
 """What differs between domains."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path

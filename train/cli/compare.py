@@ -1,7 +1,5 @@
 """``comhe compare``."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The terminal: tables, and progress as a bar, or as lines where the output is a file or a pipe."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """``comhe data``."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

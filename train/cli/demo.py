@@ -1,7 +1,5 @@
 """``make demo``: one model per domain, with and without CoMHE, on built-in data."""
 
-from __future__ import annotations
-
 import os
 import sys
 from tempfile import TemporaryDirectory

@@ -1,7 +1,5 @@
 """What commands have in common: their base, and options with their help."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal

@@ -1,7 +1,5 @@
 """``comhe train``."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, make_dataclass

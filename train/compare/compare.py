@@ -1,7 +1,5 @@
 """Compare models, data sets and regularizers over seeds: train what is missing, and say what differs and how surely."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field

@@ -1,7 +1,5 @@
 """Accuracy and energies over epochs, from run folders and from the files that go with a table of runs."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Pretrained weights from runs of one recipe over seeds: the file, and the card that describes it."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

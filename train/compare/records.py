@@ -1,7 +1,5 @@
 """Records: the figures of one finished run as a flat dictionary, and the CSV files they are kept in."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterable, Mapping
 from pathlib import Path

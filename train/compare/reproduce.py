@@ -1,7 +1,5 @@
 """The paper's tables: lists of recipes, the most informative first, and our figures next to the published ones."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ mean of validation accuracy (at each run's validation-selected epoch) over all i
 1000, so that none of them is one of the seeds 0, 1, ... of a table.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import random

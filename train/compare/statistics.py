@@ -1,7 +1,5 @@
 """Means over seeds, and paired differences on the same seeds."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Rows over seeds, and the tables of them that the terminal, Markdown and the report page show."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What the tasks share that train on batches of samples: regularizer, optimizer, microbatches, evaluation."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any

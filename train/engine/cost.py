@@ -1,7 +1,5 @@
 """The cost of a network and its regularizer: floating-point operations, and seconds of the penalty."""
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Sequence

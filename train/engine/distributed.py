@@ -4,8 +4,6 @@ The recipe's batch is that of all of them together, so that a run is the same ru
 the rounding of sums and the numbers that dropout draws. Batch norm takes its statistics over the whole batch.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import time

@@ -1,7 +1,5 @@
 """An exponential moving average of a model's weights."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn

@@ -1,7 +1,5 @@
 """What a run records as it goes: epochs, energies of the layers, and single steps where they are asked for."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from typing import Any
 

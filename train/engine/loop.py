@@ -1,7 +1,5 @@
 """The loop that all domains share. It fits on a page."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any

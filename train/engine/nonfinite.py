@@ -1,7 +1,5 @@
 """Where a run that diverged went wrong: its last steps are repeated, and every value is checked."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

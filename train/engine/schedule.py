@@ -1,7 +1,5 @@
 """How the learning rate changes over a run."""
 
-from __future__ import annotations
-
 import math
 
 from comhe.errors import UsageError

@@ -1,11 +1,9 @@
 """One training step, the same on every device; on a GPU it is captured."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +11,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from comhe.regularizers import Regularizer
 from comhe.regularizers.draws import Draws
+from comhe.train.task import Task
 
 from .capture import CUDAGraphRecorder, CUDAGraphStep, SideStream
 from .distributed import no_sync
 from .ema import ExponentialMovingAverage
 from .nonfinite import NonFiniteTracer
-
-if TYPE_CHECKING:
-    from comhe.train.task import Task
 
 Gradients = list[tuple[nn.Parameter, Tensor]]
 

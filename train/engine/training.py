@@ -1,7 +1,5 @@
 """The state of a run, all that it needs to go on to the same bits, and its result."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

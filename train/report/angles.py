@@ -1,7 +1,5 @@
 """Angles between the neurons of a layer, before and after training."""
 
-from __future__ import annotations
-
 import math
 
 import torch

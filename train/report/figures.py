@@ -1,7 +1,5 @@
 """The report's figures: drawn by matplotlib, as SVG in the colors of the page that they are part of."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Sequence

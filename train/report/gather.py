@@ -1,7 +1,5 @@
 """What a report shows, gathered from run folders or from tables of runs."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The page that ``comhe report`` writes."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

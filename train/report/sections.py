@@ -1,7 +1,5 @@
 """The parts of a report: text, figures and tables."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """SIGINT and SIGTERM: the current work is saved first; the second signal does not wait."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

@@ -1,7 +1,5 @@
 """Train one run, or several in processes of their own."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A folder that one process at a time works on."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import platform

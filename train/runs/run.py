@@ -1,7 +1,5 @@
 """The run folder: everything about one training, in files that anybody can read."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import pickle

@@ -1,8 +1,6 @@
 """Jobs in processes of their own: one that fails or dies does not affect the others; a deadline or a signal ends them
 all, after they have saved their work."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
