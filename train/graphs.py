@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from comhe.datasets import Graph, load_graph
-from comhe.errors import UsageError
+from comhe.errors import UsageError, check_choice
 from comhe.regularizers import Regularizer, create_regularizer
 from comhe.zoo import create_model
 from comhe.zoo.preprocessing import GraphTransform
 
 from .engine.batch_task import parameter_groups
 from .engine.distributed import SINGLE_PROCESS, DistributedContext
-from .recipe import Recipe, cell_settings, register_domain, setting
+from .recipe import Recipe, cell_settings, setting
 
 Batch = tuple[Any, Any, Tensor | None, Tensor]  # features, graph, rows of the logits (None: all), labels
 CHOICES = Path(__file__).with_name("choices.json")
@@ -40,7 +40,7 @@ class GraphRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_one_of("decay", "first", "all")
+        check_choice("decay", self.decay, ("first", "all"))
 
     def model_arguments(self, **sizes: Any) -> dict[str, Any]:
         settings = {"hidden_channels": self.hidden_channels, "dropout": self.dropout}
@@ -180,11 +180,6 @@ def _chosen(base: GraphRecipe) -> GraphRecipe:
 @cache
 def _choices() -> dict[str, dict[str, dict[str, Any]]]:
     return json.loads(CHOICES.read_text())
-
-
-def register() -> None:
-    """Make the domain and its recipes known."""
-    register_domain(GraphRecipe, GraphTask, kipf, tuned)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from comhe.datasets import CENTERED, ImageFiles, Images, load_images
+from comhe.errors import check_choice
 from comhe.regularizers import regularizer_options
 from comhe.zoo import create_model
 from comhe.zoo.preprocessing import ImageTransform
 
 from .engine.batch_task import BatchTask
 from .engine.distributed import SINGLE_PROCESS, DistributedContext
-from .recipe import BatchRecipe, cell_settings, register_domain, setting
+from .recipe import BatchRecipe, cell_settings, setting
 
 EVALUATION_BATCH = 500
 
@@ -36,9 +37,9 @@ class ImageRecipe(BatchRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_one_of("loss", "cross-entropy", "released")
-        self.require_one_of("pad_mode", "zero", "symmetric")
-        self.require_one_of("normalization", "set", "centered")
+        check_choice("loss", self.loss, ("cross-entropy", "released"))
+        check_choice("pad_mode", self.pad_mode, ("zero", "symmetric"))
+        check_choice("normalization", self.normalization, ("set", "centered"))
 
 
 class ImageTask(BatchTask):
@@ -135,11 +136,6 @@ def short(model: str, data: str, regularizer: str) -> ImageRecipe:
     """Return a training for two CPU cores: a ResNet-20 on CIFAR-100 takes one of them 20 minutes."""
     settings = cell_settings(model, data, regularizer)
     return ImageRecipe(epochs=6, lr=0.2, schedule="one-cycle", warmup=0.2, energies=1, **settings)
-
-
-def register() -> None:
-    """Make the domain and its recipes known."""
-    register_domain(ImageRecipe, ImageTask, modern, paper, short)
 
 
 if __name__ == "__main__":

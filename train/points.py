@@ -11,14 +11,14 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from comhe.datasets import AUGMENTATIONS, Clouds, load_points
-from comhe.errors import UsageError
+from comhe.errors import UsageError, check_at_least, check_choice
 from comhe.zoo import create_model
 from comhe.zoo.points import auxiliary_loss
 from comhe.zoo.preprocessing import PointTransform
 
 from .engine.batch_task import BatchTask, logits_of
 from .engine.distributed import SINGLE_PROCESS, DistributedContext, unwrap
-from .recipe import BatchRecipe, cell_settings, register_domain, setting
+from .recipe import BatchRecipe, cell_settings, setting
 
 EVALUATION_BATCH = 64
 
@@ -44,8 +44,8 @@ class PointRecipe(BatchRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_one_of("augmentation", *AUGMENTATIONS)
-        self.require(lambda value: value >= 1, "must be at least 1", "points")
+        check_choice("augmentation", self.augmentation, AUGMENTATIONS)
+        check_at_least("points", self.points, 1)
         self.require(lambda value: value >= 0, "must not be negative", "norm_decay", "votes")
         if self.votes and self.augmentation == "none":
             raise UsageError(f"votes={self.votes} needs an augmentation: without one all views are the same")
@@ -146,11 +146,6 @@ def paper(model: str, data: str, regularizer: str) -> PointRecipe:
 def short(model: str, data: str, regularizer: str) -> PointRecipe:
     """Return a training for two CPU cores."""
     return modern(model, data, regularizer).replace(epochs=30, points=512, energies=1)
-
-
-def register() -> None:
-    """Make the domain and its recipes known."""
-    register_domain(PointRecipe, PointTask, modern, paper, short)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_type_hints
 
-from comhe.errors import UsageError
+from comhe.errors import UsageError, did_you_mean
 from comhe.regularizers import regularizer_options
 
-from .recipe import Option, Recipe, did_you_mean
+from .recipe import Option, Recipe
 
 # What is compared, and dictionaries of options; they have flags of their own.
 OTHER_FLAGS = ("recipe", "domain", "model", "data", "regularizer", "seed", "model_options", "regularizer_options")

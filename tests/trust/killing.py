@@ -46,9 +46,9 @@ SAMPLES = {"train": 48, "val": 32, "test": 32}
 
 
 def recipe_of(kind: str, **changes: Any) -> Any:
-    from comhe.train.recipe import recipe_class
+    from comhe.train.recipe import find_domain
 
-    return recipe_class(kind.split("-")[0])(recipe="trust", **KINDS[kind] | changes)
+    return find_domain(kind.split("-")[0]).recipe(recipe="trust", **KINDS[kind] | changes)
 
 
 def shrink() -> None:

@@ -10,7 +10,7 @@ from tyro.conf import arg
 from comhe.errors import RunError
 from comhe.train.compare.compare import compare
 from comhe.train.compare.tables import views
-from comhe.train.recipe import recipe_class
+from comhe.train.recipe import find_domain
 from comhe.train.settings import parse_settings
 from comhe.zoo import model_domain
 
@@ -37,7 +37,7 @@ class Compare(ManyRuns):
 
     def run(self) -> None:
         """Train what is missing and print the tables of each recipe."""
-        kind = recipe_class(model_domain(self.models.split(",")[0].strip()))
+        kind = find_domain(model_domain(self.models.split(",")[0].strip())).recipe
         with show_progress("compare", "run") as progress:
             found = compare(
                 self.models,

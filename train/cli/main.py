@@ -10,9 +10,9 @@ import tyro
 from tyro.extras import SubcommandApp
 
 from comhe import __version__
-from comhe.errors import ComheError, UsageError
+from comhe.errors import ComheError, UsageError, did_you_mean
 from comhe.train.plugins import load_plugins
-from comhe.train.recipe import did_you_mean, domains
+from comhe.train.recipe import domains
 from comhe.train.runs.interruption import terminable, torchrun_rank
 
 from .compare import Compare

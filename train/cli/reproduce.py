@@ -10,7 +10,7 @@ from comhe.errors import RunError
 from comhe.train.compare.compare import check
 from comhe.train.compare.reproduce import HEADER, PUBLISHED, cells, comparison_lines, parse_duration, recipes
 from comhe.train.plugins import load_plugins
-from comhe.train.recipe import recipe_class
+from comhe.train.recipe import find_domain
 from comhe.train.runs.launch import train_all
 from comhe.train.settings import parse_settings
 from comhe.zoo import model_domain
@@ -33,7 +33,7 @@ class Reproduce(ManyRuns):
 
     def run(self) -> None:
         """Train what is missing within the budget, and print the table."""
-        kind = recipe_class(model_domain(cells(self.table)[0].model))
+        kind = find_domain(model_domain(cells(self.table)[0].model)).recipe
         settings = parse_settings(" ".join(self.settings), kind)
         seeds = range(self.first_seed, self.first_seed + self.seeds)
         wanted = recipes(self.table, seeds, self.recipe, settings)

@@ -10,7 +10,7 @@ from tyro.conf import arg
 
 from comhe.errors import UsageError
 from comhe.train.engine.distributed import join_ranks
-from comhe.train.recipe import Recipe, get_recipe, recipe_class
+from comhe.train.recipe import Recipe, find_domain, get_recipe
 from comhe.train.runs.interruption import torchrun_rank
 from comhe.train.runs.launch import train_one
 from comhe.train.runs.run import Run
@@ -77,7 +77,7 @@ def train_command(domain: str, argv: Sequence[str] = ()) -> type[Train]:
     Their defaults are those of the recipe, model, data set and regularizer that ``argv`` names, or the usual ones.
     """
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    kind = recipe_class(domain)
+    kind = find_domain(domain).recipe
     usual = kind()
     for name in NAMED:
         early.add_argument(f"--{name}", default=None if name == "recipe" else getattr(usual, name))

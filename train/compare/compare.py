@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from comhe.errors import RunError, UsageError
+from comhe.errors import RunError, UsageError, check_at_least
 from comhe.train.plugins import load_plugins
 from comhe.train.recipe import Recipe, get_recipe
 from comhe.train.runs.files import check_writable, write_csv, write_text
@@ -139,8 +139,7 @@ def plan(
 
 def check(recipes: Iterable[Recipe], device: str, jobs: int, folders: Iterable[str | Path] = ()) -> None:
     """Raise UsageError or StorageError for what can be known to fail before the first of the runs is trained."""
-    if jobs < 1:
-        raise UsageError(f"jobs must be at least 1, not {jobs}")
+    check_at_least("jobs", jobs, 1)
     for recipe in {recipe.label: recipe for recipe in recipes}.values():
         check_recipe(recipe, device)
     for folder in folders:

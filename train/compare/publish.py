@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from comhe.datasets import AlteredDataWarning, describe, license_of, load_data
 from comhe.errors import RunError, UsageError, WeightsError
 from comhe.train.engine.training import layer_energies
-from comhe.train.recipe import Recipe, recipe_class
+from comhe.train.recipe import Recipe, find_domain
 from comhe.train.runs.files import atomic_write, write_text
 from comhe.train.runs.run import Run, environment
 from comhe.train.task import Task, make_task
@@ -115,7 +115,7 @@ def _evaluate(
 
 def recipe_of(weights: Weights) -> Recipe:
     """Return the recipe on a card. A setting that the card does not have yet has its default, which was done then."""
-    kind = recipe_class(weights.card["preprocessing"]["kind"])
+    kind = find_domain(weights.card["preprocessing"]["kind"]).recipe
     known = {f.name for f in dataclasses.fields(kind)}
     if unknown := sorted(set(weights.card["recipe"]) - known):
         raise WeightsError(f"{weights.path}: this version's {kind.__name__} has no setting {', '.join(unknown)}")

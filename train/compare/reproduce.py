@@ -7,8 +7,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from comhe.errors import UsageError
-from comhe.train.recipe import Recipe, did_you_mean, get_recipe
+from comhe.errors import UsageError, did_you_mean
+from comhe.train.recipe import Recipe, get_recipe
 from comhe.train.runs.run import Run, run_folder
 from comhe.train.settings import variants
 
