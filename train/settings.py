@@ -18,13 +18,7 @@ PENALTY = {"weight", "output_weight"}  # settings that do not apply to `none`
 
 
 def parse_settings(text: str, kind: type[Recipe]) -> dict[str, list[Any]]:
-    """Parse settings, each with one value or several; a name that is not a field of ``kind`` is taken for an option.
-
-    Example:
-        >>> from comhe.train.recipe import Recipe
-        >>> parse_settings("weight=0.1,1 dim=30,40,epochs=5", Recipe)
-        {'weight': [0.1, 1.0], 'dim': [30, 40], 'epochs': [5]}
-    """
+    """Parse settings, each with one value or several; a name that is not a field of ``kind`` is taken for an option."""
     hints = get_type_hints(kind)
     settings: dict[str, list[Any]] = {}
     for item in filter(None, re.split(r"[\s,]+(?=[A-Za-z][\w-]*=)", text.strip())):
@@ -39,12 +33,7 @@ def parse_settings(text: str, kind: type[Recipe]) -> dict[str, list[Any]]:
 
 
 def parse_options(texts: Sequence[str]) -> dict[str, Option]:
-    """Parse options of a model or regularizer, each with one value.
-
-    Example:
-        >>> parse_options(["dim=30", "span=true", "loss=cosine"])
-        {'dim': 30, 'span': True, 'loss': 'cosine'}
-    """
+    """Parse options of a model or regularizer, each with one value."""
     return {name: parse_value(name, value, Option) for name, value in map(_name_and_value, texts)}
 
 
@@ -78,15 +67,7 @@ def variants(recipes: Sequence[Recipe], settings: Mapping[str, Any]) -> list[Rec
     """Return each recipe with every combination of the settings that apply to it; a list of values is a sweep.
 
     Weights and options of a regularizer do not apply to ``none``, nor does an option to a regularizer without it.
-
-    Raises:
-        UsageError: If a setting does not apply to any of the recipes.
-
-    Example:
-        >>> from comhe.train.recipe import get_recipe
-        >>> recipes = [get_recipe("tuned", "gcn", "citations", name) for name in ("none", "hs-mhe")]
-        >>> [recipe.label for recipe in variants(recipes, {"epochs": 5, "s": [0, 1]})]
-        ['gcn.citations-none+epochs=5', 'gcn.citations-hs-mhe+epochs=5,s=0', 'gcn.citations-hs-mhe+epochs=5,s=1']
+    UsageError if a setting does not apply to any of the recipes.
     """
     found, known = [], dict.fromkeys(settings, False)
     suggestions: set[str] = set()
@@ -106,7 +87,6 @@ def variants(recipes: Sequence[Recipe], settings: Mapping[str, Any]) -> list[Rec
             found.append(recipe.replace(**changes, regularizer_options={**recipe.regularizer_options, **chosen}))
     for name, applies in known.items():
         if not applies:
-            raise UsageError(
-                f"no recipe or regularizer here has a setting {name!r}; {did_you_mean(name, sorted(suggestions))}"
-            )
+            hint = did_you_mean(name, sorted(suggestions))
+            raise UsageError(f"no recipe or regularizer here has a setting {name!r}; {hint}")
     return found

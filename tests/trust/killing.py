@@ -129,7 +129,7 @@ def work(request: dict[str, Any], pipe: int) -> int:
     boundaries = Boundaries(request.get("at", 0), request.get("what", "SIGKILL"))
     boundaries.watch()
     recipe = recipe_of(request["kind"])
-    status = cli.guarded(lambda folder: launch.train_one(recipe, Path(folder), None, "cpu"), request["folder"])
+    status = cli.guarded(lambda folder: launch.fit(recipe, runs=folder), request["folder"])
     os.write(pipe, b"%d" % boundaries.count)
     return status
 
@@ -182,7 +182,7 @@ def main() -> None:
     prepare()
     with tempfile.TemporaryDirectory() as folder:
         for kind in json.loads(sys.argv[1]):  # so is whatever a run imports or makes, such as its data
-            launch.train_one(recipe_of(kind).replace(epochs=1), Path(folder), None, "cpu")
+            launch.fit(recipe_of(kind).replace(epochs=1), runs=folder)
     print("ready", flush=True)
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), flush=True)

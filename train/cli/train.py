@@ -12,8 +12,7 @@ from comhe.errors import UsageError
 from comhe.train.engine.distributed import join_ranks
 from comhe.train.recipe import Recipe, find_domain, get_recipe
 from comhe.train.runs.interruption import torchrun_rank
-from comhe.train.runs.launch import train_one
-from comhe.train.runs.run import Run
+from comhe.train.runs.launch import fit
 from comhe.train.settings import parse_options
 from comhe.train.task import check_recipe
 from comhe.zoo import model_domain
@@ -58,17 +57,17 @@ class Train(Command):
             def progress(row: dict[str, Any], epochs: int) -> None:
                 report(row["epoch"] + 1, epochs, metrics_text(row))
 
-            folder = train_one(recipe, self.runs, self.data_root, device, progress, context)
+            run = fit(recipe, runs=self.runs, root=self.data_root, device=device, progress=progress, context=context)
         if not is_first:
             return
-        result = Run(folder).result()
+        result = run.result()
         for which, title in (("last", "last epoch"), ("best", "validation-selected")):
             metrics = result[which]
             console.print(
                 f"{title} ({metrics['epoch'] + 1}): validation {100 * metrics['val_accuracy']:.2f} %, "
                 f"test {100 * metrics['test_accuracy']:.2f} %"
             )
-        console.print(f"{folder}  ({result['seconds']:.1f} s)")
+        console.print(f"{run.folder}  ({result['seconds']:.1f} s)")
 
 
 def train_command(domain: str, argv: Sequence[str] = ()) -> type[Train]:

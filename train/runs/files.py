@@ -16,14 +16,8 @@ from comhe.errors import StorageError
 def atomic_write(path: Path, sync: bool = False) -> Iterator[BinaryIO]:
     """Open a file that replaces ``path`` once the block has written all of it; until then the old one stays.
 
-    The process may die at any moment.
-
-    Args:
-        sync: the machine may die as well: the content is on the disk before the file gets its name, and the name before
-            this returns.
-
-    Raises:
-        StorageError: the file and the system's reason, such as a full disk.
+    The process may die at any moment; with ``sync`` also the machine: the content is on the disk before the file gets
+    its name, and the name before this returns. StorageError names the file and the reason, such as a full disk.
     """
     part = path.with_name(path.name + ".part")
     try:
@@ -41,10 +35,8 @@ def atomic_write(path: Path, sync: bool = False) -> Iterator[BinaryIO]:
         reason = _system_error(error)
         if reason is None:
             raise
-        raise StorageError(
-            f"{path} cannot be written ({reason.strerror or reason}); what was saved before is intact, and the same "
-            "command goes on from it"
-        ) from error
+        intact = "what was saved before is intact, and the same command goes on from it"
+        raise StorageError(f"{path} cannot be written ({reason.strerror or reason}); {intact}") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -64,11 +56,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def create_folder(folder: Path) -> None:
-    """Create a folder and its parents.
-
-    Raises:
-        StorageError: the folder and the system's reason.
-    """
+    """Create a folder and its parents; StorageError names the folder and the system's reason."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -76,11 +64,7 @@ def create_folder(folder: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Create a folder if it does not exist, and check that files can be written there.
-
-    Raises:
-        StorageError: they cannot.
-    """
+    """Create a folder if it does not exist, and check that files can be written there."""
     create_folder(folder)
     try:
         with tempfile.TemporaryFile(dir=folder):

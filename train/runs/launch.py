@@ -33,9 +33,7 @@ def fit(
     Args:
         recipe: what to train; or a task, such as one of a domain of your own, which has a recipe.
         run: its folder; by default the folder in ``runs`` that is named by the recipe and its changed settings.
-        runs: folder of the run folders.
         root: folder of the data sets; by default ``$COMHE_DATA``, else the user's cache folder.
-        device: such as ``cuda:1``.
         progress: called after each epoch with its row of ``metrics.csv`` and the number of epochs.
         context: the processes of the run, under torchrun.
 
@@ -49,9 +47,8 @@ def fit(
 
     Example:
         >>> from comhe.train import get_recipe
-        >>> run = fit(get_recipe("kipf", "gcn", "citations", "hs-mhe", epochs=2))
-        >>> run.folder.as_posix(), sorted(run.weights("best"))[0]
-        ('runs/kipf/gcn.citations-hs-mhe+epochs=2/seed0', 'convs.0.bias')
+        >>> fit(get_recipe("kipf", "gcn", "citations", "hs-mhe", epochs=2)).folder.as_posix()
+        'runs/kipf/gcn.citations-hs-mhe+epochs=2/seed0'
     """
     if isinstance(recipe, Recipe):
         check_recipe(recipe, device)
@@ -67,18 +64,6 @@ def fit(
     return run
 
 
-def train_one(
-    recipe: Recipe,
-    runs: Path,
-    root: str | None,
-    device: str,
-    progress: Progress = lambda row, epochs: None,
-    context: DistributedContext = SINGLE_PROCESS,
-) -> Path:
-    """Train a recipe in its folder of ``runs``, or go on with it, or find it done; return the folder."""
-    return fit(recipe, runs=runs, root=root, device=device, progress=progress, context=context).folder
-
-
 def train_all(
     recipes: Iterable[Recipe],
     runs: Path,
@@ -89,15 +74,12 @@ def train_all(
     seconds: float | None = None,
     setup: Callable[[], None] | None = None,
 ) -> list[str]:
-    """Train all recipes whose runs are not done, ``jobs`` processes at a time.
+    """Train all recipes whose runs are not done, ``jobs`` processes at a time; return one line for each that failed.
 
     Args:
         progress: called with the number of runs that have ended, the number of all, and the name of the latest.
         seconds: after which what still runs is saved and stopped; it goes on when the same is asked for again.
-        setup: called once in each process, such as ``functools.partial(import_modules, names)``; it must be picklable.
-
-    Returns:
-        One line for each run that failed.
+        setup: called once in each process, such as ``functools.partial(load_plugins, names)``; it must be picklable.
 
     Raises:
         Interrupted: by a signal, once everything is saved.
@@ -120,14 +102,12 @@ def train_all(
         progress(count, len(wanted), name if error is None else f"failed: {failures[-1]}")
 
     try:
-        work = partial(train_one, runs=runs, root=root, device=device)
+        work = partial(fit, runs=runs, root=root, device=device)
         run_all(work, wanted, jobs, seconds, ended, partial(_begin, device, setup))
     except KeyboardInterrupt as stopped:
         done = sum(Run(run_folder(runs, recipe)).done for recipe in wanted)
-        raise Interrupted(
-            getattr(stopped, "signum", SIGINT),
-            f"stopped with {done} of {len(wanted)} runs done and the others saved; the same command goes on from there",
-        ) from None
+        what = f"stopped with {done} of {len(wanted)} runs done and the others saved"
+        raise Interrupted(getattr(stopped, "signum", SIGINT), f"{what}; the same command goes on from there") from None
     return failures
 
 

@@ -17,11 +17,7 @@ PATIENCE = 10.0  # seconds: the processes of a command that was killed take a mo
 def locked(folder: Path) -> Iterator[None]:
     """Hold ``folder/lock`` while the block runs. However the process ends, the system releases the lock.
 
-    On a file system without locks every process goes ahead.
-
-    Raises:
-        BusyError: another process holds the lock, and goes on doing so; the message names it.
-        StorageError: the folder cannot be written to.
+    On a file system without locks every process goes ahead. BusyError names the process that goes on holding the lock.
     """
     path = folder / "lock"
     lock = FileLock(path)

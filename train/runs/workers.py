@@ -40,7 +40,6 @@ def run_all(
 
     Args:
         work: picklable, as the jobs are.
-        processes: number of jobs at a time.
         seconds: after which, as after an exception here (such as Ctrl-C), nothing new is started and what still runs
             gets SIGTERM, and SIGKILL a minute later. It also gets SIGTERM when this process dies.
         ended: called with each job as it ends, and one line if it failed: its exception, or how its process died.
