@@ -84,20 +84,17 @@ def compare(
     """Train recipes x data sets x seeds x models x regularizers x settings, as far as runs are missing, and compare.
 
     Args:
-        models: Names, as a sequence or separated by commas; so are ``data``, ``regularizers`` and ``recipe``.
-        seeds: Number of runs of each cell, with the seeds ``first_seed``, ``first_seed + 1``, ...
-        recipe: By default the usual recipe of the models' domain.
-        settings: Settings other than the recipe's, and options of the regularizers; a list of values makes a sweep.
-        runs: Folder of the run folders.
-        root: Folder of the data sets; by default ``$COMHE_DATA``, else the user's cache folder.
-        jobs: Number of processes that train at a time.
-        output: Folder to save to; runs that are in its ``NAME-runs.csv`` are not repeated.
-        plugins: Modules that register names which are not built in; each process imports them.
-        progress: Called as each run ends, with the number of runs that have ended, the number of all, and a name.
+        models: names, as a sequence or separated by commas; so are ``data``, ``regularizers`` and ``recipe``.
+        seeds: number of runs of each cell, with the seeds ``first_seed``, ``first_seed + 1``, ...
+        recipe: by default the usual recipe of the models' domain.
+        settings: settings other than the recipe's, and options of the regularizers; a list of values makes a sweep.
+        jobs: number of processes that train at a time.
+        output: folder to save to; runs that are in its ``NAME-runs.csv`` are not repeated.
+        plugins: modules that register names which are not built in; each process imports them.
+        progress: called as each run ends, with the number of runs that have ended, the number of all, and a name.
 
     Raises:
-        UsageError: If a name, an option or a device does not exist. Nothing has been trained then.
-        StorageError: If nothing can be written to one of the folders.
+        UsageError: a name, an option or a device does not exist. Nothing has been trained then.
 
     Example:
         >>> found = compare("gcn", "citations", "none,hs-mhe", seeds=1, settings={"epochs": 2})  # doctest: +SKIP

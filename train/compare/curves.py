@@ -38,10 +38,8 @@ def read_curves(path: Path) -> dict[tuple[str, str, int], Curves]:
     """
     name = path.name.removesuffix("-runs.csv")
     found: dict[tuple[str, str, int], Curves] = {}
-    for table, columns in (
-        ("curves", {"accuracy": "val_accuracy"}),
-        ("energies", {"hidden": "hidden_half_space", "output": "output_full_space"}),
-    ):
+    energies = {"hidden": "hidden_half_space", "output": "output_full_space"}
+    for table, columns in {"curves": {"accuracy": "val_accuracy"}, "energies": energies}.items():
         for row in _rows(path.with_name(f"{name}-{table}.csv")):
             run = found.setdefault((row["regularizer"], row.get("variant", ""), int(row["seed"])), {})
             for kind, column in columns.items():
@@ -72,10 +70,8 @@ def save_curves(path: Path, runs: Sequence[tuple[Recipe, Path]]) -> None:
 def _energies(run: Path) -> list[dict[str, str]]:
     curves = curves_of(run)
     pairs = zip(curves["hidden"], curves["output"], strict=True)
-    return [
-        {"epoch": str(epoch), "hidden_half_space": f"{hidden:.6g}", "output_full_space": f"{output:.6g}"}
-        for (epoch, hidden), (_, output) in pairs
-    ]
+    names = ("epoch", "hidden_half_space", "output_full_space")
+    return [dict(zip(names, (f"{epoch}", f"{x:.6g}", f"{y:.6g}"), strict=True)) for (epoch, x), (_, y) in pairs]
 
 
 def over_seeds(curves: Iterable[Curve]) -> tuple[Curve, Bands]:

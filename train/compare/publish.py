@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,23 +28,19 @@ from .statistics import mean_std
 
 LIBRARIES = ("torch", "torchvision", "torch-geometric", "safetensors", "numpy")
 SPLITS = ("val", "test")
-Metrics = dict[str, dict[str, float]]  # by split and name
 
 
 def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | None = None, device: str = "cpu") -> Path:
     """Write ``<model>.<data>-<regularizer>[-suffix].safetensors`` and its card; return the path of the card.
 
-    Published are the weights of the epoch with the best validation accuracy, of the seed with the best one (among
-    equals, the lower validation loss, then the lower seed), matrices in half precision if that does not change the
-    validation accuracy. The metrics on the card are those of the stored weights; those over seeds are the runs' own.
-
-    Args:
-        runs: One finished run of one recipe for each seed.
-        output: Folder of the two files.
-        suffix: Appended to the name; by default the tag of the recipe, if it has one.
+    The ``runs`` are of one recipe, one for each seed. Published are the weights of the epoch with the best validation
+    accuracy, of the seed with the best one (among equals, the lower validation loss, then the lower seed),
+    matrices in half precision if that does not change the validation accuracy. The metrics on the card are those of the
+    stored weights; those over seeds are the runs' own. By default ``suffix`` is the tag of the recipe, if it has one.
     """
     recipe, results = same_recipe(runs)
-    chosen = min(runs, key=lambda run: _rank(run, results[run.folder]))
+    best = {run: results[run.folder]["best"] for run in runs}
+    chosen = min(runs, key=lambda run: (-best[run]["val_accuracy"], best[run]["val_loss"], run.recipe().seed))
     recipe = chosen.recipe()
     task = make_task(recipe, root, device)
     model = task.model().to(task.device)
@@ -70,7 +66,7 @@ def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | Non
         "regularizer": recipe.regularizer,
         "metrics": {
             "of": "the stored weights, of the validation-selected epoch of the seed with the best validation accuracy",
-            "epoch": results[chosen.folder]["best"]["epoch"],
+            "epoch": best[chosen]["epoch"],
             **metrics_of(task, model),
         },
         "seeds": over_seeds(list(results.values())) | {"seeds": sorted(run.recipe().seed for run in runs)},
@@ -93,24 +89,14 @@ def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | Non
     return path
 
 
-def evaluate_weights(weights: Weights, data: str | None, root: str | None, device: str) -> tuple[str, Metrics]:
-    """Evaluate published weights on their data set, or another one; return its name and the metrics."""
-    return _evaluate(recipe_of(weights), weights.state_dict(), data, root, device)
-
-
-def evaluate_run(run: Run, which: str, data: str | None, root: str | None, device: str) -> tuple[str, Metrics]:
-    """Evaluate a run's ``best`` or ``last`` weights in the same way."""
-    return _evaluate(run.recipe(), run.weights(which), data, root, device)
-
-
-def _evaluate(
-    recipe: Recipe, state: dict[str, Tensor], data: str | None, root: str | None, device: str
-) -> tuple[str, Metrics]:
-    recipe = recipe if data is None else recipe.replace(data=data)
+def evaluate(
+    recipe: Recipe, state: Mapping[str, Tensor], root: str | None = None, device: str = "cpu"
+) -> dict[str, dict[str, float]]:
+    """Evaluate weights on the recipe's data set: metrics by split and name."""
     task = make_task(recipe, root, device)
     model = task.model().to(task.device)
     load_weights(model, state)
-    return recipe.data, metrics_of(task, model)
+    return metrics_of(task, model)
 
 
 def recipe_of(weights: Weights) -> Recipe:
@@ -122,7 +108,7 @@ def recipe_of(weights: Weights) -> Recipe:
     return kind(**weights.card["recipe"])
 
 
-def metrics_of(task: Task, model: nn.Module) -> Metrics:
+def metrics_of(task: Task, model: nn.Module) -> dict[str, dict[str, float]]:
     """Return the task's metrics of a model on the two splits that it was not trained on."""
     return {split: task.evaluate(model, split) for split in SPLITS}
 
@@ -149,9 +135,8 @@ def same_recipe(runs: Sequence[Run]) -> tuple[Recipe, dict[Path, dict[str, Any]]
     for run, other in zip(runs[1:], others, strict=True):
         differing = [k for k, v in vars(other).items() if k != "seed" and v != getattr(first, k, None)]
         if differing:
-            raise UsageError(
-                f"{run.folder} is of another recipe than {runs[0].folder}: they differ in {', '.join(differing)}"
-            )
+            what = f"another recipe than {runs[0].folder}: they differ in {', '.join(differing)}"
+            raise UsageError(f"{run.folder} is of {what}")
     seeds = [recipe.seed for recipe in (first, *others)]
     if repeated := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
         raise UsageError(f"two of the runs have seed {repeated[0]}; list each run once")
@@ -173,11 +158,6 @@ def over_seeds(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
             mean, std = mean_std([result[epoch][f"{split}_accuracy"] for result in results])
             summary[epoch][f"{split}_accuracy"] = {"mean": mean, "std": None if math.isnan(std) else std}
     return summary
-
-
-def _rank(run: Run, result: dict[str, Any]) -> tuple[float, float, int]:
-    best = result["best"]
-    return -best["val_accuracy"], best["val_loss"], run.recipe().seed
 
 
 def _accuracy(task: Task, model: nn.Module, state: dict[str, Tensor]) -> float:

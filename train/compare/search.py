@@ -84,12 +84,14 @@ class Search:
             for trial in _best(found, records):
                 mean, std = mean_std(values := _values(trial, records))
                 settings = {k: v for k, v in vars(trial).items() if v != base[k] and k not in ("tag", "seed")}
-                row: dict[str, Any] = {
-                    "data": cell[0],
-                    "regularizer": cell[1],
+                row: dict[str, Any] = dict(zip(("data", "regularizer"), cell, strict=True))
+                row |= {
                     "trial": trial.tag.removeprefix("search-"),
+                    "n": len(values),
+                    "val": mean,
+                    "std": std,
+                    "chosen": "yes" if trial == chosen else "",
                 }
-                row |= {"n": len(values), "val": mean, "std": std, "chosen": "yes" if trial == chosen else ""}
                 rows.append(row | {"settings": json.dumps(settings)})
                 if trial == chosen:
                     choices.setdefault(self.recipe, {})[trial.name] = settings

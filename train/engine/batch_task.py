@@ -17,16 +17,9 @@ from .distributed import SINGLE_PROCESS, DistributedContext
 
 
 class BatchTask:
-    """Base of the tasks whose data set is divided into batches of samples.
+    """Base of the tasks whose data set, on its device, is divided into batches of samples.
 
-    Args:
-        recipe: the settings.
-        data: the data set, on its device.
-        device: of model and data.
-        context: the processes that share each batch.
-        augmentation: of the training samples.
-        evaluation_batch: number of samples that a process evaluates at once.
-        options: further options of the data set's loaders.
+    A process evaluates ``evaluation_batch`` samples at once; ``options`` are further ones of the data set's loaders.
     """
 
     def __init__(
@@ -57,7 +50,7 @@ class BatchTask:
         return make_optimizer(self.recipe, model)
 
     def on_epoch(self, model: nn.Module, epoch: int) -> None:
-        """Change nothing by the epoch."""
+        pass
 
     def microbatches(self, batch: tuple[Tensor, Tensor]) -> Iterator[tuple[float, tuple[Tensor, Tensor]]]:
         return split_batch(batch, self.share, self.batch_size)
@@ -66,7 +59,6 @@ class BatchTask:
         return (next(self.batches("val", 1))[0],)
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        """Evaluate a model, see :func:`evaluate_batches`."""
         batches = self.batches(split, self.context.world_size * self.evaluation_batch, share=self.evaluation_share)
         return evaluate_batches(model, batches, self.recipe.precision == "bf16", self.context)
 
@@ -78,8 +70,7 @@ class BatchTask:
 def make_regularizer(recipe: Recipe, model: nn.Module, steps: int) -> Regularizer:
     """Attach the recipe's regularizer; learned projections move at the network's learning rate, as the released ones.
 
-    Args:
-        steps: number of steps of the run, of which the learning rate is a function.
+    That rate is a function of the number of ``steps`` of the run.
     """
     options: dict[str, Any] = dict(recipe.regularizer_options)
     if "rate" in regularizer_options(recipe.regularizer):
@@ -137,8 +128,8 @@ def evaluate_batches(
         ``accuracy`` and ``top5`` over samples, ``class_accuracy`` (its mean over the classes), and the mean ``loss``.
     """
     model.eval()
-    correct: Any = 0  # by class
-    count: Any = 0  # by class
+    correct: Any = 0
+    count: Any = 0  # like correct, by class
     sums: Any = 0
     for x, labels in batches:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
@@ -153,11 +144,7 @@ def evaluate_batches(
     correct, count, sums = context.sum(correct), context.sum(count), context.sum(sums)
     samples = count.sum()
     present = count > 0  # a class without samples has no accuracy
-    figures = (
-        correct.sum() / samples,
-        sums[0] / samples,
-        (correct[present] / count[present]).mean(),
-        sums[1] / samples,
-    )
+    by_class = (correct[present] / count[present]).mean()
+    figures = (correct.sum() / samples, sums[0] / samples, by_class, sums[1] / samples)
     values = torch.stack([figure.double() for figure in figures]).tolist()  # CPU-GPU sync point
     return dict(zip(("accuracy", "top5", "class_accuracy", "loss"), values, strict=True))

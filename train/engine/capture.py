@@ -28,16 +28,12 @@ class CUDAGraphStep:
 
     No call serves only to warm up: the first ones do what all others do. Afterwards whatever the function reads is what
     it was when it was recorded, Python's numbers by value and tensors by address. So what changes from call to call has
-    to be an argument, or a tensor that is written in place; where ``constants()`` or a shape has changed, the function
-    is called and recorded again. Tensors that it returns are overwritten by the next call.
+    to be an argument, or a tensor that is written in place; where a shape or ``constants()`` has changed (numbers that
+    it reads besides its arguments), the function is called and recorded again. Tensors that it returns are overwritten
+    by the next call.
 
     A function that waits for the device, or that cannot be captured for another reason, is called each time; a
     :class:`NotCaptured` warning says why.
-
-    Args:
-        function: does work that depends on no value on the device.
-        recorder: of the device.
-        constants: returns the numbers that the function reads besides its arguments and that seldom change.
     """
 
     def __init__(
@@ -95,11 +91,7 @@ class CUDAGraphStep:
 
 
 class CUDAGraphRecorder:
-    """Records CUDA graphs.
-
-    Args:
-        generators: those that the function draws from, besides the device's default generator.
-    """
+    """Records CUDA graphs; ``generators`` are those that the function draws from, besides the device's default one."""
 
     def __init__(self, device: torch.device, generators: Iterable[torch.Generator] = ()) -> None:
         self.device, self.generators = device, tuple(generators)
@@ -121,8 +113,7 @@ class CUDAGraphRecorder:
     def record(self, function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
         """Return a function that repeats the work, and the result, whose tensors that work fills.
 
-        Raises:
-            CaptureError: the function cannot be recorded; nothing of its work has run.
+        CaptureError if the function cannot be recorded; nothing of its work has run then.
         """
         gc.collect()  # what is freed during the recording might be freed on the device
         graph = torch.cuda.CUDAGraph()

@@ -33,10 +33,7 @@ PROBE_TAG = 7  # of messages that nobody receives
 class DistributedContext:
     """The processes of a run, from the point of view of one of them; by default it is the only one.
 
-    Attributes:
-        rank: number of this process, from 0 on.
-        world_size: number of processes.
-        shard_penalty: whether each process computes the penalties of some layers, rather than of all.
+    With ``shard_penalty`` each process computes the penalties of some layers, rather than of all.
     """
 
     rank: int = 0
@@ -53,11 +50,7 @@ class DistributedContext:
         return self.world_size > 1
 
     def share(self, batch_size: int, microbatches: int) -> Share:
-        """Return which samples this process takes of batches that go through the network in so many microbatches.
-
-        Raises:
-            UsageError: there is less than one sample of a microbatch for each process.
-        """
+        """Return which samples this process takes of batches that go through the network in so many microbatches."""
         if batch_size // microbatches < self.world_size:
             raise UsageError(
                 f"batch_size={batch_size} with accumulate={microbatches} has too few samples for {self.world_size} "
@@ -165,15 +158,11 @@ def join_ranks(device: str, shard_penalty: bool = False) -> Iterator[tuple[Distr
 
     Yields:
         The context, and this process's device: ``cuda`` becomes the GPU of its local rank.
-
-    Raises:
-        UsageError: a single GPU for all, or an option that needs several processes.
     """
     rank, world_size = torchrun_rank()
     if world_size == 1:
         if shard_penalty:
-            command = "torchrun --nproc-per-node 2 -m comhe.train.images ..."
-            raise UsageError(f"--shard-penalty is for several processes: {command}")
+            raise UsageError("--shard-penalty is for several processes: torchrun --nproc-per-node 2 -m comhe.train....")
         yield DistributedContext(), device
         return
     if device == "cuda":

@@ -21,15 +21,12 @@ Progress = Callable[[dict[str, Any], int], None]
 
 
 def fit(task: Task, run: Run, progress: Progress = lambda row, epochs: None) -> dict[str, Any]:
-    """Train to the recipe's end, from the run's checkpoint where there is one.
+    """Train to the recipe's end, from the run's checkpoint where there is one, and return the result on every rank.
 
     The test split is evaluated twice, after training: with the weights of the last epoch and with those of the epoch
     with the best validation accuracy (the lower validation loss, then the earlier epoch, among equals).
 
     Several ranks work on the run together, and the main one writes its files.
-
-    Returns:
-        The result, on every rank.
 
     Raises:
         Interrupted: SIGINT or SIGTERM; the run is saved after the current step.

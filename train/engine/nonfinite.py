@@ -45,10 +45,7 @@ class NonFiniteTracer:
     output of each module (the innermost first), the loss, each parameter's gradient (from the output on) and the
     parameters after the update. Other operations may return infinite values on purpose, as masks do. Random numbers and
     arithmetic are those of the run, so on the CPU it finds what happened; on a GPU, where sums may come out otherwise,
-    it gives up after an epoch.
-
-    Args:
-        epoch: in which the run diverged.
+    it gives up after the epoch in which the run diverged.
     """
 
     def __init__(self, epoch: int) -> None:

@@ -26,12 +26,7 @@ class Step:
 
     On a GPU all of that is one CUDA graph, in which the penalty, which does not depend on the batch, runs concurrently
     with the network. Each of several ranks takes its share of the batch; the gradients are averaged in the last
-    backward pass, to which the penalty's have been added.
-
-    Args:
-        parallel_model: the model as :meth:`.DistributedContext.parallelize` returns it; by default the model.
-        recorder: of the graph, see :class:`.CUDAGraphStep`; None to run eagerly.
-        tracer: checks every value.
+    backward pass, to which the penalty's have been added. Without a recorder all of it runs eagerly.
     """
 
     def __init__(
@@ -102,7 +97,8 @@ class Step:
         self.optimizer.zero_grad(set_to_none=True)
         penalty, gradients = self.side_stream.start(self._penalty)
         batch = self.task.collate(*inputs)
-        self._check(batch, "the batch")
+        if self.tracer:
+            self.tracer.check(batch, "the batch")
         total: Any = 0.0
         microbatches = list(self.task.microbatches(batch))
         for index, (factor, microbatch) in enumerate(microbatches):
@@ -129,7 +125,8 @@ class Step:
             self.tracer.tracing_operations() if self.tracer else nullcontext(),
         ):
             loss, logits = self.task.loss(self.forward, microbatch)
-        self._check(loss, "the loss")
+        if self.tracer:
+            self.tracer.check(loss, "the loss")
         return loss, logits
 
     def _penalty(self) -> tuple[Tensor, Gradients]:
@@ -155,10 +152,6 @@ class Step:
             sums, terms = map(list, zip(*pairs, strict=True))
             torch._foreach_add_(sums, terms)
         return None
-
-    def _check(self, values: Any, what: str) -> None:
-        if self.tracer:
-            self.tracer.check(values, what)
 
     def _constants(self) -> tuple[float | None, ...]:
         return tuple(norm.momentum for norm in self.norms)

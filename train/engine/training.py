@@ -20,11 +20,9 @@ from .step import Step
 
 
 class Training:
-    """A model and all that trains it.
+    """A model and all that trains it. ``eval_model`` is the one that is evaluated: the moving average if there is one.
 
-    Attributes:
-        eval_model: the model that is evaluated: the moving average if there is one.
-        done: number of steps of the current epoch that an earlier session took.
+    ``done`` is the number of steps of the current epoch that an earlier session took.
     """
 
     def __init__(self, task: Task, recorder: CUDAGraphRecorder | None, tracer: NonFiniteTracer | None = None) -> None:
@@ -79,8 +77,7 @@ class Training:
     def save(self, run: Run, epoch: int, done: int) -> None:
         """Write checkpoint and log after so many steps of an epoch; all ranks call it at once.
 
-        Raises:
-            NonFiniteError: the run has diverged, and nothing was written.
+        NonFiniteError if the run has diverged; nothing was written then.
         """
         now = time.perf_counter()
         require_finite_means(epoch, *self.step.means())

@@ -73,10 +73,8 @@ class Run:
         other = self._other(recipe)
         if other is None or not (self.done or (self.folder / "metrics.csv").exists()):
             return
-        changed = {
-            k: (getattr(other, k, "not set"), v) for k, v in vars(recipe).items() if v != getattr(other, k, None)
-        }
-        differences = ", ".join(f"{name} ({before!r}, not {value!r})" for name, (before, value) in changed.items())
+        changed = {name: value for name, value in vars(recipe).items() if value != getattr(other, name, None)}
+        differences = ", ".join(f"{k} ({getattr(other, k, 'not set')!r}, not {v!r})" for k, v in changed.items())
         raise RunError(
             f"{self.folder} contains the run of another recipe; they differ in {differences}. Choose another folder, "
             "give the recipe a tag, or remove the folder"
