@@ -31,13 +31,7 @@ def setting(default: Any, help: str) -> Any:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All settings of one run, for any domain; a domain's recipe adds its own.
-
-    Attributes:
-        name: ``model.data-regularizer``, safe in file names also where the data set is a path.
-        label: the name and whatever was changed in the named recipe; it distinguishes run folders and table rows.
-        digest: twelve hexadecimal digits that distinguish recipes.
-    """
+    """All settings of one run; its ``label`` is its name and what was changed in the named recipe."""
 
     example_sizes: ClassVar[Mapping[str, int]] = {"num_classes": 10}  # what the data tell a model's builder
 
@@ -98,10 +92,7 @@ class Recipe:
         return f"{self.model}.{re.sub(r'[^A-Za-z0-9._-]+', '_', self.data)}-{self.regularizer}"
 
     def changes(self) -> dict[str, Any]:
-        """Return the settings in which this differs from the named recipe (or from the defaults, if none has the name).
-
-        Options of the model and the regularizer appear under their own names; an option that was dropped is None.
-        """
+        """Return the settings and options that differ from the named recipe's, or from the defaults."""
         cell: dict[str, Any] = {"model": self.model, "data": self.data, "regularizer": self.regularizer}
         named = _domains[self.domain].recipes if self.domain in domains() else {}
         base = named[self.recipe](*cell.values()) if self.recipe in named else type(self)(**cell)
@@ -133,7 +124,6 @@ class Recipe:
         return hashlib.sha256((json.dumps(values, indent=2) + "\n").encode()).hexdigest()[:12]
 
     def replace(self, **changes: Any) -> Self:
-        """Return a copy with some settings changed."""
         return dataclasses.replace(self, **changes)
 
     def to_json(self) -> str:
@@ -143,7 +133,7 @@ class Recipe:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read what :meth:`to_json` wrote, with this version's fields or those of earlier ones."""
-        values = _settings(text)
+        values = json.loads(text)
         known = {f.name for f in dataclasses.fields(cls)}
         odd = sorted((known - set(values) - set(LATER_FIELDS)) | (set(values) - known))
         if odd:
@@ -188,12 +178,7 @@ providers: list[Callable[[], None]] = []  # called once, before the first look-u
 
 
 def register_domain(recipe: type[Recipe], task: Callable[..., Any], *named: Callable[[str, str, str], Any]) -> None:
-    """Make recipes of a class (a frozen dataclass) trainable; its default ``domain`` is the domain's name.
-
-    Args:
-        task: a class of :class:`comhe.train.task.Task`, called with recipe, root, device and context.
-        named: functions to register as its recipes, see :func:`register_recipe`; the first is the usual one.
-    """
+    """Make a class of recipes trainable by a class of tasks, under its default ``domain``, the usual recipe first."""
     name = recipe.domain
     if not name:
         raise UsageError(f"{recipe.__name__} needs a default for its field `domain`")
@@ -205,14 +190,12 @@ def register_domain(recipe: type[Recipe], task: Callable[..., Any], *named: Call
 
 
 def domains() -> list[str]:
-    """Return the names of the domains that can be trained on."""
     while providers:
         providers.pop(0)()
     return list(_domains)
 
 
 def find_domain(name: str) -> Domain:
-    """Return a domain by name."""
     if name not in domains():
         hint = f"the domains that can are {', '.join(_domains)}; register_model(domain=...) says which a model is for"
         raise UsageError(f"{name!r} models cannot be trained; {hint}")
@@ -221,7 +204,9 @@ def find_domain(name: str) -> Domain:
 
 def read_recipe(text: str) -> Recipe:
     """Read a ``recipe.json`` of any domain."""
-    values = _settings(text)
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise UsageError(f"not a recipe, but a {type(values).__name__}")
     return find_domain(values.get("domain") or model_domain(values.get("model", ""))).recipe.from_json(text)
 
 
@@ -292,16 +277,6 @@ def get_recipe(name: str | None, model: str, data: str, regularizer: str, **chan
 
 
 def cell_settings(model: str, data: str, regularizer: str) -> dict[str, Any]:
-    """Return the settings that name what is trained, as the built-in recipes have them.
-
-    Drawn in the span of the neurons the energies of ``rp-comhe`` have the same distribution, in less time.
-    """
+    """Return what is trained, as settings; in the span ``rp-comhe`` draws the same energies in less time."""
     options = {"span": True} if regularizer == "rp-comhe" else {}
     return {"model": model, "data": data, "regularizer": regularizer, "regularizer_options": options}
-
-
-def _settings(text: str) -> dict[str, Any]:
-    values = json.loads(text)
-    if not isinstance(values, dict):
-        raise UsageError(f"not a recipe, but a {type(values).__name__}")
-    return values

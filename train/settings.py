@@ -64,11 +64,7 @@ def _name_and_value(item: str) -> tuple[str, str]:
 
 
 def variants(recipes: Sequence[Recipe], settings: Mapping[str, Any]) -> list[Recipe]:
-    """Return each recipe with every combination of the settings that apply to it; a list of values is a sweep.
-
-    Weights and options of a regularizer do not apply to ``none``, nor does an option to a regularizer without it.
-    UsageError if a setting does not apply to any of the recipes.
-    """
+    """Return each recipe with every combination of the settings that apply to it; a list of values is a sweep."""
     found, known = [], dict.fromkeys(settings, False)
     suggestions: set[str] = set()
     for recipe in recipes:

@@ -23,28 +23,28 @@ class Task(Protocol):
 
     The loop calls ``model``, ``regularizer`` and ``optimizer`` once; then in each epoch ``on_epoch``, and for each of
     ``inputs``, in a step: ``collate``, ``microbatches``, ``loss``; after the epoch ``evaluate``. Methods may be called
-    in any order. A task of one's own for one process and batches that fit on the device has ``generators = ()``,
-    ``context = DistributedContext()``, ``microbatches`` that yields ``1.0, batch``, and an empty ``on_epoch``.
+    in any order. What is defined here does for one process, and for batches that fit on the device.
 
     ``generators`` are those of the device that ``collate`` draws from, besides the default one; ``steps`` is the number
-    of steps in an epoch, and ``options`` are the arguments that the model's builder was called with.
+    of steps in an epoch, and ``options`` are the arguments that the model's builder is called with.
     """
 
-    recipe: Recipe
+    recipe: Any  # of the domain
     device: torch.device
-    context: DistributedContext
-    generators: tuple[torch.Generator, ...]
-
-    @property
-    def steps(self) -> int: ...
+    steps: int
+    context: DistributedContext = SINGLE_PROCESS
+    generators: tuple[torch.Generator, ...] = ()
 
     @property
     def options(self) -> dict[str, Any]: ...
 
     def model(self) -> nn.Module:
         """Return a new model, initialized from torch's default generator."""
+        return create_model(self.recipe.model, **self.options)
 
-    def regularizer(self, model: nn.Module) -> Regularizer: ...
+    def regularizer(self, model: nn.Module) -> Regularizer:
+        options = self.recipe.weights() | self.recipe.regularizer_options
+        return create_regularizer(self.recipe.regularizer, model, seed=self.recipe.seed, **options)
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer: ...
 
@@ -55,13 +55,11 @@ class Task(Protocol):
         """Return what each step of an epoch is given, without the first ones, a function of seed and epoch alone."""
 
     def collate(self, *inputs: Tensor) -> tuple:
-        """Make a batch of a step's inputs, which ends with the labels.
-
-        All of it is work on the device, with shapes that follow from those of the arguments: a CUDA graph records it.
-        """
+        """Make a batch that ends with the labels, by work on the device alone: a CUDA graph records it."""
 
     def microbatches(self, batch: tuple) -> Iterable[tuple[float, tuple]]:
         """Split a batch into what goes through the network at once, each with the factor of its loss."""
+        yield 1.0, batch
 
     def loss(self, model: nn.Module, batch: tuple) -> tuple[Tensor, Tensor]:
         """Return the loss, a mean over the batch, and the logits."""

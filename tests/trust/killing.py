@@ -55,18 +55,17 @@ def shrink() -> None:
     """Leave a few samples of the built-in images and clouds."""
     from comhe.train import images, points
 
-    for module, load in ((images, "_images"), (points, "_clouds")):
-        full = getattr(module, load)
+    for task in (images.ImageTask, points.PointTask):
 
-        def few(name: str, root: str | None, device: str, full: Any = full) -> Any:
-            found = full(name, root, device)
+        def few(name: str, root: str | None, full: Any = task.load) -> Any:
+            found = full(name, root)
             splits = {}
             for split, count in SAMPLES.items():
                 data = found.get_split(split)
                 splits[split] = type(data)(*(tensor[:count] for tensor in vars(data).values()))
             return replace(found, **splits)
 
-        setattr(module, load, few)
+        task.load = staticmethod(few)
 
 
 class Boundaries:

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -40,8 +39,3 @@ def print_table(title: str, header: Sequence[str], cells: Sequence[Sequence[str]
     for line in cells:
         shown.add_row(*line)
     console.print(shown)
-
-
-def metrics_text(row: dict[str, Any]) -> str:
-    """Return an epoch's loss, penalty and validation accuracy."""
-    return f"loss {row['loss']:.3f}  penalty {row['penalty']:.3f}  val {100 * row['val_accuracy']:.2f} %"

@@ -1,5 +1,3 @@
-"""``comhe evaluate``."""
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +24,6 @@ class Evaluate(Command):
     device: Device = "cpu"
 
     def run(self) -> None:
-        """Print accuracy and loss on the validation and the test split."""
         card: dict[str, Any] = {}
         if Path(self.source).is_dir():
             run = Run(self.source)

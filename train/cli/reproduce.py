@@ -1,5 +1,3 @@
-"""``comhe reproduce``."""
-
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
@@ -25,14 +23,11 @@ class Reproduce(ManyRuns):
 
     table: Annotated[Positional[str], arg(help=", ".join(PUBLISHED))]
     seeds: Annotated[int, arg(help="runs of each cell, one for each seed")] = 5
-    budget: Annotated[
-        str | None, arg(help="time after which runs are interrupted, to be continued later: 90s, 20m, 1.5h")
-    ] = None
+    budget: Annotated[str | None, arg(help="time after which runs are left for later: 90s, 20m, 1.5h")] = None
     recipe: Annotated[str | None, arg(help="by default the one that goes with the table")] = None
     jobs: Jobs = 1
 
     def run(self) -> None:
-        """Train what is missing within the budget, and print the table."""
         kind = find_domain(model_domain(cells(self.table)[0].model)).recipe
         settings = parse_settings(" ".join(self.settings), kind)
         seeds = range(self.first_seed, self.first_seed + self.seeds)

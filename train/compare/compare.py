@@ -27,10 +27,7 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass
 class Comparison:
-    """The finished runs of some recipes as records, and as rows: means over seeds, and differences on the same seeds.
-
-    ``failures`` has one line for each run that failed.
-    """
+    """Finished runs as records and as rows (means over seeds, paired differences); one line for a failed run."""
 
     recipes: Sequence[Recipe]
     runs: Path
@@ -44,14 +41,10 @@ class Comparison:
         return {name: table([record for record in self.records if record["recipe"] == name]) for name in names}
 
     def markdown(self) -> str:
-        """Return the tables in Markdown."""
         return "\n".join(f"## {name}\n\n{markdown(rows)}" for name, rows in self.rows.items())
 
     def save(self, folder: str | Path) -> None:
-        """Write for each recipe the tables ``NAME.csv``, ``.json`` and ``.md``, and every run in ``NAME-runs.csv``.
-
-        If the runs are of one model and data set, ``NAME-curves.csv`` and ``NAME-energies.csv`` have their curves.
-        """
+        """Write for each recipe its tables and ``NAME-runs.csv``, and the curves of runs of one model and data set."""
         for name, rows in self.rows.items():
             path = Path(folder) / name
             write_csv(path.with_name(f"{name}-runs.csv"), [r for r in self.records if r["recipe"] == name])
@@ -85,16 +78,12 @@ def compare(
 
     Args:
         models: names, as a sequence or separated by commas; so are ``data``, ``regularizers`` and ``recipe``.
-        seeds: number of runs of each cell, with the seeds ``first_seed``, ``first_seed + 1``, ...
         recipe: by default the usual recipe of the models' domain.
         settings: settings other than the recipe's, and options of the regularizers; a list of values makes a sweep.
         jobs: number of processes that train at a time.
         output: folder to save to; runs that are in its ``NAME-runs.csv`` are not repeated.
         plugins: modules that register names which are not built in; each process imports them.
         progress: called as each run ends, with the number of runs that have ended, the number of all, and a name.
-
-    Raises:
-        UsageError: a name, an option or a device does not exist. Nothing has been trained then.
 
     Example:
         >>> found = compare("gcn", "citations", "none,hs-mhe", seeds=1, settings={"epochs": 2})  # doctest: +SKIP

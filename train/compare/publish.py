@@ -28,14 +28,13 @@ from .statistics import mean_std
 
 LIBRARIES = ("torch", "torchvision", "torch-geometric", "safetensors", "numpy")
 SPLITS = ("val", "test")
+Metrics = dict[str, dict[str, float]]  # by split and name
 
 
 def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | None = None, device: str = "cpu") -> Path:
-    """Write ``<model>.<data>-<regularizer>[-suffix].safetensors`` and its card; return the path of the card.
+    """Publish weights of the best seed on validation, of one recipe's ``runs``; return the path of their card.
 
-    The ``runs`` are of one recipe, one for each seed. Published are the weights of the epoch with the best validation
-    accuracy, of the seed with the best one (among equals, the lower validation loss, then the lower seed),
-    matrices in half precision if that does not change the validation accuracy. The metrics on the card are those of the
+    Matrices are in half precision if that does not change the validation accuracy. Metrics on the card are those of the
     stored weights; those over seeds are the runs' own. By default ``suffix`` is the tag of the recipe, if it has one.
     """
     recipe, results = same_recipe(runs)
@@ -89,9 +88,7 @@ def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | Non
     return path
 
 
-def evaluate(
-    recipe: Recipe, state: Mapping[str, Tensor], root: str | None = None, device: str = "cpu"
-) -> dict[str, dict[str, float]]:
+def evaluate(recipe: Recipe, state: Mapping[str, Tensor], root: str | None = None, device: str = "cpu") -> Metrics:
     """Evaluate weights on the recipe's data set: metrics by split and name."""
     task = make_task(recipe, root, device)
     model = task.model().to(task.device)
@@ -108,7 +105,7 @@ def recipe_of(weights: Weights) -> Recipe:
     return kind(**weights.card["recipe"])
 
 
-def metrics_of(task: Task, model: nn.Module) -> dict[str, dict[str, float]]:
+def metrics_of(task: Task, model: nn.Module) -> Metrics:
     """Return the task's metrics of a model on the two splits that it was not trained on."""
     return {split: task.evaluate(model, split) for split in SPLITS}
 
@@ -130,17 +127,15 @@ def same_recipe(runs: Sequence[Run]) -> tuple[Recipe, dict[Path, dict[str, Any]]
     for run in runs:
         if not run.done:
             raise RunError(f"{run.folder} is not a finished run; train it to its end first")
-    results = {run.folder: run.result() for run in runs}
-    first, *others = (run.recipe() for run in runs)
-    for run, other in zip(runs[1:], others, strict=True):
-        differing = [k for k, v in vars(other).items() if k != "seed" and v != getattr(first, k, None)]
-        if differing:
+    first, *_ = recipes = [run.recipe() for run in runs]
+    for run, recipe in zip(runs, recipes, strict=True):
+        if differing := [k for k, v in vars(recipe).items() if k != "seed" and v != getattr(first, k, None)]:
             what = f"another recipe than {runs[0].folder}: they differ in {', '.join(differing)}"
             raise UsageError(f"{run.folder} is of {what}")
-    seeds = [recipe.seed for recipe in (first, *others)]
+    seeds = [recipe.seed for recipe in recipes]
     if repeated := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
         raise UsageError(f"two of the runs have seed {repeated[0]}; list each run once")
-    return first, results
+    return first, {run.folder: run.result() for run in runs}
 
 
 def halved(state: dict[str, Tensor]) -> dict[str, Tensor] | None:

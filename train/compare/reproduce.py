@@ -52,10 +52,7 @@ def recipes(
 
 
 def comparison_lines(table: str, wanted: Sequence[Recipe], runs: Path) -> list[list[str]]:
-    """Return lines under :data:`HEADER`: our mean ± standard deviation over runs, next to the published figure.
-
-    The difference is that of the validation-selected mean.
-    """
+    """Return lines under :data:`HEADER`: our mean ± deviation next to the published figure."""
     is_error = PUBLISHED[table]["figure"] == "error"
     lines = []
     for cell in cells(table):

@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,14 +27,10 @@ class CaptureError(Exception):
 class CUDAGraphStep:
     """A function of tensors whose work on the device is recorded after a few calls, and replayed from then on.
 
-    No call serves only to warm up: the first ones do what all others do. Afterwards whatever the function reads is what
-    it was when it was recorded, Python's numbers by value and tensors by address. So what changes from call to call has
-    to be an argument, or a tensor that is written in place; where a shape or ``constants()`` has changed (numbers that
-    it reads besides its arguments), the function is called and recorded again. Tensors that it returns are overwritten
-    by the next call.
-
-    A function that waits for the device, or that cannot be captured for another reason, is called each time; a
-    :class:`NotCaptured` warning says why.
+    No call serves only to warm up. Afterwards whatever the function reads is what it was when it was recorded, Python's
+    numbers by value and tensors by address. So what changes from call to call must be an argument, or a tensor that is
+    written in place; where a shape or ``constants()`` has changed, it is recorded again. Tensors that it returns are
+    overwritten by the next call. What cannot be captured is called each time; a :class:`NotCaptured` warning says why.
     """
 
     def __init__(
@@ -66,17 +63,15 @@ class CUDAGraphStep:
         return self._result
 
     def _run(self) -> Any:
-        if self._calls != WARM_UP or self._obstacle:
-            return self.recorder.run(self._call)
-        syncs: list[str] = []
-        result = self.recorder.run(self._call, syncs)
+        syncs: list[str] | None = [] if self._calls == WARM_UP and not self._obstacle else None
+        result = self.recorder.run(partial(self.function, *self._inputs), syncs)
         if syncs:
             self._give_up(f"the host waits for the device in {syncs[0]}")
         return result
 
     def _record(self) -> bool:
         try:
-            self._replay, self._result = self.recorder.record(self._call)
+            self._replay, self._result = self.recorder.record(partial(self.function, *self._inputs))
         except CaptureError as error:
             self._give_up(str(error))
             return False
@@ -85,9 +80,6 @@ class CUDAGraphStep:
     def _give_up(self, reason: str) -> None:
         self._obstacle = reason
         warnings.warn(f"steps are not captured as a CUDA graph: {reason}", NotCaptured, stacklevel=5)
-
-    def _call(self) -> Any:
-        return self.function(*self._inputs)
 
 
 class CUDAGraphRecorder:
@@ -111,10 +103,7 @@ class CUDAGraphRecorder:
         return result
 
     def record(self, function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
-        """Return a function that repeats the work, and the result, whose tensors that work fills.
-
-        CaptureError if the function cannot be recorded; nothing of its work has run then.
-        """
+        """Return a function that repeats the work, and the result that it fills, or raise CaptureError."""
         gc.collect()  # what is freed during the recording might be freed on the device
         graph = torch.cuda.CUDAGraph()
         for generator in self.generators:

@@ -22,11 +22,10 @@ Gradients = list[tuple[nn.Parameter, Tensor]]
 
 
 class Step:
-    """Augmentation, forward, loss, penalty, backward, clipping, optimizer, moving average.
+    """Augmentation, forward, loss, penalty, backward, clipping, optimizer, moving average: on a GPU one CUDA graph.
 
-    On a GPU all of that is one CUDA graph, in which the penalty, which does not depend on the batch, runs concurrently
-    with the network. Each of several ranks takes its share of the batch; the gradients are averaged in the last
-    backward pass, to which the penalty's have been added. Without a recorder all of it runs eagerly.
+    The penalty, which does not depend on the batch, runs concurrently with the network. Ranks average their gradients
+    in the last backward pass, to which the penalty's have been added.
     """
 
     def __init__(
@@ -59,11 +58,7 @@ class Step:
         self.work = self._work if recorder is None else CUDAGraphStep(self._work, recorder, self._constants)
 
     def __call__(self, inputs: Sequence[Tensor], lr: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Take a step on the batch ``task.collate(*inputs)``, at a learning rate.
-
-        Returns:
-            Loss, penalty, logits and labels of the batch's last microbatch, which the next step overwrites.
-        """
+        """Take a step; return loss, penalty, logits and labels of the last microbatch, for the time until the next."""
         self.lr.fill_(lr)
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr  # a tensor, which a graph reads
@@ -82,7 +77,6 @@ class Step:
         return loss, penalty
 
     def reset(self) -> None:
-        """Begin new means."""
         self.sums.zero_()
         self.count = 0
 
@@ -130,7 +124,6 @@ class Step:
         return loss, logits
 
     def _penalty(self) -> tuple[Tensor, Gradients]:
-        """Return the penalty and its gradient."""
         draws = self.draws
         assert draws is not None
         if self.tracer:

@@ -19,11 +19,7 @@ def angles(w: Tensor) -> Tensor:
 
 
 def angles_before_and_after(run: Run) -> tuple[str, Tensor, Tensor]:
-    """Return the name and the angles of the hidden layer with the most weights, before and after training.
-
-    The initial weights are computed again from the recipe's seed, and checked by the energy that was logged. RunError
-    if they come out differently, the run is of an older version, or no layer is hidden.
-    """
+    """Return name and angles of the largest hidden layer, before training (drawn again, and checked) and after."""
     result, recipe = run.result(), run.recipe()
     if "options" not in result:
         raise RunError("of an older version, which did not log the options of the network")

@@ -83,13 +83,13 @@ class Drawing:
 
 
 def lines(title: str, x_label: str, y_label: str, series: Sequence[Series]) -> Drawing:
-    """Draw curves, each with its band."""
     drawing = Drawing(title, x_label, y_label)
     for label, color, points, band in series:
         ink = COLORS[color % len(COLORS)]
         drawing.axes.plot(*zip(*points, strict=True), color=ink, ls=DASHES[color % len(DASHES)], label=label)
         if band:
-            drawing.axes.fill_between(*zip(*band, strict=True), color=ink, alpha=0.18, linewidth=0)
+            x, low, high = zip(*band, strict=True)
+            drawing.axes.fill_between(x, low, high, color=ink, alpha=0.18, linewidth=0)
     drawing.axes.locator_params(axis="x", integer=all(x == round(x) for s in series for x, _ in s.points))
     return drawing
 

@@ -38,17 +38,10 @@ class Page:
         models, data, regularizers = (enumerate_names(dict.fromkeys(names)) for names in columns)
         self.title = f"{models} on {data}: {regularizers}"
         self.facts = _facts(found, rows)
-        self.sections = [
-            Section("Accuracy", tables=tables),
-            forests(rows),
-            costs(panels, colors, cost),
-            learning(found, panels, colors),
-            energies(found, panels, colors),
-            angle_histograms(found, panels, colors),
-        ]
+        self.sections = [Section("Accuracy", tables=tables), forests(rows), costs(panels, colors, cost)]
+        self.sections += [draw(found, panels, colors) for draw in (learning, energies, angle_histograms)]
 
     def html(self) -> str:
-        """Return the page."""
         loader = FileSystemLoader(Path(__file__).parent)
         environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
         return environment.get_template("page.html").render(page=self, style=STYLE.read_text())
@@ -64,10 +57,7 @@ class Page:
 
 
 def rows_of(records: Sequence[Record]) -> list[Row]:
-    """Return all rows, those of a recipe, model and data set together, in :func:`method_order`.
-
-    What one ``comhe compare`` could have trained is one family of tests: a recipe, and the models of a domain.
-    """
+    """Return all rows, panel by panel; what one ``comhe compare`` could have trained is one family of tests."""
     panels = list(dict.fromkeys((r["recipe"], r["model"], r["data"]) for r in records))
     families: dict[tuple[str, str], list[Record]] = {}
     in_order = sorted(records, key=lambda r: method_order(r["regularizer"]))

@@ -82,37 +82,33 @@ def costs(panels: Sequence[Panel], colors: Colors, table: Table | None) -> Secti
 
 
 def learning(found: Findings, panels: Sequence[Panel], colors: Colors) -> Section:
-    """Return the section with the learning curves."""
-    figures, missing = _curves(found, panels, colors, {"accuracy": "learning"}, "validation accuracy (%)")
-    note = f"Not shown for {enumerate_names(missing)}: curves need the run folders." if missing else ""
-    return Section("Learning curves", figures, note)
+    section = Section("Learning curves", missing="Not shown for {}: curves need the run folders.")
+    return _curves(section, found, panels, colors, {"accuracy": "learning"}, "validation accuracy (%)")
 
 
 def energies(found: Findings, panels: Sequence[Panel], colors: Colors) -> Section:
-    """Return the section with the energies during training."""
     kinds = {"hidden": "energy, hidden layers, half space", "output": "energy, output layer, full space"}
-    figures, missing = _curves(found, panels, colors, kinds, "energy")
-    names = enumerate_names(missing) if missing else ""
-    note = f"Not logged in the runs of {names}; the setting energies=1 logs them." if missing else ""
-    return Section("Hyperspherical energy", figures, note)
+    reason = "Not logged in the runs of {}; the setting energies=1 logs them."
+    return _curves(Section("Hyperspherical energy", missing=reason), found, panels, colors, kinds, "energy")
 
 
 def _curves(
-    found: Findings, panels: Sequence[Panel], colors: Colors, kinds: Mapping[str, str], label: str
-) -> tuple[list[tuple[str, Drawing]], list[str]]:
-    """The figures of some kinds of curves, and the panels that have none."""
-    figures, missing = [], []
+    section: Section, found: Findings, panels: Sequence[Panel], colors: Colors, kinds: Mapping[str, str], label: str
+) -> Section:
+    """Add the figures of some kinds of curves; the section's reason gets the names of the panels that have none."""
+    missing = []
     for panel in panels:
         for kind, title in kinds.items():
             curves = {row: [run.get(kind, []) for run in found.curves.get(row.cell, ())] for row in panel.rows}
             series = [Series(r.method, colors[r.method], *over_seeds(c)) for r, c in curves.items() if any(c)]
             name = f"{panel.title}: {title}"
             if series:
-                heading = panel.title if kind == "accuracy" else name
-                figures.append((heading, lines(name, "epochs", label, series)))
-            elif panel.title not in missing:
+                drawing = lines(name, "epochs", label, series)
+                section.figures.append((panel.title if kind == "accuracy" else name, drawing))
+            else:
                 missing.append(panel.title)
-    return figures, missing
+    section.missing = section.missing.format(enumerate_names(dict.fromkeys(missing))) if missing else ""
+    return section
 
 
 def angle_histograms(found: Findings, panels: Sequence[Panel], colors: Colors) -> Section:

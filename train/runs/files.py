@@ -14,10 +14,9 @@ from comhe.errors import StorageError
 
 @contextlib.contextmanager
 def atomic_write(path: Path, sync: bool = False) -> Iterator[BinaryIO]:
-    """Open a file that replaces ``path`` once the block has written all of it; until then the old one stays.
+    """Open a file that replaces ``path`` once all of it is written; the process may die at any moment.
 
-    The process may die at any moment; with ``sync`` also the machine: the content is on the disk before the file gets
-    its name, and the name before this returns. StorageError names the file and the reason, such as a full disk.
+    With ``sync`` the machine may die as well: the content is on the disk before the file gets its name.
     """
     part = path.with_name(path.name + ".part")
     try:
@@ -40,7 +39,6 @@ def atomic_write(path: Path, sync: bool = False) -> Iterator[BinaryIO]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file completely or not at all."""
     with atomic_write(path) as file:
         file.write(text.encode())
 

@@ -28,17 +28,13 @@ def fit(
     progress: Progress = lambda row, epochs: None,
     context: DistributedContext = SINGLE_PROCESS,
 ) -> Run:
-    """Train a recipe to its end, or go on with a run that was interrupted, or find it done.
+    """Train a recipe to its end, or go on with a run that was interrupted, or find it done; return the run.
 
     Args:
         recipe: what to train; or a task, such as one of a domain of your own, which has a recipe.
         run: its folder; by default the folder in ``runs`` that is named by the recipe and its changed settings.
         root: folder of the data sets; by default ``$COMHE_DATA``, else the user's cache folder.
         progress: called after each epoch with its row of ``metrics.csv`` and the number of epochs.
-        context: the processes of the run, under torchrun.
-
-    Returns:
-        The run: ``run.result()`` has its figures, ``run.weights("best")`` the weights.
 
     Raises:
         UsageError: an unknown name or option; nothing has been written then.
@@ -54,7 +50,8 @@ def fit(
         check_recipe(recipe, device)
         task = None
     else:
-        task, recipe = recipe, recipe.recipe
+        task = recipe
+        recipe = task.recipe
     run = run if isinstance(run, Run) else Run(run_folder(Path(runs), recipe) if run is None else run)
     if run.done:
         run.check(recipe)
@@ -76,13 +73,8 @@ def train_all(
 ) -> list[str]:
     """Train all recipes whose runs are not done, ``jobs`` processes at a time; return one line for each that failed.
 
-    Args:
-        progress: called with the number of runs that have ended, the number of all, and the name of the latest.
-        seconds: after which what still runs is saved and stopped; it goes on when the same is asked for again.
-        setup: called once in each process, such as ``functools.partial(load_plugins, names)``; it must be picklable.
-
-    Raises:
-        Interrupted: by a signal, once everything is saved.
+    After so many ``seconds`` what still runs is saved and stopped. ``setup`` is called once in each process, and
+    ``progress`` with the number of runs that have ended, the number of all, and the name of the latest.
     """
     wanted = []
     for recipe in recipes:
@@ -103,7 +95,7 @@ def train_all(
 
     try:
         work = partial(fit, runs=runs, root=root, device=device)
-        run_all(work, wanted, jobs, seconds, ended, partial(_begin, device, setup))
+        run_all(work, wanted, jobs, seconds, ended, partial(begin_process, device, setup))
     except KeyboardInterrupt as stopped:
         done = sum(Run(run_folder(runs, recipe)).done for recipe in wanted)
         what = f"stopped with {done} of {len(wanted)} runs done and the others saved"
@@ -111,13 +103,9 @@ def train_all(
     return failures
 
 
-def _begin(device: str, setup: Callable[[], None] | None, number: int) -> None:
+def begin_process(device: str, setup: Callable[[], None] | None, number: int) -> None:
+    """Prepare one of several processes: they take turns on the GPUs."""
     if setup is not None:
         setup()
-    take_turns(device, number)
-
-
-def take_turns(device: str, number: int) -> None:
-    """Give process ``number`` of several GPU ``number``, from the first again where there are fewer."""
     if device == "cuda":
         torch.cuda.set_device(number % torch.cuda.device_count())

@@ -75,10 +75,8 @@ class Run:
             return
         changed = {name: value for name, value in vars(recipe).items() if value != getattr(other, name, None)}
         differences = ", ".join(f"{k} ({getattr(other, k, 'not set')!r}, not {v!r})" for k, v in changed.items())
-        raise RunError(
-            f"{self.folder} contains the run of another recipe; they differ in {differences}. Choose another folder, "
-            "give the recipe a tag, or remove the folder"
-        )
+        hint = "Choose another folder, give the recipe a tag, or remove the folder"
+        raise RunError(f"{self.folder} contains the run of another recipe; they differ in {differences}. {hint}")
 
     def _other(self, recipe: Recipe) -> Recipe | None:
         """Return the recipe that the folder was started with, if it is another one."""
@@ -113,7 +111,6 @@ class Run:
             raise RunError(f"{path}: {error}") from error
 
     def environment(self) -> dict[str, Any]:
-        """Return commit, versions and machine of the run."""
         return json.loads(self._existing("environment.json", "has no environment.json").read_text())
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
@@ -136,10 +133,8 @@ class Run:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise RunError(f"{path} is damaged ({reason}); remove it, and the run starts again") from error
         if (found := state.get("format") if isinstance(state, dict) else None) != FORMAT:
-            raise RunError(
-                f"{path} has format {found}, this version reads {FORMAT}: continue with the version that wrote it, or "
-                "remove it, and the run starts again"
-            )
+            hint = "continue with the version that wrote it, or remove it, and the run starts again"
+            raise RunError(f"{path} has format {found}, this version reads {FORMAT}: {hint}")
         if state["recipe"] != self._recipe_text():
             raise RunError(f"{path} is of another recipe than recipe.json in the same folder; remove it")
         return state
@@ -148,7 +143,6 @@ class Run:
         return (self.folder / "recipe.json").read_text()
 
     def save_weights(self, which: str, state: Mapping[str, Tensor]) -> None:
-        """Write ``last`` or ``best`` weights."""
         data = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
         with atomic_write(self.folder / f"{which}.safetensors") as file:
             file.write(data)
@@ -159,7 +153,6 @@ class Run:
         return read_state(self._existing(name, f"has no {name}; the run is not done"))
 
     def save_log(self, log: Log) -> None:
-        """Write the tables of a log."""
         for name, rows in log.tables().items():
             write_csv(self.folder / f"{name}.csv", rows)
 
