@@ -106,10 +106,7 @@ def modern(model: str, data: str, regularizer: str) -> PointRecipe:
 
 
 def paper(model: str, data: str, regularizer: str) -> PointRecipe:
-    """Return PointNet's training (Qi et al., 2017).
-
-    The rate decays after every 200,000 samples, 0.0903 of 250 epochs of the 8,856 clouds that are left for training.
-    """
+    """Return PointNet's training (Qi et al., 2017): decays after 200,000 samples, which is 0.0903 of 250 epochs."""
     settings = cell_settings(model, data, regularizer) | {"augmentation": "pointnet", "norm_decay": 0.0903}
     return PointRecipe(epochs=250, optimizer="adam", schedule="decay:0.7,0.0903", weight_decay=0.0, **settings)
 

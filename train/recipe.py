@@ -127,7 +127,6 @@ class Recipe:
         return dataclasses.replace(self, **changes)
 
     def to_json(self) -> str:
-        """Return all settings as text, which :meth:`from_json` reads."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod
@@ -213,10 +212,8 @@ def read_recipe(text: str) -> Recipe:
 def register_recipe(recipe: Any) -> Any:
     """Make a recipe known by its name, in its domain, and return it.
 
-    Args:
-        recipe: settings that do for any model, data set and regularizer of the domain, under the name in their field
-            ``recipe``; or a function (used as a decorator) of these three names that returns the settings, under its
-            own name, its domain being that of the recipe class in its return annotation.
+    It is settings for any model, data set and regularizer of the domain, named by their field ``recipe``; or a function
+    (used as a decorator) of these three names, with the class of the settings as its return annotation.
 
     Example:
         >>> from comhe.train import ImageRecipe

@@ -24,19 +24,16 @@ class Task(Protocol):
     The loop calls ``model``, ``regularizer`` and ``optimizer`` once; then in each epoch ``on_epoch``, and for each of
     ``inputs``, in a step: ``collate``, ``microbatches``, ``loss``; after the epoch ``evaluate``. Methods may be called
     in any order. What is defined here does for one process, and for batches that fit on the device.
-
-    ``generators`` are those of the device that ``collate`` draws from, besides the default one; ``steps`` is the number
-    of steps in an epoch, and ``options`` are the arguments that the model's builder is called with.
     """
 
-    recipe: Any  # of the domain
+    recipe: Recipe
     device: torch.device
-    steps: int
+    steps: int  # in an epoch
     context: DistributedContext = SINGLE_PROCESS
-    generators: tuple[torch.Generator, ...] = ()
+    generators: tuple[torch.Generator, ...] = ()  # that collate draws from, besides the device's default one
 
     @property
-    def options(self) -> dict[str, Any]: ...
+    def options(self) -> dict[str, Any]: ...  # of the model's builder
 
     def model(self) -> nn.Module:
         """Return a new model, initialized from torch's default generator."""

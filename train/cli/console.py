@@ -32,7 +32,6 @@ def show_progress(label: str, unit: str, shown: bool = True) -> Iterator[Callabl
 
 
 def print_table(title: str, header: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    """Print a table: names to the left, figures to the right."""
     shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for name in header:
         shown.add_column(name, justify="left" if name in NAMES else "right", no_wrap=True)

@@ -80,7 +80,6 @@ def compare(
         models: names, as a sequence or separated by commas; so are ``data``, ``regularizers`` and ``recipe``.
         recipe: by default the usual recipe of the models' domain.
         settings: settings other than the recipe's, and options of the regularizers; a list of values makes a sweep.
-        jobs: number of processes that train at a time.
         output: folder to save to; runs that are in its ``NAME-runs.csv`` are not repeated.
         plugins: modules that register names which are not built in; each process imports them.
         progress: called as each run ends, with the number of runs that have ended, the number of all, and a name.

@@ -60,8 +60,8 @@ def save_curves(path: Path, runs: Sequence[tuple[Recipe, Path]]) -> None:
 
 def _energies(run: Path) -> list[dict[str, str]]:
     curves = curves_of(run)
-    pairs = zip(curves["hidden"], curves["output"], strict=True)
     names = ("epoch", "hidden_half_space", "output_full_space")
+    pairs = zip(curves["hidden"], curves["output"], strict=True)
     return [dict(zip(names, (f"{epoch}", f"{x:.6g}", f"{y:.6g}"), strict=True)) for (epoch, x), (_, y) in pairs]
 
 

@@ -48,7 +48,6 @@ def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | Non
     if stored is None or _accuracy(task, model, stored) != _accuracy(task, model, state):
         stored = state
     load_weights(model, stored)
-
     suffix = suffix or recipe.tag
     name = f"{recipe.name}-{suffix}" if suffix else recipe.name
     data = save(stored)

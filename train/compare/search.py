@@ -28,21 +28,19 @@ from .compare import collect
 from .records import Record
 from .statistics import mean_std
 
+Space = dict[str, tuple[Any, ...]]
 FIRST_SEED = 1000  # none of the seeds 0, 1, ... of a table
 
 # `kipf` searches the settings of the regularizer only: everything else is as published.
-REGULARIZER_SPACE: dict[str, tuple[Any, ...]] = {
-    "weight": (0.1, 0.3, 1.0, 3.0, 10.0),
-    "output_weight": (0.0, 0.1, 0.3, 1.0, 3.0, 10.0),
-}
-TRAINING_SPACE: dict[str, tuple[Any, ...]] = {
+REGULARIZER_SPACE: Space = {"weight": (0.1, 0.3, 1.0, 3.0, 10.0), "output_weight": (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)}
+TRAINING_SPACE: Space = {
     "hidden_channels": (16, 32, 64),
     "dropout": (0.5, 0.6, 0.7, 0.8),
     "lr": (0.005, 0.01, 0.02),
     "weight_decay": (5e-4, 1e-3, 2e-3),
     "epochs": (200, 400),
 }
-OPTION_SPACE: dict[str, dict[str, tuple[Any, ...]]] = {
+OPTION_SPACE: dict[str, Space] = {
     "rp-comhe": {"dim": (10, 20, 40), "redraw": (1, 10)},
     "ap-comhe": {"rate": (0.1, 1.0), "mode": ("both", "alternating")},
 }
@@ -72,7 +70,6 @@ class Search:
         finalists = {cell: _best(found, records)[: self.finalists] for cell, found in trials.items()}
         rerun = [trial for found in finalists.values() for trial in found]
         records += self._train(rerun, range(self.first, self.first + self.more))
-
         choices = json.loads(CHOICES.read_text())
         row: dict[str, Any]
         rows: list[dict[str, Any]] = []

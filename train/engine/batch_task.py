@@ -23,6 +23,7 @@ Batch = tuple[Tensor, Tensor]  # samples and labels
 class BatchTask(Task):
     """Base of tasks on batches; ``load`` returns the data set, ``evaluation_batch`` samples are evaluated at once."""
 
+    recipe: BatchRecipe
     load: Callable[[str, str | None], LabeledSet]
     evaluation_batch: int
 

@@ -90,7 +90,6 @@ class CUDAGraphRecorder:
         self.stream = torch.cuda.Stream(device)  # also of the calls before: autograd remembers their stream
 
     def like(self, x: Tensor) -> Tensor:
-        """Return uninitialized memory on the device for a tensor like this one."""
         return torch.empty_like(x, device=self.device)
 
     def run(self, function: Callable[[], Any], syncs: list[str] | None = None) -> Any:
@@ -145,7 +144,6 @@ class SideStream:
             return function()
 
     def join(self) -> None:
-        """Let what follows wait for the function."""
         if self.stream is not None:
             torch.cuda.current_stream(self.device).wait_stream(self.stream)
 

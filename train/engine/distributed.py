@@ -38,7 +38,6 @@ class DistributedContext:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes the run's files."""
         return self.rank == 0
 
     @property

@@ -47,7 +47,6 @@ class Log:
             self._energies_before[name] = sum(values) / len(values) if values else ""
 
     def after_step(self, step: int, loss: Tensor, penalty: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Record the step, if it is one of those."""
         if not self._records(step):
             return
         context = self.context
@@ -71,7 +70,6 @@ class Log:
             self.energies.append({"epoch": done, "layer": row.name, "role": row.role, **asdict(row.diagnostics)})
 
     def tables(self) -> dict[str, Rows]:
-        """Return the tables that have rows, by name."""
         tables = {"metrics": self.epochs, "energies": self.energies, "steps": self.steps}
         return {name: rows for name, rows in tables.items() if rows}
 

@@ -4,8 +4,6 @@ import math
 
 from comhe.errors import UsageError
 
-NAMES = ("constant", "cosine", "one-cycle", "step:A,B,...", "decay:F,S")
-
 
 def factor(schedule: str, progress: float, warmup: float = 0.0) -> float:
     r"""Return the factor of the recipe's learning rate after the share ``progress`` (0 to 1) of all steps.
@@ -32,4 +30,4 @@ def factor(schedule: str, progress: float, warmup: float = 0.0) -> float:
         return (1 + math.cos(math.pi * rest)) / 2
     if schedule == "one-cycle":
         return 1 - rest
-    raise UsageError(f"unknown schedule {schedule!r}; there are {', '.join(NAMES)} (step:0.5,0.75 for instance)")
+    raise UsageError(f"unknown schedule {schedule!r}; there are constant, cosine, one-cycle, step:A,B,..., decay:F,S")

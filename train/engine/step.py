@@ -45,7 +45,7 @@ class Step:
         self.parallel_model = model if parallel_model is None else parallel_model
         self.forward: Any = torch.compile(self.parallel_model) if task.recipe.compile else self.parallel_model
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+        norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
         self.side_stream = SideStream(device)
         self.lr = torch.zeros((), dtype=torch.float32 if on_gpu else torch.float64, device=device)
         self.sums, self.count = torch.zeros(2, dtype=torch.float64, device=device), 0
@@ -55,7 +55,9 @@ class Step:
             warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
         regularizer.capturable = recorder is not None
         self.draws: Draws | None = None  # of the current step
-        self.work = self._work if recorder is None else CUDAGraphStep(self._work, recorder, self._constants)
+        self.work: Any = self._work
+        if recorder is not None:
+            self.work = CUDAGraphStep(self._work, recorder, lambda: tuple(norm.momentum for norm in norms))
 
     def __call__(self, inputs: Sequence[Tensor], lr: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Take a step; return loss, penalty, logits and labels of the last microbatch, for the time until the next."""
@@ -145,6 +147,3 @@ class Step:
             sums, terms = map(list, zip(*pairs, strict=True))
             torch._foreach_add_(sums, terms)
         return None
-
-    def _constants(self) -> tuple[float | None, ...]:
-        return tuple(norm.momentum for norm in self.norms)

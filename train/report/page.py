@@ -6,10 +6,9 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
 
-from comhe.errors import UsageError
 from comhe.train.compare.records import EPOCHS, Record
 from comhe.train.compare.tables import Row, table, views
-from comhe.zoo import model_domain
+from comhe.zoo import list_models, model_domain
 
 from .figures import STYLE
 from .gather import Findings
@@ -62,20 +61,15 @@ def rows_of(records: Sequence[Record]) -> list[Row]:
     families: dict[tuple[str, str], list[Record]] = {}
     in_order = sorted(records, key=lambda r: method_order(r["regularizer"]))
     for record in sorted(in_order, key=lambda r: panels.index((r["recipe"], r["model"], r["data"]))):
-        families.setdefault((record["recipe"], _domain(record["model"])), []).append(record)
+        # A table may name a network that is not registered here.
+        domain = model_domain(record["model"]) if record["model"] in list_models() else "custom"
+        families.setdefault((record["recipe"], domain), []).append(record)
     return [row for family in families.values() for row in table(family)]
 
 
 def method_order(regularizer: str) -> tuple[int, str]:
     """Sort `none` first, since the others are compared with it, then in the paper's order, baselines last."""
     return METHODS.index(regularizer) if regularizer in METHODS else len(METHODS), regularizer
-
-
-def _domain(model: str) -> str:
-    try:
-        return model_domain(model)
-    except UsageError:  # a table may name a network that is not registered here
-        return "custom"
 
 
 def _facts(found: Findings, rows: Sequence[Row]) -> dict[str, str]:

@@ -50,8 +50,7 @@ def fit(
         check_recipe(recipe, device)
         task = None
     else:
-        task = recipe
-        recipe = task.recipe
+        task, recipe = recipe, recipe.recipe
     run = run if isinstance(run, Run) else Run(run_folder(Path(runs), recipe) if run is None else run)
     if run.done:
         run.check(recipe)

@@ -157,7 +157,6 @@ class Run:
             write_csv(self.folder / f"{name}.csv", rows)
 
     def fail(self, reason: str) -> None:
-        """Record why the run cannot go on."""
         write_text(self.folder / "failure.txt", f"{reason}\n")
 
     def finish(self, result: dict[str, Any]) -> None:
