@@ -104,7 +104,7 @@ class Training:
             "flops": forward_flops(model, task.example()),
             "start": self._start,
         }
-        last = {"epoch": recipe.epochs - 1, "weights": self.eval_model.state_dict()}
+        last: dict[str, Any] = {"epoch": recipe.epochs - 1, "weights": self.eval_model.state_dict()}
         for which, chosen in (("last", last), ("best", self._best)):
             epoch, weights = chosen["epoch"], chosen["weights"]
             if self.context.is_main:
