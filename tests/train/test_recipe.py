@@ -30,8 +30,8 @@ RESULTS = Path(__file__).parents[2] / "results"
 def registry(monkeypatch):
     """Whatever a test registers is forgotten."""
     domains()
-    for name, domain in _domains.items():
-        monkeypatch.setitem(_domains, name, dataclasses.replace(domain, recipes=dict(domain.recipes)))
+    copies = {name: dataclasses.replace(domain, recipes=dict(domain.recipes)) for name, domain in _domains.items()}
+    monkeypatch.setattr("comhe.train.recipe._domains", copies)
 
 
 @pytest.mark.parametrize(
