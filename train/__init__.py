@@ -1,20 +1,10 @@
 """Train, evaluate and compare: recipes, the loop, run folders, the command line."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 from .compare.compare import Comparison, compare  # eager, since the subpackage has the same name
 from .plugins import load_plugins
-from .recipe import (
-    Recipe,
-    domains,
-    get_recipe,
-    list_recipes,
-    provide_domains,
-    recipe_class,
-    register_recipe,
-)
+from .recipe import Recipe, domains, find_domain, get_recipe, list_recipes, providers, register_domain, register_recipe
 from .runs.launch import fit
 from .runs.run import Run
 from .task import Task, check_recipe, make_task
@@ -43,18 +33,21 @@ __all__ = [
 ]
 
 
-@provide_domains
 def _register_built_in() -> None:
     from . import graphs, images, points
 
-    for module in (images, points, graphs):
-        module.register()
+    register_domain(images.ImageRecipe, images.ImageTask, images.modern, images.paper, images.short)
+    register_domain(points.PointRecipe, points.PointTask, points.modern, points.paper, points.short)
+    register_domain(graphs.GraphRecipe, graphs.GraphTask, graphs.kipf, graphs.tuned)
+
+
+providers.append(_register_built_in)
 
 
 def __getattr__(name: str) -> Any:
     # The domains' modules are also scripts (python -m comhe.train.images), which nothing may have imported before.
     if name in __all__:
-        for kind in map(recipe_class, domains()):
-            if kind.__name__ == name:
+        for domain in domains():
+            if (kind := find_domain(domain).recipe).__name__ == name:
                 return kind
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

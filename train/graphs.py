@@ -1,7 +1,5 @@
 """Train graph networks on citation graphs: ``python -m comhe.train.graphs`` or ``comhe train graphs``."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,17 +12,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from comhe.datasets import Graph, load_graph
-from comhe.errors import UsageError
-from comhe.regularizers import Regularizer, create_regularizer
-from comhe.zoo import create_model
+from comhe.errors import UsageError, check_choice
 from comhe.zoo.preprocessing import GraphTransform
 
 from .engine.batch_task import parameter_groups
 from .engine.distributed import SINGLE_PROCESS, DistributedContext
-from .recipe import Recipe, cell_settings, register_domain, setting
+from .recipe import Recipe, cell_settings, setting
+from .task import Task
 
 Batch = tuple[Any, Any, Tensor | None, Tensor]  # features, graph, rows of the logits (None: all), labels
-CHOICES = Path(__file__).with_name("choices.json")
+CHOICES = Path(__file__).with_name("choices.json")  # by recipe and cell, written by comhe.train.compare.search
 
 
 @dataclass(frozen=True)
@@ -42,50 +39,37 @@ class GraphRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_one_of("decay", "first", "all")
+        check_choice("decay", self.decay, ("first", "all"))
 
     def model_arguments(self, **sizes: Any) -> dict[str, Any]:
         settings = {"hidden_channels": self.hidden_channels, "dropout": self.dropout}
         return super().model_arguments(**sizes | settings)
 
 
-class GraphTask:
-    """Transductive node classification: one step an epoch, on all training nodes at once.
+class GraphTask(Task):
+    """Transductive node classification: one step an epoch, on all training nodes at once, by one process."""
 
-    Raises:
-        UsageError: there are several ranks, among which a graph cannot be divided.
-    """
-
+    recipe: GraphRecipe
     steps = 1
-    generators: tuple[torch.Generator, ...] = ()
 
     def __init__(
-        self,
-        recipe: GraphRecipe,
-        root: str | None = None,
-        device: str = "cpu",
-        context: DistributedContext = SINGLE_PROCESS,
+        self, recipe: Any, root: str | None = None, device: str = "cpu", context: DistributedContext = SINGLE_PROCESS
     ) -> None:
         if context.is_distributed:
-            raise UsageError(
-                f"a graph is one batch, which {context.world_size} processes cannot divide: start it without torchrun, "
-                "and several seeds at once with comhe compare --jobs"
-            )
+            divided = f"a graph is one batch, which {context.world_size} processes cannot divide"
+            hint = "start it without torchrun, and several seeds at once with comhe compare --jobs"
+            raise UsageError(f"{divided}: {hint}")
         self.recipe, self.context = recipe, context
         self.device = torch.device(device)
         self.graph = _graph(recipe.data, root, device)
 
     @property
     def options(self) -> dict[str, Any]:
-        """The arguments of the model's builder."""
         sizes = {"in_channels": self.graph.num_features, "num_classes": self.graph.num_classes}
         return self.recipe.model_arguments(**sizes)
 
     def transforms(self) -> GraphTransform:
         return GraphTransform(self.graph.num_features)
-
-    def model(self) -> nn.Module:
-        return create_model(self.recipe.model, **self.options)
 
     @cached_property
     def views(self) -> dict[str, Batch]:
@@ -100,31 +84,17 @@ class GraphTask:
                 views[split] = (*prepare_graph(model, graph.features, graph.edge_index, nodes), graph.labels[nodes])
         return views
 
-    def regularizer(self, model: nn.Module) -> Regularizer:
-        recipe = self.recipe
-        return create_regularizer(
-            recipe.regularizer, model, seed=recipe.seed, **recipe.weights(), **recipe.regularizer_options
-        )
-
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        recipe = self.recipe
-        first = _first_layer(model)
-        groups = parameter_groups(
-            model, recipe.weight_decay, lambda name, _: recipe.decay == "all" or name.startswith(first)
-        )
-        return torch.optim.Adam(groups, lr=recipe.lr, fused=True, capturable=next(model.parameters()).is_cuda)
-
-    def on_epoch(self, model: nn.Module, epoch: int) -> None:
-        """Change nothing by the epoch."""
+        everything, first = self.recipe.decay == "all", _first_layer(model)
+        decay = self.recipe.weight_decay
+        groups = parameter_groups(model, decay, lambda name, _: everything or name.startswith(first))
+        return torch.optim.Adam(groups, lr=self.recipe.lr, fused=True, capturable=next(model.parameters()).is_cuda)
 
     def inputs(self, epoch: int, first: int = 0) -> Iterable[tuple[Tensor, ...]]:
         return [()][first:]  # nothing differs from step to step
 
     def collate(self, *inputs: Tensor) -> Batch:
         return self.views["train"]
-
-    def microbatches(self, batch: Batch) -> Iterable[tuple[float, Batch]]:
-        yield 1.0, batch
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         logits = _logits(model, batch)
@@ -164,19 +134,9 @@ def base_recipe(name: str, model: str, data: str, regularizer: str) -> GraphReci
     return GraphRecipe(recipe=name, **cell_settings(model, data, regularizer))
 
 
-def kipf(model: str, data: str, regularizer: str) -> GraphRecipe:
-    """Return the published settings of the network and its training, with the regularizer's chosen for the cell."""
-    return _chosen(base_recipe("kipf", model, data, regularizer))
-
-
-def tuned(model: str, data: str, regularizer: str) -> GraphRecipe:
-    """Return settings that were all chosen for the cell, starting from the published ones."""
-    return _chosen(base_recipe("tuned", model, data, regularizer))
-
-
-def _chosen(base: GraphRecipe) -> GraphRecipe:
-    """Return a recipe with what :mod:`comhe.train.compare.search` has chosen for its cell, if anything."""
-    return base.replace(**_choices().get(base.recipe, {}).get(base.name, {}))
+def _chosen(name: str, model: str, data: str, regularizer: str) -> GraphRecipe:
+    base = base_recipe(name, model, data, regularizer)
+    return base.replace(**_choices().get(name, {}).get(base.name, {}))
 
 
 @cache
@@ -184,9 +144,14 @@ def _choices() -> dict[str, dict[str, dict[str, Any]]]:
     return json.loads(CHOICES.read_text())
 
 
-def register() -> None:
-    """Make the domain and its recipes known."""
-    register_domain(GraphRecipe, GraphTask, kipf, tuned)
+def kipf(model: str, data: str, regularizer: str) -> GraphRecipe:
+    """Return the published settings of the network and its training, with the regularizer's chosen for the cell."""
+    return _chosen("kipf", model, data, regularizer)
+
+
+def tuned(model: str, data: str, regularizer: str) -> GraphRecipe:
+    """Return settings that were all chosen for the cell, starting from the published ones."""
+    return _chosen("tuned", model, data, regularizer)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,6 @@
 """Train image networks: ``python -m comhe.train.images`` or ``comhe train images``."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -11,15 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from comhe.datasets import CENTERED, ImageFiles, Images, load_images
+from comhe.errors import check_choice
 from comhe.regularizers import regularizer_options
-from comhe.zoo import create_model
 from comhe.zoo.preprocessing import ImageTransform
 
 from .engine.batch_task import BatchTask
-from .engine.distributed import SINGLE_PROCESS, DistributedContext
-from .recipe import BatchRecipe, cell_settings, register_domain, setting
-
-EVALUATION_BATCH = 500
+from .recipe import BatchRecipe, cell_settings, setting
 
 
 @dataclass(frozen=True)
@@ -38,9 +32,9 @@ class ImageRecipe(BatchRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_one_of("loss", "cross-entropy", "released")
-        self.require_one_of("pad_mode", "zero", "symmetric")
-        self.require_one_of("normalization", "set", "centered")
+        check_choice("loss", self.loss, ("cross-entropy", "released"))
+        check_choice("pad_mode", self.pad_mode, ("zero", "symmetric"))
+        check_choice("normalization", self.normalization, ("set", "centered"))
 
 
 class ImageTask(BatchTask):
@@ -48,34 +42,24 @@ class ImageTask(BatchTask):
 
     recipe: ImageRecipe
     data: Images | ImageFiles
+    load = staticmethod(load_images)
+    evaluation_batch = 500
 
-    def __init__(
-        self,
-        recipe: ImageRecipe,
-        root: str | None = None,
-        device: str = "cpu",
-        context: DistributedContext = SINGLE_PROCESS,
-    ) -> None:
-        data = _images(recipe.data, root, device)
+    def preprocessing(self) -> tuple[Any, dict[str, Any]]:
+        recipe, data = self.recipe, self.data
         self.normalization = CENTERED if recipe.normalization == "centered" else (data.mean, data.std)
         augmentation: Any = data.augmentation
         if isinstance(data, Images):
             augmentation = replace(augmentation, mode=recipe.pad_mode, cutout=recipe.cutout)
-        options = {"normalization": self.normalization, "channels_last": recipe.channels_last}
-        super().__init__(recipe, data, device, context, augmentation, EVALUATION_BATCH, **options)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The arguments of the model's builder."""
-        return self.recipe.model_arguments(num_classes=self.data.num_classes)
+        return augmentation, {"normalization": self.normalization, "channels_last": recipe.channels_last}
 
     def transforms(self) -> ImageTransform:
         _, height, width = self.data.shape
         return ImageTransform(*self.normalization, (height, width), getattr(self.data, "resize", None))
 
     def model(self) -> nn.Module:
-        model = create_model(self.recipe.model, **self.options)
-        return model.to(memory_format=torch.channels_last if self.recipe.channels_last else torch.contiguous_format)
+        order = torch.channels_last if self.recipe.channels_last else torch.contiguous_format
+        return super().model().to(memory_format=order)
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         x, labels = batch
@@ -86,11 +70,9 @@ class ImageTask(BatchTask):
 
 
 def released_loss(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    r"""The released code's loss, finite however large the logits are, and flat where the wrong class is certain.
+    r"""The released code's loss, finite for all logits: :math:`-\frac{1}{B} \sum_{b,k} y_{bk} \log(p_{bk} + 10^{-4})`.
 
-    .. math:: L = -\frac{1}{B} \sum_{b,k} y_{bk} \log(\mathrm{softmax}(z_b)_k + 10^{-4}), \qquad
-              y = (1 - \epsilon)\,\mathrm{onehot} + \epsilon / K
-
+    Here p is the softmax, and y the smoothed target :math:`(1 - \epsilon)\,\mathrm{onehot} + \epsilon / K`.
     Source: github.com/rmlin/CoMHE.
     """
     logs = (logits.softmax(1) + 1e-4).log()
@@ -98,24 +80,11 @@ def released_loss(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
     return -((1 - smoothing) * target + smoothing * logs.mean(1)).mean()
 
 
-@lru_cache(maxsize=2)
-def _images(name: str, root: str | None, device: str) -> Images | ImageFiles:
-    return load_images(name, root).to(device)
-
-
 # The released CoMHE training: 75,000 steps of 128 with the rate divided by ten after 30,000, 50,000 and 65,000, here
 # in epochs of 351 steps, since 5,000 of the 50,000 training images validate.
+RELEASED: dict[str, Any] = {"loss": "released", "label_smoothing": 0.01, "pad_mode": "symmetric", "nesterov": False}
 PAPER = ImageRecipe(
-    epochs=214,
-    lr=0.1,
-    schedule="step:0.4,0.6667,0.8667",
-    nesterov=False,
-    decay="all",
-    loss="released",
-    label_smoothing=0.01,
-    pad_mode="symmetric",
-    normalization="centered",
-    energies=1,
+    epochs=214, schedule="step:0.4,0.6667,0.8667", decay="all", normalization="centered", energies=1, **RELEASED
 )
 
 
@@ -137,11 +106,6 @@ def short(model: str, data: str, regularizer: str) -> ImageRecipe:
     """Return a training for two CPU cores: a ResNet-20 on CIFAR-100 takes one of them 20 minutes."""
     settings = cell_settings(model, data, regularizer)
     return ImageRecipe(epochs=6, lr=0.2, schedule="one-cycle", warmup=0.2, energies=1, **settings)
-
-
-def register() -> None:
-    """Make the domain and its recipes known."""
-    register_domain(ImageRecipe, ImageTask, modern, paper, short)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """Modules of users that register penalties, models, data sets and recipes."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import sys
@@ -15,10 +13,7 @@ GROUP = "comhe.plugins"
 
 
 def load_plugins(modules: Iterable[str] = ()) -> None:
-    """Import modules that register models, data sets, regularizers or recipes: the installed plugins, then those named.
-
-    Installed plugins are entry points of the group ``comhe.plugins``: each is a module, or a function to be called.
-    Named modules are also looked for in the current folder. UsageError if one cannot be imported.
+    """Import installed plugins, entry points ``comhe.plugins`` (modules or functions), and the modules that are named.
 
     Example:
         >>> load_plugins(["json.tool"])

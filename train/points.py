@@ -1,10 +1,7 @@
 """Train point-cloud networks: ``python -m comhe.train.points`` or ``comhe train points``."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, ClassVar
 
 import torch
@@ -13,16 +10,13 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from comhe.datasets import AUGMENTATIONS, Clouds, load_points
-from comhe.errors import UsageError
-from comhe.zoo import create_model
+from comhe.errors import UsageError, check_at_least, check_choice
 from comhe.zoo.points import auxiliary_loss
 from comhe.zoo.preprocessing import PointTransform
 
 from .engine.batch_task import BatchTask, logits_of
-from .engine.distributed import SINGLE_PROCESS, DistributedContext, unwrap
-from .recipe import BatchRecipe, cell_settings, register_domain, setting
-
-EVALUATION_BATCH = 64
+from .engine.distributed import unwrap
+from .recipe import BatchRecipe, cell_settings, setting
 
 
 @dataclass(frozen=True)
@@ -39,15 +33,13 @@ class PointRecipe(BatchRecipe):
     lr: float = setting(1e-3, "learning rate")
     points: int = setting(1024, "points of a cloud that the network sees")
     augmentation: str = setting("pointnext", f"one of {', '.join(AUGMENTATIONS)}")
-    norm_decay: float = setting(
-        0.0, "share of the run after which batch norm's momentum halves, from 0.5 to 0.01; 0 for a constant 0.1"
-    )
+    norm_decay: float = setting(0.0, "share of the run after which batch norm's momentum (0.5 to 0.01) halves, or 0")
     votes: int = setting(0, "augmented views of each test cloud whose votes give the column `test_vote_accuracy`")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_one_of("augmentation", *AUGMENTATIONS)
-        self.require(lambda value: value >= 1, "must be at least 1", "points")
+        check_choice("augmentation", self.augmentation, AUGMENTATIONS)
+        check_at_least("points", self.points, 1)
         self.require(lambda value: value >= 0, "must not be negative", "norm_decay", "votes")
         if self.votes and self.augmentation == "none":
             raise UsageError(f"votes={self.votes} needs an augmentation: without one all views are the same")
@@ -58,28 +50,19 @@ class PointTask(BatchTask):
 
     recipe: PointRecipe
     data: Clouds
+    load = staticmethod(load_points)
+    evaluation_batch = 64
 
-    def __init__(
-        self,
-        recipe: PointRecipe,
-        root: str | None = None,
-        device: str = "cpu",
-        context: DistributedContext = SINGLE_PROCESS,
-    ) -> None:
-        data, self.augmentation = _clouds(recipe.data, root, device), AUGMENTATIONS[recipe.augmentation]
-        super().__init__(recipe, data, device, context, self.augmentation, EVALUATION_BATCH, points=recipe.points)
+    def preprocessing(self) -> tuple[Any, dict[str, Any]]:
+        return AUGMENTATIONS[self.recipe.augmentation], {"points": self.recipe.points}
 
     @property
     def options(self) -> dict[str, Any]:
-        """The arguments of the model's builder."""
         sizes = {"in_channels": self.data.num_channels, "num_classes": self.data.num_classes}
         return self.recipe.model_arguments(**sizes)
 
     def transforms(self) -> PointTransform:
         return PointTransform(self.recipe.points, self.data.num_channels)
-
-    def model(self) -> nn.Module:
-        return create_model(self.recipe.model, **self.options)
 
     def on_epoch(self, model: nn.Module, epoch: int) -> None:
         """Set batch norm's momentum, as the released PointNet does by the epoch."""
@@ -98,7 +81,6 @@ class PointTask(BatchTask):
         return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing) + added, logits
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        """Evaluate a model; on test also by votes, if the recipe wants any."""
         figures = super().evaluate(model, split)
         if self.recipe.votes and split == "test":
             figures["vote_accuracy"] = self._vote(model, split)
@@ -109,17 +91,12 @@ class PointTask(BatchTask):
         """Return the accuracy of the mean probabilities over views of a cloud, each augmented in its own way."""
         generator = torch.Generator(self.device).manual_seed(self.recipe.seed)
         correct, share = torch.zeros((), device=self.device), self.evaluation_share
-        for clouds, labels in self.batches(split, EVALUATION_BATCH):  # the same views on any number of ranks
+        for clouds, labels in self.batches(split, self.evaluation_batch):  # the same views on any number of ranks
             x, count, up = share.take(clouds), len(clouds), self.data.up
             views = (self.augmentation(x, generator, up, count, share) for _ in range(self.recipe.votes))
             votes: Any = sum(logits_of(model, view).softmax(1) for view in views)
             correct += (votes.argmax(1) == share.take(labels)).sum()
         return self.context.sum(correct).item() / len(self.data.get_split(split))
-
-
-@lru_cache(maxsize=2)
-def _clouds(name: str, root: str | None, device: str) -> Clouds:
-    return load_points(name, root).to(device)
 
 
 def modern(model: str, data: str, regularizer: str) -> PointRecipe:
@@ -129,30 +106,14 @@ def modern(model: str, data: str, regularizer: str) -> PointRecipe:
 
 
 def paper(model: str, data: str, regularizer: str) -> PointRecipe:
-    """Return PointNet's training (Qi et al., 2017).
-
-    Adam at 0.001, times 0.7 and batch norm's momentum halved after every 200,000 samples, which is 0.0903 of 250
-    epochs of the 8,856 clouds that are left when a tenth validates.
-    """
-    return PointRecipe(
-        epochs=250,
-        optimizer="adam",
-        schedule="decay:0.7,0.0903",
-        weight_decay=0.0,
-        augmentation="pointnet",
-        norm_decay=0.0903,
-        **cell_settings(model, data, regularizer),
-    )
+    """Return PointNet's training (Qi et al., 2017): decays after 200,000 samples, which is 0.0903 of 250 epochs."""
+    settings = cell_settings(model, data, regularizer) | {"augmentation": "pointnet", "norm_decay": 0.0903}
+    return PointRecipe(epochs=250, optimizer="adam", schedule="decay:0.7,0.0903", weight_decay=0.0, **settings)
 
 
 def short(model: str, data: str, regularizer: str) -> PointRecipe:
     """Return a training for two CPU cores."""
     return modern(model, data, regularizer).replace(epochs=30, points=512, energies=1)
-
-
-def register() -> None:
-    """Make the domain and its recipes known."""
-    register_domain(PointRecipe, PointTask, modern, paper, short)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,21 @@
 """A recipe says all of one run; flags of the command line are its fields."""
 
-from __future__ import annotations
-
 import dataclasses
-import difflib
 import hashlib
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
-from comhe.errors import UsageError
+from comhe.errors import UsageError, check_at_least, check_choice, did_you_mean
 from comhe.zoo import model_domain
 
 from .engine.schedule import factor
 
 Option = int | float | bool | str
+Options = dict[str, Option]
 
 # Not part of the digest where they have their defaults, so that digests of earlier versions stay.
 LATER_FIELDS = ("domain", "tag")
@@ -33,28 +31,18 @@ def setting(default: Any, help: str) -> Any:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All settings of one run, for any domain; a domain's recipe adds its own.
-
-    Attributes:
-        name: ``model.data-regularizer``, safe in file names also where the data set is a path.
-        label: the name and whatever was changed in the named recipe; it distinguishes run folders and table rows.
-        digest: twelve hexadecimal digits that distinguish recipes.
-    """
+    """All settings of one run; its ``label`` is its name and what was changed in the named recipe."""
 
     example_sizes: ClassVar[Mapping[str, int]] = {"num_classes": 10}  # what the data tell a model's builder
 
     recipe: str = setting("custom", "name of the recipe that the other settings come from")
     model: str = setting("", "a name of `comhe list models`")
-    model_options: dict[str, Option] = field(
-        default_factory=dict, metadata={"help": "further arguments of the model's builder"}
-    )
+    model_options: Options = field(default_factory=dict, metadata={"help": "further arguments of the model's builder"})
     data: str = setting("", "a name of `comhe list datasets`")
     regularizer: str = setting("none", "a name of `comhe list regularizers`")
     weight: float | None = setting(None, "factor of each hidden layer's penalty; by default the regularizer's own")
     output_weight: float | None = setting(None, "the same for the output layer")
-    regularizer_options: dict[str, Option] = field(
-        default_factory=dict, metadata={"help": "further options of the regularizer"}
-    )
+    regularizer_options: Options = field(default_factory=dict, metadata={"help": "further options of the regularizer"})
     seed: int = setting(0, "seed of initialization, dropout, data order and projections")
     epochs: int = setting(200, "passes over the training set")
     lr: float = setting(0.01, "learning rate")
@@ -73,7 +61,7 @@ class Recipe:
     def __post_init__(self) -> None:
         self.require(lambda value: value > 0, "must be positive", "epochs", "lr")
         self.require(lambda value: 0 <= value < 1, "must be at least 0 and less than 1", "warmup", "ema")
-        self.require_one_of("precision", "fp32", "bf16")
+        check_choice("precision", self.precision, ("fp32", "bf16"))
         factor(self.schedule, 1.0, self.warmup)  # its error, now rather than in the first step
         names = ("weight", "output_weight", "weight_decay", "seed", "clip", "energies", "log_steps")
         self.require(lambda value: value is None or value >= 0, "must not be negative", *names)
@@ -85,11 +73,6 @@ class Recipe:
         for name in names:
             if not condition(value := getattr(self, name)):
                 raise UsageError(f"{name} {text}, but is {value!r}")
-
-    def require_one_of(self, name: str, *choices: str) -> None:
-        """Raise UsageError unless a field has one of the values."""
-        if getattr(self, name) not in choices:
-            raise UsageError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
 
     def lr_at(self, step: int, steps: int) -> float:
         """Return the learning rate of one of the run's steps, counted from 0."""
@@ -109,21 +92,14 @@ class Recipe:
         return f"{self.model}.{re.sub(r'[^A-Za-z0-9._-]+', '_', self.data)}-{self.regularizer}"
 
     def changes(self) -> dict[str, Any]:
-        """Return the settings in which this differs from the named recipe (or from the defaults, if none has the name).
-
-        Options of the model and the regularizer appear under their own names; an option that was dropped is None.
-        """
+        """Return the settings and options that differ from the named recipe's, or from the defaults."""
         cell: dict[str, Any] = {"model": self.model, "data": self.data, "regularizer": self.regularizer}
         named = _domains[self.domain].recipes if self.domain in domains() else {}
         base = named[self.recipe](*cell.values()) if self.recipe in named else type(self)(**cell)
-        found: dict[str, Any] = {}
-        for name, value in vars(self).items():
-            before = getattr(base, name)
-            if name in IDENTITY or value == before:
-                continue
-            if not name.endswith("_options"):
-                found[name] = value
-                continue
+        differing = {k: v for k, v in vars(self).items() if k not in IDENTITY and v != getattr(base, k)}
+        found = {name: value for name, value in differing.items() if not name.endswith("_options")}
+        for name in [name for name in differing if name not in found]:
+            value, before = differing[name], getattr(base, name)
             for option in sorted({*value, *before}):
                 if value.get(option) != before.get(option):
                     taken = option in found or hasattr(self, option)
@@ -145,24 +121,18 @@ class Recipe:
         defaults = {f.name: f.default for f in dataclasses.fields(self)}
         later = [name for name in LATER_FIELDS if getattr(self, name) == defaults[name]]
         values = {name: value for name, value in dataclasses.asdict(self).items() if name not in later}
-        return hashlib.sha256(_json(values).encode()).hexdigest()[:12]
+        return hashlib.sha256((json.dumps(values, indent=2) + "\n").encode()).hexdigest()[:12]
 
     def replace(self, **changes: Any) -> Self:
-        """Return a copy with some settings changed."""
         return dataclasses.replace(self, **changes)
 
     def to_json(self) -> str:
-        """Return all settings as text, which :meth:`from_json` reads."""
-        return _json(dataclasses.asdict(self))
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read what :meth:`to_json` wrote, with this version's fields or those of earlier ones.
-
-        Raises:
-            UsageError: the text is not a recipe of this kind.
-        """
-        values = _settings(text)
+        """Read what :meth:`to_json` wrote, with this version's fields or those of earlier ones."""
+        values = json.loads(text)
         known = {f.name for f in dataclasses.fields(cls)}
         odd = sorted((known - set(values) - set(LATER_FIELDS)) | (set(values) - known))
         if odd:
@@ -184,9 +154,10 @@ class BatchRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_one_of("optimizer", "sgd", "adam", "adamw")
-        self.require_one_of("decay", "matrices", "all")
-        self.require(lambda value: value >= 1, "must be at least 1", "batch_size", "accumulate")
+        check_choice("optimizer", self.optimizer, ("sgd", "adam", "adamw"))
+        check_choice("decay", self.decay, ("matrices", "all"))
+        check_at_least("batch_size", self.batch_size, 1)
+        check_at_least("accumulate", self.accumulate, 1)
         if self.accumulate > self.batch_size:
             raise UsageError(f"accumulate={self.accumulate} is more than the {self.batch_size} samples of a batch")
         self.require(lambda value: 0 <= value < 1, "must be at least 0 and less than 1", "momentum", "label_smoothing")
@@ -202,26 +173,11 @@ class Domain:
 
 
 _domains: dict[str, Domain] = {}
-_providers: list[Callable[[], None]] = []  # called once, before anything is looked up
-
-
-def provide_domains(load: Callable[[], None]) -> Callable[[], None]:
-    """Have a function called before the first domain or recipe is looked up; it registers some."""
-    _providers.append(load)
-    return load
+providers: list[Callable[[], None]] = []  # called once, before the first look-up; they register domains
 
 
 def register_domain(recipe: type[Recipe], task: Callable[..., Any], *named: Callable[[str, str, str], Any]) -> None:
-    """Make recipes of a class trainable; its default ``domain`` is the domain's name.
-
-    Args:
-        recipe: a frozen dataclass derived from :class:`Recipe` or :class:`BatchRecipe`.
-        task: a class of :class:`comhe.train.task.Task`, called with recipe, root, device and context.
-        named: functions to register as its recipes, see :func:`register_recipe`; the first is the usual one.
-
-    Raises:
-        UsageError: the class has no default domain, or the domain is registered already.
-    """
+    """Make a class of recipes trainable by a class of tasks, under its default ``domain``, the usual recipe first."""
     name = recipe.domain
     if not name:
         raise UsageError(f"{recipe.__name__} needs a default for its field `domain`")
@@ -233,66 +189,35 @@ def register_domain(recipe: type[Recipe], task: Callable[..., Any], *named: Call
 
 
 def domains() -> list[str]:
-    """Return the names of the domains that can be trained on.
-
-    Example:
-        >>> domains()
-        ['images', 'points', 'graphs']
-    """
-    while _providers:
-        _providers.pop(0)()
+    while providers:
+        providers.pop(0)()
     return list(_domains)
 
 
 def find_domain(name: str) -> Domain:
-    """Return a domain by name.
-
-    Raises:
-        UsageError: there is no such domain.
-    """
     if name not in domains():
         hint = f"the domains that can are {', '.join(_domains)}; register_model(domain=...) says which a model is for"
         raise UsageError(f"{name!r} models cannot be trained; {hint}")
     return _domains[name]
 
 
-def recipe_class(domain: str) -> type[Recipe]:
-    """Return the class of a domain's recipes.
-
-    Raises:
-        UsageError: there is no such domain.
-    """
-    return find_domain(domain).recipe
-
-
 def read_recipe(text: str) -> Recipe:
-    """Read a ``recipe.json`` of any domain.
-
-    Raises:
-        UsageError: it is not a recipe.
-    """
-    values = _settings(text)
-    return recipe_class(values.get("domain") or model_domain(values.get("model", ""))).from_json(text)
+    """Read a ``recipe.json`` of any domain."""
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise UsageError(f"not a recipe, but a {type(values).__name__}")
+    return find_domain(values.get("domain") or model_domain(values.get("model", ""))).recipe.from_json(text)
 
 
 def register_recipe(recipe: Any) -> Any:
-    """Make a recipe known by its name, in its domain.
+    """Make a recipe known by its name, in its domain, and return it.
 
-    Args:
-        recipe: settings that do for any model, data set and regularizer of the domain, under the name in their field
-            ``recipe``; or a function (used as a decorator) of these three names that returns the settings, under its
-            own name, its domain being that of the recipe class in its return annotation.
-
-    Returns:
-        The argument.
-
-    Raises:
-        UsageError: the domain has a recipe of that name, or the function does not say which kind it returns.
+    It is settings for any model, data set and regularizer of the domain, named by their field ``recipe``; or a function
+    (used as a decorator) of these three names, with the class of the settings as its return annotation.
 
     Example:
         >>> from comhe.train import ImageRecipe
-        >>> register_recipe(ImageRecipe(recipe="brief", epochs=3))  # doctest: +ELLIPSIS
-        ImageRecipe(recipe='brief', ...
+        >>> _ = register_recipe(ImageRecipe(recipe="brief", epochs=3))
         >>> get_recipe("brief", "resnet20", "glyphs", "hs-mhe").epochs
         3
     """
@@ -327,14 +252,7 @@ def list_recipes(domain: str | None = None) -> list[str]:
 
 
 def get_recipe(name: str | None, model: str, data: str, regularizer: str, **changes: Any) -> Recipe:
-    """Return the recipe ``name`` (None: the domain's usual one) for a model, a data set and a regularizer.
-
-    Args:
-        changes: settings other than the recipe's.
-
-    Raises:
-        UsageError: an unknown name (the nearest are listed), a recipe of another domain than the model's, or a setting
-            that is unknown or out of range.
+    """Return the recipe ``name`` (None: the domain's usual one) with ``changes`` to its settings.
 
     Example:
         >>> get_recipe("kipf", "gcn", "cora", "hs-mhe", epochs=20).label
@@ -350,36 +268,12 @@ def get_recipe(name: str | None, model: str, data: str, regularizer: str, **chan
         raise UsageError(f"unknown recipe {name!r} for {domain}; {did_you_mean(name, known)}")
     recipe = known[name](model, data, regularizer).replace(recipe=name)
     settings = [f.name for f in dataclasses.fields(recipe)]
-    for setting_name in changes:
-        if setting_name not in settings:
-            raise UsageError(
-                f"{type(recipe).__name__} has no setting {setting_name!r}; {did_you_mean(setting_name, settings)}"
-            )
+    for wrong in sorted(set(changes) - set(settings)):
+        raise UsageError(f"{type(recipe).__name__} has no setting {wrong!r}; {did_you_mean(wrong, settings)}")
     return recipe.replace(**changes)
 
 
 def cell_settings(model: str, data: str, regularizer: str) -> dict[str, Any]:
-    """Return the settings that name what is trained, as the built-in recipes have them.
-
-    Drawn in the span of the neurons the energies of ``rp-comhe`` have the same distribution, in less time.
-    """
+    """Return what is trained, as settings; in the span ``rp-comhe`` draws the same energies in less time."""
     options = {"span": True} if regularizer == "rp-comhe" else {}
     return {"model": model, "data": data, "regularizer": regularizer, "regularizer_options": options}
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the end of an error message: the nearest of the known names, or all of them."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-    return f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(known) or 'none'}"
-
-
-def _settings(text: str) -> dict[str, Any]:
-    values = json.loads(text)
-    if not isinstance(values, dict):
-        raise UsageError(f"not a recipe, but a {type(values).__name__}")
-    return values
-
-
-def _json(values: dict[str, Any]) -> str:
-    return json.dumps(values, indent=2) + "\n"

@@ -1,7 +1,5 @@
 """Settings as text, ``weight=0.1,1 dim=30``, and the variants of recipes that several values make."""
 
-from __future__ import annotations
-
 import ast
 import dataclasses
 import itertools
@@ -9,10 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_type_hints
 
-from comhe.errors import UsageError
+from comhe.errors import UsageError, did_you_mean
 from comhe.regularizers import regularizer_options
 
-from .recipe import Option, Recipe, did_you_mean
+from .recipe import Option, Recipe
 
 # What is compared, and dictionaries of options; they have flags of their own.
 OTHER_FLAGS = ("recipe", "domain", "model", "data", "regularizer", "seed", "model_options", "regularizer_options")
@@ -20,13 +18,7 @@ PENALTY = {"weight", "output_weight"}  # settings that do not apply to `none`
 
 
 def parse_settings(text: str, kind: type[Recipe]) -> dict[str, list[Any]]:
-    """Parse settings, each with one value or several; a name that is not a field of ``kind`` is taken for an option.
-
-    Example:
-        >>> from comhe.train.recipe import Recipe
-        >>> parse_settings("weight=0.1,1 dim=30,40,epochs=5", Recipe)
-        {'weight': [0.1, 1.0], 'dim': [30, 40], 'epochs': [5]}
-    """
+    """Parse settings, each with one value or several; a name that is not a field of ``kind`` is taken for an option."""
     hints = get_type_hints(kind)
     settings: dict[str, list[Any]] = {}
     for item in filter(None, re.split(r"[\s,]+(?=[A-Za-z][\w-]*=)", text.strip())):
@@ -41,12 +33,7 @@ def parse_settings(text: str, kind: type[Recipe]) -> dict[str, list[Any]]:
 
 
 def parse_options(texts: Sequence[str]) -> dict[str, Option]:
-    """Parse options of a model or regularizer, each with one value.
-
-    Example:
-        >>> parse_options(["dim=30", "span=true", "loss=cosine"])
-        {'dim': 30, 'span': True, 'loss': 'cosine'}
-    """
+    """Parse options of a model or regularizer, each with one value."""
     return {name: parse_value(name, value, Option) for name, value in map(_name_and_value, texts)}
 
 
@@ -77,19 +64,7 @@ def _name_and_value(item: str) -> tuple[str, str]:
 
 
 def variants(recipes: Sequence[Recipe], settings: Mapping[str, Any]) -> list[Recipe]:
-    """Return each recipe with every combination of the settings that apply to it; a list of values is a sweep.
-
-    Weights and options of a regularizer do not apply to ``none``, nor does an option to a regularizer without it.
-
-    Raises:
-        UsageError: If a setting does not apply to any of the recipes.
-
-    Example:
-        >>> from comhe.train.recipe import get_recipe
-        >>> recipes = [get_recipe("tuned", "gcn", "citations", name) for name in ("none", "hs-mhe")]
-        >>> [recipe.label for recipe in variants(recipes, {"epochs": 5, "s": [0, 1]})]
-        ['gcn.citations-none+epochs=5', 'gcn.citations-hs-mhe+epochs=5,s=0', 'gcn.citations-hs-mhe+epochs=5,s=1']
-    """
+    """Return each recipe with every combination of the settings that apply to it; a list of values is a sweep."""
     found, known = [], dict.fromkeys(settings, False)
     suggestions: set[str] = set()
     for recipe in recipes:
@@ -108,7 +83,6 @@ def variants(recipes: Sequence[Recipe], settings: Mapping[str, Any]) -> list[Rec
             found.append(recipe.replace(**changes, regularizer_options={**recipe.regularizer_options, **chosen}))
     for name, applies in known.items():
         if not applies:
-            raise UsageError(
-                f"no recipe or regularizer here has a setting {name!r}; {did_you_mean(name, sorted(suggestions))}"
-            )
+            hint = did_you_mean(name, sorted(suggestions))
+            raise UsageError(f"no recipe or regularizer here has a setting {name!r}; {hint}")
     return found

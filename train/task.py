@@ -1,7 +1,5 @@
 """What differs between domains."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -25,86 +23,58 @@ class Task(Protocol):
 
     The loop calls ``model``, ``regularizer`` and ``optimizer`` once; then in each epoch ``on_epoch``, and for each of
     ``inputs``, in a step: ``collate``, ``microbatches``, ``loss``; after the epoch ``evaluate``. Methods may be called
-    in any order. A task of one's own for one process and batches that fit on the device has ``generators = ()``,
-    ``context = DistributedContext()``, ``microbatches`` that yields ``1.0, batch``, and an empty ``on_epoch``.
-
-    Attributes:
-        recipe: the settings.
-        device: of the model and of what ``collate`` returns.
-        context: the processes of the run.
-        generators: of the device that ``collate`` draws from, besides the default one.
-        steps: number of steps in an epoch.
-        options: the arguments that the model's builder was called with.
+    in any order. What is defined here does for one process, and for batches that fit on the device.
     """
 
     recipe: Recipe
     device: torch.device
-    context: DistributedContext
-    generators: tuple[torch.Generator, ...]
+    steps: int  # in an epoch
+    context: DistributedContext = SINGLE_PROCESS
+    generators: tuple[torch.Generator, ...] = ()  # that collate draws from, besides the device's default one
 
     @property
-    def steps(self) -> int: ...
-
-    @property
-    def options(self) -> dict[str, Any]: ...
+    def options(self) -> dict[str, Any]: ...  # of the model's builder
 
     def model(self) -> nn.Module:
         """Return a new model, initialized from torch's default generator."""
-        ...
+        return create_model(self.recipe.model, **self.options)
 
-    def regularizer(self, model: nn.Module) -> Regularizer: ...
+    def regularizer(self, model: nn.Module) -> Regularizer:
+        options = self.recipe.weights() | self.recipe.regularizer_options
+        return create_regularizer(self.recipe.regularizer, model, seed=self.recipe.seed, **options)
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer: ...
 
     def on_epoch(self, model: nn.Module, epoch: int) -> None:
         """Change what depends on the epoch, before its first step."""
-        ...
 
     def inputs(self, epoch: int, first: int = 0) -> Iterable[tuple[Tensor, ...]]:
         """Return what each step of an epoch is given, without the first ones, a function of seed and epoch alone."""
-        ...
 
     def collate(self, *inputs: Tensor) -> tuple:
-        """Make a batch of a step's inputs, which ends with the labels.
-
-        All of it is work on the device, with shapes that follow from those of the arguments: a CUDA graph records it.
-        """
-        ...
+        """Make a batch that ends with the labels, by work on the device alone: a CUDA graph records it."""
 
     def microbatches(self, batch: tuple) -> Iterable[tuple[float, tuple]]:
         """Split a batch into what goes through the network at once, each with the factor of its loss."""
-        ...
+        yield 1.0, batch
 
     def loss(self, model: nn.Module, batch: tuple) -> tuple[Tensor, Tensor]:
         """Return the loss, a mean over the batch, and the logits."""
-        ...
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         """Return at least ``accuracy``, a fraction of the samples of all ranks, and ``loss``."""
-        ...
 
     def example(self) -> tuple:
         """Return the model's arguments for one sample, or for one graph, to count operations with."""
-        ...
 
     def transforms(self) -> Transform:
         """Return what is applied to raw inputs before the model, other than augmentation."""
-        ...
 
 
 def make_task(
     recipe: Recipe, root: str | None = None, device: str = "cpu", context: DistributedContext = SINGLE_PROCESS
 ) -> Task:
-    """Return the task of a recipe's domain, with its data loaded.
-
-    Args:
-        root: folder of the data sets; by default ``$COMHE_DATA``, else the user's cache folder.
-        device: of model and data, such as ``cuda:1``.
-        context: the processes of the run.
-
-    Raises:
-        UsageError: a name or an option that does not exist, or does not fit the domain.
-        DataError: the data set's files are missing or damaged.
+    """Return the task of a recipe's domain, with its data loaded from ``root``, see :func:`comhe.train.fit`.
 
     Example:
         >>> from comhe.train import get_recipe
@@ -116,11 +86,7 @@ def make_task(
 
 
 def check_recipe(recipe: Recipe, device: str = "cpu") -> None:
-    """Check what can be checked without the data: names, options and device.
-
-    Raises:
-        UsageError: the model, data set or regularizer is unknown, an option is unknown or out of range, or the device
-            does not exist.
+    """Check what can be checked without the data: names, options and device; UsageError if one does not fit.
 
     Example:
         >>> from comhe.train import get_recipe

@@ -3,7 +3,7 @@ import pytest
 from comhe.train.compare.compare import collect
 from comhe.train.graphs import GraphRecipe
 from comhe.train.runs import launch
-from comhe.train.runs.launch import train_one
+from comhe.train.runs.launch import fit
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def finished(tmp_path_factory):
         for seed in range(2)
     ]
     for recipe in recipes:
-        train_one(recipe, folder, None, "cpu")
+        fit(recipe, runs=folder)
     return recipes, folder, collect(recipes, folder)
 
 

@@ -15,10 +15,10 @@ from comhe.train.recipe import (
     Recipe,
     _domains,
     domains,
+    find_domain,
     get_recipe,
     list_recipes,
     read_recipe,
-    recipe_class,
     register_domain,
     register_recipe,
 )
@@ -30,8 +30,8 @@ RESULTS = Path(__file__).parents[2] / "results"
 def registry(monkeypatch):
     """Whatever a test registers is forgotten."""
     domains()
-    for name, domain in _domains.items():
-        monkeypatch.setitem(_domains, name, dataclasses.replace(domain, recipes=dict(domain.recipes)))
+    copies = {name: dataclasses.replace(domain, recipes=dict(domain.recipes)) for name, domain in _domains.items()}
+    monkeypatch.setattr("comhe.train.recipe._domains", copies)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_domain_of_ones_own(registry):
 
     register_domain(SoundRecipe, object)
     assert domains() == ["images", "points", "graphs", "sounds"]
-    assert recipe_class("sounds") is SoundRecipe
+    assert find_domain("sounds").recipe is SoundRecipe
     assert list_recipes("sounds") == []
     assert read_recipe(SoundRecipe(lr=2.0).to_json()) == SoundRecipe(lr=2.0)
     with pytest.raises(UsageError, match="already registered, by SoundRecipe"):
@@ -140,7 +140,7 @@ def test_a_domain_of_ones_own(registry):
     with pytest.raises(UsageError, match="needs a default"):
         register_domain(Recipe, object)
     with pytest.raises(UsageError, match="'smells' models cannot be trained"):
-        recipe_class("smells")
+        find_domain("smells")
 
 
 @pytest.mark.parametrize(

@@ -46,27 +46,26 @@ SAMPLES = {"train": 48, "val": 32, "test": 32}
 
 
 def recipe_of(kind: str, **changes: Any) -> Any:
-    from comhe.train.recipe import recipe_class
+    from comhe.train.recipe import find_domain
 
-    return recipe_class(kind.split("-")[0])(recipe="trust", **KINDS[kind] | changes)
+    return find_domain(kind.split("-")[0]).recipe(recipe="trust", **KINDS[kind] | changes)
 
 
 def shrink() -> None:
     """Leave a few samples of the built-in images and clouds."""
     from comhe.train import images, points
 
-    for module, load in ((images, "_images"), (points, "_clouds")):
-        full = getattr(module, load)
+    for task in (images.ImageTask, points.PointTask):
 
-        def few(name: str, root: str | None, device: str, full: Any = full) -> Any:
-            found = full(name, root, device)
+        def few(name: str, root: str | None, full: Any = task.load) -> Any:
+            found = full(name, root)
             splits = {}
             for split, count in SAMPLES.items():
                 data = found.get_split(split)
                 splits[split] = type(data)(*(tensor[:count] for tensor in vars(data).values()))
             return replace(found, **splits)
 
-        setattr(module, load, few)
+        task.load = staticmethod(few)
 
 
 class Boundaries:
@@ -129,7 +128,7 @@ def work(request: dict[str, Any], pipe: int) -> int:
     boundaries = Boundaries(request.get("at", 0), request.get("what", "SIGKILL"))
     boundaries.watch()
     recipe = recipe_of(request["kind"])
-    status = cli.guarded(lambda folder: launch.train_one(recipe, Path(folder), None, "cpu"), request["folder"])
+    status = cli.guarded(lambda folder: launch.fit(recipe, runs=folder), request["folder"])
     os.write(pipe, b"%d" % boundaries.count)
     return status
 
@@ -182,7 +181,7 @@ def main() -> None:
     prepare()
     with tempfile.TemporaryDirectory() as folder:
         for kind in json.loads(sys.argv[1]):  # so is whatever a run imports or makes, such as its data
-            launch.train_one(recipe_of(kind).replace(epochs=1), Path(folder), None, "cpu")
+            launch.fit(recipe_of(kind).replace(epochs=1), runs=folder)
     print("ready", flush=True)
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), flush=True)

@@ -1,1 +1,0 @@
-"""The command ``comhe``, one file a command."""

@@ -1,7 +1,3 @@
-"""``comhe compare``."""
-
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +8,7 @@ from tyro.conf import arg
 from comhe.errors import RunError
 from comhe.train.compare.compare import compare
 from comhe.train.compare.tables import views
-from comhe.train.recipe import recipe_class
+from comhe.train.recipe import find_domain
 from comhe.train.settings import parse_settings
 from comhe.zoo import model_domain
 
@@ -33,30 +29,15 @@ class Compare(ManyRuns):
     seeds: Annotated[int, arg(help="runs of each cell, one for each seed")] = 10
     recipe: Annotated[str | None, arg(help="comma-separated; by default the usual one of the models' domain")] = None
     jobs: Jobs = os.cpu_count() or 1
-    output: Annotated[
-        Path | None, arg(help="folder of the tables (CSV, JSON, Markdown); runs listed in it are not repeated")
-    ] = None
+    output: Annotated[Path | None, arg(help="folder of the tables; runs that are listed in it are not repeated")] = None
 
     def run(self) -> None:
-        """Train what is missing and print the tables of each recipe."""
-        kind = recipe_class(model_domain(self.models.split(",")[0].strip()))
+        kind = find_domain(model_domain(self.models.split(",")[0].strip())).recipe
+        settings = parse_settings(" ".join(self.settings), kind)
+        options = {name: getattr(self, name) for name in ("first_seed", "recipe", "runs", "device", "jobs", "output")}
+        options |= {"settings": settings, "root": self.data_root, "plugins": self.modules}
         with show_progress("compare", "run") as progress:
-            found = compare(
-                self.models,
-                self.data,
-                self.regularizers,
-                self.seeds,
-                first_seed=self.first_seed,
-                recipe=self.recipe,
-                settings=parse_settings(" ".join(self.settings), kind),
-                runs=self.runs,
-                root=self.data_root,
-                device=self.device,
-                jobs=self.jobs,
-                output=self.output,
-                plugins=self.modules,
-                progress=progress,
-            )
+            found = compare(self.models, self.data, self.regularizers, self.seeds, progress=progress, **options)
         for name, rows in found.rows.items():
             for table in views(rows):
                 print_table(f"{name}, {table.title}", table.header, table.cells)

@@ -1,11 +1,8 @@
 """The terminal: tables, and progress as a bar, or as lines where the output is a file or a pipe."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -35,15 +32,9 @@ def show_progress(label: str, unit: str, shown: bool = True) -> Iterator[Callabl
 
 
 def print_table(title: str, header: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    """Print a table: names to the left, figures to the right."""
     shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for name in header:
         shown.add_column(name, justify="left" if name in NAMES else "right", no_wrap=True)
     for line in cells:
         shown.add_row(*line)
     console.print(shown)
-
-
-def metrics_text(row: dict[str, Any]) -> str:
-    """Return an epoch's loss, penalty and validation accuracy."""
-    return f"loss {row['loss']:.3f}  penalty {row['penalty']:.3f}  val {100 * row['val_accuracy']:.2f} %"

@@ -1,7 +1,3 @@
-"""``comhe data``."""
-
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -22,6 +18,5 @@ class Data(Command):
     data_root: DataRoot = None
 
     def run(self) -> None:
-        """Print what there is to say about the data set."""
         for key, value in describe(load_data(self.name, self.data_root, self.domain)).items():
             console.print(f"{key:15} {value}")

@@ -1,7 +1,3 @@
-"""``comhe energy``."""
-
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,34 +23,21 @@ from .options import Command, DataRoot, WhichWeights
 class Energy(Command):
     """Diagnose how the neurons of each layer lie on the sphere: energies, angles, coherence, rank, dead neurons."""
 
-    source: Annotated[
-        Positional[str], arg(help="a run folder, a file with a state dict, or the name of weights or a model")
-    ]
+    source: Annotated[Positional[str], arg(help="a run folder, a state dict file, or a name of weights or a model")]
     weights: WhichWeights = "best"
     data: Annotated[str, arg(help="for the name of a graph model: the data set that decides its width")] = "citations"
     seed: Annotated[int, arg(help="for the name of a model: seed of its initialization")] = 0
     data_root: DataRoot = None
 
     def run(self) -> None:
-        """Print the diagnostics of each layer."""
         layers = layers_of(self.source, self.weights, self.data, self.seed, self.data_root)
-        lines = [
-            [name, " x ".join(map(str, w.shape)), *diagnose(w).cells()]
-            for name, w in layers.items()
-            if w.shape[-2] >= 2
-        ]
+        several = {name: w for name, w in layers.items() if w.shape[-2] >= 2}
+        lines = [[name, " x ".join(map(str, w.shape)), *diagnose(w).cells()] for name, w in several.items()]
         print_table(self.source, ["layer", "neurons", *TITLES], lines)
 
 
 def layers_of(source: str, which: str, data: str, seed: int, root: str | None) -> dict[str, Tensor]:
-    """Return the matrices of neurons by layer, from a run folder, a state dict file, or the name of weights or a model.
-
-    In a state dict every floating-point tensor with two or more dimensions whose name ends in ``weight`` counts; its
-    first dimension is that of the neurons.
-
-    Raises:
-        UsageError: If the source is none of these.
-    """
+    """Return matrices of neurons by layer; in a state dict all tensors of two or more dimensions named *weight."""
     path = Path(source)
     if path.is_dir():
         return _from_state(source, Run(path).weights(which))
@@ -63,10 +46,8 @@ def layers_of(source: str, which: str, data: str, seed: int, root: str | None) -
     if source in list_weights():
         return _from_state(source, get_weights(source).state_dict())
     if source not in list_models():
-        raise UsageError(
-            f"{source!r} is neither a folder, nor a file, nor the name of weights or a model; `comhe list weights` and "
-            "`comhe list models` show these names"
-        )
+        hint = "`comhe list weights` and `comhe list models` show these names"
+        raise UsageError(f"{source!r} is neither a folder, nor a file, nor the name of weights or a model; {hint}")
     torch.manual_seed(seed)
     if model_domain(source) == "graphs":  # the data decide its width
         model = make_task(get_recipe(None, source, data, "none"), root).model()
@@ -82,11 +63,8 @@ def layers_of(source: str, which: str, data: str, seed: int, root: str | None) -
 
 
 def _from_state(source: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    found = {
-        name: tensor.flatten(1)
-        for name, tensor in state.items()
-        if isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.dim() >= 2 and name.endswith("weight")
-    }
+    weights = {name: w for name, w in state.items() if isinstance(w, Tensor) and name.endswith("weight")}
+    found = {name: w.flatten(1) for name, w in weights.items() if w.is_floating_point() and w.dim() >= 2}
     if not found:
         raise UsageError(f"{source} has no weight matrix: no tensor of two or more dimensions that is named *weight")
     return found

@@ -1,7 +1,3 @@
-"""``comhe evaluate``."""
-
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +5,7 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 from comhe.errors import ComheError, UsageError
-from comhe.train.compare.publish import evaluate_run, evaluate_weights
+from comhe.train.compare.publish import evaluate, recipe_of
 from comhe.train.runs.run import Run
 from comhe.zoo import get_weights
 
@@ -28,23 +24,22 @@ class Evaluate(Command):
     device: Device = "cpu"
 
     def run(self) -> None:
-        """Print accuracy and loss on the validation and the test split."""
         card: dict[str, Any] = {}
         if Path(self.source).is_dir():
-            name, found = evaluate_run(Run(self.source), self.weights, self.data, self.data_root, self.device)
+            run = Run(self.source)
+            recipe, state = run.recipe(), run.weights(self.weights)
         else:
             try:
                 weights = get_weights(self.source)
             except ComheError as error:
                 raise UsageError(f"{self.source!r} is not a run folder, and {error}") from error
-            name, found = evaluate_weights(weights, self.data, self.data_root, self.device)
+            recipe, state = recipe_of(weights), weights.state_dict()
             card = weights.card["metrics"] if self.data is None else {}
-        for split, metrics in found.items():
+        recipe = recipe if self.data is None else recipe.replace(data=self.data)
+        for split, metrics in evaluate(recipe, state, self.data_root, self.device).items():
             comment = ""
             if card:
                 is_equal = metrics["accuracy"] == card[split]["accuracy"]
                 comment = ", as its card says" if is_equal else f"; its card says {100 * card[split]['accuracy']:.2f} %"
-            console.print(
-                f"{name} {split}: accuracy {100 * metrics['accuracy']:.2f} %, loss {metrics['loss']:.4f}{comment}",
-                soft_wrap=True,
-            )
+            figures = f"accuracy {100 * metrics['accuracy']:.2f} %, loss {metrics['loss']:.4f}"
+            console.print(f"{recipe.data} {split}: {figures}{comment}", soft_wrap=True)

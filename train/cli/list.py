@@ -1,11 +1,6 @@
-"""``comhe list``."""
-
-from __future__ import annotations
-
-from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -16,12 +11,7 @@ from comhe.zoo import list_models, list_weights
 
 from .options import Command
 
-LISTS: dict[str, Callable[[], list[str]]] = {
-    "models": list_models,
-    "datasets": list_data,
-    "regularizers": list_regularizers,
-    "recipes": list_recipes,
-}
+LISTS: Any = {"models": list_models, "datasets": list_data, "regularizers": list_regularizers, "recipes": list_recipes}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +22,6 @@ class List(Command):
     pattern: Annotated[Positional[str], arg(help="such as 'resnet*'")] = "*"
 
     def run(self) -> None:
-        """Print the names that match, one on a line."""
         if self.what == "weights":
             names = list_weights(self.pattern)  # the pattern may also be the name of a model
         else:

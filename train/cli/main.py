@@ -1,7 +1,5 @@
 """The command ``comhe``."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys
@@ -12,9 +10,9 @@ import tyro
 from tyro.extras import SubcommandApp
 
 from comhe import __version__
-from comhe.errors import ComheError, UsageError
+from comhe.errors import ComheError, UsageError, did_you_mean
 from comhe.train.plugins import load_plugins
-from comhe.train.recipe import did_you_mean, domains
+from comhe.train.recipe import domains
 from comhe.train.runs.interruption import terminable, torchrun_rank
 
 from .compare import Compare
@@ -34,11 +32,7 @@ COMMANDS = (Compare, Reproduce, Report, Evaluate, Publish, Energy, Data, List)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status; a mistake of the user's is one line on standard error and status 2.
-
-    Args:
-        argv: Arguments after ``comhe``; by default those of the process.
-    """
+    """Run one command and return its exit status; a mistake of the user's is one line on standard error and 2."""
     return guarded(_run, argv)
 
 
@@ -78,10 +72,7 @@ def _check_name(argument: Sequence[str], known: Sequence[str], kind: str) -> Non
 
 
 def guarded(function: Callable[[Sequence[str]], object], argv: Sequence[str] | None = None) -> int:
-    """Call a command and turn what the user can fix into one line; with COMHE_TRACEBACK=1 it keeps its traceback.
-
-    SIGINT and SIGTERM are one line, too, with exit status 130 and 143. Under torchrun the line names the rank.
-    """
+    """Call a command; a mistake of the user's, or a signal, becomes one line and an exit status (2, 130, 143)."""
     rank, size = torchrun_rank()
     name = f"comhe: rank {rank} of {size}" if size > 1 else "comhe"
     try:

@@ -1,16 +1,12 @@
 """What commands have in common: their base, and options with their help."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import UseAppendAction, arg
 
-DataRoot = Annotated[
-    str | None, arg(help="folder of the data sets; by default $COMHE_DATA, else the user's cache folder")
-]
+DataRoot = Annotated[str | None, arg(help="folder of the data sets; by default $COMHE_DATA, else the cache folder")]
 Runs = Annotated[Path, arg(help="folder of the run folders")]
 Device = Annotated[str, arg(help="cpu, cuda, cuda:1, ...; under torchrun, cuda is the GPU of each process")]
 Jobs = Annotated[int, arg(help="processes that train at a time; with --device cuda they take turns on the GPUs")]
@@ -36,10 +32,7 @@ class ManyRuns(Command):
     """A command that trains runs which are missing."""
 
     first_seed: Annotated[int, arg(help="the first of the seeds")] = 0
-    settings: Annotated[
-        tuple[str, ...],
-        arg(metavar="NAME=VALUE ...", help="settings other than the recipe's, and options of the regularizers"),
-    ] = ()
+    settings: Annotated[tuple[str, ...], arg(metavar="NAME=VALUE ...", help="settings and regularizers' options")] = ()
     data_root: DataRoot = None
     runs: Runs = Path("runs")
     device: Device = "cpu"

@@ -1,7 +1,3 @@
-"""``comhe publish``."""
-
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -27,13 +23,10 @@ class Publish(Command):
     device: Device = "cpu"
 
     def run(self) -> None:
-        """Write the two files and print a summary."""
         runs = [Run(folder) for folder in self.folders]
         card = get_weights(publish(runs, self.output, self.suffix, self.data_root, self.device)).card
-        seeds = card["seeds"]["best"]["test_accuracy"]
-        deviation = "" if seeds["std"] is None else f" ± {100 * seeds['std']:.2f}"
-        console.print(
-            f"{card['name']}: test {100 * card['metrics']['test']['accuracy']:.2f} % (seed {card['seed']}; "
-            f"{100 * seeds['mean']:.2f}{deviation} % over {card['seeds']['n']}), {card['bytes'] / 1e6:.2f} MB",
-            soft_wrap=True,
-        )
+        over = card["seeds"]["best"]["test_accuracy"]
+        deviation = "" if over["std"] is None else f" ± {100 * over['std']:.2f}"
+        best = f"test {100 * card['metrics']['test']['accuracy']:.2f} % (seed {card['seed']}"
+        mean = f"{100 * over['mean']:.2f}{deviation} % over {card['seeds']['n']})"
+        console.print(f"{card['name']}: {best}; {mean}, {card['bytes'] / 1e6:.2f} MB", soft_wrap=True)

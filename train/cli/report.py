@@ -1,7 +1,3 @@
-"""``comhe report``."""
-
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -21,14 +17,11 @@ from .options import Command
 class Report(Command):
     """Write one page with the tables and figures of runs; it opens from disk and needs no network."""
 
-    sources: Annotated[
-        Positional[tuple[Path, ...]], arg(help="folders with run folders at any depth, or files *-runs.csv")
-    ]
+    sources: Annotated[Positional[tuple[Path, ...]], arg(help="folders of runs, at any depth, or files *-runs.csv")]
     output: Annotated[Path, arg(aliases=["-o"], help="the page")] = Path("page.html")
     figures: Annotated[Path | None, arg(help="folder for every figure as an SVG file")] = None
 
     def run(self) -> None:
-        """Gather the runs and write the page."""
         if not self.sources:
             raise UsageError("name at least one folder of runs, or a *-runs.csv")
         for folder in (self.output.parent, *([] if self.figures is None else [self.figures])):

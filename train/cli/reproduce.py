@@ -1,7 +1,3 @@
-"""``comhe reproduce``."""
-
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
@@ -12,7 +8,7 @@ from comhe.errors import RunError
 from comhe.train.compare.compare import check
 from comhe.train.compare.reproduce import HEADER, PUBLISHED, cells, comparison_lines, parse_duration, recipes
 from comhe.train.plugins import load_plugins
-from comhe.train.recipe import recipe_class
+from comhe.train.recipe import find_domain
 from comhe.train.runs.launch import train_all
 from comhe.train.settings import parse_settings
 from comhe.zoo import model_domain
@@ -27,15 +23,12 @@ class Reproduce(ManyRuns):
 
     table: Annotated[Positional[str], arg(help=", ".join(PUBLISHED))]
     seeds: Annotated[int, arg(help="runs of each cell, one for each seed")] = 5
-    budget: Annotated[
-        str | None, arg(help="time after which runs are interrupted, to be continued later: 90s, 20m, 1.5h")
-    ] = None
+    budget: Annotated[str | None, arg(help="time after which runs are left for later: 90s, 20m, 1.5h")] = None
     recipe: Annotated[str | None, arg(help="by default the one that goes with the table")] = None
     jobs: Jobs = 1
 
     def run(self) -> None:
-        """Train what is missing within the budget, and print the table."""
-        kind = recipe_class(model_domain(cells(self.table)[0].model))
+        kind = find_domain(model_domain(cells(self.table)[0].model)).recipe
         settings = parse_settings(" ".join(self.settings), kind)
         seeds = range(self.first_seed, self.first_seed + self.seeds)
         wanted = recipes(self.table, seeds, self.recipe, settings)

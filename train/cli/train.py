@@ -1,7 +1,3 @@
-"""``comhe train``."""
-
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, make_dataclass
@@ -12,15 +8,14 @@ from tyro.conf import arg
 
 from comhe.errors import UsageError
 from comhe.train.engine.distributed import join_ranks
-from comhe.train.recipe import Recipe, get_recipe, recipe_class
+from comhe.train.recipe import Recipe, find_domain, get_recipe
 from comhe.train.runs.interruption import torchrun_rank
-from comhe.train.runs.launch import train_one
-from comhe.train.runs.run import Run
+from comhe.train.runs.launch import fit
 from comhe.train.settings import parse_options
 from comhe.train.task import check_recipe
 from comhe.zoo import model_domain
 
-from .console import console, metrics_text, show_progress
+from .console import console, show_progress
 from .options import Command, DataRoot, Device, Runs
 
 OPTIONS = ("model_options", "regularizer_options")
@@ -33,9 +28,7 @@ class Train(Command):
 
     base: ClassVar[Recipe]
 
-    shard_penalty: Annotated[
-        bool, arg(help="under torchrun: each process computes the penalties of some of the layers")
-    ] = False
+    shard_penalty: Annotated[bool, arg(help="under torchrun: each process computes some layers' penalties")] = False
     data_root: DataRoot = None
     runs: Runs = Path("runs")
     device: Device = "cpu"
@@ -48,7 +41,6 @@ class Train(Command):
         return self.base.replace(**values)
 
     def run(self) -> None:
-        """Train, and print the accuracies of the last and the selected epoch."""
         recipe = self.named_recipe()
         check_recipe(recipe)
         is_first = torchrun_rank()[0] == 0
@@ -58,28 +50,23 @@ class Train(Command):
         ):
 
             def progress(row: dict[str, Any], epochs: int) -> None:
-                report(row["epoch"] + 1, epochs, metrics_text(row))
+                text = f"loss {row['loss']:.3f}  penalty {row['penalty']:.3f}  val {100 * row['val_accuracy']:.2f} %"
+                report(row["epoch"] + 1, epochs, text)
 
-            folder = train_one(recipe, self.runs, self.data_root, device, progress, context)
+            run = fit(recipe, runs=self.runs, root=self.data_root, device=device, progress=progress, context=context)
         if not is_first:
             return
-        result = Run(folder).result()
+        result = run.result()
         for which, title in (("last", "last epoch"), ("best", "validation-selected")):
-            metrics = result[which]
-            console.print(
-                f"{title} ({metrics['epoch'] + 1}): validation {100 * metrics['val_accuracy']:.2f} %, "
-                f"test {100 * metrics['test_accuracy']:.2f} %"
-            )
-        console.print(f"{folder}  ({result['seconds']:.1f} s)")
+            epoch, val, test = (result[which][name] for name in ("epoch", "val_accuracy", "test_accuracy"))
+            console.print(f"{title} ({epoch + 1}): validation {100 * val:.2f} %, test {100 * test:.2f} %")
+        console.print(f"{run.folder}  ({result['seconds']:.1f} s)")
 
 
 def train_command(domain: str, argv: Sequence[str] = ()) -> type[Train]:
-    """Return the command of a domain: its flags are the fields of its recipe.
-
-    Their defaults are those of the recipe, model, data set and regularizer that ``argv`` names, or the usual ones.
-    """
+    """Return a domain's command: its recipe's fields, with the defaults of the recipe that ``argv`` names."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    kind = recipe_class(domain)
+    kind = find_domain(domain).recipe
     usual = kind()
     for name in NAMED:
         early.add_argument(f"--{name}", default=None if name == "recipe" else getattr(usual, name))

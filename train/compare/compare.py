@@ -1,7 +1,5 @@
 """Compare models, data sets and regularizers over seeds: train what is missing, and say what differs and how surely."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from comhe.errors import RunError, UsageError
+from comhe.errors import RunError, UsageError, check_at_least
 from comhe.train.plugins import load_plugins
 from comhe.train.recipe import Recipe, get_recipe
 from comhe.train.runs.files import check_writable, write_csv, write_text
@@ -29,10 +27,7 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass
 class Comparison:
-    """The finished runs of some recipes as records, and as rows: means over seeds, and differences on the same seeds.
-
-    ``failures`` has one line for each run that failed.
-    """
+    """Finished runs as records and as rows (means over seeds, paired differences); one line for a failed run."""
 
     recipes: Sequence[Recipe]
     runs: Path
@@ -46,14 +41,10 @@ class Comparison:
         return {name: table([record for record in self.records if record["recipe"] == name]) for name in names}
 
     def markdown(self) -> str:
-        """Return the tables in Markdown."""
         return "\n".join(f"## {name}\n\n{markdown(rows)}" for name, rows in self.rows.items())
 
     def save(self, folder: str | Path) -> None:
-        """Write for each recipe the tables ``NAME.csv``, ``.json`` and ``.md``, and every run in ``NAME-runs.csv``.
-
-        If the runs are of one model and data set, ``NAME-curves.csv`` and ``NAME-energies.csv`` have their curves.
-        """
+        """Write for each recipe its tables and ``NAME-runs.csv``, and the curves of runs of one model and data set."""
         for name, rows in self.rows.items():
             path = Path(folder) / name
             write_csv(path.with_name(f"{name}-runs.csv"), [r for r in self.records if r["recipe"] == name])
@@ -88,20 +79,12 @@ def compare(
     The runs are trained in processes of their own: call it in a script under ``if __name__ == "__main__":``.
 
     Args:
-        models: Names, as a sequence or separated by commas; so are ``data``, ``regularizers`` and ``recipe``.
-        seeds: Number of runs of each cell, with the seeds ``first_seed``, ``first_seed + 1``, ...
-        recipe: By default the usual recipe of the models' domain.
-        settings: Settings other than the recipe's, and options of the regularizers; a list of values makes a sweep.
-        runs: Folder of the run folders.
-        root: Folder of the data sets; by default ``$COMHE_DATA``, else the user's cache folder.
-        jobs: Number of processes that train at a time.
-        output: Folder to save to; runs that are in its ``NAME-runs.csv`` are not repeated.
-        plugins: Modules that register names which are not built in; each process imports them.
-        progress: Called as each run ends, with the number of runs that have ended, the number of all, and a name.
-
-    Raises:
-        UsageError: If a name, an option or a device does not exist. Nothing has been trained then.
-        StorageError: If nothing can be written to one of the folders.
+        models: names, as a sequence or separated by commas; so are ``data``, ``regularizers`` and ``recipe``.
+        recipe: by default the usual recipe of the models' domain.
+        settings: settings other than the recipe's, and options of the regularizers; a list of values makes a sweep.
+        output: folder to save to; runs that are in its ``NAME-runs.csv`` are not repeated.
+        plugins: modules that register names which are not built in; each process imports them.
+        progress: called as each run ends, with the number of runs that have ended, the number of all, and a name.
 
     Example:
         >>> found = compare("gcn", "citations", "none,hs-mhe", seeds=1, settings={"epochs": 2})  # doctest: +SKIP
@@ -143,8 +126,7 @@ def plan(
 
 def check(recipes: Iterable[Recipe], device: str, jobs: int, folders: Iterable[str | Path] = ()) -> None:
     """Raise UsageError or StorageError for what can be known to fail before the first of the runs is trained."""
-    if jobs < 1:
-        raise UsageError(f"jobs must be at least 1, not {jobs}")
+    check_at_least("jobs", jobs, 1)
     for recipe in {recipe.label: recipe for recipe in recipes}.values():
         check_recipe(recipe, device)
     for folder in folders:

@@ -1,7 +1,5 @@
 """Accuracy and energies over epochs, from run folders and from the files that go with a table of runs."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,10 +16,7 @@ Curves = dict[str, Curve]  # by kind: accuracy, and energies of the hidden and o
 
 
 def curves_of(folder: Path) -> Curves:
-    """Return a run's validation accuracy in percent after each epoch, and its mean energies after epochs, 0 included.
-
-    They are those of the hidden layers in the half space, and of the output layers in the full space.
-    """
+    """Return a run's validation accuracy in percent, and its mean energies (hidden: half space, output: full space)."""
     curves: Curves = {"accuracy": [], "hidden": [], "output": []}
     curves["accuracy"] += [(int(r["epoch"]) + 1, 100 * float(r["val_accuracy"])) for r in _rows(folder / "metrics.csv")]
     energies: dict[tuple[str, int], list[float]] = {}
@@ -34,16 +29,11 @@ def curves_of(folder: Path) -> Curves:
 
 
 def read_curves(path: Path) -> dict[tuple[str, str, int], Curves]:
-    """Return the curves that go with the runs in ``NAME-runs.csv``, by regularizer, variant and seed.
-
-    They are in ``NAME-curves.csv`` (epochs from 0) and ``NAME-energies.csv`` (finished epochs), as far as these exist.
-    """
+    """Return the curves that go with the runs in ``NAME-runs.csv``, by regularizer, variant and seed."""
     name = path.name.removesuffix("-runs.csv")
     found: dict[tuple[str, str, int], Curves] = {}
-    for table, columns in (
-        ("curves", {"accuracy": "val_accuracy"}),
-        ("energies", {"hidden": "hidden_half_space", "output": "output_full_space"}),
-    ):
+    energies = {"hidden": "hidden_half_space", "output": "output_full_space"}
+    for table, columns in {"curves": {"accuracy": "val_accuracy"}, "energies": energies}.items():
         for row in _rows(path.with_name(f"{name}-{table}.csv")):
             run = found.setdefault((row["regularizer"], row.get("variant", ""), int(row["seed"])), {})
             for kind, column in columns.items():
@@ -53,10 +43,7 @@ def read_curves(path: Path) -> dict[tuple[str, str, int], Curves]:
 
 
 def save_curves(path: Path, runs: Sequence[tuple[Recipe, Path]]) -> None:
-    """Write the curves of runs of one recipe, model and data set to ``PATH-curves.csv`` and ``PATH-energies.csv``.
-
-    Rows of runs whose folders no longer exist are kept.
-    """
+    """Write the curves of runs of one recipe, model and data set; rows of runs that are gone are kept."""
     runs = [(recipe, folder) for recipe, folder in runs if (folder / "metrics.csv").exists()]
     known = {(recipe.regularizer, variant_of(recipe), str(recipe.seed)) for recipe, _ in runs}
     for table in ("curves", "energies"):
@@ -73,11 +60,9 @@ def save_curves(path: Path, runs: Sequence[tuple[Recipe, Path]]) -> None:
 
 def _energies(run: Path) -> list[dict[str, str]]:
     curves = curves_of(run)
+    names = ("epoch", "hidden_half_space", "output_full_space")
     pairs = zip(curves["hidden"], curves["output"], strict=True)
-    return [
-        {"epoch": str(epoch), "hidden_half_space": f"{hidden:.6g}", "output_full_space": f"{output:.6g}"}
-        for (epoch, hidden), (_, output) in pairs
-    ]
+    return [dict(zip(names, (f"{epoch}", f"{x:.6g}", f"{y:.6g}"), strict=True)) for (epoch, x), (_, y) in pairs]
 
 
 def over_seeds(curves: Iterable[Curve]) -> tuple[Curve, Bands]:

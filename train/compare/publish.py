@@ -1,13 +1,11 @@
 """Pretrained weights from runs of one recipe over seeds: the file, and the card that describes it."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from torch import Tensor, nn
 from comhe.datasets import AlteredDataWarning, describe, license_of, load_data
 from comhe.errors import RunError, UsageError, WeightsError
 from comhe.train.engine.training import layer_energies
-from comhe.train.recipe import Recipe, recipe_class
+from comhe.train.recipe import Recipe, find_domain
 from comhe.train.runs.files import atomic_write, check_writable, write_text
 from comhe.train.runs.run import Run, environment
 from comhe.train.task import Task, check_recipe, make_task
@@ -34,19 +32,14 @@ Metrics = dict[str, dict[str, float]]  # by split and name
 
 
 def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | None = None, device: str = "cpu") -> Path:
-    """Write ``<model>.<data>-<regularizer>[-suffix].safetensors`` and its card; return the path of the card.
+    """Publish weights of the best seed on validation, of one recipe's ``runs``; return the path of their card.
 
-    Published are the weights of the epoch with the best validation accuracy, of the seed with the best one (among
-    equals, the lower validation loss, then the lower seed), matrices in half precision if that does not change the
-    validation accuracy. The metrics on the card are those of the stored weights; those over seeds are the runs' own.
-
-    Args:
-        runs: One finished run of one recipe for each seed.
-        output: Folder of the two files.
-        suffix: Appended to the name; by default the tag of the recipe, if it has one.
+    Matrices are in half precision if that does not change the validation accuracy. Metrics on the card are those of the
+    stored weights; those over seeds are the runs' own. By default ``suffix`` is the tag of the recipe, if it has one.
     """
     recipe, results = same_recipe(runs)
-    chosen = min(runs, key=lambda run: _rank(run, results[run.folder]))
+    best = {run: results[run.folder]["best"] for run in runs}
+    chosen = min(runs, key=lambda run: (-best[run]["val_accuracy"], best[run]["val_loss"], run.recipe().seed))
     recipe = chosen.recipe()
     check_recipe(recipe, device)
     check_writable(output)
@@ -57,7 +50,6 @@ def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | Non
     if stored is None or _accuracy(task, model, stored) != _accuracy(task, model, state):
         stored = state
     load_weights(model, stored)
-
     suffix = suffix or recipe.tag
     name = f"{recipe.name}-{suffix}" if suffix else recipe.name
     data = save(stored)
@@ -74,7 +66,7 @@ def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | Non
         "regularizer": recipe.regularizer,
         "metrics": {
             "of": "the stored weights, of the validation-selected epoch of the seed with the best validation accuracy",
-            "epoch": results[chosen.folder]["best"]["epoch"],
+            "epoch": best[chosen]["epoch"],
             **metrics_of(task, model),
         },
         "seeds": over_seeds(list(results.values())) | {"seeds": sorted(run.recipe().seed for run in runs)},
@@ -96,30 +88,18 @@ def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | Non
     return path
 
 
-def evaluate_weights(weights: Weights, data: str | None, root: str | None, device: str) -> tuple[str, Metrics]:
-    """Evaluate published weights on their data set, or another one; return its name and the metrics."""
-    return _evaluate(recipe_of(weights), weights.state_dict(), data, root, device)
-
-
-def evaluate_run(run: Run, which: str, data: str | None, root: str | None, device: str) -> tuple[str, Metrics]:
-    """Evaluate a run's ``best`` or ``last`` weights in the same way."""
-    return _evaluate(run.recipe(), run.weights(which), data, root, device)
-
-
-def _evaluate(
-    recipe: Recipe, state: dict[str, Tensor], data: str | None, root: str | None, device: str
-) -> tuple[str, Metrics]:
-    recipe = recipe if data is None else recipe.replace(data=data)
+def evaluate(recipe: Recipe, state: Mapping[str, Tensor], root: str | None = None, device: str = "cpu") -> Metrics:
+    """Evaluate weights on the recipe's data set: metrics by split and name."""
     check_recipe(recipe, device)
     task = make_task(recipe, root, device)
     model = task.model().to(task.device)
     load_weights(model, state)
-    return recipe.data, metrics_of(task, model)
+    return metrics_of(task, model)
 
 
 def recipe_of(weights: Weights) -> Recipe:
     """Return the recipe on a card. A setting that the card does not have yet has its default, which was done then."""
-    kind = recipe_class(weights.card["preprocessing"]["kind"])
+    kind = find_domain(weights.card["preprocessing"]["kind"]).recipe
     known = {f.name for f in dataclasses.fields(kind)}
     if unknown := sorted(set(weights.card["recipe"]) - known):
         raise WeightsError(f"{weights.path}: this version's {kind.__name__} has no setting {', '.join(unknown)}")
@@ -148,18 +128,15 @@ def same_recipe(runs: Sequence[Run]) -> tuple[Recipe, dict[Path, dict[str, Any]]
     for run in runs:
         if not run.done:
             raise RunError(f"{run.folder} is not a finished run; train it to its end first")
-    results = {run.folder: run.result() for run in runs}
-    first, *others = (run.recipe() for run in runs)
-    for run, other in zip(runs[1:], others, strict=True):
-        differing = [k for k, v in vars(other).items() if k != "seed" and v != getattr(first, k, None)]
-        if differing:
-            raise UsageError(
-                f"{run.folder} is of another recipe than {runs[0].folder}: they differ in {', '.join(differing)}"
-            )
-    seeds = [recipe.seed for recipe in (first, *others)]
+    first, *_ = recipes = [run.recipe() for run in runs]
+    for run, recipe in zip(runs, recipes, strict=True):
+        if differing := [k for k, v in vars(recipe).items() if k != "seed" and v != getattr(first, k, None)]:
+            what = f"another recipe than {runs[0].folder}: they differ in {', '.join(differing)}"
+            raise UsageError(f"{run.folder} is of {what}")
+    seeds = [recipe.seed for recipe in recipes]
     if repeated := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
         raise UsageError(f"two of the runs have seed {repeated[0]}; list each run once")
-    return first, results
+    return first, {run.folder: run.result() for run in runs}
 
 
 def halved(state: dict[str, Tensor]) -> dict[str, Tensor] | None:
@@ -177,11 +154,6 @@ def over_seeds(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
             mean, std = mean_std([result[epoch][f"{split}_accuracy"] for result in results])
             summary[epoch][f"{split}_accuracy"] = {"mean": mean, "std": None if math.isnan(std) else std}
     return summary
-
-
-def _rank(run: Run, result: dict[str, Any]) -> tuple[float, float, int]:
-    best = result["best"]
-    return -best["val_accuracy"], best["val_loss"], run.recipe().seed
 
 
 def _accuracy(task: Task, model: nn.Module, state: dict[str, Tensor]) -> float:

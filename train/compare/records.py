@@ -1,7 +1,5 @@
 """Records: the figures of one finished run as a flat dictionary, and the CSV files they are kept in."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -41,11 +39,7 @@ def training_of(recipe: Recipe) -> str:
 
 
 def record_of(run: Run) -> Record:
-    """Return the figures of a finished run; a run of an older version has no costs and energies.
-
-    ``settings`` is the digest of the recipe; ``variant`` and ``training`` are what :func:`variant_of` and
-    :func:`training_of` say.
-    """
+    """Return the figures of a finished run; a run of an older version has no costs and energies."""
     recipe, result = run.recipe(), run.result()
     record: Record = {key: getattr(recipe, key) for key in (*CELL, "seed")}
     for epoch in EPOCHS:

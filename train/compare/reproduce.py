@@ -1,16 +1,14 @@
 """The paper's tables: lists of recipes, the most informative first, and our figures next to the published ones."""
 
-from __future__ import annotations
-
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
-from comhe.errors import UsageError
-from comhe.train.recipe import Recipe, did_you_mean, get_recipe
+from comhe.errors import UsageError, did_you_mean
+from comhe.train.recipe import Recipe, get_recipe
 from comhe.train.runs.run import Run, run_folder
 from comhe.train.settings import variants
 
@@ -21,8 +19,7 @@ PUBLISHED: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("publ
 HEADER = ["model", "data", "regularizer", "published", "n", "last epoch", "validation-selected", "difference"]
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """One published figure: accuracy or error in percent; None where training did not converge."""
 
     model: str
@@ -35,12 +32,9 @@ def cells(table: str) -> list[Cell]:
     """Return a table's cells, the most informative first."""
     if table not in PUBLISHED:
         raise UsageError(f"unknown table {table!r}; {did_you_mean(table, PUBLISHED)} (tables: {', '.join(PUBLISHED)})")
-    found = []
-    for name, figures in PUBLISHED[table]["cells"].items():
-        model, data = name.split(".")
-        names = PUBLISHED[table]["regularizers"]
-        found += [Cell(model, data, names[i], figure) for i, figure in enumerate(figures)]
-    return found
+    names = PUBLISHED[table]["regularizers"]
+    rows = [(*cell.split("."), figures) for cell, figures in PUBLISHED[table]["cells"].items()]
+    return [Cell(model, data, *pair) for model, data, figures in rows for pair in zip(names, figures, strict=False)]
 
 
 def recipes(
@@ -58,22 +52,17 @@ def recipes(
 
 
 def comparison_lines(table: str, wanted: Sequence[Recipe], runs: Path) -> list[list[str]]:
-    """Return lines under :data:`HEADER`: our mean ± standard deviation over runs, next to the published figure.
-
-    The difference is that of the validation-selected mean.
-    """
+    """Return lines under :data:`HEADER`: our mean ± deviation next to the published figure."""
     is_error = PUBLISHED[table]["figure"] == "error"
     lines = []
     for cell in cells(table):
         results = []
-        for recipe in wanted:
-            if (recipe.model, recipe.data, recipe.regularizer) == (cell.model, cell.data, cell.regularizer):
-                run = Run(run_folder(runs, recipe))
-                if run.done:
-                    run.check(recipe)
-                    results.append(run.result())
+        for recipe in (each for each in wanted if (each.model, each.data, each.regularizer) == cell[:3]):
+            if (run := Run(run_folder(runs, recipe))).done:
+                run.check(recipe)
+                results.append(run.result())
         published = "did not converge" if cell.published is None else f"{cell.published:.2f}"
-        line = [cell.model, cell.data, cell.regularizer, published, str(len(results))]
+        line = [*cell[:3], published, str(len(results))]
         if not results:
             lines.append([*line, "not run", "not run", ""])
             continue
@@ -90,10 +79,6 @@ def parse_duration(text: str) -> float:
     """Return the seconds of a duration like ``90``, ``45s``, ``20m`` or ``1.5h``."""
     units = {"s": 1, "m": 60, "h": 3600}
     number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
-    try:
-        seconds = float(number) * unit
-    except ValueError:
-        seconds = -1.0
-    if not 0 < seconds < float("inf"):
+    if not re.fullmatch(r"\d*\.?\d+", number) or float(number) == 0:
         raise UsageError(f"a budget is a duration like 90s, 20m or 1.5h, not {text!r}")
-    return seconds
+    return float(number) * unit

@@ -1,12 +1,8 @@
 """Choose settings on validation accuracy: ``python -m comhe.train.compare.search``. The test split is never evaluated.
 
-For each data set and regularizer the same number of trials is drawn from the recipe's space, with a generator seeded by
-the cell's name. Every trial is run with ``first`` seeds; the ``finalists`` best of them get ``more`` seeds; the best
-mean of validation accuracy (at each run's validation-selected epoch) over all its seeds is chosen. The seeds start at
-1000, so that none of them is one of the seeds 0, 1, ... of a table.
+For each data set and regularizer the same number of trials is drawn, with a generator seeded by the cell's name. Each
+is run with ``first`` seeds, the ``finalists`` best of them with ``more``; the best mean over all seeds is chosen.
 """
-
-from __future__ import annotations
 
 import json
 import os
@@ -32,21 +28,19 @@ from .compare import collect
 from .records import Record
 from .statistics import mean_std
 
-FIRST_SEED = 1000
+Space = dict[str, tuple[Any, ...]]
+FIRST_SEED = 1000  # none of the seeds 0, 1, ... of a table
 
 # `kipf` searches the settings of the regularizer only: everything else is as published.
-REGULARIZER_SPACE: dict[str, tuple[Any, ...]] = {
-    "weight": (0.1, 0.3, 1.0, 3.0, 10.0),
-    "output_weight": (0.0, 0.1, 0.3, 1.0, 3.0, 10.0),
-}
-TRAINING_SPACE: dict[str, tuple[Any, ...]] = {
+REGULARIZER_SPACE: Space = {"weight": (0.1, 0.3, 1.0, 3.0, 10.0), "output_weight": (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)}
+TRAINING_SPACE: Space = {
     "hidden_channels": (16, 32, 64),
     "dropout": (0.5, 0.6, 0.7, 0.8),
     "lr": (0.005, 0.01, 0.02),
     "weight_decay": (5e-4, 1e-3, 2e-3),
     "epochs": (200, 400),
 }
-OPTION_SPACE: dict[str, dict[str, tuple[Any, ...]]] = {
+OPTION_SPACE: dict[str, Space] = {
     "rp-comhe": {"dim": (10, 20, 40), "redraw": (1, 10)},
     "ap-comhe": {"rate": (0.1, 1.0), "mode": ("both", "alternating")},
 }
@@ -70,15 +64,14 @@ class Search:
     device: Device = "cpu"
 
     def run(self) -> None:
-        """Search, write ``search-RECIPE.csv`` and update the choices."""
         cells = [(data, name) for data in self.data.split(",") for name in self.regularizers.split(",")]
         trials = {cell: draw(self.recipe, *cell, self.trials) for cell in cells}
         records = self._train([trial for found in trials.values() for trial in found], range(self.first))
         finalists = {cell: _best(found, records)[: self.finalists] for cell, found in trials.items()}
         rerun = [trial for found in finalists.values() for trial in found]
         records += self._train(rerun, range(self.first, self.first + self.more))
-
         choices = json.loads(CHOICES.read_text())
+        row: dict[str, Any]
         rows: list[dict[str, Any]] = []
         for cell, found in trials.items():
             chosen = _best(finalists[cell], records)[0]
@@ -86,11 +79,7 @@ class Search:
             for trial in _best(found, records):
                 mean, std = mean_std(values := _values(trial, records))
                 settings = {k: v for k, v in vars(trial).items() if v != base[k] and k not in ("tag", "seed")}
-                row: dict[str, Any] = {
-                    "data": cell[0],
-                    "regularizer": cell[1],
-                    "trial": trial.tag.removeprefix("search-"),
-                }
+                row = {"data": trial.data, "regularizer": trial.regularizer, "trial": trial.tag.removeprefix("search-")}
                 row |= {"n": len(values), "val": mean, "std": std, "chosen": "yes" if trial == chosen else ""}
                 rows.append(row | {"settings": json.dumps(settings)})
                 if trial == chosen:
@@ -133,12 +122,10 @@ def _values(trial: Recipe, records: list[Record]) -> list[float]:
 
 
 def _best(trials: list[Recipe], records: list[Record]) -> list[Recipe]:
-    """The trials by mean validation accuracy, best first."""
     return sorted(trials, key=lambda trial: -mean_std(_values(trial, records))[0])
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the search as a command."""
     return guarded(lambda words: tyro.cli(Search, args=words, prog="python -m comhe.train.compare.search").run(), argv)
 
 

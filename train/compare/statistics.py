@@ -1,7 +1,5 @@
 """Means over seeds, and paired differences on the same seeds."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,13 +28,7 @@ def mean_std(values: Sequence[float]) -> tuple[float, float]:
 
 
 def paired(baseline: Sequence[float], other: Sequence[float], confidence: float = 0.95) -> Paired:
-    """Compare ``other`` with ``baseline``; both list the same seeds in the same order.
-
-    Example:
-        >>> result = paired([80.0, 81.0, 82.0], [80.5, 81.7, 82.6])
-        >>> f"{result.difference:+.2f} ({result.low:+.2f} to {result.high:+.2f}), p = {result.p:.3f}"
-        '+0.60 (+0.35 to +0.85), p = 0.009'
-    """
+    """Compare ``other`` with ``baseline``; both list the same seeds in the same order."""
     from scipy import stats  # takes a second to import
 
     if len(baseline) != len(other):

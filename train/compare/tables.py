@@ -1,7 +1,5 @@
 """Rows over seeds, and the tables of them that the terminal, Markdown and the report page show."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,12 +17,10 @@ COSTS |= {"hidden_start": "start_hidden", "output_start": "start_output"}
 
 @dataclass(frozen=True)
 class Row:
-    """The means over the seeds of one cell, with the epoch chosen by one rule.
+    """The means over the seeds of one cell, with the epoch chosen by one rule; accuracies are in percent.
 
-    Accuracies and differences are in percent. ``gflops`` is one forward pass of a sample, or of an entire graph;
-    ``step_ms`` is a training step including the penalty, and ``penalty_ms`` the penalty alone, as measured in the runs.
-    Energies are means over the hidden layers (half space) and the output layers (full space), before training and at
-    the row's epoch. ``settings`` are those that differ from the named recipe, or the run's tag.
+    ``gflops`` is one forward pass of a sample, or of an entire graph. Energies are means over the hidden layers (half
+    space) and the output layers (full space). ``settings`` are those that differ from the named recipe, or the tag.
     """
 
     recipe: str
@@ -59,20 +55,15 @@ class Row:
 
     @property
     def method(self) -> str:
-        """The regularizer, with the settings of its variant."""
         return f"{self.regularizer} {self.settings}".strip()
 
     @property
     def has_interval(self) -> bool:
-        """Whether the difference is of several seeds."""
         return self.p is not None and not math.isnan(self.p)
 
 
 def table(records: Sequence[Record], baseline: str = "none") -> list[Row]:
-    """Return rows in order of appearance, first all for the last epoch, then all for the selected one.
-
-    A difference to ``baseline`` is taken on the seeds that both have, at the same training settings.
-    """
+    """Return rows, first for the last epoch; differences are taken on shared seeds, at the same training settings."""
     cells: Cells = {}
     for record in records:
         cells.setdefault(cell_of(record), {})[record["seed"]] = record
@@ -142,27 +133,13 @@ class Table:
         return [[column.text(row) for column in self.columns] for row in self.rows]
 
 
-def _format(template: str, *keys: str) -> Callable[[Row], str]:
+def _cell(text: Callable[..., str], *keys: str) -> Callable[[Row], str]:
     """The text of some attributes, empty if one of them is None."""
-
-    def text(row: Row) -> str:
-        values = [getattr(row, key) for key in keys]
-        return "" if None in values else template.format(*values)
-
-    return text
+    return lambda row: "" if None in (values := [getattr(row, key) for key in keys]) else text(*values)
 
 
-def _three_digits(key: str) -> Callable[[Row], str]:
-    def text(row: Row) -> str:
-        value = getattr(row, key)
-        return "" if value is None else f"{value:#.3g}".rstrip(".") if abs(value) < 999.5 else f"{value:,.0f}"
-
-    return text
-
-
-def _difference(row: Row) -> str:
-    # Rounded first: a tie then reads the same whether the row comes from runs or from their six digits in a CSV file.
-    return "" if row.difference is None else f"{round(row.difference, 9):+.2f}"
+def _three_digits(value: float) -> str:
+    return f"{value:#.3g}".rstrip(".") if abs(value) < 999.5 else f"{value:,.0f}"
 
 
 def _p_value(row: Row) -> str:
@@ -173,38 +150,36 @@ def _p_value(row: Row) -> str:
 
 NAMES = {name: Column(name, name, attrgetter(name), True) for name in (*CELL[1:], "settings", "recipe")}
 ACCURACY = (
-    Column("n", "n", _format("{}", "n")),
-    Column("val %", "val", _format("{:.2f}", "val")),
+    Column("n", "n", _cell("{}".format, "n")),
+    Column("val %", "val", _cell("{:.2f}".format, "val")),
     Column("test %", "test", lambda row: f"{row.test:.2f}" + (f" ± {row.std:.2f}" if row.n > 1 else "")),
-    Column("difference", "difference", _difference),
+    # Rounded first: a tie then reads the same whether the row comes from runs or from their six digits in a CSV file.
+    Column("difference", "difference", _cell(lambda value: f"{round(value, 9):+.2f}", "difference")),
     Column("95 % interval", "low", lambda row: f"{row.low:+.2f} to {row.high:+.2f}" if row.has_interval else ""),
     Column("p (Holm)", "p_holm", _p_value),
 )
 COST = (
-    Column("parameters", "parameters", _format("{:,.0f}", "parameters")),
-    Column("GFLOP", "gflops", _format("{:.4g}", "gflops")),
-    Column("ms/step", "step_ms", _three_digits("step_ms")),
-    Column("penalty ms/step", "penalty_ms", _three_digits("penalty_ms")),
-    Column("hidden energy, half space", "hidden_end", _format("{:.4f} to {:.4f}", "hidden_start", "hidden_end")),
-    Column("output energy", "output_end", _format("{:.4f} to {:.4f}", "output_start", "output_end")),
-    Column("s/run", "seconds", _three_digits("seconds")),
+    Column("parameters", "parameters", _cell("{:,.0f}".format, "parameters")),
+    Column("GFLOP", "gflops", _cell("{:.4g}".format, "gflops")),
+    Column("ms/step", "step_ms", _cell(_three_digits, "step_ms")),
+    Column("penalty ms/step", "penalty_ms", _cell(_three_digits, "penalty_ms")),
+    Column("hidden energy, half space", "hidden_end", _cell("{:.4f} to {:.4f}".format, "hidden_start", "hidden_end")),
+    Column("output energy", "output_end", _cell("{:.4f} to {:.4f}".format, "output_start", "output_end")),
+    Column("s/run", "seconds", _cell(_three_digits, "seconds")),
 )
 
 
 def views(rows: Sequence[Row], names: Sequence[str] = ("model", "data", "regularizer", "settings")) -> list[Table]:
     """Return the tables to show: accuracy for each rule of choosing the epoch, and cost where it was measured."""
     shown = [NAMES[name] for name in names if name != "settings" or any(row.settings for row in rows)]
-    tables = [
-        Table(f"{title}, accuracy", [*shown, *ACCURACY], [row for row in rows if row.epoch == epoch])
-        for epoch, title in EPOCHS.items()
-    ]
+    by_epoch = {title: [row for row in rows if row.epoch == epoch] for epoch, title in EPOCHS.items()}
+    tables = [Table(f"{title}, accuracy", [*shown, *ACCURACY], some) for title, some in by_epoch.items()]
     measured = [row for row in rows if row.epoch == "last" and row.gflops is not None]
     costs = [Table("cost, and energies before and after training", [*shown, *COST], measured)] if measured else []
     return tables + costs
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Return the tables of :func:`views` in Markdown."""
     parts = []
     for shown in views(rows):
         lines = [shown.header, ["---"] * len(shown.columns), *shown.cells]

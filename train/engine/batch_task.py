@@ -1,9 +1,8 @@
 """What the tasks share that train on batches of samples: regularizer, optimizer, microbatches, evaluation."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -13,80 +12,74 @@ from torch.nn import functional as F
 from comhe.datasets import Share
 from comhe.datasets.labeled import LabeledSet
 from comhe.regularizers import Regularizer, create_regularizer, regularizer_options
-from comhe.train.recipe import BatchRecipe, Recipe
+from comhe.train.recipe import BatchRecipe
+from comhe.train.task import Task
 
 from .distributed import SINGLE_PROCESS, DistributedContext
 
+Batch = tuple[Tensor, Tensor]  # samples and labels
 
-class BatchTask:
-    """Base of the tasks whose data set is divided into batches of samples.
 
-    Args:
-        recipe: the settings.
-        data: the data set, on its device.
-        device: of model and data.
-        context: the processes that share each batch.
-        augmentation: of the training samples.
-        evaluation_batch: number of samples that a process evaluates at once.
-        options: further options of the data set's loaders.
-    """
+class BatchTask(Task):
+    """Base of tasks on batches; ``load`` returns the data set, ``evaluation_batch`` samples are evaluated at once."""
+
+    recipe: BatchRecipe
+    load: Callable[[str, str | None], LabeledSet]
+    evaluation_batch: int
 
     def __init__(
-        self,
-        recipe: BatchRecipe,
-        data: LabeledSet,
-        device: str,
-        context: DistributedContext,
-        augmentation: Any,
-        evaluation_batch: int,
-        **options: Any,
+        self, recipe: Any, root: str | None = None, device: str = "cpu", context: DistributedContext = SINGLE_PROCESS
     ) -> None:
-        self.recipe, self.data, self.context = recipe, data, context
+        self.recipe, self.context = recipe, context
         self.device = torch.device(device)
-        self.batch_size = min(recipe.batch_size, len(data.train))
+        self.data: Any = _load(type(self).load, recipe.data, root, device)
+        self.batch_size = min(recipe.batch_size, len(self.data.train))
         self.share = context.share(self.batch_size, min(recipe.accumulate, self.batch_size))
-        self.evaluation_batch, self.evaluation_share = evaluation_batch, replace(self.share, microbatches=1)
-        self._options = options
-        training = {"drop_last": True, "share": self.share}
-        self.loader = data.loader("train", self.batch_size, recipe.seed, augmentation, **training, **options)
+        self.evaluation_share = replace(self.share, microbatches=1)
+        self.augmentation, self._options = self.preprocessing()
+        options = {"drop_last": True, "share": self.share, **self._options}
+        self.loader = self.data.loader("train", self.batch_size, recipe.seed, self.augmentation, **options)
         self.generators, self.steps = self.loader.generators, self.loader.steps
-        self.inputs, self.collate = self.loader.inputs, self.loader.collate
+        self.inputs = self.loader.inputs  # type: ignore[method-assign]
+        self.collate = self.loader.collate  # type: ignore[method-assign]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return self.recipe.model_arguments(num_classes=self.data.num_classes)
+
+    def preprocessing(self) -> tuple[Any, dict[str, Any]]:
+        """Return the augmentation of training samples, and further options of the data set's loaders."""
+        raise NotImplementedError
 
     def regularizer(self, model: nn.Module) -> Regularizer:
-        return make_regularizer(self.recipe, model, self.recipe.epochs * self.steps)
+        """Attach the regularizer; learned projections move at the network's learning rate, as the released ones."""
+        recipe, steps = self.recipe, self.recipe.epochs * self.steps
+        options: dict[str, Any] = recipe.weights() | recipe.regularizer_options
+        if "rate" in regularizer_options(recipe.regularizer):
+            options.setdefault("rate", lambda step: max(recipe.lr_at(step, steps), 1e-12))
+        return create_regularizer(recipe.regularizer, model, seed=recipe.seed, **options)
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         return make_optimizer(self.recipe, model)
 
-    def on_epoch(self, model: nn.Module, epoch: int) -> None:
-        """Change nothing by the epoch."""
-
-    def microbatches(self, batch: tuple[Tensor, Tensor]) -> Iterator[tuple[float, tuple[Tensor, Tensor]]]:
+    def microbatches(self, batch: Batch) -> Iterator[tuple[float, Batch]]:
         return split_batch(batch, self.share, self.batch_size)
 
     def example(self) -> tuple[Tensor]:
         return (next(self.batches("val", 1))[0],)
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        """Evaluate a model, see :func:`evaluate_batches`."""
         batches = self.batches(split, self.context.world_size * self.evaluation_batch, share=self.evaluation_share)
         return evaluate_batches(model, batches, self.recipe.precision == "bf16", self.context)
 
-    def batches(self, split: str, batch_size: int, **options: Any) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, split: str, batch_size: int, **options: Any) -> Iterator[Batch]:
         """Iterate over a split in its stored order, without augmentation."""
         return self.data.batches(split, batch_size, **options, **self._options)
 
 
-def make_regularizer(recipe: Recipe, model: nn.Module, steps: int) -> Regularizer:
-    """Attach the recipe's regularizer; learned projections move at the network's learning rate, as the released ones.
-
-    Args:
-        steps: number of steps of the run, of which the learning rate is a function.
-    """
-    options: dict[str, Any] = dict(recipe.regularizer_options)
-    if "rate" in regularizer_options(recipe.regularizer):
-        options.setdefault("rate", lambda step: max(recipe.lr_at(step, steps), 1e-12))
-    return create_regularizer(recipe.regularizer, model, seed=recipe.seed, **recipe.weights(), **options)
+@lru_cache(maxsize=2)
+def _load(load: Callable[[str, str | None], Any], name: str, root: str | None, device: str) -> Any:
+    return load(name, root).to(device)
 
 
 def make_optimizer(recipe: BatchRecipe, model: nn.Module) -> torch.optim.Optimizer:
@@ -99,9 +92,7 @@ def make_optimizer(recipe: BatchRecipe, model: nn.Module) -> torch.optim.Optimiz
     return kind(groups, lr=recipe.lr, fused=True, capturable=next(model.parameters()).is_cuda)
 
 
-def parameter_groups(
-    model: nn.Module, weight_decay: float, decays: Callable[[str, nn.Parameter], bool]
-) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, weight_decay: float, decays: Callable[[str, Tensor], bool]) -> list[dict]:
     """Return an optimizer's groups: first the parameters whose weights decay, by name and value, then the others."""
     groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for name, parameter in model.named_parameters():
@@ -110,13 +101,8 @@ def parameter_groups(
     return [group for group in found if group["params"]]
 
 
-def split_batch(
-    batch: tuple[Tensor, Tensor], share: Share, batch_size: int
-) -> Iterator[tuple[float, tuple[Tensor, Tensor]]]:
-    """Split this process's share of a batch of ``batch_size`` samples into microbatches, each with a factor.
-
-    With the factors on their mean losses, the sum over the microbatches, averaged over the ranks, is the batch's mean.
-    """
+def split_batch(batch: Batch, share: Share, batch_size: int) -> Iterator[tuple[float, Batch]]:
+    """Split this process's share of a batch; factors times mean losses, averaged over ranks, sum to its mean."""
     x, labels = batch
     sizes = [samples.stop - samples.start for _, samples in share.slices(batch_size)]
     for size, *microbatch in zip(sizes, x.split(sizes), labels.split(sizes), strict=True):
@@ -131,16 +117,12 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def evaluate_batches(
-    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], bf16: bool, context: DistributedContext = SINGLE_PROCESS
+    model: nn.Module, batches: Iterable[Batch], bf16: bool, context: DistributedContext = SINGLE_PROCESS
 ) -> dict[str, float]:
-    """Evaluate a model on the samples of all ranks.
-
-    Returns:
-        ``accuracy`` and ``top5`` over samples, ``class_accuracy`` (its mean over the classes), and the mean ``loss``.
-    """
+    """Return ``accuracy`` and ``top5`` over samples of all ranks, their mean over classes, and the mean ``loss``."""
     model.eval()
-    correct: Any = 0  # by class
-    count: Any = 0  # by class
+    correct: Any = 0
+    count: Any = 0  # like correct, by class
     sums: Any = 0
     for x, labels in batches:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
@@ -155,11 +137,7 @@ def evaluate_batches(
     correct, count, sums = context.sum(correct), context.sum(count), context.sum(sums)
     samples = count.sum()
     present = count > 0  # a class without samples has no accuracy
-    figures = (
-        correct.sum() / samples,
-        sums[0] / samples,
-        (correct[present] / count[present]).mean(),
-        sums[1] / samples,
-    )
+    by_class = (correct[present] / count[present]).mean()
+    figures = (correct.sum() / samples, sums[0] / samples, by_class, sums[1] / samples)
     values = torch.stack([figure.double() for figure in figures]).tolist()  # CPU-GPU sync point
     return dict(zip(("accuracy", "top5", "class_accuracy", "loss"), values, strict=True))

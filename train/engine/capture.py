@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,18 +27,10 @@ class CaptureError(Exception):
 class CUDAGraphStep:
     """A function of tensors whose work on the device is recorded after a few calls, and replayed from then on.
 
-    No call serves only to warm up: the first ones do what all others do. Afterwards whatever the function reads is what
-    it was when it was recorded, Python's numbers by value and tensors by address. So what changes from call to call has
-    to be an argument, or a tensor that is written in place; where ``constants()`` or a shape has changed, the function
-    is called and recorded again. Tensors that it returns are overwritten by the next call.
-
-    A function that waits for the device, or that cannot be captured for another reason, is called each time; a
-    :class:`NotCaptured` warning says why.
-
-    Args:
-        function: does work that depends on no value on the device.
-        recorder: of the device.
-        constants: returns the numbers that the function reads besides its arguments and that seldom change.
+    No call serves only to warm up. Afterwards whatever the function reads is what it was when it was recorded, Python's
+    numbers by value and tensors by address. So what changes from call to call must be an argument, or a tensor that is
+    written in place; where a shape or ``constants()`` has changed, it is recorded again. Tensors that it returns are
+    overwritten by the next call. What cannot be captured is called each time; a :class:`NotCaptured` warning says why.
     """
 
     def __init__(
@@ -70,17 +63,15 @@ class CUDAGraphStep:
         return self._result
 
     def _run(self) -> Any:
-        if self._calls != WARM_UP or self._obstacle:
-            return self.recorder.run(self._call)
-        syncs: list[str] = []
-        result = self.recorder.run(self._call, syncs)
+        syncs: list[str] | None = [] if self._calls == WARM_UP and not self._obstacle else None
+        result = self.recorder.run(partial(self.function, *self._inputs), syncs)
         if syncs:
             self._give_up(f"the host waits for the device in {syncs[0]}")
         return result
 
     def _record(self) -> bool:
         try:
-            self._replay, self._result = self.recorder.record(self._call)
+            self._replay, self._result = self.recorder.record(partial(self.function, *self._inputs))
         except CaptureError as error:
             self._give_up(str(error))
             return False
@@ -90,23 +81,15 @@ class CUDAGraphStep:
         self._obstacle = reason
         warnings.warn(f"steps are not captured as a CUDA graph: {reason}", NotCaptured, stacklevel=5)
 
-    def _call(self) -> Any:
-        return self.function(*self._inputs)
-
 
 class CUDAGraphRecorder:
-    """Records CUDA graphs.
-
-    Args:
-        generators: those that the function draws from, besides the device's default generator.
-    """
+    """Records CUDA graphs; ``generators`` are those that the function draws from, besides the device's default one."""
 
     def __init__(self, device: torch.device, generators: Iterable[torch.Generator] = ()) -> None:
         self.device, self.generators = device, tuple(generators)
         self.stream = torch.cuda.Stream(device)  # also of the calls before: autograd remembers their stream
 
     def like(self, x: Tensor) -> Tensor:
-        """Return uninitialized memory on the device for a tensor like this one."""
         return torch.empty_like(x, device=self.device)
 
     def run(self, function: Callable[[], Any], syncs: list[str] | None = None) -> Any:
@@ -119,11 +102,7 @@ class CUDAGraphRecorder:
         return result
 
     def record(self, function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
-        """Return a function that repeats the work, and the result, whose tensors that work fills.
-
-        Raises:
-            CaptureError: the function cannot be recorded; nothing of its work has run.
-        """
+        """Return a function that repeats the work, and the result that it fills, or raise CaptureError."""
         gc.collect()  # what is freed during the recording might be freed on the device
         graph = torch.cuda.CUDAGraph()
         for generator in self.generators:
@@ -165,7 +144,6 @@ class SideStream:
             return function()
 
     def join(self) -> None:
-        """Let what follows wait for the function."""
         if self.stream is not None:
             torch.cuda.current_stream(self.device).wait_stream(self.stream)
 

@@ -1,7 +1,5 @@
 """The cost of a network and its regularizer: floating-point operations, and seconds of the penalty."""
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Sequence
@@ -18,11 +16,7 @@ CALLS = 5  # timed calls of a penalty
 
 @torch.no_grad()
 def forward_flops(model: nn.Module, inputs: tuple) -> int:
-    """Count the floating-point operations of one forward pass in evaluation mode.
-
-    Only matrix products and convolutions count, two operations for each multiply-add; a sparse matrix counts by its
-    stored entries.
-    """
+    """Count a forward pass's matrix products and convolutions, 2 for a multiply-add; sparse ones by their entries."""
     training = model.training
     model.eval()
     with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.mm: _operations}) as counter:

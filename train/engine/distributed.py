@@ -1,10 +1,7 @@
 """Several processes that train one model: torchrun starts them, each has a rank and a share of every batch.
 
-The recipe's batch is that of all of them together, so that a run is the same run on any number of processes, but for
-the rounding of sums and the numbers that dropout draws. Batch norm takes its statistics over the whole batch.
+A run is the same run on any number of processes, but for the rounding of sums and the numbers that dropout draws.
 """
-
-from __future__ import annotations
 
 import os
 import sys
@@ -33,13 +30,7 @@ PROBE_TAG = 7  # of messages that nobody receives
 
 @dataclass(frozen=True)
 class DistributedContext:
-    """The processes of a run, from the point of view of one of them; by default it is the only one.
-
-    Attributes:
-        rank: number of this process, from 0 on.
-        world_size: number of processes.
-        shard_penalty: whether each process computes the penalties of some layers, rather than of all.
-    """
+    """The processes of a run, seen by one of them; with ``shard_penalty`` each computes some layers' penalties."""
 
     rank: int = 0
     world_size: int = 1
@@ -47,7 +38,6 @@ class DistributedContext:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes the run's files."""
         return self.rank == 0
 
     @property
@@ -55,16 +45,11 @@ class DistributedContext:
         return self.world_size > 1
 
     def share(self, batch_size: int, microbatches: int) -> Share:
-        """Return which samples this process takes of batches that go through the network in so many microbatches.
-
-        Raises:
-            UsageError: there is less than one sample of a microbatch for each process.
-        """
+        """Return which samples this process takes of batches that go through the network in so many microbatches."""
         if batch_size // microbatches < self.world_size:
-            raise UsageError(
-                f"batch_size={batch_size} with accumulate={microbatches} has too few samples for {self.world_size} "
-                "processes; raise batch_size, or lower accumulate or the number of processes"
-            )
+            what = f"batch_size={batch_size} with accumulate={microbatches} has too few samples"
+            hint = "raise batch_size, or lower accumulate or the number of processes"
+            raise UsageError(f"{what} for {self.world_size} processes; {hint}")
         return Share(self.rank, self.world_size, microbatches)
 
     def parallelize(self, model: nn.Module) -> nn.Module:
@@ -83,7 +68,6 @@ class DistributedContext:
         return x
 
     def mean(self, x: Tensor) -> Tensor:
-        """Return the mean over the ranks."""
         return self.sum(x.clone()) / self.world_size if self.is_distributed else x
 
     def maximum(self, x: Tensor) -> Tensor:
@@ -100,15 +84,11 @@ class DistributedContext:
         return values
 
     def barrier(self) -> None:
-        """Wait for all ranks."""
         if self.is_distributed:
             distributed.barrier()
 
     def lost_peer(self) -> bool:
-        """Return whether the connection to another rank is broken.
-
-        A message is sent to each of them, for which the system refuses to wait where the process is gone.
-        """
+        """Return whether another rank is gone: the system then refuses to wait for a message to it."""
         try:
             for peer in set(range(self.world_size)) - {self.rank}:
                 distributed.isend(torch.zeros(1), peer, tag=PROBE_TAG)
@@ -133,8 +113,7 @@ def no_sync(model: nn.Module) -> AbstractContextManager[None]:
 class StopConsensus:
     """Agrees on the step after which all ranks save, and whether they stop then.
 
-    Each process has its own signals and clock. About once a second all exchange theirs, on the CPU, so that no rank
-    waits for its device; the main rank also tells when the next time is.
+    About once a second they exchange their signals and clocks, on the CPU, so that no rank waits for its device.
     """
 
     def __init__(self, context: DistributedContext, seconds: float) -> None:
@@ -161,21 +140,14 @@ class StopConsensus:
 
 @contextmanager
 def join_ranks(device: str, shard_penalty: bool = False) -> Iterator[tuple[DistributedContext, str]]:
-    """Connect to the other processes that torchrun has started, for the time of the block.
+    """Connect to the processes that torchrun has started; yield the context and this one's device.
 
     Where another rank is gone, whose own message says why, this one says so and ends with exit status 3.
-
-    Yields:
-        The context, and this process's device: ``cuda`` becomes the GPU of its local rank.
-
-    Raises:
-        UsageError: a single GPU for all, or an option that needs several processes.
     """
     rank, world_size = torchrun_rank()
     if world_size == 1:
         if shard_penalty:
-            command = "torchrun --nproc-per-node 2 -m comhe.train.images ..."
-            raise UsageError(f"--shard-penalty is for several processes: {command}")
+            raise UsageError("--shard-penalty is for several processes: torchrun --nproc-per-node 2 -m comhe.train....")
         yield DistributedContext(), device
         return
     if device == "cuda":
@@ -190,8 +162,9 @@ def join_ranks(device: str, shard_penalty: bool = False) -> Iterator[tuple[Distr
         context.sum(torch.zeros(1))  # no rank leaves, with an error, before all have come
         yield context, device
         distributed.destroy_process_group()  # not after an error: it would wait for ranks that are gone
-    except RuntimeError as error:
-        if distributed.is_initialized() and not context.lost_peer():
+    except Exception as error:
+        is_ours = not isinstance(error, RuntimeError) or (distributed.is_initialized() and not context.lost_peer())
+        if is_ours:
             _tell_torchrun(error)
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -199,9 +172,6 @@ def join_ranks(device: str, shard_penalty: bool = False) -> Iterator[tuple[Distr
         sys.stderr.flush()
         time.sleep(EXIT_DELAY)
         sys.exit(3)
-    except Exception as error:
-        _tell_torchrun(error)
-        raise
 
 
 def _tell_torchrun(error: Exception) -> None:

@@ -1,7 +1,5 @@
 """An exponential moving average of a model's weights."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -10,8 +8,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 class ExponentialMovingAverage(AveragedModel):
     r"""The average :math:`\bar w \leftarrow \beta \bar w + (1 - \beta) w` of a model's weights, from the first step on.
 
-    Unlike torch's own it can be captured in a CUDA graph: :meth:`update_parameters` is work on the device alone, and
-    :meth:`count` is called outside of the graph after each step.
+    Unlike torch's it can be part of a CUDA graph, after each replay of which :meth:`count` is called.
     """
 
     n_averaged: Tensor
@@ -38,5 +35,4 @@ class ExponentialMovingAverage(AveragedModel):
                 self._average(means, news, self.n_averaged)
 
     def count(self) -> None:
-        """Count a step."""
         self.n_averaged += 1

@@ -1,7 +1,5 @@
 """What a run records as it goes: epochs, energies of the layers, and single steps where they are asked for."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from typing import Any
 
@@ -19,10 +17,8 @@ Rows = list[dict[str, Any]]
 class Log:
     """Rows of three tables, each a file of the run folder: ``metrics``, ``energies`` and ``steps``.
 
-    ``energies`` has a line for each regularized layer with its diagnostics, every ``recipe.energies`` epochs, before
-    the first and after the last; its column ``epoch`` counts the finished epochs. ``steps`` has a line every
-    ``recipe.log_steps`` steps: loss, accuracy and largest logit of the batch (of its last microbatch), and the mean
-    energies of the hidden layers (half space) and of the output layers (full space), before the step.
+    The column ``epoch`` of ``energies`` counts the finished epochs. ``steps`` has figures of the last microbatch, and
+    mean energies of the hidden layers (half space) and of the output layers (full space), before the step.
     """
 
     def __init__(self, recipe: Recipe, regularizer: Regularizer, context: DistributedContext) -> None:
@@ -35,7 +31,6 @@ class Log:
             self._diagnose(0)
 
     def add_epoch(self, row: dict[str, Any]) -> None:
-        """Record an epoch."""
         self.epochs.append(row)
         done, every = len(self.epochs), self.recipe.energies
         if every and (done % every == 0 or done == self.recipe.epochs):
@@ -48,13 +43,10 @@ class Log:
         layers = self.regularizer.report().layers
         hidden = [row.diagnostics.half_space_energy for row in layers if row.role == "hidden"]
         output = [row.diagnostics.energy for row in layers if row.role == "output"]
-        self._energies_before = {
-            "hidden_energy": sum(hidden) / len(hidden) if hidden else "",
-            "output_energy": sum(output) / len(output) if output else "",
-        }
+        for name, values in (("hidden_energy", hidden), ("output_energy", output)):
+            self._energies_before[name] = sum(values) / len(values) if values else ""
 
     def after_step(self, step: int, loss: Tensor, penalty: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Record the step, if it is one of those."""
         if not self._records(step):
             return
         context = self.context
@@ -78,7 +70,6 @@ class Log:
             self.energies.append({"epoch": done, "layer": row.name, "role": row.role, **asdict(row.diagnostics)})
 
     def tables(self) -> dict[str, Rows]:
-        """Return the tables that have rows, by name."""
         tables = {"metrics": self.epochs, "energies": self.energies, "steps": self.steps}
         return {name: rows for name, rows in tables.items() if rows}
 

@@ -1,7 +1,5 @@
 """The loop that all domains share. It fits on a page."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -13,7 +11,7 @@ from comhe.train.runs.interruption import Interrupted, Stop, deferred
 from comhe.train.runs.run import Run
 from comhe.train.task import Task
 
-from .capture import CUDAGraphRecorder, make_recorder
+from .capture import make_recorder
 from .distributed import StopConsensus
 from .nonfinite import NonFiniteError, NonFiniteTracer, require_finite_means, require_finite_parameters
 from .training import Training
@@ -23,20 +21,11 @@ Progress = Callable[[dict[str, Any], int], None]
 
 
 def fit(task: Task, run: Run, progress: Progress = lambda row, epochs: None) -> dict[str, Any]:
-    """Train to the recipe's end, from the run's checkpoint where there is one.
+    """Train to the recipe's end, from the run's checkpoint if there is one; all ranks return the result.
 
-    The test split is evaluated twice, after training: with the weights of the last epoch and with those of the epoch
-    with the best validation accuracy (the lower validation loss, then the earlier epoch, among equals).
-
-    Several ranks work on the run together, and the main one writes its files.
-
-    Returns:
-        The result, on every rank.
-
-    Raises:
-        Interrupted: SIGINT or SIGTERM; the run is saved after the current step.
-        DivergedError: loss, penalty or a weight is not finite; the message names the layer and the step. The last
-            checkpoint is of a state before that.
+    The test split is evaluated twice, after training: with the last weights, and with those of the epoch of the best
+    validation accuracy (the lower validation loss, then the earlier epoch, among equals). Interrupted and DivergedError
+    leave a checkpoint of a sound state.
     """
     context, recipe = task.context, task.recipe
     with deferred() as stop, run.locked() if context.is_main else nullcontext(), deterministic(task.device):
@@ -45,9 +34,8 @@ def fit(task: Task, run: Run, progress: Progress = lambda row, epochs: None) -> 
         context.barrier()
         if not context.is_main:
             run.follow(recipe)
-        recorder = None if context.is_distributed else make_recorder(task.device, task.generators)
         try:
-            return _fit(task, run, progress, stop, recorder)
+            return _fit(task, run, progress, stop)
         except NonFiniteError as error:
             what, epoch = str(error), error.epoch  # the error itself would keep the diverged network in memory
         if context.is_distributed:
@@ -55,7 +43,7 @@ def fit(task: Task, run: Run, progress: Progress = lambda row, epochs: None) -> 
         else:
             try:
                 with torch.compiler.set_stance("force_eager"):
-                    _fit(task, run, lambda row, epochs: None, stop, None, NonFiniteTracer(epoch))
+                    _fit(task, run, lambda row, epochs: None, stop, NonFiniteTracer(epoch))
             except DivergedError as error:
                 what += f"; {error}"
         what = f"{recipe.label} seed {recipe.seed}: {what}; lower lr {recipe.lr}, or give it a warmup"
@@ -64,16 +52,10 @@ def fit(task: Task, run: Run, progress: Progress = lambda row, epochs: None) -> 
         raise DivergedError(what)
 
 
-def _fit(
-    task: Task,
-    run: Run,
-    progress: Progress,
-    stop: Stop,
-    recorder: CUDAGraphRecorder | None,
-    tracer: NonFiniteTracer | None = None,
-) -> dict[str, Any]:
+def _fit(task: Task, run: Run, progress: Progress, stop: Stop, tracer: NonFiniteTracer | None = None) -> dict[str, Any]:
     recipe, steps = task.recipe, task.steps
-    training = Training(task, recorder, tracer)
+    is_eager = task.context.is_distributed or tracer is not None
+    training = Training(task, None if is_eager else make_recorder(task.device, task.generators), tracer)
     if (state := run.load_checkpoint()) is not None:
         training.load(state)
     step, log = training.step, training.log
@@ -89,8 +71,8 @@ def _fit(
             if saves:
                 training.save(run, epoch, done)
             if signum:
-                position = f"stopped in epoch {epoch + 1} of {recipe.epochs} after step {done} of {steps}"
-                what = f"{recipe.label} seed {recipe.seed} {position}, saved; the same command goes on from there"
+                position = f"stopped in epoch {epoch + 1} of {recipe.epochs} after step {done} of {steps}, saved"
+                what = f"{recipe.label} seed {recipe.seed} {position}; the same command goes on from there"
                 raise Interrupted(signum, what)
         loss, penalty = require_finite_means(epoch, *step.means())  # CPU-GPU sync point, the only one in an epoch
         training.end_epoch()

@@ -1,7 +1,5 @@
 """Where a run that diverged went wrong: its last steps are repeated, and every value is checked."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,14 +41,8 @@ def require_finite_parameters(model: nn.Module, epoch: int, context: Distributed
 class NonFiniteTracer:
     """Raises DivergedError, with step and layer, at the first value of a step that is not finite.
 
-    In the order of a step it checks each layer's penalty, the batch, what each operation computes from a parameter, the
-    output of each module (the innermost first), the loss, each parameter's gradient (from the output on) and the
-    parameters after the update. Other operations may return infinite values on purpose, as masks do. Random numbers and
-    arithmetic are those of the run, so on the CPU it finds what happened; on a GPU, where sums may come out otherwise,
-    it gives up after an epoch.
-
-    Args:
-        epoch: in which the run diverged.
+    Operations between modules may return infinite values on purpose, as masks do; of those it checks what reads a
+    parameter. On the CPU all is as in the run; on a GPU sums may differ, and it gives up after the run's last epoch.
     """
 
     def __init__(self, epoch: int) -> None:
@@ -62,20 +54,23 @@ class NonFiniteTracer:
         """Check a model's outputs, gradients and updates from now on."""
         self._names = {p.untyped_storage().data_ptr(): name for name, p in model.named_parameters()}
         for name, module in model.named_modules():
-            module.register_forward_hook(self._output_hook(f"the output of {name}" if name else "the network's output"))
-        for name, parameter in model.named_parameters():
-            parameter.register_post_accumulate_grad_hook(self._gradient_hook(f"the gradient of {name}"))
+            what = f"the output of {name}" if name else "the network's output"
+            module.register_forward_hook(lambda _, inputs, output, what=what: self.check(output, what))
 
-        def before(*_: Any) -> None:  # gradients that were not accumulated in a backward pass
-            for name, parameter in model.named_parameters():
+        def gradients(*_: Any) -> None:
+            for name, parameter in parameters.items():
                 self.check(parameter.grad, f"the gradient of {name}")
 
-        def after(*_: Any) -> None:
-            for name, parameter in model.named_parameters():
+        def updates(*_: Any) -> None:
+            for name, parameter in parameters.items():
                 self.check(parameter, f"{name} after the update")
 
-        optimizer.register_step_pre_hook(before)
-        optimizer.register_step_post_hook(after)
+        parameters = dict(model.named_parameters())
+        for name, parameter in parameters.items():
+            what = f"the gradient of {name}"
+            parameter.register_post_accumulate_grad_hook(lambda p, what=what: self.check(p.grad, what))
+        optimizer.register_step_pre_hook(gradients)  # also those that were not accumulated in a backward pass
+        optimizer.register_step_post_hook(updates)
 
     def begin_epoch(self, epoch: int) -> None:
         """Raise DivergedError after the last epoch to trace."""
@@ -101,12 +96,6 @@ class NonFiniteTracer:
                 count = (~tensor.isfinite()).sum().item()
                 kind = "NaN" if tensor.isnan().any() else "infinite"
                 raise DivergedError(f"{self._position}: {what} is the first with {kind} values ({count:,})")
-
-    def _output_hook(self, what: str) -> Callable[..., None]:
-        return lambda module, inputs, output: self.check(output, what)
-
-    def _gradient_hook(self, what: str) -> Callable[[Tensor], None]:
-        return lambda parameter: self.check(parameter.grad, what)
 
 
 class _Operations(TorchFunctionMode):

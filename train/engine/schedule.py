@@ -1,12 +1,8 @@
 """How the learning rate changes over a run."""
 
-from __future__ import annotations
-
 import math
 
 from comhe.errors import UsageError
-
-NAMES = ("constant", "cosine", "one-cycle", "step:A,B,...", "decay:F,S")
 
 
 def factor(schedule: str, progress: float, warmup: float = 0.0) -> float:
@@ -15,13 +11,6 @@ def factor(schedule: str, progress: float, warmup: float = 0.0) -> float:
     During the first ``warmup`` of the run it rises linearly from 0. Then, with p from 0 to 1 over the rest:
     ``constant`` 1; ``cosine`` :math:`(1 + \cos \pi p) / 2`; ``one-cycle`` :math:`1 - p`; ``step:A,B,...`` a tenth after
     each of the shares A, B, ... of the run; ``decay:F,S`` F times as much after each share S of it.
-
-    Raises:
-        UsageError: an unknown schedule.
-
-    Example:
-        >>> factor("step:0.5,0.75", 0.6), factor("one-cycle", 0.6, warmup=0.2)
-        (0.1, 0.5)
     """
     name, _, values = schedule.partition(":")
     if progress < warmup:
@@ -41,4 +30,4 @@ def factor(schedule: str, progress: float, warmup: float = 0.0) -> float:
         return (1 + math.cos(math.pi * rest)) / 2
     if schedule == "one-cycle":
         return 1 - rest
-    raise UsageError(f"unknown schedule {schedule!r}; there are {', '.join(NAMES)} (step:0.5,0.75 for instance)")
+    raise UsageError(f"unknown schedule {schedule!r}; there are constant, cosine, one-cycle, step:A,B,..., decay:F,S")

@@ -1,11 +1,9 @@
 """One training step, the same on every device; on a GPU it is captured."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,29 +11,21 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from comhe.regularizers import Regularizer
 from comhe.regularizers.draws import Draws
+from comhe.train.task import Task
 
 from .capture import CUDAGraphRecorder, CUDAGraphStep, SideStream
 from .distributed import no_sync
 from .ema import ExponentialMovingAverage
 from .nonfinite import NonFiniteTracer
 
-if TYPE_CHECKING:
-    from comhe.train.task import Task
-
 Gradients = list[tuple[nn.Parameter, Tensor]]
 
 
 class Step:
-    """Augmentation, forward, loss, penalty, backward, clipping, optimizer, moving average.
+    """Augmentation, forward, loss, penalty, backward, clipping, optimizer, moving average: on a GPU one CUDA graph.
 
-    On a GPU all of that is one CUDA graph, in which the penalty, which does not depend on the batch, runs concurrently
-    with the network. Each of several ranks takes its share of the batch; the gradients are averaged in the last
-    backward pass, to which the penalty's have been added.
-
-    Args:
-        parallel_model: the model as :meth:`.DistributedContext.parallelize` returns it; by default the model.
-        recorder: of the graph, see :class:`.CUDAGraphStep`; None to run eagerly.
-        tracer: checks every value.
+    The penalty, which does not depend on the batch, runs concurrently with the network. Ranks average their gradients
+    in the last backward pass, to which the penalty's have been added.
     """
 
     def __init__(
@@ -55,7 +45,7 @@ class Step:
         self.parallel_model = model if parallel_model is None else parallel_model
         self.forward: Any = torch.compile(self.parallel_model) if task.recipe.compile else self.parallel_model
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+        norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
         self.side_stream = SideStream(device)
         self.lr = torch.zeros((), dtype=torch.float32 if on_gpu else torch.float64, device=device)
         self.sums, self.count = torch.zeros(2, dtype=torch.float64, device=device), 0
@@ -65,14 +55,12 @@ class Step:
             warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
         regularizer.capturable = recorder is not None
         self.draws: Draws | None = None  # of the current step
-        self.work = self._work if recorder is None else CUDAGraphStep(self._work, recorder, self._constants)
+        self.work: Any = self._work
+        if recorder is not None:
+            self.work = CUDAGraphStep(self._work, recorder, lambda: tuple(norm.momentum for norm in norms))
 
     def __call__(self, inputs: Sequence[Tensor], lr: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Take a step on the batch ``task.collate(*inputs)``, at a learning rate.
-
-        Returns:
-            Loss, penalty, logits and labels of the batch's last microbatch, which the next step overwrites.
-        """
+        """Take a step; return loss, penalty, logits and labels of the last microbatch, for the time until the next."""
         self.lr.fill_(lr)
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr  # a tensor, which a graph reads
@@ -91,7 +79,6 @@ class Step:
         return loss, penalty
 
     def reset(self) -> None:
-        """Begin new means."""
         self.sums.zero_()
         self.count = 0
 
@@ -106,7 +93,8 @@ class Step:
         self.optimizer.zero_grad(set_to_none=True)
         penalty, gradients = self.side_stream.start(self._penalty)
         batch = self.task.collate(*inputs)
-        self._check(batch, "the batch")
+        if self.tracer:
+            self.tracer.check(batch, "the batch")
         total: Any = 0.0
         microbatches = list(self.task.microbatches(batch))
         for index, (factor, microbatch) in enumerate(microbatches):
@@ -133,11 +121,11 @@ class Step:
             self.tracer.tracing_operations() if self.tracer else nullcontext(),
         ):
             loss, logits = self.task.loss(self.forward, microbatch)
-        self._check(loss, "the loss")
+        if self.tracer:
+            self.tracer.check(loss, "the loss")
         return loss, logits
 
     def _penalty(self) -> tuple[Tensor, Gradients]:
-        """Return the penalty and its gradient."""
         draws = self.draws
         assert draws is not None
         if self.tracer:
@@ -159,10 +147,3 @@ class Step:
             sums, terms = map(list, zip(*pairs, strict=True))
             torch._foreach_add_(sums, terms)
         return None
-
-    def _check(self, values: Any, what: str) -> None:
-        if self.tracer:
-            self.tracer.check(values, what)
-
-    def _constants(self) -> tuple[float | None, ...]:
-        return tuple(norm.momentum for norm in self.norms)

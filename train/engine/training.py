@@ -1,7 +1,5 @@
 """The state of a run, all that it needs to go on to the same bits, and its result."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 
@@ -22,12 +20,7 @@ from .step import Step
 
 
 class Training:
-    """A model and all that trains it.
-
-    Attributes:
-        eval_model: the model that is evaluated: the moving average if there is one.
-        done: number of steps of the current epoch that an earlier session took.
-    """
+    """A model and all that trains it; ``done`` steps of the current epoch were taken by an earlier session."""
 
     def __init__(self, task: Task, recorder: CUDAGraphRecorder | None, tracer: NonFiniteTracer | None = None) -> None:
         recipe, context = task.recipe, task.context
@@ -58,7 +51,6 @@ class Training:
         return time.perf_counter() - self._saved
 
     def begin_epoch(self, epoch: int) -> None:
-        """Prepare for an epoch's steps."""
         if self.tracer is not None:
             self.tracer.begin_epoch(epoch)
         self.task.on_epoch(self.model, epoch)
@@ -66,7 +58,6 @@ class Training:
         self._resumed = time.perf_counter()
 
     def end_epoch(self) -> None:
-        """Close an epoch after its last step."""
         self._step_seconds += time.perf_counter() - self._resumed
         self.step.reset()
         self.done = 0
@@ -79,11 +70,7 @@ class Training:
             self._best = {"key": key, "epoch": epoch, "weights": weights}
 
     def save(self, run: Run, epoch: int, done: int) -> None:
-        """Write checkpoint and log after so many steps of an epoch; all ranks call it at once.
-
-        Raises:
-            NonFiniteError: the run has diverged, and nothing was written.
-        """
+        """Write checkpoint and log, on all ranks at once; nothing if the run has diverged."""
         now = time.perf_counter()
         require_finite_means(epoch, *self.step.means())
         require_finite_parameters(self.model, epoch, self.context)
@@ -98,7 +85,6 @@ class Training:
         self._saved = self._resumed = time.perf_counter()
 
     def load(self, state: dict[str, Any]) -> None:
-        """Continue from a checkpoint."""
         adapt_optimizer_state(self.optimizer, state["optimizer"])
         for name, part in self._stateful().items():
             part.load_state_dict(state[name])
@@ -118,18 +104,15 @@ class Training:
             "flops": forward_flops(model, task.example()),
             "start": self._start,
         }
-        for which, epoch, weights in (
-            ("last", recipe.epochs - 1, self.eval_model.state_dict()),
-            ("best", self._best["epoch"], self._best["weights"]),
-        ):
+        last: dict[str, Any] = {"epoch": recipe.epochs - 1, "weights": self.eval_model.state_dict()}
+        for which, chosen in (("last", last), ("best", self._best)):
+            epoch, weights = chosen["epoch"], chosen["weights"]
             if self.context.is_main:
                 run.save_weights(which, weights)
             model.load_state_dict(weights)
-            result[which] = {"epoch": epoch} | {
-                f"{split}_{name}": value
-                for split in ("val", "test")
-                for name, value in task.evaluate(model, split).items()
-            }
+            result[which] = {"epoch": epoch}
+            for split in ("val", "test"):
+                result[which] |= {f"{split}_{name}": value for name, value in task.evaluate(model, split).items()}
             result[which]["energy"] = layer_energies(self.regularizer)
         result["penalty_seconds"] = penalty_seconds(self.regularizer, self.step.parameters)
         if self.context.is_main:
@@ -144,17 +127,12 @@ class Training:
 
 def layer_energies(regularizer: Regularizer) -> dict[str, dict[str, Any]]:
     """Return role and energies, full and half space, of every layer."""
-    return {
-        row.name: {"role": row.role, "full": row.diagnostics.energy, "half": row.diagnostics.half_space_energy}
-        for row in regularizer.report().layers
-    }
+    layers = [(row.name, row.role, row.diagnostics) for row in regularizer.report().layers]
+    return {name: {"role": role, "full": d.energy, "half": d.half_space_energy} for name, role, d in layers}
 
 
 def adapt_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Change the state that an optimizer on another device has left, in place, into what this one works with.
-
-    Whether it is fused stays its own setting; fused kernels go through its tensors in the parameters' memory order.
-    """
+    """Fit the state that another device's optimizer left, in place, to this one: fused or not, and its memory order."""
     parameters = []
     for group, saved in zip(optimizer.param_groups, state["param_groups"], strict=True):
         saved |= {name: group[name] for name in ("fused", "capturable") if name in group}
@@ -167,11 +145,7 @@ def adapt_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any
 
 
 def load_ranks(states: list[dict[str, Any]], step: Step, done: int) -> None:
-    """Load what each rank had for itself at a checkpoint: sums and random numbers.
-
-    If the number of ranks is another one now, the sums are averaged, the main rank continues its stream of random
-    numbers, and the others begin new ones.
-    """
+    """Load each rank's sums and random numbers; on other ranks sums are averaged, and new streams begin."""
     context, device = step.context, step.task.device
     if len(states) == context.world_size:
         step.load_state_dict(states[context.rank]["sums"])
@@ -192,7 +166,6 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
 
 
 def set_random_state(device: torch.device, state: dict[str, Tensor]) -> None:
-    """Restore what :func:`random_state` returned."""
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], device)

@@ -1,7 +1,5 @@
 """Angles between the neurons of a layer, before and after training."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -21,13 +19,7 @@ def angles(w: Tensor) -> Tensor:
 
 
 def angles_before_and_after(run: Run) -> tuple[str, Tensor, Tensor]:
-    """Return the name and the angles of the hidden layer with the most weights, before and after training.
-
-    The initial weights are computed again from the recipe's seed, and checked by the energy that was logged.
-
-    Raises:
-        RunError: If they come out differently, the run is of an older version, or no layer is hidden.
-    """
+    """Return name and angles of the largest hidden layer, before training (drawn again, and checked) and after."""
     result, recipe = run.result(), run.recipe()
     if "options" not in result:
         raise RunError("of an older version, which did not log the options of the network")
@@ -48,11 +40,8 @@ def angles_before_and_after(run: Run) -> tuple[str, Tensor, Tensor]:
 
 def histogram(values: Tensor, width: float) -> list[tuple[float, float]]:
     """Return the share of angles, in percent, in bins of ``width`` degrees, as the corners of a step function."""
-    counts = torch.histc(values, bins=round(180 / width), min=0, max=180)
-    filled = counts.nonzero()[:, 0]
-    first, last = int(filled[0]), int(filled[-1])
-    steps = [(first * width, 0.0)]
-    for i in range(first, last + 1):
-        share = 100 * float(counts[i]) / len(values)
-        steps += [(i * width, share), ((i + 1) * width, share)]
-    return [*steps, ((last + 1) * width, 0.0)]
+    shares = 100 * torch.histc(values, bins=round(180 / width), min=0, max=180) / len(values)
+    first, last = shares.nonzero()[[0, -1], 0].tolist()
+    edges = [i * width for i in range(first, last + 2) for _ in range(2)]
+    heights = shares[first : last + 1].repeat_interleave(2).tolist()
+    return list(zip(edges, [0.0, *heights, 0.0], strict=True))

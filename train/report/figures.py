@@ -1,15 +1,12 @@
 """The report's figures: drawn by matplotlib, as SVG in the colors of the page that they are part of."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from comhe.errors import UsageError
 
@@ -20,38 +17,28 @@ COLORS, (SOFT, RULE) = list(VARIABLES)[:8], list(VARIABLES)[8:]
 # One fewer than there are colors, so that both together tell more methods apart.
 DASHES: list[Any] = [(0, (1, 2)), "-", (0, (5, 2)), (0, (6, 2, 1, 2)), (0, (9, 3)), (0, (3, 2)), "--"]
 SETTINGS: Any = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": RULE,
-    "axes.grid": True,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "figure.constrained_layout.use": True,
+    **dict.fromkeys(("axes.labelcolor", "legend.labelcolor", "text.color", "xtick.color", "ytick.color"), SOFT),
+    **dict.fromkeys(("axes.edgecolor", "grid.color"), RULE),
+    **dict.fromkeys(("axes.axisbelow", "axes.grid", "figure.constrained_layout.use"), True),
+    **dict.fromkeys(("axes.spines.right", "axes.spines.top", "legend.frameon"), False),
     "font.size": 9,
-    "grid.color": RULE,
-    "legend.frameon": False,
     "lines.linewidth": 1.6,
     "lines.markersize": 6,
     "svg.fonttype": "none",
     "svg.hashsalt": "comhe",
-} | dict.fromkeys(("axes.labelcolor", "legend.labelcolor", "text.color", "xtick.color", "ytick.color"), SOFT)
+}
 
 
-@dataclass(frozen=True)
-class Series:
+class Series(NamedTuple):
     """Points (x, y), with a band (x, low, high) around them where there is one; ``color`` is an index from 0."""
 
     label: str
     color: int
     points: Sequence[tuple[float, float]]
-    band: Sequence[tuple[float, float, float]] = field(default=())
-
-    @property
-    def ink(self) -> str:
-        return COLORS[self.color % len(COLORS)]
+    band: Sequence[tuple[float, float, float]] = ()
 
 
-@dataclass(frozen=True)
-class Estimate:
+class Estimate(NamedTuple):
     """A difference and its interval, None where there is none."""
 
     label: str
@@ -78,12 +65,12 @@ class Drawing:
             if labels := self.axes.get_legend_handles_labels()[1]:
                 self.figure.legends.clear()
                 self.figure.legend(loc="outside upper left", ncols=min(4, len(labels)))
-            self.figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+            nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+            self.figure.savefig(text, format="svg", transparent=True, metadata=nothing)
         svg = text.getvalue()
         svg = svg[svg.index("<svg") :]
         for stand_in, variable in VARIABLES.items():
             svg = svg.replace(stand_in, variable)
-        svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
         svg = re.sub(r' id="[\w.]+_\d+"', "", svg)  # of the parts; several figures of a page have the same
         svg = svg.replace("xlink:href", "href").replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")
         svg = re.sub(r"'DejaVu Sans'[^\";]*", "system-ui, sans-serif", svg)
@@ -96,13 +83,13 @@ class Drawing:
 
 
 def lines(title: str, x_label: str, y_label: str, series: Sequence[Series]) -> Drawing:
-    """Draw curves, each with its band."""
     drawing = Drawing(title, x_label, y_label)
-    for s in series:
-        drawing.axes.plot(*zip(*s.points, strict=True), color=s.ink, ls=DASHES[s.color % len(DASHES)], label=s.label)
-        if s.band:
-            x, low, high = zip(*s.band, strict=True)
-            drawing.axes.fill_between(x, low, high, color=s.ink, alpha=0.18, linewidth=0)
+    for label, color, points, band in series:
+        ink = COLORS[color % len(COLORS)]
+        drawing.axes.plot(*zip(*points, strict=True), color=ink, ls=DASHES[color % len(DASHES)], label=label)
+        if band:
+            x, low, high = zip(*band, strict=True)
+            drawing.axes.fill_between(x, low, high, color=ink, alpha=0.18, linewidth=0)
     drawing.axes.locator_params(axis="x", integer=all(x == round(x) for s in series for x, _ in s.points))
     return drawing
 
@@ -110,10 +97,11 @@ def lines(title: str, x_label: str, y_label: str, series: Sequence[Series]) -> D
 def scatter(title: str, x_label: str, y_label: str, series: Sequence[Series]) -> Drawing:
     """Draw points, each with a vertical bar where the series has a band."""
     drawing = Drawing(title, x_label, y_label)
-    for s in series:
-        for x, low, high in s.band:
-            drawing.axes.plot([x, x], [low, high], color=s.ink)
-        drawing.axes.plot(*zip(*s.points, strict=True), "o", color=s.ink, label=s.label)
+    for label, color, points, band in series:
+        ink = COLORS[color % len(COLORS)]
+        for x, low, high in band:
+            drawing.axes.plot([x, x], [low, high], color=ink)
+        drawing.axes.plot(*zip(*points, strict=True), "o", color=ink, label=label)
     drawing.axes.set_xlim(left=0)
     return drawing
 
@@ -122,12 +110,12 @@ def forest(title: str, x_label: str, estimates: Sequence[Estimate]) -> Drawing:
     """Draw one line for each estimate: a square, its interval as a bar, both in color where that excludes 0."""
     drawing = Drawing(title, x_label, "", height=0.8 + 0.24 * len(estimates))
     axes = drawing.axes
-    for row, e in enumerate(estimates):
+    for row, (_, value, low, high) in enumerate(estimates):
         color = COLORS[0]
-        if e.low is not None and e.high is not None:
-            color = COLORS[0] if e.low <= 0 <= e.high else COLORS[1]
-            axes.plot([e.low, e.high], [row, row], color=color)
-        axes.plot([e.value], [row], "s", color=color)
+        if low is not None and high is not None:
+            color = COLORS[0] if low <= 0 <= high else COLORS[1]
+            axes.plot([low, high], [row, row], color=color)
+        axes.plot([value], [row], "s", color=color)
     axes.axvline(0, color=SOFT, linestyle="--", linewidth=1)
     axes.set_yticks(range(len(estimates)), [e.label for e in estimates])
     axes.set_ylim(len(estimates) - 0.5, -0.5)

@@ -1,8 +1,7 @@
 """What a report shows, gathered from run folders or from tables of runs."""
 
-from __future__ import annotations
-
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,26 +64,19 @@ def _add_table(found: Findings, path: Path) -> None:
     found.records += records
     panels = {cell_of(record)[:3] for record in records}
     if curves and len(panels) > 1:
-        raise DataError(
-            f"{path} has curves, but several recipes, models or data sets; write each to a folder of its own"
-        )
+        raise DataError(f"{path} has curves, but several recipes, models or data sets; give each a folder of its own")
     for (regularizer, variant, _), run in curves.items():
         found.curves.setdefault((*min(panels), regularizer, variant), []).append(run)
 
 
 def _check(found: Findings) -> None:
     """Raise UsageError where a run is listed twice, or one cell has runs with different settings."""
-    seen: set[tuple] = set()
-    for record in found.records:
-        key = (*cell_of(record), record["seed"])
-        if key in seen:
-            raise UsageError(f"{' '.join(filter(None, key[:5]))} seed {key[5]} is listed twice; name each run once")
-        seen.add(key)
+    (key, times), *_ = Counter((*cell_of(record), record["seed"]) for record in found.records).most_common(1)
+    if times > 1:
+        raise UsageError(f"{' '.join(filter(None, key[:5]))} seed {key[5]} is listed twice; name each run once")
     for runs in found.runs.values():
         first = runs[0].recipe()
         for run in runs[1:]:
             if run.recipe().replace(seed=first.seed) != first:
-                raise UsageError(
-                    f"{runs[0].folder} and {run.folder} are runs of one recipe with different settings (of another "
-                    "version?); report them separately"
-                )
+                what = "runs of one recipe with different settings (of another version?); report them separately"
+                raise UsageError(f"{runs[0].folder} and {run.folder} are {what}")

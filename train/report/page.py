@@ -1,23 +1,19 @@
 """The page that ``comhe report`` writes."""
 
-from __future__ import annotations
-
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
 
-from comhe.errors import UsageError
 from comhe.train.compare.records import EPOCHS, Record
 from comhe.train.compare.tables import Row, table, views
 from comhe.train.runs.files import create_folder, write_text
-from comhe.zoo import model_domain
+from comhe.zoo import list_models, model_domain
 
 from .figures import STYLE
 from .gather import Findings
-from .sections import Panel, accuracy, angle_histograms, costs, energies, enumerate_names, forests, learning
+from .sections import Panel, Section, angle_histograms, costs, energies, enumerate_names, forests, learning
 
 METHODS = ("none", "mhe", "hs-mhe", "rp-comhe", "ap-comhe", "adv-comhe", "group-comhe")
 NAMES = ("regularizer", "settings", "data", "model", "recipe")  # columns; the first one stays in view
@@ -38,27 +34,16 @@ class Page:
         colors = {name: i for i, name in enumerate(methods, start="none" not in methods)}  # the first is for `none`
         tables = dict(zip((*EPOCHS, "cost"), views(rows, NAMES), strict=False))
         cost = tables.pop("cost", None)
-        models, data, regularizers = (
-            enumerate_names(dict.fromkeys(getattr(row, name) for row in in_order))
-            for name in ("model", "data", "regularizer")
-        )
+        columns = [[getattr(row, name) for row in in_order] for name in ("model", "data", "regularizer")]
+        models, data, regularizers = (enumerate_names(dict.fromkeys(names)) for names in columns)
         self.title = f"{models} on {data}: {regularizers}"
         self.facts = _facts(found, rows)
-        self.sections = [
-            accuracy(tables),
-            forests(rows),
-            costs(panels, colors, cost),
-            learning(found, panels, colors),
-            energies(found, panels, colors),
-            angle_histograms(found, panels, colors),
-        ]
+        self.sections = [Section("Accuracy", tables=tables), forests(rows), costs(panels, colors, cost)]
+        self.sections += [draw(found, panels, colors) for draw in (learning, energies, angle_histograms)]
 
     def html(self) -> str:
-        """Return the page."""
-        environment = Environment(
-            loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
-        )
-        environment.filters["sortable"] = _sortable
+        loader = FileSystemLoader(Path(__file__).parent)
+        environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
         return environment.get_template("page.html").render(page=self, style=STYLE.read_text())
 
     def save_figures(self, folder: Path) -> int:
@@ -72,37 +57,20 @@ class Page:
 
 
 def rows_of(records: Sequence[Record]) -> list[Row]:
-    """Return all rows, those of a recipe, model and data set together, in :func:`method_order`.
-
-    What one ``comhe compare`` could have trained is one family of tests: a recipe, and the models of a domain.
-    """
+    """Return all rows, panel by panel; what one ``comhe compare`` could have trained is one family of tests."""
     panels = list(dict.fromkeys((r["recipe"], r["model"], r["data"]) for r in records))
     families: dict[tuple[str, str], list[Record]] = {}
-
-    def position(record: Record) -> tuple:
-        panel = panels.index((record["recipe"], record["model"], record["data"]))
-        return panel, method_order(record["regularizer"])
-
-    for record in sorted(records, key=position):
-        families.setdefault((record["recipe"], _domain(record["model"])), []).append(record)
+    in_order = sorted(records, key=lambda r: method_order(r["regularizer"]))
+    for record in sorted(in_order, key=lambda r: panels.index((r["recipe"], r["model"], r["data"]))):
+        # A table may name a network that is not registered here.
+        domain = model_domain(record["model"]) if record["model"] in list_models() else "custom"
+        families.setdefault((record["recipe"], domain), []).append(record)
     return [row for family in families.values() for row in table(family)]
 
 
 def method_order(regularizer: str) -> tuple[int, str]:
     """Sort `none` first, since the others are compared with it, then in the paper's order, baselines last."""
     return METHODS.index(regularizer) if regularizer in METHODS else len(METHODS), regularizer
-
-
-def _domain(model: str) -> str:
-    try:
-        return model_domain(model)
-    except UsageError:  # a table may name a network that is not registered here
-        return "custom"
-
-
-def _sortable(value: object) -> str:
-    """The value by which the script sorts; an empty one stays last."""
-    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
 
 
 def _facts(found: Findings, rows: Sequence[Row]) -> dict[str, str]:
@@ -116,19 +84,14 @@ def _facts(found: Findings, rows: Sequence[Row]) -> dict[str, str]:
         facts["Commit"] = noted("commit")
         facts["Machine"] = f"{noted('processor')}; device {noted('device')}; threads {noted('threads')}"
         facts["Versions"] = f"Python {noted('python')}, torch {noted('torch')}"
-    missing = []
-    if sum(map(len, found.runs.values())) < len(found.records):
-        missing.append("runs from a table come without commit, machine and versions")
-    if found.unfinished:
-        missing.append(f"runs left out because they are not finished: {found.unfinished}")
-    if ns[0] == 1:
-        missing.append("a cell with one seed has neither standard deviation nor interval")
-    if len(ns) > 1:
-        missing.append("cells differ in their number of seeds; differences use the seeds that both have")
-    if all(row.difference is None for row in rows):
-        missing.append("no differences, because there is no run of `none` on the same seeds")
-    if unmeasured := sum(row.gflops is None for row in rows) // len(EPOCHS):
-        missing.append(f"operations, step times and energies of {unmeasured} of the cells, from an older version")
-    if missing:
-        facts["Missing"] = "; ".join(missing)
-    return facts
+    unmeasured = sum(row.gflops is None for row in rows) // len(EPOCHS)
+    reasons = {
+        "runs from a table come without commit, machine and versions": len(found.environments) < len(found.records),
+        f"runs left out because they are not finished: {found.unfinished}": found.unfinished,
+        "a cell with one seed has neither standard deviation nor interval": ns[0] == 1,
+        "cells differ in their number of seeds; differences use the seeds that both have": len(ns) > 1,
+        "no differences, because there is no run of `none` on the same seeds": all(r.difference is None for r in rows),
+        f"operations, step times and energies of {unmeasured} of the cells, from an older version": unmeasured,
+    }
+    missing = [reason for reason, holds in reasons.items() if holds]
+    return facts | ({"Missing": "; ".join(missing)} if missing else {})

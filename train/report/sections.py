@@ -1,9 +1,8 @@
-"""The parts of a report: text, figures and tables."""
-
-from __future__ import annotations
+"""The parts of a report: figures and tables. Their texts are in the page's template, by title."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -18,41 +17,18 @@ from .gather import Findings
 
 Colors = Mapping[str, int]  # by method
 
-ACCURACY = """Test accuracy is the mean ± standard deviation over the seeds. The difference is to the network without a
-regularizer (none) on the same seeds, at the same training settings, with its 95 % confidence interval (Student).
-The p-value is that of the paired t-test, corrected for all comparisons of a recipe in one domain (Holm). Nothing is
-selected on test data. Click a heading to sort by it."""
-FORESTS = """Each square is the mean difference in test accuracy to none on the same seeds; right of the dashed line is
-better. The bar is its 95 % confidence interval, not corrected for the number of comparisons, and in color if it
-excludes 0. A square without a bar has one seed."""
-COSTS = """Mean test accuracy of the last epoch against mean cost; bars are one standard deviation. Up and left is
-better. The cost is the time of a training step including the penalty, or of the entire run if steps were not timed, as
-measured while other programs may have been running."""
-COST_TABLE = """GFLOP counts the forward pass of one sample, or of an entire graph; the penalty is timed forward and
-backward. Energies are means before and after training, over the hidden layers in the half space (a neuron and its
-negative count as one direction) and over the output layers in the full space. Lower is more evenly spread."""
-LEARNING = "Validation accuracy after each epoch: mean over the seeds, and a band of one standard deviation."
-ENERGIES = """Energy of the neurons on the sphere during training: lower is more evenly spread. First the mean over the
-hidden layers in the half space (a neuron and its negative count as one direction), then the output layer in the full
-space. Mean over the seeds and a band of one standard deviation; epoch 0 is the initialization."""
-ANGLES = """Angles between all pairs of neurons of the hidden layer with the most weights, before training (the initial
-weights, computed again) and after the last epoch. Evenly spread neurons are about 90 degrees apart; neurons at small
-angles compute nearly the same."""
-
 
 @dataclass
 class Section:
-    """Text, then figures with their headings, then a note, then tables by their ids."""
+    """Figures with their headings, what is missing, and tables by their ids."""
 
     title: str
-    text: str
     figures: list[tuple[str, Drawing]] = field(default_factory=list)
-    note: str = ""
+    missing: str = ""
     tables: Mapping[str, Table] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Panel:
+class Panel(NamedTuple):
     """What is drawn in one figure: the methods of one recipe, model and data set, as rows for the last epoch."""
 
     recipe: str
@@ -71,11 +47,6 @@ def enumerate_names(names: Iterable[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def accuracy(tables: Mapping[str, Table]) -> Section:
-    """Return the section with the tables of accuracy."""
-    return Section("Accuracy", ACCURACY, tables=tables)
-
-
 def forests(rows: Sequence[Row]) -> Section:
     """Return the section with the differences to the unregularized network and their intervals."""
     figures = []
@@ -90,7 +61,7 @@ def forests(rows: Sequence[Row]) -> Section:
                 title = f"{recipe} {model}: difference to none, {rule}"
                 drawing = forest(title, "difference in test accuracy (percentage points)", estimates)
                 figures.append((f"{recipe} {model}, {rule}", drawing))
-    return Section("Paired differences", FORESTS if figures else "There is no run without a regularizer.", figures)
+    return Section("Paired differences", figures, "" if figures else "There is no run without a regularizer.")
 
 
 def costs(panels: Sequence[Panel], colors: Colors, table: Table | None) -> Section:
@@ -107,41 +78,37 @@ def costs(panels: Sequence[Panel], colors: Colors, table: Table | None) -> Secti
             series.append(Series(row.method, colors[row.method], [(x, row.test)], band))
         title = f"{panel.title}: accuracy against cost"
         figures.append((panel.title, scatter(title, label, "test accuracy (%)", series)))
-    note, tables = ("", {}) if table is None else (COST_TABLE, {"cost": table})
-    return Section("Accuracy against cost", COSTS, figures, note, tables)
+    return Section("Accuracy against cost", figures, tables={} if table is None else {"cost": table})
 
 
 def learning(found: Findings, panels: Sequence[Panel], colors: Colors) -> Section:
-    """Return the section with the learning curves."""
-    figures, missing = _curves(found, panels, colors, {"accuracy": "learning"}, "validation accuracy (%)")
-    text = f"{LEARNING} Not shown for {missing}: curves need the run folders." if missing else LEARNING
-    return Section("Learning curves", text, figures)
+    section = Section("Learning curves", missing="Not shown for {}: curves need the run folders.")
+    return _curves(section, found, panels, colors, {"accuracy": "learning"}, "validation accuracy (%)")
 
 
 def energies(found: Findings, panels: Sequence[Panel], colors: Colors) -> Section:
-    """Return the section with the energies during training."""
     kinds = {"hidden": "energy, hidden layers, half space", "output": "energy, output layer, full space"}
-    figures, missing = _curves(found, panels, colors, kinds, "energy")
-    text = f"{ENERGIES} Not logged in the runs of {missing}; the setting energies=1 logs them." if missing else ENERGIES
-    return Section("Hyperspherical energy", text, figures)
+    reason = "Not logged in the runs of {}; the setting energies=1 logs them."
+    return _curves(Section("Hyperspherical energy", missing=reason), found, panels, colors, kinds, "energy")
 
 
 def _curves(
-    found: Findings, panels: Sequence[Panel], colors: Colors, kinds: Mapping[str, str], label: str
-) -> tuple[list[tuple[str, Drawing]], str]:
-    """The figures of some kinds of curves, and the panels that have none."""
-    figures, missing = [], []
+    section: Section, found: Findings, panels: Sequence[Panel], colors: Colors, kinds: Mapping[str, str], label: str
+) -> Section:
+    """Add the figures of some kinds of curves; the section's reason gets the names of the panels that have none."""
+    missing = []
     for panel in panels:
         for kind, title in kinds.items():
             curves = {row: [run.get(kind, []) for run in found.curves.get(row.cell, ())] for row in panel.rows}
             series = [Series(r.method, colors[r.method], *over_seeds(c)) for r, c in curves.items() if any(c)]
             name = f"{panel.title}: {title}"
             if series:
-                heading = panel.title if kind == "accuracy" else name
-                figures.append((heading, lines(name, "epochs", label, series)))
-            elif panel.title not in missing:
+                drawing = lines(name, "epochs", label, series)
+                section.figures.append((panel.title if kind == "accuracy" else name, drawing))
+            else:
                 missing.append(panel.title)
-    return figures, enumerate_names(missing) if missing else ""
+    section.missing = section.missing.format(enumerate_names(dict.fromkeys(missing))) if missing else ""
+    return section
 
 
 def angle_histograms(found: Findings, panels: Sequence[Panel], colors: Colors) -> Section:
@@ -150,13 +117,11 @@ def angle_histograms(found: Findings, panels: Sequence[Panel], colors: Colors) -
     missing: dict[str, list[str]] = {}
     for panel in panels:
         runs = {row.method: {run.recipe().seed: run for run in found.runs.get(row.cell, ())} for row in panel.rows}
-        seed = min((seed for seeds in runs.values() for seed in seeds), default=None)
+        seed = min((seed for seeds in runs.values() for seed in seeds), default=-1)
         shown: list[tuple[str, int, Tensor]] = []
-        for method, seeds in runs.items():
-            if seed not in seeds:
-                continue
+        for method, run in ((method, seeds[seed]) for method, seeds in runs.items() if seed in seeds):
             try:
-                layer, before, after = angles_before_and_after(seeds[seed])
+                layer, before, after = angles_before_and_after(run)
             except (RunError, RuntimeError) as error:  # RuntimeError: state dicts of other shapes
                 missing.setdefault(str(error).splitlines()[0], []).append(f"{panel.title} {method}")
                 continue
@@ -169,7 +134,6 @@ def angle_histograms(found: Findings, panels: Sequence[Panel], colors: Colors) -
             name = f"{panel.title}: {layer}, seed {seed}"
             label = f"share of pairs (% per {width:g}°)"
             figures.append((name, lines(f"{name}: angles", "angle between neurons (degrees)", label, series)))
-    text = ANGLES if found.runs else f"{ANGLES} Not shown: they need the run folders."
-    if missing:
-        text += f" Left out: {'; '.join(f'{enumerate_names(names)} ({reason})' for reason, names in missing.items())}."
-    return Section("Angles between neurons", text, figures)
+    notes = [] if found.runs else ["Not shown: they need the run folders."]
+    notes += [f"Left out: {enumerate_names(names)} ({reason})." for reason, names in missing.items()]
+    return Section("Angles between neurons", figures, " ".join(notes))

@@ -1,7 +1,5 @@
 """Files that are written completely or not at all."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import io
@@ -16,16 +14,9 @@ from comhe.errors import StorageError
 
 @contextlib.contextmanager
 def atomic_write(path: Path, sync: bool = False) -> Iterator[BinaryIO]:
-    """Open a file that replaces ``path`` once the block has written all of it; until then the old one stays.
+    """Open a file that replaces ``path`` once all of it is written; the process may die at any moment.
 
-    The process may die at any moment.
-
-    Args:
-        sync: the machine may die as well: the content is on the disk before the file gets its name, and the name before
-            this returns.
-
-    Raises:
-        StorageError: the file and the system's reason, such as a full disk.
+    With ``sync`` the machine may die as well: the content is on the disk before the file gets its name.
     """
     part = path.with_name(path.name + ".part")
     try:
@@ -43,14 +34,11 @@ def atomic_write(path: Path, sync: bool = False) -> Iterator[BinaryIO]:
         reason = _system_error(error)
         if reason is None:
             raise
-        raise StorageError(
-            f"{path} cannot be written ({reason.strerror or reason}); what was saved before is intact, and the same "
-            "command goes on from it"
-        ) from error
+        intact = "what was saved before is intact, and the same command goes on from it"
+        raise StorageError(f"{path} cannot be written ({reason.strerror or reason}); {intact}") from error
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file completely or not at all."""
     with atomic_write(path) as file:
         file.write(text.encode())
 
@@ -66,11 +54,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def create_folder(folder: Path) -> None:
-    """Create a folder and its parents.
-
-    Raises:
-        StorageError: the folder and the system's reason.
-    """
+    """Create a folder and its parents; StorageError names the folder and the system's reason."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -78,11 +62,7 @@ def create_folder(folder: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Create a folder if it does not exist, and check that files can be written there.
-
-    Raises:
-        StorageError: they cannot.
-    """
+    """Create a folder if it does not exist, and check that files can be written there."""
     create_folder(folder)
     try:
         with tempfile.TemporaryFile(dir=folder):

@@ -1,7 +1,5 @@
 """SIGINT and SIGTERM: the current work is saved first; the second signal does not wait."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading
@@ -9,8 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import parent_process
 from typing import Any
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def torchrun_rank() -> tuple[int, int]:
@@ -37,10 +33,9 @@ class Stop:
 
 @contextmanager
 def deferred() -> Iterator[Stop]:
-    """Record signals, so that the block can end at a good moment. One that it did not use takes effect after it.
+    """Record signals, so that the block can end at a good moment; the second one raises :class:`Interrupted` at once.
 
-    A second signal raises :class:`Interrupted` at once, but not in a process that another of ours or torchrun has
-    started: a signal to the process group reaches it twice, directly and through its parent.
+    Not so in a process that another has started, which a signal to the process group reaches twice.
     """
     stop = Stop()
 
@@ -49,7 +44,7 @@ def deferred() -> Iterator[Stop]:
             raise Interrupted(signum, "stopped at once; the same command goes on from what was saved before")
         stop.signum = signum
 
-    with handled(SIGNALS, record):
+    with handled((signal.SIGINT, signal.SIGTERM), record):
         yield stop
     if stop.signum:
         signal.raise_signal(stop.signum)

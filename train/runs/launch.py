@@ -1,7 +1,5 @@
 """Train one run, or several in processes of their own."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -30,19 +28,13 @@ def fit(
     progress: Progress = lambda row, epochs: None,
     context: DistributedContext = SINGLE_PROCESS,
 ) -> Run:
-    """Train a recipe to its end, or go on with a run that was interrupted, or find it done.
+    """Train a recipe to its end, or go on with a run that was interrupted, or find it done; return the run.
 
     Args:
         recipe: what to train; or a task, such as one of a domain of your own, which has a recipe.
         run: its folder; by default the folder in ``runs`` that is named by the recipe and its changed settings.
-        runs: folder of the run folders.
         root: folder of the data sets; by default ``$COMHE_DATA``, else the user's cache folder.
-        device: such as ``cuda:1``.
         progress: called after each epoch with its row of ``metrics.csv`` and the number of epochs.
-        context: the processes of the run, under torchrun.
-
-    Returns:
-        The run: ``run.result()`` has its figures, ``run.weights("best")`` the weights.
 
     Raises:
         UsageError: an unknown name or option; nothing has been written then.
@@ -51,9 +43,8 @@ def fit(
 
     Example:
         >>> from comhe.train import get_recipe
-        >>> run = fit(get_recipe("kipf", "gcn", "citations", "hs-mhe", epochs=2))
-        >>> run.folder.as_posix(), sorted(run.weights("best"))[0]
-        ('runs/kipf/gcn.citations-hs-mhe+epochs=2/seed0', 'convs.0.bias')
+        >>> fit(get_recipe("kipf", "gcn", "citations", "hs-mhe", epochs=2)).folder.as_posix()
+        'runs/kipf/gcn.citations-hs-mhe+epochs=2/seed0'
     """
     if isinstance(recipe, Recipe):
         check_recipe(recipe, device)
@@ -69,18 +60,6 @@ def fit(
     return run
 
 
-def train_one(
-    recipe: Recipe,
-    runs: Path,
-    root: str | None,
-    device: str,
-    progress: Progress = lambda row, epochs: None,
-    context: DistributedContext = SINGLE_PROCESS,
-) -> Path:
-    """Train a recipe in its folder of ``runs``, or go on with it, or find it done; return the folder."""
-    return fit(recipe, runs=runs, root=root, device=device, progress=progress, context=context).folder
-
-
 def train_all(
     recipes: Iterable[Recipe],
     runs: Path,
@@ -91,18 +70,10 @@ def train_all(
     seconds: float | None = None,
     setup: Callable[[], None] | None = None,
 ) -> list[str]:
-    """Train all recipes whose runs are not done, ``jobs`` processes at a time.
+    """Train all recipes whose runs are not done, ``jobs`` processes at a time; return one line for each that failed.
 
-    Args:
-        progress: called with the number of runs that have ended, the number of all, and the name of the latest.
-        seconds: after which what still runs is saved and stopped; it goes on when the same is asked for again.
-        setup: called once in each process, such as ``functools.partial(import_modules, names)``; it must be picklable.
-
-    Returns:
-        One line for each run that failed.
-
-    Raises:
-        Interrupted: by a signal, once everything is saved.
+    After so many ``seconds`` what still runs is saved and stopped. ``setup`` is called once in each process, and
+    ``progress`` with the number of runs that have ended, the number of all, and the name of the latest.
     """
     wanted = []
     for recipe in recipes:
@@ -122,24 +93,18 @@ def train_all(
         progress(count, len(wanted), name if error is None else f"failed: {failures[-1]}")
 
     try:
-        work = partial(train_one, runs=runs, root=root, device=device)
-        run_all(work, wanted, jobs, seconds, ended, partial(_begin, device, setup))
+        work = partial(fit, runs=runs, root=root, device=device)
+        run_all(work, wanted, jobs, seconds, ended, partial(begin_process, device, setup))
     except KeyboardInterrupt as stopped:
         done = sum(Run(run_folder(runs, recipe)).done for recipe in wanted)
-        raise Interrupted(
-            getattr(stopped, "signum", SIGINT),
-            f"stopped with {done} of {len(wanted)} runs done and the others saved; the same command goes on from there",
-        ) from None
+        what = f"stopped with {done} of {len(wanted)} runs done and the others saved"
+        raise Interrupted(getattr(stopped, "signum", SIGINT), f"{what}; the same command goes on from there") from None
     return failures
 
 
-def _begin(device: str, setup: Callable[[], None] | None, number: int) -> None:
+def begin_process(device: str, setup: Callable[[], None] | None, number: int) -> None:
+    """Prepare one of several processes: they take turns on the GPUs."""
     if setup is not None:
         setup()
-    take_turns(device, number)
-
-
-def take_turns(device: str, number: int) -> None:
-    """Give process ``number`` of several GPU ``number``, from the first again where there are fewer."""
     if device == "cuda":
         torch.cuda.set_device(number % torch.cuda.device_count())

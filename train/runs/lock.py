@@ -1,7 +1,5 @@
 """A folder that one process at a time works on."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import platform
@@ -17,19 +15,13 @@ PATIENCE = 10.0  # seconds: the processes of a command that was killed take a mo
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold ``folder/lock`` while the block runs. However the process ends, the system releases the lock.
-
-    On a file system without locks every process goes ahead.
-
-    Raises:
-        BusyError: another process holds the lock, and goes on doing so; the message names it.
-        StorageError: the folder cannot be written to.
-    """
+    """Hold ``folder/lock``, where the file system has locks, until the block or the process ends; else BusyError."""
     path = folder / "lock"
     lock = FileLock(path)
     try:
         lock.acquire(timeout=PATIENCE, poll_interval=0.1)
-        _name_holder(path)
+        if not (text := _holder(path)) or text.startswith("process "):  # else the library's mark: there are no locks
+            path.write_text(f"process {os.getpid()} on {platform.node()}\n")
     except Timeout:
         holder = _holder(path) or "another process"
         raise BusyError(f"{folder} is in use by {holder}; wait for it, or choose another --runs folder") from None
@@ -41,12 +33,6 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)  # while it is held: a process that waits for this file notices that it is gone
         lock.release()
-
-
-def _name_holder(path: Path) -> None:
-    if (text := _holder(path)) and not text.startswith("process "):
-        return  # the library's own mark, on a file system without locks
-    path.write_text(f"process {os.getpid()} on {platform.node()}\n")
 
 
 def _holder(path: Path) -> str:

@@ -1,7 +1,5 @@
 """The run folder: everything about one training, in files that anybody can read."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import pickle
@@ -55,11 +53,7 @@ class Run:
         return (self.folder / "result.json").exists()
 
     def start(self, recipe: Recipe) -> None:
-        """Prepare the folder for a run, or for going on with what an interrupted process has left of it.
-
-        Raises:
-            RunError: the folder contains the run of another recipe, of which at least an epoch has finished.
-        """
+        """Prepare the folder for a run, or for going on with what an interrupted process has left of it."""
         create_folder(self.folder)
         self.check(recipe)
         self._sweep()
@@ -70,15 +64,8 @@ class Run:
         write_text(self.folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
 
     def follow(self, recipe: Recipe) -> None:
-        """Check that the main rank, perhaps on another machine, has started this run in this folder.
-
-        Raises:
-            RunError: it has not, or the run is of another recipe.
-        """
-        if not (self.folder / "recipe.json").exists():
-            raise RunError(
-                f"{self.folder} does not exist on {platform.node()}: all machines need the same --runs folder"
-            )
+        """Check that the main rank, perhaps on another machine, has started this run in this folder."""
+        self._existing("recipe.json", f"does not exist on {platform.node()}: all machines need the same --runs folder")
         self.check(recipe)
 
     def check(self, recipe: Recipe) -> None:
@@ -86,15 +73,10 @@ class Run:
         other = self._other(recipe)
         if other is None or not (self.done or (self.folder / "metrics.csv").exists()):
             return
-        differing = [
-            f"{name} ({getattr(other, name, 'not set')!r}, not {value!r})"
-            for name, value in vars(recipe).items()
-            if value != getattr(other, name, None)
-        ]
-        raise RunError(
-            f"{self.folder} contains the run of another recipe; they differ in {', '.join(differing)}. Choose another "
-            "folder, give the recipe a tag, or remove the folder"
-        )
+        changed = {name: value for name, value in vars(recipe).items() if value != getattr(other, name, None)}
+        differences = ", ".join(f"{k} ({getattr(other, k, 'not set')!r}, not {v!r})" for k, v in changed.items())
+        hint = "Choose another folder, give the recipe a tag, or remove the folder"
+        raise RunError(f"{self.folder} contains the run of another recipe; they differ in {differences}. {hint}")
 
     def _other(self, recipe: Recipe) -> Recipe | None:
         """Return the recipe that the folder was started with, if it is another one."""
@@ -122,20 +104,14 @@ class Run:
 
     def recipe(self) -> Recipe:
         """Return the recipe, of the class that belongs to its domain."""
-        path = self.folder / "recipe.json"
-        if not path.exists():
-            raise RunError(f"{self.folder} is not a run folder: it has no recipe.json")
+        path = self._existing("recipe.json", "is not a run folder: it has no recipe.json")
         try:
             return read_recipe(path.read_text())
         except (ValueError, TypeError) as error:
             raise RunError(f"{path}: {error}") from error
 
     def environment(self) -> dict[str, Any]:
-        """Return commit, versions and machine of the run."""
-        path = self.folder / "environment.json"
-        if not path.exists():
-            raise RunError(f"{self.folder} has no environment.json")
-        return json.loads(path.read_text())
+        return json.loads(self._existing("environment.json", "has no environment.json").read_text())
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Write what a restart needs; until it is on the disk the previous checkpoint stays."""
@@ -143,11 +119,7 @@ class Run:
             torch.save({"format": FORMAT, "recipe": self._recipe_text(), **state}, file)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
-        """Return the last checkpoint, if there is one.
-
-        Raises:
-            RunError: it is damaged, of another version, or of another recipe.
-        """
+        """Return the last checkpoint, if there is one; RunError if it is damaged, or of another version or recipe."""
         path = self.folder / "checkpoint.pt"
         if not path.exists():
             return None
@@ -160,13 +132,10 @@ class Run:
         except (zipfile.BadZipFile, zipfile.LargeZipFile, pickle.UnpicklingError, RuntimeError, EOFError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise RunError(f"{path} is damaged ({reason}); remove it, and the run starts again") from error
-        if not isinstance(state, dict) or state.get("format") != FORMAT:
-            found = state.get("format") if isinstance(state, dict) else None
-            raise RunError(
-                f"{path} has format {found}, this version reads {FORMAT}: continue with the version that wrote it, or "
-                "remove it, and the run starts again"
-            )
-        if state.get("recipe") != self._recipe_text():
+        if (found := state.get("format") if isinstance(state, dict) else None) != FORMAT:
+            hint = "continue with the version that wrote it, or remove it, and the run starts again"
+            raise RunError(f"{path} has format {found}, this version reads {FORMAT}: {hint}")
+        if state["recipe"] != self._recipe_text():
             raise RunError(f"{path} is of another recipe than recipe.json in the same folder; remove it")
         return state
 
@@ -174,25 +143,20 @@ class Run:
         return (self.folder / "recipe.json").read_text()
 
     def save_weights(self, which: str, state: Mapping[str, Tensor]) -> None:
-        """Write ``last`` or ``best`` weights."""
         data = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
         with atomic_write(self.folder / f"{which}.safetensors") as file:
             file.write(data)
 
     def weights(self, which: str) -> dict[str, Tensor]:
         """Return the ``last`` or ``best`` weights."""
-        path = self.folder / f"{which}.safetensors"
-        if not path.exists():
-            raise RunError(f"{self.folder} has no {which}.safetensors; the run is not done")
-        return read_state(path)
+        name = f"{which}.safetensors"
+        return read_state(self._existing(name, f"has no {name}; the run is not done"))
 
     def save_log(self, log: Log) -> None:
-        """Write the tables of a log."""
         for name, rows in log.tables().items():
             write_csv(self.folder / f"{name}.csv", rows)
 
     def fail(self, reason: str) -> None:
-        """Record why the run cannot go on."""
         write_text(self.folder / "failure.txt", f"{reason}\n")
 
     def finish(self, result: dict[str, Any]) -> None:
@@ -202,20 +166,17 @@ class Run:
 
     def result(self) -> dict[str, Any]:
         """Return the figures of the last epoch and of the one that validation selected."""
-        path = self.folder / "result.json"
+        return json.loads(self._existing("result.json", "has no result.json: the run is not done").read_text())
+
+    def _existing(self, name: str, otherwise: str) -> Path:
+        path = self.folder / name
         if not path.exists():
-            raise RunError(f"{self.folder} has no result.json: the run is not done")
-        return json.loads(path.read_text())
+            raise RunError(f"{self.folder} {otherwise}")
+        return path
 
 
 def run_folder(root: Path, recipe: Recipe) -> Path:
-    """Return the folder of a recipe's run: its recipe's name, its own label, its seed.
-
-    Example:
-        >>> from comhe.train import get_recipe
-        >>> run_folder(Path("runs"), get_recipe("kipf", "gcn", "cora", "hs-mhe", epochs=20)).as_posix()
-        'runs/kipf/gcn.cora-hs-mhe+epochs=20/seed0'
-    """
+    """Return the folder of a recipe's run: its recipe's name, its own label, its seed."""
     return root / recipe.recipe / recipe.label / f"seed{recipe.seed}"
 
 

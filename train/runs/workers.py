@@ -1,7 +1,4 @@
-"""Jobs in processes of their own: one that fails or dies does not affect the others; a deadline or a signal ends them
-all, after they have saved their work."""
-
-from __future__ import annotations
+"""Jobs in processes of their own: one that fails does not affect the others; a deadline or a signal ends them all."""
 
 import os
 import signal
@@ -38,18 +35,11 @@ def run_all(
     ended: Callable[[Any, str | None], None] = lambda job, error: None,
     begin: Callable[[int], None] | None = None,
 ) -> list[Any]:
-    """Call ``work(job)`` for every job, in several processes, which are reused and share the cores.
+    """Call ``work(job)`` for every job, in processes that share the cores; return those that did not end.
 
-    Args:
-        work: picklable, as the jobs are.
-        processes: number of jobs at a time.
-        seconds: after which, as after an exception here (such as Ctrl-C), nothing new is started and what still runs
-            gets SIGTERM, and SIGKILL a minute later. It also gets SIGTERM when this process dies.
-        ended: called with each job as it ends, and one line if it failed: its exception, or how its process died.
-        begin: called once in each process, with the lowest number that no other has.
-
-    Returns:
-        The jobs that did not end.
+    After so many ``seconds``, as after an exception here (such as Ctrl-C), nothing new is started, and what still runs
+    gets SIGTERM, and SIGKILL a minute later; it also gets SIGTERM when this process dies. ``ended`` is called with each
+    job, and one line if it failed; ``begin`` once in each process, with the lowest number that no other has.
     """
     waiting = list(jobs)
     workers: list[_Worker] = []

@@ -1,4 +1,4 @@
-from comhe.train.cli.console import metrics_text, print_table, show_progress
+from comhe.train.cli.console import print_table, show_progress
 
 
 def test_progress_in_a_pipe_is_a_few_lines(capsys):
@@ -11,11 +11,6 @@ def test_progress_in_a_pipe_is_a_few_lines(capsys):
     assert len(lines) == 21
     assert lines[1] == "many  run 7/100  failed: 7"
     assert lines[-1] == "many  run 100/100  seed 100"
-
-
-def test_the_metrics_of_an_epoch():
-    text = metrics_text({"epoch": 0, "loss": 1.5, "penalty": 0.25, "val_accuracy": 0.5})
-    assert text == "loss 1.500  penalty 0.250  val 50.00 %"
 
 
 def test_a_table_in_a_pipe_is_as_wide_as_it_needs(capsys):

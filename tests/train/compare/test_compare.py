@@ -6,7 +6,7 @@ import pytest
 from comhe.errors import ComheError, RunError, StorageError, UsageError
 from comhe.train.compare.compare import check, collect, compare, plan
 from comhe.train.recipe import get_recipe
-from comhe.train.runs.launch import train_all, train_one
+from comhe.train.runs.launch import fit, train_all
 from comhe.train.runs.run import Run, run_folder
 
 CELLS = {"models": "gcn", "data": "citations", "regularizers": "none,hs-mhe", "seeds": 2}
@@ -38,7 +38,7 @@ def test_a_sweep_trains_each_variant_once_and_the_baseline_without_the_penaltys_
 
 def test_a_table_of_an_older_version_gets_its_variants_from_the_recipes(tmp_path):
     recipe = get_recipe("kipf", "gcn", "citations", "none", epochs=2)
-    train_one(recipe, tmp_path, None, "cpu")
+    fit(recipe, runs=tmp_path)
     (record,) = collect([recipe], tmp_path)
     old = {key: value for key, value in record.items() if key not in ("variant", "training")}
     (found,) = collect([recipe], tmp_path / "none", {recipe.digest: old})
@@ -89,7 +89,7 @@ def test_all_cells_of_a_data_set_come_with_one_seed_before_the_next():
 def test_missing_runs_are_trained_finished_ones_left_and_failures_named(tmp_path, recipe):
     good = [recipe.replace(seed=seed, epochs=3) for seed in range(2)]
     bad = recipe.replace(model_options={"no_such_option": 1}, seed=7)
-    train_one(good[0], tmp_path, None, "cpu")
+    fit(good[0], runs=tmp_path)
     stamp = (run_folder(tmp_path, good[0]) / "result.json").stat().st_mtime_ns
     lines = []
     failures = train_all([*good, bad], tmp_path, None, "cpu", jobs=1, progress=lambda *report: lines.append(report))

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from comhe.datasets import AlteredDataWarning, load_data
 from comhe.train.cli.main import main
 from comhe.train.compare import publish as publishing
-from comhe.train.compare.publish import evaluate_weights, halved, publish, recipe_of
+from comhe.train.compare.publish import evaluate, halved, publish, recipe_of
 from comhe.train.compare.statistics import mean_std
 from comhe.train.engine.loop import fit
 from comhe.train.graphs import GraphRecipe
@@ -180,6 +180,6 @@ def test_the_packages_weights_give_their_cards_figures(name):
         pytest.skip("COMHE_DATA is not set")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AlteredDataWarning)
-        _, figures = evaluate_weights(weights, None, None, "cpu")
+        figures = evaluate(recipe_of(weights), weights.state_dict())
     for split, said in figures.items():
         assert said["accuracy"] == weights.card["metrics"][split]["accuracy"]

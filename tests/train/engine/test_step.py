@@ -55,7 +55,7 @@ def few_clouds(monkeypatch):
         for split, count in (("train", 30), ("val", 6), ("test", 6))
     }
     clouds = Clouds("few", **splits, classes=("a", "b", "c"), up=2, source="drawn")
-    monkeypatch.setattr(points, "_clouds", lambda name, root, device: clouds.to(device))
+    monkeypatch.setattr(points.PointTask, "load", staticmethod(lambda name, root: clouds))
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -5,8 +5,7 @@ import torch
 
 from comhe.errors import RunError
 from comhe.train.report.angles import angles, angles_before_and_after, histogram
-from comhe.train.runs.launch import train_one
-from comhe.train.runs.run import Run
+from comhe.train.runs.launch import fit
 
 
 def test_angles_and_their_histogram():
@@ -19,7 +18,7 @@ def test_angles_and_their_histogram():
 
 
 def test_initial_weights_are_computed_again_or_not_shown(recipe, tmp_path):
-    run = Run(train_one(recipe.replace(regularizer="hs-mhe", regularizer_options={}, epochs=3), tmp_path, None, "cpu"))
+    run = fit(recipe.replace(regularizer="hs-mhe", regularizer_options={}, epochs=3), runs=tmp_path)
     result = json.loads((run.folder / "result.json").read_text())
     name, before, after = angles_before_and_after(run)
     assert name == "convs.0.lin"

@@ -7,7 +7,7 @@ import pytest
 from comhe.errors import RunError, UsageError
 from comhe.train import Run, fit, get_recipe
 from comhe.train.graphs import GraphRecipe, GraphTask
-from comhe.train.runs.launch import train_all, train_one
+from comhe.train.runs.launch import train_all
 from comhe.train.runs.run import run_folder
 
 
@@ -44,7 +44,7 @@ def test_a_task_of_an_unregistered_domain_goes_on(tmp_path, recipe):
 def test_failures_are_named_and_what_is_done_is_left_alone(tmp_path, recipe):
     good = [recipe.replace(seed=seed, epochs=3) for seed in range(2)]
     bad = recipe.replace(model_options={"no_such_option": 1}, seed=7)
-    result = train_one(good[0], tmp_path, None, "cpu") / "result.json"
+    result = fit(good[0], runs=tmp_path).folder / "result.json"
     stamp, lines = result.stat().st_mtime_ns, []
     failures = train_all([*good, bad], tmp_path, None, "cpu", jobs=1, progress=lambda *line: lines.append(line))
     (failure,) = failures

@@ -4,7 +4,7 @@ import time
 
 import torch
 
-from comhe.train.runs.launch import take_turns
+from comhe.train.runs.launch import begin_process
 from comhe.train.runs.workers import run_all
 
 
@@ -48,5 +48,5 @@ def test_processes_take_turns_on_the_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     for number in range(5):
         for device in ("cpu", "cuda:1", "cuda"):
-            take_turns(device, number)
+            begin_process(device, None, number)
     assert chosen == [0, 1, 0, 1, 0]
