@@ -26,7 +26,7 @@ lint: $(VENV)/installed
 types: $(VENV)/installed
 	mkdir -p $(VENV)/types/comhe
 	ln -sfn $(CURDIR)/comhe/*.* $(CURDIR)/datasets $(CURDIR)/regularizers $(CURDIR)/train $(CURDIR)/zoo $(VENV)/types/comhe
-	MYPYPATH=$(VENV)/types $(BIN)/mypy -p comhe
+	MYPYPATH=$(abspath $(VENV)/types) $(BIN)/mypy -p comhe
 
 # The page of the committed results, and the README's figures.
 pages: $(VENV)/installed

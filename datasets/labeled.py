@@ -1,7 +1,5 @@
 """What sets of labeled samples have in common: three splits, the names of the classes, and batches."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self

@@ -1,7 +1,5 @@
 """All data sets by name: registering one, loading one, and the names that there are."""
 
-from __future__ import annotations
-
 import difflib
 import inspect
 import itertools

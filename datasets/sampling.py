@@ -1,7 +1,5 @@
 """Seeds, orders, splits and batches: functions of seed and epoch alone, so that a run can be repeated and resumed."""
 
-from __future__ import annotations
-
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator

@@ -8,8 +8,6 @@ Archive and tree store the images in different orders. Here they are sorted by a
 sample numbers, and with them every split and every epoch, are the same whichever of the two is on disk.
 """
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import io

@@ -4,8 +4,6 @@ Hidden files and Thumbs.db, which file managers leave behind, are ignored. Anyth
 tree is an error that names it, because a wrong set is worse than none.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

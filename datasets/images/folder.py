@@ -3,8 +3,6 @@
 Source: Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", 2015, image-net.org.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

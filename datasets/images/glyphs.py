@@ -7,8 +7,6 @@ Glyphs are drawn large and thresholded before they are reduced, so that little d
 edges. Everything after that is integer arithmetic on integers drawn by its own generator.
 """
 
-from __future__ import annotations
-
 import math
 import string
 from functools import lru_cache

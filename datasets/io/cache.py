@@ -4,8 +4,6 @@ The cache is a safetensors file in the data root, or in the user cache if the ro
 fingerprint of the files that were decoded and its own checksum, and is used only while both match.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Where data lives on disk, downloads, readers with a bound on size, and writing that is complete or not done."""
 
-from __future__ import annotations
-
 import contextlib
 import glob
 import hashlib

@@ -1,7 +1,5 @@
 """``folder:PATH``: HDF5 files in PointNet's layout, or meshes and clouds of any size by class."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path, PurePosixPath
 

@@ -4,8 +4,6 @@ Source: Wu et al., "3D ShapeNets", CVPR 2015, modelnet.cs.princeton.edu (12,311 
 are for academic use, their copyright is their authors'); sampled by the authors of PointNet and PointNet++.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

@@ -4,8 +4,6 @@ A PLY file is read if it is text or little-endian binary, its first element is `
 second, if there are polygons, is ``face`` with a list of vertex numbers before any other property.
 """
 
-from __future__ import annotations
-
 import math
 import struct
 from collections.abc import Iterator
