@@ -22,11 +22,11 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# A type checker follows no mapping of folders, so it gets the package as a folder of links.
+# A type checker follows no mapping of folders, so it gets the package as a folder of links, and starts there.
 types: $(VENV)/installed
 	mkdir -p $(VENV)/types/comhe
 	ln -sfn $(CURDIR)/comhe/*.* $(CURDIR)/datasets $(CURDIR)/regularizers $(CURDIR)/train $(CURDIR)/zoo $(VENV)/types/comhe
-	MYPYPATH=$(abspath $(VENV)/types) $(BIN)/mypy -p comhe
+	cd $(VENV)/types && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml -p comhe
 
 # The page of the committed results, and the README's figures.
 pages: $(VENV)/installed
