@@ -18,9 +18,6 @@ from .registry import (
     describe,
     license_of,
     list_data,
-    list_graphs,
-    list_images,
-    list_points,
     load_data,
     load_graph,
     load_images,
@@ -32,6 +29,6 @@ from .sampling import Loader, Share, mixed_seed
 __all__ = [
     "AUGMENTATIONS", "CENTERED", "AlteredDataWarning", "Augmentation", "Clouds", "DataError", "Graph", "ImageFiles",
     "Images", "Loader", "MissingDataError", "PointAugmentation", "ResizedCrop", "Share", "check_dataset", "data_root",
-    "dataset_domains", "describe", "license_of", "list_data", "list_graphs", "list_images", "list_points", "load_data",
+    "dataset_domains", "describe", "license_of", "list_data", "load_data",
     "load_graph", "load_images", "load_points", "mixed_seed", "register_dataset",
 ]  # fmt: skip

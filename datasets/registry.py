@@ -1,6 +1,5 @@
 """All data sets by name: registering one, loading one, and the names that there are."""
 
-import difflib
 import inspect
 import itertools
 import os
@@ -11,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from comhe.errors import UsageError
+from comhe.errors import UsageError, did_you_mean
 
 from .graphs.graph import Graph
 from .images.sets import ImageFiles, Images
@@ -188,36 +187,6 @@ def list_data(domain: str | None = None) -> list[str]:
     return list(dict.fromkeys(itertools.chain.from_iterable(names)))
 
 
-def list_images() -> list[str]:
-    """Return the names that :func:`load_images` takes.
-
-    Example:
-        >>> "cifar100-random0" in list_images()
-        True
-    """
-    return list_data("images")
-
-
-def list_points() -> list[str]:
-    """Return the names that :func:`load_points` takes.
-
-    Example:
-        >>> "modelnet40" in list_points()
-        True
-    """
-    return list_data("points")
-
-
-def list_graphs() -> list[str]:
-    """Return the names that :func:`load_graph` takes.
-
-    Example:
-        >>> "cora-full" in list_graphs()
-        True
-    """
-    return list_data("graphs")
-
-
 def describe(data: DataSet) -> dict[str, object]:
     """Return the census of a data set: its name, the sizes of its splits, and other figures.
 
@@ -251,10 +220,8 @@ def _find(name: str, domain: str | None) -> tuple[str, _Entry, dict[str, Any]]:
     for key in TYPES if domain is None else [domain]:
         if (match := _match(name, key)) is not None:
             return key, *match
-    known = list_data(domain)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {', '.join(near)}?" if near else f"known are {', '.join(known)}"
-    raise UsageError(f"unknown data set {name!r}{f' for {domain}' if domain else ''}; {hint}")
+    where = f" for {domain}" if domain else ""
+    raise UsageError(f"unknown data set {name!r}{where}; {did_you_mean(name, list_data(domain))}")
 
 
 def _load(name: str, domain: str | None, root: str | Path | None, workers: int | None = None) -> Any:

@@ -1,6 +1,5 @@
 """Regularizers by name."""
 
-import difflib
 import inspect
 from collections.abc import Callable
 from fnmatch import fnmatchcase
@@ -8,7 +7,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from comhe.errors import UnknownOptionError, UsageError
+from comhe.errors import UnknownOptionError, UsageError, did_you_mean
 
 from .penalties.penalty import FunctionPenalty, Penalty
 from .regularizer import Regularizer
@@ -103,8 +102,7 @@ def regularizer_options(name: str) -> dict[str, Any]:
 
 def _find(name: str) -> type[Penalty] | FunctionPenalty:
     if name not in _REGISTRY:
-        near = difflib.get_close_matches(name, _REGISTRY, n=3, cutoff=0.4) or list(_REGISTRY)
-        raise UsageError(f"unknown regularizer {name!r}; did you mean {', '.join(near)}?")
+        raise UsageError(f"unknown regularizer {name!r}; {did_you_mean(name, _REGISTRY)}")
     return _REGISTRY[name]
 
 

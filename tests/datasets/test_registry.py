@@ -16,9 +16,6 @@ from comhe.datasets import (
     describe,
     license_of,
     list_data,
-    list_graphs,
-    list_images,
-    list_points,
     load_data,
     load_graph,
     load_images,
@@ -57,9 +54,9 @@ def mine():
 
 
 def test_a_registered_set_is_listed_loaded_and_described(mine):
-    assert {"mine:PATH", "mine-random0:PATH"} <= set(list_images())
-    assert "mine.clouds" in list_points()
-    assert "mine-graph" in list_graphs()
+    assert {"mine:PATH", "mine-random0:PATH"} <= set(list_data("images"))
+    assert "mine.clouds" in list_data("points")
+    assert "mine-graph" in list_data("graphs")
     loaded = load_images("mine-random7:some/where", "root", workers=2)
     assert loaded.name == "mine-random7:some/where"
     assert calls[-1] == {"root": Path("root"), "seed": 7, "path": Path("some/where"), "workers": 2}
@@ -74,7 +71,7 @@ def test_a_registered_set_is_listed_loaded_and_described(mine):
 @pytest.mark.parametrize("name", ["mine", "mine-random:x", "mine.clouds-random0", "mine.clouds:x", "mine-graph-full"])
 def test_a_name_must_fit_what_the_loader_takes(mine, name):
     for domain in (None, *dataset_domains("folder:x"), "graphs"):
-        with pytest.raises(UsageError, match=f"data set '{name}'.*; (did you mean|known are) "):
+        with pytest.raises(UsageError, match=f"data set '{name}'.*; (did you mean|there are) "):
             check_dataset(name, domain)
 
 
@@ -101,7 +98,7 @@ def test_a_loader_that_returns_something_else_is_named():
 
 def test_names_of_all_domains():
     names = list_data()
-    assert names == list(dict.fromkeys([*list_images(), *list_points(), *list_graphs()]))
+    assert names == list(dict.fromkeys([*list_data("images"), *list_data("points"), *list_data("graphs")]))
     assert dataset_domains("folder:x") == ["images", "points"]
     assert license_of("cora-random3").startswith("MIT")
     assert torch.equal(load_data("solids").test.labels, load_points("solids").test.labels)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from comhe.datasets import list_graphs, load_graph
+from comhe.datasets import list_data, load_graph
 
 
 def check(graph):
@@ -41,8 +41,8 @@ def check(graph):
         ("cora-random01", "did you mean cora-random0"),  # or one split would have two names
         ("cora-random-1", "did you mean cora-random0"),
         ("../cora", "did you mean cora"),
-        ("", "known are citations, .*pubmed"),
-        ("zzz", "known are citations, .*pubmed"),
+        ("", "there are citations, .*pubmed"),
+        ("zzz", "there are citations, .*pubmed"),
     ],
 )
 def test_unknown_name(name, nearest):
@@ -51,7 +51,7 @@ def test_unknown_name(name, nearest):
 
 
 def test_listed_names_are_unique_and_known():
-    names = list_graphs()
+    names = list_data("graphs")
     assert len(set(names)) == len(names) == 12
     assert {"cora", "citeseer-full", "pubmed-random0", "citations"} <= set(names)
     for name in names:

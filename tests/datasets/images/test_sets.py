@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from comhe.datasets import Images, describe, list_images, load_graph, load_images
+from comhe.datasets import Images, describe, list_data, load_graph, load_images
 from comhe.datasets.images.sets import SEED
 from comhe.datasets.sampling import hold_out
 
@@ -78,7 +78,7 @@ def test_global_generator_is_neither_used_nor_changed():
     ("name", "nearest"),
     [
         ("cifar", "did you mean cifar100?, cifar100?"),
-        ("CIFAR10", "known are cifar10, .*imagenet"),
+        ("CIFAR10", "there are cifar10, .*imagenet"),
         ("glyps", "did you mean glyphs"),
         ("glyphs-random", "did you mean glyphs-random0"),
         ("glyphs-random01", "did you mean glyphs-random0"),  # or one split would have two names
@@ -86,7 +86,7 @@ def test_global_generator_is_neither_used_nor_changed():
         ("glyphs:here", "did you mean glyphs"),
         ("folder", "did you mean folder:PATH"),
         ("folder:", "did you mean folder:PATH"),
-        ("", "known are cifar10"),
+        ("", "there are cifar10"),
     ],
 )
 def test_unknown_name(name, nearest):
@@ -95,7 +95,7 @@ def test_unknown_name(name, nearest):
 
 
 def test_listed_names():
-    names = list_images()
+    names = list_data("images")
     assert len(set(names)) == len(names) == 2 * 5
     assert {"cifar10", "cifar100-random0", "imagenet", "folder:PATH", "glyphs"} <= set(names)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from comhe.datasets import DataError, list_points, load_points
+from comhe.datasets import DataError, list_data, load_points
 from comhe.datasets.points.clouds import HOLD_OUT_SEED, Clouds, check_clouds, unit_sphere
 from comhe.datasets.sampling import hold_out, text_seed
 
@@ -36,8 +36,8 @@ def check(clouds: Clouds, on_sphere: bool = True):
         ("Solids", "did you mean solids"),
         ("folder:", "did you mean folder:PATH"),
         ("../solids", "did you mean solids"),
-        ("", "known are folder:PATH, .*modelnet40"),
-        ("zzz", "known are folder:PATH, .*modelnet40"),
+        ("", "there are folder:PATH, .*modelnet40"),
+        ("zzz", "there are folder:PATH, .*modelnet40"),
     ],
 )
 def test_unknown_name(name, nearest):
@@ -46,7 +46,7 @@ def test_unknown_name(name, nearest):
 
 
 def test_listed_names():
-    assert list_points() == ["folder:PATH", "modelnet40", "modelnet40-normals", "solids", "solids-normals"]
+    assert list_data("points") == ["folder:PATH", "modelnet40", "modelnet40-normals", "solids", "solids-normals"]
 
 
 @pytest.mark.parametrize("counts", [[100, 10, 14, 15, 25, 2], [9, 1], [3]])
