@@ -73,10 +73,7 @@ class PlainGCN(torch.nn.Module):
 def train_pyg(graph, epochs: int, cached: bool = False) -> tuple[float, float]:
     x = graph.features.to_dense()
     model = PlainGCN(x.shape[1], graph.num_classes, cached)
-    groups = [
-        {"params": model.conv1.parameters(), "weight_decay": WEIGHT_DECAY},
-        {"params": model.conv2.parameters()},
-    ]
+    groups = [{"params": model.conv1.parameters(), "weight_decay": WEIGHT_DECAY}, {"params": model.conv2.parameters()}]
     optimizer = torch.optim.Adam(groups, lr=LR)
     for _ in range(epochs):
         model.train()

@@ -141,14 +141,7 @@ def test_a_rank_that_dies_takes_the_others_along_and_the_run_goes_on(ask, comple
         assert (run_in(tmp_path) / name).read_bytes() == (folder / name).read_bytes(), name
 
 
-@pytest.mark.parametrize(
-    ("first", "then", "how"),
-    [
-        (1, 2, ""),
-        long(2, 1, " --shard-penalty"),
-        long(3, 2, ""),
-    ],
-)
+@pytest.mark.parametrize(("first", "then", "how"), [(1, 2, ""), long(2, 1, " --shard-penalty"), long(3, 2, "")])
 def test_another_number_of_processes_goes_on_too(ask, completed, tmp_path, tally, first, then, how):
     def argv(size):
         return IMAGES + (how if size > 1 else "")

@@ -71,10 +71,7 @@ BAD = {
     "type.ply": (ply().replace(b"float x", b"quad x"), "line 6: 'property quad x' is not supported"),
     "count.ply": (ply().replace(b"face 3", b"face -3"), "line 9: 'element face -3' is not supported"),
     "no-z.ply": (ply().replace(b"float z", b"float w"), "its first element is not vertex with plain x, y and z"),
-    "no-vertex.ply": (
-        ply().replace(b"element vertex", b"element corner"),
-        "its first element is not vertex",
-    ),
+    "no-vertex.ply": (ply().replace(b"element vertex", b"element corner"), "its first element is not vertex"),
     "real-index.ply": (
         ply().replace(b"uchar int vertex", b"uchar float vertex"),
         "element face does not begin with a list of integers",
@@ -83,10 +80,7 @@ BAD = {
         ply().replace(b"uchar int vertex", b"float int vertex"),
         "element face does not begin with a list of integers",
     ),
-    "bare.ply": (
-        b"ply\nformat ascii 1.0\nelement vertex 3\nend_header\n",
-        "its header has no format, no element, or",
-    ),
+    "bare.ply": (b"ply\nformat ascii 1.0\nelement vertex 3\nend_header\n", "its header has no format, no element, or"),
     "cut-text.ply": (ply(extra=False)[:-20], "truncated: 8 lines for 8 vertices and 3 faces"),
     "word.ply": (ply().replace(b"7 1.0 1.0 0.5", b"7 1.0 y 0.5"), "line 22: '7 1.0 y 0.5' is not a vertex"),
     "gap.ply": (ply().replace(b"7 1.0 1.0 0.5\n", b"\n"), "line 24: '3 0 1 2 0.5' is not a vertex"),
@@ -96,10 +90,7 @@ BAD = {
         ply("<").replace(b"vertex 8", b"vertex 99999999999"),
         "truncated: fewer bytes than 99,999,999,999 vertices",
     ),
-    "huge-face.ply": (
-        ply("<").replace(b"face 3", b"face 99999999999"),
-        "truncated: fewer bytes than",
-    ),
+    "huge-face.ply": (ply("<").replace(b"face 3", b"face 99999999999"), "truncated: fewer bytes than"),
     "long-list.ply": (
         ply("<", length="int", extra=False)[:-20] + b"\xff\xff\xff\x7f" * 5,
         "truncated or damaged in element",
