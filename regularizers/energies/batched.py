@@ -8,43 +8,33 @@ from torch.autograd.function import once_differentiable
 
 from . import kernels
 from .checks import Layers, Precision, as_sets, autocast_disabled
-from .kernels import Pool
 from .potential import Potential
 
 
 def batched_energies(
-    neurons: Layers, weights: Tensor, potential: Potential, reduction: str, precision: Precision, pool: Pool | None
+    neurons: Layers, weights: Tensor, potential: Potential, reduction: str, precision: Precision
 ) -> Tensor:
-    r"""The sum over layers of weight times energy, the latter a mean over the layer's sets and its projections.
+    r"""The sum over layers of weight times energy, the latter a mean over the layer's sets.
 
-    .. math:: \sum_l \lambda_l \frac{1}{B_l C} \sum_{b, c} E(W_{l, b} P_{l, c}^\top)
+    .. math:: \sum_l \lambda_l \frac{1}{B_l} \sum_b E(W_{l, b})
 
-    Shape: layers [..., N_l, d_l] that the kernels take, weights [layers], C projections [k, d_l] of each layer or none
-    -> a scalar, differentiable once, in the neurons.
+    Shape: layers [..., N_l, d_l] that the kernels take, weights [layers] -> a scalar, differentiable once in them.
     """
     with_gradient = torch.is_grad_enabled() and any(w.requires_grad for w in neurons)
-    return _BatchedEnergies.apply(weights, potential, reduction, precision, pool, with_gradient, *neurons)[0]
+    return _BatchedEnergies.apply(weights, potential, reduction, precision, with_gradient, *neurons)[0]
 
 
 class _BatchedEnergies(torch.autograd.Function):
     @staticmethod
-    def forward(weights, potential, reduction, precision, pool, with_gradient, *neurons):
+    def forward(weights, potential, reduction, precision, with_gradient, *neurons):
         sets = [as_sets(w) for w in neurons]
-        count = 1 if pool is None else pool.number
         shapes = tuple((len(w), w.shape[-2]) for w in sets)
-        scales, constants, layers = _scales(shapes, count, potential, reduction, weights.device)
+        scales, constants, layers = _scales(shapes, potential, reduction, weights.device)
         options = {"with_gradient": with_gradient, "precision": precision}
         with autocast_disabled(weights):
             factors = weights * scales
-            if pool is None:
-                sums, gradients = kernels.energy_sums(sets, potential, 0.0, factors, **options)
-                sums = torch.cat(sums)
-            else:
-                from .kernels.projected import projected_sums  # needs Triton
-
-                sums, gradients = projected_sums(sets, pool, potential, factors, **options)
-                sums = sums.sum(-1)
-            total = (factors.index_select(0, layers) * sums).sum() + (weights * constants).sum()
+            sums, gradients = kernels.energy_sums(sets, potential, 0.0, factors, **options)
+            total = (factors.index_select(0, layers) * torch.cat(sums)).sum() + (weights * constants).sum()
         return total, *(g.view(w.shape) for g, w in zip(gradients, neurons, strict=True) if with_gradient)
 
     @staticmethod
@@ -57,12 +47,12 @@ class _BatchedEnergies(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor, *_):
-        return None, None, None, None, None, None, *torch._foreach_mul(list(ctx.saved_tensors), grad)
+        return None, None, None, None, None, *torch._foreach_mul(list(ctx.saved_tensors), grad)
 
 
 @cache
 def _scales(
-    shapes: tuple[tuple[int, int], ...], count: int, potential: Potential, reduction: str, device: torch.device
+    shapes: tuple[tuple[int, int], ...], potential: Potential, reduction: str, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
     """For each layer, the factor of its pair sum and what antipodal pairs add; for each set, its layer.
 
@@ -71,7 +61,7 @@ def _scales(
     scales, constants, layers = [], [], []
     for layer, (batch, n) in enumerate(shapes):
         scale = 2.0 if reduction == "sum" else 1 / potential.pairs(n)
-        scales.append(scale / (batch * count))
+        scales.append(scale / batch)
         constants.append(scale * n * potential.antipodal if potential.half_space else 0.0)
         layers += [layer] * batch
     floats = [torch.tensor(values, dtype=torch.float32).to(device) for values in (scales, constants)]

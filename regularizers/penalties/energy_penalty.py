@@ -11,7 +11,7 @@ from comhe.regularizers.draws import Draws
 from comhe.regularizers.energies.batched import batched_energies
 from comhe.regularizers.energies.checks import PRECISIONS, Precision
 from comhe.regularizers.energies.energy import hyperspherical_energy
-from comhe.regularizers.energies.kernels import Pool, runs_on, usable
+from comhe.regularizers.energies.kernels import runs_on, usable
 from comhe.regularizers.energies.potential import Potential
 from comhe.regularizers.selection import Layer
 
@@ -86,28 +86,20 @@ class EnergyPenalty(Penalty):
         n, d = layer.shape[-2:]
         return min(n, self.sample or n), d
 
-    def is_batchable(self, layer: Layer) -> bool:
-        """Whether the kernels can take the layer together with others."""
-        return not self.is_projected(layer)
-
-    def pool(self, layers: Sequence[Layer], draws: Draws) -> Pool:
-        """The projections of layers that are both projected and batchable."""
-        raise NotImplementedError
-
     def batched(self, members: Sequence[Member], draws: Draws) -> tuple[list[Tensor], list[Member]]:
-        """On a GPU the kernels take all layers of one role together."""
+        """On a GPU the kernels take all unprojected layers of one role together."""
         if self.eps or not members or not runs_on(members[0].w.device):
             return [], list(members)
         terms: list[Tensor] = []
         done: set[str] = set()
-        for role, projected in (("hidden", True), ("hidden", False), ("output", False)):
+        for role in ("hidden", "output"):
             potential = Potential(self.s, self.geodesic, self.half_space and role == "hidden")
-            alike = [m for m in members if (m.layer.role, self.is_projected(m.layer)) == (role, projected)]
-            some = [m for m in alike if self.is_batchable(m.layer) and usable(m.w, potential)]
+            alike = [m for m in members if m.layer.role == role and not self.is_projected(m.layer)]
+            some = [m for m in alike if usable(m.w, potential)]
             if some:
                 layers, neurons = [m.layer for m in some], [m.w for m in some]
-                pool, weights = self.pool(layers, draws) if projected else None, draws.weights(layers)
-                terms.append(batched_energies(neurons, weights, potential, self.reduction, self.precision, pool))
+                weights = draws.weights(layers)
+                terms.append(batched_energies(neurons, weights, potential, self.reduction, self.precision))
                 done |= {layer.name for layer in layers}
         return terms, [member for member in members if member.layer.name not in done]
 

@@ -6,7 +6,6 @@ from torch import Tensor
 
 from comhe.errors import UsageError, check_at_least, check_choice
 from comhe.regularizers.draws import DISTRIBUTIONS, Distribution, Draws
-from comhe.regularizers.energies.kernels import NARROW, Pool
 from comhe.regularizers.energies.potential import Potential
 from comhe.regularizers.energies.span import span_energies
 from comhe.regularizers.registry import register_regularizer
@@ -68,10 +67,6 @@ class RandomProjection(EnergyPenalty):
         self.across, self.span = across, span
         self.ordered = not span
 
-    def is_batchable(self, layer: Layer) -> bool:
-        narrow = self.dim <= NARROW and self.across == "mean" and not self._is_inside(layer)
-        return narrow or not self.is_projected(layer)
-
     def draw(self, layers: Sequence[Layer], draws: Draws) -> None:
         super().draw(layers, draws)
         drawn = dict(self._key(layer, draws) for layer in layers if self.is_projected(layer))
@@ -108,10 +103,6 @@ class RandomProjection(EnergyPenalty):
             (self._across(energies[layer.name]) if layer.name in energies else self.value(w, layer, None, draws), None)
             for layer, w, _ in members
         ]
-
-    def pool(self, layers: Sequence[Layer], draws: Draws) -> Pool:
-        offsets = tuple(int(self.projections(layer, draws).storage_offset()) for layer in layers)
-        return Pool(draws[POOL], offsets, self.count, self.dim)
 
     def cost(self, layer: Layer) -> float:
         if not self.is_projected(layer):

@@ -1,16 +1,15 @@
 """Energies on a GPU, in Triton: chosen automatically for float32 tensors there, never required.
 
 :mod:`.pairs` computes the energies of narrow neurons and their gradients in one pass over tiles of cosines that never
-reach memory; :mod:`.wide` those of wide neurons from tiles of their Gram matrix; :mod:`.projected` those of many
-layers under many random projections. Each takes a ragged batch of layers in a handful of launches, adds up in a fixed
-order and allocates nothing whose size depends on data: results repeat bit for bit, and it all may be captured in a CUDA
-graph. :mod:`.pairs` states the error.
+reach memory; :mod:`.wide` those of wide neurons from tiles of their Gram matrix. Each takes a ragged batch of layers in
+a handful of launches, adds up in a fixed order and allocates nothing whose size depends on data: results repeat bit for
+bit, and it all may be captured in a CUDA graph. :mod:`.pairs` states the error.
 """
 
 import itertools
 from functools import cache
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,15 +19,6 @@ from comhe.regularizers.energies.potential import Potential
 
 NARROW = 128  # dimensions for which a block of neurons and its gradient stay in registers
 MATRIX = 4096  # the most neurons whose Gram matrix is kept where it is larger than the neurons
-
-
-class Pool(NamedTuple):
-    """Projections [number, dim, d_l] of many layers, one after the other in memory."""
-
-    drawn: Tensor
-    offsets: tuple[int, ...]  # where each layer's begin; layers may share theirs
-    number: int
-    dim: int
 
 
 @cache

@@ -101,26 +101,6 @@ def test_duplicates_are_finite_and_pushed_by_nothing_but_the_others(normal, devi
     assert turning[0, [0, 1, 2, 3]].max() < 1e-5
 
 
-@pytest.mark.parametrize("half_space", [True, False])
-def test_energies_under_projections(normal, device, half_space):
-    made = [w for w in layers(normal, device) if w.shape[-1] > 10]
-    projections = [normal(3, 10, w.shape[-1], seed=9, dtype=torch.float32).to(device) for w in made]
-    starts = torch.tensor([0, *(p.numel() for p in projections)]).cumsum(0)[:-1].tolist()
-    pool = kernels.Pool(torch.cat([p.flatten() for p in projections]), tuple(starts), 3, 10)
-    factors = torch.tensor([1.0, 0.5, 3.0], device=device)
-    from comhe.regularizers.energies.kernels.projected import projected_sums  # needs Triton
-
-    sums, gradients = projected_sums(made, pool, Potential(2.0, False, half_space), factors, True, "fp32")
-    for w, p, part, gradient, factor in zip(
-        made, projections, sums.split([len(w) for w in made]), gradients, factors, strict=True
-    ):
-        exact = w.double().requires_grad_()
-        expected = oracle(exact[:, None] @ p.double().mT, 2, half_space)
-        (slope,) = torch.autograd.grad(expected.sum(), exact)
-        torch.testing.assert_close(part.double(), expected.detach(), rtol=1e-4, atol=0)
-        assert (gradient.double() - factor * slope).norm() / (factor * slope).norm() < 2e-4
-
-
 def test_the_faster_mode_is_less_exact_and_near(normal, device):
     w = normal(1, 70, 40, dtype=torch.float32).to(device)
     (exact,), _ = kernels.energy_sums([w], Potential(2.0, False, True))
@@ -252,7 +232,7 @@ COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from comhe.regularizers.energies.kernels import pairs, projected, wide
+from comhe.regularizers.energies.kernels import pairs, wide
 
 KINDS = {"table": "*i64", "near": "*i32", "rows": "i32", "most": "i32", "count": "i32", "k": "i32"}
 KINDS |= dict.fromkeys(("FLOOR", "EPS", "TINY"), "fp32")
@@ -288,10 +268,4 @@ def test_a_kernel_compiles_for_hopper_without_a_gpu():
 
 @pytest.mark.long
 def test_the_other_kernels_do():
-    compiled(
-        "pairs._unit_kernel",
-        "pairs._near_kernel",
-        "wide._push_kernel",
-        "projected._project_kernel",
-        "projected._back_kernel",
-    )
+    compiled("pairs._unit_kernel", "pairs._near_kernel", "wide._push_kernel")
