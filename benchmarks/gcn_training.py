@@ -8,7 +8,7 @@ ratios are medians of the ratios within repeats.
 
     comhe       sparse features and dropout, receptive fields, fused Adam
     pyg         dense features, GCNConv, default Adam, full forward: PyG's introduction by example
-    pyg-cached  the same with GCNConv(cached=True), which normalises the adjacency once
+    pyg-cached  the same with GCNConv(cached=True), which normalizes the adjacency once
 """
 
 from __future__ import annotations

@@ -63,17 +63,17 @@ def farthest_point_sampling(setting: Setting) -> Rows:
 
 
 def query_and_group(setting: Setting) -> Rows:
-    """The balls of PointNet++, as coordinates about their centres: of 512 of the points, and of 128 of these."""
+    """The balls of PointNet++, as coordinates about their centers: of 512 of the points, and of 128 of these."""
     torch.manual_seed(0)
     x = clouds(setting.batch, setting.points)
     first = zoo.group(x, zoo.farthest_point_sampling(x, 512))
     second = first[:, :128].contiguous()
-    for radius, count, points, centres in ((0.2, 32, x, first), (0.4, 64, first, second)):
+    for radius, count, points, centers in ((0.2, 32, x, first), (0.4, 64, first, second)):
         yield from _operation(
-            f"{count} within {radius} of {centres.shape[1]} centres",
+            f"{count} within {radius} of {centers.shape[1]} centers",
             lambda *clouds, ball=(radius, count): zoo.query_and_group(*clouds, *ball)[1].flatten(2),
             lambda *clouds, ball=(radius, count): ported_grouping(*ball, *clouds),
-            (points, centres),
+            (points, centers),
             setting,
         )
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.image_pipeline --out benchmarks/image_pipeline.csv
 
-Batches of 128, shuffled, padded by 4, cropped, flipped, normalised. Pixels are random, since no time depends on them.
+Batches of 128, shuffled, padded by 4, cropped, flipped, normalized. Pixels are random, since no time depends on them.
 
     comhe        Images.batches, float32 and channels-last
     torchvision  torchvision.datasets.CIFAR100, RandomCrop(32, padding=4), RandomHorizontalFlip, ToTensor, Normalize

@@ -65,25 +65,25 @@ class PortedPointNet(Classifier):
 
 
 class PortedAbstraction(nn.Module):
-    def __init__(self, centres: int | None, radius: float, count: int, widths: tuple[int, ...]) -> None:
+    def __init__(self, centers: int | None, radius: float, count: int, widths: tuple[int, ...]) -> None:
         super().__init__()
-        self.centres, self.radius, self.count = centres, radius, count
+        self.centers, self.radius, self.count = centers, radius, count
         self.convs = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in pairwise(widths))
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:])
 
     def forward(self, points: Tensor, features: Tensor | None) -> tuple[Tensor | None, Tensor]:
-        centres = None
-        if self.centres is None:
+        centers = None
+        if self.centers is None:
             x = torch.cat([points, features], -1)[:, None]
         else:
-            centres = taken(points, ported_sampling(points, self.centres))
-            index, x = ported_grouping(self.radius, self.count, points, centres)
+            centers = taken(points, ported_sampling(points, self.centers))
+            index, x = ported_grouping(self.radius, self.count, points, centers)
             if features is not None:
                 x = torch.cat([x, taken(features, index)], -1)
         x = x.permute(0, 3, 2, 1)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = F.relu(norm(conv(x)))
-        return centres, torch.max(x, 2)[0].permute(0, 2, 1)
+        return centers, torch.max(x, 2)[0].permute(0, 2, 1)
 
 
 class PortedPointNet2(Classifier):
@@ -114,20 +114,20 @@ def ported_sampling(points: Tensor, count: int) -> Tensor:
     rows = torch.arange(batch, device=points.device)
     for i in range(count):
         chosen[:, i] = farthest
-        centre = points[rows, farthest, :].view(batch, 1, 3)
-        new = torch.sum((points - centre) ** 2, -1)
+        center = points[rows, farthest, :].view(batch, 1, 3)
+        new = torch.sum((points - center) ** 2, -1)
         mask = new < distance
         distance[mask] = new[mask]
         farthest = torch.max(distance, -1)[1]
     return chosen
 
 
-def ported_ball_query(radius: float, count: int, points: Tensor, centres: Tensor) -> Tensor:
+def ported_ball_query(radius: float, count: int, points: Tensor, centers: Tensor) -> Tensor:
     batch, size, _ = points.shape
-    distance = -2 * torch.matmul(centres, points.permute(0, 2, 1))
-    distance += torch.sum(centres**2, -1)[:, :, None]
+    distance = -2 * torch.matmul(centers, points.permute(0, 2, 1))
+    distance += torch.sum(centers**2, -1)[:, :, None]
     distance += torch.sum(points**2, -1)[:, None]
-    index = torch.arange(size, device=points.device).view(1, 1, size).repeat([batch, centres.shape[1], 1])
+    index = torch.arange(size, device=points.device).view(1, 1, size).repeat([batch, centers.shape[1], 1])
     index[distance > radius**2] = size
     index = index.sort(dim=-1)[0][:, :, :count]
     first = index[:, :, :1].repeat([1, 1, count])
@@ -136,9 +136,9 @@ def ported_ball_query(radius: float, count: int, points: Tensor, centres: Tensor
     return index
 
 
-def ported_grouping(radius: float, count: int, points: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
-    index = ported_ball_query(radius, count, points, centres)
-    return index, taken(points, index) - centres[:, :, None]
+def ported_grouping(radius: float, count: int, points: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
+    index = ported_ball_query(radius, count, points, centers)
+    return index, taken(points, index) - centers[:, :, None]
 
 
 def clouds(batch: int = BATCH, points: int = POINTS) -> Tensor:
@@ -184,11 +184,11 @@ def operations(rounds: int) -> list[dict]:
     second = first[:, :128].contiguous()
     cases = {
         "512 farthest of 1024": (lambda: farthest_point_sampling(points, 512), lambda: ported_sampling(points, 512)),
-        "32 within 0.2 of 512 centres": (
+        "32 within 0.2 of 512 centers": (
             lambda: ball_query(points, first, 0.2, 32),
             lambda: ported_ball_query(0.2, 32, points, first),
         ),
-        "64 within 0.4 of 128 centres": (
+        "64 within 0.4 of 128 centers": (
             lambda: ball_query(first, second, 0.4, 64),
             lambda: ported_ball_query(0.4, 64, first, second),
         ),

@@ -5,6 +5,7 @@ import importlib
 import os
 import pkgutil
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -151,6 +152,19 @@ def test_packages_of_other_people_keep_their_names(tmp_path):
             text=True,
         )
         assert done.stdout.split("\n")[0] == "somebody else load_graph", done.stderr
+
+
+def test_a_clone_named_like_the_package_does_not_hide_the_installed_one(tmp_path):
+    (tmp_path / "work" / "comhe" / "zoo").mkdir(parents=True)
+    shutil.copytree(ROOT / "comhe", tmp_path / "site" / "comhe", ignore=shutil.ignore_patterns("__pycache__"))
+    done = subprocess.run(
+        [sys.executable, "-c", "import comhe; print(comhe.__file__, comhe.__version__)"],
+        cwd=tmp_path / "work",
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith(str(tmp_path / "site")), done.stderr
 
 
 def test_no_command_of_the_makefile_puts_the_root_on_the_path():

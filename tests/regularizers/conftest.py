@@ -4,7 +4,7 @@ import torch
 
 @pytest.fixture(autouse=True)
 def _seeded():
-    """Layers are initialised from the global generator: the same in every run and in any order of tests."""
+    """Layers are initialized from the global generator: the same in every run and in any order of tests."""
     torch.manual_seed(0)
 
 

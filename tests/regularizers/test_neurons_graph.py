@@ -51,7 +51,7 @@ def test_linear_of_geometric():
     assert create_regularizer("mhe", nn.Sequential(linear, nn.Linear(4, 2)), kinds="linear").layers[0].name == "0"
 
 
-def test_lazy_layers_are_listed_until_they_are_initialised(normal):
+def test_lazy_layers_are_listed_until_they_are_initialized(normal):
     model = nn.ModuleList([pyg.GCNConv(-1, 4), nn.Linear(4, 2)])
     (skipped,) = create_regularizer("mhe", model).skipped
     assert skipped.name == "0.lin"

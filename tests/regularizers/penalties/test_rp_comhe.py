@@ -105,8 +105,8 @@ def test_distribution_of_the_entries(projected, distribution):
     n, kurtosis = p.numel(), 3.0  # of both: 3 is also 9 / 3
     assert abs(p.mean()) < 4 / n**0.5
     assert abs(p.square().mean() - 1) < 4 * ((kurtosis - 1) / n) ** 0.5
-    neighbours = (p[..., 1:] * p[..., :-1]).mean()
-    assert abs(neighbours) < 4 / n**0.5
+    neighbors = (p[..., 1:] * p[..., :-1]).mean()
+    assert abs(neighbors) < 4 / n**0.5
     if distribution == "ternary":
         root = torch.tensor(math.sqrt(3), dtype=torch.float32).double()
         for value, probability in ((-root, 1 / 6), (torch.zeros(()), 2 / 3), (root, 1 / 6)):

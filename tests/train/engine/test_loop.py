@@ -54,7 +54,7 @@ def test_the_seed_decides_everything(tmp_path, recipe):
     assert (runs[0].folder / "metrics.csv").read_text() != (runs[2].folder / "metrics.csv").read_text()
 
 
-def test_the_regularizer_leaves_initialisation_and_dropout_alone(tmp_path, recipe):
+def test_the_regularizer_leaves_initialization_and_dropout_alone(tmp_path, recipe):
     """With weight 0 it is the baseline bit for bit: comparisons on one seed are paired."""
     without = recipe.replace(regularizer="none", regularizer_options={})
     idle = recipe.replace(weight=0.0, output_weight=0.0)
