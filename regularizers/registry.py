@@ -40,10 +40,12 @@ def register_regularizer(name: str, *, default_weight: float = 1.0, ordered: boo
             raise UsageError(f"regularizer {name!r} is already registered by {by}")
         if not isinstance(penalty, type):
             _REGISTRY[name] = FunctionPenalty(penalty, name, default_weight, ordered)
-        elif issubclass(penalty, Penalty):
-            penalty.name, _REGISTRY[name] = name, penalty
-        else:
+        elif not issubclass(penalty, Penalty):
             raise TypeError(f"{penalty.__name__} is neither a subclass of Penalty nor a function")
+        elif not hasattr(penalty, "function") and penalty.value is Penalty.value:
+            raise TypeError(f"{penalty.__name__} must define function(w) or value(w, layer, state, draws)")
+        else:
+            penalty.name, _REGISTRY[name] = name, penalty
         return penalty
 
     return register

@@ -240,7 +240,10 @@ class Regularizer(nn.Module):
         if type(self.penalty).init is Penalty.init:
             return None
         with torch.no_grad():
-            return self.penalty.init(upcast(layer.neurons().detach()), layer, self.seed)
+            state = self.penalty.init(upcast(layer.neurons().detach()), layer, self.seed)
+        if not isinstance(state, Tensor | None):
+            raise TypeError(f"{self.name}: init must return one tensor or None, not a {type(state).__name__}")
+        return state
 
     def _state_name(self, layer: Layer) -> str:
         return f"{self.penalty.state_name}:{layer.name.replace('.', '/')}"

@@ -22,11 +22,17 @@ class Member(NamedTuple):
 class Penalty:
     """A penalty on the neurons of a layer. Subclasses are registered with ``register_regularizer``.
 
-    The keyword-only arguments of ``__init__`` are the options of the regularizer. A penalty that is a pure function of
-    the neurons defines ``function(w)``; one that needs more defines ``value`` instead, ``draw`` if it is random, and
-    ``init`` and ``update``, which is called without a graph before each ``value``, if it learns. The neurons come in
-    float32 or float64 with autocast off. For CUDA graphs, ``init`` and ``draw`` alone may look at numbers of the host
-    that change from step to step. ``values`` and ``batched`` are for penalties that gain by seeing all layers at once.
+    The keyword-only arguments of ``__init__`` are the options of the regularizer. A penalty defines ``function`` or
+    ``value``; a random one ``draw`` as well, and one that learns ``init`` and ``update``:
+
+    - ``function(w)``: neurons [..., N, d] -> [...], where nothing else is needed;
+    - ``value(w, layer, state, draws)``: the same with the layer (``name``, ``role``, ``shape``), its state and draws;
+    - ``draw(layers, draws)``: ask for random tensors, ``draws.normal(key, shape)``, to be read as ``draws[key]``;
+    - ``init(w, layer, seed)``: the first state of a layer, one tensor (stack several quantities), or None;
+    - ``update(w, layer, state, draws)``: the next state, of the same shape; called without a graph before ``value``.
+
+    ``w`` is float32 or float64 with autocast off. Never call ``torch.randn`` in ``value``: ranks and resumed runs would
+    draw other numbers. ``values`` and ``batched`` are for penalties that gain by seeing all layers at once.
 
     Attributes:
         default_weight, default_output_weight: of hidden layers and the output layer; None means the same weight.
@@ -37,14 +43,23 @@ class Penalty:
     Example:
         >>> import torch
         >>> from comhe.regularizers import Penalty, Regularizer
-        >>> class AwayFromMean(Penalty):
+        >>> class AwayFromMean(Penalty):  # @register_regularizer("away-from-mean") gives it a name
+        ...     def __init__(self, *, momentum=0.9):
+        ...         self.momentum = momentum
         ...     def init(self, w, layer, seed):
         ...         return w.mean(-2)
         ...     def update(self, w, layer, state, draws):
-        ...         return 0.9 * state + 0.1 * w.mean(-2)
+        ...         return self.momentum * state + (1 - self.momentum) * w.mean(-2)
         ...     def value(self, w, layer, state, draws):
         ...         return (w @ state[..., None]).square().mean((-2, -1))
-        >>> loss = 1.0 + Regularizer(torch.nn.Linear(4, 3), AwayFromMean(), weight=0.1)()
+        >>> class RandomDirection(Penalty):
+        ...     def draw(self, layers, draws):
+        ...         for layer in layers:
+        ...             draws.normal((layer.name, "direction"), layer.shape[-1:])
+        ...     def value(self, w, layer, state, draws):
+        ...         return (w @ draws[layer.name, "direction"]).square().mean(-1)
+        >>> model = torch.nn.Linear(4, 3)
+        >>> loss = Regularizer(model, AwayFromMean(), weight=0.1)() + Regularizer(model, RandomDirection())()
     """
 
     name: str = ""

@@ -24,7 +24,7 @@ def _ordinary_kernels(monkeypatch):
 def test_weighted_sum_and_gradients(normal, reduction, half_space):
     layers = [normal(4, 9, seed=1).requires_grad_(), normal(2, 5, 7, seed=2).requires_grad_()]
     weights = torch.tensor([0.5, 3.0], dtype=torch.float64)
-    value = batched.batched_energies(layers, weights, Potential(2.0, False, half_space), reduction, "fp32", None)
+    value = batched.batched_energies(layers, weights, Potential(2.0, False, half_space), reduction, "fp32")
     expected = sum(
         weight * hyperspherical_energy(w, 2, half_space, reduction=reduction).mean()
         for w, weight in zip(layers, weights, strict=True)

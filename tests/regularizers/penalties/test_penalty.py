@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from comhe.regularizers import Penalty, Regularizer, hyperspherical_energy
+from comhe.regularizers import Penalty, Regularizer, hyperspherical_energy, register_regularizer
 
 
 class SquaredNorm(Penalty):
@@ -119,3 +119,17 @@ def test_a_function_may_be_anything_of_the_neurons():
 
     model = nn.Linear(5, 4)
     assert Regularizer(model, Energy(), weight=2.0)().equal(2 * hyperspherical_energy(model.weight))
+
+
+def test_a_penalty_that_is_not_complete_says_what_it_lacks():
+    class Empty(Penalty):
+        pass
+
+    class Pair(Penalty):
+        def init(self, w, layer, seed):
+            return w, w
+
+    with pytest.raises(TypeError, match=r"Empty must define function\(w\) or value"):
+        register_regularizer("empty")(Empty)
+    with pytest.raises(TypeError, match="Pair: init must return one tensor or None, not a tuple"):
+        Regularizer(torch.nn.Linear(4, 3), Pair())
