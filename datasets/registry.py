@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from comhe.errors import UsageError, did_you_mean
+from comhe.errors import UsageError, check_choice, did_you_mean
 
 from .graphs.graph import Graph
 from .images.sets import ImageFiles, Images
@@ -63,7 +63,7 @@ def register_dataset(
     """
     if load is None:
         return partial(register_dataset, name, domain, license=license)
-    _check_domain(domain)
+    check_choice("domain", domain, TYPES)
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or re.search(r"-random\d*$", name):
         raise UsageError(f"{name!r} cannot be the name of a data set: use letters, digits, '_', '.' and '-'")
     if name in _REGISTRY[domain]:
@@ -209,14 +209,9 @@ def _match(name: str, domain: str) -> tuple[_Entry, dict[str, Any]] | None:
     return (entry, options) if options.keys() <= entry.parameters else None
 
 
-def _check_domain(domain: str) -> None:
-    if domain not in TYPES:
-        raise UsageError(f"unknown domain {domain!r}; the domains are {', '.join(TYPES)}")
-
-
 def _find(name: str, domain: str | None) -> tuple[str, _Entry, dict[str, Any]]:
     if domain is not None:
-        _check_domain(domain)
+        check_choice("domain", domain, TYPES)
     for key in TYPES if domain is None else [domain]:
         if (match := _match(name, key)) is not None:
             return key, *match
