@@ -83,7 +83,7 @@ def test_duplicates_and_invalid_names_are_refused(mine):
             register_dataset(name, "images", images)
     with pytest.raises(UsageError, match="domain must be 'images' or 'points' or 'graphs', not 'sounds'"):
         register_dataset("a", "sounds", images)
-    with pytest.raises(UsageError, match="domain must be .* not 'sounds'"):
+    with pytest.raises(UsageError, match=r"domain must be .* not 'sounds'"):
         load_data("mine", domain="sounds")
 
 
