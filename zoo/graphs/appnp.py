@@ -4,11 +4,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch_geometric.nn import Linear
 
-from comhe.errors import UsageError
 from comhe.zoo.registry import register_model
 
 from .model import Graph, GraphModel
-from .sparse import Features, dropout
+from .sparse import Features, check_alpha, dropout
 
 
 @register_model(domain="graphs", name="appnp")
@@ -34,8 +33,7 @@ class APPNP(GraphModel):
         dropout: float = 0.5,
     ) -> None:
         super().__init__(in_channels, num_classes, dropout)
-        if not 0.0 <= alpha <= 1.0:
-            raise UsageError(f"alpha must be in [0, 1], got {alpha}")
+        check_alpha(alpha)
         self.num_steps, self.alpha = num_steps, alpha
         self.lin1 = Linear(in_channels, hidden_channels, weight_initializer="glorot", bias_initializer="zeros")
         self.lin2 = Linear(hidden_channels, num_classes, weight_initializer="glorot", bias_initializer="zeros")

@@ -7,11 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.nn import GCN2Conv, Linear
 
-from comhe.errors import UsageError
 from comhe.zoo.registry import register_model
 
 from .model import Graph, GraphModel
-from .sparse import Features, dropout
+from .sparse import Features, check_alpha, dropout
 
 
 @register_model(domain="graphs", name="gcn2")
@@ -43,8 +42,7 @@ class GCN2(GraphModel):
         dropout: float = 0.6,
     ) -> None:
         super().__init__(in_channels, num_classes, dropout, num_layers)
-        if not 0.0 <= alpha <= 1.0:
-            raise UsageError(f"alpha must be in [0, 1], got {alpha}")
+        check_alpha(alpha)
         ends = [(in_channels, hidden_channels), (hidden_channels, num_classes)]
         self.lins = nn.ModuleList(Linear(a, b, weight_initializer="glorot", bias_initializer="zeros") for a, b in ends)
         self.convs = nn.ModuleList(GCN2Conv(hidden_channels, alpha, theta, layer) for layer in range(1, num_layers + 1))

@@ -247,6 +247,11 @@ def check_dropout(p: float) -> None:
         raise UsageError(f"dropout must be in [0, 1), got {p}")
 
 
+def check_alpha(alpha: float) -> None:
+    if not 0.0 <= alpha <= 1.0:
+        raise UsageError(f"alpha must be in [0, 1], got {alpha}")
+
+
 def check_edge_index(edge_index: Tensor, num_nodes: int) -> None:
     if edge_index.ndim != 2 or edge_index.shape[0] != 2 or edge_index.dtype != torch.int64:
         raise UsageError(f"edge_index must be int64 [2, E], got {edge_index.dtype} {tuple(edge_index.shape)}")

@@ -10,6 +10,8 @@ from comhe.zoo.registry import register_model
 
 from .blocks import he_init, stage
 
+SHORTCUTS = ("pad", "projection")
+
 
 class PadShortcut(nn.Module):
     """Option A: every ``stride``-th pixel, and zeros in the new channels, which come last. It has no parameters."""
@@ -73,7 +75,7 @@ class CifarResNet(nn.Module):
         self, blocks: int, width: int, num_classes: int, in_channels: int, shortcut: str, zero_init_residual: bool
     ) -> None:
         super().__init__()
-        check_choice("shortcut", shortcut, ("pad", "projection"))
+        check_choice("shortcut", shortcut, SHORTCUTS)
         self.zero_init_residual, block = zero_init_residual, partial(BasicBlock, shortcut=shortcut)
         self.conv1 = nn.Conv2d(in_channels, width, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
