@@ -1,19 +1,15 @@
-"""One shape from one file: meshes of ``.off`` and ``.ply``, clouds of ``.ply``, ``.npy``, ``.xyz`` and ``.txt``.
-
-A PLY file is read if it is text or little-endian binary, its first element is ``vertex`` with plain numbers, and its
-second, if there are polygons, is ``face`` with a list of vertex numbers before any other property.
-"""
+"""One shape from one file: meshes of ``.off`` and ``.ply``, clouds of ``.ply``, ``.npy``, ``.xyz`` and ``.txt``."""
 
 import math
-import struct
+import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 import torch
+from plyfile import PlyData
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -29,11 +25,6 @@ MAX_TRIANGLES = 1 << 22  # sampling takes some hundred bytes for each
 COLUMNS = range(3, 16)  # of a cloud; those after the third (normals, colors) are not used
 MAX_LINE = 1 << 16  # bytes of a line that is split into words
 MAX_HEADER = 1 << 16
-TYPES = {
-    "char": "b", "uchar": "B", "short": "h", "ushort": "H", "int": "i", "uint": "I", "float": "f", "double": "d",
-    "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "float32": "f", "float64": "d",
-}  # fmt: skip
-INTEGERS = "bBhHiI"
 POLYGON = ("vertex_indices", "vertex_index")  # both names are common
 Polygons = list[tuple[int, ...]]
 
@@ -130,77 +121,15 @@ def parse_off(data: bytes, path: Path) -> tuple[np.ndarray, Polygons]:
     counts = [word for word in (first[0][3:], *first[1:]) if word] or next(lines, (2, []))[1]
     if not (2 <= len(counts) <= 3 and all(word.isdecimal() and len(word) < 10 for word in counts)):
         raise DataError(f"{path}: {' '.join(counts)[:40]!r} are not numbers of vertices, faces and edges")
-    return _read_text(lines, data.count(b"\n"), int(counts[0]), int(counts[1]), ["x", "y", "z"], path)
-
-
-def parse_ply(data: bytes, path: Path) -> tuple[np.ndarray, Polygons]:
-    """Parse a PLY file, as :func:`parse_off`; without faces it is a cloud."""
-    end = data.find(b"end_header", 0, MAX_HEADER)
-    start = data.find(b"\n", end) + 1
-    if not data.startswith(b"ply") or end < 0 or not start:
-        raise DataError(f"{path}: does not begin with a PLY header, from 'ply' to 'end_header'")
-    header = data[:start].decode("latin-1").split("\n")[:-1]
-    binary, elements = _parse_header(header, path)
-    vertex, *others = elements
-    face = others[0] if others and others[0].name == "face" else _Element("face", 0)
-    if vertex.name != "vertex" or vertex.lists or not {"x", "y", "z"} <= set(vertex.names):
-        raise DataError(f"{path}: its first element is not vertex with plain x, y and z")
-    if any(element.name == "face" for element in others[1:]):
-        raise DataError(f"{path}: element face does not follow element vertex")
-    if face.rows and not (face.names[0] in POLYGON and face.lists == [0] and set(face.kinds[:2]) <= set(INTEGERS)):
-        raise DataError(f"{path}: element face does not begin with a list of integers {POLYGON[0]}")
-    if binary:
-        return _read_binary(data, start, vertex, face, path)
-    lines = _lines(data[start:], len(header), path)
-    return _read_text(lines, data.count(b"\n", start), vertex.rows, face.rows, vertex.names, path)
-
-
-@dataclass
-class _Element:
-    name: str
-    rows: int
-    names: list[str] = field(default_factory=list)  # of its properties
-    kinds: list[str] = field(default_factory=list)  # of its numbers; a list has that of its length first
-    lists: list[int] = field(default_factory=list)  # which properties are lists
-
-
-def _parse_header(lines: list[str], path: Path) -> tuple[bool, list[_Element]]:
-    binary, elements = None, list[_Element]()
-    for number, line in enumerate(lines[1:-1], 2):
-        match line.split():
-            case ["format", "ascii" | "binary_little_endian" as name, "1.0"]:
-                binary = name != "ascii"
-            case ["element", name, rows] if rows.isdecimal() and len(rows) < 12:
-                elements.append(_Element(name, int(rows)))
-            case ["property", kind, name] if elements and kind in TYPES:
-                elements[-1].names.append(name)
-                elements[-1].kinds.append(TYPES[kind])
-            case ["property", "list", length, kind, name] if elements and kind in TYPES and length in TYPES:
-                elements[-1].lists.append(len(elements[-1].names))
-                elements[-1].names.append(name)
-                elements[-1].kinds += [TYPES[length], TYPES[kind]]
-            case [] | ["comment" | "obj_info", *_]:
-                continue
-            case _:
-                raise DataError(f"{path}: line {number}: {line.strip()[:60]!r} is not supported in a PLY header")
-    if binary is None or not all(element.names for element in elements) or not elements:
-        raise DataError(f"{path}: its header has no format, no element, or an element without properties")
-    return binary, elements
-
-
-def _read_text(
-    lines: Iterator[tuple[int, list[str]]], found: int, vertices: int, faces: int, columns: list[str], path: Path
-) -> tuple[np.ndarray, Polygons]:
-    """Read rows of vertices, then rows of faces; ``found`` is the number of line ends in the file."""
-    axes, polygons = [columns.index(axis) for axis in "xyz"], []
+    vertices, faces = int(counts[0]), int(counts[1])
+    found, polygons = data.count(b"\n"), Polygons()
     if found + 1 >= vertices + faces:  # before memory is allocated for them
         points, found = np.empty((vertices, 3)), 0
         for found, (number, words) in enumerate(islice(lines, vertices + faces), 1):
             try:
-                corners = len(columns) if found <= vertices else int(words[0])  # other properties may follow those
-                if found <= vertices and len(words) == corners:
-                    points[found - 1] = [words[axis] for axis in axes]
-                elif found > vertices and len(words) > corners >= 0:
+                if found <= vertices and len(words) == 3:
+                    points[found - 1] = words
+                elif found > vertices and 0 <= (corners := int(words[0])) < len(words):  # a color may follow
                     polygons.append(tuple(map(int, words[1 : 1 + corners])))
                 else:
                     raise ValueError
@@ -212,27 +141,38 @@ def _read_text(
     return points, polygons
 
 
-def _read_binary(data: bytes, start: int, vertex: _Element, face: _Element, path: Path) -> tuple[np.ndarray, Polygons]:
-    kind = np.dtype([(str(i), f"<{code}") for i, code in enumerate(vertex.kinds)])
-    least = struct.calcsize("<" + "".join(face.kinds[:1] + face.kinds[2:]))  # a list may be empty
-    if vertex.rows * kind.itemsize + face.rows * least > len(data) - start:
-        raise DataError(f"{path}: truncated: fewer bytes than {vertex.rows:,} vertices and {face.rows:,} faces need")
-    rows, polygons = np.frombuffer(data, kind, vertex.rows, start), []
-    points = np.stack([rows[str(vertex.names.index(axis))].astype(np.float64) for axis in "xyz"], axis=1)
-    if face.rows:
-        length, corner = face.kinds[:2]
-        position, extra = start + rows.nbytes, least - struct.calcsize(f"<{length}")
-        try:
-            for _ in range(face.rows):
-                (count,) = struct.unpack_from(f"<{length}", data, position)
-                position += struct.calcsize(f"<{length}")
-                polygons.append(struct.unpack_from(f"<{count}{corner}", data, position))
-                position += struct.calcsize(f"<{count}{corner}") + extra
-        except struct.error:
-            raise DataError(f"{path}: truncated or damaged in element face") from None
-        if position > len(data):
-            raise DataError(f"{path}: truncated in element face")
-    return points, polygons
+def parse_ply(data: bytes, path: Path) -> tuple[np.ndarray, Polygons]:
+    """Parse a PLY file, text or binary, as :func:`parse_off`; without faces it is a cloud."""
+    header, end, _ = data[:MAX_HEADER].partition(b"end_header")
+    if not data.startswith(b"ply") or not end:
+        raise DataError(f"{path}: does not begin with a PLY header, from 'ply' to 'end_header'")
+    text = header.decode("ascii", "replace").replace("\ufffd", "?")  # comments may be in any encoding
+    numbers = rows = 0  # counted before memory is allocated for them: each is at least a byte
+    for line in text.splitlines():
+        match line.split():
+            case ["element", name, count] if count.isdecimal() and len(count) < 16:
+                rows = int(count)
+                if name == "face" and rows > MAX_TRIANGLES:
+                    raise DataError(f"{path}: {rows:,} faces, more than {MAX_TRIANGLES:,}; simplify the mesh")
+            case ["property", *_]:
+                numbers += rows
+    if numbers > len(data) - len(header):
+        raise DataError(f"{path}: truncated: too few bytes for the {numbers:,} numbers of its header")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # numpy warns about an empty list
+            elements = {element.name: element for element in PlyData.read(BytesIO(text.encode() + data[len(header) :]))}
+        points = np.stack([elements["vertex"][axis].astype(np.float64) for axis in "xyz"], axis=1)
+        if "face" not in elements:
+            return points, []
+        name = POLYGON[0] if POLYGON[0] in elements["face"] else POLYGON[1]
+        lists = elements["face"][name]
+        if any(polygon.dtype.kind not in "iu" for polygon in lists):
+            raise ValueError("vertex numbers that are not integers")
+        return points, [tuple(polygon.tolist()) for polygon in lists]
+    except Exception as error:  # of the library: its own for the format, numpy's for the numbers
+        said = " ".join(str(error).split())[:160]
+        raise DataError(f"{path}: not a PLY file with vertices x, y, z and polygons ({said})") from error
 
 
 def _lines(data: bytes, before: int, path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -23,10 +23,11 @@ def off(vertices=VERTICES, polygons=POLYGONS, head="OFF\n{} {} 0\n") -> bytes:
 
 
 def ply(order="", kind="float", length="uchar", index="int", extra=True, polygons=POLYGONS) -> bytes:
-    """Text, or little-endian binary; with more properties and elements than needed if ``extra``."""
-    name = {"": "ascii", "<": "binary_little_endian"}[order]
-    header = f"ply\nformat {name} 1.0\ncomment here\nelement vertex {len(VERTICES)}\n"
+    """Text, or binary; with more properties and elements than needed if ``extra``."""
+    name = {"": "ascii", "<": "binary_little_endian", ">": "binary_big_endian"}[order]
+    header = f"ply\nformat {name} 1.0\ncomment here\nelement vertex {len(VERTICES)}\ncomment there\n"
     header += "property uchar red\n" * extra + "".join(f"property {kind} {axis}\n" for axis in "xyz")
+    header += "element material 2\nproperty uchar id\nproperty list uchar int more\n" * extra
     header += f"element face {len(polygons)}\nproperty list {length} {index} vertex_indices\n"
     header += "property float q\nelement edge 1\nproperty int a\nproperty list uchar int more\n" * extra
     header += "end_header\n"
@@ -36,6 +37,7 @@ def ply(order="", kind="float", length="uchar", index="int", extra=True, polygon
         return (" ".join(map(str, values)) + "\n").encode() if order == "" else struct.pack(order + layout, *values)
 
     body = b"".join(row([7] * extra + list(v), "B" * extra + 3 * codes[kind]) for v in VERTICES.tolist())
+    body += (row([7, 2, 5, 6], "BB2i") + row([8, 0], "BB")) * extra
     for p in polygons:
         layout = codes[length] + len(p) * codes[index]
         body += row([len(p), *p] + [0.5] * extra, layout + "f" * extra)
@@ -55,6 +57,7 @@ MESHES = {
     "windows.ply": ply().replace(b"\n", b"\r\n"),
     "plain.ply": ply(extra=False),
     "little.ply": ply("<"),
+    "big.ply": ply(">"),
     "double.ply": ply("<", "double", "int", "uint"),
     "short.ply": ply("<", "float", "char", "short", extra=False),
     "vertex_index.ply": ply("<").replace(b"vertex_indices", b"vertex_index"),
