@@ -54,6 +54,12 @@ def check_at_least(name: str, value: float, least: float) -> None:
         raise UsageError(f"{name} must be at least {least}, not {value!r}")
 
 
+def check_dropout(p: float) -> None:
+    """Raise UsageError unless ``p`` is a probability of at least 0 and less than 1."""
+    if not 0 <= p < 1:
+        raise UsageError(f"dropout must be in [0, 1), not {p!r}")
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return the end of an error message: the nearest of the known names, or all of them."""
     known = list(known)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from comhe.errors import UsageError, check_at_least, check_choice, did_you_mean
+from comhe.errors import UsageError, check_at_least, check_choice, check_dropout, did_you_mean
 
 
 def test_a_wrong_argument_is_named():
@@ -13,6 +13,9 @@ def test_a_wrong_argument_is_named():
     for count in (0, float("nan")):
         with pytest.raises(UsageError, match=rf"^count must be at least 1, not {count}$"):
             check_at_least("count", count, 1)
+    check_dropout(0)
+    with pytest.raises(UsageError, match=r"^dropout must be in \[0, 1\), not 1$"):
+        check_dropout(1)
 
 
 def test_near_names_are_suggested_and_else_all():

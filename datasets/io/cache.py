@@ -105,3 +105,4 @@ def _write(path: Path, fingerprint: str, decoded: Decoded) -> None:
     about = json.dumps({"fingerprint": fingerprint, **facts})
     with atomic_write(path) as partial:
         save_file(tensors, partial, {"about": about, "sha256": _checksum(tensors, about)})
+        partial.chmod(0o644)  # safetensors gives 0600, which a shared data folder cannot use

@@ -5,8 +5,8 @@ import glob
 import hashlib
 import http.client
 import os
+import secrets
 import sys
-import tempfile
 import time
 import urllib.request
 import warnings
@@ -79,23 +79,29 @@ def read_bounded(path: Path, limit: int) -> bytes:
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the folder of ``path``, which is renamed to ``path`` if the block succeeds.
+def atomic_write(path: Path, sync: bool = True) -> Iterator[Path]:
+    """Yield a new path in the folder of ``path``, whose file replaces ``path`` if the block succeeds.
 
-    So a reader never sees an unfinished file, and processes that write the same file do not disturb each other.
+    So a reader never sees an unfinished file, and processes that write the same file do not disturb each other. With
+    ``sync`` this holds after a power cut too: the content is on the disk before the file gets its name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        yield Path(name)
-        with open(name, "r+b") as file:
-            os.fsync(file.fileno())  # before the rename, or a power cut could leave the name without the bytes
-        os.chmod(name, 0o644)  # mkstemp gives 0600, which a shared data folder cannot use
-        os.replace(name, path)
+        yield partial
+        if sync:
+            with partial.open("r+b") as file:
+                os.fsync(file.fileno())
+        os.replace(partial, path)
+        if sync and os.name != "nt":  # where a folder cannot be opened
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
     finally:
-        with contextlib.suppress(FileNotFoundError):  # it was renamed
-            os.unlink(name)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)  # it would fill the disk further
 
 
 def parse_table(data: bytes, path: Path, columns: Container[int]) -> np.ndarray:

@@ -18,7 +18,7 @@ from comhe.datasets import AlteredDataWarning, describe, license_of, load_data
 from comhe.errors import RunError, UsageError, WeightsError
 from comhe.train.engine.training import layer_energies
 from comhe.train.recipe import Recipe, find_domain
-from comhe.train.runs.files import atomic_write, check_writable, write_text
+from comhe.train.runs.files import check_writable, open_atomic, write_text
 from comhe.train.runs.run import Run, environment
 from comhe.train.task import Task, check_recipe, make_task
 from comhe.zoo import Weights, load_weights, model_domain
@@ -81,7 +81,7 @@ def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | Non
         "sha256": hashlib.sha256(data).hexdigest(),
         "url": None,
     }
-    with atomic_write(output / file) as weights:
+    with open_atomic(output / file) as weights:
         weights.write(data)
     path = output / f"{name}.json"
     write_text(path, json.dumps(card, indent=1, allow_nan=False) + "\n")  # last: a card promises that its file is there

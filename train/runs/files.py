@@ -3,34 +3,26 @@
 import contextlib
 import csv
 import io
-import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from comhe.datasets.io.files import atomic_write
 from comhe.errors import StorageError
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path, sync: bool = False) -> Iterator[BinaryIO]:
-    """Open a file that replaces ``path`` once all of it is written; the process may die at any moment.
+def open_atomic(path: Path, sync: bool = False) -> Iterator[BinaryIO]:
+    """Open a file that replaces ``path`` once all of it is written; see :func:`atomic_write`.
 
-    With ``sync`` the machine may die as well: the content is on the disk before the file gets its name.
+    Raises:
+        StorageError: the system cannot write the file.
     """
-    part = path.with_name(path.name + ".part")
     try:
-        with part.open("wb") as file:
+        with atomic_write(path, sync) as partial, partial.open("wb") as file:
             yield file
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(part, path)
-        if sync:
-            _sync_folder(path.parent)
     except BaseException as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)  # it would fill the disk further
         reason = _system_error(error)
         if reason is None:
             raise
@@ -39,7 +31,7 @@ def atomic_write(path: Path, sync: bool = False) -> Iterator[BinaryIO]:
 
 
 def write_text(path: Path, text: str) -> None:
-    with atomic_write(path) as file:
+    with open_atomic(path) as file:
         file.write(text.encode())
 
 
@@ -76,13 +68,3 @@ def _system_error(error: BaseException | None) -> OSError | None:
     if error is None or isinstance(error, OSError):
         return error
     return _system_error(error.__context__) if isinstance(error, RuntimeError) else None
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # where a folder cannot be opened
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

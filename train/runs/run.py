@@ -21,7 +21,7 @@ from comhe.train.engine.log import Log
 from comhe.train.recipe import Recipe, read_recipe
 from comhe.zoo import read_state
 
-from .files import atomic_write, create_folder, write_csv, write_text
+from .files import create_folder, open_atomic, write_csv, write_text
 from .lock import locked
 
 FORMAT = 6
@@ -115,7 +115,7 @@ class Run:
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Write what a restart needs; until it is on the disk the previous checkpoint stays."""
-        with atomic_write(self.folder / "checkpoint.pt", sync=True) as file:
+        with open_atomic(self.folder / "checkpoint.pt", sync=True) as file:
             torch.save({"format": FORMAT, "recipe": self._recipe_text(), **state}, file)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
@@ -144,7 +144,7 @@ class Run:
 
     def save_weights(self, which: str, state: Mapping[str, Tensor]) -> None:
         data = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
-        with atomic_write(self.folder / f"{which}.safetensors") as file:
+        with open_atomic(self.folder / f"{which}.safetensors") as file:
             file.write(data)
 
     def weights(self, which: str) -> dict[str, Tensor]:

@@ -6,10 +6,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from comhe.errors import UsageError, check_at_least
+from comhe.errors import UsageError, check_at_least, check_dropout
 
 from .operators import Operators, gcn_norm
-from .sparse import Features, SparseMatrix, as_index, check_dropout, dropout
+from .sparse import Features, SparseMatrix, as_index, dropout
 
 Graph = Operators | SparseMatrix | Sequence[SparseMatrix] | Tensor
 

@@ -9,7 +9,7 @@ from typing import Union, overload
 import torch
 from torch import Tensor
 
-from comhe.errors import UsageError
+from comhe.errors import UsageError, check_dropout
 
 with warnings.catch_warnings():  # torch announces once per process that CSR tensors are beta: nothing a user can change
     warnings.simplefilter("ignore")
@@ -240,11 +240,6 @@ def dropout(x: Features, p: float, training: bool = True) -> Features:
     if not training or p == 0.0:
         return x
     return x * keep_mask(x.shape, p, x.device).to(x.dtype).div_(keep_probability(p))
-
-
-def check_dropout(p: float) -> None:
-    if not 0.0 <= p < 1.0:
-        raise UsageError(f"dropout must be in [0, 1), got {p}")
 
 
 def check_alpha(alpha: float) -> None:

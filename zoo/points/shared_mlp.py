@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from comhe.errors import UsageError
+from comhe.errors import UsageError, check_dropout
 from comhe.zoo.norms import GlobalBatchNorm, scale_and_shift, update_running
 
 from .chain import row_blocks
@@ -128,8 +128,7 @@ class Head(nn.Module):
     def __init__(self, widths: Sequence[int], out_features: int, dropout: Sequence[float], slope: float = 0.0) -> None:
         super().__init__()
         for p in dropout:
-            if not 0 <= p < 1:
-                raise UsageError(f"dropout must be in [0, 1), got {p}")
+            check_dropout(p)
         self.dropout, self.slope = tuple(dropout), slope
         self.linears = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairwise(widths))
         self.norms = nn.ModuleList(nn.BatchNorm1d(width) for width in widths[1:])

@@ -5,18 +5,18 @@ import csv
 import pytest
 
 from comhe.errors import StorageError
-from comhe.train.runs.files import atomic_write, check_writable, write_csv, write_text
+from comhe.train.runs.files import check_writable, open_atomic, write_csv, write_text
 
 
 def test_the_old_file_stays_until_the_new_one_is_complete(tmp_path):
     path = tmp_path / "a.txt"
     write_text(path, "first")
-    with pytest.raises(KeyError, match="other"), atomic_write(path, sync=True) as file:  # noqa: PT012
+    with pytest.raises(KeyError, match="other"), open_atomic(path, sync=True) as file:  # noqa: PT012
         file.write(b"half")
         assert path.read_text() == "first"
         raise KeyError("other")
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a.txt", "first")]
-    with atomic_write(path, sync=True) as file:
+    with open_atomic(path, sync=True) as file:
         file.write(b"second")
     assert path.read_text() == "second"
 

@@ -12,7 +12,7 @@ from comhe.train.cli.main import main
 from comhe.train.engine import loop
 from comhe.train.engine.loop import fit
 from comhe.train.graphs import GraphTask
-from comhe.train.runs.files import atomic_write
+from comhe.train.runs.files import open_atomic
 from comhe.train.runs.run import Run
 
 
@@ -112,12 +112,12 @@ def test_a_full_disk_while_a_large_file_is_written(tmp_path, monkeypatch):
 
     with (
         pytest.raises(StorageError, match=r"checkpoint.pt cannot be written \(No space left on device\)"),
-        atomic_write(path) as f,
+        open_atomic(path) as f,
     ):
         torch.save({f"{i}": torch.zeros(10_000) for i in range(9)}, Full(f))
     assert path.read_bytes() == b"the last good one"
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
-    with pytest.raises(RuntimeError, match="other"), atomic_write(path):
+    with pytest.raises(RuntimeError, match="other"), open_atomic(path):
         raise RuntimeError("other")  # no error of the system's
 
 

@@ -98,7 +98,7 @@ class TestEveryModel:
         x, edge_index = graph
         model = build(name)
         view = model.prepare(edge_index, NODES)
-        with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\), got 1.0"):
+        with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\), not 1.0"):
             build(name, dropout=1.0)
         with pytest.raises(ValueError, match=f"x has 5 rows, the graph operator needs {NODES}"):
             model(x[:5], view)

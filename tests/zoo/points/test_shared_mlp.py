@@ -195,5 +195,5 @@ def test_head_is_a_classifier_in_torch():
     torch.manual_seed(3)
     torch.testing.assert_close(a, nn.Sequential(*layers, nn.Dropout(0.5), head.output)(x))
     assert [name for name, _ in head.named_parameters()][-2:] == ["output.weight", "output.bias"]
-    with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\), got 1"):
+    with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\), not 1"):
         Head([5, 7], 3, dropout=(1,))
