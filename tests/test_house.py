@@ -167,6 +167,27 @@ def test_a_clone_named_like_the_package_does_not_hide_the_installed_one(tmp_path
     assert done.stdout.startswith(str(tmp_path / "site")), done.stderr
 
 
+WITHOUT_POSIX = """
+import importlib, os, signal, sys
+import filelock, h5py, matplotlib.pyplot, scipy.sparse, torch, torch_geometric, torchvision, tyro  # as Windows has them
+for name in ("fcntl", "grp", "pty", "pwd", "resource", "termios", "tty"):
+    sys.modules[name] = None
+for name in ("SIGALRM", "SIGCHLD", "SIGHUP", "SIGKILL", "SIGUSR1", "SIG_BLOCK", "pthread_sigmask", "setitimer"):
+    delattr(signal, name)
+for name in ("fork", "getuid", "killpg", "sched_getaffinity", "setsid", "uname"):
+    delattr(os, name)
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+"""
+
+
+def test_every_module_imports_without_what_windows_lacks():
+    names = [name for name in MODULES if not re.search("__main__|integrations|lightning|transformers", name)]
+    command = [sys.executable, "-P", "-c", WITHOUT_POSIX, *names]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_no_command_of_the_makefile_puts_the_root_on_the_path():
     recipes = [line.strip() for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("\t")]
     python = [line for line in recipes if re.search(r"\bpython3?\b", line) and "-m pip" not in line]
