@@ -43,7 +43,7 @@ class GraphRecipe(Recipe):
 
     def model_arguments(self, **sizes: Any) -> dict[str, Any]:
         settings = {"hidden_channels": self.hidden_channels, "dropout": self.dropout}
-        return super().model_arguments(**sizes | settings)
+        return super().model_arguments(**settings | sizes)
 
 
 class GraphTask(Task):
@@ -86,8 +86,7 @@ class GraphTask(Task):
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         everything, first = self.recipe.decay == "all", _first_layer(model)
-        decay = self.recipe.weight_decay
-        groups = parameter_groups(model, decay, lambda name, _: everything or name.startswith(first))
+        groups = parameter_groups(self.recipe, model, lambda name, _: everything or name.startswith(first))
         return torch.optim.Adam(groups, lr=self.recipe.lr, fused=True, capturable=next(model.parameters()).is_cuda)
 
     def inputs(self, epoch: int, first: int = 0) -> Iterable[tuple[Tensor, ...]]:

@@ -66,6 +66,7 @@ class PointTask(BatchTask):
 
     def on_epoch(self, model: nn.Module, epoch: int) -> None:
         """Set batch norm's momentum, as the released PointNet does by the epoch."""
+        super().on_epoch(model, epoch)
         if not self.recipe.norm_decay:
             return
         momentum = max(0.01, 0.5 ** (1 + (epoch / self.recipe.epochs) // self.recipe.norm_decay))

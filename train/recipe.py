@@ -18,7 +18,7 @@ Option = int | float | bool | str
 Options = dict[str, Option]
 
 # Not part of the digest where they have their defaults, so that digests of earlier versions stay.
-LATER_FIELDS = ("domain", "tag")
+LATER_FIELDS = ("domain", "tag", "weights", "swap_head", "freeze", "layer_decay")
 # Settings that name the run, rather than say how it is trained.
 IDENTITY = ("domain", "recipe", "tag", "model", "data", "regularizer", "seed")
 LONGEST_LABEL = 80
@@ -56,12 +56,18 @@ class Recipe:
     energies: int = setting(0, "epochs between entries of each layer's energies in energies.csv, 0 for none")
     log_steps: int = setting(0, "steps between entries in steps.csv, 0 for none")
     domain: str = setting("", "domain of the model, which decides what kind of recipe this is")
+    weights: str = setting("", "weights to start from: a name of `comhe list weights`, a file or a run folder")
+    swap_head: bool = setting(False, "give the network a new last layer, for another number of classes")
+    freeze: str = setting("none", "what stays as the weights have it: none, or the trunk, all but the last layer")
+    layer_decay: float = setting(1.0, "factor of the learning rate from each layer to the one before it")
     tag: str = setting("", "name of this variant of the recipe, in place of a list of what was changed")
 
     def __post_init__(self) -> None:
         self.require(lambda value: value > 0, "must be positive", "epochs", "lr")
         self.require(lambda value: 0 <= value < 1, "must be at least 0 and less than 1", "warmup", "ema")
         check_choice("precision", self.precision, ("fp32", "bf16"))
+        check_choice("freeze", self.freeze, ("none", "trunk"))
+        self.require(lambda value: 0 < value <= 1, "must be greater than 0 and at most 1", "layer_decay")
         factor(self.schedule, 1.0, self.warmup)  # its error, now rather than in the first step
         names = ("weight", "output_weight", "weight_decay", "seed", "clip", "energies", "log_steps")
         self.require(lambda value: value is None or value >= 0, "must not be negative", *names)
@@ -82,7 +88,7 @@ class Recipe:
         """Return the arguments of the model's builder, given those that the data set decides."""
         return sizes | self.model_options
 
-    def weights(self) -> dict[str, float]:
+    def penalty_weights(self) -> dict[str, float]:
         """Return the weights of the penalty that differ from the regularizer's own."""
         weights = {"weight": self.weight, "output_weight": self.output_weight}
         return {name: value for name, value in weights.items() if value is not None}

@@ -16,14 +16,15 @@ from comhe.zoo.preprocessing import Transform
 
 from .engine.distributed import SINGLE_PROCESS, DistributedContext
 from .recipe import Recipe, find_domain
+from .start import keep_frozen_norms, load_start
 
 
 class Task(Protocol):
     """A recipe's model, data, loss and metrics: all that differs between domains.
 
-    The loop calls ``model``, ``regularizer`` and ``optimizer`` once; then in each epoch ``on_epoch``, and for each of
-    ``inputs``, in a step: ``collate``, ``microbatches``, ``loss``; after the epoch ``evaluate``. Methods may be called
-    in any order. What is defined here does for one process, and for batches that fit on the device.
+    The loop calls ``model``, ``start``, ``regularizer`` and ``optimizer`` once; then in each epoch ``on_epoch``, and
+    for each of ``inputs``, in a step: ``collate``, ``microbatches``, ``loss``; after the epoch ``evaluate``. Methods
+    may be called in any order. What is defined here does for one process, and for batches that fit on the device.
     """
 
     recipe: Recipe
@@ -39,14 +40,20 @@ class Task(Protocol):
         """Return a new model, initialized from torch's default generator."""
         return create_model(self.recipe.model, **self.options)
 
+    def start(self, model: nn.Module) -> None:
+        """Load the weights that the recipe starts from, and freeze what it says."""
+        load_start(model, self.recipe)
+
     def regularizer(self, model: nn.Module) -> Regularizer:
-        options = self.recipe.weights() | self.recipe.regularizer_options
+        options = self.recipe.penalty_weights() | self.recipe.regularizer_options
         return create_regularizer(self.recipe.regularizer, model, seed=self.recipe.seed, **options)
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer: ...
 
     def on_epoch(self, model: nn.Module, epoch: int) -> None:
-        """Change what depends on the epoch, before its first step."""
+        """Change what depends on the epoch, before its first step, when the model is in training mode."""
+        if self.recipe.freeze != "none":
+            keep_frozen_norms(model)
 
     def inputs(self, epoch: int, first: int = 0) -> Iterable[tuple[Tensor, ...]]:
         """Return what each step of an epoch is given, without the first ones, a function of seed and epoch alone."""
@@ -100,7 +107,7 @@ def check_recipe(recipe: Recipe, device: str = "cpu") -> None:
     if kind == "folder" and not Path(path).is_dir():
         raise UsageError(f"{recipe.data}: {path or 'an empty path'} is not a folder")
     _check_device(device)
-    options = recipe.weights() | recipe.regularizer_options
+    options = recipe.penalty_weights() | recipe.regularizer_options
     sizes = recipe.model_arguments(**recipe.example_sizes)
     _check_options(recipe.model, tuple(sizes.items()), recipe.regularizer, tuple(options.items()))
 

@@ -12,6 +12,7 @@ from comhe.train.recipe import Recipe, find_domain, get_recipe
 from comhe.train.runs.interruption import torchrun_rank
 from comhe.train.runs.launch import fit
 from comhe.train.settings import parse_options
+from comhe.train.start import model_of, with_start
 from comhe.train.task import check_recipe
 from comhe.zoo import model_domain
 
@@ -38,7 +39,7 @@ class Train(Command):
         values = {f.name: getattr(self, f.name) for f in fields(self.base) if hasattr(self, f.name)}
         for name in OPTIONS:
             values[name] = getattr(self.base, name) | parse_options(values[name])
-        return self.base.replace(**values)
+        return with_start(self.base.replace(**values))
 
     def run(self) -> None:
         recipe = self.named_recipe()
@@ -70,7 +71,10 @@ def train_command(domain: str, argv: Sequence[str] = ()) -> type[Train]:
     usual = kind()
     for name in NAMED:
         early.add_argument(f"--{name}", default=None if name == "recipe" else getattr(usual, name))
+    early.add_argument("--weights", default="")
     cell = vars(early.parse_known_args(argv)[0])
+    if (weights := cell.pop("weights")) and "--model" not in argv:
+        cell["model"] = model_of(weights) or cell["model"]
     if (other := model_domain(cell["model"])) != domain:
         raise UsageError(f"{cell['model']} is a model for {other}; train it with: comhe train {other}")
     base = get_recipe(cell.pop("recipe"), **cell)

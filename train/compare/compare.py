@@ -15,6 +15,7 @@ from comhe.train.runs.files import check_writable, write_csv, write_text
 from comhe.train.runs.launch import train_all
 from comhe.train.runs.run import Run, run_folder
 from comhe.train.settings import variants
+from comhe.train.start import with_start
 from comhe.train.task import check_recipe
 
 from .curves import save_curves
@@ -116,7 +117,7 @@ def plan(
     for name in [None] if recipe is None else _split(recipe):
         for dataset in _split(data):
             cells = [get_recipe(name, model, dataset, r) for model in _split(models) for r in _split(regularizers)]
-            found += [each.replace(seed=seed) for seed in seeds for each in variants(cells, settings)]
+            found += [with_start(each.replace(seed=seed)) for seed in seeds for each in variants(cells, settings)]
     if not found:
         raise UsageError("a comparison needs at least one model, data set, regularizer and seed")
     if len({(each.recipe, each.label, each.seed) for each in found}) < len(found):

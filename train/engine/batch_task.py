@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from comhe.datasets import Share
 from comhe.datasets.labeled import LabeledSet
 from comhe.regularizers import Regularizer, create_regularizer, regularizer_options
-from comhe.train.recipe import BatchRecipe
+from comhe.train.recipe import BatchRecipe, Recipe
+from comhe.train.start import layer_scales
 from comhe.train.task import Task
 
 from .distributed import SINGLE_PROCESS, DistributedContext
@@ -54,7 +55,7 @@ class BatchTask(Task):
     def regularizer(self, model: nn.Module) -> Regularizer:
         """Attach the regularizer; learned projections move at the network's learning rate, as the released ones."""
         recipe, steps = self.recipe, self.recipe.epochs * self.steps
-        options: dict[str, Any] = recipe.weights() | recipe.regularizer_options
+        options: dict[str, Any] = recipe.penalty_weights() | recipe.regularizer_options
         if "rate" in regularizer_options(recipe.regularizer):
             options.setdefault("rate", lambda step: max(recipe.lr_at(step, steps), 1e-12))
         return create_regularizer(recipe.regularizer, model, seed=recipe.seed, **options)
@@ -84,7 +85,7 @@ def _load(load: Callable[[str, str | None], Any], name: str, root: str | None, d
 
 def make_optimizer(recipe: BatchRecipe, model: nn.Module) -> torch.optim.Optimizer:
     """Return SGD, Adam or AdamW, with weight decay on the parameters that the recipe names."""
-    groups = parameter_groups(model, recipe.weight_decay, lambda _, p: recipe.decay == "all" or p.dim() > 1)
+    groups = parameter_groups(recipe, model, lambda _, p: recipe.decay == "all" or p.dim() > 1)
     if recipe.optimizer == "sgd":
         nesterov = recipe.nesterov and recipe.momentum > 0
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov, fused=True)
@@ -92,13 +93,21 @@ def make_optimizer(recipe: BatchRecipe, model: nn.Module) -> torch.optim.Optimiz
     return kind(groups, lr=recipe.lr, fused=True, capturable=next(model.parameters()).is_cuda)
 
 
-def parameter_groups(model: nn.Module, weight_decay: float, decays: Callable[[str, Tensor], bool]) -> list[dict]:
-    """Return an optimizer's groups: first the parameters whose weights decay, by name and value, then the others."""
-    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+def parameter_groups(recipe: Recipe, model: nn.Module, decays: Callable[[str, Tensor], bool]) -> list[dict]:
+    """Return an optimizer's groups of the parameters that are trained, with weight decay on some, by name and value.
+
+    Those with weight decay come first. ``lr_scale`` is the factor of a group's learning rate.
+    """
+    scales = layer_scales(model, recipe.layer_decay)
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {(True, 1.0): [], (False, 1.0): []}
     for name, parameter in model.named_parameters():
-        groups[decays(name, parameter)].append(parameter)
-    found = ({"params": p, "weight_decay": weight_decay if decaying else 0.0} for decaying, p in groups.items())
-    return [group for group in found if group["params"]]
+        if parameter.requires_grad:
+            groups.setdefault((decays(name, parameter), scales[name]), []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": recipe.weight_decay if decaying else 0.0, "lr_scale": scale}
+        for (decaying, scale), parameters in groups.items()
+        if parameters
+    ]
 
 
 def split_batch(batch: Batch, share: Share, batch_size: int) -> Iterator[tuple[float, Batch]]:

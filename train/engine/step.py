@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -47,7 +48,8 @@ class Step:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
         self.side_stream = SideStream(device)
-        self.lr = torch.zeros((), dtype=torch.float32 if on_gpu else torch.float64, device=device)
+        number: Any = partial(torch.zeros, (), dtype=torch.float32 if on_gpu else torch.float64, device=device)
+        self.lrs = {group.setdefault("lr_scale", 1.0): number() for group in optimizer.param_groups}
         self.sums, self.count = torch.zeros(2, dtype=torch.float64, device=device), 0
         if on_gpu:
             torch.backends.cudnn.benchmark = True  # all batches are of one shape
@@ -61,9 +63,10 @@ class Step:
 
     def __call__(self, inputs: Sequence[Tensor], lr: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Take a step; return loss, penalty, logits and labels of the last microbatch, for the time until the next."""
-        self.lr.fill_(lr)
+        for scale, number in self.lrs.items():
+            number.fill_(scale * lr)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr  # a tensor, which a graph reads
+            group["lr"] = self.lrs[group.get("lr_scale", 1.0)]  # a tensor, which a graph reads
         with self.tracer.tracing(self.count, self.task.steps) if self.tracer else nullcontext():
             self.draws = self.regularizer.draw()
             result = self.work(*inputs)

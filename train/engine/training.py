@@ -27,6 +27,7 @@ class Training:
         self.task, self.context, self.tracer = task, context, tracer
         torch.manual_seed(recipe.seed)  # initialization and dropout; all else that is random has its own generator
         self.model = task.model().to(task.device)
+        task.start(self.model)
         self.regularizer = task.regularizer(self.model)
         if context.shard_penalty:
             self.regularizer.shard(context.rank, context.world_size)
@@ -53,8 +54,8 @@ class Training:
     def begin_epoch(self, epoch: int) -> None:
         if self.tracer is not None:
             self.tracer.begin_epoch(epoch)
-        self.task.on_epoch(self.model, epoch)
         self.model.train()
+        self.task.on_epoch(self.model, epoch)
         self._resumed = time.perf_counter()
 
     def end_epoch(self) -> None:

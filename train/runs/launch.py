@@ -11,6 +11,7 @@ from comhe.train.engine import loop
 from comhe.train.engine.distributed import SINGLE_PROCESS, DistributedContext
 from comhe.train.engine.loop import Progress
 from comhe.train.recipe import Recipe
+from comhe.train.start import with_start
 from comhe.train.task import Task, check_recipe, make_task
 
 from .interruption import Interrupted
@@ -47,6 +48,7 @@ def fit(
         'runs/kipf/gcn.citations-hs-mhe+epochs=2/seed0'
     """
     if isinstance(recipe, Recipe):
+        recipe = with_start(recipe)
         check_recipe(recipe, device)
         task = None
     else:

@@ -1,0 +1,138 @@
+"""Runs that start from weights."""
+
+import pytest
+import torch
+
+from comhe.errors import RunError, UsageError, WeightsError
+from comhe.train import Run, fit, get_recipe
+from comhe.train.cli.train import train_command
+from comhe.train.compare.publish import evaluate
+from comhe.train.engine.batch_task import parameter_groups
+from comhe.train.start import keep_frozen_norms, layer_scales, load_start, with_start
+from comhe.zoo import create_model, get_weights
+
+
+def graph_recipe(weights="", **changes):
+    return get_recipe(
+        "kipf", "gcn", "citations", "none", **{"epochs": 3, "lr": 1e-3, "weights": str(weights)} | changes
+    )
+
+
+def start_of(recipe):
+    """A network as it is before its first step."""
+    torch.manual_seed(0)
+    model = create_model(recipe.model, **recipe.model_arguments(num_classes=5))
+    load_start(model, recipe)
+    return model
+
+
+IMAGES = {"weights": "resnet8.glyphs-none", "swap_head": True}
+
+
+def image_recipe(**changes):
+    return with_start(get_recipe("short", "resnet8", "glyphs", "none", **IMAGES | changes))
+
+
+def test_a_new_head_on_a_trunk_with_the_weights():
+    model, state = start_of(image_recipe()), get_weights("resnet8.glyphs-none").state_dict()
+    assert model.fc.weight.shape[0] == 5
+    for name, tensor in model.state_dict().items():
+        assert name.startswith("fc.") or torch.equal(tensor, state[name])
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_frozen_trunk_keeps_its_statistics_too():
+    model = start_of(image_recipe(freeze="trunk"))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.train()
+    keep_frozen_norms(model)
+    recipe = image_recipe(freeze="trunk")
+    optimizer = torch.optim.SGD(parameter_groups(recipe, model, lambda *_: True), lr=0.1)
+    model(torch.randn(4, 3, 28, 28)).logsumexp(1).sum().backward()
+    optimizer.step()
+    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert moved == {"fc.weight", "fc.bias"}
+    assert model.fc.training
+
+
+def test_earlier_layers_learn_slower():
+    model = create_model("resnet8", num_classes=5)
+    scales = layer_scales(model, 0.5)
+    assert scales["fc.weight"] == 1
+    assert scales["layer3.0.conv1.weight"] == scales["layer3.0.bn2.bias"] == 0.5
+    assert scales["conv1.weight"] < scales["layer1.0.conv1.weight"] < scales["layer2.0.conv1.weight"]
+    groups = parameter_groups(image_recipe(layer_decay=0.5), model, lambda _, p: p.dim() > 1)
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    named = {id(p): name for name, p in model.named_parameters()}
+    for group in groups:
+        for parameter in group["params"]:
+            assert group["lr_scale"] == scales[named[id(parameter)]]
+            assert (group["weight_decay"] > 0) == (parameter.dim() > 1)
+    assert len(parameter_groups(image_recipe(), model, lambda _, p: p.dim() > 1)) == 2
+
+
+def test_the_rate_of_a_layer_is_scaled_in_training(tmp_path):
+    first = fit(graph_recipe(weight_decay=0.0), tmp_path / "first")
+    at = {}
+    for decay in (1.0, 1e-6):
+        changes = {"epochs": 1, "weight_decay": 0.0, "dropout": 0.0, "layer_decay": decay}
+        run = fit(graph_recipe(first.folder, **changes), tmp_path / f"decay{decay}")
+        at[decay] = run.weights("last")
+    start = first.weights("best")
+    for name, tensor in start.items():
+        assert not torch.equal(at[1.0][name], tensor)
+        is_head = name.startswith("convs.1")
+        assert ((at[1e-6][name] - tensor).abs().max() > 1e-4) == is_head
+
+
+def test_a_run_starts_from_a_run_a_file_and_a_name_alike(tmp_path):
+    first = fit(graph_recipe(hidden_channels=8), tmp_path / "first")
+    for source in (first.folder, first.folder / "best.safetensors"):
+        recipe = with_start(graph_recipe(source, hidden_channels=8))
+        model = create_model("gcn", **recipe.model_arguments(in_channels=1000, num_classes=7))
+        load_start(model, recipe)
+        assert all(torch.equal(t, first.weights("best")[name]) for name, t in model.state_dict().items())
+    # A run, a published file and a name also say how the network is built.
+    assert with_start(graph_recipe(first.folder)).model_arguments()["hidden_channels"] == 8
+    short, full = (with_start(graph_recipe(name)) for name in ("cora-none", "gcn.cora-none"))
+    assert short.model_options == full.model_options
+    assert full.model_arguments()["hidden_channels"] == get_weights("gcn.cora-none").options["hidden_channels"]
+    own = with_start(graph_recipe("gcn.cora-none", model_options={"hidden_channels": 64}))
+    assert own.model_arguments()["hidden_channels"] == 64
+
+
+def test_the_run_stands_on_its_own_once_it_is_trained(tmp_path):
+    first = fit(graph_recipe(hidden_channels=8), tmp_path / "first")
+    second = fit(graph_recipe(first.folder), tmp_path / "second")
+    for path in first.folder.iterdir():
+        path.unlink()
+    metrics = evaluate(Run(second.folder).recipe(), second.weights("best"))
+    assert metrics["test"]["accuracy"] == second.result()["best"]["test_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"swap_head": True}, UsageError, "swap_head is for a run that starts from weights"),
+        ({"freeze": "trunk"}, UsageError, "freeze is for a run that starts from weights"),
+        ({"layer_decay": 0.5}, UsageError, "layer_decay is for a run that starts from weights"),
+        ({"freeze": "all"}, UsageError, "freeze must be 'none' or 'trunk', not 'all'"),
+        ({"layer_decay": 0}, UsageError, "layer_decay must be greater than 0 and at most 1, but is 0"),
+        ({"weights": "gat.cora-none"}, UsageError, "has weights of gat, not of gcn; train gat"),
+        ({"weights": "gcn.coda-none"}, WeightsError, "did you mean gcn.cora-none"),
+        ({"weights": "./no.safetensors"}, WeightsError, "no.safetensors: no such file"),
+        ({"weights": "."}, RunError, r"\. is not the folder of a finished run"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_written(tmp_path, monkeypatch, changes, error, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=message):
+        fit(graph_recipe(**changes))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_takes_the_network_of_the_weights():
+    command = train_command("images", ["--weights", "resnet8.glyphs-none"])
+    assert command.base.model == "resnet8"
+    assert train_command("images", ["--weights", "resnet8.glyphs-none", "--model", "cnn6"]).base.model == "cnn6"
+    assert train_command("images", []).base.model == "resnet20"

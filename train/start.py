@@ -1,0 +1,131 @@
+"""Fine-tuning: pretrained weights, a new head, a trunk that is frozen or learns at a lower rate."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from comhe.errors import RunError, UsageError, WeightsError
+from comhe.zoo import Loaded, get_weights, list_weights, load_weights
+from comhe.zoo.cards import card_path, is_path
+
+from .recipe import Recipe
+
+
+def with_start(recipe: Recipe) -> Recipe:
+    """Return the recipe with the options that its starting weights' network was built with; ``model_options`` go first.
+
+    Raises:
+        UsageError: the weights are those of another network.
+        WeightsError: there are no such weights.
+
+    Example:
+        >>> from comhe.train import get_recipe
+        >>> recipe = get_recipe("kipf", "gcn", "cora", "none", weights="gcn.cora-none")
+        >>> with_start(recipe).label
+        'gcn.cora-none+weights=gcn.cora-none'
+    """
+    if not recipe.weights:
+        if recipe.swap_head or recipe.freeze != "none" or recipe.layer_decay != 1:
+            what = "swap_head" if recipe.swap_head else "freeze" if recipe.freeze != "none" else "layer_decay"
+            raise UsageError(f"{what} is for a run that starts from weights; name them with weights")
+        return recipe
+    model, options = _origin(recipe)
+    if model not in ("", recipe.model):
+        raise UsageError(f"{recipe.weights} has weights of {model}, not of {recipe.model}; train {model}")
+    usual = recipe.model_arguments()
+    saved = {
+        name: value
+        for name, value in options.items()
+        if name not in recipe.example_sizes and (name not in usual or usual[name] != value)
+    }
+    return recipe.replace(model_options=saved | recipe.model_options)
+
+
+def model_of(weights: str) -> str:
+    """Return the name of the network that named weights, a published file or a run folder belong to, or ``""``."""
+    folder = Path(weights)
+    if folder.is_dir():
+        return _read(folder, "recipe.json")["model"]
+    if is_path(weights):
+        return get_weights(weights).model if card_path(weights).is_file() else ""
+    return get_weights(weights).model if weights in list_weights() else ""
+
+
+def load_start(model: nn.Module, recipe: Recipe) -> Loaded | None:
+    """Load the weights that a recipe starts from, and freeze what it says; None if it starts from chance."""
+    if not recipe.weights:
+        return None
+    loaded = load_weights(model, _source(recipe), recipe.swap_head)
+    if recipe.freeze == "trunk":
+        head = _head(model)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name.startswith(head))
+    return loaded
+
+
+def keep_frozen_norms(model: nn.Module) -> None:
+    """Put modules that are frozen into evaluation mode: batch norm keeps its running mean and deviation."""
+    for module in model.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            module.eval()
+
+
+def layer_scales(model: nn.Module, decay: float) -> dict[str, float]:
+    """Return factors of the learning rate by parameter: 1 for the last layer, and ``decay`` more for each before it.
+
+    A layer is a child of the model, or an entry of a list of them (``layer1.0``).
+
+    Example:
+        >>> layer_scales(nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 1)), 0.5)
+        {'0.weight': 0.5, '1.weight': 1.0, '1.bias': 1.0}
+
+    Source: Howard & Ruder, *Universal Language Model Fine-tuning for Text Classification*, ACL 2018.
+    """
+    layers = {name: _layer(name) for name, _ in model.named_parameters()}
+    depth = {layer: index for index, layer in enumerate(dict.fromkeys(layers.values()))}
+    return {name: decay ** (len(depth) - 1 - depth[layer]) for name, layer in layers.items()}
+
+
+def _layer(name: str) -> str:
+    first, *rest = name.split(".")
+    return f"{first}.{rest[0]}" if rest and rest[0].isdigit() else first
+
+
+def _head(model: nn.Module) -> str:
+    head = getattr(model, "output_layer", None)
+    if not isinstance(head, str):
+        raise UsageError(f"{type(model).__name__} has to name its last layer in its attribute output_layer, as 'fc'")
+    return f"{head}."
+
+
+def _source(recipe: Recipe) -> str | Path:
+    folder = Path(recipe.weights)
+    if folder.is_dir():
+        return folder / "best.safetensors"
+    known = list_weights()
+    full = f"{recipe.model}.{recipe.weights}"
+    return full if full in known and recipe.weights not in known else recipe.weights
+
+
+def _origin(recipe: Recipe) -> tuple[str, Mapping[str, Any]]:
+    """Return the network of the weights and its options, as far as they say so."""
+    source = _source(recipe)
+    if isinstance(source, Path):
+        return _read(source.parent, "recipe.json")["model"], _read(source.parent, "result.json")["options"]
+    if is_path(source) and not card_path(source).is_file():
+        if not Path(source).is_file():
+            raise WeightsError(f"{source}: no such file")
+        return "", {}
+    found = get_weights(source)
+    return found.model, found.options
+
+
+def _read(folder: Path, name: str) -> Any:
+    try:
+        return json.loads((folder / name).read_text())
+    except (OSError, ValueError) as error:
+        raise RunError(f"{folder} is not the folder of a finished run: {name} cannot be read") from error
