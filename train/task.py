@@ -1,6 +1,6 @@
 """What differs between domains."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,6 +35,11 @@ class Task(Protocol):
 
     @property
     def options(self) -> dict[str, Any]: ...  # of the model's builder
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The names of the classes in the order of the logits, if they have names."""
+        return ()
 
     def model(self) -> nn.Module:
         """Return a new model, initialized from torch's default generator."""

@@ -1,6 +1,6 @@
 """What the tasks share that train on batches of samples: regularizer, optimizer, microbatches, evaluation."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -47,6 +47,10 @@ class BatchTask(Task):
     @property
     def options(self) -> dict[str, Any]:
         return self.recipe.model_arguments(num_classes=self.data.num_classes)
+
+    @property
+    def classes(self) -> Sequence[str]:
+        return self.data.classes
 
     def preprocessing(self) -> tuple[Any, dict[str, Any]]:
         """Return the augmentation of training samples, and further options of the data set's loaders."""

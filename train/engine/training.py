@@ -4,12 +4,14 @@ import time
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from comhe.datasets import mixed_seed
+from comhe.errors import UsageError
 from comhe.regularizers import Regularizer
 from comhe.train.runs.run import Run
 from comhe.train.task import Task
+from comhe.zoo.preprocessing import to_card
 
 from .capture import CUDAGraphRecorder
 from .cost import forward_flops, penalty_seconds
@@ -28,6 +30,7 @@ class Training:
         torch.manual_seed(recipe.seed)  # initialization and dropout; all else that is random has its own generator
         self.model = task.model().to(task.device)
         task.start(self.model)
+        check_output(self.model, task)
         self.regularizer = task.regularizer(self.model)
         if context.shard_penalty:
             self.regularizer.shard(context.rank, context.world_size)
@@ -100,6 +103,8 @@ class Training:
         result: dict[str, Any] = {
             "seconds": self._seconds + time.perf_counter() - self._began,
             "options": task.options,
+            "preprocessing": to_card(task.transforms()),
+            "classes": list(task.classes),
             "step_seconds": self._step_seconds / (recipe.epochs * task.steps),
             "parameters": sum(p.numel() for p in model.parameters()),
             "flops": forward_flops(model, task.example()),
@@ -158,6 +163,16 @@ def load_ranks(states: list[dict[str, Any]], step: Step, done: int) -> None:
         set_random_state(device, states[0]["random"])
     else:
         torch.manual_seed(mixed_seed(step.task.recipe.seed, context.rank, done))
+
+
+@torch.no_grad()
+def check_output(model: nn.Module, task: Task) -> None:
+    """Raise UsageError unless the model gives each sample of the task one number for each class."""
+    model.eval()
+    logits, classes = model(*task.example()), task.options.get("num_classes")
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] != (classes or logits.shape[1]):
+        found = list(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise UsageError(f"{task.recipe.model} must return logits [samples, {classes}], not {found}")
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:

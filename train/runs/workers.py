@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from multiprocessing import connection, get_context, parent_process, process, re
 from typing import Any
 
 import torch
+
+from comhe.errors import ComheError
 
 from .interruption import Interrupted
 
@@ -137,6 +140,9 @@ def _loop(
             sys.exit(128 + stopped.signum)
         except Exception as caught:
             error = f"{type(caught).__name__}: {caught}"
+            if not isinstance(caught, ComheError):  # a bug, perhaps of a model of one's own: its place is what helps
+                place = traceback.extract_tb(caught.__traceback__)[-1]
+                error += f" ({place.filename}:{place.lineno}, in {place.name})"
         pipe.send(error)
 
 

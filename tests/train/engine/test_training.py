@@ -1,9 +1,11 @@
 """What a run remembers: the best weights, and the state that another device or number of ranks has left."""
 
+import pytest
 import torch
 
+from comhe.errors import UsageError
 from comhe.train.engine.distributed import DistributedContext
-from comhe.train.engine.training import Training, adapt_optimizer_state, load_ranks
+from comhe.train.engine.training import Training, adapt_optimizer_state, check_output, load_ranks
 from comhe.train.graphs import GraphTask
 
 
@@ -18,6 +20,22 @@ def test_the_best_epoch_has_the_best_accuracy_then_the_lower_loss_then_comes_fir
         next(training.model.parameters()).add_(1.0)
     name = next(iter(training._best["weights"]))
     assert not training._best["weights"][name].equal(training.model.state_dict()[name])  # copies
+
+
+def test_a_model_with_other_outputs_than_classes_is_refused(recipe, monkeypatch):
+    class Wider(torch.nn.Module):
+        def __init__(self, outputs):
+            super().__init__()
+            self.layer = torch.nn.Linear(3, outputs)
+
+        def forward(self, x, graph):
+            return self.layer.weight.new_zeros(x.shape[0], self.layer.out_features)
+
+    task = GraphTask(recipe)
+    monkeypatch.setattr(GraphTask, "views", {"test": (task.graph.features, task.graph.edge_index)})
+    check_output(Wider(7), task)
+    with pytest.raises(UsageError, match=r"^gcn must return logits \[samples, 7\], not \[2500, 9\]$"):
+        check_output(Wider(9), task)
 
 
 def test_an_optimizers_state_takes_the_memory_order_of_its_parameters():
