@@ -35,10 +35,12 @@ from .registry import (
     regularizer_options,
 )
 from .regularizer import Regularizer
+from .structure import RegularizerWarning
 
 __all__ = [
     "MHE", "AdversarialProjection", "AnglePreservingProjection", "Diagnostics", "Draws", "GroupProjection",
     "HalfSpaceMHE", "NoNeuronsError", "NoPenalty", "Penalty", "RandomProjection", "Regularizer",
+    "RegularizerWarning",
     "check_regularizer", "cosines", "create_regularizer", "diagnose", "dso", "effective_rank",
     "hyperspherical_energy", "list_regularizers", "mc", "mgd", "mhc", "mhp", "mhs", "mma", "neurons", "ocnn",
     "orthogonal", "orthonormal", "orthoreg", "register_neurons", "register_regularizer", "regularizer_options",

@@ -19,6 +19,8 @@ _GATES = {nn.RNN: 1, nn.RNNCell: 1, nn.GRU: 3, nn.GRUCell: 3, nn.LSTM: 4, nn.LST
 _KINDS = {"conv": _CONVOLUTIONS + _TRANSPOSED, "embedding": _EMBEDDINGS, "recurrent": tuple(_GATES)}
 _KINDS |= {"attention": (nn.MultiheadAttention,)}
 
+WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+
 
 class NoNeuronsError(UsageError):
     """The module has no matrix view; the message says why."""
@@ -190,7 +192,14 @@ _RULES: dict[type | str, Rule] = {
 
 def own_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Every module of the model but those of parametrizations, by name, in order of registration."""
-    return ((name, module) for name, module in model.named_modules() if "parametrizations" not in name.split("."))
+    for name, module in model.named_modules():
+        if "parametrizations" not in name.split("."):
+            yield clean_name(name), module
+
+
+def clean_name(name: str) -> str:
+    """A name without the parts that :func:`torch.compile`, FSDP and activation checkpointing add."""
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 @contextmanager

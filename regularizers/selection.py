@@ -30,6 +30,11 @@ class Layer:
         """Where the layer's weights are."""
         return next(self.module.parameters()).device
 
+    @property
+    def trainable(self) -> bool:
+        """Whether any of the parameters that the neurons are computed from requires a gradient now."""
+        return any(p.requires_grad for p in sources(self.module))
+
     def neurons(self, ordered: bool = True) -> Tensor:
         """The weight as a matrix [..., N, d], differentiable."""
         return neurons(self.module, ordered)
@@ -117,8 +122,6 @@ def _reason(name, module, include, exclude, kinds, min_neurons, max_neurons) -> 
         return f"{shape[-2]} neuron{'s' * (shape[-2] != 1)}, fewer than min_neurons={min_neurons}", shape
     if max_neurons is not None and shape[-2] > max_neurons:
         return f"{shape[-2]} neurons, more than max_neurons={max_neurons}", shape
-    if not any(p.requires_grad for p in sources(module)):
-        return "frozen (requires_grad is False)", shape
     return None, shape
 
 

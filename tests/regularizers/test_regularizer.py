@@ -110,9 +110,9 @@ def test_weight_schedules():
         steps.append(step)
         return 0.5 * step
 
-    regularizer = create_regularizer("mhe", nn.Linear(4, 3), output=None, weight=schedule)
-    unit = create_regularizer("mhe", nn.Linear(4, 3), output=None)
-    unit.layers = regularizer.layers
+    model = nn.Linear(4, 3)
+    regularizer = create_regularizer("mhe", model, output=None, weight=schedule)
+    unit = create_regularizer("mhe", model, output=None)
     values = [regularizer().item() for _ in range(4)]
     assert values == pytest.approx([0.5 * step * unit().item() for step in range(4)])
     assert steps == [0, 1, 2, 3]

@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from comhe.regularizers.regularizer import balance
+from comhe.regularizers.sharding import balance
 
 COSTS = ([5.0, 3.0, 3.0, 2.0, 2.0, 2.0], [1.0], [], [1.0] * 7, [8.0, 7.0, 6.0, 5.0, 4.0])
 
