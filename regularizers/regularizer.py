@@ -230,21 +230,21 @@ class Regularizer(nn.Module):
             UsageError: the state is of other layers. With ``strict=False`` what fits is loaded.
         """
         self._look()
-        state, known = dict(state_dict), dict(self.named_buffers())
-        misfits = {key for key in state if key in known and state[key].shape != known[key].shape}
-        learned = {key for key in state if ":" in key}
+        known, saved = dict(self.named_buffers()), {name for name in state_dict if ":" in name}
+        misfits = {name for name in saved & known.keys() if state_dict[name].shape != known[name].shape}
         said = {
-            "have no layer here": learned - known.keys(),
+            "have no layer here": saved - known.keys(),
             "have another shape here": misfits,
-            "are missing": known.keys() - learned,
+            "are missing": known.keys() - saved,
         }
         if strict and any(said.values()):
-            told = "; ".join(f"{', '.join(sorted(keys))} {what}" for what, keys in said.items() if keys)
+            told = "; ".join(f"{', '.join(sorted(names))} {what}" for what, names in said.items() if names)
             raise UsageError(
                 f"the state was saved by another regularizer or of another model: {told}. Attach the regularizer that "
                 "was saved to the model that it was saved with, or load what fits with strict=False"
             )
-        return super().load_state_dict({key: state[key] for key in state if key not in misfits}, strict, assign)
+        fitting = {name: value for name, value in state_dict.items() if name not in misfits}
+        return super().load_state_dict(fitting, strict, assign)
 
     def extra_repr(self) -> str:
         layers = self._attached.trainable

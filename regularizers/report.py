@@ -16,6 +16,7 @@ class LayerReport:
     weight: float
     penalty: float
     diagnostics: Diagnostics
+    regularizer: str = ""  # which of several
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,12 @@ class Report:
     skipped: tuple[Skipped, ...]
 
     def __str__(self) -> str:
-        rows = [["layer", "role", "neurons", "weight", "penalty", *TITLES]]
+        several = any(row.regularizer for row in self.layers)
+        rows = [["layer", *["regularizer"] * several, "role", "neurons", "weight", "penalty", *TITLES]]
         for row in self.layers:
             shape = " x ".join(map(str, row.shape))
-            cells = row.name or "(the model)", row.role, shape, f"{row.weight:g}", f"{row.penalty:.5g}"
+            name = [row.name or "(the model)", *[row.regularizer] * several]
+            cells = *name, row.role, shape, f"{row.weight:g}", f"{row.penalty:.5g}"
             rows.append([*cells, *row.diagnostics.cells()])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
