@@ -2,7 +2,7 @@
 
 import itertools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -111,9 +111,9 @@ class CombinedRegularizer(nn.Module):
         """The sum of the weighted penalties; advances the step by one."""
         return _sum([part(parameters) for part in self._parts()])
 
-    def draw(self) -> StepDraws:
+    def draw(self, layers: Collection[Layer] | None = None) -> StepDraws:
         """What the present step of each part needs of the host."""
-        return tuple(part.draw() for part in self._parts())
+        return tuple(part.draw(layers) for part in self._parts())
 
     def total(self, draws: StepDraws) -> Tensor:
         """The sum of the parts' :meth:`Regularizer.total`."""

@@ -1,7 +1,7 @@
 """The plug: a penalty attached to the layers of a model."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import torch
@@ -133,9 +133,13 @@ class Regularizer(nn.Module):
             return torch.compiler.disable(Regularizer._step)(self, parameters)  # not at import: that takes seconds
         return self._step(parameters)
 
-    def draw(self) -> Draws:
-        """All that the present step needs of the host: its layers, random tensors, scheduled numbers and weights."""
-        return self._draw(self._look().trainable)
+    def draw(self, layers: Collection[Layer] | None = None) -> Draws:
+        """All that the present step needs of the host: its layers, random tensors, scheduled numbers and weights.
+
+        A step of some ``layers`` alone is for loops whose optimizers take turns within one step.
+        """
+        trainable = self._look().trainable
+        return self._draw(trainable if layers is None else [layer for layer in trainable if layer in layers])
 
     def total(self, draws: Draws) -> Tensor:
         """The weighted penalty of the step of ``draws``; moves what is learned on by one step."""
@@ -148,7 +152,7 @@ class Regularizer(nn.Module):
                 for member, (value, state) in zip(rest, self.penalty.values(rest, draws), strict=True):
                     terms.append(draws.weight(member.layer) * value.mean())  # over sets: groups, gates
                     self._update_state(member.layer, state)
-        for layer in self._attached.local(draws.layers):  # a layer whose weight is zero for now learns all the same
+        for layer in self._attached.local(draws.active):  # a layer whose weight is zero for now learns all the same
             if layer not in counted and self.state_of(layer) is not None:
                 member = self._member(layer, draws)
                 with autocast_disabled(member.w):
@@ -169,7 +173,7 @@ class Regularizer(nn.Module):
     def layer_penalties(self, draws: Draws) -> list[tuple[Layer, float | Tensor, Tensor]]:
         """Each layer on this rank that counts in :meth:`total`, its weight and its penalty; changes no state."""
         found = []
-        with parametrizations_in_evaluation(layer.module for layer in draws.layers):
+        with parametrizations_in_evaluation(layer.module for layer in draws.active):
             for layer in self._counted(draws):
                 member = self._member(layer, draws)
                 with autocast_disabled(member.w):
@@ -202,7 +206,7 @@ class Regularizer(nn.Module):
         """What is regularized with which energies, what is skipped and why; changes nothing."""
         layers = self.layers
         with torch.no_grad(), parametrizations_in_evaluation(layer.module for layer in layers):
-            draws = self._new_draws(layers, dict(self._memory), capturable=False)
+            draws = self._new_draws(dict(self._memory), capturable=False)
             self.penalty.draw(layers, draws)
             rows = tuple(self._row(layer, draws) for layer in layers)
         return Report(repr(self), rows, tuple(self.skipped))
@@ -299,7 +303,8 @@ class Regularizer(nn.Module):
         return default if layer.role == "hidden" else self.output_weight
 
     def _draw(self, layers: Sequence[Layer]) -> Draws:
-        draws = self._new_draws(layers, self._memory, self.capturable)
+        draws = self._new_draws(self._memory, self.capturable)
+        draws.active = tuple(layers)
         counted = set(self._counted(draws))
         if not layers and self.penalty.needs_layers:
             reason = "all its layers are frozen" if self._attached.layers else "its model has no layer left"
@@ -310,13 +315,14 @@ class Regularizer(nn.Module):
         self.penalty.draw([layer for layer in local if layer in counted or self.state_of(layer) is not None], draws)
         return draws
 
-    def _new_draws(self, layers: Sequence[Layer], memory: Memory, capturable: bool) -> Draws:
+    def _new_draws(self, memory: Memory, capturable: bool) -> Draws:
+        layers = self._attached.layers
         weights = [self.weight_of(layer) for layer in layers]
         return Draws(self.seed, self.step, layers, weights, self.device, capturable, memory)
 
     def _counted(self, draws: Draws) -> list[Layer]:
         """The layers on this rank whose weight is not zero, or may not be zero when a recorded step is replayed."""
-        local = self._attached.local(draws.layers)
+        local = self._attached.local(draws.active)
         return [x for x in local if draws.is_weighted(x) or (draws.capturable and callable(self._weight(x)))]
 
     def _member(self, layer: Layer, draws: Draws) -> Member:
