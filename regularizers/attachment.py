@@ -100,7 +100,7 @@ class Attachment:
         parents = set()
         for name, tensor in parameters.items():
             parts = clean_name(name.removeprefix(self._prefix)).split(".") if tensor.requires_grad else []
-            parents |= {".".join(parts[:end]) for end in range(len(parts))}
+            parents |= {".".join(parts[:end]) for end in range(len(parts) + 1)}
         return [layer for layer in self.layers if layer in self.trainable or layer.name in parents]
 
     def call_with(self, parameters: Mapping[str, Tensor], function: Callable[[], Tensor]) -> Tensor:

@@ -2,6 +2,7 @@
 
 import itertools
 import warnings
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
@@ -49,11 +50,8 @@ class CombinedRegularizer(nn.Module):
             said = f"steps {', '.join(str(part.step) for part in regularizers)}" if regularizers else "nothing"
             raise UsageError(f"combine needs one or more regularizers that are at the same step, not {said}")
         self.parts = nn.ModuleList(regularizers)
-        names: dict[nn.Module, list[str]] = {}
-        for part in self._parts():
-            for layer in part.layers:
-                names.setdefault(layer.module, []).append(layer.name)
-        twice = [found[0] or "(the model)" for found in names.values() if len(found) > 1]
+        count = Counter((layer.name, layer.module) for layer in self.layers)
+        twice = [name or "(the model)" for (name, _), times in count.items() if times > 1]
         if twice:
             message = f"{', '.join(twice)}: penalized by several of the combined regularizers; include and exclude part"
             warnings.warn(f"{message} them", RegularizerWarning, stacklevel=3)

@@ -34,6 +34,13 @@ class Regularizer(nn.Module):
     stayed. A copy of the regularizer alone has a model of its own; copy both at once to keep them together:
     ``copy.deepcopy((model, regularizer))``.
 
+    In any loop it counts once an optimizer step:
+
+    - accumulated batches: add it to the loss of one of them, undivided, or call ``regularizer().backward()`` once;
+    - a gradient scaler: ``scaler.scale(loss + regularizer()).backward()``; within autocast it stays in float32;
+    - DistributedDataParallel: add it to the loss on every rank, or :meth:`shard` it and do the same;
+    - FSDP2: attach it after ``fully_shard`` or before, and add it to the loss on every rank.
+
     A loop that records a CUDA graph sets ``capturable`` before the first step, so that tensors stay where they are in
     memory. It calls :meth:`draw` on the host, :meth:`value_and_grad` on the device, and counts ``step`` itself.
 

@@ -31,7 +31,7 @@ class Structure:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        named = dict(model.named_modules())
+        named = _walk(model)
         self._modules = list(named.values())
         self._glance, self.trainable = self._look()
         self._full = _structure(named)
@@ -41,7 +41,7 @@ class Structure:
         glance, self.trainable = self._look()
         if glance == self._glance:
             return False
-        named = dict(model.named_modules())
+        named = _walk(model)
         full, self._glance = _structure(named), glance
         return full != self._full
 
@@ -63,6 +63,20 @@ class Structure:
             shapes,
         )
         return glance, [p.requires_grad for p in parameters]
+
+
+def _walk(model: nn.Module) -> dict[str, nn.Module]:
+    """The modules by name; peft overrides ``named_modules`` to make parameters anew at each call."""
+    found: dict[str, nn.Module] = {}
+    seen: set[nn.Module] = set()
+    stack: list[tuple[str, nn.Module | None]] = [("", model)]
+    while stack:
+        name, module = stack.pop()
+        if module is not None and module not in seen:
+            seen.add(module)
+            found[name] = module
+            stack += [(f"{name}.{key}", child) for key, child in module._modules.items()]
+    return found
 
 
 def _structure(modules: dict[str, nn.Module]) -> list[Any]:

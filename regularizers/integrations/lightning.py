@@ -66,7 +66,8 @@ class RegularizerCallback(Callback):
         else:
             self.regularizer.step -= 1  # the step that another optimizer has begun
         self._served |= layers
-        penalty = self.regularizer.total(self.regularizer.draw(layers))
+        draws: Any = self.regularizer.draw(layers)
+        penalty = self.regularizer.total(draws)
         self.regularizer.step += 1
         if penalty.requires_grad:
             (_scale(trainer, optimizer) * penalty).backward(inputs=[p for p in parameters if p.requires_grad])
