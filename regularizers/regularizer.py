@@ -234,6 +234,10 @@ class Regularizer(nn.Module):
     def set_extra_state(self, state: dict[str, int]) -> None:
         self.step, self.seed = state["step"], state["seed"]
 
+    def _save_to_state_dict(self, *args: Any) -> None:
+        self._look()  # the state is of the model as it is saved
+        super()._save_to_state_dict(*args)
+
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Restore step, seed and learned state, that of frozen layers too.
 

@@ -6,8 +6,6 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from comhe.regularizers.selection import Layer
-
 from .blueprint import AnyRegularizer, Blueprint
 
 try:
@@ -39,7 +37,7 @@ class RegularizerCallback(Callback):
         self.regularizer: AnyRegularizer | None = None
         self._module: Any = None
         self._state: dict[str, Any] | None = None
-        self._served: set[Layer] = set()  # the layers that have counted in the regularizer's present step
+        self._served: set[str] = set()  # the layers that have counted in the regularizer's present step
         self._penalty: Any = 0.0
 
     @property
@@ -50,6 +48,7 @@ class RegularizerCallback(Callback):
         if self.regularizer is None or self._module is not pl_module:
             self.regularizer, self._module = self.blueprint.build(pl_module), pl_module
             self._served, self._penalty = set(), 0.0
+        self.regularizer.draw()  # warns if nothing is left to be regularized
         if self._state is not None:
             self.regularizer.load_state_dict(self._state)
             self._state = None
@@ -57,15 +56,16 @@ class RegularizerCallback(Callback):
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Optimizer) -> None:
         assert self.regularizer is not None  # since on_fit_start
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        owned, present = set(map(id, parameters)), self.regularizer.layers
-        layers = {layer for layer in present if any(id(p) in owned for p in layer.module.parameters())}
-        if present and not layers:
+        owned = set(map(id, parameters))
+        layers = {x for x in self.regularizer.layers if any(id(p) in owned for p in x.module.parameters())}
+        if not layers:
             return
-        if not self._served or layers & self._served:
+        names = {layer.name for layer in layers}
+        if not self._served or names & self._served:
             self._served, self._penalty = set(), 0.0
         else:
             self.regularizer.step -= 1  # the step that another optimizer has begun
-        self._served |= layers
+        self._served |= names
         draws: Any = self.regularizer.draw(layers)
         penalty = self.regularizer.total(draws)
         self.regularizer.step += 1

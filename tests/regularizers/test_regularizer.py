@@ -238,6 +238,10 @@ def test_importing_needs_torch_and_nothing_else():
         "comhe.zoo",
         "torch._dynamo",
     )
-    code = f"import sys, comhe.regularizers; print([m for m in {heavy!r} if m in sys.modules])"
+    step = (
+        "from comhe.regularizers import create_regularizer; from torch import nn; "
+        "create_regularizer('rp-comhe', nn.Sequential(nn.Linear(60, 50), nn.Linear(50, 3)))().backward(); "
+    )
+    code = f"import sys; {step}print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
