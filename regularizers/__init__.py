@@ -1,5 +1,6 @@
 """Hyperspherical-energy regularization for any PyTorch model; it needs torch alone. See :func:`create_regularizer`."""
 
+from . import views as views  # registers the layers of other libraries
 from .diagnostics import Diagnostics, diagnose, effective_rank
 from .draws import Draws
 from .energies.cosines import cosines

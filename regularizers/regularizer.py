@@ -14,7 +14,7 @@ from .energies.checks import autocast_disabled, upcast
 from .neurons import parametrizations_in_evaluation
 from .penalties.penalty import Member, Penalty
 from .report import LayerReport, Report
-from .selection import Layer, select
+from .selection import FROZEN, Layer, Skipped, select
 from .weights import Weight, check_number, check_weights
 
 
@@ -64,7 +64,9 @@ class Regularizer(nn.Module):
         self._owners: list[int] = []  # the rank of each layer, once they are sharded
         self._rank, self._ranks = 0, 1
         self._memory: Memory = {}
-        self.layers, self.skipped = select(model, **selection)
+        found = select(model, **selection)
+        self.layers = [layer for layer in found.layers if layer.trainable]
+        self.skipped = found.skipped + [Skipped(layer.name, FROZEN) for layer in found.layers if not layer.trainable]
         if not self.layers and penalty.needs_layers:
             reasons = "; ".join(f"{item.name or '(the model)'}: {item.reason}" for item in self.skipped)
             reasons = reasons or "none of its modules has a weight matrix"
