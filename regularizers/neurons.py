@@ -62,6 +62,8 @@ def neurons(module: nn.Module, ordered: bool = True, part: str | None = None) ->
         torch.Size([8, 75])
     """
     found = views(module, ordered)
+    if not found:
+        raise NoNeuronsError(f"{type(module).__name__} has no weight matrix of its own")
     part = part or (WEIGHT if WEIGHT in found or len(found) > 1 else next(iter(found)))
     if part not in found:
         several = f"{type(module).__name__} has the matrices {', '.join(found)}: choose one with part="
@@ -214,7 +216,7 @@ def _rule(cls: type) -> Rule | None:
         rule = _RULES.get(base) or _RULES.get(name)
         if rule is None and base.__module__.split(".")[0] not in ("torch", "builtins"):
             globs = (key for key in _RULES if isinstance(key, str) and "*" in key)
-            rule = next((_RULES[key] for key in globs if fnmatchcase(name, key)), None)  # type: ignore[arg-type]
+            rule = next((_RULES[key] for key in globs if fnmatchcase(name, key)), None)
         if rule is not None:
             return rule
     return None

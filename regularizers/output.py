@@ -13,7 +13,7 @@ A model that only wraps another one, as peft, Lightning and DistributedDataParal
 
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -22,10 +22,10 @@ from torch import nn
 
 from comhe.errors import UsageError
 
-_STRONG = ("classifier", "head", "heads", "lm_head", "logits", "score", "cls_head", "classification_head", "to_logits")
-_STRONG += ("qa_outputs", "class_head", "cls_score", "fc_out", "output_layer", "mlp_head", "class_embed")
-_STRONG += ("class_labels_classifier", "logits_proj", "embed_out", "generator_lm_head", "pred_layer", "last_linear")
-_WEAK = ("fc", "cls", "linear", "output", "out", "decoder", "predictor", "out_proj", "prediction", "proj_out")
+_STRONG: tuple[str, ...] = ("classifier", "head", "heads", "lm_head", "logits", "score", "cls_head", "to_logits")
+_STRONG += ("qa_outputs", "class_head", "cls_score", "fc_out", "output_layer", "mlp_head", "class_embed", "embed_out")
+_STRONG += ("class_labels_classifier", "classification_head", "logits_proj", "generator_lm_head", "last_linear")
+_WEAK: tuple[str, ...] = ("fc", "cls", "linear", "output", "out", "decoder", "predictor", "out_proj", "prediction")
 _AUXILIARY = re.compile(r"(^|\.)_?aux|auxiliary", re.IGNORECASE)
 _REGRESSION = re.compile(r"box|reg|offset|centerness|mask|keypoint|seq_relationship|distance")
 _CLASSES = re.compile(r"^(cls|class|logits|classif)|classifier$|logits$")
@@ -38,7 +38,9 @@ class Matrix:
     name: str
     inputs: frozenset[int]
     outputs: frozenset[int]
-    role: str = "layer"  # "convolution", whose outputs may be flattened; "inner", never the output; "bare", no view
+    role: str = (
+        "layer"  # "convolution", whose outputs may be flattened; "inner", never the output; "bare", no view or skipped
+    )
 
     def feeds(self, other: "Matrix") -> bool:
         """Whether the other one may take this one's outputs for its inputs."""
@@ -87,19 +89,25 @@ Answer = dict[str, str] | None  # None: this question has no answer, ask the nex
 
 
 def _library(core: nn.Module, prefix: str, possible: Sequence[Matrix], _: object) -> Answer:
-    origins = {f"{base.__module__}.{base.__qualname__}" for base in type(core).__mro__}
+    ask = _asked(core)
+    return None if ask is None else ask(core, prefix, possible)
+
+
+def _asked(core: nn.Module) -> Callable[[Any, str, Sequence[Matrix]], Answer] | None:
+    """The question that fits the library that a model is from."""
+    origins = [f"{base.__module__}.{base.__qualname__}" for base in type(core).__mro__]
     if callable(getattr(core, "get_classifier", None)):
-        return _timm(core, prefix, possible)
+        return _timm
     if "transformers.modeling_utils.PreTrainedModel" in origins:
-        return _transformers(core, prefix, possible)
-    if any(name.startswith("torchvision.models.detection.") for name in origins):
-        return _detector(prefix, possible)
-    return None
+        return _transformers
+    return _detector if any(name.startswith("torchvision.models.detection.") for name in origins) else None
 
 
 def _timm(core: Any, prefix: str, possible: Sequence[Matrix]) -> Answer:
     config = getattr(core, "pretrained_cfg", None) or getattr(core, "default_cfg", None)
-    keys = config.get("classifier") if hasattr(config, "get") else None
+    keys: Any = config.get("classifier") if isinstance(config, Mapping) else getattr(config, "classifier", None)
+    if getattr(core, "num_classes", None) == 0:
+        return {}  # a feature extractor
     keys = (keys,) if isinstance(keys, str) else keys or ()
     try:
         heads = core.get_classifier()
@@ -126,18 +134,18 @@ def _transformers(core: Any, prefix: str, possible: Sequence[Matrix]) -> Answer:
             return dict.fromkeys(found, "from get_output_embeddings()")
     base = getattr(core, "base_model_prefix", "")
     if not base or not isinstance(getattr(core, base, None), nn.Module):
-        return {} if base and getattr(core, "base_model", core) is core and not _named(core) else None
+        return None if _named(core) or "For" in type(core).__name__ else {}  # a base model has no classifier
     outside = [m for m in possible if not _below(m.name, _join(prefix, base))]
     if not outside:
-        return {}
+        return None
     answer = _by_name(core, prefix, outside, ())
     return answer if answer is not None else {outside[-1].name: "the last layer outside the base model"}
 
 
-def _detector(prefix: str, possible: Sequence[Matrix]) -> Answer:
+def _detector(core: object, prefix: str, possible: Sequence[Matrix]) -> Answer:
     """``cls_score`` of the R-CNNs, ``cls_logits`` of RetinaNet and FCOS, one layer a scale of SSD."""
     names = [m.name for m in possible]
-    heads = (r"roi_heads\.box_predictor\.cls_score", r"head\.classification_head\.cls_logits")
+    heads: tuple[str, ...] = (r"roi_heads\.box_predictor\.cls_score", r"head\.classification_head\.cls_logits")
     heads += (r"head\.classification_head\.module_list\.\d+",)
     for head in heads:
         found = [name for name in names if re.match(re.escape(_join(prefix, "")) + head, name)]
@@ -177,8 +185,8 @@ def _viewed(answer: dict[str, str], possible: Sequence[Matrix]) -> dict[str, str
     bare = {m.name for m in possible if m.role == "bare"} & set(answer)
     for name in bare:
         warnings.warn(
-            f"the output layer seems to be {name}, which has no matrix view: add one with register_neurons, or name "
-            "another one with output=; all layers are hidden ones",
+            f"the output layer seems to be {name or 'the model itself'}, which is skipped (see the report): give it a "
+            "view with register_neurons or name another one with output=; until then all layers are hidden",
             stacklevel=2,
         )
     return {name: how for name, how in answer.items() if name not in bare}
@@ -187,7 +195,7 @@ def _viewed(answer: dict[str, str], possible: Sequence[Matrix]) -> dict[str, str
 def _core(model: nn.Module, matrices: Sequence[Matrix]) -> tuple[str, nn.Module]:
     """The model below its wrappers: as long as one child has all matrices, and the model itself no answer."""
     prefix, core = "", model
-    while not callable(getattr(core, "get_classifier", None)) and not _named(core):
+    while _asked(core) is None and not _named(core):
         children = [(name, child) for name, child in core.named_children()]
         full = [(name, c) for name, c in children if any(_below(m.name, _join(prefix, name)) for m in matrices)]
         inside = all(_below(m.name, _join(prefix, full[0][0])) for m in matrices) if full else False

@@ -1,6 +1,6 @@
 """Which layers of a model are regularized, in which role, and why the others are not."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Literal, NamedTuple
@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from comhe.errors import UsageError
 
-from .fused import Fused, fused
-from .neurons import WEIGHT, NoNeuronsError, is_whole, kind, neurons, own_modules, views
-from .output import Matrix, find_outputs
+from .candidates import Candidate, find_candidates, find_unread, output_matrices
+from .fused import Fused
+from .neurons import WEIGHT, kind, neurons
+from .output import find_outputs
 from .sources import sources
 
 KINDS = ("conv", "linear", "attention", "recurrent", "embedding", "other")
@@ -79,19 +80,6 @@ class Selection(NamedTuple):
     skipped: list[Skipped]
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """A matrix of a module, or the reason why the module has none."""
-
-    name: str
-    module: nn.Module
-    part: str = WEIGHT
-    shape: tuple[int, ...] = ()
-    fused: Fused | None = None
-    sources: tuple[nn.Parameter, ...] = ()
-    reason: str | None = None
-
-
 def select(
     model: nn.Module,
     *,
@@ -125,9 +113,9 @@ def select(
             raise UsageError(f"unknown kind of layer {name!r}; the kinds are {', '.join(KINDS)}")
     if min_neurons < 2:
         raise UsageError(f"min_neurons must be at least 2, since one neuron has no partner, not {min_neurons}")
-    candidates, claimed = _candidates(model)
-    unread = list(_unread(model, candidates, claimed))
-    outputs = find_outputs(model, _matrices(model, candidates, unread), output)
+    candidates, claimed = find_candidates(model)
+    unread = list(find_unread(model, candidates, claimed))
+    outputs = find_outputs(model, output_matrices(model, candidates, unread), output)
     layers: list[Layer] = []
     skipped = [Skipped(name, reason) for name, reason, _ in unread]
     owners: dict[tuple[object, ...], int] = {}
@@ -149,106 +137,7 @@ def select(
     return Selection(layers, skipped)
 
 
-def _candidates(model: nn.Module) -> tuple[list[_Candidate], dict[nn.Module, str]]:
-    """Every module with a view, a candidate per matrix; and the submodules that belong to one, with its name."""
-    modules, found, claimed = dict(model.named_modules()), list[_Candidate](), dict[nn.Module, str]()
-    for name, module in own_modules(model):
-        if module in claimed or kind(module) is None:
-            continue
-        try:
-            parts = views(module)
-        except NoNeuronsError as error:
-            parts = {}
-            found.append(_Candidate(name, module, reason=str(error)))
-        parent, _, leaf = name.rpartition(".")
-        read: set[int] = set()
-        for part, w in parts.items():
-            full = name if part == WEIGHT else f"{name}.{part}".removeprefix(".")
-            behind = sources(module, part)
-            read |= set(map(id, behind))
-            try:
-                sets = fused(leaf, modules[parent], w) if name else None
-            except NoNeuronsError as error:
-                found.append(_Candidate(full, module, part, tuple(w.shape), sources=behind, reason=str(error)))
-                continue
-            found.append(_Candidate(full, module, part, tuple((sets(w) if sets else w).shape), sets, behind))
-        for child in module.modules():
-            reads = any(id(p) in read for p in child.parameters(recurse=False))
-            if child is not module and (reads or is_whole(module)):
-                claimed[child] = name
-    return found, claimed
-
-
-def _unread(
-    model: nn.Module, candidates: list[_Candidate], claimed: dict[nn.Module, str]
-) -> Iterator[tuple[str, str, list[nn.Parameter]]]:
-    """Modules with matrices that no view reads, so that a report does not pass over them in silence."""
-    seen = {id(p) for item in candidates for p in item.sources}
-    explained = {item.module for item in candidates if item.reason is not None and not item.sources}
-    for name, module in model.named_modules():
-        left: dict[str, nn.Parameter] = {}
-        for key, p in module.named_parameters(recurse=False):
-            if id(p) in seen or module in explained:
-                continue
-            seen.add(id(p))
-            if isinstance(p, nn.parameter.UninitializedParameter) or p.dim() >= 2:
-                left[key] = p
-        kind_of = type(module).__name__
-        if left and module in claimed:
-            yield name, f"part of {claimed[module]}, which does not read it at present", list(left.values())
-        elif left:
-            lazy = (nn.parameter.UninitializedParameter,)
-            shapes = (f"{kind_of}.{k} {'(lazy)' if isinstance(p, lazy) else list(p.shape)}" for k, p in left.items())
-            yield name, f"no matrix view for {', '.join(shapes)}; add one with register_neurons", list(left.values())
-        elif module not in claimed and (quantized := _quantized(module)):
-            yield name, f"{kind_of}.{quantized} is quantized", []
-
-
-def _quantized(module: nn.Module) -> str | None:
-    """The name of a weight that is no parameter since it is packed or stored in integers."""
-    if callable(getattr(type(module), "weight", None)) and not isinstance(type(module).weight, property):
-        return WEIGHT
-    for name, buffer in module.named_buffers(recurse=False):
-        if buffer.dim() >= 2 and WEIGHT in name and not buffer.is_floating_point() and not buffer.is_complex():
-            return name
-    return None
-
-
-def _matrices(
-    model: nn.Module, candidates: list[_Candidate], unread: list[tuple[str, str, list[nn.Parameter]]]
-) -> list[Matrix]:
-    """What the search for the output layer looks at, in order of registration."""
-    found: dict[str, list[Matrix]] = {}
-    for item in candidates:
-        if item.shape:
-            channels = getattr(item.module, "in_channels", None)
-            inputs = {item.shape[-1], channels} if isinstance(channels, int) else {item.shape[-1]}
-            outputs = {item.shape[-2], torch.Size(item.shape[:-1]).numel()}
-            role = {"conv": "convolution", "attention": "inner", "embedding": "inner"}.get(
-                kind(item.module) or "", "layer"
-            )
-            if kind(item.module) == "recurrent":
-                outputs |= {2 * item.shape[-2]}
-            if kind(item.module) == "embedding":
-                outputs, inputs = {item.shape[-1]}, set()
-            role = "inner" if item.fused is not None else role
-            found.setdefault(item.name, []).append(Matrix(item.name, frozenset(inputs), frozenset(outputs), role))
-        elif item.reason:
-            found.setdefault(item.name, [])
-    for name, _, parameters in unread:
-        for p in parameters:
-            if not isinstance(p, nn.parameter.UninitializedParameter) and p.dim() == 2:
-                sizes = frozenset(p.shape)
-                found.setdefault(name, []).append(Matrix(name, sizes, sizes, "bare"))
-    order = {name: place for place, (name, _) in enumerate(model.named_modules())}
-    return [m for name in sorted(found, key=lambda name: _order(name, order)) for m in found[name]]
-
-
-def _order(name: str, order: dict[str, int]) -> int:
-    return order[name] if name in order else order[name.rpartition(".")[0]]
-
-
-def _reason(item, include, exclude, kinds, min_neurons, max_neurons) -> str | None:
+def _reason(item: Candidate, include, exclude, kinds, min_neurons, max_neurons) -> str | None:
     """Why the layer is skipped; None if it is not."""
     if not any(fnmatchcase(item.name, glob) for glob in include):
         return "not in include"

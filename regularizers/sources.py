@@ -1,9 +1,12 @@
 """Which parameters a view is computed from: found in its autograd graph, whatever they are called."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
-from .neurons import neurons
+from .neurons import neurons, views
 
 
 def sources(module: nn.Module, part: str | None = None) -> tuple[nn.Parameter, ...]:
@@ -14,13 +17,34 @@ def sources(module: nn.Module, part: str | None = None) -> tuple[nn.Parameter, .
         >>> [tuple(p.shape) for p in sources(layer)]
         [(3, 1), (3, 4)]
     """
+    with _all_trained(module):
+        return leaves(neurons(module, part=part))
+
+
+def traced(module: nn.Module) -> dict[str, tuple[Tensor, tuple[nn.Parameter, ...]]]:
+    """Every matrix of a layer, without its graph, and the parameters that it is computed from.
+
+    Raises:
+        NoNeuronsError: see :func:`comhe.regularizers.neurons`.
+
+    Example:
+        >>> {part: (tuple(w.shape), len(read)) for part, (w, read) in traced(nn.Linear(4, 3)).items()}
+        {'weight': ((3, 4), 1)}
+    """
+    with _all_trained(module):
+        return {part: (w.detach(), leaves(w)) for part, w in views(module).items()}
+
+
+@contextmanager
+def _all_trained(module: nn.Module) -> Iterator[None]:
+    """Every parameter requires a gradient, so that a view's graph shows it."""
     frozen = [p for p in module.parameters() if not p.requires_grad and (p.is_floating_point() or p.is_complex())]
     frozen = [p for p in frozen if not p.is_inference()]
     with torch.inference_mode(False), torch.enable_grad():
         try:
             for p in frozen:
                 p.requires_grad_(True)
-            return leaves(neurons(module, part=part))
+            yield
         finally:
             for p in frozen:
                 p.requires_grad_(False)

@@ -34,9 +34,7 @@ def _experts(module: Any) -> View:
     parameters = dict(module.named_parameters(recurse=False))
     first = next((name for name in ("gate_up_proj", "up_proj") if name in parameters), None)
     if first is None or "down_proj" not in parameters:
-        found = ", ".join(f"{name} {list(p.shape)}" for name, p in parameters.items() if p.dim() > 1)
-        unknown = f"no matrix view for the experts {type(module).__name__}" + f" with {found}" * bool(found)
-        raise NoNeuronsError(f"{unknown}; add one with register_neurons")
+        return {}
     up, down = parameters[first], parameters["down_proj"]
     gates = 2 if first == "gate_up_proj" else 1
     plain = (up.shape[1], up.shape[2]) == (gates * down.shape[2], down.shape[1])
@@ -54,8 +52,6 @@ def _experts(module: Any) -> View:
 
 @register_neurons("transformers.models.*Router")
 @register_neurons("transformers.models.*Gate")
-def _router(module: Any) -> Tensor:
+def _router(module: Any) -> View:
     w = getattr(module, "weight", None)
-    if not isinstance(w, Tensor) or w.dim() != 2:
-        raise NoNeuronsError(f"{type(module).__name__} has no weight matrix of its own")
-    return w
+    return {"weight": w} if isinstance(w, Tensor) and w.dim() == 2 else {}
