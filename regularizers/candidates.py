@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from .computed import walk
 from .fused import Fused, fused
 from .neurons import WEIGHT, NoNeuronsError, is_whole, kind, own_modules
 from .output import Matrix
@@ -27,7 +28,7 @@ class Candidate:
 
 def find_candidates(model: nn.Module) -> tuple[list[Candidate], dict[nn.Module, str]]:
     """Every module with a view, a candidate per matrix; and the submodules that belong to one, with its name."""
-    modules, found, claimed = dict(model.named_modules()), list[Candidate](), dict[nn.Module, str]()
+    modules, found, claimed = dict(walk(model)), list[Candidate](), dict[nn.Module, str]()
     for name, module in own_modules(model):
         if module in claimed or kind(module) is None:
             continue
@@ -45,8 +46,8 @@ def find_candidates(model: nn.Module) -> tuple[list[Candidate], dict[nn.Module, 
                 continue
             found.append(Candidate(full, module, part, tuple((sets(w) if sets else w).shape), sets, read))
         known = {id(p) for _, read in parts.values() for p in read}
-        for child in module.modules():
-            reads = any(id(p) in known for p in child.parameters(recurse=False))
+        for _, child in walk(module):
+            reads = any(id(p) in known for p in child._parameters.values())
             if child is not module and (reads or is_whole(module)):
                 claimed[child] = name
     return found, claimed
@@ -58,7 +59,7 @@ def find_unread(
     """Modules with matrices that no view reads, so that a report does not pass over them in silence."""
     seen = {id(p) for item in candidates for p in item.sources}
     explained = {item.module for item in candidates if item.reason is not None and not item.sources}
-    for name, module in model.named_modules():
+    for name, module in walk(model):
         left: dict[str, nn.Parameter] = {}
         for key, p in module.named_parameters(recurse=False):
             if id(p) in seen or module in explained:
@@ -95,11 +96,11 @@ def output_matrices(
     for item in candidates:
         found.setdefault(item.name, []).append(_matrix(item))
     for name, _, parameters in unread:
-        for p in parameters:
-            if not isinstance(p, nn.parameter.UninitializedParameter) and p.dim() == 2:
+        for p in parameters if name not in found else ():  # else the bare one is a bias or recurrent
+            if not isinstance(p, nn.parameter.UninitializedParameter) and p.dim() == 2 and min(p.shape) > 1:
                 sizes = frozenset(p.shape)
                 found.setdefault(name, []).append(Matrix(name, sizes, sizes, "bare"))
-    order = {name: place for place, (name, _) in enumerate(model.named_modules())}
+    order = {name: place for place, (name, _) in enumerate(walk(model))}
     names = sorted(found, key=lambda name: order.get(name, order.get(name.rpartition(".")[0], 0)))
     return [matrix for name in names for matrix in found[name]]
 

@@ -13,6 +13,28 @@ from torch.nn.utils.weight_norm import WeightNorm
 _KNOWN = (WeightNorm, SpectralNorm, BasePruningMethod)  # these set a weight from parameters alone
 
 
+def walk(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """As ``named_modules``, which modules of peft override to make their parameters anew at each call.
+
+    Example:
+        >>> [name for name, _ in walk(nn.Sequential(nn.Linear(4, 3), nn.ReLU()))]
+        ['', '0', '1']
+    """
+    seen: set[nn.Module] = set()
+    stack = [(prefix, module)]
+    while stack:
+        name, module = stack.pop()
+        if module not in seen:
+            seen.add(module)
+            yield name, module
+            children = [
+                (f"{name}.{key}".removeprefix("."), child)
+                for key, child in module._modules.items()
+                if child is not None
+            ]
+            stack += reversed(children)
+
+
 def plain_tensors(module: nn.Module) -> dict[str, Tensor]:
     """The tensors of a module that are neither parameters nor buffers, such as the weight that a hook has computed."""
     return {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}
@@ -61,8 +83,8 @@ def _run(hook, module: nn.Module, with_kwargs: bool, strict: bool) -> None:
 @contextmanager
 def parametrizations_in_evaluation(modules: Iterable[nn.Module]) -> Iterator[None]:
     """Reading a spectrally normalized weight must not train its vectors, nor return a cached one."""
-    found = [m for module in modules for m in module.modules() if isinstance(m, parametrize.ParametrizationList)]
-    training = [m for parametrizations in found for m in parametrizations.modules() if m.training]
+    found = [m for module in modules for _, m in walk(module) if isinstance(m, parametrize.ParametrizationList)]
+    training = [m for parametrizations in found for _, m in walk(parametrizations) if m.training]
     cached = parametrize._cache_enabled
     try:
         parametrize._cache_enabled = 0

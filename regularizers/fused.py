@@ -13,26 +13,14 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from .computed import walk
 from .neurons import NoNeuronsError
 
 _PARTS = {"qkv": 3, "to_qkv": 3, "Wqkv": 3, "qkv_proj": 3, "in_proj_qkv": 3, "attn_qkv": 3, "w_qkv": 3, "qkv_conv": 3}
 _PARTS |= {"query_key_value": 3, "W_pack": 3, "c_attn": 3, "in_proj": 3}
 _PARTS |= {"kv": 2, "to_kv": 2, "Wkv": 2, "kv_proj": 2, "key_value": 2, "qk": 2, "to_qk": 2}
 _PARTS |= {"qkvs": 3, "kqv_lin": 3}
-_OUTPUTS = (
-    "proj",
-    "out_proj",
-    "o_proj",
-    "to_out",
-    "out",
-    "dense",
-    "c_proj",
-    "attn_out",
-    "Wo",
-    "wo",
-    "merge",
-    "out_lin",
-)
+_OUTPUTS = ("proj", "out_proj", "o_proj", "c_proj", "attn_out", "to_out", "out", "out_lin", "dense", "wo", "merge")
 _INTERLEAVED = (
     "BloomAttention",
     "DisentangledSelfAttention",
@@ -115,4 +103,4 @@ def _inner(parent: nn.Module) -> int | None:
 
 
 def _first(module: object) -> Iterator[nn.Module]:
-    yield from module.modules() if isinstance(module, nn.Module) else ()
+    yield from (m for _, m in walk(module)) if isinstance(module, nn.Module) else ()

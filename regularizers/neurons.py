@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from comhe.errors import UsageError
 
-from .computed import parametrizations_in_evaluation, plain_tensors, up_to_date
+from .computed import parametrizations_in_evaluation, plain_tensors, up_to_date, walk
 
 View = Tensor | Mapping[str, Tensor]
 Rule = Callable[[Any], View]  # of a module of its class
@@ -278,4 +278,4 @@ _WHOLE: set[Rule] = set()
 
 def own_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Every module of the model but those of parametrizations, by name, in order of registration."""
-    return ((name, module) for name, module in model.named_modules() if "parametrizations" not in name.split("."))
+    return ((name, module) for name, module in walk(model) if "parametrizations" not in name.split("."))

@@ -22,6 +22,8 @@ from torch import nn
 
 from comhe.errors import UsageError
 
+from .computed import walk
+
 _STRONG: tuple[str, ...] = ("classifier", "head", "heads", "lm_head", "logits", "score", "cls_head", "to_logits")
 _STRONG += ("qa_outputs", "class_head", "cls_score", "fc_out", "output_layer", "mlp_head", "class_embed", "embed_out")
 _STRONG += ("class_labels_classifier", "classification_head", "logits_proj", "generator_lm_head", "last_linear")
@@ -38,9 +40,7 @@ class Matrix:
     name: str
     inputs: frozenset[int]
     outputs: frozenset[int]
-    role: str = (
-        "layer"  # "convolution", whose outputs may be flattened; "inner", never the output; "bare", no view or skipped
-    )
+    role: str = "layer"  # or "convolution", which may be flattened; "inner", never the output; "bare", without a view
 
     def feeds(self, other: "Matrix") -> bool:
         """Whether the other one may take this one's outputs for its inputs."""
@@ -114,7 +114,7 @@ def _timm(core: Any, prefix: str, possible: Sequence[Matrix]) -> Answer:
     except (AttributeError, NotImplementedError, TypeError):
         heads = ()
     heads = heads if isinstance(heads, (tuple, list)) else (heads,)
-    names = {name for name, module in core.named_modules() if any(module is head for head in heads)} | set(keys)
+    names = {name for name, module in walk(core) if any(module is head for head in heads)} | set(keys)
     lasts = {name for key in names for name in _last(possible, _join(prefix, key))}
     found = [m.name for m in possible if m.name in lasts]
     if not found and not any(isinstance(head, nn.Identity) for head in heads):
@@ -128,7 +128,7 @@ def _transformers(core: Any, prefix: str, possible: Sequence[Matrix]) -> Answer:
     except (AttributeError, NotImplementedError):
         head = None
     if isinstance(head, nn.Module):
-        names = [name for name, module in core.named_modules() if module is head]
+        names = [name for name, module in walk(core) if module is head]
         found = [last for name in names for last in _last(possible, _join(prefix, name))]
         if found:
             return dict.fromkeys(found, "from get_output_embeddings()")
@@ -175,6 +175,10 @@ def _by_shape(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: S
     ends = [m for m in possible if not any(m.feeds(other) for other in every if other is not m)]
     last = possible[-1]
     if last in ends or not ends:
+        parent = last.name.rpartition(".")[0]
+        equals = [m for m in ends if m.inputs == last.inputs and m.name.rpartition(".")[0] == parent]
+        if len(equals) > 1:
+            _warn_ambiguous([m.name for m in equals], [last.name])
         return {last.name: "the last weight matrix"}
     if len(ends) > 1:
         _warn_ambiguous([m.name for m in ends], [ends[-1].name])

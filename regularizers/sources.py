@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from .computed import walk
 from .neurons import neurons, views
 
 
@@ -38,8 +39,8 @@ def traced(module: nn.Module) -> dict[str, tuple[Tensor, tuple[nn.Parameter, ...
 @contextmanager
 def _all_trained(module: nn.Module) -> Iterator[None]:
     """Every parameter requires a gradient, so that a view's graph shows it."""
-    frozen = [p for p in module.parameters() if not p.requires_grad and (p.is_floating_point() or p.is_complex())]
-    frozen = [p for p in frozen if not p.is_inference()]
+    parameters = [p for _, m in walk(module) for p in m._parameters.values() if p is not None and not p.requires_grad]
+    frozen = [p for p in parameters if (p.is_floating_point() or p.is_complex()) and not p.is_inference()]
     with torch.inference_mode(False), torch.enable_grad():
         try:
             for p in frozen:

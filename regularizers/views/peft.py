@@ -7,7 +7,7 @@ rotates the inputs, :math:`W R^T`. Merged and disabled adapters leave the base l
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from comhe.regularizers.neurons import NoNeuronsError, neurons, register_neurons
 
@@ -31,22 +31,18 @@ def _variants(module: Any, names: list[str]) -> dict[str, str]:
     return found
 
 
-def _without_padding(base: nn.Module, w: Tensor) -> Tensor:
-    pad = getattr(base, "padding_idx", None)
-    return w if pad is None else torch.cat((w[:pad], w[pad + 1 :]))
-
-
-def _add(module: Any, names: list[str], delta: Any) -> Tensor:
-    """The base layer's view with the adapters ``names``, whose rows ``delta(name)`` are ordered as its rows."""
-    base = module.get_base_layer()
-    w, variants = neurons(base), _variants(module, names) if hasattr(module, "lora_variant") else {}
+def _add(module: Any, delta: Any) -> Tensor:
+    """The base layer's view and, for each active adapter, ``delta(name)``, whose rows are ordered as its rows."""
+    base, names = module.get_base_layer(), _active(module, module.lora_A)
+    w, variants = neurons(base), _variants(module, names)
     for name in names:
-        change = _without_padding(base, delta(name)).to(w.dtype)
+        change = delta(name).to(w.dtype)
+        if change.numel() != w.numel():  # the adapter of a grouped convolution connects all inputs to each output
+            w = torch.block_diag(*w.reshape(base.groups, -1, w.shape[-1]))
         w = w + change.reshape(w.shape)
-        if name in variants:  # the length is the magnitude, and its gradient leaves the norm out, as in the paper
-            m = module.lora_magnitude_vector[name].weight.flatten()
-            m = _without_padding(base, m).to(w.dtype)
-            w = w * (m / w.flatten(0, -2).norm(dim=-1).detach()).view(*w.shape[:-1], 1)
+        if name in variants:
+            scale = module.lora_magnitude_vector[name].weight.flatten() / w.flatten(0, -2).norm(dim=-1).detach()
+            w = w * scale.to(w.dtype).view(*w.shape[:-1], 1)  # no gradient through the norm, as in the paper
     return w
 
 
@@ -55,15 +51,20 @@ def _linear(module: Any) -> Tensor:
     def delta(name: str) -> Tensor:
         return module.scaling[name] * (module.lora_B[name].weight @ module.lora_A[name].weight)
 
-    return _add(module, _active(module, module.lora_A), delta)
+    return _add(module, delta)
 
 
 @register_neurons(f"{_LORA}.Embedding", whole=True)
 def _embedding(module: Any) -> Tensor:
-    def delta(name: str) -> Tensor:
-        return module.scaling[name] * (module.lora_embedding_B[name] @ module.lora_embedding_A[name]).mT
-
-    return _add(module, _active(module, module.lora_embedding_A), delta)
+    base, names = module.get_base_layer(), _active(module, module.lora_embedding_A)
+    w, variants = base.weight, _variants(module, names)
+    for name in names:
+        change = (module.lora_embedding_B[name] @ module.lora_embedding_A[name]).mT
+        w = w + (module.scaling[name] * change).to(w.dtype)
+        if name in variants:  # magnitudes of dimensions, not of entries
+            w = w * (module.lora_magnitude_vector[name].weight / w.norm(dim=0).detach()).to(w.dtype)
+    pad = base.padding_idx
+    return w if pad is None else torch.cat((w[:pad], w[pad + 1 :]))
 
 
 @register_neurons(f"{_LORA}._ConvNd", whole=True)
@@ -74,7 +75,7 @@ def _convolution(module: Any) -> Tensor:
         blocks = b.flatten(1).unflatten(0, (groups, -1)) @ a.flatten(1).unflatten(0, (groups, -1))
         return module.scaling[name] * blocks.flatten(0, 1)
 
-    return _add(module, _active(module, module.lora_A), delta)
+    return _add(module, delta)
 
 
 @register_neurons(f"{_LORA}.MultiheadAttention")
@@ -84,7 +85,7 @@ def _attention(module: Any) -> Tensor:
     def delta(name: str) -> Tensor:
         return module.scaling[name] * (module.lora_B[name].weight @ module.lora_A[name].weight)
 
-    return _add(module, _active(module, module.lora_A), delta)
+    return _add(module, delta)
 
 
 @register_neurons("peft.tuners.oft.layer.Linear", whole=True)
@@ -109,6 +110,7 @@ def _added(module: Any) -> Tensor:
         change = module.get_delta_weight(name).to(w.dtype)
         if change.numel() != w.numel() or change.shape[0] != base.weight.shape[0]:
             raise NoNeuronsError(f"{type(module).__name__} has no matrix view; add one with register_neurons")
+        change = change.to_dense() if change.is_sparse else change
         change = change.mT if type(base).__name__ == "Conv1D" else change
         w = w + change.reshape(w.shape)
     return w
