@@ -82,6 +82,8 @@ def _quantized(module: nn.Module) -> str | None:
     """The name of a weight that is no parameter since it is packed or stored in integers."""
     if callable(getattr(type(module), WEIGHT, None)):
         return WEIGHT
+    if type(module).__module__.startswith("torch.ao.nn.quantized") and hasattr(module, "_all_weight_values"):
+        return "weights"
     for name, buffer in module.named_buffers(recurse=False):
         if buffer.dim() >= 2 and WEIGHT in name and not buffer.is_floating_point() and not buffer.is_complex():
             return name

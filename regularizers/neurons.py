@@ -124,7 +124,8 @@ def odd(w: Tensor) -> str | None:
     if w.layout is not torch.strided:
         return f"sparse ({w.layout})"
     if w.is_quantized or w.dtype not in _FLOATS or type(w).__module__.split(".")[0] in ("torchao", "bitsandbytes"):
-        return f"quantized ({type(w).__name__}, {w.dtype})"
+        kinds = [type(w).__name__] if type(w) not in (Tensor, nn.Parameter) else []
+        return f"quantized ({', '.join([*kinds, str(w.dtype)])})"
     return None
 
 

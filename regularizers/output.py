@@ -169,14 +169,15 @@ def _by_name(core: nn.Module, prefix: str, possible: Sequence[Matrix], _: object
 
 
 def _by_shape(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: Sequence[Matrix]) -> Answer:
-    possible = [m for m in possible if not _REGRESSION.search(m.name)] or list(possible)
+    possible = [m for m in possible if m.role != "bare" or not m.inputs or any(o.feeds(m) for o in every if o is not m)]
+    possible = [m for m in possible if not _REGRESSION.search(m.name)] or possible
     if not possible:
         return None
     ends = [m for m in possible if not any(m.feeds(other) for other in every if other is not m)]
     last = possible[-1]
     if last in ends or not ends:
-        parent = last.name.rpartition(".")[0]
-        equals = [m for m in ends if m.inputs == last.inputs and m.name.rpartition(".")[0] == parent]
+        heads = {_join(prefix, name) for name, _ in core.named_children()}  # deeper ones are parts of one layer
+        equals = [m for m in ends if m.inputs == last.inputs and {m.name, last.name} <= heads]
         if len(equals) > 1:
             _warn_ambiguous([m.name for m in equals], [last.name])
         return {last.name: "the last weight matrix"}
