@@ -16,6 +16,7 @@ class LayerReport:
     weight: float
     penalty: float
     diagnostics: Diagnostics
+    found: str = ""  # how an output layer was recognized
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,11 @@ class Report:
     skipped: tuple[Skipped, ...]
 
     def __str__(self) -> str:
-        rows = [["layer", "role", "neurons", "weight", "penalty", *TITLES]]
+        rows = [["layer", "role", "neurons", "weight", "penalty", *TITLES, "output layer found"]]
         for row in self.layers:
             shape = " x ".join(map(str, row.shape))
             cells = row.name or "(the model)", row.role, shape, f"{row.weight:g}", f"{row.penalty:.5g}"
-            rows.append([*cells, *row.diagnostics.cells()])
+            rows.append([*cells, *row.diagnostics.cells(), row.found])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
         skipped = [f"skipped {item.name or '(the model)'}: {item.reason}" for item in self.skipped]
