@@ -14,12 +14,12 @@ Class prototypes, as a matrix that no layer of torch owns: a view makes their mo
 >>> class Prototypes(nn.Module):
 ...     def __init__(self, classes, dim):
 ...         super().__init__()
-...         self.weight = nn.Parameter(torch.randn(classes, dim))
+...         self.directions = nn.Parameter(torch.randn(classes, dim))
 ...     def forward(self, features):
-...         return nn.functional.normalize(features) @ nn.functional.normalize(self.weight).mT
+...         return nn.functional.normalize(features) @ nn.functional.normalize(self.directions).mT
 >>> @register_neurons(Prototypes)
 ... def view(module):
-...     return module.weight
+...     return module.directions
 >>> model = nn.Sequential(nn.Linear(10, 8), Prototypes(5, 8))
 >>> [(layer.name, layer.role) for layer in create_regularizer("mhe", model).layers]
 [('0', 'hidden'), ('1', 'output')]
@@ -32,6 +32,7 @@ Embeddings are skipped unless they are asked for; ``sample`` bounds the cost of 
 >>> loss = 1.0 + regularizer()
 """
 
+from . import views as views  # registers the layers of other libraries
 from .combine import CombinedRegularizer, combine
 from .diagnostics import Diagnostics, diagnose, effective_rank
 from .draws import Draws

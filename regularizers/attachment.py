@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from comhe.errors import UsageError
 
-from .neurons import clean_name
+from .computed import clean_name
 from .penalties.penalty import Penalty
-from .selection import Layer, Skipped, select
+from .selection import FROZEN, Layer, Skipped, select
 from .sharding import balance, check_not_sharded
 from .structure import Structure, changes
 
@@ -72,7 +72,7 @@ class Attachment:
         """What is not regularized now, and why."""
         counted = set(self.trainable)
         frozen = (layer.name for layer in self.layers if layer not in counted)
-        return [*self._skipped, *(Skipped(name, "frozen (requires_grad is False)") for name in frozen)]
+        return [*self._skipped, *(Skipped(name, FROZEN) for name in frozen)]
 
     def share_out(self, penalty: Penalty, rank: int, ranks: int) -> None:
         """Divide the layers among ranks by the cost of their penalties."""

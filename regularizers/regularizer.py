@@ -371,4 +371,5 @@ class Regularizer(nn.Module):
         with autocast_disabled(member.w):
             value = self.penalty.value(member.w, layer, member.state, draws).mean()
         weight = self.weight_of(layer)
-        return LayerReport(layer.name, layer.role, layer.shape, weight, float(value), diagnose(layer.neurons()))
+        found = diagnose(layer.neurons())
+        return LayerReport(layer.name, layer.role, layer.shape, weight, float(value), found, layer.found)

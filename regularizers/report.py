@@ -16,6 +16,7 @@ class LayerReport:
     weight: float
     penalty: float
     diagnostics: Diagnostics
+    found: str = ""  # how an output layer was recognized
     regularizer: str = ""  # which of several
 
 
@@ -29,12 +30,13 @@ class Report:
 
     def __str__(self) -> str:
         several = any(row.regularizer for row in self.layers)
-        rows = [["layer", *["regularizer"] * several, "role", "neurons", "weight", "penalty", *TITLES]]
+        header = ["layer", *["regularizer"] * several, "role", "neurons", "weight", "penalty", *TITLES]
+        rows = [[*header, "output layer found"]]
         for row in self.layers:
             shape = " x ".join(map(str, row.shape))
             name = [row.name or "(the model)", *[row.regularizer] * several]
             cells = *name, row.role, shape, f"{row.weight:g}", f"{row.penalty:.5g}"
-            rows.append([*cells, *row.diagnostics.cells()])
+            rows.append([*cells, *row.diagnostics.cells(), row.found])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
         skipped = [f"skipped {item.name or '(the model)'}: {item.reason}" for item in self.skipped]

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from .computed import walk
 from .selection import Layer
 
 LISTED = 5  # layers that a warning names
@@ -31,8 +32,8 @@ class Structure:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        named = _walk(model)
-        self._modules = list(named.values())
+        named = list(walk(model))
+        self._modules = [module for _, module in named]
         self._glance, self.trainable = self._look()
         self._full = _structure(named)
 
@@ -41,7 +42,7 @@ class Structure:
         glance, self.trainable = self._look()
         if glance == self._glance:
             return False
-        named = _walk(model)
+        named = list(walk(model))
         full, self._glance = _structure(named), glance
         return full != self._full
 
@@ -65,24 +66,10 @@ class Structure:
         return glance, [p.requires_grad for p in parameters]
 
 
-def _walk(model: nn.Module) -> dict[str, nn.Module]:
-    """The modules by name; peft overrides ``named_modules`` to make parameters anew at each call."""
-    found: dict[str, nn.Module] = {}
-    seen: set[nn.Module] = set()
-    stack: list[tuple[str, nn.Module | None]] = [("", model)]
-    while stack:
-        name, module = stack.pop()
-        if module is not None and module not in seen:
-            seen.add(module)
-            found[name] = module
-            stack += [(f"{name}.{key}", child) for key, child in module._modules.items()]
-    return found
-
-
-def _structure(modules: dict[str, nn.Module]) -> list[Any]:
+def _structure(modules: Iterable[tuple[str, nn.Module]]) -> list[Any]:
     found: list[Any] = []
     tensors: dict[int, int] = {}
-    for name, module in modules.items():
+    for name, module in modules:
         found.append((name, id(module), id(type(module))))
         for key, p in module._parameters.items():
             if p is not None:

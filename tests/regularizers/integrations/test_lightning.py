@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from comhe.errors import UsageError
-from comhe.regularizers import combine, create_regularizer
+from comhe.regularizers import RegularizerWarning, combine, create_regularizer
 
 
 @pytest.fixture
@@ -189,6 +189,19 @@ def test_a_function_makes_the_regularizer_of_the_module(module, trainer, loader)
     assert one.state_key.endswith("both()")
     with pytest.raises(UsageError, match="belong to a name"):
         callback(both, weight=1.0)
+
+
+def test_pruning_leaves_the_penalty_that_of_the_masked_weights(lightning, module, trainer, loader):
+    from lightning.pytorch.callbacks import ModelPruning
+
+    one, trained = callback("mhe"), module()
+    pruning = ModelPruning("l1_unstructured", parameters_to_prune=[(trained.network[0], "weight")], amount=0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RegularizerWarning)
+        trainer(pruning, one, epochs=2, limit_train_batches=2).fit(trained, loader)
+    assert (trained.network[0].weight == 0).any()
+    assert one.regularizer.step == 4
+    assert one.regularizer().item() == pytest.approx(create_regularizer("mhe", trained)().item())
 
 
 def test_layers_that_thaw_while_it_trains(lightning, module, trainer, loader):
