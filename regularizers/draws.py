@@ -18,7 +18,9 @@ Memory = dict[Any, tuple[Any, Tensor]]  # key -> (what the tensor holds, the ten
 
 
 class Draws:
-    """The random tensors, scheduled numbers and weights of one step, by key; ``layers`` are all that are regularized.
+    """The random tensors, scheduled numbers and weights of one step, by key.
+
+    ``layers`` are all that are selected, whose draws are the same whichever of them count in this step: ``active``.
 
     A penalty asks for them in its ``draw`` and reads them back with ``draws[key]``. If ``capturable``, they stay in the
     same memory in every step and numbers are tensors, so that a CUDA graph recorded in one can be replayed in another.
@@ -35,6 +37,7 @@ class Draws:
         memory: Memory | None = None,
     ) -> None:
         self.seed, self.step, self.layers = seed, step, tuple(layers)
+        self.active: Sequence[Layer] = self.layers
         self.device, self.capturable = torch.device(device), capturable
         self._memory = {} if memory is None else memory
         self._values: dict[Key, float | Tensor] = {}

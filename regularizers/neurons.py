@@ -1,30 +1,34 @@
 """The matrix view: which rows of which matrix are a layer's neurons."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
-from torch.nn.utils.weight_norm import WeightNorm
 
 from comhe.errors import UsageError
 
-Rule = Callable[[Any], Tensor]  # of a module of its class
+from .computed import parametrizations_in_evaluation, plain_tensors, up_to_date, walk
+
+View = Tensor | Mapping[str, Tensor]
+Rule = Callable[[Any], View]  # of a module of its class
+WEIGHT = "weight"  # the part that a layer's name means when it names none
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 _GATES = {nn.RNN: 1, nn.RNNCell: 1, nn.GRU: 3, nn.GRUCell: 3, nn.LSTM: 4, nn.LSTMCell: 4}
 _KINDS = {"conv": _CONVOLUTIONS + _TRANSPOSED, "embedding": _EMBEDDINGS, "recurrent": tuple(_GATES)}
 _KINDS |= {"attention": (nn.MultiheadAttention,)}
+_LINEAR = ("Linear", "Conv1D", "NonDynamicallyQuantizableLinear")
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class NoNeuronsError(UsageError):
     """The module has no matrix view; the message says why."""
 
 
-def neurons(module: nn.Module, ordered: bool = True) -> Tensor:
+def neurons(module: nn.Module, ordered: bool = True, part: str | None = None) -> Tensor:
     """The weight of one layer as a matrix whose rows are its neurons, differentiable with respect to its parameters.
 
     ==============================  =============================================================================
@@ -36,31 +40,108 @@ def neurons(module: nn.Module, ordered: bool = True) -> Tensor:
     Linear (torch's, PyG's)         ``[out, in]``
     Embedding, EmbeddingBag         ``[entries, dim]`` without the padding entry
     Bilinear                        ``[out, in1 * in2]``
-    MultiheadAttention              ``[3, E, E]``: queries, keys and values are three sets
+    MultiheadAttention              ``[3, E, E]``: queries, keys and values are three sets; with ``kdim`` or ``vdim``
+                                    three parts ``[E, E]``, ``[E, kdim]`` and ``[E, vdim]``
     RNN, GRU, LSTM (and cells)      ``[gates, hidden, in]`` of the first layer's input weights, each gate a set
-    PyG's GCN2Conv                  ``[channels, channels]``, transposed since it multiplies from the right; two of
-                                    them where its weights are not shared
     ==============================  =============================================================================
 
-    Parametrized and weight-normed weights are read as the layer computes them. Rules for other layers are added with
-    :func:`register_neurons`. ``ordered=False`` leaves open how the dimensions are ordered within the rows, all alike:
-    no energy depends on it and a channels-last weight need not be copied.
+    The layers of PyTorch Geometric, Transformers and peft are described in :mod:`comhe.regularizers.views`. A weight
+    that a parametrization or a hook computes (weight norm, spectral norm, pruning) is computed for the view as the
+    next forward pass in evaluation mode would. Rules for other layers are added with :func:`register_neurons`.
+
+    Args:
+        ordered: False leaves open how the dimensions are ordered within the rows, all alike: no energy depends on it
+            and a channels-last weight need not be copied.
+        part: which matrix of a layer that has several; None means its ``weight``, or its only one.
 
     Raises:
-        NoNeuronsError: the module has no weight matrix, or one that is not initialized yet.
+        NoNeuronsError: the module has no weight matrix, or one that is not initialized, complex, sparse or quantized.
 
     Example:
         >>> neurons(nn.Conv2d(3, 8, kernel_size=5)).shape
         torch.Size([8, 75])
     """
-    rule = _rule(type(module))
+    found = views(module, ordered)
+    if not found:
+        raise NoNeuronsError(f"{type(module).__name__} has no weight matrix of its own")
+    part = part or (WEIGHT if WEIGHT in found or len(found) > 1 else next(iter(found)))
+    if part not in found:
+        several = f"{type(module).__name__} has the matrices {', '.join(found)}: choose one with part="
+        unequal = " (kdim or vdim differs from embed_dim)" if isinstance(module, nn.MultiheadAttention) else ""
+        raise NoNeuronsError(several + unequal)
+    return found[part]
+
+
+def views(module: nn.Module, ordered: bool = True) -> dict[str, Tensor]:
+    """Every matrix of a layer by the name of its part, ``"weight"`` where the rule gives but one.
+
+    Raises:
+        NoNeuronsError: see :func:`neurons`.
+
+    Example:
+        >>> {part: tuple(w.shape) for part, w in views(nn.MultiheadAttention(8, 2, kdim=4)).items()}
+        {'q_proj_weight': (8, 8), 'k_proj_weight': (8, 4), 'v_proj_weight': (8, 8)}
+    """
+    rule, name = _rule(type(module)), type(module).__name__
     if rule is None:
-        raise NoNeuronsError(f"{type(module).__name__} has no weight matrix")
+        raise NoNeuronsError(f"{name} has no weight matrix")
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in module.parameters(recurse=False)):
-        raise NoNeuronsError(f"{type(module).__name__} is lazy: run one forward pass before attaching a regularizer")
-    if not ordered and rule is _convolution and _channels_last(module):
-        return _weight(module).movedim(1, -1).flatten(1)
-    return rule(module)
+        raise NoNeuronsError(f"{name} is lazy: run one forward pass before attaching a regularizer")
+    with parametrizations_in_evaluation((module,)):
+        current = up_to_date(module)
+        try:
+            if not ordered and rule is _convolution and _channels_last(current):
+                found: View = _weight(current).movedim(1, -1).flatten(1)
+            else:
+                found = rule(current)
+        except (AttributeError, NotImplementedError, RuntimeError, TypeError) as error:
+            for key, p in module.named_parameters(recurse=False):
+                if (reason := odd(p)) is not None:
+                    raise NoNeuronsError(f"{name}.{key} is {reason}") from error
+            raise
+    parts = {key: _full(w) for key, w in ({WEIGHT: found} if isinstance(found, Tensor) else found).items()}
+    for key, w in parts.items():
+        if (reason := odd(w)) is not None:
+            raise NoNeuronsError(f"{name}.{key} is {reason}")
+        for attribute, value in plain_tensors(current).items():
+            if value is vars(module).get(attribute) and _reads(w, value):
+                raise NoNeuronsError(
+                    f"{name}.{attribute} is computed elsewhere, and its graph ends with the step; let a "
+                    "parametrization or a forward pre-hook of the layer compute it"
+                )
+    return parts
+
+
+def odd(w: Tensor) -> str | None:
+    """Why a tensor cannot be a matrix of neurons, such as a complex one; None if it can be.
+
+    Example:
+        >>> odd(torch.ones(2, 2, dtype=torch.cfloat))
+        'complex (torch.complex64): angles are defined for real neurons'
+    """
+    if w.is_complex():
+        return f"complex ({w.dtype}): angles are defined for real neurons"
+    if w.layout is not torch.strided:
+        return f"sparse ({w.layout})"
+    if w.is_quantized or w.dtype not in _FLOATS or type(w).__module__.split(".")[0] in ("torchao", "bitsandbytes"):
+        kinds = [type(w).__name__] if type(w) not in (Tensor, nn.Parameter) else []
+        return f"quantized ({', '.join([*kinds, str(w.dtype)])})"
+    return None
+
+
+def _reads(view: Tensor, value: Tensor) -> bool:
+    """Whether the view's graph goes through a tensor that is not a leaf."""
+    if value.grad_fn is None:
+        return False
+    seen, stack = set(), [view.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is value.grad_fn:
+            return True
+        if node is not None and node not in seen:
+            seen.add(node)
+            stack += [following for following, _ in node.next_functions]
+    return False
 
 
 def aligned(columns: Tensor, module: nn.Module, back: bool = False) -> Tensor:
@@ -71,62 +152,78 @@ def aligned(columns: Tensor, module: nn.Module, back: bool = False) -> Tensor:
     return columns.unflatten(-1, split).transpose(-1, -2).flatten(-2)
 
 
-def register_neurons(layer: type[nn.Module] | str) -> Callable[[Rule], Rule]:
+def register_neurons(layer: type[nn.Module] | str, *, whole: bool = False) -> Callable[[Rule], Rule]:
     """Decorator: the matrix view of a layer class, or of the class with this name where it must not be imported.
 
+    The rule takes a module and returns a tensor ``[..., N, d]``, or a dictionary of several by their names. It may read
+    any parameter, also those of submodules: a submodule whose parameters the view reads is not a layer of its own.
+
+    Args:
+        layer: a class, its subclasses included, or a qualified name, which may be a glob.
+        whole: whether every submodule belongs to the layer, read or not.
+
+    Raises:
+        UsageError: the class already has a view.
+
     Example:
-        >>> @register_neurons("my_package.MyBilinear")
+        >>> @register_neurons("my_package.MyArcFace")
         ... def view(module):
-        ...     return module.weight.flatten(1)
+        ...     return module.W.mT  # [dim, classes]: a column per class
     """
 
     def register(rule: Rule) -> Rule:
         if layer in _RULES:
             raise UsageError(f"{layer!r} already has a matrix view")
         _RULES[layer] = rule
+        if whole:
+            _WHOLE.add(rule)
         return rule
 
     return register
 
 
 def kind(module: nn.Module) -> str | None:
-    """A name in ``_KINDS``, ``"linear"`` or ``"other"``; None without a view."""
+    """``conv``, ``linear``, ``attention``, ``recurrent``, ``embedding`` or ``other``; None without a view.
+
+    An adapter has the kind of the layer that it adapts.
+
+    Example:
+        >>> kind(nn.Conv2d(3, 8, 3)), kind(nn.Bilinear(2, 2, 3)), kind(nn.ReLU())
+        ('conv', 'other', None)
+    """
     if _rule(type(module)) is None:
         return None
+    if isinstance(base := getattr(module, "base_layer", None), nn.Module):
+        return kind(base) or "other"
     for name, classes in _KINDS.items():
         if isinstance(module, classes):
             return name
-    return "linear" if any(base.__name__ == "Linear" for base in type(module).__mro__) else "other"
+    return "linear" if any(base.__name__ in _LINEAR for base in type(module).__mro__) else "other"
 
 
-def sources(module: nn.Module) -> tuple[nn.Parameter, ...]:
-    """The parameters that the view is computed from: they identify a tied weight, and must require a gradient."""
-    found = [p for name, p in module.named_parameters(recurse=False) if _in_view(name)]
-    if is_parametrized(module):
-        for name, parametrization in module.get_submodule("parametrizations").named_children():
-            found += parametrization.parameters() if _in_view(name) else ()
-    return tuple(found)
+def is_whole(module: nn.Module) -> bool:
+    """Whether every submodule is part of the layer, such as those of an adapter.
 
-
-def _in_view(name: str) -> bool:
-    """Whether a parameter of this name (or of what weight norm turns it into) belongs to a layer's view."""
-    later_layer = name.startswith("weight_ih_l") and not name.startswith("weight_ih_l0")
-    return "weight" in name and "weight_hh" not in name and not later_layer
+    Example:
+        >>> is_whole(nn.Linear(4, 3))
+        False
+    """
+    return _rule(type(module)) in _WHOLE
 
 
 def _rule(cls: type) -> Rule | None:
     for base in cls.__mro__:
-        rule = _RULES.get(base) or _RULES.get(f"{base.__module__}.{base.__qualname__}")
+        name = f"{base.__module__}.{base.__qualname__}"
+        rule = _RULES.get(base) or _RULES.get(name)
+        if rule is None and base.__module__.split(".")[0] not in ("torch", "builtins"):
+            globs = (key for key in _RULES if isinstance(key, str) and "*" in key)
+            rule = next((_RULES[key] for key in globs if fnmatchcase(name, key)), None)
         if rule is not None:
             return rule
     return None
 
 
-def _weight(module: nn.Module, name: str = "weight") -> Tensor:
-    """``module.weight``, computed again where a forward hook of the older weight norm would leave a stale one."""
-    for hook in module._forward_pre_hooks.values():
-        if isinstance(hook, WeightNorm) and hook.name == name:
-            return hook.compute_weight(module)
+def _weight(module: nn.Module, name: str = WEIGHT) -> Tensor:
     return _full(getattr(module, name))
 
 
@@ -156,9 +253,9 @@ def _embedding(module: Any) -> Tensor:
     return w if pad is None else torch.cat((w[:pad], w[pad + 1 :]))
 
 
-def _attention(module: nn.MultiheadAttention) -> Tensor:
+def _attention(module: nn.MultiheadAttention) -> View:
     if module.in_proj_weight is None:
-        raise NoNeuronsError("MultiheadAttention with kdim or vdim has three unequal input projections")
+        return {name: _weight(module, name) for name in ("q_proj_weight", "k_proj_weight", "v_proj_weight")}
     return _weight(module, "in_proj_weight").unflatten(0, (3, -1))
 
 
@@ -166,12 +263,6 @@ def _recurrent(module: Any) -> Tensor:
     gates = next(number for cls, number in _GATES.items() if isinstance(module, cls))
     w = _weight(module, "weight_ih" if isinstance(module, nn.RNNCellBase) else "weight_ih_l0")
     return w.unflatten(0, (gates, -1)) if gates > 1 else w
-
-
-def _gcn2(module: Any) -> Tensor:
-    if module.weight2 is None:
-        return _full(module.weight1).mT
-    return torch.stack((_full(module.weight1).mT, _full(module.weight2).mT))
 
 
 _RULES: dict[type | str, Rule] = {
@@ -182,26 +273,10 @@ _RULES: dict[type | str, Rule] = {
     nn.Linear: _weight,
     nn.Bilinear: lambda module: _weight(module).flatten(1),
     nn.MultiheadAttention: _attention,
-    # Named, not imported: the regularizers need torch and nothing else.
-    "torch_geometric.nn.dense.linear.Linear": _weight,
-    "torch_geometric.nn.conv.gcn2_conv.GCN2Conv": _gcn2,
 }
+_WHOLE: set[Rule] = set()
 
 
 def own_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Every module of the model but those of parametrizations, by name, in order of registration."""
-    return ((name, module) for name, module in model.named_modules() if "parametrizations" not in name.split("."))
-
-
-@contextmanager
-def parametrizations_in_evaluation(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Reading a spectrally normalized weight must not train its vectors."""
-    found = [m for module in modules for m in module.modules() if isinstance(m, ParametrizationList)]
-    training = [m for parametrizations in found for m in parametrizations.modules() if m.training]
-    try:
-        for module in training:
-            module.training = False
-        yield
-    finally:
-        for module in training:
-            module.training = True
+    return ((name, module) for name, module in walk(model) if "parametrizations" not in name.split("."))

@@ -1,21 +1,24 @@
 """The plug: a penalty attached to the layers of a model."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, distributed, nn
 
 from comhe.errors import UsageError
 
+from .attachment import Attachment
 from .diagnostics import diagnose
 from .draws import Draws, Memory
 from .energies.checks import autocast_disabled, upcast
 from .neurons import parametrizations_in_evaluation
 from .penalties.penalty import Member, Penalty
 from .report import LayerReport, Report
-from .selection import Layer, select
-from .weights import Weight, check_number, check_weights
+from .selection import Layer, Skipped
+from .structure import RegularizerWarning
+from .weights import Weight, Weights, check_globs, check_number, check_weights, match
 
 
 class Regularizer(nn.Module):
@@ -26,13 +29,27 @@ class Regularizer(nn.Module):
     The model's parameters are not the regularizer's. Its state is the number of steps and what the penalty learns;
     random tensors are functions of the seed and that number alone, hence equal on every rank and after a restart.
 
+    It regularizes the model as it is at each call. Frozen layers count again once they are thawed. If modules have been
+    added, removed or replaced since the last call, it warns, selects anew and keeps the state of the layers that
+    stayed. A copy of the regularizer alone has a model of its own; copy both at once to keep them together:
+    ``copy.deepcopy((model, regularizer))``.
+
+    In any loop it counts once an optimizer step:
+
+    - accumulated batches: add it to the loss of one of them, undivided, or call ``regularizer().backward()`` once;
+    - a gradient scaler: ``scaler.scale(loss + regularizer()).backward()``; within autocast it stays in float32;
+    - DistributedDataParallel: add it to the loss on every rank, or :meth:`shard` it and do the same;
+    - FSDP2: attach it after ``fully_shard`` or before, and add it to the loss on every rank.
+
     A loop that records a CUDA graph sets ``capturable`` before the first step, so that tensors stay where they are in
     memory. It calls :meth:`draw` on the host, :meth:`value_and_grad` on the device, and counts ``step`` itself.
 
     Args:
         model: any module; see :func:`comhe.regularizers.neurons` for the layers that are understood.
-        weight: a number >= 0 or a function of the step; None means the penalty's default.
-        output_weight: the same; None means ``weight``, ``"default"`` the penalty's default.
+        weight: a number >= 0 or a function of the step; None means the penalty's default. Or one for each layer,
+            ``{"blocks.*.attn*": 0.1, "head": 10.0}``: the first glob that matches the layer's name counts, and a layer
+            that none matches has the penalty's default, or ``output_weight``.
+        output_weight: a number or a function for the output layer; None means ``weight``, ``"default"`` the penalty's.
         selection: see :func:`comhe.regularizers.selection.select`.
 
     Example:
@@ -48,7 +65,7 @@ class Regularizer(nn.Module):
         model: nn.Module,
         penalty: Penalty,
         *,
-        weight: Weight | None = None,
+        weight: Weights | None = None,
         output_weight: Weight | Literal["default"] | None = "default",
         seed: int = 0,
         capturable: bool = False,
@@ -56,23 +73,23 @@ class Regularizer(nn.Module):
     ) -> None:
         super().__init__()
         if not isinstance(model, nn.Module):
-            raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+            raise TypeError(
+                f"model must be a torch.nn.Module, not {type(model).__name__}; for the energy of a matrix call "
+                "hyperspherical_energy, or give it a module of its own and a view (register_neurons)"
+            )
         self.penalty = penalty
         self.weight, self.output_weight = check_weights(penalty, weight, output_weight)
         self.seed, self.step, self.capturable = int(seed), 0, capturable
-        self._model = (model,)  # in a tuple, it does not become a submodule
-        self._owners: list[int] = []  # the rank of each layer, once they are sharded
-        self._rank, self._ranks = 0, 1
+        self._attached = Attachment(model, selection)
+        self._shapes: dict[str, tuple] = {}  # of the layers whose states these are
         self._memory: Memory = {}
-        self.layers, self.skipped = select(model, **selection)
-        if not self.layers and penalty.needs_layers:
-            reasons = "; ".join(f"{item.name or '(the model)'}: {item.reason}" for item in self.skipped)
+        self._warned: set[str] = set()
+        if not self._attached.layers and penalty.needs_layers:
+            reasons = "; ".join(f"{item.name or '(the model)'}: {item.reason}" for item in self._attached.skipped)
             reasons = reasons or "none of its modules has a weight matrix"
             raise UsageError(f"{type(model).__name__} has no layer to regularize: {reasons}")
-        for layer in self.layers:
-            state = self._initial_state(layer)
-            if state is not None:
-                self.register_buffer(self._state_name(layer), state)
+        check_globs(self.weight, (layer.name for layer in self._attached.layers))
+        self._renew_states()
 
     @property
     def name(self) -> str:
@@ -80,15 +97,42 @@ class Regularizer(nn.Module):
         return self.penalty.name or type(self.penalty).__name__
 
     @property
+    def layers(self) -> list[Layer]:
+        """The layers that are regularized now: those of the selection that are not frozen."""
+        return list(self._look().trainable)
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """What is not regularized now, and why."""
+        return self._look().skipped
+
+    @property
     def device(self) -> torch.device:
         """Where the first layer's weights are."""
-        return self.layers[0].device
+        return self._attached.layers[0].device if self._attached.layers else torch.device("cpu")
 
     @property
     def local_layers(self) -> list[Layer]:
-        """The layers whose penalties are computed on this rank: all of them, unless they are sharded."""
-        owners = self._owners or [self._rank] * len(self.layers)
-        return [layer for layer, owner in zip(self.layers, owners, strict=True) if owner == self._rank]
+        """Those of :attr:`layers` whose penalties are computed on this rank: all, unless they are sharded."""
+        return self._attached.local(self.layers)
+
+    def refresh(self) -> Self:
+        """Select the model's layers anew. A layer of the same name and shape keeps its state, others start with none.
+
+        Each call of the regularizer does so where the structure of the model has changed, and warns. What it does not
+        see is a matrix view that was registered later.
+
+        Example:
+            >>> from comhe.regularizers import MHE
+            >>> model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 3))
+            >>> regularizer = Regularizer(model, MHE())
+            >>> model[1] = nn.Linear(3, 7)
+            >>> [layer.shape for layer in regularizer.refresh().layers]
+            [(3, 4), (7, 3)]
+        """
+        self._attached.select()
+        self._renew_states()
+        return self
 
     def forward(self, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
         """The weighted penalty, a scalar; advances the step by one. ``parameters`` replace the model's by name."""
@@ -96,13 +140,13 @@ class Regularizer(nn.Module):
             return torch.compiler.disable(Regularizer._step)(self, parameters)  # not at import: that takes seconds
         return self._step(parameters)
 
-    def draw(self) -> Draws:
-        """All that the present step needs of the host: its random tensors, scheduled numbers and weights."""
-        draws = self._new_draws(self._memory, self.capturable)
-        counted = self._counted(draws)
-        layers = [layer for layer in self.local_layers if layer in counted or self.state_of(layer) is not None]
-        self.penalty.draw(layers, draws)
-        return draws
+    def draw(self, layers: Collection[Layer] | None = None) -> Draws:
+        """All that the present step needs of the host: its layers, random tensors, scheduled numbers and weights.
+
+        A step of some ``layers`` alone is for loops whose optimizers take turns within one step.
+        """
+        trainable = self._look().trainable
+        return self._draw(trainable if layers is None else [layer for layer in trainable if layer in layers])
 
     def total(self, draws: Draws) -> Tensor:
         """The weighted penalty of the step of ``draws``; moves what is learned on by one step."""
@@ -115,15 +159,15 @@ class Regularizer(nn.Module):
                 for member, (value, state) in zip(rest, self.penalty.values(rest, draws), strict=True):
                     terms.append(draws.weight(member.layer) * value.mean())  # over sets: groups, gates
                     self._update_state(member.layer, state)
-        for layer in self.local_layers:  # a layer whose weight is zero for now learns all the same
+        for layer in self._attached.local(draws.active):  # a layer whose weight is zero for now learns all the same
             if layer not in counted and self.state_of(layer) is not None:
                 member = self._member(layer, draws)
                 with autocast_disabled(member.w):
                     self._update_state(layer, self.penalty.following_state(member, draws))
         if not terms:
-            return torch.zeros((), device=self.device if self.layers else None)
+            return torch.zeros((), device=self.device)
         total = sum(terms[1:], terms[0])
-        return total if self._ranks == 1 else self._ranks * total
+        return total if self._attached.ranks == 1 else self._attached.ranks * total
 
     def value_and_grad(self, parameters: Sequence[Tensor], draws: Draws) -> tuple[Tensor, list[Tensor | None]]:
         """:meth:`total` and its gradient in each of the parameters, None for those that it does not depend on."""
@@ -136,7 +180,7 @@ class Regularizer(nn.Module):
     def layer_penalties(self, draws: Draws) -> list[tuple[Layer, float | Tensor, Tensor]]:
         """Each layer on this rank that counts in :meth:`total`, its weight and its penalty; changes no state."""
         found = []
-        with parametrizations_in_evaluation(layer.module for layer in self.layers):
+        with parametrizations_in_evaluation(layer.module for layer in draws.active):
             for layer in self._counted(draws):
                 member = self._member(layer, draws)
                 with autocast_disabled(member.w):
@@ -152,31 +196,31 @@ class Regularizer(nn.Module):
         """
         if not 0 <= rank < ranks:
             raise UsageError(f"rank must be 0 to {ranks - 1}, not {rank}")
-        self._owners = balance([self.penalty.cost(layer) for layer in self.layers], ranks)
-        self._rank, self._ranks = rank, ranks
+        self._look().share_out(self.penalty, rank, ranks)
 
     def sync_state(self) -> None:
         """Bring the learned state of all layers to every rank of the default group; all ranks call it at once."""
-        if self._ranks == 1:
+        if self._attached.ranks == 1:
             return
-        for layer, owner in zip(self.layers, self._owners, strict=True):
+        for layer in self._attached.layers:
             buffer = self.state_of(layer)
             if buffer is not None:
                 if buffer.device != self.device:  # another rank's layer, whose state has not moved yet
                     self._buffers[self._state_name(layer)] = buffer = torch.empty_like(buffer, device=self.device)
-                distributed.broadcast(buffer, owner)
+                distributed.broadcast(buffer, self._attached.owner(layer))
 
     def report(self) -> Report:
         """What is regularized with which energies, what is skipped and why; changes nothing."""
-        with torch.no_grad(), parametrizations_in_evaluation(layer.module for layer in self.layers):
+        layers = self.layers
+        with torch.no_grad(), parametrizations_in_evaluation(layer.module for layer in layers):
             draws = self._new_draws(dict(self._memory), capturable=False)
-            self.penalty.draw(self.layers, draws)
-            rows = tuple(self._row(layer, draws) for layer in self.layers)
+            self.penalty.draw(layers, draws)
+            rows = tuple(self._row(layer, draws) for layer in layers)
         return Report(repr(self), rows, tuple(self.skipped))
 
     def weight_of(self, layer: Layer) -> float:
         """The layer's factor at the present step."""
-        weight = self.weight if layer.role == "hidden" else self.output_weight
+        weight = self._weight(layer)
         what = f"the schedule's weight at step {self.step}"
         return check_number(weight(self.step), what) if callable(weight) else weight
 
@@ -190,33 +234,107 @@ class Regularizer(nn.Module):
     def set_extra_state(self, state: dict[str, int]) -> None:
         self.step, self.seed = state["step"], state["seed"]
 
+    def _save_to_state_dict(self, *args: Any) -> None:
+        self._look()  # the state is of the model as it is saved
+        super()._save_to_state_dict(*args)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Restore step, seed and learned state, that of frozen layers too.
+
+        Raises:
+            UsageError: the state is of other layers. With ``strict=False`` what fits is loaded.
+        """
+        self._look()
+        known, saved = dict(self.named_buffers()), {name for name in state_dict if ":" in name}
+        misfits = {name for name in saved & known.keys() if state_dict[name].shape != known[name].shape}
+        said = {
+            "have no layer here": saved - known.keys(),
+            "have another shape here": misfits,
+            "are missing": known.keys() - saved,
+        }
+        if strict and any(said.values()):
+            told = "; ".join(f"{', '.join(sorted(names))} {what}" for what, names in said.items() if names)
+            raise UsageError(
+                f"the state was saved by another regularizer or of another model: {told}. Attach the regularizer that "
+                "was saved to the model that it was saved with, or load what fits with strict=False"
+            )
+        fitting = {name: value for name, value in state_dict.items() if name not in misfits}
+        return super().load_state_dict(fitting, strict, assign)
+
     def extra_repr(self) -> str:
-        hidden = sum(layer.role == "hidden" for layer in self.layers)
+        layers = self._attached.trainable
+        hidden = sum(layer.role == "hidden" for layer in layers)
         weights = f"weight={self.weight}, output_weight={self.output_weight}"
-        counts = f"{hidden} hidden and {len(self.layers) - hidden} output layers"
+        counts = f"{hidden} hidden and {len(layers) - hidden} output layers"
         return ", ".join(filter(None, (self.penalty.extra_repr(), weights, counts)))
 
     def __repr__(self) -> str:
         return f"{self.name}({self.extra_repr()})"
 
     def _step(self, parameters: Mapping[str, Tensor] | None) -> Tensor:
-        if parameters is not None:
-            named = {f"model.{name}": tensor for name, tensor in parameters.items()}
-            return torch.func.functional_call(_Substituted(self._model[0], self), named, ())
-        total = self.total(self.draw())
+        if parameters is None:
+            total = self.total(self.draw())
+        else:
+            draws = self._draw(self._look().trained_with(parameters))
+            total = self._attached.call_with(parameters, lambda: self.total(draws))
         self.step += 1
         return total
 
+    def _look(self) -> Attachment:
+        """See the model as it is now; if it has changed, follow it and say so."""
+        said = self._attached.look()
+        if said is not None:
+            self._renew_states()
+            if said:
+                self._warn(f"{self.name} follows its model, which has changed: {said}")
+        return self._attached
+
+    def _warn(self, message: str) -> None:
+        warnings.warn(message, RegularizerWarning, stacklevel=4)
+
+    def _renew_states(self) -> None:
+        """Keep the states of layers of the same name, shape and role as before; initialize those of others."""
+        before, kept = self._shapes, dict(self._buffers)
+        self._shapes = {layer.name: (layer.shape, layer.role) for layer in self._attached.layers}
+        self._buffers.clear()
+        for layer in self._attached.layers:
+            name = self._state_name(layer)
+            known = before.get(layer.name) == self._shapes[layer.name]
+            state = kept.get(name) if known else self._initial_state(layer)
+            if state is not None:
+                self.register_buffer(name, state)
+        self._attached.share(self.penalty)
+
+    def _weight(self, layer: Layer) -> Weight:
+        """The layer's factor, or the function that gives it."""
+        default: Weight = self.penalty.default_weight if isinstance(self.weight, Mapping) else self.weight
+        found = match(self.weight, layer.name) if isinstance(self.weight, Mapping) else None
+        if found is not None:
+            return found
+        return default if layer.role == "hidden" else self.output_weight
+
+    def _draw(self, layers: Sequence[Layer]) -> Draws:
+        draws = self._new_draws(self._memory, self.capturable)
+        draws.active = tuple(layers)
+        counted = set(self._counted(draws))
+        if not layers and self.penalty.needs_layers:
+            reason = "all its layers are frozen" if self._attached.layers else "its model has no layer left"
+            if reason not in self._warned:
+                self._warned.add(reason)
+                self._warn(f"{self.name} is 0: {reason}")
+        local = self._attached.local(layers)
+        self.penalty.draw([layer for layer in local if layer in counted or self.state_of(layer) is not None], draws)
+        return draws
+
     def _new_draws(self, memory: Memory, capturable: bool) -> Draws:
-        weights = [self.weight_of(layer) for layer in self.layers]
-        device = self.device if self.layers else "cpu"
-        return Draws(self.seed, self.step, self.layers, weights, device, capturable, memory)
+        layers = self._attached.layers
+        weights = [self.weight_of(layer) for layer in layers]
+        return Draws(self.seed, self.step, layers, weights, self.device, capturable, memory)
 
     def _counted(self, draws: Draws) -> list[Layer]:
         """The layers on this rank whose weight is not zero, or may not be zero when a recorded step is replayed."""
-        weights = {"hidden": self.weight, "output": self.output_weight}
-        scheduled = {role for role, weight in weights.items() if draws.capturable and callable(weight)}
-        return [layer for layer in self.local_layers if draws.is_weighted(layer) or layer.role in scheduled]
+        local = self._attached.local(draws.active)
+        return [x for x in local if draws.is_weighted(x) or (draws.capturable and callable(self._weight(x)))]
 
     def _member(self, layer: Layer, draws: Draws) -> Member:
         w = upcast(self.penalty.select(layer.neurons(self.penalty.ordered), layer, draws))
@@ -253,29 +371,5 @@ class Regularizer(nn.Module):
         with autocast_disabled(member.w):
             value = self.penalty.value(member.w, layer, member.state, draws).mean()
         weight = self.weight_of(layer)
-        return LayerReport(layer.name, layer.role, layer.shape, weight, float(value), diagnose(layer.neurons()))
-
-
-class _Substituted(nn.Module):
-    """A model as a submodule, so that functional_call can replace what the regularizer reads from it."""
-
-    def __init__(self, model: nn.Module, regularizer: Regularizer) -> None:
-        super().__init__()
-        self.model, self._regularizer = model, (regularizer,)
-
-    def forward(self) -> Tensor:
-        return self._regularizer[0]()
-
-
-def balance(costs: Sequence[float], ranks: int) -> list[int]:
-    """A rank for each cost: the largest first, each to the rank with the least so far, the lowest among equals.
-
-    No rank gets more than 4/3 - 1/(3 ranks) times what the busiest one has in the best division.
-
-    Source: Graham, *Bounds on Multiprocessing Timing Anomalies*, 1969.
-    """
-    load, owners = [0.0] * ranks, [0] * len(costs)
-    for index in sorted(range(len(costs)), key=lambda index: (-costs[index], index)):
-        owners[index] = min(range(ranks), key=lambda rank: (load[rank], rank))
-        load[owners[index]] += costs[index]
-    return owners
+        found = diagnose(layer.neurons())
+        return LayerReport(layer.name, layer.role, layer.shape, weight, float(value), found, layer.found)

@@ -16,6 +16,8 @@ class LayerReport:
     weight: float
     penalty: float
     diagnostics: Diagnostics
+    found: str = ""  # how an output layer was recognized
+    regularizer: str = ""  # which of several
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,14 @@ class Report:
     skipped: tuple[Skipped, ...]
 
     def __str__(self) -> str:
-        rows = [["layer", "role", "neurons", "weight", "penalty", *TITLES]]
+        several = any(row.regularizer for row in self.layers)
+        header = ["layer", *["regularizer"] * several, "role", "neurons", "weight", "penalty", *TITLES]
+        rows = [[*header, "output layer found"]]
         for row in self.layers:
             shape = " x ".join(map(str, row.shape))
-            cells = row.name or "(the model)", row.role, shape, f"{row.weight:g}", f"{row.penalty:.5g}"
-            rows.append([*cells, *row.diagnostics.cells()])
+            name = [row.name or "(the model)", *[row.regularizer] * several]
+            cells = *name, row.role, shape, f"{row.weight:g}", f"{row.penalty:.5g}"
+            rows.append([*cells, *row.diagnostics.cells(), row.found])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
         skipped = [f"skipped {item.name or '(the model)'}: {item.reason}" for item in self.skipped]

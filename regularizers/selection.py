@@ -3,36 +3,66 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from comhe.errors import UsageError
 
-from .neurons import NoNeuronsError, kind, neurons, own_modules, sources
+from .candidates import Candidate, find_candidates, find_unread, output_matrices
+from .fused import Fused
+from .neurons import WEIGHT, kind, neurons
+from .output import find_outputs
+from .sources import sources
 
 KINDS = ("conv", "linear", "attention", "recurrent", "embedding", "other")
 DEFAULT_KINDS = ("conv", "linear", "attention", "recurrent", "other")
+FROZEN = "frozen (requires_grad is False)"
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One regularized weight: its name in the model, its module, and its role."""
+    """One regularized weight: its name in the model, its module, and its role.
+
+    The name is the module's, with that of the part appended where a module has several matrices. ``found`` says how an
+    output layer was recognized.
+    """
 
     name: str
     module: nn.Module = field(repr=False)
     role: Literal["hidden", "output"]
     shape: tuple[int, ...]
+    part: str = WEIGHT
+    fused: Fused | None = None
+    found: str = ""
 
     @property
     def device(self) -> torch.device:
         """Where the layer's weights are."""
         return next(self.module.parameters()).device
 
+    @property
+    def sources(self) -> tuple[nn.Parameter, ...]:
+        """The parameters that the weight is computed from at present, frozen ones included."""
+        return sources(self.module, self.part)
+
+    @property
+    def trainable(self) -> bool:
+        """Whether any of the sources requires a gradient at present."""
+        parameters = tuple(self.module.parameters())
+        matrices = [p for p in parameters if p.dim() > 1]
+        if parameters and not any(p.requires_grad for p in parameters):
+            return False
+        if matrices and all(p.requires_grad for p in matrices):
+            return True
+        with torch.inference_mode(False), torch.enable_grad():
+            return neurons(self.module, part=self.part).requires_grad
+
     def neurons(self, ordered: bool = True) -> Tensor:
         """The weight as a matrix [..., N, d], differentiable."""
-        return neurons(self.module, ordered)
+        w = neurons(self.module, ordered, self.part)
+        return w if self.fused is None else self.fused(w)
 
 
 @dataclass(frozen=True)
@@ -43,6 +73,13 @@ class Skipped:
     reason: str
 
 
+class Selection(NamedTuple):
+    """What :func:`select` finds: the layers, frozen ones included (see ``Layer.trainable``), and what is skipped."""
+
+    layers: list[Layer]
+    skipped: list[Skipped]
+
+
 def select(
     model: nn.Module,
     *,
@@ -51,16 +88,24 @@ def select(
     kinds: str | Iterable[str] = DEFAULT_KINDS,
     min_neurons: int = 2,
     max_neurons: int | None = None,
-    output: str | None = "auto",
-) -> tuple[list[Layer], list[Skipped]]:
+    output: str | Iterable[str] | None = "auto",
+) -> Selection:
     """Split a model's weight matrices into regularized layers and skipped ones, each skipped one with the reason.
 
     Args:
-        include, exclude: globs on module names (``"blocks.*.conv?"``), one or several.
+        include, exclude: globs on layer names (``"blocks.*.conv?"``), one or several.
         kinds: which of ``conv linear attention recurrent embedding other``. Embeddings have to be named.
         min_neurons, max_neurons: bounds on the neurons of a set.
-        output: glob of the output layer; ``"auto"`` is the model's last weight matrix in order of registration,
-            None treats every layer as hidden.
+        output: globs of the output layers, one or several; ``"auto"`` finds the classifier, see
+            :mod:`comhe.regularizers.output`; None treats every layer as hidden.
+
+    Raises:
+        UsageError: an option is out of range, or ``output`` names no layer.
+
+    Example:
+        >>> layers, skipped = select(nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 5), nn.Linear(5, 3)))
+        >>> [(layer.name, layer.role) for layer in layers], [item.reason for item in skipped]
+        ([('1', 'hidden'), ('2', 'output')], ["kind 'embedding' is not among kinds"])
     """
     include, exclude, kinds = ((x,) if isinstance(x, str) else tuple(x) for x in (include, exclude, kinds))
     for name in kinds:
@@ -68,63 +113,43 @@ def select(
             raise UsageError(f"unknown kind of layer {name!r}; the kinds are {', '.join(KINDS)}")
     if min_neurons < 2:
         raise UsageError(f"min_neurons must be at least 2, since one neuron has no partner, not {min_neurons}")
-    candidates = [(name, module) for name, module in own_modules(model) if kind(module) is not None]
-    outputs = _outputs([name for name, _ in candidates], output)
+    candidates, claimed = find_candidates(model)
+    unread = list(find_unread(model, candidates, claimed))
+    outputs = find_outputs(model, output_matrices(model, candidates, unread), output)
     layers: list[Layer] = []
-    skipped = [Skipped(name, reason) for name, reason in _unknown(model)]
-    owners: dict[tuple[int, ...], int] = {}
-    for name, module in candidates:
-        reason, shape = _reason(name, module, include, exclude, kinds, min_neurons, max_neurons)
-        identity = tuple(id(p) for p in sources(module))
+    skipped = [Skipped(name, reason) for name, reason, _ in unread]
+    owners: dict[tuple[object, ...], int] = {}
+    for item in candidates:
+        reason = item.reason or _reason(item, include, exclude, kinds, min_neurons, max_neurons)
+        identity = (item.part, frozenset(map(id, item.sources)) or id(item.module))
         if reason is None and identity in owners:
             owner = owners[identity]
             reason = f"tied to {layers[owner].name}"
-            if name in outputs:
-                layers[owner] = replace(layers[owner], role="output")
+            if item.name in outputs:
+                layers[owner] = replace(layers[owner], role="output", found=outputs[item.name])
         if reason is None:
             owners[identity] = len(layers)
-            layers.append(Layer(name, module, "output" if name in outputs else "hidden", shape))
+            role: Literal["hidden", "output"] = "output" if item.name in outputs else "hidden"
+            found = outputs.get(item.name, "")
+            layers.append(Layer(item.name, item.module, role, item.shape, item.part, item.fused, found))
         else:
-            skipped.append(Skipped(name, reason))
-    return layers, skipped
+            skipped.append(Skipped(item.name, reason))
+    return Selection(layers, skipped)
 
 
-def _outputs(names: list[str], output: str | None) -> set[str]:
-    if output is None or not names:
-        return set()
-    if output == "auto":
-        return {names[-1]}
-    found = {name for name in names if fnmatchcase(name, output)}
-    if not found:
-        listed = ", ".join(name or "(the model itself)" for name in names)
-        raise UsageError(f"output={output!r} names no layer; the model has {listed}")
-    return found
-
-
-def _reason(name, module, include, exclude, kinds, min_neurons, max_neurons) -> tuple[str | None, tuple[int, ...]]:
-    """Why the layer is skipped (None: it is not), and the shape of its neurons."""
-    if not any(fnmatchcase(name, glob) for glob in include):
-        return "not in include", ()
-    if any(fnmatchcase(name, glob) for glob in exclude):
-        return "excluded by name", ()
-    if kind(module) not in kinds:
-        return f"kind {kind(module)!r} is not among kinds", ()
-    try:
-        shape = tuple(neurons(module).shape)
-    except NoNeuronsError as error:
-        return str(error), ()
-    if shape[-2] < min_neurons:
-        return f"{shape[-2]} neuron{'s' * (shape[-2] != 1)}, fewer than min_neurons={min_neurons}", shape
-    if max_neurons is not None and shape[-2] > max_neurons:
-        return f"{shape[-2]} neurons, more than max_neurons={max_neurons}", shape
-    if not any(p.requires_grad for p in sources(module)):
-        return "frozen (requires_grad is False)", shape
-    return None, shape
-
-
-def _unknown(model: nn.Module) -> Iterable[tuple[str, str]]:
-    """Modules that have a matrix but no view, so that a report does not pass over them in silence."""
-    for name, module in own_modules(model):
-        for parameter, value in module.named_parameters(recurse=False) if kind(module) is None else ():
-            if "weight" in parameter and value.dim() >= 2:
-                yield name, f"no matrix view for {type(module).__name__}.{parameter}; add one with register_neurons"
+def _reason(item: Candidate, include, exclude, kinds, min_neurons, max_neurons) -> str | None:
+    """Why the layer is skipped; None if it is not."""
+    if not any(fnmatchcase(item.name, glob) for glob in include):
+        return "not in include"
+    if any(fnmatchcase(item.name, glob) for glob in exclude):
+        return "excluded by name"
+    if kind(item.module) not in kinds:
+        return f"kind {kind(item.module)!r} is not among kinds"
+    count, width = item.shape[-2:]
+    if width < 2:
+        return "one-dimensional neurons have no angles" if width else "neurons without inputs have no angles"
+    if count < min_neurons:
+        return f"{count} neuron{'s' * (count != 1)}, fewer than min_neurons={min_neurons}"
+    if max_neurons is not None and count > max_neurons:
+        return f"{count} neurons, more than max_neurons={max_neurons}"
+    return None

@@ -1,58 +1,92 @@
 """A callback for Hugging Face's Trainer: ``Trainer(model, args, callbacks=[RegularizerCallback("hs-mhe")])``."""
 
+import hashlib
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from comhe.errors import RunError
-from comhe.regularizers.registry import create_regularizer
-from comhe.regularizers.regularizer import Regularizer
+
+from .blueprint import AnyRegularizer, Blueprint
 
 try:
     from transformers import TrainerCallback
 except ImportError as error:
     raise ImportError(f"{__name__} needs Transformers: pip install transformers") from error
 
-FILE = "regularizer.pt"
-
 
 class RegularizerCallback(TrainerCallback):
-    """Adds a regularizer's gradient to the model's just before every optimizer step: once a step, however many batches
-    are accumulated, and after gradients have been clipped, so that the penalty is not.
+    """Adds a regularizer's gradient to the model's once an optimizer step, however many batches are accumulated, and
+    before gradients are clipped.
 
-    The last penalty is logged as ``penalty``; the state is written into the Trainer's checkpoint folders and read from
-    there when training is resumed. Arguments are those of :func:`create_regularizer`; the model is the Trainer's.
+    The Trainer offers its callbacks no moment between the last batch and the clipping. So the gradient is the first of
+    those that a step accumulates: it is there before the first batch, scaled as theirs are (fp16), and neither the
+    weights nor the sum change until the optimizer's step. Loops that zero the gradients of each batch are not for it.
+
+    The last penalty is logged as ``penalty``, or ``penalty/<name>`` if there are several of these callbacks. The state
+    is written into the Trainer's checkpoint folders, and read from the folder that training is resumed from.
+
+    Args:
+        source: a regularizer's name, with the options of :func:`create_regularizer`; or a function of the Trainer's
+            model that returns a regularizer, such as one of :func:`combine`.
     """
 
-    def __init__(self, name: str, **options: Any) -> None:
-        self.name, self.options = name, options
-        self.regularizer: Regularizer | None = None
-        self._penalty = 0.0
+    def __init__(self, source: str | Callable[[Any], AnyRegularizer], **options: Any) -> None:
+        self.blueprint = Blueprint(source, options)
+        self.regularizer: AnyRegularizer | None = None
+        self._penalty: Any = 0.0
+
+    @property
+    def file(self) -> str:
+        """The name of the file with the state in a checkpoint folder."""
+        digest = hashlib.blake2b(self.blueprint.key.encode(), digest_size=4).hexdigest()
+        return f"regularizer-{''.join(c if c.isalnum() else '-' for c in self.blueprint.name)}-{digest}.pt"
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        self.regularizer = create_regularizer(self.name, model, **self.options)
+        self.regularizer = self.blueprint.build(model)
         if state.global_step > 0:
-            path = _folder(args, state) / FILE
+            path = _resumed_folder(args, state) / self.file
             if not path.exists():
-                raise RunError(f"{path} is missing: the run to be resumed did not use this callback")
+                raise RunError(
+                    f"{path} is missing: the run to be resumed did not use this callback, {self.blueprint.key}"
+                )
             self.regularizer.load_state_dict(torch.load(path, weights_only=True))
 
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **kwargs: Any) -> None:
         assert self.regularizer is not None  # since on_train_begin
         penalty = self.regularizer()
         if penalty.requires_grad:
-            penalty.backward()
+            scaler = getattr(optimizer, "scaler", None)
+            (penalty if scaler is None else scaler.scale(penalty)).backward()
         self._penalty = penalty.detach()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if logs is not None and "loss" in logs:
-            logs["penalty"] = state.log_history[-1]["penalty"] = float(self._penalty)  # history is a copy made before
+            name = "penalty" if "penalty" not in logs else f"penalty/{self.blueprint.key}"
+            logs[name] = state.log_history[-1][name] = float(self._penalty)  # history is a copy made before
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.is_world_process_zero and self.regularizer is not None:
-            torch.save(self.regularizer.state_dict(), _folder(args, state) / FILE)
+        folder = _folder(args, state)
+        if state.is_world_process_zero and self.regularizer is not None and folder.is_dir():
+            torch.save(self.regularizer.state_dict(), folder / self.file)
 
 
 def _folder(args: Any, state: Any) -> Path:
     return Path(args.output_dir) / f"checkpoint-{state.global_step}"
+
+
+def _resumed_folder(args: Any, state: Any) -> Path:
+    """The folder that ``trainer.train(resume_from_checkpoint=...)`` was given, however it is called.
+
+    The Trainer does not tell its callbacks, but its loop, which has called this one, has the folder as an argument.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        folder = frame.f_locals.get("resume_from_checkpoint")
+        if isinstance(folder, str | Path):
+            return Path(folder)
+        frame = frame.f_back  # type: ignore[assignment]
+    return Path(args.resume_from_checkpoint) if getattr(args, "resume_from_checkpoint", None) else _folder(args, state)

@@ -112,8 +112,10 @@ def test_attention(normal):
         head = slice(channel // 4 * 4, channel // 4 * 4 + 4)
         expected = support(view[:2, head], module.in_proj_weight) | support(view[2, channel], module.in_proj_weight)
         assert used.equal(expected)
-    with pytest.raises(NoNeuronsError, match="kdim"):
-        neurons(nn.MultiheadAttention(8, 2, kdim=4))
+    unequal = nn.MultiheadAttention(8, 2, kdim=4)
+    with pytest.raises(NoNeuronsError, match=r"q_proj_weight, k_proj_weight.*choose one with part= \(kdim"):
+        neurons(unequal)
+    assert neurons(unequal, part="k_proj_weight") is unequal.k_proj_weight
 
 
 @pytest.mark.parametrize(("name", "gates"), [("RNN", 1), ("GRU", 3), ("LSTM", 4)])

@@ -110,9 +110,9 @@ def test_weight_schedules():
         steps.append(step)
         return 0.5 * step
 
-    regularizer = create_regularizer("mhe", nn.Linear(4, 3), output=None, weight=schedule)
-    unit = create_regularizer("mhe", nn.Linear(4, 3), output=None)
-    unit.layers = regularizer.layers
+    model = nn.Linear(4, 3)
+    regularizer = create_regularizer("mhe", model, output=None, weight=schedule)
+    unit = create_regularizer("mhe", model, output=None)
     values = [regularizer().item() for _ in range(4)]
     assert values == pytest.approx([0.5 * step * unit().item() for step in range(4)])
     assert steps == [0, 1, 2, 3]
@@ -238,6 +238,10 @@ def test_importing_needs_torch_and_nothing_else():
         "comhe.zoo",
         "torch._dynamo",
     )
-    code = f"import sys, comhe.regularizers; print([m for m in {heavy!r} if m in sys.modules])"
+    step = (
+        "from comhe.regularizers import create_regularizer; from torch import nn; "
+        "create_regularizer('rp-comhe', nn.Sequential(nn.Linear(60, 50), nn.Linear(50, 3)))().backward(); "
+    )
+    code = f"import sys; {step}print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -7,7 +7,7 @@ from torch import nn
 from torch_geometric.nn import models as pyg
 
 from comhe.regularizers import create_regularizer, hyperspherical_energy, list_regularizers, neurons
-from comhe.regularizers.neurons import sources
+from comhe.regularizers.sources import sources
 from comhe.zoo import create_model, list_models
 
 # One small member of each family; the others are looked at on the meta device, where nothing is computed.

@@ -8,6 +8,7 @@ import sys
 import torch
 from torch import distributed, nn
 from torch.distributed.fsdp import fully_shard
+from comhe.errors import UsageError
 from comhe.regularizers import create_regularizer, list_regularizers
 
 rank = int(sys.argv[1])
@@ -54,6 +55,48 @@ for name in ("ap-comhe", "mhp"):
     shard.sync_state()
     for key, buffer in shard.named_buffers():
         torch.testing.assert_close(buffer, alone.get_buffer(key))
+
+# A step of two microbatches on each rank with the penalty in one of four places: always the gradient of one process.
+def perceptron():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4)).double()
+
+x = torch.randn(8, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+reference = perceptron()
+(reference(x).square().mean() + create_regularizer("rp-comhe", reference, **OPTIONS["rp-comhe"])()).backward()
+for wrap in (nn.parallel.DistributedDataParallel, fully_shard):
+    for place in ("before", "first", "last", "after"):
+        model = perceptron()
+        wrapped = wrap(model)
+        regularizer = create_regularizer("rp-comhe", wrapped if place == "last" else model, **OPTIONS["rp-comhe"])
+        if place == "before":
+            regularizer().backward()
+        for index, batch in enumerate(x[rank::2].split(2)):
+            if wrap is fully_shard:
+                model.set_requires_gradient_sync(index == 1)
+            with wrapped.no_sync() if wrap is not fully_shard and index == 0 else torch.enable_grad():
+                loss = wrapped(batch).square().mean() / 2
+                (loss + regularizer() if place == ("first", "last")[index] else loss).backward()
+        if place == "after":
+            regularizer().backward()
+        assert regularizer.step == 1
+        for p, other in zip(model.parameters(), reference.parameters(), strict=True):
+            grad = p.grad.full_tensor() if hasattr(p.grad, "full_tensor") else p.grad
+            torch.testing.assert_close(grad, other.grad, msg=f"{wrap.__name__} {place}")
+
+# What FSDP2 has sharded is not shared out among the ranks: every rank is told so, none waits for another.
+model, late = perceptron(), perceptron()
+fully_shard(model)
+shared = create_regularizer("mhe", late)
+shared.shard(rank, 2)
+fully_shard(late)
+for call in (lambda: create_regularizer("mhe", model).shard(rank, 2), shared):
+    try:
+        call()
+    except UsageError as error:
+        assert "FSDP2" in str(error), error
+    else:
+        raise AssertionError("sharded twice")
 print("done")
 """
 

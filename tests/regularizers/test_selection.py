@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from comhe.regularizers import create_regularizer
+from comhe.regularizers.selection import KINDS, select
 
 
 class Network(nn.Module):
@@ -29,13 +30,14 @@ def reasons(model=None, **selection):
     return {item.name: item.reason for item in create_regularizer("mhe", model or Network(), **selection).skipped}
 
 
+RECURRENT = "no matrix view for GRU.weight_hh_l0 [12, 4]; add one with register_neurons"
 ALL = ["conv", "attention", "attention.out_proj", "memory", "mix", "body.0", "body.2", "head"]
 
 
 def test_defaults():
     assert list(roles()) == ALL
     assert roles() == dict.fromkeys(ALL[:-1], "hidden") | {"head": "output"}
-    assert reasons() == {"words": "kind 'embedding' is not among kinds"}
+    assert reasons() == {"words": "kind 'embedding' is not among kinds", "memory": RECURRENT}
 
 
 @pytest.mark.parametrize(
@@ -57,7 +59,7 @@ def test_defaults():
 )
 def test_include_exclude_kinds_and_sizes(selection, names):
     assert list(roles(**selection)) == names
-    assert set(reasons(**selection)) == {"words", *ALL} - set(names)  # nobody is passed over in silence
+    assert set(reasons(**selection)) == {"words", *ALL} - set(names) | {"memory"}  # nobody is passed over in silence
 
 
 @pytest.mark.parametrize(
@@ -133,6 +135,42 @@ def test_models_without_neurons():
         create_regularizer("mhe", torch.ones(3, 3))
     value = create_regularizer("none", nn.ReLU())()
     assert value == 0
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.Linear(1, 64), nn.Conv2d(4, 4, 1, groups=4), nn.Conv1d(1, 8, 1), nn.Embedding(9, 1)]
+)
+def test_neurons_of_one_dimension_have_no_angles(layer):
+    model = nn.Sequential(layer, nn.Linear(64, 3))
+    assert list(roles(model, kinds=KINDS)) == ["1"]
+    assert reasons(model, kinds=KINDS) == {"0": "one-dimensional neurons have no angles"}
+    with pytest.raises(ValueError, match="Sequential has no layer to regularize: 0: one-dimensional neurons"):
+        roles(model[:1], kinds=KINDS)
+
+
+def test_a_selection_holds_frozen_layers_too():
+    model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 3))
+    model[0].requires_grad_(False)
+    layers, skipped = found = select(model)
+    assert found.layers is layers
+    assert [layer.trainable for layer in layers] == [False, True]
+    assert skipped == []
+    assert list(roles(model)) == ["1"]
+    model[0].weight.requires_grad_(True)
+    assert layers[0].trainable
+
+
+def test_parts_of_a_layer_are_layers_with_names_of_their_own():
+    model = nn.ModuleDict({"attn": nn.MultiheadAttention(8, 2, kdim=4, vdim=5), "fc": nn.Linear(8, 3)})
+    shapes = {layer.name: layer.shape for layer in select(model).layers}
+    parts = {"attn.q_proj_weight": (8, 8), "attn.k_proj_weight": (8, 4), "attn.v_proj_weight": (8, 5)}
+    assert shapes == {**parts, "attn.out_proj": (8, 8), "fc": (3, 8)}
+    assert list(roles(model, include="attn.k*")) == ["attn.k_proj_weight"]
+    regularizer = create_regularizer("rp-comhe", model, dim=2)
+    regularizer().backward()
+    assert model["attn"].k_proj_weight.grad.any()
+    alone = select(nn.MultiheadAttention(8, 2, kdim=4), output=None).layers
+    assert [layer.name for layer in alone] == ["q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj"]
 
 
 def test_the_model_may_be_a_single_layer():

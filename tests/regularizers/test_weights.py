@@ -1,7 +1,9 @@
 import pytest
+import torch
+from torch import nn
 
 from comhe.errors import UsageError
-from comhe.regularizers import MHE, Penalty
+from comhe.regularizers import MHE, Penalty, RegularizerWarning, check_regularizer, create_regularizer
 from comhe.regularizers.weights import check_number, check_weights
 
 
@@ -21,3 +23,48 @@ def test_defaults():
 def test_wrong_numbers(weight):
     with pytest.raises(UsageError, match="x must be a finite number >= 0 or a function of the step"):
         check_number(weight, "x")
+
+
+def test_a_table_of_weights_by_layer():
+    torch.manual_seed(0)
+    model = nn.ModuleDict({name: nn.Linear(6, 5) for name in ("stem", "block1", "block2", "head")})
+    single = {row.name: row.penalty for row in create_regularizer("so", model, weight=1.0).report().layers}
+
+    def value(weight, **options):
+        regularizer = create_regularizer("so", model, weight=weight, **options)
+        return {row.name: row.weight for row in regularizer.report().layers}, regularizer().item()
+
+    for weight, options, expected in (
+        ({"block*": 0.5, "head": 3}, {}, (0.01, 0.5, 0.5, 3.0)),  # the others have the penalty's default
+        ({"block1": 2.0, "block*": 0.5, "*": 0.0}, {}, (0.0, 2.0, 0.5, 0.0)),  # the first that matches
+        ({"block*": 0.5}, {"output_weight": 4.0}, (0.01, 0.5, 0.5, 4.0)),
+        ({"*": 1.0}, {"output_weight": 4.0}, (1.0, 1.0, 1.0, 1.0)),
+        ({"stem": lambda step: step + 2.0}, {"output_weight": None}, (2.0, 0.01, 0.01, 0.01)),
+    ):
+        weights, total = value(weight, **options)
+        assert tuple(weights.values()) == expected
+        assert total == pytest.approx(sum(weights[name] * single[name] for name in single), rel=1e-5)
+
+
+def test_schedules_in_a_table_are_called_with_each_step():
+    model = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 3))
+    regularizer = create_regularizer("mhe", model, weight={"0": lambda step: float(step), "1": 0.0})
+    values = [regularizer().item() for _ in range(3)]
+    assert values == pytest.approx([0.0, values[1], 2 * values[1]])
+    regularizer.capturable = True
+    assert regularizer().item() == pytest.approx(3 * values[1])
+
+
+def test_a_glob_that_names_no_layer_is_an_error_with_the_nearest_names():
+    model = nn.ModuleDict({"blocks": nn.Linear(6, 5), "head": nn.Linear(5, 3)})
+    with pytest.raises(UsageError, match=r"weight\['haed'\] names no regularized layer; did you mean head"):
+        create_regularizer("mhe", model, weight={"haed": 10.0})
+    with pytest.raises(UsageError, match=r"weight\['head'\] must be a finite number >= 0"):
+        create_regularizer("mhe", model, weight={"head": -1.0})
+    with pytest.raises(UsageError, match=r"weight\['x'\] must be"):
+        check_regularizer("mhe", weight={"x": "much"})
+    model["head"].requires_grad_(False)  # it may thaw
+    regularizer = create_regularizer("mhe", model, weight={"head": 2.0})
+    model["head"] = nn.Identity()
+    with pytest.warns(RegularizerWarning, match="gone: head"):
+        regularizer()

@@ -17,8 +17,8 @@ def network():
     return nn.Sequential(nn.Linear(50, 12), nn.Tanh(), nn.Linear(12, 3))
 
 
-def written_out(accumulate, epochs=2):
-    """SGD with the penalty in the loss, once per step."""
+def written_out(accumulate, epochs=2, clip=0.0):
+    """SGD with the penalty in the loss, once per step, and in the gradient that is clipped."""
     model = network()
     regularizer = create_regularizer("rp-comhe", model, **OPTIONS)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -28,6 +28,8 @@ def written_out(accumulate, epochs=2):
             loss = sum(nn.functional.cross_entropy(model(x), y) for x, y in batches) / accumulate
             optimizer.zero_grad()
             (loss + regularizer()).backward()
+            if clip:
+                nn.utils.clip_grad_norm_(model.parameters(), clip)
             optimizer.step()
     return model
 

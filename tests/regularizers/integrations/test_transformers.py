@@ -1,16 +1,20 @@
+from types import SimpleNamespace
+
 import pytest
+import torch
 from torch import nn
 
-from comhe.errors import RunError
+from comhe.errors import RunError, UsageError
+from comhe.regularizers import combine, create_regularizer
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_hugging_face_trainer(loop, tmp_path, monkeypatch, accumulate):
+@pytest.fixture
+def trainer(loop, monkeypatch):
+    """``trainer(folder, *callbacks, epochs=2)``, on a model with a fixed start."""
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("accelerate")
     # In a checkout, its folder of the same name is taken for Hugging Face's datasets.
     monkeypatch.setattr("transformers.trainer.is_datasets_available", lambda: False)
-    from comhe.regularizers.integrations.transformers import RegularizerCallback
 
     class Module(nn.Module):
         def __init__(self):
@@ -20,16 +24,16 @@ def test_hugging_face_trainer(loop, tmp_path, monkeypatch, accumulate):
         def forward(self, x, labels):
             return {"loss": nn.functional.cross_entropy(self.network(x), labels)}
 
-    def trainer(module, epochs):
+    def make(folder, *callbacks, epochs, accumulate=1, clip=0.0):
         arguments = transformers.TrainingArguments(
-            output_dir=str(tmp_path),
+            output_dir=str(folder),
             num_train_epochs=epochs,
             per_device_train_batch_size=1,
             gradient_accumulation_steps=accumulate,
             learning_rate=0.1,
             lr_scheduler_type="constant",
             optim="sgd",
-            max_grad_norm=0.0,
+            max_grad_norm=clip,
             save_strategy="epoch",
             logging_steps=1,
             report_to=[],
@@ -38,31 +42,78 @@ def test_hugging_face_trainer(loop, tmp_path, monkeypatch, accumulate):
             train_sampling_strategy="sequential",
         )
         return transformers.Trainer(
-            module,
+            Module(),
             arguments,
             train_dataset=loop.data,
             data_collator=lambda batch: {"x": batch[0][0], "labels": batch[0][1]},
-            callbacks=[RegularizerCallback("rp-comhe", **loop.options)],
+            callbacks=list(callbacks),
         )
 
-    trainer(Module(), 1).train()
-    resumed = Module()
-    done = trainer(resumed, 2)
-    done.train(resume_from_checkpoint=True)
-    loop.same(resumed.network, loop.written_out(accumulate))
-    assert any("penalty" in entry for entry in done.state.log_history)
+    return make
+
+
+def callback(source="rp-comhe", **options):
+    from comhe.regularizers.integrations.transformers import RegularizerCallback
+
+    return RegularizerCallback(source, **options)
+
+
+@pytest.mark.parametrize(("accumulate", "clip"), [(1, 0.0), (2, 0.0), (2, 0.05)])
+def test_hugging_face_trainer(loop, trainer, tmp_path, accumulate, clip):
+    options = {"accumulate": accumulate, "clip": clip}
+    trainer(tmp_path, callback(**loop.options), epochs=1, **options).train()
+    resumed = trainer(tmp_path, callback(**loop.options), epochs=2, **options)
+    resumed.train(resume_from_checkpoint=True)
+    loop.same(resumed.model.network, loop.written_out(accumulate, clip=clip))
+    assert any("penalty" in entry for entry in resumed.state.log_history)
+
+
+def test_two_regularizers_resume_from_a_folder_that_was_renamed(loop, trainer, tmp_path):
+    def callbacks():
+        return callback("ap-comhe", dim=8, include="*.0", output=None), callback("mhp", include="*.2", weight=0.1)
+
+    whole = trainer(tmp_path / "whole", *callbacks(), epochs=2)
+    whole.train()
+    trainer(tmp_path / "half", *callbacks(), epochs=1).train()
+    (tmp_path / "half" / f"checkpoint-{len(loop.data)}").rename(tmp_path / "kept")
+    resumed = trainer(tmp_path / "other", *callbacks(), epochs=2)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "kept"))
+    loop.same(resumed.model, whole.model)
+    assert {key for entry in resumed.state.log_history for key in entry if "penalty" in key} == {
+        "penalty",
+        "penalty/mhp(include='*.2')",
+    }
+
+
+def test_a_function_makes_the_regularizer_of_the_model(loop, trainer, tmp_path):
+    def both(model):
+        first = create_regularizer("ocnn", model, include="*.0", output=None)
+        return combine(first, create_regularizer("mhe", model, exclude="*.0"))
+
+    one = callback(both)
+    trainer(tmp_path, one, epochs=1).train()
+    assert one.regularizer.step == len(loop.data)
+    with pytest.raises(UsageError, match="options \\(weight\\) belong to a name"):
+        callback(both, weight=1.0)
+
+
+def test_the_gradient_is_scaled_as_that_of_the_batches():
+    """With fp16 the gradients are unscaled before they are clipped, the penalty's with them."""
+    one, model = callback("mhe"), nn.Linear(4, 3)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    one.on_train_begin(None, SimpleNamespace(global_step=0), None, model=model)
+    one.on_step_begin(None, None, None, optimizer=SimpleNamespace(scaler=scaler))
+    scaled = model.weight.grad.clone()
+    model.zero_grad()
+    create_regularizer("mhe", model)().backward()
+    torch.testing.assert_close(scaled, 1024 * model.weight.grad)
 
 
 def test_a_run_without_the_callback_cannot_be_resumed_with_it(loop, tmp_path):
     pytest.importorskip("transformers")
-    from types import SimpleNamespace
-
-    from comhe.regularizers.integrations.transformers import RegularizerCallback
-
-    callback = RegularizerCallback("rp-comhe", **loop.options)
     arguments, state = SimpleNamespace(output_dir=str(tmp_path)), SimpleNamespace(global_step=3)
-    with pytest.raises(RunError, match=r"regularizer\.pt is missing"):
-        callback.on_train_begin(arguments, state, None, model=loop.network())
+    with pytest.raises(RunError, match=r"regularizer-rp-comhe-.*\.pt is missing"):
+        callback(**loop.options).on_train_begin(arguments, state, None, model=loop.network())
 
 
 def test_the_former_name_still_works():

@@ -1,0 +1,127 @@
+"""The layers of a model that a regularizer looks at: as they are now, and on this rank."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from comhe.errors import UsageError
+
+from .computed import clean_name
+from .penalties.penalty import Penalty
+from .selection import FROZEN, Layer, Skipped, select
+from .sharding import balance, check_not_sharded
+from .structure import Structure, changes
+
+
+class Attachment:
+    """A selection of layers that follows its model.
+
+    Attributes:
+        layers: those selected, the frozen ones among them.
+        trainable: those of them that are not frozen.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 3))
+        >>> attachment = Attachment(model, {"min_neurons": 3})
+        >>> model[1] = nn.Linear(3, 7)
+        >>> attachment.look()
+        'replaced: 1 (7 x 3, was 3 x 3)'
+        >>> _ = model[0].requires_grad_(False)
+        >>> attachment.look(), [layer.name for layer in attachment.trainable]
+        (None, ['1'])
+    """
+
+    def __init__(self, model: nn.Module, options: dict[str, Any]) -> None:
+        self._prefix = ""  # of the wrappers around the model; names of layers are those that its checkpoint has
+        while wrapper := _wrapper(model):
+            model, self._prefix = model.get_submodule(wrapper), f"{self._prefix}{wrapper}."
+        self._model = (model,)
+        self._options = options
+        self.rank, self.ranks = 0, 1
+        self._owners: dict[str, int] = {}  # the rank of each layer, once they are shared out
+        self.select()
+
+    def look(self) -> str | None:
+        """Select anew if the structure of the model has changed, and return what that means in a line; else None."""
+        flags = self._structure.trainable
+        if not self._structure.has_changed(self._model[0]):
+            if flags != self._structure.trainable:
+                self._find_trainable()
+            return None
+        before, problem = self.layers, ""
+        try:
+            self.select()
+        except UsageError as error:  # the output layer that was asked for has gone
+            self.select(output=None)
+            problem = f"; {error}"
+        return changes(before, self.layers) + problem
+
+    def select(self, **changed: Any) -> None:
+        """Select layers of the model as it is now."""
+        self.layers, self._skipped = select(self._model[0], **(self._options | changed))
+        self._structure = Structure(self._model[0])
+        self._find_trainable()
+
+    def _find_trainable(self) -> None:
+        self.trainable = [layer for layer in self.layers if layer.trainable]
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """What is not regularized now, and why."""
+        counted = set(self.trainable)
+        frozen = (layer.name for layer in self.layers if layer not in counted)
+        return [*self._skipped, *(Skipped(name, FROZEN) for name in frozen)]
+
+    def share_out(self, penalty: Penalty, rank: int, ranks: int) -> None:
+        """Divide the layers among ranks by the cost of their penalties."""
+        self.rank, self.ranks, self._owners = rank, ranks, {}
+        self.share(penalty)
+
+    def share(self, penalty: Penalty) -> None:
+        """Give each layer that has no owner yet to a rank."""
+        if self.ranks > 1:
+            check_not_sharded(layer.module for layer in self.layers)
+            new = [layer for layer in self.layers if layer.name not in self._owners]
+            ranks = balance([penalty.cost(layer) for layer in new], self.ranks)
+            self._owners |= {layer.name: rank for layer, rank in zip(new, ranks, strict=True)}
+
+    def owner(self, layer: Layer) -> int:
+        """The rank that computes the layer's penalty."""
+        return self._owners.get(layer.name, self.rank)
+
+    def local(self, layers: Sequence[Layer]) -> list[Layer]:
+        """Those of the layers whose penalties are computed on this rank."""
+        return [layer for layer in layers if self.owner(layer) == self.rank]
+
+    def trained_with(self, parameters: Mapping[str, Tensor]) -> list[Layer]:
+        """The layers that are not frozen, or are given a tensor that is not."""
+        parents = set()
+        for name, tensor in parameters.items():
+            parts = clean_name(name.removeprefix(self._prefix)).split(".") if tensor.requires_grad else []
+            parents |= {".".join(parts[:end]) for end in range(len(parts) + 1)}
+        return [layer for layer in self.layers if layer in self.trainable or layer.name in parents]
+
+    def call_with(self, parameters: Mapping[str, Tensor], function: Callable[[], Tensor]) -> Tensor:
+        """``function()`` while the model has these tensors for its parameters, by name."""
+        named = {f"model.{name.removeprefix(self._prefix)}": tensor for name, tensor in parameters.items()}
+        return torch.func.functional_call(_Holder(self._model[0], function), named, ())
+
+
+def _wrapper(model: nn.Module) -> str:
+    """The name of the model within what DistributedDataParallel, DataParallel or torch.compile made of it, or ""."""
+    if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
+        return "module"
+    return "_orig_mod" if "_orig_mod" in model._modules else ""
+
+
+class _Holder(nn.Module):
+    """A model as a submodule, so that functional_call can replace its parameters in any function."""
+
+    def __init__(self, model: nn.Module, function: Callable[[], Tensor]) -> None:
+        super().__init__()
+        self.model, self._function = model, function
+
+    def forward(self) -> Tensor:
+        return self._function()

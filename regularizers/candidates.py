@@ -1,0 +1,123 @@
+"""Every weight matrix of a model, those without a view included."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from .computed import walk
+from .fused import Fused, fused
+from .neurons import WEIGHT, NoNeuronsError, is_whole, kind, own_modules
+from .output import Matrix
+from .sources import traced
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A matrix of a module, or the reason why the module has none."""
+
+    name: str
+    module: nn.Module
+    part: str = WEIGHT
+    shape: tuple[int, ...] = ()
+    fused: Fused | None = None
+    sources: tuple[nn.Parameter, ...] = ()
+    reason: str | None = None
+
+
+def find_candidates(model: nn.Module) -> tuple[list[Candidate], dict[nn.Module, str]]:
+    """Every module with a view, a candidate per matrix; and the submodules that belong to one, with its name."""
+    modules, found, claimed = dict(walk(model)), list[Candidate](), dict[nn.Module, str]()
+    for name, module in own_modules(model):
+        if module in claimed or kind(module) is None:
+            continue
+        try:
+            parts = traced(module)
+        except NoNeuronsError as error:
+            parts = {}
+            found.append(Candidate(name, module, reason=str(error)))
+        for part, (w, read) in parts.items():
+            full = name if part == WEIGHT else f"{name}.{part}".removeprefix(".")
+            try:
+                sets = fused(name, modules, w)
+            except NoNeuronsError as error:
+                found.append(Candidate(full, module, part, tuple(w.shape), sources=read, reason=str(error)))
+                continue
+            found.append(Candidate(full, module, part, tuple((sets(w) if sets else w).shape), sets, read))
+        known = {id(p) for _, read in parts.values() for p in read}
+        for _, child in walk(module):
+            reads = any(id(p) in known for p in child._parameters.values())
+            if child is not module and (reads or is_whole(module)):
+                claimed[child] = name
+    return found, claimed
+
+
+def find_unread(
+    model: nn.Module, candidates: list[Candidate], claimed: dict[nn.Module, str]
+) -> Iterator[tuple[str, str, list[nn.Parameter]]]:
+    """Modules with matrices that no view reads, so that a report does not pass over them in silence."""
+    seen = {id(p) for item in candidates for p in item.sources}
+    explained = {item.module for item in candidates if item.reason is not None and not item.sources}
+    for name, module in walk(model):
+        left: dict[str, nn.Parameter] = {}
+        for key, p in module.named_parameters(recurse=False):
+            if id(p) in seen or module in explained:
+                continue
+            seen.add(id(p))
+            if isinstance(p, nn.parameter.UninitializedParameter) or p.dim() >= 2:
+                left[key] = p
+        kind_of = type(module).__name__
+        if left and module in claimed:
+            yield name, f"part of {claimed[module]}, which does not read it at present", list(left.values())
+        elif left:
+            lazy = (nn.parameter.UninitializedParameter,)
+            shapes = (f"{kind_of}.{k} {'(lazy)' if isinstance(p, lazy) else list(p.shape)}" for k, p in left.items())
+            yield name, f"no matrix view for {', '.join(shapes)}; add one with register_neurons", list(left.values())
+        elif module not in claimed and (quantized := _quantized(module)):
+            yield name, f"{kind_of}.{quantized} is quantized", []
+
+
+def _quantized(module: nn.Module) -> str | None:
+    """The name of a weight that is no parameter since it is packed or stored in integers."""
+    if callable(getattr(type(module), WEIGHT, None)):
+        return WEIGHT
+    if type(module).__module__.startswith("torch.ao.nn.quantized") and hasattr(module, "_all_weight_values"):
+        return "weights"
+    for name, buffer in module.named_buffers(recurse=False):
+        if buffer.dim() >= 2 and WEIGHT in name and not buffer.is_floating_point() and not buffer.is_complex():
+            return name
+    return None
+
+
+def output_matrices(
+    model: nn.Module, candidates: list[Candidate], unread: list[tuple[str, str, list[nn.Parameter]]]
+) -> list[Matrix]:
+    """What the search for the output layer looks at, in order of registration."""
+    found: dict[str, list[Matrix]] = {}
+    for item in candidates:
+        found.setdefault(item.name, []).append(_matrix(item))
+    for name, _, parameters in unread:
+        for p in parameters if name not in found else ():  # else the bare one is a bias or recurrent
+            if not isinstance(p, nn.parameter.UninitializedParameter) and p.dim() == 2 and min(p.shape) > 1:
+                sizes = frozenset(p.shape)
+                found.setdefault(name, []).append(Matrix(name, sizes, sizes, "bare"))
+    order = {name: place for place, (name, _) in enumerate(walk(model))}
+    names = sorted(found, key=lambda name: order.get(name, order.get(name.rpartition(".")[0], 0)))
+    return [matrix for name in names for matrix in found[name]]
+
+
+def _matrix(item: Candidate) -> Matrix:
+    if not item.shape:
+        return Matrix(item.name, frozenset(), frozenset(), "bare")
+    inputs, outputs = {item.shape[-1]}, {item.shape[-2], torch.Size(item.shape[:-1]).numel()}
+    what = kind(item.module)
+    if isinstance(channels := getattr(item.module, "in_channels", None), int):
+        inputs |= {channels}
+    if what == "recurrent":
+        outputs |= {2 * item.shape[-2]}  # both directions
+    if what == "embedding":
+        inputs, outputs = set(), {item.shape[-1]}
+    role = {"conv": "convolution", "attention": "inner", "embedding": "inner"}.get(what or "", "layer")
+    role = "inner" if item.fused is not None or item.reason is not None else role
+    return Matrix(item.name, frozenset(inputs), frozenset(outputs), role)

@@ -1,0 +1,41 @@
+"""Which rank computes which layer's penalty."""
+
+from collections.abc import Iterable, Sequence
+
+from torch import nn
+
+from comhe.errors import UsageError
+
+
+def balance(costs: Sequence[float], ranks: int) -> list[int]:
+    """A rank for each cost: the largest first, each to the rank with the least so far, the lowest among equals.
+
+    No rank gets more than 4/3 - 1/(3 ranks) times what the busiest one has in the best division.
+
+    Example:
+        >>> balance([5.0, 3.0, 2.0], ranks=2)
+        [0, 1, 1]
+
+    Source: Graham, *Bounds on Multiprocessing Timing Anomalies*, 1969.
+    """
+    load, owners = [0.0] * ranks, [0] * len(costs)
+    for index in sorted(range(len(costs)), key=lambda index: (-costs[index], index)):
+        owners[index] = min(range(ranks), key=lambda rank: (load[rank], rank))
+        load[owners[index]] += costs[index]
+    return owners
+
+
+def check_not_sharded(modules: Iterable[nn.Module]) -> None:
+    """Raise UsageError if parameters are sharded over ranks (FSDP2's DTensors): all ranks gather these together, so
+    that no rank can leave a layer to another.
+
+    Example:
+        >>> check_not_sharded([nn.Linear(4, 3)])
+    """
+    for module in modules:
+        for name, parameter in module.named_parameters():
+            if hasattr(parameter, "full_tensor"):
+                raise UsageError(
+                    f"{type(module).__name__}.{name} is sharded over the ranks already (FSDP2); its regularizer cannot "
+                    "be: do not call shard(), each rank computes the whole penalty and the gradient of its own part"
+                )

@@ -1,0 +1,19 @@
+"""Matrix views of other libraries' layers, which are matched by their names: nothing of theirs is imported.
+
+=====================================  ======================================================================
+layer                                  view
+=====================================  ======================================================================
+Transformers: Conv1D                   ``[out, in]``, transposed
+fused experts of a mixture             ``[experts, out, in]``, each expert a set
+router of a mixture                    ``[experts, in]``
+peft: LoRA, DoRA, OFT                  the base layer's view with the active adapters in it; other adapters that add
+                                       to the weight (LoHa, LoKr, AdaLoRA, ...) alike
+PyG: HeteroLinear, RGCN, RGAT          ``[types or relations, out, in]``; bases are combined, blocks are sets
+PyG: ARMA, DNA, GatedGraph, Spline     one set a stack, group, layer or kernel entry
+PyG: GCN2, AntiSymmetric, GMM          ``[out, in]``, transposed where they multiply from the right
+=====================================  ======================================================================
+"""
+
+from . import geometric, huggingface, peft
+
+__all__ = ["geometric", "huggingface", "peft"]

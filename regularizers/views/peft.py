@@ -1,0 +1,120 @@
+r"""Adapters of peft: the matrix that the adapted layer multiplies with, differentiable in what the adapter trains.
+
+LoRA: :math:`W + \sum_a s_a B_a A_a` over the active adapters; DoRA scales its rows to the learned magnitudes; OFT
+rotates the inputs, :math:`W R^T`. Merged and disabled adapters leave the base layer's weight as it is.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from comhe.regularizers.neurons import NoNeuronsError, neurons, register_neurons
+
+_LORA = "peft.tuners.lora.layer"
+# Adapters whose get_delta_weight returns what is added to the base layer's weight, in its shape.
+_ADDITIVE = ("adalora", "fourierft", "loha", "lokr", "randlora", "shira", "vera")
+
+
+def _active(module: Any, adapters: Any) -> list[str]:
+    """The adapters that the layer adds in its forward pass; they are in the base layer's weight once merged."""
+    if module.disable_adapters or module.merged:
+        return []
+    return [name for name in module.active_adapters if name in adapters]
+
+
+def _variants(module: Any, names: list[str]) -> dict[str, str]:
+    found = {name: type(module.lora_variant[name]).__name__ for name in names if name in module.lora_variant}
+    for variant in found.values():
+        if not variant.startswith("Dora"):
+            raise NoNeuronsError(f"the variant {variant} of LoRA has no matrix view; add one with register_neurons")
+    return found
+
+
+def _add(module: Any, delta: Any) -> Tensor:
+    """The base layer's view and, for each active adapter, ``delta(name)``, whose rows are ordered as its rows."""
+    base, names = module.get_base_layer(), _active(module, module.lora_A)
+    w, variants = neurons(base), _variants(module, names)
+    for name in names:
+        change = delta(name).to(w.dtype)
+        if change.numel() != w.numel():  # the adapter of a grouped convolution connects all inputs to each output
+            w = torch.block_diag(*w.reshape(base.groups, -1, w.shape[-1]))
+        w = w + change.reshape(w.shape)
+        if name in variants:
+            scale = module.lora_magnitude_vector[name].weight.flatten() / w.flatten(0, -2).norm(dim=-1).detach()
+            w = w * scale.to(w.dtype).view(*w.shape[:-1], 1)  # no gradient through the norm, as in the paper
+    return w
+
+
+@register_neurons(f"{_LORA}.Linear", whole=True)
+def _linear(module: Any) -> Tensor:
+    def delta(name: str) -> Tensor:
+        return module.scaling[name] * (module.lora_B[name].weight @ module.lora_A[name].weight)
+
+    return _add(module, delta)
+
+
+@register_neurons(f"{_LORA}.Embedding", whole=True)
+def _embedding(module: Any) -> Tensor:
+    base, names = module.get_base_layer(), _active(module, module.lora_embedding_A)
+    w, variants = base.weight, _variants(module, names)
+    for name in names:
+        change = (module.lora_embedding_B[name] @ module.lora_embedding_A[name]).mT
+        w = w + (module.scaling[name] * change).to(w.dtype)
+        if name in variants:  # magnitudes of dimensions, not of entries
+            w = w * (module.lora_magnitude_vector[name].weight / w.norm(dim=0).detach()).to(w.dtype)
+    pad = base.padding_idx
+    return w if pad is None else torch.cat((w[:pad], w[pad + 1 :]))
+
+
+@register_neurons(f"{_LORA}._ConvNd", whole=True)
+def _convolution(module: Any) -> Tensor:
+    def delta(name: str) -> Tensor:
+        a, b = module.lora_A[name].weight, module.lora_B[name].weight
+        groups = module.get_base_layer().groups
+        blocks = b.flatten(1).unflatten(0, (groups, -1)) @ a.flatten(1).unflatten(0, (groups, -1))
+        return module.scaling[name] * blocks.flatten(0, 1)
+
+    return _add(module, delta)
+
+
+@register_neurons(f"{_LORA}.MultiheadAttention")
+def _attention(module: Any) -> Tensor:
+    """Queries, keys and values; the output projection is an adapted layer of its own."""
+
+    def delta(name: str) -> Tensor:
+        return module.scaling[name] * (module.lora_B[name].weight @ module.lora_A[name].weight)
+
+    return _add(module, delta)
+
+
+@register_neurons("peft.tuners.oft.layer.Linear", whole=True)
+@register_neurons("peft.tuners.oft.layer.Conv2d", whole=True)
+def _rotated(module: Any) -> Tensor:
+    w = neurons(module.get_base_layer())
+    for name in _active(module, module.oft_R):
+        rotation = module.oft_R[name]
+        # Its get_weight projects constrained parameters in place, which is the forward pass's business.
+        r = rotation._cayley_batch(
+            rotation.weight, rotation.block_size, rotation.use_cayley_neumann, rotation.num_cayley_neumann_terms
+        )
+        rank = rotation.in_features // rotation.block_size if rotation.block_share else rotation.r
+        w = w @ rotation._block_diagonal(r, rank).mT.to(w.dtype)
+    return w
+
+
+def _added(module: Any) -> Tensor:
+    base = module.get_base_layer()
+    w = neurons(base)
+    for name in _active(module, getattr(module, module.adapter_layer_names[0])):
+        change = module.get_delta_weight(name).to(w.dtype)
+        if change.numel() != w.numel() or change.shape[0] != base.weight.shape[0]:
+            raise NoNeuronsError(f"{type(module).__name__} has no matrix view; add one with register_neurons")
+        change = change.to_dense() if change.is_sparse else change
+        change = change.mT if type(base).__name__ == "Conv1D" else change
+        w = w + change.reshape(w.shape)
+    return w
+
+
+for _tuner in _ADDITIVE:
+    register_neurons(f"peft.tuners.{_tuner}.layer.*", whole=True)(_added)

@@ -1,0 +1,123 @@
+"""Every matrix of a model is a candidate, or said to have no view, whatever it is called."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+
+from comhe.regularizers import create_regularizer
+from comhe.regularizers.candidates import find_candidates, find_unread
+
+pytestmark = pytest.mark.filterwarnings("ignore:the output layer")
+HINT = "; add one with register_neurons"
+
+
+class Bag(nn.Module):
+    """Parameters of all kinds and names."""
+
+    def __init__(self):
+        super().__init__()
+        self.W = nn.Parameter(torch.randn(6, 10))
+        self.class_token = nn.Parameter(torch.zeros(1, 1, 6))
+        self.scale = nn.Parameter(torch.ones(6))
+        self.spectrum = nn.Parameter(torch.randn(3, 4, dtype=torch.cfloat))
+        self.lists = nn.ParameterList([torch.randn(4, 6), torch.randn(6)])
+        self.tables = nn.ParameterDict({"a": torch.randn(3, 3)})
+        self.register_buffer("memory", torch.randn(5, 5))
+        self.lin = nn.Linear(6, 6)
+
+
+def unread(model):
+    return {name: reason for name, reason, _ in find_unread(model, *find_candidates(model))}
+
+
+def test_what_no_view_reads_is_said_with_name_and_shape():
+    assert unread(nn.Sequential(Bag())) == {
+        "0": f"no matrix view for Bag.W [6, 10], Bag.class_token [1, 1, 6], Bag.spectrum [3, 4]{HINT}",
+        "0.lists": f"no matrix view for ParameterList.0 [4, 6]{HINT}",
+        "0.tables": f"no matrix view for ParameterDict.a [3, 3]{HINT}",
+    }
+
+
+def test_what_a_layer_leaves_unread_is_said_too():
+    assert unread(nn.LSTM(4, 3, proj_size=2)) == {
+        "": f"no matrix view for LSTM.weight_hh_l0 [12, 2], LSTM.weight_hr_l0 [2, 3]{HINT}"
+    }
+    model = parametrizations.weight_norm(nn.GRU(4, 3), "weight_hh_l0")
+    (name,) = unread(model)
+    assert name == "parametrizations.weight_hh_l0"
+
+
+def test_a_parameter_in_two_places_is_said_once():
+    first, second = Bag(), nn.Module()
+    second.V = first.W
+    assert list(unread(nn.ModuleList([first, second]))) == ["0", "0.lists", "0.tables"]
+    second.lin = nn.Linear(10, 6)
+    second.lin.weight = first.W  # here it has a view
+    assert "Bag.W" not in unread(nn.ModuleList([first, second]))["0"]
+
+
+class Packed(nn.Module):
+    """Four-bit weights in integers, as GPTQ and AWQ keep them."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("qweight", torch.zeros(4, 6, dtype=torch.int32))
+        self.register_buffer("index", torch.zeros(4, 6, dtype=torch.int64))
+
+
+def linear(change):
+    layer = nn.Linear(4, 6)
+    layer.weight = nn.Parameter(change(layer.weight.detach()), requires_grad=False)
+    return layer
+
+
+def quantized(model, kind):
+    return torch.ao.quantization.quantize_dynamic(nn.Sequential(model), {kind}, dtype=torch.qint8)[0]
+
+
+ODD = {
+    "complex": (lambda: nn.Linear(4, 6, dtype=torch.cfloat), r"Linear\.weight is complex"),
+    "complex convolution": (lambda: nn.Conv2d(4, 6, 3, dtype=torch.cfloat), r"Conv2d\.weight is complex"),
+    "sparse": (lambda: linear(torch.Tensor.to_sparse), r"Linear\.weight is sparse \(torch\.sparse_coo\)"),
+    "compressed": (lambda: linear(torch.Tensor.to_sparse_csr), "is sparse"),
+    "eight bits": (lambda: linear(lambda w: w.to(torch.int8)), r"quantized \(torch\.int8\)"),
+    "float of eight bits": (lambda: linear(lambda w: w.to(torch.float8_e4m3fn)), "quantized"),
+    "packed": (Packed, r"Packed\.qweight is quantized"),
+    "lazy": (lambda: nn.LazyLinear(6), "LazyLinear is lazy: run one forward pass"),
+    "dynamically quantized": (lambda: quantized(nn.Linear(4, 6), nn.Linear), r"Linear\.weight is quantized"),
+    "recurrent, quantized": (lambda: quantized(nn.LSTM(4, 6), nn.LSTM), r"LSTM\.weights is quantized"),
+    "statically quantized": (lambda: torch.ao.nn.quantized.Conv2d(4, 6, 3), r"Conv2d\.weight is quantized"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("name", ODD)
+def test_weights_that_are_no_real_matrices_are_named_at_attachment(name):
+    make, reason = ODD[name]
+    layer = make()
+    regularizer = create_regularizer("mhe", nn.Sequential(layer, nn.Linear(6, 3)))
+    assert [item.name for item in regularizer.layers] == ["1"]
+    (skipped,) = regularizer.skipped
+    assert skipped.name == "0"
+    regularizer().backward()
+    with pytest.raises(ValueError, match=f"Sequential has no layer to regularize: 0: .*{reason}") as caught:
+        create_regularizer("mhe", nn.Sequential(layer))
+    assert "\n" not in str(caught.value)
+
+
+def test_torchao():
+    torchao = pytest.importorskip("torchao.quantization")
+    model = nn.Sequential(nn.Linear(64, 32), nn.Linear(32, 8))
+    torchao.quantize_(model, torchao.Int8WeightOnlyConfig(), filter_fn=lambda module, name: name == "0")
+    regularizer = create_regularizer("mhe", model)
+    assert [item.name for item in regularizer.layers] == ["1"]
+    assert "quantized" in regularizer.skipped[0].reason
+
+
+def test_weights_of_half_precision_or_none_yet_are_fine():
+    with torch.device("meta"):
+        assert len(find_candidates(nn.Sequential(nn.Linear(4, 6), nn.Conv2d(3, 4, 2)))[0]) == 2
+    model = nn.Sequential(nn.Linear(4, 6), nn.utils.skip_init(nn.Linear, 6, 3))
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        assert [item.reason for item in find_candidates(model.to(dtype))[0]] == [None, None]
