@@ -41,7 +41,8 @@ class Layer:
     @property
     def device(self) -> torch.device:
         """Where the layer's weights are."""
-        return (self._parameters or [self.neurons()])[0].device
+        parameters = self._parameters
+        return (parameters[0] if parameters else self.neurons()).device
 
     @property
     def sources(self) -> tuple[nn.Parameter, ...]:
