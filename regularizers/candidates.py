@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from .computed import walk
 from .fused import Fused, fused
@@ -65,14 +66,13 @@ def find_unread(
             if id(p) in seen or module in explained:
                 continue
             seen.add(id(p))
-            if isinstance(p, nn.parameter.UninitializedParameter) or p.dim() >= 2:
+            if is_lazy(p) or p.dim() >= 2:
                 left[key] = p
         kind_of = type(module).__name__
         if left and module in claimed:
             yield name, f"part of {claimed[module]}, which does not read it at present", list(left.values())
         elif left:
-            lazy = (nn.parameter.UninitializedParameter,)
-            shapes = (f"{kind_of}.{k} {'(lazy)' if isinstance(p, lazy) else list(p.shape)}" for k, p in left.items())
+            shapes = (f"{kind_of}.{k} {'(lazy)' if is_lazy(p) else list(p.shape)}" for k, p in left.items())
             yield name, f"no matrix view for {', '.join(shapes)}; add one with register_neurons", list(left.values())
         elif module not in claimed and (quantized := _quantized(module)):
             yield name, f"{kind_of}.{quantized} is quantized", []
@@ -99,7 +99,7 @@ def output_matrices(
         found.setdefault(item.name, []).append(_matrix(item))
     for name, _, parameters in unread:
         for p in parameters if name not in found else ():  # else the bare one is a bias or recurrent
-            if not isinstance(p, nn.parameter.UninitializedParameter) and p.dim() == 2 and min(p.shape) > 1:
+            if not is_lazy(p) and p.dim() == 2 and min(p.shape) > 1:
                 sizes = frozenset(p.shape)
                 found.setdefault(name, []).append(Matrix(name, sizes, sizes, "bare"))
     order = {name: place for place, (name, _) in enumerate(walk(model))}

@@ -1,11 +1,13 @@
 """The matrix view: which rows of which matrix are a layer's neurons."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from comhe.errors import UsageError
 
@@ -21,7 +23,7 @@ _GATES = {nn.RNN: 1, nn.RNNCell: 1, nn.GRU: 3, nn.GRUCell: 3, nn.LSTM: 4, nn.LST
 _KINDS = {"conv": _CONVOLUTIONS + _TRANSPOSED, "embedding": _EMBEDDINGS, "recurrent": tuple(_GATES)}
 _KINDS |= {"attention": (nn.MultiheadAttention,)}
 _LINEAR = ("Linear", "Conv1D", "NonDynamicallyQuantizableLinear")
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 
 class NoNeuronsError(UsageError):
@@ -85,10 +87,11 @@ def views(module: nn.Module, ordered: bool = True) -> dict[str, Tensor]:
     rule, name = _rule(type(module)), type(module).__name__
     if rule is None:
         raise NoNeuronsError(f"{name} has no weight matrix")
-    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in module.parameters(recurse=False)):
+    if any(p is not None and is_lazy(p) for p in module._parameters.values()):
         raise NoNeuronsError(f"{name} is lazy: run one forward pass before attaching a regularizer")
-    with parametrizations_in_evaluation((module,)):
-        current = up_to_date(module)
+    bare = not module._modules and not module._forward_pre_hooks  # the usual case, at the cost of a look
+    with nullcontext() if bare else parametrizations_in_evaluation((module,)):
+        current = module if bare else up_to_date(module)
         try:
             if not ordered and rule is _convolution and _channels_last(current):
                 found: View = _weight(current).movedim(1, -1).flatten(1)
@@ -103,7 +106,7 @@ def views(module: nn.Module, ordered: bool = True) -> dict[str, Tensor]:
     for key, w in parts.items():
         if (reason := odd(w)) is not None:
             raise NoNeuronsError(f"{name}.{key} is {reason}")
-        for attribute, value in plain_tensors(current).items():
+        for attribute, value in plain_tensors(current).items() if w.grad_fn is not None else ():
             if value is vars(module).get(attribute) and _reads(w, value):
                 raise NoNeuronsError(
                     f"{name}.{attribute} is computed elsewhere, and its graph ends with the step; let a "
@@ -119,6 +122,8 @@ def odd(w: Tensor) -> str | None:
         >>> odd(torch.ones(2, 2, dtype=torch.cfloat))
         'complex (torch.complex64): angles are defined for real neurons'
     """
+    if type(w) in (Tensor, nn.Parameter) and w.dtype in _FLOATS and w.layout is torch.strided:
+        return None
     if w.is_complex():
         return f"complex ({w.dtype}): angles are defined for real neurons"
     if w.layout is not torch.strided:
@@ -175,6 +180,7 @@ def register_neurons(layer: type[nn.Module] | str, *, whole: bool = False) -> Ca
         if layer in _RULES:
             raise UsageError(f"{layer!r} already has a matrix view")
         _RULES[layer] = rule
+        _FOUND.clear()
         if whole:
             _WHOLE.add(rule)
         return rule
@@ -212,15 +218,19 @@ def is_whole(module: nn.Module) -> bool:
 
 
 def _rule(cls: type) -> Rule | None:
-    for base in cls.__mro__:
-        name = f"{base.__module__}.{base.__qualname__}"
-        rule = _RULES.get(base) or _RULES.get(name)
-        if rule is None and base.__module__.split(".")[0] not in ("torch", "builtins"):
-            globs = (key for key in _RULES if isinstance(key, str) and "*" in key)
-            rule = next((_RULES[key] for key in globs if fnmatchcase(name, key)), None)
-        if rule is not None:
-            return rule
-    return None
+    if cls not in _FOUND:
+        _FOUND[cls] = next(filter(None, map(_rule_of, cls.__mro__)), None)
+    return _FOUND[cls]
+
+
+def _rule_of(cls: type) -> Rule | None:
+    """The rule of this very class: its own, that of its name, or that of the first glob that fits."""
+    name = f"{cls.__module__}.{cls.__qualname__}"
+    rule = _RULES.get(cls) or _RULES.get(name)
+    if rule is not None or cls.__module__.split(".")[0] in ("torch", "builtins"):
+        return rule
+    globs = (key for key in _RULES if isinstance(key, str) and "*" in key)
+    return next((_RULES[key] for key in globs if fnmatchcase(name, key)), None)
 
 
 def _weight(module: nn.Module, name: str = WEIGHT) -> Tensor:
@@ -275,6 +285,7 @@ _RULES: dict[type | str, Rule] = {
     nn.MultiheadAttention: _attention,
 }
 _WHOLE: set[Rule] = set()
+_FOUND: dict[type, Rule | None] = {}
 
 
 def own_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

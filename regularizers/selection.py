@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from comhe.errors import UsageError
 
 from .candidates import Candidate, find_candidates, find_unread, output_matrices
+from .computed import walk
 from .fused import Fused
 from .neurons import WEIGHT, kind, neurons
 from .output import find_outputs
@@ -40,7 +41,8 @@ class Layer:
     @property
     def device(self) -> torch.device:
         """Where the layer's weights are."""
-        return next(self.module.parameters()).device
+        parameters = self._parameters
+        return (parameters[0] if parameters else self.neurons()).device
 
     @property
     def sources(self) -> tuple[nn.Parameter, ...]:
@@ -50,14 +52,18 @@ class Layer:
     @property
     def trainable(self) -> bool:
         """Whether any of the sources requires a gradient at present."""
-        parameters = tuple(self.module.parameters())
-        matrices = [p for p in parameters if p.dim() > 1]
+        parameters = self._parameters
         if parameters and not any(p.requires_grad for p in parameters):
             return False
-        if matrices and all(p.requires_grad for p in matrices):
-            return True
+        matrices = [p.requires_grad for p in parameters if p.dim() > 1]
+        if matrices and all(matrices):
+            return True  # whichever of them the weight is computed from
         with torch.inference_mode(False), torch.enable_grad():
             return neurons(self.module, part=self.part).requires_grad
+
+    @property
+    def _parameters(self) -> list[nn.Parameter]:
+        return [p for _, module in walk(self.module) for p in module._parameters.values() if p is not None]
 
     def neurons(self, ordered: bool = True) -> Tensor:
         """The weight as a matrix [..., N, d], differentiable."""

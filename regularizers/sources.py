@@ -15,7 +15,7 @@ def sources(module: nn.Module, part: str | None = None) -> tuple[nn.Parameter, .
 
     Example:
         >>> layer = nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))
-        >>> [tuple(p.shape) for p in sources(layer)]
+        >>> sorted(tuple(p.shape) for p in sources(layer))
         [(3, 1), (3, 4)]
     """
     with _all_trained(module):
