@@ -14,6 +14,8 @@ from .selection import FROZEN, Layer, Skipped, select
 from .sharding import balance, check_not_sharded
 from .structure import Structure, changes
 
+THAWED = "frozen when the regularizer was attached, and thawed since: it is regularized now"
+
 
 class Attachment:
     """A selection of layers that follows its model.
@@ -42,6 +44,7 @@ class Attachment:
         self.rank, self.ranks = 0, 1
         self._owners: dict[str, int] = {}  # the rank of each layer, once they are shared out
         self.select()
+        self._frozen_first = {layer.name for layer in self.layers} - {layer.name for layer in self.trainable}
 
     def look(self) -> str | None:
         """Select anew if the structure of the model has changed, and return what that means in a line; else None."""
@@ -69,10 +72,12 @@ class Attachment:
 
     @property
     def skipped(self) -> list[Skipped]:
-        """What is not regularized now, and why."""
+        """What is not regularized now, and why; then what was frozen at first and is regularized now."""
         counted = set(self.trainable)
-        frozen = (layer.name for layer in self.layers if layer not in counted)
-        return [*self._skipped, *(Skipped(name, FROZEN) for name in frozen)]
+        frozen = [layer.name for layer in self.layers if layer not in counted]
+        thawed = [layer.name for layer in self.trainable if layer.name in self._frozen_first]
+        reasons = [*((name, FROZEN) for name in frozen), *((name, THAWED) for name in thawed)]
+        return [*self._skipped, *(Skipped(name, reason) for name, reason in reasons)]
 
     def share_out(self, penalty: Penalty, rank: int, ranks: int) -> None:
         """Divide the layers among ranks by the cost of their penalties."""
