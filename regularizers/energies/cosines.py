@@ -1,28 +1,44 @@
 """Cosines between neurons, for the penalties that are written in them."""
 
+import math
+
 import torch
 from torch import Tensor
 
 BLOCK = 128  # columns of a Gram matrix computed by one product
 
 
-def cosines(w: Tensor) -> Tensor:
+def cosines(w: Tensor, min_norm: float = 0.0) -> Tensor:
     """Cosines [..., N, N] between the rows of w [..., N, d]; 0 for a row that is zero. Differentiable twice.
+
+    Rows shorter than ``min_norm`` have smaller cosines, with themselves too; see :func:`directions`.
 
     Example:
         >>> cosines(torch.tensor([[1.0, 0.0], [3.0, 4.0]]))
         tensor([[1.0000, 0.6000],
                 [0.6000, 1.0000]])
     """
-    return _Gram.apply(directions(w))
+    return _Gram.apply(directions(w, min_norm))
 
 
-def directions(w: Tensor) -> Tensor:
-    """The rows of w [..., N, d] at length 1, whatever length they had; one too small for a direction becomes zero."""
+def directions(w: Tensor, min_norm: float = 0.0) -> Tensor:
+    r"""The rows of w [..., N, d] at length 1, whatever length they had; one too small for a direction becomes zero.
+
+    .. math:: u_i = w_i / \max(|w_i|, \mathrm{min\_norm})
+
+    So no derivative is larger than 1 / ``min_norm``. Rows that are long enough are the same for any ``min_norm``.
+    """
     size = w.detach().abs().amax(-1, keepdim=True)
+    if min_norm:
+        size = size.clamp_min(min_norm / (2 * math.sqrt(w.shape[-1])))  # a row of length min_norm has a larger entry
     # Neither squares nor their derivatives overflow or underflow then.
     w = w / size.where(size > torch.finfo(w.dtype).tiny, torch.inf)
-    return w * inverse_norms((w * w).sum(-1, keepdim=True))
+    squared = (w * w).sum(-1, keepdim=True)
+    inverse = inverse_norms(squared)
+    if min_norm:
+        most = size / min_norm
+        inverse = torch.where(squared.sqrt() * most > 1, inverse, most)
+    return w * inverse
 
 
 def normalized(products: Tensor) -> Tensor:

@@ -16,10 +16,13 @@ def excess(w: Tensor, smaller: bool = False) -> Tensor:
     return w @ w.mT - torch.eye(w.shape[-2], dtype=w.dtype, device=w.device)
 
 
-def pair_cosines(w: Tensor, diagonal: float | None = None) -> Tensor:
-    """Cosines [..., N, N] of neurons [..., N, d], in float32 or float64, with ``diagonal`` on the diagonal."""
+def pair_cosines(w: Tensor, diagonal: float | None = None, min_norm: float = 0.0) -> Tensor:
+    """Cosines [..., N, N] of neurons [..., N, d], in float32 or float64, with ``diagonal`` on the diagonal.
+
+    Neurons shorter than ``min_norm`` have smaller cosines; see :func:`.cosines.directions`.
+    """
     check_neurons(w)
-    c = cosines(upcast(w))
+    c = cosines(upcast(w), min_norm)
     if diagonal is None:
         return c
     return c.masked_fill(torch.eye(c.shape[-1], dtype=torch.bool, device=c.device), diagonal)

@@ -25,6 +25,21 @@ def test_directions_of_any_length(normal, length):
     assert cosines(torch.cat((w, 0 * w)))[3:].count_nonzero() == 0
 
 
+@pytest.mark.parametrize("length", [0.0, 1e-30, 1e-12, 1e-3, 0.00999, 0.01, 0.0101, 1.0, 1e30])
+def test_the_norm_of_a_short_row_counts_as_the_least(normal, length):
+    w = torch.nn.functional.normalize(normal(3, 5), dim=-1) * length
+    torch.testing.assert_close(directions(w, 0.01), w / max(length, 0.01))
+    jacobian = torch.autograd.functional.jacobian(lambda row: directions(row[None], 0.01)[0], w[0])
+    if length != 0.01:
+        expected = torch.autograd.functional.jacobian(lambda row: row / row.norm().clamp_min(0.01), w[0])
+        torch.testing.assert_close(jacobian, expected)
+    assert torch.linalg.matrix_norm(jacobian, 2) < 1.001 / max(length, 0.01)
+    if length > 0.01:
+        assert directions(w, 0.01).equal(directions(w))
+    if 1e-10 < length < 0.009:
+        assert gradgradcheck(lambda w: cosines(w, 0.01), w.requires_grad_())
+
+
 def test_a_reflected_gram_matrix_is_the_product(monkeypatch, normal):
     monkeypatch.setattr(module, "BLOCK", 4)
     w = normal(2, 10, 20)
