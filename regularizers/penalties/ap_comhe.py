@@ -19,6 +19,8 @@ class AnglePreservingProjection(LearnedProjection):
     Args:
         loss: ``"cosine"``, the released code's surrogate :math:`\|C(PW) - C(W)\|_F` on the cosines, or ``"angle"``, the
             same norm of the differences of the angles themselves (in radians), minimal where the paper's sum is.
+            ``eps`` is part of neither, though the released code's objective has it: what P has to keep are the angles,
+            and ``eps`` makes others of them for short neurons. For neurons of healthy lengths nothing differs.
 
     Source: Lin et al., *Regularizing Neural Networks via Minimizing Hyperspherical Energy*, CVPR 2020.
     """

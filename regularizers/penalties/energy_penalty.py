@@ -23,6 +23,7 @@ class EnergyPenalty(Penalty):
 
     Args:
         s, geodesic, reduction, eps, precision: see :func:`hyperspherical_energy`.
+            The weights 1 and 10 are the released code's for all but geodesic s = 1 and 2, where it has 0.1 and 1.
         half_space: whether the *hidden* layers count every neuron's negative. The output layer never does: classes
             that point opposite ways are as they should be.
         sample: layers with more neurons than this are represented by that many of them, drawn in every step: an
