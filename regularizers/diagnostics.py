@@ -37,8 +37,9 @@ class Diagnostics:
 def diagnose(w: Tensor) -> Diagnostics:
     """Diagnostics of neurons [..., N, d]; over several sets the mean, the smallest angle, the largest coherence.
 
-    Pairs are looked at by blocks: no N x N matrix is ever whole. The smallest angle is that of the pair with the largest
-    cosine, from the difference of their directions: right to 1e-7 radians in float32, where arccos has 3e-4 near 0.
+    Pairs are looked at by blocks: no N x N matrix is ever whole. The smallest angle is that of the pair with the
+    largest cosine, from the difference of the two directions: right to 1e-7 radians in float32, where the arccosine is
+    right to 3e-4 near 0.
 
     Example:
         >>> round(diagnose(torch.eye(3)).mean_angle)

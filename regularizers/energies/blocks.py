@@ -1,5 +1,6 @@
 """Sums and extremes over all pairs of rows, by blocks of X X^T: no N x N matrix is ever whole where N is large."""
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -30,8 +31,8 @@ def pair_sum(x: Tensor, term: Term) -> Tensor:
 
 
 @torch.no_grad()
-def nearest(x: Tensor, key: Term | None = None) -> Tensor:
-    """For each row the number of the other row with the largest product with it, or the largest ``key`` of that.
+def nearest(x: Tensor, absolute: bool = False) -> Tensor:
+    """For each row the number of the other row with the largest product with it, or the largest absolute one.
 
     Shape: ``x`` [..., N, d] -> integers [..., N].
 
@@ -40,12 +41,12 @@ def nearest(x: Tensor, key: Term | None = None) -> Tensor:
         tensor([2, 2, 1])
     """
     found = []
-    for start in range(0, x.shape[-2], _rows(x)):
-        products = x[..., start : start + _rows(x), :] @ x.mT
-        products = products if key is None else key(products)
+    for start, products in _blocks(as_sets(x), triangle=False):
+        if absolute:
+            products.abs_()
         products.diagonal(start, -2, -1).fill_(-torch.inf)
         found.append(products.argmax(-1))
-    return torch.cat(found, -1)
+    return torch.cat(found, -1).view(x.shape[:-1])
 
 
 def products_with(x: Tensor, partner: Tensor) -> Tensor:
@@ -54,13 +55,24 @@ def products_with(x: Tensor, partner: Tensor) -> Tensor:
 
 
 def upper_blocks(x: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Row after row of blocks of X X^T, each with the number of its first row, which is that of its first column too.
+    """Row after row of blocks of X X^T of [B, N, d], each with the number of its first row and of its first column.
 
-    What lies above the block's diagonal are products of pairs i < j, and each pair occurs once.
+    Above the block's diagonal are products of pairs i < j, and each pair occurs once. A block lasts until the next.
     """
-    for start in range(0, x.shape[-2], _rows(x)):
-        rest = x[..., start:, :]
-        yield start, rest[..., : _rows(x), :] @ rest.mT
+    return _blocks(x, triangle=True)
+
+
+def _blocks(x: Tensor, triangle: bool) -> Iterator[tuple[int, Tensor]]:
+    sets, n, _ = x.shape
+    rows = _rows(x)
+    if rows >= n:
+        yield 0, x @ x.mT
+        return
+    memory = x.new_empty(sets * rows * n)  # fresh memory for each block costs time and leaves holes
+    for start in range(0, n, rows):
+        some, others = x[:, start : start + rows], x[:, start if triangle else 0 :]
+        shape = sets, some.shape[1], others.shape[1]
+        yield start, torch.bmm(some, others.mT, out=memory[: math.prod(shape)].view(shape))
 
 
 def _rows(x: Tensor) -> int:
@@ -87,7 +99,8 @@ class _PairSum(torch.autograd.Function):
                 total += _above(products, term)
                 continue
             with torch.enable_grad():
-                sums = _above(products.requires_grad_(), term)
+                products = products.detach().requires_grad_()
+                sums = _above(products, term)
                 (slope,) = torch.autograd.grad(sums.sum(), products)
             total += sums.detach()
             stop = start + products.shape[-2]

@@ -23,5 +23,5 @@ def mc(w: Tensor) -> Tensor:
     """
     check_neurons(w)
     w = upcast(w)
-    between = products_with(w, nearest(w.detach(), torch.abs)).abs()
+    between = products_with(w, nearest(w.detach(), absolute=True)).abs()
     return torch.maximum(between.amax(-1), ((w * w).sum(-1) - 1).abs().amax(-1))

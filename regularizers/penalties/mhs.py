@@ -28,7 +28,7 @@ def mhs(w: Tensor, *, half_space: bool = False, min_norm: float = 0.0) -> Tensor
     """
     check_neurons(w)
     u = directions(upcast(w), min_norm)
-    c = products_with(u, nearest(u.detach(), torch.abs if half_space else None))
+    c = products_with(u, nearest(u.detach(), absolute=half_space))
     return 2 * (c.abs() if half_space else c).amax(-1) - 2
 
 
