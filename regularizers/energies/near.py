@@ -100,10 +100,11 @@ class NearPairs:
     def _derivatives(self, z: Tensor, sign: Tensor, dtype: torch.dtype) -> list[Tensor]:
         """phi and its derivatives in the cosine of the neurons that were brought to the same side."""
         order = 1 if self._v is None else 2
-        found = self._terms.potential.derivatives(z, dtype, order)
+        parallel = self._terms.parallel_below(self._w)
+        found = self._terms.potential.derivatives(z, dtype, order, parallel=parallel)
         if self._terms.potential.half_space or not self._terms.potential.geodesic:
             return found
-        other = self._terms.potential.derivatives(z, dtype, order, opposite=True)
+        other = self._terms.potential.derivatives(z, dtype, order, opposite=True, parallel=parallel)
         return [torch.where(sign < 0, b, a) for a, b in zip(found, other, strict=True)]
 
     def _push(self, which: int, flat: Tensor, ends, factors, turns) -> None:

@@ -65,7 +65,7 @@ class Potential:
         return neurons * (2 * neurons - 1) if self.half_space else neurons * (neurons - 1) // 2
 
     def derivatives(
-        self, z: Tensor, dtype: torch.dtype, order: int, *, opposite: bool = False, parallel: float | None = None
+        self, z: Tensor, dtype: torch.dtype, order: int, *, opposite: bool = False, parallel: float = 0.0
     ) -> list[Tensor]:
         """phi and its derivatives in c = 1 - z/2 up to ``order`` (at most 2), elementwise.
 
@@ -74,14 +74,16 @@ class Potential:
             dtype: of the rows, which has a floor.
             order: of the last derivative.
             opposite: z and c are those of one neuron and the negative of the other.
-            parallel: below this, derivatives are zero; None stands for :meth:`parallel`.
+            parallel: below this z, derivatives are zero.
         """
         found = self.point(z, dtype, order, opposite=opposite)
         if self.half_space:
             other = self.point(z, dtype, order, opposite=not opposite)
             found = [2 * (a + b) for a, b in zip(found, other, strict=True)]
-        apart = z >= (self.parallel(dtype) if parallel is None else parallel)
-        return found[:1] + [d * (-2) ** n * apart for n, d in enumerate(found[1:], start=1)]
+        scaled = [d * (-2) ** n for n, d in enumerate(found)]
+        if parallel:
+            scaled[1:] = [d * (z >= parallel) for d in scaled[1:]]
+        return scaled
 
     def point(self, z: Tensor, dtype: torch.dtype, order: int = 0, *, opposite: bool = False) -> list[Tensor]:
         """f(z), or f(4 - z) if ``opposite``, and its derivatives in z up to ``order``."""

@@ -1,6 +1,7 @@
 """Sums of the potential over all pairs of neurons, and their gradient, by ordinary tensor operations."""
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -51,12 +52,12 @@ def can_branch(w: Tensor) -> bool:
 
 def terms_of(w: Tensor, terms: Terms) -> Terms:
     """The same terms for neurons that are about to be converted to float64."""
-    return Terms(terms.potential, terms.eps, terms.min_norm, terms.dtype(w))
+    return replace(terms, rows=terms.dtype(w))
 
 
 def exact_derivatives(c: Tensor, terms: Terms, order: int) -> list[Tensor]:
     """phi and its derivatives at cosines in float64, parallel where they cannot tell."""
-    parallel = max(terms.potential.parallel(terms.dtype(c)), 64 * torch.finfo(c.dtype).eps)
+    parallel = max(terms.parallel_below(c), 64 * torch.finfo(c.dtype).eps)
     return terms.potential.derivatives(2 - 2 * c, terms.dtype(c), order, parallel=parallel)
 
 

@@ -15,18 +15,24 @@ from .potential import Potential
 class Terms:
     r"""The potential of a pair, and the lengths :math:`n_i = \max(\sqrt{|w_i|^2 + \mathrm{eps}}, \mathrm{min\_norm})`.
 
-    ``rows`` is the type whose rounding the neurons have, if they were converted to a wider one since.
+    ``rows`` is the type whose rounding the neurons have, if they were converted to a wider one since; ``parallel`` a
+    squared distance that their own computation may have made of nothing.
     """
 
     potential: Potential
     eps: float = 0.0
     min_norm: float = 0.0
     rows: torch.dtype | None = None
+    parallel: float = 0.0
     precision: Precision = "fp32"
 
     def dtype(self, w: Tensor) -> torch.dtype:
         """The type whose rounding the neurons have."""
         return self.rows or w.dtype
+
+    def parallel_below(self, w: Tensor) -> float:
+        """The squared distance below which neurons count as parallel."""
+        return max(self.potential.parallel(self.dtype(w)), self.parallel)
 
     def lengths(self, squared: Tensor, branching: bool = True) -> "Lengths":
         """From squared norms [..., N]; ``branching``: whether to look if there is anything to do for short neurons."""
