@@ -74,7 +74,7 @@ def _curvature(w: Tensor, v: Tensor, terms: Terms, listed: bool) -> Tensor:
 def _outward_change(
     u: Tensor, v: Tensor, t: Tensor, along: Tensor, lengths: Lengths, terms: Terms, w: Tensor
 ) -> Tensor:
-    """What the energies between short neurons and their negatives add, whose gradient is -2 f' (1 - radial |u|^2) u / n."""
+    """What short neurons and their negatives add. Their gradient is -2 f' (1 - radial |u|^2) u / n."""
     _, slope, bend = (x[..., None] for x in antipodes(lengths, terms.potential, terms.dtype(w), 2))
     assert lengths.lack is not None
     rest, inverse = lengths.rest(1 - lengths.lack)[..., None], lengths.inverse[..., None]

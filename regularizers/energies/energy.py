@@ -12,7 +12,7 @@ from . import kernels
 from .checks import PRECISIONS, Precision, as_sets, autocast_disabled, check_neurons, upcast
 from .curvature import curvature
 from .potential import Potential
-from .sums import SIDE, Sums, block_size, pair_sums
+from .sums import SIDE, Sums, block_size, joined, pair_sums
 from .terms import Terms
 
 KEEP = 1024  # the most neurons for which a matrix [N, N] is kept for the backward
@@ -33,7 +33,8 @@ def hyperspherical_energy(
 
     .. math::
         E = \frac{1}{n(n-1)} \sum_{i \ne j} f(c_{ij}), \qquad
-        c_{ij} = \frac{\langle w_i, w_j \rangle}{n_i n_j}, \quad n_i = \max(\sqrt{|w_i|^2 + \mathrm{eps}}, \mathrm{min\_norm})
+        c_{ij} = \frac{\langle w_i, w_j \rangle}{n_i n_j}, \quad
+        n_i = \max(\sqrt{|w_i|^2 + \mathrm{eps}}, \mathrm{min\_norm})
 
     over the n = N neurons, or in the half space over the n = 2N neurons and their negatives (antipodal pairs
     included). Euclidean :math:`f(c) = (2 - 2c)^{-s/2}`, for s = 0 :math:`-\log(2 - 2c)` as in the released code (the
@@ -109,7 +110,8 @@ class _PairSum(torch.autograd.Function):
 
     @staticmethod
     def forward(w: Tensor, terms: Terms, with_gradient: bool) -> tuple[Tensor, Tensor | None, bool, bool]:
-        return tuple(neuron_sums(w, terms, with_gradient))
+        energy, gradient, is_product, near = neuron_sums(w, terms, with_gradient)
+        return energy, gradient, is_product, near
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
@@ -201,13 +203,9 @@ def neuron_sums(w: Tensor, terms: Terms, with_gradient: bool) -> Sums:
     if kernels.usable(w, terms.potential):
         (energy,), (gradient,) = kernels.energy_sums([batch], terms, with_gradient=with_gradient)
         found = Sums(energy, gradient)
-    elif tall:
-        size = max(1, block_size(w) // min(w.shape[-2], SIDE) ** 2)
-        parts = [pair_sums(some, terms, with_gradient, tall) for some in batch.split(size)]
-        gradient = torch.cat([part.gradient for part in parts]) if with_gradient else None
-        found = Sums(torch.cat([part.energy for part in parts]), gradient, near=any(part.near for part in parts))
     else:
-        found = pair_sums(batch, terms, with_gradient, tall)
-    shape, gradient = w.shape[:-2], found.gradient
-    gradient = gradient if gradient is None else gradient.view(shape + gradient.shape[1:])
+        size = max(1, block_size(w) // min(w.shape[-2], SIDE) ** 2) if tall else max(1, len(batch))
+        found = joined([pair_sums(some, terms, with_gradient, tall) for some in batch.split(size)])
+    shape = w.shape[:-2]
+    gradient = None if found.gradient is None else found.gradient.view(shape + found.gradient.shape[1:])
     return Sums(found.energy.view(shape), gradient, found.is_product, found.near)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from .cosines import directions
 from .potential import Potential
 from .terms import Terms
 
@@ -22,6 +23,18 @@ def near_pairs(c: Tensor, potential: Potential) -> Tensor | None:
     if high is None or (high <= 1 - NEAR and (low is None or low >= NEAR - 1)):
         return None
     return (c.abs() if both else c) > 1 - NEAR
+
+
+def any_near(w: Tensor, potential: Potential) -> bool:
+    """Whether any two neurons of a set of w [..., N, d] are near each other."""
+    u = directions(w)
+    rows = max(1, CHUNK // (u[..., 0].numel() or 1))
+    for start in range(0, u.shape[-2], rows):
+        c = u[..., start : start + rows, :] @ u[..., start:, :].mT
+        c.diagonal(0, -2, -1).zero_()
+        if near_pairs(c, potential) is not None:
+            return True
+    return False
 
 
 class NearPairs:
@@ -62,7 +75,7 @@ class NearPairs:
         return self._pushes[1].view_as(self._w) if self._pushes else torch.zeros_like(self._w)
 
     def _add(self, sets: Tensor, i: Tensor, j: Tensor) -> None:
-        terms, potential, dtype = self._terms, self._terms.potential, self._terms.dtype(self._w)
+        terms, dtype = self._terms, self._terms.dtype(self._w)
         rows = [self._w[sets, k].double() for k in (i, j)]
         both = [terms.lengths(row.square().sum(-1)) for row in rows]
         a, b = (row * one.inverse[:, None] for row, one in zip(rows, both, strict=True))
@@ -74,7 +87,7 @@ class NearPairs:
             z = z if one.lack is None else z + one.lack
         value, slope, *bend = self._derivatives(z, sign, dtype)
         self._energy.index_add_(0, sets, value)
-        rests = [one.rest(1 - z / 2) if one.radial is not None else z / 2 for one in both]
+        rests = [z / 2 if one.radial is None else 1 - one.radial * (1 - z / 2) for one in both]
         flat = sets * self._w.shape[-2]
         if not self._pushes:
             self._pushes = [torch.zeros_like(self._w).flatten(0, 1) for _ in range(1 if self._v is None else 2)]

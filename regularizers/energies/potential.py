@@ -19,7 +19,8 @@ class Potential:
 
     .. math::
         f(z) &= z^{-s/2} \ (s > 0), \qquad -\log z \ (s = 0) \\
-        f(z) &= a^{-s} \ (s > 0), \qquad -\log a \ (s = 0), \qquad a = \arccos(1 - z/2)/\pi + 10^{-4} \ \text{(geodesic)}
+        f(z) &= a^{-s} \ (s > 0), \qquad -\log a \ (s = 0), \qquad a = \arccos(1 - z/2)/\pi + 10^{-4} \
+        \text{(geodesic)}
 
     the full space has :math:`\phi = f(z)`. In the half space every neuron brings its negative along, so a pair of
     neurons stands for four pairs of points: :math:`\phi = 2 f(z) + 2 f(4 - z)`, for s = 2 just :math:`2 / (1 - c^2)`.

@@ -14,7 +14,7 @@ from .cosines import gram, scale_pairs
 from .energy import mean_energy, neuron_sums
 from .near import near_pairs
 from .sums import can_branch
-from .terms import Terms
+from .terms import Terms, projection_error
 
 LONG = 16.0  # in units of min_norm, the most that a neuron's length counts with: no projection makes it a short one
 
@@ -28,9 +28,10 @@ def span_energies(neurons: Sequence[Tensor], draws: Tensor, terms: Terms, reduct
     energies ignore them otherwise. The gradient is that for fixed Z and Q: an ambient draw of P adds noise to it that
     is orthogonal to all neurons.
 
-    A layer with rows that are nearly parallel is computed in float64 (on a GPU, every layer is). R exists in spite of
-    parallel rows because the cosines' diagonal is raised by their rounding; rows as near each other as this makes them
-    count as parallel: at angles below 4e-8 times the root of N, or 5e-7 in float32 if that is more.
+    A layer with rows that are nearly parallel is computed in float64, and on a GPU everything is that is N x N. R
+    exists in spite of parallel rows because the cosines' diagonal is raised by their rounding; rows as near each other
+    as this makes them count as parallel: at angles below 1.2e-7 times the root of N, or 5e-7 in float32 if that is more
+    (4e-6 on a GPU).
 
     Shape: layers ``neurons`` [..., N, d] of equal N <= d, ``draws`` Z [C, k, N] -> [..., C] for each layer, in float32
     or float64; differentiable once.
@@ -51,7 +52,8 @@ class _SpanPairs(torch.autograd.Function):
         found = _projected(draws, terms, with_gradient, neurons)
         if found is None:
             exact = replace(terms, rows=terms.dtype(draws))
-            found = _projected(draws.double(), exact, with_gradient, [w.double() for w in neurons], exact=True)
+            wide = draws.double() if can_branch(draws) else draws
+            found = _projected(wide, exact, with_gradient, [w.double() for w in neurons])
         assert found is not None
         return found[0].to(draws.dtype), *found[1:]
 
@@ -69,7 +71,7 @@ class _SpanPairs(torch.autograd.Function):
         dtype = factor.dtype
         with autocast_disabled(draws):
             pushed = (grad[..., None, None] * gradients).mT.flatten(1, 2)  # [sets, C k, N]
-            weights = pushed.mT @ draws.to(dtype).flatten(0, 1)
+            weights = (pushed.mT @ draws.to(pushed.dtype).flatten(0, 1)).to(dtype)
             # dW = dR Q^T l / n and Q^T = R^-1 U: first the N x N solve, then the only product with W.
             weights = torch.linalg.solve_triangular(factor, weights, upper=False, left=False)
             weights = (lengths * weights * inverse.mT).split([len(as_sets(w)) for w in neurons])
@@ -79,7 +81,7 @@ class _SpanPairs(torch.autograd.Function):
 
 
 def _projected(
-    draws: Tensor, terms: Terms, with_gradient: bool, neurons: Sequence[Tensor], exact: bool = False
+    draws: Tensor, terms: Terms, with_gradient: bool, neurons: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor] | None:
     """Pair sums, their gradients in W P^T, R, 1 / n and l / n with the lengths l in units of min_norm.
 
@@ -90,13 +92,14 @@ def _projected(
     inverse = replace(terms, min_norm=0.0).lengths(cosines.diagonal(dim1=-2, dim2=-1)).inverse[..., None]
     scale_pairs(cosines, inverse.squeeze(-1))
     diagonal = cosines.diagonal(dim1=-2, dim2=-1)
-    if not exact:
+    if cosines.dtype != torch.float64:
         if not can_branch(draws):
             return None
+        ones = diagonal.clone()
         diagonal.zero_()
         if near_pairs(cosines, terms.potential) is not None:
             return None
-        diagonal.copy_(inverse.squeeze(-1) > 0)
+        diagonal.copy_(ones)
     # Dependent or zero rows have no Cholesky factor. This much more on the diagonal is the rounding of N-term sums; it
     # also is half the squared distance that exact duplicates have.
     jitter = 2 * torch.finfo(cosines.dtype).eps * n
@@ -108,6 +111,9 @@ def _projected(
         terms = replace(terms, min_norm=math.sqrt(k))
     coordinates = factor * torch.where(inverse > 0, lengths / inverse, 0.0)  # a zero neuron stays zero
     # All C projections are one product, [sets, C k, N].
-    projected = (draws.flatten(0, 1) @ coordinates.mT).unflatten(-2, (count, k)).mT
-    sums = neuron_sums(projected, replace(terms, parallel=32 * jitter), with_gradient)
+    projected = (draws.flatten(0, 1) @ coordinates.to(draws.dtype).mT).unflatten(-2, (count, k)).mT
+    terms = replace(
+        terms, parallel=max(32 * jitter if cosines.dtype == torch.float64 else 0.0, projection_error(draws))
+    )
+    sums = neuron_sums(projected, terms, with_gradient)
     return sums.energy, sums.product(projected), factor, inverse, lengths

@@ -1,6 +1,7 @@
 """Sums of the potential over all pairs of neurons, and their gradient, by ordinary tensor operations."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -43,6 +44,15 @@ def pair_sums(w: Tensor, terms: Terms, with_gradient: bool, tall: bool) -> Sums:
     wide = w.double()
     energy, gradient, *_ = _tall(wide, terms_of(w, terms), with_gradient, listed=False)
     return Sums(energy.to(w.dtype), gradient if gradient is None else gradient.to(w.dtype), near=True)
+
+
+def joined(parts: Sequence[Sums]) -> Sums:
+    """The sums of all sets, from those of some."""
+    if len(parts) == 1:
+        return parts[0]
+    gradients = [part.gradient for part in parts if part.gradient is not None]
+    gradient = torch.cat(gradients) if gradients else None
+    return Sums(torch.cat([part.energy for part in parts]), gradient, near=any(part.near for part in parts))
 
 
 def can_branch(w: Tensor) -> bool:

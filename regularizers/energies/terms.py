@@ -47,6 +47,11 @@ class Terms:
         return Lengths(inverse, (~short).to(inverse.dtype), lack.where(inverse > 0, 1.0))
 
 
+def projection_error(w: Tensor) -> float:
+    """The squared distance that the rounding of a product makes of that of parallel rows, in the precision of ``w``."""
+    return ((256 if w.dtype == torch.float64 else 32) * torch.finfo(w.dtype).eps) ** 2
+
+
 class Lengths(NamedTuple):
     """Of neurons [..., N]: with :math:`u_i = w_i / n_i`, what their derivatives need.
 
@@ -62,7 +67,7 @@ class Lengths(NamedTuple):
         """x [..., N] where the length of the neuron counts, else 0."""
         return x if self.radial is None else x * self.radial
 
-    def rest(self, c: Tensor | float) -> Tensor | float:
+    def rest(self, c: Tensor) -> Tensor:
         """1 - radial c."""
         return 1 - c if self.radial is None else 1 - self.radial * c
 
