@@ -41,11 +41,6 @@ def directions(w: Tensor, min_norm: float = 0.0) -> Tensor:
     return w * inverse
 
 
-def normalized(products: Tensor) -> Tensor:
-    """Cosines from a Gram matrix W W^T [..., N, N]; 0 for a row that is zero. Differentiable twice."""
-    return _Normalized.apply(products)
-
-
 def gram(w: Tensor) -> Tensor:
     """W W^T [..., N, N] of w [..., N, d]; half of it is reflected where that is faster. No gradient."""
     n, d = w.shape[-2:]
@@ -72,18 +67,19 @@ def inverse_norms(squared: Tensor) -> Tensor:
     return torch.where(squared > tiny, squared.clamp_min(tiny).rsqrt(), 0.0)
 
 
-def weighted_gram(slope: Tensor, c: Tensor, inverse: Tensor) -> Tensor:
+def weighted_gram(slope: Tensor, c: Tensor, inverse: Tensor, radial: Tensor | None = None) -> Tensor:
     r"""The matrix M with :math:`\partial f / \partial W = M W` for a function f of the cosines, differentiable.
 
     .. math:: M_{ij} = S_{ij} / (n_i n_j), \quad M_{ii} = -\sum_{j \ne i} S_{ij} c_{ij} / n_i^2, \quad
               S_{ij} = \partial f / \partial c_{ij} + \partial f / \partial c_{ji}
 
     Shape: ``slope`` S and ``c`` [..., N, N], ``inverse`` 1 / n [..., N] -> [..., N, N]. The diagonal of S is ignored.
+    ``radial`` [..., N] is 0 where n does not depend on the neuron, whose :math:`M_{ii}` is 0 then, else 1.
     """
     scaled = slope * inverse[..., :, None] * inverse[..., None, :]
     turning = slope * c
-    radial = (turning.sum(-1) - turning.diagonal(dim1=-2, dim2=-1)) * inverse * inverse
-    return scaled.diagonal_scatter(-radial, dim1=-2, dim2=-1)
+    along = (turning.sum(-1) - turning.diagonal(dim1=-2, dim2=-1)) * inverse * inverse
+    return scaled.diagonal_scatter(-(along if radial is None else along * radial), dim1=-2, dim2=-1)
 
 
 class _Gram(torch.autograd.Function):
@@ -100,20 +96,3 @@ class _Gram(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tensor:
         return (grad + grad.mT) @ ctx.saved_tensors[0]
-
-
-class _Normalized(torch.autograd.Function):
-    @staticmethod
-    def forward(products: Tensor) -> Tensor:
-        c = products.clone()
-        scale_pairs(c, inverse_norms(products.diagonal(dim1=-2, dim2=-1)))
-        return c
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        ctx.save_for_backward(*inputs, output)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
-        products, c = ctx.saved_tensors
-        return weighted_gram(grad + grad.mT, c, inverse_norms(products.diagonal(dim1=-2, dim2=-1))) / 2

@@ -4,7 +4,9 @@ import torch
 from torch import Tensor
 
 from comhe.errors import check_choice
-from comhe.regularizers.energies.cosines import inverse_norms, normalized, weighted_gram
+from comhe.regularizers.energies.cosines import weighted_gram
+from comhe.regularizers.energies.gram import normalized
+from comhe.regularizers.energies.terms import Terms
 from comhe.regularizers.registry import register_regularizer
 
 from .learned_projection import LearnedProjection
@@ -32,16 +34,16 @@ class AnglePreservingProjection(LearnedProjection):
         check_choice("loss", loss, ("cosine", "angle"))
         self.loss = loss
 
-    def target(self, products: Tensor | None) -> Tensor:
+    def target(self, products: Tensor | None, terms: Terms) -> Tensor:
         assert products is not None  # always_needs_gram
-        return normalized(products)
+        return normalized(products, terms)
 
-    def push(self, v: Tensor, target: Tensor | None) -> Tensor:
+    def push(self, v: Tensor, target: Tensor | None, terms: Terms) -> Tensor:
         """Gradient of L = |C(V) - C(W)|_F: with S = 2 dL/dC(V), it is M V, see weighted_gram."""
         assert target is not None
         products = v @ v.mT
-        inverse = inverse_norms(products.diagonal(dim1=-2, dim2=-1))
-        c = products * inverse[..., :, None] * inverse[..., None, :]
+        lengths = terms.lengths(products.diagonal(dim1=-2, dim2=-1), branching=False)
+        c = normalized(products, terms)
         if self.loss == "cosine":
             change = c - target
             weighted = 2 * change
@@ -50,7 +52,7 @@ class AnglePreservingProjection(LearnedProjection):
             change = angles - _angles(target)[0]
             weighted = 2 * change * derivative
         norm = (change.square().sum() + torch.finfo(v.dtype).tiny).sqrt()  # differentiable at 0 too
-        return weighted_gram(weighted / norm, c, inverse) @ v
+        return weighted_gram(weighted / norm, c, lengths.inverse, lengths.radial) @ v
 
 
 def _angles(c: Tensor) -> tuple[Tensor, Tensor]:

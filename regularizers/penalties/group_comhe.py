@@ -61,7 +61,7 @@ class GroupProjection(EnergyPenalty):
         groups = [long.unflatten(-1, (self.groups - short, -1))]
         if short:
             groups.append(F.pad(rest.unflatten(-1, (short, -1)), (0, 1)))
-        return self.energy(torch.cat(groups, dim=-2).transpose(-2, -3)).mean(-1)
+        return self.energy(torch.cat(groups, dim=-2).transpose(-2, -3), stretch=self.groups**-0.5).mean(-1)
 
     def extra_repr(self) -> str:
         return f"groups={self.groups}, partition={self.partition!r}, {super().extra_repr()}"

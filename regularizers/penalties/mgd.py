@@ -45,7 +45,7 @@ def mgd(w: Tensor, *, half_space: bool = False, min_norm: float = 0.0) -> Tensor
     if w.shape[-2] > MOST:
         raise UsageError(
             f"mgd takes the determinant of an N x N matrix: at most {MOST} neurons, not {w.shape[-2]}; create the "
-            "regularizer with sample=2048, or take uniformity or mhs, which go by blocks"
+            "regularizer with sample=1024, or take uniformity or mhs, which go by blocks"
         )
     c = pair_cosines(float64(w), diagonal=1.0, min_norm=min_norm)
     near = (2 * c - 2).exp()
@@ -69,7 +69,7 @@ class GramDeterminant(HalfSpaceDirectional):
     default_weight, default_output_weight = 0.01, 0.1
     formula = staticmethod(mgd)
 
-    def __init__(self, *, sample: int = 2048, **options: Any) -> None:
+    def __init__(self, *, sample: int = 1024, **options: Any) -> None:
         super().__init__(**options)
         check_at_least("sample", sample, 2)
         self.sample = sample

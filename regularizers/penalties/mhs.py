@@ -1,4 +1,3 @@
-import torch
 from torch import Tensor
 
 from comhe.regularizers.energies.blocks import nearest, products_with
@@ -21,6 +20,7 @@ def mhs(w: Tensor, *, half_space: bool = False, min_norm: float = 0.0) -> Tensor
     Shape: ``[..., N, d] -> [...]``.
 
     Example:
+        >>> import torch
         >>> mhs(torch.eye(2))
         tensor(-2.)
 
