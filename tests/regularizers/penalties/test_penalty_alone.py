@@ -1,7 +1,5 @@
 """Every regularizer alone, at its defaults, from random neurons: it lowers its own objective and harms no energy."""
 
-import itertools
-
 import pytest
 import torch
 from torch import nn
@@ -13,7 +11,7 @@ LAYERS = {
     "few": lambda: nn.Linear(10, 30),
     "convolution": lambda: nn.Conv2d(3, 12, 3, stride=2),
 }
-CASES = list(itertools.product(LAYERS, ["hidden", "output"]))
+CASES = [*((kind, "hidden") for kind in LAYERS), ("few", "output")]
 NAMES = [name for name in list_regularizers() if name != "none"]
 
 
@@ -66,7 +64,7 @@ def check(name, kind, role, steps):
 @pytest.mark.parametrize(("kind", "role"), CASES)
 @pytest.mark.parametrize("name", NAMES)
 def test_alone(name, kind, role):
-    check(name, kind, role, steps=60)
+    check(name, kind, role, steps=30)
 
 
 @pytest.mark.long
@@ -78,9 +76,9 @@ def test_alone_long(name, kind, role):
 
 def test_polarization_and_covering_do_not_collapse():
     """With the opposite sign, or with a pole that the neurons catch up with, pairs fall together."""
-    for name, steps in (("mhp", 300), ("mhc", 100)):
+    for name in ("mhp", "mhc"):
         torch.manual_seed(0)
         layer = nn.Linear(10, 30)
         before = energy(layer, "output")
-        descend(name, layer, "output", steps)
-        assert energy(layer, "output") < before - 0.01
+        descend(name, layer, "output", 100)
+        assert energy(layer, "output") < before - 0.02
