@@ -30,6 +30,7 @@ class PolePenalty(HalfSpaceDirectional):
     """
 
     state_name = "pole"
+    ordered = True  # as the pole is
     formula: Callable[..., Tensor]  # (neurons [..., N, d], poles [..., d], *, half_space, min_norm) -> [...]
     pull: Callable[[Tensor], Tensor]  # derivative of P in the squared distances [..., points] from the pole
 
