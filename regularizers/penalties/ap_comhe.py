@@ -12,6 +12,9 @@ from comhe.regularizers.registry import register_regularizer
 from .learned_projection import LearnedProjection
 
 
+SMALL = 1e-5  # against the norm of all differences of cosines of a layer
+
+
 @register_regularizer("ap-comhe")
 class AnglePreservingProjection(LearnedProjection):
     r"""CoMHE with angle-preserving projections: P is trained to keep the angles between the neurons.
@@ -49,7 +52,7 @@ class AnglePreservingProjection(LearnedProjection):
             angles, derivative = _angles(c)
             change = angles - _angles(target)[0]
             weighted = 2 * change * derivative
-        norm = (change.square().sum() + torch.finfo(v.dtype).tiny).sqrt()  # differentiable at 0 too
+        norm = (change.square().sum() + SMALL**2).sqrt()  # twice differentiable at 0 too, with bounded derivatives
         return weighted_gram(weighted / norm, c, lengths.inverse, lengths.radial) @ v
 
 
