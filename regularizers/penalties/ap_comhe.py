@@ -11,7 +11,6 @@ from comhe.regularizers.registry import register_regularizer
 
 from .learned_projection import LearnedProjection
 
-
 SMALL = 1e-5  # against the norm of all differences of cosines of a layer
 
 
