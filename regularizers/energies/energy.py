@@ -80,7 +80,8 @@ def energies(w: Tensor, terms: Terms, reduction: str) -> tuple[Tensor, bool]:
     check_neurons(w)
     with autocast_disabled(w):
         w = upcast(w)
-        sums, _, _, near = _PairSum.apply(w, terms, torch.is_grad_enabled() and w.requires_grad)
+        pair_sum = _PairSum if torch.compiler.is_compiling() else _TransformedPairSum
+        sums, _, _, near = pair_sum.apply(w, terms, torch.is_grad_enabled() and w.requires_grad)
         return mean_energy(sums, w.shape[-2], terms.potential, reduction), near
 
 
@@ -117,7 +118,6 @@ class _PairSum(torch.autograd.Function):
     def setup_context(ctx, inputs, output) -> None:
         w, ctx.terms, with_gradient = inputs
         _, gradient, ctx.is_product, _ = output
-        ctx.save_for_forward(w)
         if with_gradient:
             ctx.mark_non_differentiable(gradient)
             ctx.save_for_backward(w, gradient)
@@ -133,6 +133,15 @@ class _PairSum(torch.autograd.Function):
             gradient = grad_energy[..., None, None] * kept[0]
             return gradient if ctx.is_product else gradient @ w, None, None
 
+
+class _TransformedPairSum(_PairSum):
+    """The same for forward-mode derivatives and the transforms of torch.func, which torch.compile cannot trace."""
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        _PairSum.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(inputs[0])
+
     @staticmethod
     def jvp(ctx, change: Tensor, *_) -> tuple[Tensor, None, None, None]:
         (w,) = ctx.saved_tensors
@@ -140,7 +149,7 @@ class _PairSum(torch.autograd.Function):
 
     @staticmethod
     def vmap(info, in_dims, w: Tensor, terms: Terms, with_gradient: bool):
-        found = _PairSum.apply(w.movedim(in_dims[0], 0), terms, with_gradient)
+        found = _TransformedPairSum.apply(w.movedim(in_dims[0], 0), terms, with_gradient)
         return found, (0, 0 if with_gradient else None, None, None)
 
 
@@ -206,6 +215,6 @@ def neuron_sums(w: Tensor, terms: Terms, with_gradient: bool) -> Sums:
     else:
         size = max(1, block_size(w) // min(w.shape[-2], SIDE) ** 2) if tall else max(1, len(batch))
         found = joined([pair_sums(some, terms, with_gradient, tall) for some in batch.split(size)])
-    shape = w.shape[:-2]
-    gradient = None if found.gradient is None else found.gradient.view(shape + found.gradient.shape[1:])
-    return Sums(found.energy.view(shape), gradient, found.is_product, found.near)
+    shape, kept = w.shape[:-2], found.gradient
+    kept = None if kept is None else kept.view(shape + kept.shape[1:])
+    return Sums(found.energy.view(shape), kept, found.is_product, found.near)

@@ -75,7 +75,7 @@ class Potential:
             dtype: of the rows, which has a floor.
             order: of the last derivative.
             opposite: z and c are those of one neuron and the negative of the other.
-            parallel: below this z, derivatives are zero.
+            parallel: closer than this to where phi has a pole, derivatives are zero.
         """
         found = self.point(z, dtype, order, opposite=opposite)
         if self.half_space:
@@ -83,7 +83,8 @@ class Potential:
             found = [2 * (a + b) for a, b in zip(found, other, strict=True)]
         scaled = [d * (-2) ** n for n, d in enumerate(found)]
         if parallel:
-            scaled[1:] = [d * (z >= parallel) for d in scaled[1:]]
+            most = 4 - parallel if self.half_space or self.geodesic else torch.inf
+            scaled[1:] = [d * ((z >= parallel) & (z <= most)) for d in scaled[1:]]
         return scaled
 
     def point(self, z: Tensor, dtype: torch.dtype, order: int = 0, *, opposite: bool = False) -> list[Tensor]:

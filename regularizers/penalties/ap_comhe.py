@@ -11,6 +11,8 @@ from comhe.regularizers.registry import register_regularizer
 
 from .learned_projection import LearnedProjection
 
+SMALL = 1e-5  # against the norm of all differences of cosines of a layer
+
 
 @register_regularizer("ap-comhe")
 class AnglePreservingProjection(LearnedProjection):
@@ -51,7 +53,7 @@ class AnglePreservingProjection(LearnedProjection):
             angles, derivative = _angles(c)
             change = angles - _angles(target)[0]
             weighted = 2 * change * derivative
-        norm = (change.square().sum() + torch.finfo(v.dtype).tiny).sqrt()  # differentiable at 0 too
+        norm = (change.square().sum() + SMALL**2).sqrt()  # twice differentiable at 0 too, with bounded derivatives
         return weighted_gram(weighted / norm, c, lengths.inverse, lengths.radial) @ v
 
 

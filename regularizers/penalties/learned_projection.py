@@ -14,7 +14,7 @@ from comhe.regularizers.draws import Draws, random_matrix
 from comhe.regularizers.energies.checks import autocast_disabled
 from comhe.regularizers.energies.cosines import gram, inverse_norms, scale_pairs
 from comhe.regularizers.energies.energy import energies
-from comhe.regularizers.energies.near import any_near
+from comhe.regularizers.energies.near import any_near, near_pairs
 from comhe.regularizers.energies.span import LONG
 from comhe.regularizers.energies.sums import can_branch
 from comhe.regularizers.energies.terms import Terms, projection_error
@@ -179,9 +179,16 @@ class LearnedProjection(EnergyPenalty):
             scale = scale.where(squared < torch.inf, 0.0)
         else:
             scale = inverse
-        near = w.dtype != torch.float64 and can_branch(w) and any_near(w, self.terms().potential)
-        if products is not None:
-            scale_pairs(products, scale)
+        potential, looks = self.terms().potential, w.dtype != torch.float64 and can_branch(w)
+        if products is None:
+            return scale[..., None], None, looks and any_near(w, potential)
+        scale_pairs(products, scale)
+        near = False
+        if looks:  # at the cosines, but for the diagonal
+            sizes = torch.where(scale > 0, inverse / scale, 0.0)
+            c = products * sizes[..., :, None] * sizes[..., None, :]
+            c.diagonal(dim1=-2, dim2=-1).zero_()
+            near = near_pairs(c, potential) is not None
         return scale[..., None], products, near
 
 

@@ -276,7 +276,7 @@ from comhe.regularizers.energies.kernels import pairs, wide
 
 KINDS = {"table": "*i64", "near": "*i32", "rows": "i32", "most": "i32", "count": "i32", "k": "i32"}
 KINDS |= dict.fromkeys(("FLOOR", "PARALLEL", "EPS", "LEAST", "LIMIT", "TINY"), "fp32")
-CHOICES = {"S": 2.0, "HALF": True, "SHORTENS": True, "GRADIENT": True, "SCALED": True, "EXACT": True, "PRECISION": "tf32x3"}
+CHOICES = dict.fromkeys(("HALF", "SHORTENS", "GRADIENT", "SCALED", "EXACT"), True) | {"S": 2.0, "PRECISION": "tf32x3"}
 SIZES = {"ROWS": 64, "COLUMNS": 64, "WIDTH": 64, "TILE": 64, "CHUNK": 32}
 for kernel in (NAMES):
     constants = {n: (CHOICES | SIZES)[n] for n in kernel.arg_names if n in CHOICES | SIZES}
