@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import relu
 
 from comhe.errors import UsageError, check_at_least
 from comhe.regularizers.draws import Draws, random_matrix
@@ -49,14 +48,15 @@ class PolePenalty(HalfSpaceDirectional):
 
     def update(self, w: Tensor, layer: Layer, state: Tensor, draws: Draws) -> Tensor:
         pole, u, velocity = state, directions(w, self.min_norm), torch.zeros_like(state)
+        lengths = _lengths(u)
         for _ in range(self.steps):
-            c = (u @ pole[..., None])[..., 0]
+            c = lengths * (u @ pole[..., None])[..., 0]
             if self.in_half_space(layer):
                 near, far = self.pull(torch.cat((2 - 2 * c, 2 + 2 * c), -1)).chunk(2, -1)
                 push = near - far
             else:
                 push = self.pull(2 - 2 * c)
-            gradient = -2 * (push[..., None, :] @ u)[..., 0, :]
+            gradient = -2 * ((lengths * push)[..., None, :] @ u)[..., 0, :]
             velocity = self.momentum * velocity + gradient
             velocity = velocity - pole * (velocity * pole).sum(-1, keepdim=True)  # along the sphere
             velocity = velocity / (self.rate * torch.linalg.vector_norm(velocity, dim=-1, keepdim=True)).clamp_min(1)
@@ -72,13 +72,21 @@ def squared_distances(w: Tensor, pole: Tensor, half_space: bool, min_norm: float
     """Squared distances 2 - 2c [..., N] of the directions of neurons [..., N, d] from that of a pole [..., d].
 
     In the half space [..., 2N], those of their negatives behind. From differences: a neuron at the pole has exactly 0.
+    The cosine of a neuron shorter than ``min_norm`` falls with the square of its length, as that of two such neurons
+    does: a pole is always of full length, and would send all neurons of a zeroed layer its way at once.
     """
     check_neurons(w)
     w = upcast(w)
     if pole.shape[-1] != w.shape[-1]:
         raise UsageError(f"the pole must have d = {w.shape[-1]} entries, not {pole.shape[-1]}")
     u, v = directions(w, min_norm), directions(pole.to(w.dtype))[..., None, :]
-    # |u - v|^2 = |u|^2 + |v|^2 - 2c: a neuron without a full length is short of 1 by more than rounding.
-    short = sum(relu(1 - 16 * torch.finfo(w.dtype).eps - x.square().sum(-1)) for x in (u, v))
-    near = (u - v).square().sum(-1) + short
-    return torch.cat((near, (u + v).square().sum(-1) + short), -1) if half_space else near
+    lengths = _lengths(u)
+    c = lengths * (u @ v.mT)[..., 0]
+    near = torch.where(lengths < 1, 2 - 2 * c, (u - v).square().sum(-1))
+    return torch.cat((near, torch.where(lengths < 1, 2 + 2 * c, (u + v).square().sum(-1))), -1) if half_space else near
+
+
+def _lengths(u: Tensor) -> Tensor:
+    """Lengths [..., N] of directions: 1, or less for those of short neurons."""
+    lengths = torch.linalg.vector_norm(u, dim=-1)
+    return torch.where(lengths > 1 - 16 * torch.finfo(u.dtype).eps, 1.0, lengths)

@@ -73,3 +73,13 @@ def test_gradients_at_defects_are_those_of_float64(normal, name, defect):
         assert 0.1 * default * exact.norm() < 5  # a step of SGD at 0.1
         if defect in ("equal", "multiples", "antiparallel") and name not in ("mhp", "mhc"):
             assert exact.norm() < 0.1
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("length", [1e-3, 1e-6])
+def test_a_step_does_not_throw_a_head_that_was_zero(normal, name, length):
+    model = nn.Sequential(nn.Linear(8, 32), nn.Linear(32, 10))
+    w = length * nn.functional.normalize(normal(10, 32, dtype=torch.float32))
+    model[1].weight.data = w.clone()
+    create_regularizer(name, model)().backward()
+    assert 0.01 * model[1].weight.grad.norm() < 0.5
