@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from comhe.regularizers import create_regularizer, hyperspherical_energy, list_regularizers
+from comhe.regularizers import create_regularizer, diagnose, hyperspherical_energy, list_regularizers
 from comhe.zoo import create_model
 
 from .output import save
@@ -180,6 +180,7 @@ def memory(models: list[str], rounds: int) -> list[dict]:
     """Peak memory of one forward and backward over the model alone, each in a process of its own."""
     cases = [f"cnn9:{what}" for what in ("ported rp-comhe", "rp-comhe", "rp-comhe, span", "ported hs-mhe", "hs-mhe")]
     cases += ["energy:20000:512", "energy:100000:64"]
+    cases += [f"{name}:20000:512" for name in (*list_regularizers(), "diagnose") if name != "none"]
     rows = []
     for case in cases:
         command = [sys.executable, "-m", "benchmarks.regularizers", "peak", "--case", case]
@@ -199,6 +200,21 @@ def peak(case: str) -> dict[str, float]:
 
         def call() -> None:
             hyperspherical_energy(w, 2, half_space=True).backward()
+
+    elif kind == "diagnose":
+        w = torch.randn(*map(int, rest.split(":")))
+
+        def call() -> None:
+            diagnose(w)
+
+    elif kind not in MODELS:  # a regularizer of one layer
+        n, d = map(int, rest.split(":"))
+        model = nn.Linear(d, n, bias=False)
+        model.weight.grad = torch.zeros_like(model.weight)
+        one = create_regularizer(kind, model, output=None)
+
+        def call() -> None:
+            one().backward()
 
     else:
         model, _ = MODELS[kind]()

@@ -7,13 +7,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from . import kernels
-from .checks import Layers, Precision, as_sets, autocast_disabled
+from .checks import Layers, as_sets, autocast_disabled
 from .potential import Potential
+from .terms import Terms
 
 
-def batched_energies(
-    neurons: Layers, weights: Tensor, potential: Potential, reduction: str, precision: Precision
-) -> Tensor:
+def batched_energies(neurons: Layers, weights: Tensor, terms: Terms, reduction: str) -> Tensor:
     r"""The sum over layers of weight times energy, the latter a mean over the layer's sets.
 
     .. math:: \sum_l \lambda_l \frac{1}{B_l} \sum_b E(W_{l, b})
@@ -21,19 +20,18 @@ def batched_energies(
     Shape: layers [..., N_l, d_l] that the kernels take, weights [layers] -> a scalar, differentiable once in them.
     """
     with_gradient = torch.is_grad_enabled() and any(w.requires_grad for w in neurons)
-    return _BatchedEnergies.apply(weights, potential, reduction, precision, with_gradient, *neurons)[0]
+    return _BatchedEnergies.apply(weights, terms, reduction, with_gradient, *neurons)[0]
 
 
 class _BatchedEnergies(torch.autograd.Function):
     @staticmethod
-    def forward(weights, potential, reduction, precision, with_gradient, *neurons):
+    def forward(weights, terms, reduction, with_gradient, *neurons):
         sets = [as_sets(w) for w in neurons]
         shapes = tuple((len(w), w.shape[-2]) for w in sets)
-        scales, constants, layers = _scales(shapes, potential, reduction, weights.device)
-        options = {"with_gradient": with_gradient, "precision": precision}
+        scales, constants, layers = _scales(shapes, terms.potential, reduction, weights.device)
         with autocast_disabled(weights):
             factors = weights * scales
-            sums, gradients = kernels.energy_sums(sets, potential, 0.0, factors, **options)
+            sums, gradients = kernels.energy_sums(sets, terms, factors, with_gradient=with_gradient)
             total = (factors.index_select(0, layers) * torch.cat(sums)).sum() + (weights * constants).sum()
         return total, *(g.view(w.shape) for g, w in zip(gradients, neurons, strict=True) if with_gradient)
 
@@ -47,7 +45,7 @@ class _BatchedEnergies(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor, *_):
-        return None, None, None, None, None, *torch._foreach_mul(list(ctx.saved_tensors), grad)
+        return None, None, None, None, *torch._foreach_mul(list(ctx.saved_tensors), grad)
 
 
 @cache

@@ -33,6 +33,11 @@ def upcast(w: Tensor) -> Tensor:
     return w if w.dtype == torch.float64 else w.float()
 
 
+def float64(w: Tensor) -> Tensor:
+    """``w`` in float64, on the CPU where its device has no such numbers."""
+    return w.cpu().double() if w.device.type == "mps" else w.double()
+
+
 def autocast_disabled(w: Tensor) -> AbstractContextManager[None]:
     """A context without autocast on the device of ``w``: no product of a penalty is computed in half precision."""
     return nullcontext() if w.is_meta else torch.autocast(w.device.type, enabled=False)

@@ -1,33 +1,44 @@
 """Cosines between neurons, for the penalties that are written in them."""
 
+import math
+
 import torch
 from torch import Tensor
 
 BLOCK = 128  # columns of a Gram matrix computed by one product
 
 
-def cosines(w: Tensor) -> Tensor:
+def cosines(w: Tensor, min_norm: float = 0.0) -> Tensor:
     """Cosines [..., N, N] between the rows of w [..., N, d]; 0 for a row that is zero. Differentiable twice.
+
+    Rows shorter than ``min_norm`` have smaller cosines, with themselves too; see :func:`directions`.
 
     Example:
         >>> cosines(torch.tensor([[1.0, 0.0], [3.0, 4.0]]))
         tensor([[1.0000, 0.6000],
                 [0.6000, 1.0000]])
     """
-    return _Gram.apply(directions(w))
+    return _Gram.apply(directions(w, min_norm))
 
 
-def directions(w: Tensor) -> Tensor:
-    """The rows of w [..., N, d] at length 1, whatever length they had; one too small for a direction becomes zero."""
+def directions(w: Tensor, min_norm: float = 0.0) -> Tensor:
+    r"""The rows of w [..., N, d] at length 1, whatever length they had; one too small for a direction becomes zero.
+
+    .. math:: u_i = w_i / \max(|w_i|, \mathrm{min\_norm})
+
+    So no derivative is larger than 1 / ``min_norm``. Rows that are long enough are the same for any ``min_norm``.
+    """
     size = w.detach().abs().amax(-1, keepdim=True)
+    if min_norm:
+        size = size.clamp_min(min_norm / (2 * math.sqrt(w.shape[-1])))  # a row of length min_norm has a larger entry
     # Neither squares nor their derivatives overflow or underflow then.
     w = w / size.where(size > torch.finfo(w.dtype).tiny, torch.inf)
-    return w * inverse_norms((w * w).sum(-1, keepdim=True))
-
-
-def normalized(products: Tensor) -> Tensor:
-    """Cosines from a Gram matrix W W^T [..., N, N]; 0 for a row that is zero. Differentiable twice."""
-    return _Normalized.apply(products)
+    squared = (w * w).sum(-1, keepdim=True)
+    inverse = inverse_norms(squared)
+    if min_norm:
+        most = size / min_norm
+        inverse = torch.where(squared.sqrt() * most > 1, inverse, most)
+    return w * inverse
 
 
 def gram(w: Tensor) -> Tensor:
@@ -56,18 +67,19 @@ def inverse_norms(squared: Tensor) -> Tensor:
     return torch.where(squared > tiny, squared.clamp_min(tiny).rsqrt(), 0.0)
 
 
-def weighted_gram(slope: Tensor, c: Tensor, inverse: Tensor) -> Tensor:
+def weighted_gram(slope: Tensor, c: Tensor, inverse: Tensor, radial: Tensor | None = None) -> Tensor:
     r"""The matrix M with :math:`\partial f / \partial W = M W` for a function f of the cosines, differentiable.
 
     .. math:: M_{ij} = S_{ij} / (n_i n_j), \quad M_{ii} = -\sum_{j \ne i} S_{ij} c_{ij} / n_i^2, \quad
               S_{ij} = \partial f / \partial c_{ij} + \partial f / \partial c_{ji}
 
     Shape: ``slope`` S and ``c`` [..., N, N], ``inverse`` 1 / n [..., N] -> [..., N, N]. The diagonal of S is ignored.
+    ``radial`` [..., N] is 0 where n does not depend on the neuron, whose :math:`M_{ii}` is 0 then, else 1.
     """
     scaled = slope * inverse[..., :, None] * inverse[..., None, :]
     turning = slope * c
-    radial = (turning.sum(-1) - turning.diagonal(dim1=-2, dim2=-1)) * inverse * inverse
-    return scaled.diagonal_scatter(-radial, dim1=-2, dim2=-1)
+    along = (turning.sum(-1) - turning.diagonal(dim1=-2, dim2=-1)) * inverse * inverse
+    return scaled.diagonal_scatter(-(along if radial is None else along * radial), dim1=-2, dim2=-1)
 
 
 class _Gram(torch.autograd.Function):
@@ -84,20 +96,3 @@ class _Gram(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tensor:
         return (grad + grad.mT) @ ctx.saved_tensors[0]
-
-
-class _Normalized(torch.autograd.Function):
-    @staticmethod
-    def forward(products: Tensor) -> Tensor:
-        c = products.clone()
-        scale_pairs(c, inverse_norms(products.diagonal(dim1=-2, dim2=-1)))
-        return c
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        ctx.save_for_backward(*inputs, output)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
-        products, c = ctx.saved_tensors
-        return weighted_gram(grad + grad.mT, c, inverse_norms(products.diagonal(dim1=-2, dim2=-1))) / 2

@@ -1,21 +1,21 @@
 """Hyperspherical energy of a set of neurons, with an analytic gradient that needs no more memory than the neurons."""
 
-import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from comhe.errors import check_at_least, check_choice
 
 from . import kernels
 from .checks import PRECISIONS, Precision, as_sets, autocast_disabled, check_neurons, upcast
-from .cosines import gram, inverse_norms, scale_pairs, weighted_gram
+from .curvature import curvature
 from .potential import Potential
+from .sums import SIDE, Sums, block_size, joined, pair_sums
+from .terms import Terms
 
 KEEP = 1024  # the most neurons for which a matrix [N, N] is kept for the backward
-BLOCK = 1 << 19  # cosines in memory at a time otherwise: few enough to stay in the cache
-SIDE = 128  # the fewest neurons on a side of such a block, unless there are fewer
 
 
 def hyperspherical_energy(
@@ -26,13 +26,15 @@ def hyperspherical_energy(
     geodesic: bool = False,
     reduction: Literal["mean", "sum"] = "mean",
     eps: float = 0.0,
+    min_norm: float = 0.0,
     precision: Precision = "fp32",
 ) -> Tensor:
     r"""Hyperspherical energy of N neurons: how far from evenly their directions cover the sphere.
 
     .. math::
         E = \frac{1}{n(n-1)} \sum_{i \ne j} f(c_{ij}), \qquad
-        c_{ij} = \frac{\langle w_i, w_j \rangle}{n_i n_j}, \quad n_i = \sqrt{|w_i|^2 + \mathrm{eps}}
+        c_{ij} = \frac{\langle w_i, w_j \rangle}{n_i n_j}, \quad
+        n_i = \max(\sqrt{|w_i|^2 + \mathrm{eps}}, \mathrm{min\_norm})
 
     over the n = N neurons, or in the half space over the n = 2N neurons and their negatives (antipodal pairs
     included). Euclidean :math:`f(c) = (2 - 2c)^{-s/2}`, for s = 0 :math:`-\log(2 - 2c)` as in the released code (the
@@ -46,10 +48,18 @@ def hyperspherical_energy(
         geodesic: measure angles instead of chords.
         reduction: ``"mean"`` over the pairs (the released code) or ``"sum"`` over ordered pairs (the papers).
         eps: added to the squared norms; the released code has 1e-4, which shrinks the cosines of dying neurons.
+        min_norm: the least length that a neuron counts with, as in :func:`torch.nn.functional.normalize`: then no
+            neuron's gradient is larger than the sum of its pairs' slopes over ``min_norm``, and those of neurons of
+            nearly no length vanish. The regularizers have 0.01, the root of the released ``eps``.
         precision: of products on a GPU, where ``"tf32"`` is up to three times faster and has cosines right to 1e-3.
 
-    Shape: ``[..., N, d] -> [...]``, in float32 or float64. A zero neuron has no direction: it counts as orthogonal to
-    all others and gets no gradient. Duplicates have a large finite energy (see :class:`Potential`).
+    Shape: ``[..., N, d] -> [...]``, in float32 or float64, differentiable twice, also by :mod:`torch.func`. A zero
+    neuron has no direction: it counts as orthogonal to all others and, with ``min_norm=0``, gets no gradient.
+
+    The gradient of a pair at angle t is right to 1e-4, and for t > 0.15 to 1e-5, relative to its own size, as long as
+    t > 1e-3 in float32 and t > 1e-9 in float64. Below, it falls to zero in proportion to t, since the energy goes on
+    along its tangent there: a pair never pushes harder than :math:`s\,t^{-(s+1)}` at that angle, for s = 2 in float32
+    2e9. Rows that are parallel up to the rounding of their numbers (4 eps in float32) do not push each other.
 
     Example:
         >>> hyperspherical_energy(torch.eye(2), s=2), hyperspherical_energy(torch.eye(2), s=2, half_space=True)
@@ -57,32 +67,28 @@ def hyperspherical_energy(
 
     Source: Liu et al., *Learning towards Minimum Hyperspherical Energy*, NeurIPS 2018.
     """
-    check_neurons(w)
     check_choice("reduction", reduction, ("mean", "sum"))
     check_at_least("eps", eps, 0)
+    check_at_least("min_norm", min_norm, 0)
     check_choice("precision", precision, PRECISIONS)
     potential = Potential(s, geodesic, half_space)
+    return energies(w, Terms(potential, float(eps), float(min_norm), precision=precision), reduction)[0]
+
+
+def energies(w: Tensor, terms: Terms, reduction: str) -> tuple[Tensor, bool]:
+    """The energies of sets of neurons, and whether any two neurons of a set are known to be near each other."""
+    check_neurons(w)
     with autocast_disabled(w):
         w = upcast(w)
-        total = _PairSum.apply(w, potential, float(eps), torch.is_grad_enabled() and w.requires_grad, precision)[0]
-        if eps and half_space:  # shortened neurons are not quite opposite to their negatives
-            squared = (w * w).sum(-1)
-            squared = squared.where(squared < torch.inf, 0.0)  # no direction, like a zero neuron
-            total = total + potential.point(-squared / (squared + eps)).sum(-1) - w.shape[-2] * potential.antipodal
-        return mean_energy(total, w.shape[-2], potential, reduction)
+        pair_sum = _PairSum if torch.compiler.is_compiling() else _TransformedPairSum
+        sums, _, _, near = pair_sum.apply(w, terms, torch.is_grad_enabled() and w.requires_grad)
+        return mean_energy(sums, w.shape[-2], terms.potential, reduction), near
 
 
-def energy_gradient(
-    w: Tensor, s: float = 2, *, geodesic: bool = False, reduction: str = "mean", eps: float = 0.0
-) -> Tensor:
-    """The gradient of the full-space :func:`hyperspherical_energy` in w, ``[..., N, d]``; differentiable once more."""
-    potential = Potential(s, geodesic, False)
-    if torch.is_grad_enabled() and w.requires_grad:
-        slope = _weights(w, potential, eps) @ w
-    else:
-        gradient = _PairSum.apply(w, potential, eps, True, "fp32")[1]
-        slope = gradient if _keeps_product(w, potential) else gradient @ w
-    return slope * (2 if reduction == "sum" else 1 / potential.pairs(w.shape[-2]))
+def energy_gradient(w: Tensor, terms: Terms, reduction: str = "mean") -> Tensor:
+    """The gradient of the energy in neurons w, ``[..., N, d]``; differentiable once more."""
+    scale = 2 if reduction == "sum" else 1 / terms.potential.pairs(w.shape[-2])
+    return _PairGradient.apply(w, terms) * scale
 
 
 def mean_energy(sums: Tensor, neurons: int, potential: Potential, reduction: str) -> Tensor:
@@ -90,12 +96,6 @@ def mean_energy(sums: Tensor, neurons: int, potential: Potential, reduction: str
     if potential.half_space:
         sums = sums + neurons * potential.antipodal
     return 2 * sums if reduction == "sum" else sums / potential.pairs(neurons)
-
-
-def pair_sums(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
-    """Sums of phi over the pairs i < j of neurons [..., N, d], and their gradients [..., N, d]; records no graph."""
-    sums, gradient = _sums(w, potential, eps, with_gradient)
-    return sums, gradient if gradient is None or _keeps_product(w, potential) else gradient @ w
 
 
 class _PairSum(torch.autograd.Function):
@@ -110,122 +110,111 @@ class _PairSum(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        w: Tensor, potential: Potential, eps: float, with_gradient: bool, precision: Precision
-    ) -> tuple[Tensor, Tensor | None]:
-        return _sums(w, potential, eps, with_gradient, precision)
+    def forward(w: Tensor, terms: Terms, with_gradient: bool) -> tuple[Tensor, Tensor | None, bool, bool]:
+        energy, gradient, is_product, near = neuron_sums(w, terms, with_gradient)
+        return energy, gradient, is_product, near
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
-        w, ctx.potential, ctx.eps, with_gradient, _ = inputs
+        w, ctx.terms, with_gradient = inputs
+        _, gradient, ctx.is_product, _ = output
         if with_gradient:
-            ctx.mark_non_differentiable(output[1])
-            ctx.save_for_backward(w, output[1])
+            ctx.mark_non_differentiable(gradient)
+            ctx.save_for_backward(w, gradient)
+        else:
+            ctx.save_for_backward(w)
 
     @staticmethod
-    def backward(ctx, grad_energy: Tensor, _) -> tuple[Tensor, None, None, None, None]:
-        w, gradient = ctx.saved_tensors
+    def backward(ctx, grad_energy: Tensor, *_) -> tuple[Tensor, None, None]:
+        w, *kept = ctx.saved_tensors
         with autocast_disabled(w):
-            again = torch.is_grad_enabled()  # a second derivative is wanted: M once more, this time on the tape
-            if again:
-                gradient = _weights(w, ctx.potential, ctx.eps)
-            gradient = grad_energy[..., None, None] * gradient
-            if again or not _keeps_product(w, ctx.potential):
-                gradient = gradient @ w
-        return gradient, None, None, None, None
+            if torch.is_grad_enabled() or not kept:  # a second derivative is wanted
+                return grad_energy[..., None, None] * _PairGradient.apply(w, ctx.terms), None, None
+            gradient = grad_energy[..., None, None] * kept[0]
+            return gradient if ctx.is_product else gradient @ w, None, None
 
 
-def _sums(
-    w: Tensor, potential: Potential, eps: float, with_gradient: bool, precision: Precision = "fp32"
-) -> tuple[Tensor, Tensor | None]:
-    """Pair sums of [..., N, d], and M or M W; see :class:`_PairSum`."""
-    batch = as_sets(w)
-    gradient: Tensor | None
-    if kernels.usable(w, potential):
-        options: dict[str, Any] = {"with_gradient": with_gradient, "precision": precision}
-        (energy,), (gradient,) = kernels.energy_sums([batch], potential, eps, **options)
-    elif _keeps_product(w, potential):
-        size = max(1, _block(w) // min(w.shape[-2], SIDE) ** 2)
-        results = [_tall(some, potential, eps, with_gradient) for some in batch.split(size)]
-        energies, gradients = zip(*results, strict=True)
-        energy, gradient = torch.cat(energies), torch.cat(gradients) if with_gradient else None
+class _TransformedPairSum(_PairSum):
+    """The same for forward-mode derivatives and the transforms of torch.func, which torch.compile cannot trace."""
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        _PairSum.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(inputs[0])
+
+    @staticmethod
+    def jvp(ctx, change: Tensor, *_) -> tuple[Tensor, None, None, None]:
+        (w,) = ctx.saved_tensors
+        return (_PairGradient.apply(w, ctx.terms) * change).sum((-2, -1)), None, None, None
+
+    @staticmethod
+    def vmap(info, in_dims, w: Tensor, terms: Terms, with_gradient: bool):
+        found = _TransformedPairSum.apply(w.movedim(in_dims[0], 0), terms, with_gradient)
+        return found, (0, 0 if with_gradient else None, None, None)
+
+
+class _PairGradient(torch.autograd.Function):
+    """The gradient of :class:`_PairSum`, [..., N, d]. Its derivative is a symmetric matrix."""
+
+    @staticmethod
+    def forward(w: Tensor, terms: Terms) -> Tensor:
+        gradient = neuron_sums(w, terms, True).product(w)
+        assert gradient is not None
+        return gradient
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        w, ctx.terms = inputs
+        ctx.save_for_backward(w)
+        ctx.save_for_forward(w)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        return _Curvature.apply(*ctx.saved_tensors, grad, ctx.terms), None
+
+    @staticmethod
+    def jvp(ctx, change: Tensor, *_) -> Tensor:
+        return _Curvature.apply(*ctx.saved_tensors, change, ctx.terms)
+
+    @staticmethod
+    def vmap(info, in_dims, w: Tensor, terms: Terms):
+        return _PairGradient.apply(w.movedim(in_dims[0], 0), terms), 0
+
+
+class _Curvature(torch.autograd.Function):
+    """The derivative of :class:`_PairGradient` along v, [..., N, d]. There are no third derivatives."""
+
+    @staticmethod
+    def forward(w: Tensor, v: Tensor, terms: Terms) -> Tensor:
+        with autocast_disabled(w):
+            return curvature(as_sets(w), as_sets(v), terms).view(w.shape)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None: ...
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        raise NotImplementedError("the hyperspherical energy has no third derivatives; it can be differentiated twice")
+
+    @staticmethod
+    def vmap(info, in_dims, w: Tensor, v: Tensor, terms: Terms):
+        sets = [
+            x.movedim(dim, 0) if dim is not None else x.expand(info.batch_size, *x.shape)
+            for x, dim in zip((w, v), in_dims, strict=False)
+        ]
+        return _Curvature.apply(*sets, terms), 0
+
+
+def neuron_sums(w: Tensor, terms: Terms, with_gradient: bool) -> Sums:
+    """Pair sums of [..., N, d], and M or M W; records no graph."""
+    batch, tall = as_sets(w), w.shape[-2] > min(w.shape[-1], KEEP)
+    if kernels.usable(w, terms.potential):
+        (energy,), (gradient,) = kernels.energy_sums([batch], terms, with_gradient=with_gradient)
+        found = Sums(energy, gradient)
     else:
-        energy, gradient = _wide(batch, potential, eps, with_gradient)
-    shape = w.shape[:-2]
-    return energy.view(shape), None if gradient is None else gradient.view(shape + gradient.shape[1:])
-
-
-def _keeps_product(w: Tensor, potential: Potential) -> bool:
-    """Whether the forward keeps M W rather than M."""
-    return w.shape[-2] > min(w.shape[-1], KEEP) or kernels.usable(w, potential)
-
-
-def _block(w: Tensor) -> int:
-    return BLOCK if w.is_cpu else BLOCK << 6  # a GPU wants more to do at a time
-
-
-def _weights(w: Tensor, potential: Potential, eps: float) -> Tensor:
-    """The matrix M of the gradient, [..., N, N]; differentiable."""
-    products = w @ w.mT
-    inverse = inverse_norms(products.diagonal(dim1=-2, dim2=-1) + eps)
-    c = products * inverse[..., :, None] * inverse[..., None, :]
-    off_diagonal = 1 - torch.eye(c.shape[-1], dtype=c.dtype, device=c.device)
-    return weighted_gram(potential.slope(c * off_diagonal), c, inverse)
-
-
-def _wide(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
-    """Pair sums [B] of [B, N, d] and M, for few neurons, N <= d: all but one product happens on [N, N]."""
-    c = gram(w)
-    diagonal = c.diagonal(dim1=-2, dim2=-1)
-    inverse = inverse_norms(diagonal + eps)
-    diagonal.zero_()
-    scale = scale_pairs(c, inverse)
-    total, slope, factor = potential.sum_and_slope(c, with_gradient=with_gradient)
-    energy = _unordered(total, c.shape[-1], potential)
-    if slope is None:
-        return energy, None
-    radial = c.mul_(slope).sum(-1).mul_(inverse).mul_(inverse)
-    slope.mul_(scale).diagonal(dim1=-2, dim2=-1).copy_(radial.neg_())
-    bound = torch.finfo(w.dtype).max / 4  # duplicates with norms near the smallest number: no infinities to cancel
-    return energy, slope.mul_(factor).clamp_(-bound, bound)
-
-
-def _tall(w: Tensor, potential: Potential, eps: float, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
-    """Pair sums [B] of [B, N, d] and M W, for N > d or large N: norms and the sums over rows are computed on [N, d].
-
-    Cosines are computed in square blocks on and above the diagonal, in the same memory: fresh memory costs more.
-    """
-    batch, n, _ = w.shape
-    side = math.ceil(n / max(1, math.ceil(n * math.sqrt(batch / _block(w)))))
-    inverse = inverse_norms((w * w).sum(-1) + eps)[..., None, :]
-    # Neurons are columns here, in whichever order memory has them.
-    units = [block * scale for block, scale in zip(w.mT.split(side, -1), inverse.split(side, -1), strict=True)]
-    pushes = [torch.zeros_like(block) for block in units] if with_gradient else []
-    energy, factor = w.new_zeros(batch), 1.0
-    memory = w.new_empty(2, batch * side * side)
-    for i, a in enumerate(units):
-        for j, b in enumerate(units[i:], start=i):
-            shape = batch, a.shape[-1], b.shape[-1]
-            c, spare = memory[:, : math.prod(shape)].view(2, *shape)
-            torch.bmm(a.mT, b, out=c)
-            if i == j:
-                c.diagonal(dim1=-2, dim2=-1).zero_()
-            total, slope, factor = potential.sum_and_slope(c, spare, with_gradient)
-            energy += total if i != j else _unordered(total, c.shape[-1], potential)
-            if slope is not None:
-                if i == j:
-                    slope.diagonal(dim1=-2, dim2=-1).zero_()
-                else:
-                    pushes[j].baddbmm_(a, slope)
-                pushes[i].baddbmm_(b, slope.mT)
-    if not with_gradient:
-        return energy, None
-    # What pushes along a neuron does not turn it.
-    for push, u in zip(pushes, units, strict=True):
-        push.addcmul_(u, (push * u).sum(-2, keepdim=True), value=-1)
-    return energy, torch.cat(pushes, -1).mul_(inverse * factor).mT
-
-
-def _unordered(total: Tensor, n: int, potential: Potential) -> Tensor:
-    """Sums over i < j, in place, from those over all entries of a matrix with phi(0) on its diagonal."""
-    return total.sub_(n * potential.orthogonal).mul_(0.5)
+        size = max(1, block_size(w) // min(w.shape[-2], SIDE) ** 2) if tall else max(1, len(batch))
+        found = joined([pair_sums(some, terms, with_gradient, tall) for some in batch.split(size)])
+    shape, kept = w.shape[:-2], found.gradient
+    kept = None if kept is None else kept.view(shape + kept.shape[1:])
+    return Sums(found.energy.view(shape), kept, found.is_product, found.near)

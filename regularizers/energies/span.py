@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,27 +10,35 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .checks import as_sets, autocast_disabled
-from .cosines import gram, inverse_norms, scale_pairs
-from .energy import mean_energy, pair_sums
-from .potential import Potential
+from .cosines import gram, scale_pairs
+from .energy import mean_energy, neuron_sums
+from .near import near_pairs
+from .sums import can_branch
+from .terms import Terms, projection_error
+
+LONG = 16.0  # in units of min_norm, the most that a neuron's length counts with: no projection makes it a short one
 
 
-def span_energies(
-    neurons: Sequence[Tensor], draws: Tensor, potential: Potential, reduction: str = "mean"
-) -> list[Tensor]:
+def span_energies(neurons: Sequence[Tensor], draws: Tensor, terms: Terms, reduction: str = "mean") -> list[Tensor]:
     r"""Energies of each layer's neurons under Gaussian projections that are known by their action on the span.
 
     With an orthonormal basis Q [d, N] of the rows' span and :math:`W = R Q^\top`, a Gaussian P [k, d] acts on the
     neurons as :math:`W P^\top = R Z^\top` with :math:`Z = P Q` [k, N], Gaussian with independent entries itself. The
-    lower triangular R is the Cholesky factor of the cosines; norms are dropped first, since energies ignore them. The
-    gradient is that for fixed Z and Q: an ambient draw of P adds noise to it that is orthogonal to all neurons.
+    lower triangular R is the Cholesky factor of the cosines; of the norms nothing is kept but which are short, since
+    energies ignore them otherwise. The gradient is that for fixed Z and Q: an ambient draw of P adds noise to it that
+    is orthogonal to all neurons.
+
+    A layer with rows that are nearly parallel is computed in float64, and on a GPU everything is that is N x N. R
+    exists in spite of parallel rows because the cosines' diagonal is raised by their rounding; rows as near each other
+    as this makes them count as parallel: at angles below 1.2e-7 times the root of N, or 5e-7 in float32 if that is more
+    (4e-6 on a GPU).
 
     Shape: layers ``neurons`` [..., N, d] of equal N <= d, ``draws`` Z [C, k, N] -> [..., C] for each layer, in float32
     or float64; differentiable once.
     """
     with_gradient = torch.is_grad_enabled() and any(w.requires_grad for w in neurons)
-    sums = _SpanPairs.apply(draws, potential, with_gradient, *neurons)[0]
-    energies = mean_energy(sums, draws.shape[-1], potential, reduction)
+    sums = _SpanPairs.apply(draws, terms, with_gradient, *neurons)[0]
+    energies = mean_energy(sums, draws.shape[-1], terms.potential, reduction)
     shapes = [(*w.shape[:-2], len(draws)) for w in neurons]
     split = energies.split([math.prod(shape[:-1]) for shape in shapes])
     return [one.view(shape) for one, shape in zip(split, shapes, strict=True)]
@@ -39,19 +48,14 @@ class _SpanPairs(torch.autograd.Function):
     """Sums [sets of all layers, C] of the potential over pairs; the forward computes their gradients in W P^T too."""
 
     @staticmethod
-    def forward(draws: Tensor, potential: Potential, with_gradient: bool, *neurons: Tensor) -> tuple[Any, ...]:
-        cosines = torch.cat([gram(as_sets(w)) for w in neurons])
-        inverse = inverse_norms(cosines.diagonal(dim1=-2, dim2=-1))[..., None]
-        scale_pairs(cosines, inverse.squeeze(-1))
-        # Dependent or zero rows have no Cholesky factor. This much more on the diagonal is the rounding of N-term sums;
-        # it also is the distance that exact duplicates have.
-        cosines.diagonal(dim1=-2, dim2=-1).add_(2 * torch.finfo(cosines.dtype).eps * draws.shape[-1])
-        factor = torch.linalg.cholesky_ex(cosines).L
-        coordinates = factor * (inverse > 0)  # a zero neuron stays zero
-        # All C projections are one product, [sets, C k, N].
-        projected = (draws.flatten(0, 1) @ coordinates.mT).unflatten(-2, draws.shape[:2]).mT
-        sums, gradients = pair_sums(projected, potential, 0.0, with_gradient)
-        return sums, gradients, factor, inverse
+    def forward(draws: Tensor, terms: Terms, with_gradient: bool, *neurons: Tensor) -> tuple[Any, ...]:
+        found = _projected(draws, terms, with_gradient, neurons)
+        if found is None:
+            exact = replace(terms, rows=terms.dtype(draws))
+            wide = draws.double() if can_branch(draws) else draws
+            found = _projected(wide, exact, with_gradient, [w.double() for w in neurons])
+        assert found is not None
+        return found[0].to(draws.dtype), *found[1:]
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
@@ -63,12 +67,53 @@ class _SpanPairs(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor, *_) -> tuple[Tensor | None, ...]:
-        draws, gradients, factor, inverse, *neurons = ctx.saved_tensors
+        draws, gradients, factor, inverse, lengths, *neurons = ctx.saved_tensors
+        dtype = factor.dtype
         with autocast_disabled(draws):
             pushed = (grad[..., None, None] * gradients).mT.flatten(1, 2)  # [sets, C k, N]
-            weights = pushed.mT @ draws.flatten(0, 1)
-            # dW = dR Q^T / n and Q^T = R^-1 U: first the N x N solve, then the only product with W.
+            weights = (pushed.mT @ draws.to(pushed.dtype).flatten(0, 1)).to(dtype)
+            # dW = dR Q^T l / n and Q^T = R^-1 U: first the N x N solve, then the only product with W.
             weights = torch.linalg.solve_triangular(factor, weights, upper=False, left=False)
-            weights = (inverse * weights * inverse.mT).split([len(as_sets(w)) for w in neurons])
-            grads = [(weight @ as_sets(w)).view_as(w) for weight, w in zip(weights, neurons, strict=True)]
+            weights = (lengths * weights * inverse.mT).split([len(as_sets(w)) for w in neurons])
+            pairs = zip(weights, neurons, strict=True)
+            grads = [(weight @ as_sets(w).to(dtype)).to(w.dtype).view_as(w) for weight, w in pairs]
         return None, None, None, *grads
+
+
+def _projected(
+    draws: Tensor, terms: Terms, with_gradient: bool, neurons: Sequence[Tensor]
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor] | None:
+    """Pair sums, their gradients in W P^T, R, 1 / n and l / n with the lengths l in units of min_norm.
+
+    None if two rows are so near that float64 is needed.
+    """
+    count, k, n = draws.shape
+    cosines = torch.cat([gram(as_sets(w)) for w in neurons])
+    inverse = replace(terms, min_norm=0.0).lengths(cosines.diagonal(dim1=-2, dim2=-1)).inverse[..., None]
+    scale_pairs(cosines, inverse.squeeze(-1))
+    diagonal = cosines.diagonal(dim1=-2, dim2=-1)
+    if cosines.dtype != torch.float64:
+        if not can_branch(draws):
+            return None
+        ones = diagonal.clone()
+        diagonal.zero_()
+        if near_pairs(cosines, terms.potential) is not None:
+            return None
+        diagonal.copy_(ones)
+    # Dependent or zero rows have no Cholesky factor. This much more on the diagonal is the rounding of N-term sums; it
+    # also is half the squared distance that exact duplicates have.
+    jitter = 2 * torch.finfo(cosines.dtype).eps * n
+    diagonal.add_(jitter)
+    factor = torch.linalg.cholesky_ex(cosines).L
+    lengths = inverse
+    if terms.min_norm:
+        lengths = torch.where(inverse > 0, inverse * LONG, torch.inf).clamp_max(1 / terms.min_norm)
+        terms = replace(terms, min_norm=math.sqrt(k))
+    coordinates = factor * torch.where(inverse > 0, lengths / inverse, 0.0)  # a zero neuron stays zero
+    # All C projections are one product, [sets, C k, N].
+    projected = (draws.flatten(0, 1) @ coordinates.to(draws.dtype).mT).unflatten(-2, (count, k)).mT
+    terms = replace(
+        terms, parallel=max(32 * jitter if cosines.dtype == torch.float64 else 0.0, projection_error(draws))
+    )
+    sums = neuron_sums(projected, terms, with_gradient)
+    return sums.energy, sums.product(projected), factor, inverse, lengths

@@ -1,8 +1,10 @@
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from comhe.regularizers.energies.energy import energy_gradient
+from comhe.regularizers.energies.terms import Terms
 from comhe.regularizers.registry import register_regularizer
 
 from .learned_projection import LearnedProjection
@@ -23,6 +25,7 @@ class AdversarialProjection(LearnedProjection):
     def __init__(self, *, steps: int = 10, **options: Any) -> None:
         super().__init__(steps=steps, **options)
 
-    def push(self, v: Tensor, target: Tensor | None) -> Tensor:
+    def push(self, v: Tensor, target: Tensor | None, terms: Terms) -> Tensor:
         """Gradient of -E(V) in the full space."""
-        return -energy_gradient(v, self.s, geodesic=self.geodesic, reduction=self.reduction, eps=self.eps)
+        full = replace(terms, potential=replace(terms.potential, half_space=False))
+        return -energy_gradient(v, full, self.reduction)

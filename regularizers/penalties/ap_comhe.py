@@ -4,10 +4,14 @@ import torch
 from torch import Tensor
 
 from comhe.errors import check_choice
-from comhe.regularizers.energies.cosines import inverse_norms, normalized, weighted_gram
+from comhe.regularizers.energies.cosines import weighted_gram
+from comhe.regularizers.energies.gram import normalized
+from comhe.regularizers.energies.terms import Terms
 from comhe.regularizers.registry import register_regularizer
 
 from .learned_projection import LearnedProjection
+
+SMALL = 1e-5  # against the norm of all differences of cosines of a layer
 
 
 @register_regularizer("ap-comhe")
@@ -19,6 +23,8 @@ class AnglePreservingProjection(LearnedProjection):
     Args:
         loss: ``"cosine"``, the released code's surrogate :math:`\|C(PW) - C(W)\|_F` on the cosines, or ``"angle"``, the
             same norm of the differences of the angles themselves (in radians), minimal where the paper's sum is.
+            ``eps`` is part of neither, though the released code's objective has it: what P has to keep are the angles,
+            and ``eps`` makes others of them for short neurons. For neurons of healthy lengths nothing differs.
 
     Source: Lin et al., *Regularizing Neural Networks via Minimizing Hyperspherical Energy*, CVPR 2020.
     """
@@ -30,16 +36,16 @@ class AnglePreservingProjection(LearnedProjection):
         check_choice("loss", loss, ("cosine", "angle"))
         self.loss = loss
 
-    def target(self, products: Tensor | None) -> Tensor:
+    def target(self, products: Tensor | None, terms: Terms) -> Tensor:
         assert products is not None  # always_needs_gram
-        return normalized(products)
+        return normalized(products, terms)
 
-    def push(self, v: Tensor, target: Tensor | None) -> Tensor:
+    def push(self, v: Tensor, target: Tensor | None, terms: Terms) -> Tensor:
         """Gradient of L = |C(V) - C(W)|_F: with S = 2 dL/dC(V), it is M V, see weighted_gram."""
         assert target is not None
         products = v @ v.mT
-        inverse = inverse_norms(products.diagonal(dim1=-2, dim2=-1))
-        c = products * inverse[..., :, None] * inverse[..., None, :]
+        lengths = terms.lengths(products.diagonal(dim1=-2, dim2=-1), branching=False)
+        c = normalized(products, terms)
         if self.loss == "cosine":
             change = c - target
             weighted = 2 * change
@@ -47,8 +53,8 @@ class AnglePreservingProjection(LearnedProjection):
             angles, derivative = _angles(c)
             change = angles - _angles(target)[0]
             weighted = 2 * change * derivative
-        norm = (change.square().sum() + torch.finfo(v.dtype).tiny).sqrt()  # differentiable at 0 too
-        return weighted_gram(weighted / norm, c, inverse) @ v
+        norm = (change.square().sum() + SMALL**2).sqrt()  # twice differentiable at 0 too, with bounded derivatives
+        return weighted_gram(weighted / norm, c, lengths.inverse, lengths.radial) @ v
 
 
 def _angles(c: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,12 +11,14 @@ def dso(w: Tensor) -> Tensor:
 
     .. math:: \|W^\top W - I\|_F^2 + \|W W^\top - I\|_F^2
 
+    Shape: ``[..., N, d] -> [...]``. Default weight: the one with which the authors' code starts ``srip``; DSO itself is
+    not in that code.
+
     Example:
         >>> import torch
         >>> dso(torch.eye(2, 3))
         tensor(1.)
 
-    Shape: ``[..., N, d] -> [...]``. Default weight: where the authors' code starts; it lowers it as training goes on.
     Source: Bansal et al., NeurIPS 2018.
     """
     # |W^T W|_F = |W W^T|_F and the traces agree, so the two squares differ by the difference of the identities' sizes

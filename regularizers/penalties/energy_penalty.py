@@ -1,18 +1,22 @@
 """What the energy regularizers share."""
 
 import sys
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal
 
+import torch
 from torch import Tensor
 
 from comhe.errors import UsageError, check_at_least, check_choice
 from comhe.regularizers.draws import Draws
 from comhe.regularizers.energies.batched import batched_energies
 from comhe.regularizers.energies.checks import PRECISIONS, Precision
-from comhe.regularizers.energies.energy import hyperspherical_energy
+from comhe.regularizers.energies.energy import energies
 from comhe.regularizers.energies.kernels import runs_on, usable
 from comhe.regularizers.energies.potential import Potential
+from comhe.regularizers.energies.sums import can_branch
+from comhe.regularizers.energies.terms import Terms, projection_error
 from comhe.regularizers.selection import Layer
 
 from .penalty import Member, Penalty
@@ -23,6 +27,10 @@ class EnergyPenalty(Penalty):
 
     Args:
         s, geodesic, reduction, eps, precision: see :func:`hyperspherical_energy`.
+            The weights 1 and 10 are the released code's for all but geodesic s = 1 and 2, where it has 0.1 and 1.
+        min_norm: the least length that a neuron counts with, 0 for none; of a projected neuron, times the root of the
+            projection's mean square. It bounds a neuron's gradient by the sum of its pairs' slopes over ``min_norm``,
+            so that a step cannot throw a zeroed head or LoRA's zero matrix. Layers of longer neurons do not change.
         half_space: whether the *hidden* layers count every neuron's negative. The output layer never does: classes
             that point opposite ways are as they should be.
         sample: layers with more neurons than this are represented by that many of them, drawn in every step: an
@@ -41,17 +49,20 @@ class EnergyPenalty(Penalty):
         half_space: bool = True,
         reduction: Literal["mean", "sum"] = "mean",
         eps: float = 0.0,
+        min_norm: float = 0.01,
         sample: int | None = None,
         precision: Precision = "fp32",
     ) -> None:
         if self.dim < 2:
             raise UsageError(f"dim must be at least 2: a projection to {self.dim} dimension(s) leaves no angles")
         check_at_least("sample", 2 if sample is None else sample, 2)
+        check_at_least("eps", eps, 0)
+        check_at_least("min_norm", min_norm, 0)
         Potential(float(s), geodesic)  # raises its error now rather than in the first step
         check_choice("reduction", reduction, ("mean", "sum"))
         check_choice("precision", precision, PRECISIONS)
         self.s, self.geodesic, self.half_space, self.reduction = s, geodesic, half_space, reduction
-        self.eps, self.sample, self.precision = eps, sample, precision
+        self.eps, self.min_norm, self.sample, self.precision = float(eps), float(min_norm), sample, precision
 
     def is_projected(self, layer: Layer) -> bool:
         """Whether the layer is seen through projections."""
@@ -61,11 +72,32 @@ class EnergyPenalty(Penalty):
         """The energy of a layer that is seen through projections."""
         raise NotImplementedError
 
-    def energy(self, w: Tensor, half_space: bool | None = None) -> Tensor:
-        """The energy of neurons [..., N, d] -> [...], in the hidden layers' space unless told otherwise."""
-        options: dict[str, Any] = {"geodesic": self.geodesic, "reduction": self.reduction, "eps": self.eps}
+    def terms(self, half_space: bool | None = None, stretch: float = 1.0) -> Terms:
+        """What the energy is made of, in the hidden layers' space unless told otherwise.
+
+        ``stretch`` is how much longer projected neurons are, in the root mean square.
+        """
         half_space = self.half_space if half_space is None else half_space
-        return hyperspherical_energy(w, self.s, half_space, **options, precision=self.precision)
+        potential = Potential(self.s, self.geodesic, half_space)
+        return Terms(potential, self.eps, stretch * self.min_norm, precision=self.precision)
+
+    def energy(self, w: Tensor, half_space: bool | None = None, stretch: float = 1.0) -> Tensor:
+        """The energy of neurons [..., N, d] -> [...]; see :meth:`terms`."""
+        return energies(w, self.terms(half_space, stretch), self.reduction)[0]
+
+    def projected_energy(self, project: Callable[[Tensor], Tensor], w: Tensor, stretch: float) -> Tensor:
+        """The energy of ``project(w)``, in float64 if any neurons are near each other: then nothing is lost on the way.
+
+        On a GPU, where nothing may depend on that, projected neurons within their rounding count as parallel.
+        """
+        terms = replace(self.terms(stretch=stretch), parallel=projection_error(w))
+        if not can_branch(w) or w.dtype == torch.float64:
+            return energies(project(w), terms, self.reduction)[0]
+        value, near = energies(project(w), terms, self.reduction)
+        if not near:
+            return value
+        exact = replace(terms, rows=w.dtype, parallel=0.0)
+        return energies(project(w.double()), exact, self.reduction)[0].to(w.dtype)
 
     def value(self, w: Tensor, layer: Layer, state: Tensor | None, draws: Draws) -> Tensor:
         if self.is_projected(layer):
@@ -93,13 +125,13 @@ class EnergyPenalty(Penalty):
         terms: list[Tensor] = []
         done: set[str] = set()
         for role in ("hidden", "output"):
-            potential = Potential(self.s, self.geodesic, self.half_space and role == "hidden")
+            terms_of_role = self.terms(self.half_space and role == "hidden")
             alike = [m for m in members if m.layer.role == role and not self.is_projected(m.layer)]
-            some = [m for m in alike if usable(m.w, potential)]
+            some = [m for m in alike if usable(m.w, terms_of_role.potential)]
             if some:
                 layers, neurons = [m.layer for m in some], [m.w for m in some]
                 weights = draws.weights(layers)
-                terms.append(batched_energies(neurons, weights, potential, self.reduction, self.precision))
+                terms.append(batched_energies(neurons, weights, terms_of_role, self.reduction))
                 done |= {layer.name for layer in layers}
         return terms, [member for member in members if member.layer.name not in done]
 

@@ -13,6 +13,7 @@ from comhe.regularizers.selection import Layer
 from .energy_penalty import EnergyPenalty
 
 Partition = Literal["contiguous", "random"]
+GROUPS, LEAST = 8, 8  # groups, and dimensions of the smallest one, unless their number is given
 
 
 @register_regularizer("group-comhe")
@@ -24,7 +25,9 @@ class GroupProjection(EnergyPenalty):
     Groups differ in size by at most one. A layer with d < 2 m is not split, nor is the output layer.
 
     Args:
-        groups: m.
+        groups: m. None means 8, but no more than leave 8 dimensions to a group, and so none for d < 16: among random
+            neurons in fewer than eight dimensions the gradient of an energy with s = 2 has no finite variance, and a
+            layer's first step may throw it.
         partition: ``"contiguous"`` runs of dimensions, or ``"random"`` ones, drawn again every ``redraw`` steps.
         redraw: steps between two draws.
 
@@ -34,16 +37,17 @@ class GroupProjection(EnergyPenalty):
     ordered = True
 
     def __init__(
-        self, *, groups: int = 8, partition: Partition = "contiguous", redraw: int = 1, **options: Any
+        self, *, groups: int | None = None, partition: Partition = "contiguous", redraw: int = 1, **options: Any
     ) -> None:
         super().__init__(**options)
-        check_at_least("groups", groups, 1)
+        check_at_least("groups", 1 if groups is None else groups, 1)
         check_at_least("redraw", redraw, 1)
         check_choice("partition", partition, ("contiguous", "random"))
         self.groups, self.partition, self.redraw = groups, partition, redraw
 
     def is_projected(self, layer: Layer) -> bool:
-        return layer.role == "hidden" and layer.shape[-1] >= 2 * self.groups
+        least = 2 * LEAST if self.groups is None else 2 * self.groups
+        return layer.role == "hidden" and layer.shape[-1] >= least
 
     def draw(self, layers: Sequence[Layer], draws: Draws) -> None:
         super().draw(layers, draws)
@@ -53,15 +57,16 @@ class GroupProjection(EnergyPenalty):
 
     def projected_value(self, w: Tensor, layer: Layer, state: Tensor | None, draws: Draws) -> Tensor:
         d = w.shape[-1]
+        m = self.groups or min(GROUPS, d // LEAST)
         if self.partition == "random":
             w = w.index_select(-1, draws[layer.name].to(w.device))
         # Zero columns change no inner product, so unequal groups can be stacked once the shorter ones are filled up.
-        short = -d % self.groups
-        long, rest = w.split([(self.groups - short) * -(-d // self.groups), short * (d // self.groups)], dim=-1)
-        groups = [long.unflatten(-1, (self.groups - short, -1))]
+        short = -d % m
+        long, rest = w.split([(m - short) * -(-d // m), short * (d // m)], dim=-1)
+        groups = [long.unflatten(-1, (m - short, -1))]
         if short:
             groups.append(F.pad(rest.unflatten(-1, (short, -1)), (0, 1)))
-        return self.energy(torch.cat(groups, dim=-2).transpose(-2, -3)).mean(-1)
+        return self.energy(torch.cat(groups, dim=-2).transpose(-2, -3), stretch=m**-0.5).mean(-1)
 
     def extra_repr(self) -> str:
         return f"groups={self.groups}, partition={self.partition!r}, {super().extra_repr()}"

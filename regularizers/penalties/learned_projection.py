@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Literal
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +13,11 @@ from comhe.errors import UsageError, check_at_least, check_choice
 from comhe.regularizers.draws import Draws, random_matrix
 from comhe.regularizers.energies.checks import autocast_disabled
 from comhe.regularizers.energies.cosines import gram, inverse_norms, scale_pairs
+from comhe.regularizers.energies.energy import energies
+from comhe.regularizers.energies.near import any_near, near_pairs
+from comhe.regularizers.energies.span import LONG
+from comhe.regularizers.energies.sums import can_branch
+from comhe.regularizers.energies.terms import Terms, projection_error
 from comhe.regularizers.neurons import aligned
 from comhe.regularizers.selection import Layer
 
@@ -20,7 +26,16 @@ from .penalty import Member
 
 Rate = float | Callable[[int], float]
 RATE = "learning rate"  # the key of the step's rate
-Scaled = tuple[Tensor, Tensor | None]
+
+
+class View(NamedTuple):
+    """A layer's neurons and P in one precision, the neurons' scale and Gram matrix, and what counts of V."""
+
+    w: Tensor
+    projection: Tensor
+    scale: Tensor
+    products: Tensor | None
+    terms: Terms
 
 
 class LearnedProjection(EnergyPenalty):
@@ -34,7 +49,8 @@ class LearnedProjection(EnergyPenalty):
     With the gradient D = dL/dV from :meth:`push`, a step is :math:`P' = P - \eta (D^\top W + \gamma P)`, and what is
     seen through it is :math:`V' = (1 - \eta\gamma) V - \eta\, W W^\top D`. So once V and the Gram matrix are known,
     any number of steps happen on N x N and N x k numbers. Neither they nor the energy change with the neurons' lengths,
-    so in V and the Gram matrix all neurons have length 1, unless ``eps`` gives their lengths a meaning.
+    so in V and the Gram matrix these are in units of ``min_norm`` and at most 16 (without ``min_norm``, all are 1),
+    unless ``eps`` gives them another meaning. A layer in which neurons are nearly parallel is computed in float64.
 
     Args:
         rate: learning rate of P, a number > 0 or a function of the step; the released code takes the network's.
@@ -63,12 +79,12 @@ class LearnedProjection(EnergyPenalty):
             raise UsageError(f"rate must be a finite number > 0 or a function of the step, not {rate!r}")
         self.mode, self.steps, self.rate, self.decay = mode, steps, rate, decay
 
-    def target(self, products: Tensor | None) -> Tensor | None:
-        """What the objective compares V with, from the Gram matrix."""
+    def target(self, products: Tensor | None, terms: Terms) -> Tensor | None:
+        """What the objective compares V with, from the Gram matrix and the lengths that its neurons count with."""
         return None
 
-    def push(self, v: Tensor, target: Tensor | None) -> Tensor:
-        """Gradient D [..., N, k] of the objective with respect to V, differentiable with respect to both arguments."""
+    def push(self, v: Tensor, target: Tensor | None, terms: Terms) -> Tensor:
+        """Gradient D [..., N, k] of the objective with respect to V, differentiable with respect to both tensors."""
         raise NotImplementedError
 
     def draw(self, layers: Sequence[Layer], draws: Draws) -> None:
@@ -81,12 +97,13 @@ class LearnedProjection(EnergyPenalty):
         return random_matrix((self.dim, w.shape[-1]), "gaussian", "cpu", seed, layer.name).to(w)
 
     def update(self, w: Tensor, layer: Layer, state: Tensor, draws: Draws) -> Tensor:
-        projection = self._trained(w, aligned(state, layer.module), self._scaled(w), draws[RATE])
-        return aligned(projection, layer.module, back=True)
+        view = self._view(w, aligned(state, layer.module))
+        return aligned(self._trained(view, draws[RATE]).to(state.dtype), layer.module, back=True)
 
     def projected_value(self, w: Tensor, layer: Layer, state: Tensor | None, draws: Draws) -> Tensor:
         assert state is not None  # init() has one for every projected layer
-        return self._energy_through(w, aligned(state, layer.module), self._scaled(w.detach()), draws[RATE])
+        view = self._view(w, aligned(state, layer.module))
+        return self._energy_through(view, view.projection, draws[RATE]).to(w.dtype)
 
     def values(self, members: Sequence[Member], draws: Draws) -> list[tuple[Tensor, Tensor | None]]:
         return [self._value_and_state(member, draws) for member in members]
@@ -99,47 +116,80 @@ class LearnedProjection(EnergyPenalty):
         layer, w, state = member
         if state is None:
             return self.value(w, layer, None, draws), None
-        fixed, projection, rate = w.detach(), aligned(state, layer.module), draws[RATE]
+        view, rate = self._view(w, aligned(state, layer.module)), draws[RATE]
         with torch.no_grad():
-            scaled = self._scaled(fixed)
-            trained = self._trained(fixed, projection, scaled, rate)
-        value = self._energy_through(w, projection if self.mode == "unrolled" else trained, scaled, rate)
-        return value, aligned(trained, layer.module, back=True)
+            trained = self._trained(view, rate)
+        value = self._energy_through(view, view.projection if self.mode == "unrolled" else trained, rate)
+        return value.to(w.dtype), aligned(trained.to(state.dtype), layer.module, back=True)
 
-    def _energy_through(self, w: Tensor, projection: Tensor, scaled: Scaled, rate: float | Tensor) -> Tensor:
+    def _energy_through(self, view: View, projection: Tensor, rate: float | Tensor) -> Tensor:
         """The energy seen through P, or after an unrolled step on it."""
+        scale, products, terms = view.scale, view.products, view.terms
         if self.mode == "alternating":
-            return self.energy(w @ projection.mT)
-        scale, products = scaled
-        products, v = _Projected.apply(w, projection, scale, products)
-        push = self.push(v, self.target(products))
-        return self.energy(v - rate * _moved(w, scale, products, push))
+            terms = replace(terms, min_norm=math.sqrt(self.dim) * self.min_norm)
+            return energies(view.w @ projection.mT, terms, self.reduction)[0]
+        products, v = _Projected.apply(view.w, projection, scale, products)
+        push = self.push(v, self.target(products, self._units(view)), terms)
+        return energies(v - rate * _moved(view.w, scale, products, push), terms, self.reduction)[0]
 
-    def _trained(self, w: Tensor, projection: Tensor, scaled: Scaled, rate: float | Tensor) -> Tensor:
+    def _trained(self, view: View, rate: float | Tensor) -> Tensor:
         """P after its descent steps; with ``"unrolled"`` after the one that is unrolled in the loss."""
         steps, decay = (1, 0.0) if self.mode == "unrolled" else (self.steps, self.decay)
-        scale, products = scaled
-        target = self.target(products)
+        w, projection, scale, products, terms = view
+        w = w.detach()
+        target = self.target(products, self._units(view))
         keep, v = 1 - rate * decay, _project(w, projection, scale)
         pushes: float | Tensor = 0.0
         for _ in range(steps):
-            push = self.push(v, target)
+            push = self.push(v, target, terms)
             pushes = keep * pushes + push
             v = keep * v - rate * _moved(w, scale, products, push)
         return keep**steps * projection - rate * _over_sets((pushes * scale).mT @ w)
 
-    def _scaled(self, w: Tensor) -> Scaled:
-        """What brings each neuron to length 1, [..., N, 1], or a bad one to 0; the Gram matrix of neurons so scaled."""
+    @torch.no_grad()
+    def _view(self, w: Tensor, projection: Tensor) -> View:
+        """The layer as it is seen through P; in float64 if that is needed."""
+        scale, products, near = self._scaled(w.detach())
+        terms = replace(self.terms(), parallel=projection_error(w))
+        if near:
+            with torch.enable_grad():
+                wide = w.double()
+            scale, products, _ = self._scaled(wide.detach())
+            terms, w, projection = replace(terms, rows=w.dtype, parallel=0.0), wide, projection.double()
+        least = (self.min_norm if self.eps else 1.0) if self.min_norm else 0.0
+        return View(w, projection, scale, products, replace(terms, min_norm=math.sqrt(self.dim) * least))
+
+    def _units(self, view: View) -> Terms:
+        """The lengths that the neurons of the Gram matrix count with, and not those of V."""
+        return replace(view.terms, min_norm=view.terms.min_norm / math.sqrt(self.dim))
+
+    def _scaled(self, w: Tensor) -> tuple[Tensor, Tensor | None, bool]:
+        """What brings the neurons to their lengths here, [..., N, 1], or a bad one to 0; their Gram matrix after that.
+
+        And whether any are so near each other that float64 is needed.
+        """
         products = gram(w) if self.always_needs_gram or (w.dim() == 2 and w.shape[0] <= w.shape[1]) else None
         squared = (w * w).sum(-1) if products is None else products.diagonal(dim1=-2, dim2=-1)
+        inverse = inverse_norms(squared)
         if self.eps:
             most = torch.finfo(w.dtype).max ** 0.5  # second derivatives go with the third power of the length
             scale = ((squared > 1 / most) & (squared < most)).to(w.dtype)
+        elif self.min_norm:
+            scale = torch.where(inverse > 0, inverse * LONG, torch.inf).clamp_max(1 / self.min_norm)
+            scale = scale.where(squared < torch.inf, 0.0)
         else:
-            scale = inverse_norms(squared)
-        if products is not None:
-            scale_pairs(products, scale)
-        return scale[..., None], products
+            scale = inverse
+        potential, looks = self.terms().potential, w.dtype != torch.float64 and can_branch(w)
+        if products is None:
+            return scale[..., None], None, looks and any_near(w, potential)
+        scale_pairs(products, scale)
+        near = False
+        if looks:  # at the cosines, but for the diagonal
+            sizes = torch.where(scale > 0, inverse / scale, 0.0)
+            c = products * sizes[..., :, None] * sizes[..., None, :]
+            c.diagonal(dim1=-2, dim2=-1).zero_()
+            near = near_pairs(c, potential) is not None
+        return scale[..., None], products, near
 
 
 class _Projected(torch.autograd.Function):

@@ -1,6 +1,8 @@
+import torch
 from torch import Tensor
 
-from comhe.regularizers.energies.gram import excess
+from comhe.regularizers.energies.blocks import nearest, products_with
+from comhe.regularizers.energies.checks import check_neurons, upcast
 from comhe.regularizers.registry import register_regularizer
 
 
@@ -10,12 +12,16 @@ def mc(w: Tensor) -> Tensor:
 
     .. math:: \max_{ij} |G - I|_{ij}, \qquad G = W W^\top
 
+    Shape: ``[..., N, d] -> [...]``. Default weight: the one with which the authors' code starts ``srip``; MC itself is
+    not in that code.
+
     Example:
-        >>> import torch
         >>> mc(torch.tensor([[1.0, 0.0], [0.6, 0.8]]))
         tensor(0.6000)
 
-    Shape: ``[..., N, d] -> [...]``. Default weight: where the authors' code starts; it lowers it as training goes on.
     Source: Bansal et al., NeurIPS 2018.
     """
-    return excess(w).abs().amax((-2, -1))
+    check_neurons(w)
+    w = upcast(w)
+    between = products_with(w, nearest(w.detach(), absolute=True)).abs()
+    return torch.maximum(between.amax(-1), ((w * w).sum(-1) - 1).abs().amax(-1))

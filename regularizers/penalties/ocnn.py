@@ -1,10 +1,10 @@
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from comhe.errors import UsageError
+from comhe.errors import UsageError, check_choice
 from comhe.regularizers.draws import Draws
 from comhe.regularizers.energies.checks import upcast
 from comhe.regularizers.energies.gram import excess
@@ -13,16 +13,25 @@ from comhe.regularizers.selection import Layer
 
 from .penalty import Penalty
 
+Padding = Literal["authors", "full"]
+PADDINGS = ("authors", "full")
 _CONVOLVE = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
 
 
-def ocnn(kernel: Tensor, stride: int | tuple[int, ...] = 1) -> Tensor:
+def ocnn(kernel: Tensor, stride: int | tuple[int, ...] = 1, *, padding: Padding = "full") -> Tensor:
     r"""Orthogonality of the convolution operator (OCNN): its distance from one with orthonormal rows.
 
     .. math:: \left\| \mathrm{conv}(K, K;\ \mathrm{stride},\ \mathrm{padding}) - I_0 \right\|_F
 
-    where :math:`I_0` is the identity at the center: a filter is orthogonal to the others *and to all shifts*, of itself
-    as well, that the stride lets occur. The padding is the largest multiple of the stride at which kernels overlap.
+    where :math:`I_0` is the identity at the center: a filter is orthogonal to the others *and to shifts*, of itself as
+    well, that the stride lets occur.
+
+    Args:
+        stride: of the convolution.
+        padding: ``"full"`` is the paper's, the largest multiple of the stride at which kernels overlap: all shifts
+            count. ``"authors"`` is the released code's, 1: for stride 1 shifts of at most one pixel; for stride 2 those
+            of one pixel either way and not of zero, with the identity where the shift is +1. Where the stride is at
+            least the kernel's size, both have the zero shift alone.
 
     Shape: ``kernel`` [out, in, *spatial], 1 to 3 spatial dimensions -> scalar.
 
@@ -34,12 +43,16 @@ def ocnn(kernel: Tensor, stride: int | tuple[int, ...] = 1) -> Tensor:
     """
     if kernel.dim() not in _CONVOLVE:
         raise UsageError(f"kernel must be [out, in, *spatial] with 1 to 3 spatial dimensions, not {list(kernel.shape)}")
+    check_choice("padding", padding, PADDINGS)
     kernel = upcast(kernel)
     spatial = kernel.shape[2:]
     strides = (stride,) * len(spatial) if isinstance(stride, int) else tuple(stride)
-    padding = [(size - 1) // step * step for size, step in zip(spatial, strides, strict=True)]
-    overlaps = _CONVOLVE[kernel.dim()](kernel, kernel, stride=strides, padding=padding)
-    center: list[Any] = [pad // step for pad, step in zip(padding, strides, strict=True)]
+    if padding == "full":
+        pads = [(size - 1) // step * step for size, step in zip(spatial, strides, strict=True)]
+    else:
+        pads = [int(size > step) for size, step in zip(spatial, strides, strict=True)]
+    overlaps = _CONVOLVE[kernel.dim()](kernel, kernel, stride=strides, padding=pads)
+    center: list[Any] = [size // 2 for size in overlaps.shape[2:]]
     identity = torch.zeros_like(overlaps)
     identity[:, :, *center] = torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)
     return _norm(overlaps - identity)
@@ -51,12 +64,27 @@ def _norm(x: Tensor) -> Tensor:
 
 @register_regularizer("ocnn")
 class OrthogonalConvolution(Penalty):
-    """:func:`ocnn` of ungrouped convolutions, ``|G - I|_F`` on the smaller Gram matrix of every other layer."""
+    """:func:`ocnn` of ungrouped convolutions, ``|G - I|_F`` on the smaller Gram matrix of every other layer.
 
-    default_weight = 0.5  # what the authors' code uses for a ResNet-50 on ImageNet
+    Default weight: ours, for the full padding. ``padding="authors", weight=0.5`` is what the authors' command for a
+    ResNet-50 on ImageNet has; they leave the first convolution out, as ``exclude`` does.
+
+    Args:
+        padding: ``"full"`` or ``"authors"``, see :func:`ocnn`. With the latter a convolution of stride 2 learns filters
+            that equal their own shifts: alone, from a random start, it raises the energy.
+    """
+
+    default_weight = 0.1
+
+    def __init__(self, *, padding: Padding = "full") -> None:
+        check_choice("padding", padding, PADDINGS)
+        self.padding = padding
 
     def value(self, w: Tensor, layer: Layer, state: Tensor | None, draws: Draws) -> Tensor:
         module = layer.module
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and module.groups == 1 and max(module.kernel_size) > 1:
-            return ocnn(w.unflatten(1, module.weight.shape[1:]), module.stride)
+            return ocnn(w.unflatten(1, module.weight.shape[1:]), module.stride, padding=self.padding)
         return _norm(excess(w, smaller=True))
+
+    def extra_repr(self) -> str:
+        return f"padding={self.padding!r}"

@@ -1,6 +1,8 @@
+import torch
 from torch import Tensor
 
-from comhe.regularizers.energies.gram import excess
+from comhe.regularizers.energies.blocks import pair_sum
+from comhe.regularizers.energies.checks import check_neurons, upcast
 from comhe.regularizers.registry import register_regularizer
 
 
@@ -10,12 +12,14 @@ def orthogonal(w: Tensor) -> Tensor:
 
     .. math:: \sum_{ij} |G - I|_{ij}, \qquad G = W W^\top
 
+    Shape: ``[..., N, d] -> [...]``.
+
     Example:
-        >>> import torch
         >>> orthogonal(torch.tensor([[1.0, 0.0], [0.6, 0.8]]))
         tensor(1.2000)
 
-    Shape: ``[..., N, d] -> [...]``.
     Source: Brock et al., *Neural Photo Editing with Introspective Adversarial Networks*, ICLR 2017.
     """
-    return excess(w).abs().sum((-2, -1))
+    check_neurons(w)
+    w = upcast(w)
+    return 2 * pair_sum(w, torch.abs) + ((w * w).sum(-1) - 1).abs().sum(-1)

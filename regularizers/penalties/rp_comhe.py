@@ -6,7 +6,6 @@ from torch import Tensor
 
 from comhe.errors import UsageError, check_at_least, check_choice
 from comhe.regularizers.draws import DISTRIBUTIONS, Distribution, Draws
-from comhe.regularizers.energies.potential import Potential
 from comhe.regularizers.energies.span import span_energies
 from comhe.regularizers.registry import register_regularizer
 from comhe.regularizers.selection import Layer
@@ -82,9 +81,13 @@ class RandomProjection(EnergyPenalty):
         """Energies [..., C] of a layer's neurons [..., N, d] under its projections."""
         if self._is_inside(layer):
             return self._energies_in_span([w], layer, draws)[0]
-        projections = self.projections(layer, draws).to(w)
-        projected = projections.flatten(0, 1) @ w.mT  # all C at once, [..., C k, N], with no need to be copied
-        return self.energy(projected.unflatten(-2, (self.count, self.dim)).mT)
+        projections = self.projections(layer, draws).to(w).flatten(0, 1)
+
+        def project(w: Tensor) -> Tensor:
+            projected = projections.to(w) @ w.mT  # all C at once, [..., C k, N], with no need to be copied
+            return projected.unflatten(-2, (self.count, self.dim)).mT
+
+        return self.projected_energy(project, w, math.sqrt(self.dim))
 
     def projected_value(self, w: Tensor, layer: Layer, state: Tensor | None, draws: Draws) -> Tensor:
         return self._across(self.energies(w, layer, draws))
@@ -117,7 +120,7 @@ class RandomProjection(EnergyPenalty):
 
     def _energies_in_span(self, neurons: Sequence[Tensor], layer: Layer, draws: Draws) -> list[Tensor]:
         coordinates = self.projections(layer, draws).to(neurons[0])
-        return span_energies(neurons, coordinates, Potential(self.s, self.geodesic, self.half_space), self.reduction)
+        return span_energies(neurons, coordinates, self.terms(), self.reduction)
 
     def _across(self, energies: Tensor) -> Tensor:
         return energies.mean(-1) if self.across == "mean" else energies.amax(-1)

@@ -10,12 +10,14 @@ def so(w: Tensor) -> Tensor:
 
     .. math:: \|G - I\|_F^2, \qquad G = W W^\top \ (N \le d) \ \text{or} \ W^\top W
 
+    Shape: ``[..., N, d] -> [...]``. Default weight: the one with which the authors' code starts ``srip``; SO itself is
+    not in that code.
+
     Example:
         >>> import torch
         >>> so(torch.eye(2, 3))
         tensor(0.)
 
-    Shape: ``[..., N, d] -> [...]``. Default weight: where the authors' code starts; it lowers it as training goes on.
     Source: Bansal et al., *Can We Gain More from Orthogonality Regularizations in Training Deep CNNs?*, NeurIPS 2018.
     """
     return excess(w, smaller=True).square().sum((-2, -1))

@@ -46,7 +46,11 @@ def _apply(w: Tensor, v: Tensor) -> Tensor:
 
 @register_regularizer("srip")
 class SpectralIsometry(Penalty):
-    """:func:`srip` of every layer, from a new random vector in every step. Weight: where the authors' code starts."""
+    """:func:`srip` of every layer, from a new random vector in every step.
+
+    The vector is Gaussian: a direction like any other. That of the authors' code has positive entries only. Default
+    weight: where that code starts; it lowers it in steps and ends at zero, as a schedule can do here.
+    """
 
     default_weight = 1e-2
 

@@ -73,7 +73,7 @@ def registered():
 def test_a_registered_penalty_is_as_good_as_a_built_in_one(registered):
     model = nn.Linear(4, 3)
     assert registered in list_regularizers()
-    assert regularizer_options(registered) == regularizer_options("mgd") | {"weight": 0.25, "power": 2.0}
+    assert regularizer_options(registered) == regularizer_options("mc") | {"weight": 0.25, "power": 2.0}
     value = create_regularizer(registered, model, power=3.0)()
     assert value.item() == pytest.approx(0.25 * model.weight.abs().pow(3).sum().item())
     assert repr(create_regularizer(registered, model, weight=2.0)).startswith("test-norm(weight=2.0, output_weight=2.0")

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from comhe.regularizers.energies.checks import Layers, Precision
+from comhe.regularizers.energies.checks import Layers
 from comhe.regularizers.energies.potential import Potential
+from comhe.regularizers.energies.terms import Terms
 
 NARROW = 128  # dimensions for which a block of neurons and its gradient stay in registers
 MATRIX = 4096  # the most neurons whose Gram matrix is kept where it is larger than the neurons
@@ -36,15 +37,11 @@ def usable(w: Tensor, potential: Potential) -> bool:
 
 
 def energy_sums(
-    neurons: Layers,
-    potential: Potential,
-    eps: float = 0.0,
-    factors: Tensor | None = None,
-    *,
-    with_gradient: bool = True,
-    precision: Precision = "fp32",
+    neurons: Layers, terms: Terms, factors: Tensor | None = None, *, with_gradient: bool = True
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Sums of phi over the pairs i < j of every set of every layer, and the sums' gradients.
+
+    In the half space they include what the antipodes of short neurons differ by; see :func:`.terms.antipodes`.
 
     Shape: layers [B_l, N_l, d_l], all :func:`usable`; factors [layers], which multiply the gradients -> sums [B_l] of
     each layer, gradients like the neurons, or None for each.
@@ -60,7 +57,7 @@ def energy_sums(
             continue
         some = [neurons[i] for i in chosen]
         scale = factors if factors is None or len(chosen) == len(neurons) else torch.stack([factors[i] for i in chosen])
-        totals, slopes = compute(some, potential, eps, scale, with_gradient, precision)
+        totals, slopes = compute(some, terms, scale, with_gradient)
         split = totals.split([len(w) for w in some])
         for i, total, slope in itertools.zip_longest(chosen, split, slopes):
             sums[i], gradients[i] = total, slope

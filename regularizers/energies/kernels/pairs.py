@@ -9,24 +9,26 @@ added up across programs, through memory and in no fixed order.
 three on the tensor cores, without that of the low parts. This is off by at most 2^-20 of the sum of its terms' sizes,
 like a product in float32: a cosine by 1e-6 at worst. Its effect on the potential grows as neurons come near each
 other, so pairs with a squared distance z below 0.2 (26 degrees) are left out there, and a second kernel, which does
-nothing where there are none, takes their z from the differences of the neurons: its relative error is at most 2^-20 /
-sqrt(z). A pair's energy is thus right to 2e-5, and to 1e-3 where z is at its floor. ``"tf32"`` leaves the low parts
-out: three times less work, cosines to 1e-3.
+nothing where there are none, takes them from the differences of the neurons: the relative error of z and of what turns
+the pair is at most 2^-20 / sqrt(z). A pair's energy is thus right to 2e-5, and its gradient to 1e-3 at an angle of
+1e-3; at 1e-6, below which a pair counts as parallel, to a third. ``"tf32"`` leaves the low parts out: three times less
+work, cosines to 1e-3.
 """
 
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from comhe.regularizers.energies.checks import Layers, Precision
-from comhe.regularizers.energies.potential import Potential
+from comhe.regularizers.energies.checks import Layers
+from comhe.regularizers.energies.terms import Terms
 
-from .potential import potential, squared_distance
+from .potential import antipode, lengths, potential, squared_distance
 
 NEAR = tl.constexpr(0.2)
 LINE = tl.constexpr(8)
@@ -34,7 +36,7 @@ Shapes = tuple[tuple[int, int, int], ...]  # of the layers
 
 
 def pair_sums(
-    neurons: Layers, potential: Potential, eps: float, factors: Tensor | None, with_gradient: bool, precision: Precision
+    neurons: Layers, terms: Terms, factors: Tensor | None, with_gradient: bool
 ) -> tuple[Tensor, list[Tensor]]:
     """Sums [B_1 + B_2 + ...] of phi over the pairs i < j of every set, and the sums' gradients; d_l <= NARROW."""
     shapes = shapes_of(neurons)
@@ -43,8 +45,8 @@ def pair_sums(
     x = packed(neurons)
     unit = units(x, rows, width)
     with torch.cuda.device_of(x):
-        _unit_kernel[(len(table),)](x, table, *unit, rows, eps, torch.finfo(x.dtype).tiny, ROWS=block, WIDTH=width)
-    sums, gradient = energies(unit, table, slots, potential, eps, factors, block, with_gradient, precision)
+        _unit_kernel[(len(table),)](x, table, *unit, rows, *norms(x, terms), ROWS=block, WIDTH=width)
+    sums, gradient = energies(unit, table, slots, terms, factors, block, with_gradient)
     if not with_gradient:
         return sums, []
     ends = [b * -(-n // block) * block for b, n, _ in shapes]
@@ -73,26 +75,43 @@ def unpacked(x: Tensor, shapes: Shapes) -> list[Tensor]:
     return [one.view(shape) for one, shape in zip(x.split([b * n * d for b, n, d in shapes]), shapes, strict=True)]
 
 
+def norms(x: Tensor, terms: Terms) -> tuple[float, float, float, float]:
+    """The scalars of :func:`.potential.lengths`."""
+    return terms.eps, terms.min_norm, 1 / terms.min_norm if terms.min_norm else 0.0, torch.finfo(x.dtype).tiny
+
+
+def limits(x: Tensor, terms: Terms) -> tuple[float, float]:
+    """The floor, and the squared distance below which pairs count as parallel: no less than the rounding here."""
+    return terms.potential.floor(x.dtype), max(terms.parallel_below(x), (8 * torch.finfo(x.dtype).eps) ** 2)
+
+
+def kind(terms: Terms, with_gradient: bool) -> dict[str, Any]:
+    """What the kernels are compiled for."""
+    shortens = terms.potential.half_space and (terms.eps > 0 or terms.min_norm > 0)
+    half = terms.potential.half_space
+    return {"S": float(terms.potential.s), "HALF": half, "SHORTENS": shortens, "GRADIENT": with_gradient}
+
+
 def units(like: Tensor, rows: int, width: int) -> tuple[Tensor, ...]:
-    """Room for padded unit neurons, high and low parts, by rows [R, WIDTH] and by columns [WIDTH, R], and 1 / norm."""
+    """Room for padded directions, high and low parts, by rows [R, WIDTH] and by columns [WIDTH, R], and of lengths."""
     high, low = like.new_empty(2, rows, width)
     columns_high, columns_low = like.new_empty(2, width, rows)
-    return high, low, columns_high, columns_low, like.new_empty(rows)
+    return high, low, columns_high, columns_low, like.new_empty(rows), like.new_empty(rows)
 
 
-def energies(unit, table, slots, potential, eps, factors, block, with_gradient, precision) -> tuple[Tensor, Tensor]:
+def energies(unit, table, slots, terms, factors, block, with_gradient) -> tuple[Tensor, Tensor]:
     """Pair sums of the sets, and their gradient in the neurons that the units belong to, padded as those are."""
     rows, width = unit[0].shape
     sums = unit[0].new_zeros(slots)
     gradient = torch.empty_like(unit[0]) if with_gradient else unit[0]
     near = torch.empty(len(table), dtype=torch.int32, device=sums.device)
-    arguments = (*unit, rows, table, factors, sums, gradient, near, potential.floor(sums.dtype))
-    options = {"S": float(potential.s), "HALF": potential.half_space, "EXACT": precision == "fp32"}
-    options |= {"GRADIENT": with_gradient, "SCALED": factors is not None}
+    limit = 1 / terms.min_norm if terms.min_norm else 0.0
+    arguments = (*unit, rows, table, factors, sums, gradient, near, *limits(sums, terms), limit)
+    options = kind(terms, with_gradient) | {"EXACT": terms.precision == "fp32", "SCALED": factors is not None}
     options |= {"ROWS": block, "COLUMNS": 64 if width <= 64 else 32, "WIDTH": width, "num_warps": block // 16}
     with torch.cuda.device_of(sums):
         _pairs_kernel[(len(table),)](*arguments, **options, num_stages=2)
-        _near_kernel[(len(table),)](*arguments, eps, **options, num_stages=1)
+        _near_kernel[(len(table),)](*arguments, **options, num_stages=1)
     return sums.sum(-1), gradient
 
 
@@ -121,25 +140,27 @@ def halves(x):
 
 @triton.jit
 def store_units(
-    w, high, low, columns_high, columns_low, inverse, rows, row, EPS, TINY, ROWS: tl.constexpr, WIDTH: tl.constexpr
-):
+    w, high, low, columns_high, columns_low, inverse, lack, rows, row, EPS, LEAST, LIMIT, TINY,
+    ROWS: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
     """Neurons w divided by their norms; 1 / norm is 0 for one that has no direction, as the neuron is then."""
-    squared = tl.sum(w * w, axis=1) + EPS
-    alive = (squared > TINY) & (squared < float("inf"))
-    scale = tl.where(alive, 1.0 / tl.sqrt_rn(tl.where(alive, squared, 1.0)), 0.0)
-    big, small = halves(tl.where(alive[:, None], w * scale[:, None], 0.0))
+    scale, short_of = lengths(tl.sum(w * w, axis=1), EPS, LEAST, LIMIT, TINY)
+    alive = scale > 0
+    big, small = halves(tl.where(alive[:, None], tl.where(alive[:, None], w, 0.0) * scale[:, None], 0.0))
     dim = tl.arange(0, WIDTH)
     tl.store(high + row[:, None] * WIDTH + dim[None, :], big)
     tl.store(low + row[:, None] * WIDTH + dim[None, :], small)
     tl.store(columns_high + dim[None, :] * rows + row[:, None], big)
     tl.store(columns_low + dim[None, :] * rows + row[:, None], small)
     tl.store(inverse + row, scale)
+    tl.store(lack + row, short_of)
 
 
 @triton.jit
 def _unit_kernel(
-    x, table, high, low, columns_high, columns_low, inverse, rows, EPS, TINY, ROWS: tl.constexpr, WIDTH: tl.constexpr
-):
+    x, table, high, low, columns_high, columns_low, inverse, lack, rows, EPS, LEAST, LIMIT, TINY,
+    ROWS: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
     table += LINE * tl.program_id(0)
     begin = tl.load(table + 2)
     width = tl.load(table + 5)
@@ -148,7 +169,7 @@ def _unit_kernel(
     mask = (row < tl.load(table + 1))[:, None] & (dim < width)[None, :]
     w = tl.load(x + tl.load(table + 4) + row[:, None] * width + dim[None, :], mask=mask, other=0.0)
     row += tl.load(table)
-    store_units(w, high, low, columns_high, columns_low, inverse, rows, row, EPS, TINY, ROWS, WIDTH)
+    store_units(w, high, low, columns_high, columns_low, inverse, lack, rows, row, EPS, LEAST, LIMIT, TINY, ROWS, WIDTH)
 
 
 @triton.jit
@@ -175,14 +196,16 @@ def _pushed(pushes, slope, columns_high, columns_low, down, EXACT: tl.constexpr)
 
 @triton.jit
 def _pairs_kernel(
-    high, low, columns_high, columns_low, inverse, rows, table, factors, sums, gradient, near, FLOOR,
-    S: tl.constexpr, HALF: tl.constexpr, EXACT: tl.constexpr, GRADIENT: tl.constexpr, SCALED: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, WIDTH: tl.constexpr,
+    high, low, columns_high, columns_low, inverse, lack, rows, table, factors, sums, gradient, near,
+    FLOOR, PARALLEL, LIMIT,
+    S: tl.constexpr, HALF: tl.constexpr, SHORTENS: tl.constexpr, EXACT: tl.constexpr, GRADIENT: tl.constexpr,
+    SCALED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     table += LINE * tl.program_id(0)
     first = tl.load(table)
     high, low, gradient = high + first * WIDTH, low + first * WIDTH, gradient + first * WIDTH
-    columns_high, columns_low, inverse = columns_high + first, columns_low + first, inverse + first
+    columns_high, columns_low = columns_high + first, columns_low + first
+    inverse, lack = inverse + first, lack + first
     count = tl.load(table + 1).to(tl.int32)
     row = tl.load(table + 2).to(tl.int32) + tl.arange(0, ROWS)
     dim = tl.arange(0, WIDTH)
@@ -205,25 +228,41 @@ def _pairs_kernel(
         energy += tl.sum(tl.where(pair & (column < count)[None, :], value, 0.0), axis=1)
         if GRADIENT:  # padding does not push
             pushes = _pushed(pushes, tl.where(pair, slope, 0.0), columns_high, columns_low, down, EXACT)
+    if SHORTENS:
+        apart, _ = antipode(tl.load(lack + row), FLOOR, S)
+        energy += 2.0 * apart  # all of it is halved
     tl.store(sums + tl.load(table + 3), 0.5 * tl.sum(tl.where(row < count, energy, 0.0)))
     tl.store(near + tl.program_id(0), (tl.sum(close) > 0).to(tl.int32))
     if GRADIENT:
-        tl.store(gradient + index, _turning(pushes, high + index, low + index, inverse, row, factors, table, SCALED))
+        # The gradient in the neurons from that in their directions: what pushes along a neuron does not turn it.
+        u = tl.load(high + index) + tl.load(
+            low + index
+        )  # read again: in registers for so long it would push others out
+        scale = tl.load(inverse + row)
+        radial = tl.where(scale == LIMIT, 0.0, 1.0)
+        along = radial * tl.sum(pushes * u, axis=1)
+        if SHORTENS:
+            missing = tl.load(lack + row)
+            _, outward = antipode(missing, FLOOR, S)
+            along += 2.0 * outward * (1.0 - radial * (1.0 - missing))
+        tl.store(gradient + index, (pushes - along[:, None] * u) * _scaled(scale, factors, table, SCALED)[:, None])
 
 
 @triton.jit
 def _near_kernel(
-    high, low, columns_high, columns_low, inverse, rows, table, factors, sums, gradient, near, FLOOR, EPS,
-    S: tl.constexpr, HALF: tl.constexpr, EXACT: tl.constexpr, GRADIENT: tl.constexpr, SCALED: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, WIDTH: tl.constexpr,
+    high, low, columns_high, columns_low, inverse, lack, rows, table, factors, sums, gradient, near,
+    FLOOR, PARALLEL, LIMIT,
+    S: tl.constexpr, HALF: tl.constexpr, SHORTENS: tl.constexpr, EXACT: tl.constexpr, GRADIENT: tl.constexpr,
+    SCALED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
-    """Adds the near pairs, their squared distances computed from differences."""
+    """Adds the near pairs, whose squared distances and pushes are computed from differences."""
     if tl.load(near + tl.program_id(0)) == 0:
         return
     table += LINE * tl.program_id(0)
     first = tl.load(table)
     high, low, gradient = high + first * WIDTH, low + first * WIDTH, gradient + first * WIDTH
-    columns_high, columns_low, inverse = columns_high + first, columns_low + first, inverse + first
+    columns_high, columns_low = columns_high + first, columns_low + first
+    inverse, lack = inverse + first, lack + first
     count = tl.load(table + 1).to(tl.int32)
     row = tl.load(table + 2).to(tl.int32) + tl.arange(0, ROWS)
     dim = tl.arange(0, WIDTH)
@@ -231,7 +270,9 @@ def _near_kernel(
     a_high = tl.load(high + index)
     a_low = tl.load(low + index)
     scale = tl.load(inverse + row)
+    radial = tl.where(scale == LIMIT, 0.0, 1.0)
     energy = tl.zeros((ROWS,), tl.float32)
+    along = tl.zeros((ROWS,), tl.float32)
     pushes = tl.zeros((ROWS, WIDTH), tl.float32)
     for start in range(0, count, COLUMNS):
         column = start + tl.arange(0, COLUMNS)
@@ -240,35 +281,37 @@ def _near_kernel(
         pair = (row < count)[:, None] & (column < count)[None, :] & (row[:, None] != column[None, :])
         pair &= squared_distance(c, HALF) < NEAR
         if tl.sum(tl.sum(tl.where(pair, 1.0, 0.0), axis=1)) > 0:
-            other = tl.load(inverse + column)
-            z = EPS * (scale * scale)[:, None] + EPS * (other * other)[None, :]  # what is short of a norm of 1
+            z = tl.load(lack + row)[:, None] + tl.load(lack + column)[None, :]
             for k in range(WIDTH):
-                left = _component(columns_high, columns_low, k * rows + row)[:, None]
-                right = _component(columns_high, columns_low, k * rows + column)[None, :]
-                difference = left - tl.where(c < 0, -right, right) if HALF else left - right
+                difference = _difference(columns_high, columns_low, k * rows, row, column, c, HALF)
                 z += difference * difference
             value, slope = potential(z, c, FLOOR, S, HALF)
             energy += tl.sum(tl.where(pair, value, 0.0), axis=1)
             if GRADIENT:
-                down = column[:, None] + dim[None, :] * rows
-                pushes = _pushed(pushes, tl.where(pair, slope, 0.0), columns_high, columns_low, down, EXACT)
+                slope = tl.where(pair & (z >= PARALLEL), slope, 0.0)
+                if HALF:  # of the nearer one
+                    slope = tl.abs(slope)
+                for k in range(WIDTH):
+                    difference = _difference(columns_high, columns_low, k * rows, row, column, c, HALF)
+                    turned = tl.sum(slope * difference, axis=1)
+                    pushes += tl.where(dim[None, :] == k, turned[:, None], 0.0)
+                along += tl.sum(slope * (1.0 - radial[:, None] * (1.0 - 0.5 * z)), axis=1)
     target = sums + tl.load(table + 3)
     tl.store(target, tl.load(target) + 0.5 * tl.sum(energy))
     if GRADIENT:
-        turning = _turning(pushes, high + index, low + index, inverse, row, factors, table, SCALED)
+        u = tl.load(high + index) + tl.load(low + index)
+        turning = (pushes + along[:, None] * u) * _scaled(scale, factors, table, SCALED)[:, None]
         tl.store(gradient + index, tl.load(gradient + index) + turning)
 
 
 @triton.jit
-def _component(high, low, index):
-    return tl.load(high + index) + tl.load(low + index)
+def _difference(high, low, at, row, column, c, HALF: tl.constexpr):
+    """One component of the differences of neurons, or from their negatives where those are nearer."""
+    left = (tl.load(high + at + row) + tl.load(low + at + row))[:, None]
+    right = (tl.load(high + at + column) + tl.load(low + at + column))[None, :]
+    return tl.where(c < 0, -right, right) - left if HALF else right - left
 
 
 @triton.jit
-def _turning(pushes, high, low, inverse, row, factors, table, SCALED: tl.constexpr):
-    """The gradient in the neurons from that in their directions: what pushes along a neuron does not turn it."""
-    u = tl.load(high) + tl.load(low)  # read again: in registers for so long it would push others out
-    scale = tl.load(inverse + row)
-    if SCALED:
-        scale *= tl.load(factors + tl.load(table + 6))
-    return (pushes - tl.sum(pushes * u, axis=1)[:, None] * u) * scale[:, None]
+def _scaled(scale, factors, table, SCALED: tl.constexpr):
+    return scale * tl.load(factors + tl.load(table + 6)) if SCALED else scale

@@ -5,16 +5,17 @@ import torch
 
 from comhe.regularizers import hyperspherical_energy
 from comhe.regularizers.energies import batched, kernels
-from comhe.regularizers.energies.energy import pair_sums
+from comhe.regularizers.energies.energy import neuron_sums
 from comhe.regularizers.energies.potential import Potential
+from comhe.regularizers.energies.terms import Terms
 
 
 @pytest.fixture(autouse=True)
 def _ordinary_kernels(monkeypatch):
-    def energy_sums(neurons, potential, eps, factors, *, with_gradient, precision):
-        results = [pair_sums(w, potential, eps, with_gradient) for w in neurons]
-        gradients = [None if g is None else f * g for (_, g), f in zip(results, factors, strict=True)]
-        return [s for s, _ in results], gradients
+    def energy_sums(neurons, terms, factors, *, with_gradient):
+        results = [neuron_sums(w, terms, with_gradient) for w in neurons]
+        gradients = [factor * sums.product(w) for sums, w, factor in zip(results, neurons, factors, strict=True)]
+        return [sums.energy for sums in results], gradients
 
     monkeypatch.setattr(kernels, "energy_sums", energy_sums)
 
@@ -24,7 +25,7 @@ def _ordinary_kernels(monkeypatch):
 def test_weighted_sum_and_gradients(normal, reduction, half_space):
     layers = [normal(4, 9, seed=1).requires_grad_(), normal(2, 5, 7, seed=2).requires_grad_()]
     weights = torch.tensor([0.5, 3.0], dtype=torch.float64)
-    value = batched.batched_energies(layers, weights, Potential(2.0, False, half_space), reduction, "fp32")
+    value = batched.batched_energies(layers, weights, Terms(Potential(2.0, False, half_space)), reduction)
     expected = sum(
         weight * hyperspherical_energy(w, 2, half_space, reduction=reduction).mean()
         for w, weight in zip(layers, weights, strict=True)

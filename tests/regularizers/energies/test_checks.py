@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from comhe.errors import UsageError
-from comhe.regularizers.energies.checks import autocast_disabled, check_neurons, upcast
+from comhe.regularizers.energies.checks import autocast_disabled, check_neurons, float64, upcast
 
 
 @pytest.mark.parametrize("w", [torch.ones(3, dtype=torch.float32), torch.ones(1, 3), torch.ones(3, 0)])
@@ -29,3 +29,11 @@ def test_autocast_is_off_inside():
         assert (w @ w).dtype == torch.float32
     with autocast_disabled(torch.ones(2, 2, device="meta")):
         pass
+
+
+def test_float64_is_exact_and_differentiable():
+    w = torch.tensor([[0.1, 3.0]], requires_grad=True)
+    assert float64(w).dtype == torch.float64
+    assert float64(w)[0, 0].item() == w[0, 0].item()
+    (grad,) = torch.autograd.grad(float64(w).sum(), w)
+    assert grad.equal(torch.ones(1, 2))

@@ -10,7 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from comhe.regularizers import hyperspherical_energy
 
-energy = importlib.import_module("comhe.regularizers.energies.energy")  # the module, for its sizes
+energy = importlib.import_module("comhe.regularizers.energies.energy")  # the modules, for their sizes
+sums = importlib.import_module("comhe.regularizers.energies.sums")
 POWERS = pytest.mark.parametrize("s", [0, 1, 2, 3.5])
 SPACES = pytest.mark.parametrize("half_space", [False, True], ids=["full", "half"])
 METRICS = pytest.mark.parametrize("geodesic", [False, True], ids=["chord", "angle"])
@@ -64,7 +65,7 @@ def test_blocks_equal_the_dense_matrix(monkeypatch, normal, s, half_space, geode
     w, options = normal(*shape), {"s": s, "half_space": half_space, "geodesic": geodesic, "eps": eps}
     value, grad = value_and_gradient(w, **options)
     monkeypatch.setattr(energy, "KEEP", 4)
-    monkeypatch.setattr(energy, "BLOCK", 16)
+    monkeypatch.setattr(sums, "BLOCK", 16)
     blocks, blocks_grad = value_and_gradient(w, **options)
     torch.testing.assert_close(blocks, value, rtol=1e-13, atol=0)
     torch.testing.assert_close(blocks_grad, grad, rtol=1e-11, atol=1e-13)
@@ -76,7 +77,7 @@ def test_blocks_equal_the_dense_matrix(monkeypatch, normal, s, half_space, geode
 def test_blocks_of_a_batch_equal_the_full_one(monkeypatch, normal, half_space, block, shape):
     w = normal(*shape)
     value, grad = value_and_gradient(w, half_space=half_space)
-    monkeypatch.setattr(energy, "BLOCK", block)
+    monkeypatch.setattr(sums, "BLOCK", block)
     blocks, blocks_grad = value_and_gradient(w, half_space=half_space)
     torch.testing.assert_close(blocks, value, rtol=1e-14, atol=0)
     torch.testing.assert_close(blocks_grad, grad, rtol=1e-12, atol=1e-14)
@@ -132,7 +133,7 @@ class Largest(TorchDispatchMode):
 @SPACES
 @pytest.mark.parametrize("geodesic", [False, True])
 def test_blocks_bound_the_memory(monkeypatch, normal, half_space, geodesic):
-    monkeypatch.setattr(energy, "BLOCK", 256)
+    monkeypatch.setattr(sums, "BLOCK", 256)
     w = normal(100, 4).requires_grad_()
     with Largest() as largest:
         hyperspherical_energy(w, half_space=half_space, geodesic=geodesic).backward()

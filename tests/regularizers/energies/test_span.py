@@ -4,6 +4,7 @@ import torch
 from comhe.regularizers import hyperspherical_energy
 from comhe.regularizers.energies.potential import Potential
 from comhe.regularizers.energies.span import span_energies
+from comhe.regularizers.energies.terms import Terms
 
 
 @pytest.mark.parametrize("half_space", [False, True])
@@ -11,7 +12,7 @@ def test_energies_and_gradients_are_those_of_the_ambient_projections(normal, hal
     """With Z given, W P^T for P = Z Q^T, where Q is an orthonormal basis of the neurons' span, held fixed."""
     layers = [normal(4, 9, seed=1).requires_grad_(), normal(2, 4, 7, seed=2).requires_grad_()]
     z = normal(3, 5, 4, seed=3)
-    energies = span_energies(layers, z, Potential(2.0, False, half_space))
+    energies = span_energies(layers, z, Terms(Potential(2.0, False, half_space)))
     assert [e.shape for e in energies] == [(3,), (2, 3)]
     grads = torch.autograd.grad(sum(e.sum() for e in energies), layers)
     for w, energy, grad in zip(layers, energies, grads, strict=True):
@@ -23,5 +24,5 @@ def test_energies_and_gradients_are_those_of_the_ambient_projections(normal, hal
 
 
 def test_no_gradient_is_computed_where_none_is_wanted(normal):
-    (energy,) = span_energies([normal(4, 9)], normal(3, 5, 4), Potential())
+    (energy,) = span_energies([normal(4, 9)], normal(3, 5, 4), Terms(Potential()))
     assert not energy.requires_grad

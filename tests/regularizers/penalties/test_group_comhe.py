@@ -52,6 +52,12 @@ def test_narrow_layers_are_not_split(d):
     assert regularizer().equal(plain())
 
 
+@pytest.mark.parametrize(("d", "groups"), [(15, 1), (16, 2), (27, 3), (64, 8), (576, 8)])
+def test_groups_have_eight_dimensions_unless_their_number_is_given(d, groups):
+    model, regularizer = attach(d)
+    assert regularizer().item() == pytest.approx(create_regularizer("group-comhe", model, groups=groups)().item())
+
+
 def test_random_partition_is_a_partition(plain):
     """Of four dimensions into two pairs there are three partitions: every value is of one, and all occur."""
     model, regularizer = attach(4, groups=2, partition="random")

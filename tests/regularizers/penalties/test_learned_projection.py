@@ -98,7 +98,8 @@ def test_steps_do_not_change_with_the_lengths_of_neurons(projected, name):
     length = 10.0 ** torch.linspace(-40, 40, len(model[0].weight))[:, None].double()
     with torch.no_grad():
         stretched[0].weight.mul_(length)
-    ours, theirs = (create_regularizer(name, m, dim=10, rate=0.3, steps=2) for m in (stretched, model))
+    options = {"dim": 10, "rate": 0.3, "steps": 2, "min_norm": 0.0}
+    ours, theirs = (create_regularizer(name, m, **options) for m in (stretched, model))
     for _ in range(2):
         value, expected = ours(), theirs()
         assert value.item() == pytest.approx(expected.item(), rel=1e-9)

@@ -1,11 +1,22 @@
 import pytest
 import torch
 
-from comhe.regularizers import orthonormal
+from comhe.regularizers import create_regularizer, orthonormal
 
 
 def test_formula(check_function, formulas):
     check_function(orthonormal, lambda rows: formulas.frobenius(formulas.unit(rows)))
+
+
+def test_the_neurons_themselves(check_function, formulas):
+    check_function(lambda w: orthonormal(w, normalize=False), formulas.frobenius)
+
+
+def test_either_is_an_option():
+    model = torch.nn.Linear(6, 4)
+    for normalize in (True, False):
+        (row,) = create_regularizer("orthonormal", model, normalize=normalize).report().layers
+        assert row.penalty == pytest.approx(orthonormal(model.weight, normalize=normalize).item())
 
 
 def test_zero_at_orthogonal_rows_of_any_length(normal):

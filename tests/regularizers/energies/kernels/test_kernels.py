@@ -1,7 +1,9 @@
 """The Triton kernels, on the GPU where there is one and in Triton's interpreter elsewhere, against float64."""
 
+import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,9 @@ import torch
 from torch import nn
 
 from comhe.regularizers import create_regularizer, hyperspherical_energy
+from comhe.regularizers.energies.energy import neuron_sums
 from comhe.regularizers.energies.potential import Potential
+from comhe.regularizers.energies.terms import Terms
 
 kernels = pytest.importorskip("comhe.regularizers.energies.kernels")
 pytest.importorskip("triton", reason="there is no Triton for this platform")
@@ -17,23 +21,35 @@ pytest.importorskip("triton", reason="there is no Triton for this platform")
 LAYERS = ((2, 70, 40), (1, 33, 5), (1, 9, 130), (3, 20, 141))  # sets, neurons, dimensions; narrow and wide
 
 
-def oracle(w, s, half_space, eps=0.0):
-    """Sums of the potential over the pairs of each set, from the distances themselves; differentiable."""
-    squared = w.square().sum(-1, keepdim=True)
-    alive = squared + eps > 0  # a neuron without direction is not pushed
-    u = w.where(alive, 0.0) / (squared + eps).where(alive, 1.0).sqrt()
+def terms(s=2, half_space=True, eps=0.0, min_norm=0.0, precision="fp32"):
+    return Terms(Potential(float(s), False, half_space), eps, min_norm, precision=precision)
+
+
+def oracle(w, s, half_space, eps=0.0, min_norm=0.0):
+    """Sums of the potential over the pairs of each set, from the distances themselves; differentiable.
+
+    In the half space with what the antipodes of short neurons differ by.
+    """
+    squared = (w.square().sum(-1, keepdim=True) + eps).clamp_min(min_norm**2)
+    alive = squared > 0  # a neuron without direction is not pushed
+    u = w.where(alive, 0.0) / squared.where(alive, 1.0).sqrt()
     i, j = torch.triu_indices(u.shape[-2], u.shape[-2], offset=1, device=w.device)
     floor = Potential(s).floor(torch.float32)
 
     def potential(z):
-        z = z.clamp_min(floor)
-        return -z.log() if s == 0 else z ** (-s / 2)
+        x = z.clamp_min(floor)
+        value = -x.log() if s == 0 else x ** (-s / 2)
+        return value - (s / 2 * value / x if s else 1 / x) * (z - x)
 
     c = (u[..., i, :] * u[..., j, :]).sum(-1)
     values = potential(2 - 2 * c)
     if half_space:
         values = 2 * (values + potential(2 + 2 * c))
-    return values.sum(-1)
+    sums = values.sum(-1)
+    if half_space and (eps or min_norm):
+        length = u.square().sum(-1)
+        sums = sums + (potential(2 + 2 * length) - potential(torch.full_like(length, 4))).sum(-1)
+    return sums
 
 
 def layers(normal, device):
@@ -46,27 +62,29 @@ def layers(normal, device):
 
 
 @pytest.mark.parametrize(
-    ("s", "eps", "half_space"),
+    ("s", "eps", "min_norm", "half_space"),
     [
-        (2, 0.0, True),
-        (2, 0.3, True),
-        (2, 0.0, False),
-        (0, 0.1, True),
-        (0, 0.0, False),
-        (1, 0.0, True),
-        (1.5, 0.1, False),
+        (2, 0.0, 0.0, True),
+        (2, 0.3, 0.0, True),
+        (2, 0.0, 5.0, True),  # some neurons are shorter
+        (2, 0.0, 5.0, False),
+        (0, 0.1, 0.0, True),
+        (0, 0.1, 5.0, True),
+        (0, 0.0, 0.0, False),
+        (1, 0.0, 0.01, True),
+        (1.5, 0.1, 0.0, False),
     ],
 )
-def test_energies_and_gradients_of_a_ragged_batch(normal, device, s, eps, half_space):
+def test_energies_and_gradients_of_a_ragged_batch(normal, device, s, eps, min_norm, half_space):
     made = layers(normal, device)
     factors = torch.tensor([1.0, 2.0, 0.5, 3.0], device=device)
-    potential = Potential(s, False, half_space)
-    sums, gradients = kernels.energy_sums(made, potential, eps, factors)
-    without, none = kernels.energy_sums(made, potential, eps, with_gradient=False)
+    kind = terms(s, half_space, eps, min_norm)
+    sums, gradients = kernels.energy_sums(made, kind, factors)
+    without, none = kernels.energy_sums(made, kind, with_gradient=False)
     assert none == [None] * 4
     for w, total, again, gradient, factor in zip(made, sums, without, gradients, factors, strict=True):
         exact = w.double().requires_grad_()
-        expected = oracle(exact, s, half_space, eps)
+        expected = oracle(exact, s, half_space, eps, min_norm)
         (slope,) = torch.autograd.grad(expected.sum(), exact)
         torch.testing.assert_close(total.double(), expected.detach(), rtol=2e-5, atol=0)
         torch.testing.assert_close(again, total, rtol=1e-6, atol=0)
@@ -85,15 +103,37 @@ def test_nearly_parallel_pairs_keep_their_digits(normal, device, d, sign):
     exact = w.double().requires_grad_()
     expected = oracle(exact, 2, True)
     (slope,) = torch.autograd.grad(expected.sum(), exact)
-    (total,), (gradient,) = kernels.energy_sums([w], Potential(2.0, False, True))
+    (total,), (gradient,) = kernels.energy_sums([w], terms())
     assert abs(total.item() / expected.item() - 1) < 2e-4  # 2^-20 / angle
     assert (gradient.double() - slope).norm() / slope.norm() < 4e-4
+
+
+@pytest.mark.parametrize("d", [5, 200])
+@pytest.mark.parametrize("half_space", [False, True])
+def test_pairs_of_any_angle_are_as_on_the_ordinary_way(normal, device, d, half_space):
+    """Down to 1e-6 within the rounding of differences, 2^-21 / angle; below, and at 0, there is no push."""
+    for angle in (0.0, 1e-7, 2e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 0.5):
+        w = torch.nn.functional.normalize(normal(1, 9, d), dim=-1)
+        aside = torch.nn.functional.normalize(w[0, 1] - (w[0, 1] @ w[0, 0]) * w[0, 0], dim=0)
+        w[0, 1] = (math.cos(angle) * w[0, 0] + math.sin(angle) * aside) * (-3 if half_space else 3)
+        w = w.float().to(device)
+        (total,), (gradient,) = kernels.energy_sums([w], terms(half_space=half_space))
+        expected = neuron_sums(w.cpu().double(), replace(terms(half_space=half_space), rows=torch.float32), True)
+        torch.testing.assert_close(total.cpu().double(), expected.energy, rtol=2e-5 + 1e-6 / max(angle, 1e-3), atol=0)
+        slope = expected.product(w.cpu().double())
+        if angle < 1e-6:
+            alone = torch.cat((w[:, :1], w[:, 2:]), 1)
+            others = neuron_sums(alone.cpu().double(), terms(half_space=half_space), True).product(alone.cpu().double())
+            assert gradient.norm() < 10 * others.norm()
+        else:
+            error = (gradient.cpu().double() - slope).norm() / slope.norm()
+            assert error < 1e-5 + 2**-20 / angle, f"at an angle of {angle}: {error:.1e}"
 
 
 def test_duplicates_are_finite_and_pushed_by_nothing_but_the_others(normal, device):
     w = normal(1, 12, 30, dtype=torch.float32).to(device)
     w[0, 4] = w[0, 9]
-    (total,), (gradient,) = kernels.energy_sums([w], Potential(2.0, False, True))
+    (total,), (gradient,) = kernels.energy_sums([w], terms())
     assert torch.isfinite(total).all()
     assert torch.isfinite(gradient).all()
     assert total.item() > 1e5
@@ -103,8 +143,8 @@ def test_duplicates_are_finite_and_pushed_by_nothing_but_the_others(normal, devi
 
 def test_the_faster_mode_is_less_exact_and_near(normal, device):
     w = normal(1, 70, 40, dtype=torch.float32).to(device)
-    (exact,), _ = kernels.energy_sums([w], Potential(2.0, False, True))
-    (fast,), (gradient,) = kernels.energy_sums([w], Potential(2.0, False, True), precision="tf32")
+    (exact,), _ = kernels.energy_sums([w], terms())
+    (fast,), (gradient,) = kernels.energy_sums([w], terms(precision="tf32"))
     assert fast.item() != exact.item()
     assert abs(fast.item() / exact.item() - 1) < 2e-3
     assert torch.isfinite(gradient).all()
@@ -235,8 +275,8 @@ from triton.compiler import ASTSource
 from comhe.regularizers.energies.kernels import pairs, wide
 
 KINDS = {"table": "*i64", "near": "*i32", "rows": "i32", "most": "i32", "count": "i32", "k": "i32"}
-KINDS |= dict.fromkeys(("FLOOR", "EPS", "TINY"), "fp32")
-CHOICES = {"S": 2.0, "HALF": True, "GRADIENT": True, "SCALED": True, "EXACT": True, "PRECISION": "tf32x3"}
+KINDS |= dict.fromkeys(("FLOOR", "PARALLEL", "EPS", "LEAST", "LIMIT", "TINY"), "fp32")
+CHOICES = dict.fromkeys(("HALF", "SHORTENS", "GRADIENT", "SCALED", "EXACT"), True) | {"S": 2.0, "PRECISION": "tf32x3"}
 SIZES = {"ROWS": 64, "COLUMNS": 64, "WIDTH": 64, "TILE": 64, "CHUNK": 32}
 for kernel in (NAMES):
     constants = {n: (CHOICES | SIZES)[n] for n in kernel.arg_names if n in CHOICES | SIZES}
