@@ -10,8 +10,9 @@ three on the tensor cores, without that of the low parts. This is off by at most
 like a product in float32: a cosine by 1e-6 at worst. Its effect on the potential grows as neurons come near each
 other, so pairs with a squared distance z below 0.2 (26 degrees) are left out there, and a second kernel, which does
 nothing where there are none, takes them from the differences of the neurons: the relative error of z and of what turns
-the pair is at most 2^-20 / sqrt(z). A pair's energy is thus right to 2e-5, and its gradient to 1e-3 at an angle of
-1e-3; at 1e-6, below which a pair counts as parallel, to a third. ``"tf32"`` leaves the low parts out: three times less
+the pair is at most 2^-20 / sqrt(z). A pair's energy is thus right to 2e-5, and its gradient to 1e-4 at an angle of
+1e-3, to 3e-3 at 1e-5 and to a tenth at 1e-6, below which a pair counts as parallel (``benchmarks/gradient_error.csv``).
+``"tf32"`` leaves the low parts out: three times less
 work, cosines to 1e-3.
 """
 
