@@ -1,8 +1,7 @@
-"""Which tensors of a file are a model's: prefixes, heads and layouts of others are recognized, and nothing is guessed."""
+"""Which tensors of a file are a model's: prefixes, heads and layouts of others are recognized, nothing is guessed."""
 
 import re
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,10 +64,10 @@ def find_match(model: nn.Module, tensors: State, head: list[str], loose: set[str
 
 
 def _same(one: State, other: State) -> bool:
-    return one.keys() == other.keys() and all(
-        t.shape == other[n].shape and (t.is_meta or other[n].is_meta or bool((t == other[n]).all()))
-        for n, t in one.items()
-    )
+    def equal(a: Tensor, b: Tensor) -> bool:
+        return a.shape == b.shape and (a.is_meta or b.is_meta or bool((a == b).all()))
+
+    return one.keys() == other.keys() and all(equal(tensor, other[name]) for name, tensor in one.items())
 
 
 def _prefixes(tensors: State, size: int) -> list[str]:
@@ -159,17 +158,22 @@ def misfit(model: nn.Module, match: Match) -> str:
     shapes = [f"{n} {list(match.state[n].shape)}, not {list(expected[n].shape)}" for n in match.misshapen]
     kinds = (("missing", match.missing), ("unexpected", match.unexpected), ("of another shape", shapes))
     faults = "; ".join(f"{kind}: {listed(names)}" for kind, names in kinds if names)
-    options = _differing_options(model, match, expected)
-    advice = f"build it with {options}" if options else "build the model with the options that they were saved with"
-    return f"the weights do not fit this {name} ({faults}); {advice}"
+    return f"the weights do not fit this {name} ({faults}); {_advice(model, match, expected)}"
 
 
-def _differing_options(model: nn.Module, match: Match, expected: State) -> str:
-    if not hasattr(model, "options_of"):
-        return ""
-    options: Mapping[str, object] = model.options_of(match.state)  # type: ignore[operator]
-    own = model.options_of(expected)  # type: ignore[operator]
-    return ", ".join(f"{option}={value!r}" for option, value in options.items() if own.get(option) != value)
+def _advice(model: nn.Module, match: Match, expected: State) -> str:
+    options: dict[str, object] = {}
+    if hasattr(model, "options_of"):
+        options, own = model.options_of(match.state), model.options_of(expected)  # type: ignore[operator]
+        options = {option: value for option, value in options.items() if own.get(option) != value}
+    other = options.pop("model", None)
+    texts = [f"they are weights of {other}"] if other else []
+    if options:
+        settings = ", ".join(f"{option}={value!r}" for option, value in options.items())
+        texts.append(f"build the model with {settings}")
+        if options.keys() == {"in_channels"} and match.faults == 1:
+            texts[-1] += ", or pass adapt_input=True"
+    return "; ".join(texts) or "build the model with the options that they were saved with"
 
 
 def listed(names: Any, most: int = 4) -> str:

@@ -143,6 +143,9 @@ class _Machine:
         else:
             self.stack = self.below.pop()
 
+    def pop_mark(self, arg: Any) -> None:
+        self.since_mark()
+
     def persistent(self, arg: Any) -> None:
         value = self.stack.pop() if arg is None else arg
         self.stack.append(Record("persistent", value if type(value) is tuple else (value,)))
@@ -194,7 +197,7 @@ _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "GLOBAL": _Machine.global_, "STACK_GLOBAL": _Machine.stack_global, "INST": _Machine.instance,
     "OBJ": _Machine.object_, "REDUCE": _Machine.call, "NEWOBJ": _Machine.call,
     "NEWOBJ_EX": _Machine.call_with_keywords, "BUILD": _Machine.build,
-    "POP": _Machine.pop, "POP_MARK": lambda machine, arg: machine.since_mark() and None,
+    "POP": _Machine.pop, "POP_MARK": _Machine.pop_mark,
     "DUP": lambda machine, arg: machine.stack.append(machine.stack[-1]),
     "PERSID": _Machine.persistent, "BINPERSID": _Machine.persistent,
 }  # fmt: skip

@@ -32,7 +32,7 @@ MAX_VALUES, MAX_DEPTH = 200_000, 12
 def read_state(path: str | os.PathLike[str], key: str | None = None) -> dict[str, Tensor]:
     """Read the state dict in a safetensors file or in a checkpoint of ``torch.save``, of which nothing is executed.
 
-    Wrappers (``state_dict``, ``model`` ...) and prefixes (``module.``, ``_orig_mod.``) that all names share are dropped.
+    Wrappers (``state_dict``, ``model`` ...) and prefixes that all names share (``module.``, ``_orig_mod.``) are dropped.
 
     Args:
         key: which state dict to take of a checkpoint that has several: ``"state_dict_ema"``, ``"teacher.backbone"``.

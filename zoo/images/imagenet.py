@@ -1,6 +1,6 @@
 """torchvision's residual networks for ImageNet, with torchvision's weights by name (``weights="IMAGENET1K_V1"``).
 
-Those named ``_cifar`` are the same networks for 32x32 images: a 3x3 convolution of stride 1 comes first, no max-pooling.
+Those named ``_cifar`` are the same networks for 32x32 images: a 3x3 convolution of stride 1 first, and no max-pooling.
 """
 
 from typing import Any, Literal

@@ -51,7 +51,7 @@ class ResNet(torchvision.models.ResNet):
         self._last_norm = "bn2.weight" if block == "basic" else "bn3.weight"  # of a block
         if small_images:
             self.conv1 = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
-            self.maxpool = nn.Identity()  # type: ignore[assignment]
+            self.maxpool = nn.Identity()
             he_init(self.conv1)
         elif in_channels != 3:
             self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
@@ -65,9 +65,10 @@ class ResNet(torchvision.models.ResNet):
             return {}
         blocks = "/".join(str(blocks_of(state, f"layer{stage}")) for stage in range(1, 5))
         kind = "bottleneck" if any(name.endswith(".conv3.weight") for name in state) else "basic"
-        side = state["conv1.weight"].shape[-1]
-        model = _NAMES.get((kind, blocks), f"{kind} blocks {blocks}") + ("_cifar" if side == 3 else "")
-        return {"model": model, "in_channels": state["conv1.weight"].shape[1]}
+        options: dict[str, object] = {"in_channels": state["conv1.weight"].shape[1]}
+        if name := _NAMES.get((kind, blocks)):
+            options["model"] = name + ("_cifar" if state["conv1.weight"].shape[-1] == 3 else "")
+        return options
 
     def reset_parameters(self) -> None:
         he_init(self)

@@ -117,8 +117,8 @@ class CifarResNet(nn.Module):
         options: dict[str, object] = {}
         if "conv1.weight" in state:
             width, options["in_channels"] = state["conv1.weight"].shape[:2]
-            blocks = blocks_of(state)
-            options["model"] = NAMES.get((blocks, width), f"{blocks} blocks of {width} channels a stage")
+            if name := NAMES.get((blocks_of(state), width)):
+                options["model"] = name
         options["shortcut"] = "projection" if any(".downsample.0." in name for name in state) else "pad"
         return options
 
