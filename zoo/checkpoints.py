@@ -139,11 +139,11 @@ def _zip(path: Path) -> Checkpoint:
     if len(pickles) != 1:
         raise Unreadable("a zip file, but not of torch.save: it has no data.pkl")
     root = pickles[0].removesuffix("data.pkl")
+    if any(name.startswith(f"{root}code/") for name in members):
+        raise Unreadable("a TorchScript program; load it with torch.jit.load and save its state_dict()")
     claimed = sum(member.file_size for member in archive.infolist())
     if claimed > path.stat().st_size or any(m.compress_type != zipfile.ZIP_STORED for m in members.values()):
         raise Unreadable("its members are compressed or overlap: they claim more bytes than it has")
-    if any(name.startswith(f"{root}code/") for name in members):
-        raise Unreadable("a TorchScript program; load it with torch.jit.load and save its state_dict()")
 
     def member(name: str) -> bytes:
         if root + name not in members:
@@ -162,7 +162,7 @@ def _old(path: Path) -> Checkpoint:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if data[257:262] == b"ustar":
             raise Unreadable("a tar archive; unpack it, or load it with torch and save the state dict alone")
-        if data[:2] != b"\x80\x02" or read_pickle(data) != MAGIC or read_pickle(data) != PROTOCOL:
+        if data[:1] != b"\x80" or read_pickle(data) != MAGIC or read_pickle(data) != PROTOCOL:
             raise Unreadable("not a file of torch.save")
         if (read_pickle(data) or {}).get("little_endian") is not True:
             raise Unreadable("its numbers are big-endian")

@@ -133,7 +133,7 @@ def _renamed(model: nn.Module, expected: State, head: list[str], theirs: State, 
         return state
     weight, bias = (f"{_output(head)}.{part}" for part in ("weight", "bias"))
     for names in (state, beside):
-        others = [name for name in names if name not in expected and HEAD.fullmatch(name)]
+        others = [name for name in names if HEAD.fullmatch(name) and (names is beside or name not in expected)]
         layers = {name.rpartition(".")[0] for name in others}
         if len(layers) != 1 or set(head) != {n for n in (weight, bias) if n in expected}:
             continue

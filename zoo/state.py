@@ -32,7 +32,7 @@ MAX_VALUES, MAX_DEPTH = 200_000, 12
 def read_state(path: str | os.PathLike[str], key: str | None = None) -> dict[str, Tensor]:
     """Read the state dict in a safetensors file or in a checkpoint of ``torch.save``, of which nothing is executed.
 
-    Wrappers (``state_dict``, ``model`` ...) and prefixes that all names share (``module.``, ``_orig_mod.``) are dropped.
+    Wrappers (``state_dict`` ...) are dropped, and prefixes that all names share (``module.``, ``_orig_mod.``).
 
     Args:
         key: which state dict to take of a checkpoint that has several: ``"state_dict_ema"``, ``"teacher.backbone"``.
@@ -84,20 +84,20 @@ def tensors_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
 def flatten(content: Any, tensor: Callable[[Any], Tensor | None]) -> dict[str, Tensor]:
     """Return the tensors in nested dicts and pickled modules; those of optimizers and the like are left out."""
     found: dict[str, Tensor] = {}
-    pending: list[tuple[str, int, Any]] = [("", 0, content)]
+    pending: list[tuple[str, str, int, Any]] = [("", NEST, 0, content)]
     visited = 0
     while pending:
-        name, depth, value = pending.pop()
+        name, dot, depth, value = pending.pop()
         visited += 1
         if visited > MAX_VALUES:
             raise Unreadable(f"more than {MAX_VALUES:,} values in dicts")
         if name and (data := tensor(value)) is not None:
             found[name] = data
         elif depth < MAX_DEPTH:
-            dot = "." if isinstance(value, Record) else NEST
+            inner = "." if isinstance(value, Record) else NEST  # of modules in modules, of dicts in dicts
             for key, child in reversed(_children(value)):
                 if not (isinstance(child, Mapping | Record) and key.lower().startswith(BESIDE)):
-                    pending.append((f"{name}{dot}{key}" if name else key, depth + 1, child))
+                    pending.append((f"{name}{dot}{key}" if name else key, inner, depth + 1, child))
     return found
 
 

@@ -61,7 +61,7 @@ class ResNet(torchvision.models.ResNet):
 
     def options_of(self, state: State) -> dict[str, object]:
         """Return what tells a network with these tensors from others of its kind."""
-        if "conv1.weight" not in state:
+        if "conv1.weight" not in state or state["conv1.weight"].dim() != 4:
             return {}
         blocks = "/".join(str(blocks_of(state, f"layer{stage}")) for stage in range(1, 5))
         kind = "bottleneck" if any(name.endswith(".conv3.weight") for name in state) else "basic"

@@ -115,7 +115,7 @@ class CifarResNet(nn.Module):
     def options_of(state: State) -> dict[str, object]:
         """Return the options that a network with these tensors is built with."""
         options: dict[str, object] = {}
-        if "conv1.weight" in state:
+        if "conv1.weight" in state and state["conv1.weight"].dim() == 4:
             width, options["in_channels"] = state["conv1.weight"].shape[:2]
             if name := NAMES.get((blocks_of(state), width)):
                 options["model"] = name
