@@ -58,7 +58,8 @@ def find_normalization(model: nn.Module, task: ImageTask) -> tuple[str, float]:
     norm = next((m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m.running_mean is not None), None)
     if norm is None or not norm.running_mean.any():  # type: ignore[union-attr]
         raise UsageError("the weights do not tell how images were normalized; name it with --normalization")
-    images, _ = next(iter(task.data.loader("val", IMAGES, normalization=PLAIN, channels_last=False).batches()))
+    loader = task.data.loader("train", IMAGES, seed=0, normalization=PLAIN, channels_last=False)  # in random order
+    images, _ = next(iter(loader.batches()))
     errors = {}
     for name in ("set", *NORMALIZATIONS):
         mean, std = parse_normalization(name) or (task.data.mean, task.data.std)
