@@ -7,13 +7,45 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from comhe.datasets import CENTERED, ImageFiles, Images, load_images
-from comhe.errors import check_choice
+from comhe.datasets import CENTERED, ImageFiles, Images, Normalization, load_images
+from comhe.datasets.images.sets import IMAGENET_MEAN, IMAGENET_STD
+from comhe.errors import UsageError, check_choice
 from comhe.regularizers import regularizer_options
 from comhe.zoo.preprocessing import ImageTransform
 
 from .engine.batch_task import BatchTask
 from .recipe import BatchRecipe, cell_settings, setting
+
+# Means and standard deviations on the scale 0..1, besides `set`, those of the training set. The last ones have the mean
+# of CIFAR-10 and a third less than its deviation; they are copied in many implementations.
+NORMALIZATIONS: dict[str, Normalization] = {
+    "centered": CENTERED,
+    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
+    "half": ((0.5,) * 3, (0.5,) * 3),
+    "unit": ((0.0,) * 3, (1.0,) * 3),
+    "kuangliu": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+}
+
+
+def parse_normalization(text: str) -> Normalization | None:
+    """Return means and deviations by name, or written as ``0.5,0.5,0.5/0.2,0.2,0.2``; None for the training set's.
+
+    Example:
+        >>> parse_normalization("0.5/0.25")
+        ((0.5,), (0.25,))
+    """
+    if text == "set":
+        return None
+    if text in NORMALIZATIONS:
+        return NORMALIZATIONS[text]
+    try:
+        mean, std = (tuple(map(float, part.split(","))) for part in text.split("/"))
+    except ValueError:
+        mean, std = (), ()
+    if not mean or len(mean) != len(std) or not all(0 < value < float("inf") for value in std):
+        names = " or ".join(map(repr, ("set", *NORMALIZATIONS)))
+        raise UsageError(f"normalization must be {names}, or means/deviations as 0.5,0.5,0.5/0.2,0.2,0.2, not {text!r}")
+    return mean, std
 
 
 @dataclass(frozen=True)
@@ -27,14 +59,14 @@ class ImageRecipe(BatchRecipe):
     loss: str = setting("cross-entropy", "cross-entropy, or `released`: -y log(softmax + 1e-4)")
     pad_mode: str = setting("zero", "what images in memory are padded with before a random crop: zero or symmetric")
     cutout: int = setting(0, "side of the square that is cut out of images in memory, 0 for none")
-    normalization: str = setting("set", "by mean and deviation of the training `set`, or `centered`: (x - 127.5) / 128")
+    normalization: str = setting("set", "by mean and deviation of the training `set`, `centered`, `imagenet` ...")
     channels_last: bool = setting(True, "memory format of images and convolutions")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("loss", self.loss, ("cross-entropy", "released"))
         check_choice("pad_mode", self.pad_mode, ("zero", "symmetric"))
-        check_choice("normalization", self.normalization, ("set", "centered"))
+        parse_normalization(self.normalization)
 
 
 class ImageTask(BatchTask):
@@ -47,7 +79,7 @@ class ImageTask(BatchTask):
 
     def preprocessing(self) -> tuple[Any, dict[str, Any]]:
         recipe, data = self.recipe, self.data
-        self.normalization = CENTERED if recipe.normalization == "centered" else (data.mean, data.std)
+        self.normalization = parse_normalization(recipe.normalization) or (data.mean, data.std)
         augmentation: Any = data.augmentation
         if isinstance(data, Images):
             augmentation = replace(augmentation, mode=recipe.pad_mode, cutout=recipe.cutout)

@@ -62,7 +62,7 @@ class Weights:
         """The names of the classes in the order of the logits; their numbers where the data set has no names."""
         return tuple(self.card["data"].get("class names") or map(str, range(self.options["num_classes"])))
 
-    def build(self, swap_head: bool = False, **overrides: Any) -> nn.Module:
+    def build(self, swap_head: bool = False, adapt_input: bool = False, **overrides: Any) -> nn.Module:
         """Build the network with these weights; ``overrides`` replace options of the card."""
         state = self.state_dict()
         size = sum(tensor.numel() for tensor in state.values())
@@ -77,7 +77,7 @@ class Weights:
                 raise
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise WeightsError(f"{self.path}: {self.model!r} cannot be built with {options} ({reason})") from error
-        load_state(model, state, swap_head, f"{self.name}: ")
+        load_state(model, state, swap_head, f"{self.name}: ", adapt_input=adapt_input)
         return model
 
     @torch.inference_mode()

@@ -10,22 +10,30 @@ from comhe.errors import UsageError, WeightsError, did_you_mean
 
 from .cards import card_path, find_weights, get_weights, is_path, list_weights
 from .catalog import build_model, model_domain
-from .state import read_state, unwrap_state
+from .state import read_tensors, tensors_of
 from .weights import Loaded, load_state
 
 TORCHVISION = ("resnet18", "resnet34", "resnet50")  # models of which torchvision publishes weights
 
 
 def create_model(
-    name: str, weights: str | os.PathLike[str] | None = None, swap_head: bool = False, **options: Any
+    name: str,
+    weights: str | os.PathLike[str] | None = None,
+    swap_head: bool = False,
+    *,
+    adapt_input: bool = False,
+    key: str | None = None,
+    **options: Any,
 ) -> nn.Module:
     """Build the model with this name.
 
     Args:
-        weights: a name of ``list_weights()``, with or without the model's before it; the path of a state dict; or, for
-            the ImageNet networks, a name of torchvision's. Named weights bring the options that the model is built
-            with; ``options`` override them.
+        weights: a name of ``list_weights()``, with or without the model's before it; the path of a state dict, also of
+            other implementations (see :func:`load_weights`); or, for the ImageNet networks, a name of torchvision's.
+            Named weights bring the options that the model is built with; ``options`` override them.
         swap_head: build the model for another number of classes than the weights', with an untrained last layer.
+        adapt_input: build the model for another number of input channels than the weights'.
+        key: which state dict to take of a checkpoint that has several.
         options: keywords of the model's builder function.
 
     Example:
@@ -34,28 +42,39 @@ def create_model(
         >>> model = create_model("gcn", weights="cora-rp-comhe")
     """
     if weights is None:
-        if swap_head:
-            raise UsageError(f"swap_head=True is for a model with weights, and {name!r} is built without any")
+        for flag, given in (("swap_head=True", swap_head), ("adapt_input=True", adapt_input), ("key", key)):
+            if given:
+                raise UsageError(f"{flag} is for a model with weights, and {name!r} is built without any")
         return build_model(name, **options)
     model_domain(name)  # an unknown model is told before anything is read
     found: Any
     if is_path(weights):
-        found = get_weights(weights) if card_path(weights).is_file() else read_state(weights)
+        found = get_weights(weights) if card_path(weights).is_file() else read_tensors(weights)
     else:
         found = find_weights(name, str(weights)) or _published_weights(name, str(weights))
     if isinstance(found, dict):
         model = build_model(name, **options)
-        load_state(model, found, swap_head, f"{weights}: ")
+        load_state(model, found, swap_head, f"{weights}: ", adapt_input=adapt_input, key=key)
         return model
     if found.model != name:
         raise WeightsError(f"{found.name} holds weights of {found.model}, not of {name}")
-    return found.build(swap_head, **options)
+    return found.build(swap_head, adapt_input, **options)
 
 
 def load_weights(
-    model: nn.Module, weights: Mapping[str, Any] | str | os.PathLike[str], swap_head: bool = False
+    model: nn.Module,
+    weights: Mapping[str, Any] | str | os.PathLike[str],
+    swap_head: bool = False,
+    *,
+    adapt_input: bool = False,
+    key: str | None = None,
 ) -> Loaded:
     """Load weights strictly. Only a head for another number of classes may be left out, and only on request.
+
+    Checkpoints of others are read as well: nested dicts (``state_dict``, ``model``, ``net`` ...), prefixes before the
+    names (``module.``, ``backbone.`` ...), other names of the head (``linear``, ``classifier`` ...), and the layouts
+    that the model knows (its method ``adapt``). Counters of batches or of operations may come or lack. What could mean
+    two things is decided by the weights themselves, which :class:`Loaded` tells, or asked for in an error.
 
     The head is the layer that the model names in its attribute ``output_layer`` (``"fc"``); each of its tensors has a
     dimension for ``num_classes``. A head that fits is loaded, with ``swap_head`` or without.
@@ -63,9 +82,10 @@ def load_weights(
     Args:
         model: left unchanged if there is an error; may be wrapped by ``torch.compile`` or ``DataParallel``.
         weights: a full name of ``list_weights()``, whose file is checked against its card; the path of a safetensors
-            file or a checkpoint; or tensors by name, as of ``model.state_dict()``. ``module.`` and ``_orig_mod.``
-            before all names are ignored, and layouts that the model knows (its method ``adapt``) are converted.
-        swap_head: leave a head for another number of classes as it is.
+            file or a checkpoint, of which nothing is executed; or tensors by name, as of ``model.state_dict()``.
+        swap_head: leave the head as it is where the weights have none, or one for other classes.
+        adapt_input: fit the first convolution to another number of input channels: summed into one, repeated to more.
+        key: which state dict to take of a checkpoint that has several, such as ``"state_dict_ema"``.
 
     Raises:
         WeightsError: The name is unknown, the file is damaged, or tensors are missing, unexpected or of another shape.
@@ -76,10 +96,10 @@ def load_weights(
         38 tensors loaded
     """
     if isinstance(weights, Mapping):
-        return load_state(model, unwrap_state(weights), swap_head)
+        return load_state(model, tensors_of(weights), swap_head, adapt_input=adapt_input, key=key)
     named = not is_path(weights) or card_path(weights).is_file()
-    state = get_weights(weights).state_dict() if named else read_state(weights)
-    return load_state(model, state, swap_head, f"{weights}: ")
+    state = get_weights(weights).state_dict() if named else read_tensors(weights)
+    return load_state(model, state, swap_head, f"{weights}: ", adapt_input=adapt_input, key=key)
 
 
 def _published_weights(model: str, name: str) -> dict[str, Tensor]:

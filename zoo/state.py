@@ -1,80 +1,149 @@
-"""Restricted reading of state dicts from files, and from the dicts that checkpoints wrap them in."""
+"""State dicts from files, and from what checkpoints and wrappers put around them."""
 
-import mmap
 import os
-import zipfile
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from comhe.errors import WeightsError
 
-WRAPPERS = ("state_dict", "model_state_dict", "model")  # of torchvision's references, yanx27's, timm's checkpoints
+from .checkpoints import open_checkpoint
+from .pickles import Record, Unreadable
+
+State = Mapping[str, Tensor]
+
 PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
-# What torch.load(weights_only=True) still calls, on arguments of any size: a small file could fill the memory.
-REFUSED = (b"bytearray", b"_codecs")
+# What a state dict is called in a checkpoint.
+WRAPPERS = (
+    "state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params", "module",
+    "state_dict_ema", "model_ema", "ema_state_dict", "ema", "ema_model", "params_ema",
+)  # fmt: skip
+NEST = "\x1f"  # between the key of a dict and the names in it
+COUNTERS = ("n_averaged", "total_ops", "total_params")  # of torch.optim.swa_utils and thop
+BESIDE = ("optim", "lr_sched", "sched", "scaler", "amp", "hyper_parameters", "callbacks", "loops", "rng")
+MAX_VALUES, MAX_DEPTH = 200_000, 12
 
 
-def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Read the state dict in a safetensors file or in a checkpoint of ``torch.save``, which is not unpickled freely.
+def read_state(path: str | os.PathLike[str], key: str | None = None) -> dict[str, Tensor]:
+    """Read the state dict in a safetensors file or in a checkpoint of ``torch.save``, of which nothing is executed.
+
+    Wrappers (``state_dict`` ...) are dropped, and prefixes that all names share (``module.``, ``_orig_mod.``).
+
+    Args:
+        key: which state dict to take of a checkpoint that has several: ``"state_dict_ema"``, ``"teacher.backbone"``.
+
+    Raises:
+        WeightsError: The file is missing or damaged, or has no tensors by name, or several state dicts.
 
     Example:
         >>> read_state("no/such/file.pt")
         Traceback (most recent call last):
         comhe.errors.WeightsError: no/such/file.pt: no such file
     """
+    state = unwrap_state(read_tensors(path), f"{path}: ", key)
+    for name, tensor in state.items():
+        if tensor.is_meta:
+            raise WeightsError(f"{path}: {printable(name)} is not a dense tensor that is stored in full")
+    return state
+
+
+def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Read all tensors of a file, by name; keys of the dicts around a state dict come before it."""
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        _check_claims(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's reader raises whatever the damage makes it raise
-        reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        checkpoint = open_checkpoint(path)
+        tensors = flatten(checkpoint.content, checkpoint.tensor)
+    except (Unreadable, SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
         raise WeightsError(f"{path}: not a safetensors file or a checkpoint of tensors ({reason})") from error
-    state = unwrap_state(content, str(path))
-    for name, tensor in state.items():
-        if tensor.layout != torch.strided or tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes():
-            raise WeightsError(f"{path}: {printable(name)} is not a dense tensor that is stored in full")
-    return state
+    if not tensors:
+        raise WeightsError(f"{path}: not a state dict but {_shown(checkpoint.content)}; give tensors by name")
+    return tensors
 
 
-def _check_claims(path: Path) -> None:
-    """Raise an error for an archive that is larger than its file, or a pickle that could fill the memory."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            claimed = sum(member.file_size for member in archive.infolist())
-            if claimed > path.stat().st_size:
-                raise ValueError(f"its members are compressed or overlap: they claim {claimed:,} bytes")
-            if damaged := archive.testzip():  # torch.load does not look at the checksums
-                raise ValueError(f"{damaged} in it does not match its checksum")
-    if not path.stat().st_size:
-        raise ValueError("empty")  # which mmap does not take
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        for name in REFUSED:
-            if data.find(name) >= 0:
-                raise ValueError(f"asks for {name.decode()}, which tensors do not need; save the state dict alone")
+def tensors_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return all tensors in a state dict or a checkpoint's dict, as :func:`read_tensors` does of a file."""
+    try:
+        tensors = flatten(content, lambda value: value if isinstance(value, Tensor) else None)
+    except Unreadable as error:
+        raise WeightsError(f"the weights: {error}") from error
+    if not tensors:
+        raise WeightsError(f"the weights: not a state dict but {_shown(content)}; give tensors by name")
+    return tensors
 
 
-def unwrap_state(content: Any, source: str = "the weights") -> dict[str, Tensor]:
-    """Take the state dict out of a checkpoint's dict, and drop the prefixes that all of its names share."""
-    state = content
-    for wrapper in WRAPPERS:
-        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
-            state = state[wrapper]
-    mapping = state.items() if isinstance(state, Mapping) else ()
-    if not mapping or not all(type(name) is str and isinstance(tensor, Tensor) for name, tensor in mapping):
-        keys = f" with the keys {', '.join(map(printable, list(state)[:4]))}" if isinstance(state, Mapping) else ""
-        raise WeightsError(f"{source}: not a state dict but a {type(state).__name__}{keys}; give tensors by name")
+def flatten(content: Any, tensor: Callable[[Any], Tensor | None]) -> dict[str, Tensor]:
+    """Return the tensors in nested dicts and pickled modules; those of optimizers and the like are left out."""
+    found: dict[str, Tensor] = {}
+    pending: list[tuple[str, str, int, Any]] = [("", NEST, 0, content)]
+    visited = 0
+    while pending:
+        name, dot, depth, value = pending.pop()
+        visited += 1
+        if visited > MAX_VALUES:
+            raise Unreadable(f"more than {MAX_VALUES:,} values in dicts")
+        if name and (data := tensor(value)) is not None:
+            found[name] = data
+        elif depth < MAX_DEPTH:
+            inner = "." if isinstance(value, Record) else NEST  # of modules in modules, of dicts in dicts
+            for key, child in reversed(_children(value)):
+                if not (isinstance(child, Mapping | Record) and key.lower().startswith(BESIDE)):
+                    pending.append((f"{name}{dot}{key}" if name else key, inner, depth + 1, child))
+    return found
+
+
+def _children(value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, Record):
+        inner = value.state if isinstance(value.state, dict) else {}
+        if "_modules" in inner and "_parameters" in inner:  # a whole module that was pickled
+            parts = (inner.get(part) for part in ("_parameters", "_buffers", "_modules"))
+            inner = {name: child for part in parts if isinstance(part, dict) for name, child in part.items()}
+        value = value.items or inner
+    if isinstance(value, list | tuple) and len(value) <= 16:  # a checkpoint may be a tuple of state dict and epoch
+        return [(str(i), child) for i, child in enumerate(value) if isinstance(child, Mapping)]
+    return [(key, child) for key, child in value.items() if type(key) is str] if isinstance(value, Mapping) else []
+
+
+def unwrap_state(tensors: State, source: str = "", key: str | None = None) -> dict[str, Tensor]:
+    """Drop the dicts and the prefixes around the one state dict among these tensors."""
+    state = select(tensors, key, source) if key else dict(tensors)
+    while wrappers := [w for w in WRAPPERS if any(name.startswith(w + NEST) for name in state)]:
+        if len(wrappers) > 1:
+            raise WeightsError(f"{source}there are several state dicts; choose one by key={alternatives(wrappers)}")
+        state = select(state, wrappers[0])
     while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in state)), None):
         state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return dict(state)
+    return {name.replace(NEST, "."): tensor for name, tensor in state.items()}
+
+
+def select(tensors: State, key: str, source: str = "") -> dict[str, Tensor]:
+    """Return the tensors below a key, such as ``"state_dict_ema"`` or ``"teacher.backbone"``, by their names there."""
+    length = len(key) + 1
+    found = {name[length:]: t for name, t in tensors.items() if name[:length].replace(NEST, ".") == f"{key}."}
+    if not found:
+        known = list(dict.fromkeys(printable(re.split(f"[{NEST}.]", name)[0]) for name in tensors))
+        raise WeightsError(f"{source}there is no state dict at key={key!r}; its keys are {', '.join(known[:8])}")
+    return found
+
+
+def alternatives(values: Any) -> str:
+    """Values as an error message offers them: ``'a' or 'b'``."""
+    return " or ".join(repr(value) for value in values)
+
+
+def _shown(content: Any) -> str:
+    kind = content.name if isinstance(content, Record) else type(content).__name__
+    keys = [printable(key) for key in list(content)[:4]] if isinstance(content, Mapping) else []
+    return f"a {printable(kind)}" + (f" with the keys {', '.join(keys)}" if keys else "")
 
 
 def printable(name: object) -> str:

@@ -1,6 +1,5 @@
 """Loading of a state dict into a model: every tensor fits, or nothing is loaded."""
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -9,11 +8,8 @@ from torch import Tensor, nn
 
 from comhe.errors import WeightsError
 
-from .state import PREFIXES, printable
-
-_NAMED = 4  # keys of each kind that an error spells out
-
-State = Mapping[str, Tensor]
+from .match import Match, find_match, listed, misfit
+from .state import NEST, PREFIXES, State, select
 
 
 @dataclass(frozen=True)
@@ -21,54 +17,109 @@ class Loaded:
     """What :func:`comhe.zoo.load_weights` did with each of the model's tensors, by name, in the model's order.
 
     ``missing`` are counters of batches that the weights lack and no forward pass needs; ``initialized``, tensors of a
-    swapped head, left as the model initialized them.
+    swapped head, left as the model initialized them; ``ignored``, tensors of the weights that belong to other modules.
+    ``notes`` say what was decided: an adapted input, what the weights' layout means.
     """
 
     loaded: tuple[str, ...]
     missing: tuple[str, ...]
     initialized: tuple[str, ...]
+    ignored: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         text = f"{len(self.loaded)} tensors loaded"
-        text += f"; missing: {_list(self.missing)}" if self.missing else ""
-        return text + (f"; initialized: {', '.join(self.initialized)}" if self.initialized else "")
+        text += f"; missing: {listed(self.missing)}" if self.missing else ""
+        text += f"; initialized: {', '.join(self.initialized)}" if self.initialized else ""
+        text += f"; ignored: {listed(self.ignored)}" if self.ignored else ""
+        return "; ".join((text, *self.notes))
+
+    @property
+    def fresh(self) -> tuple[str, ...]:
+        """What ``initialized`` was called before version 0.2."""
+        return self.initialized
 
 
-def load_state(model: nn.Module, state: State, swap_head: bool = False, source: str = "") -> Loaded:
+def load_state(
+    model: nn.Module,
+    tensors: State,
+    swap_head: bool = False,
+    source: str = "",
+    *,
+    adapt_input: bool = False,
+    key: str | None = None,
+) -> Loaded:
     """Load tensors by name, as :func:`comhe.zoo.load_weights` describes; errors begin with their ``source``."""
     model = _unwrap(model)
     expected = model.state_dict()
-    if state.keys() - expected.keys() and hasattr(model, "adapt"):
-        state = model.adapt(state)  # type: ignore[operator]
-    absent = [name for name in expected if name not in state]
-    counters = [name for name in absent if name.endswith("num_batches_tracked")]
-    missing = [name for name in absent if name not in counters]
-    unexpected = [name for name in state if name not in expected]
-    misshapen = [name for name in expected if name in state and expected[name].shape != state[name].shape]
     head = [name for name in expected if name.startswith(f"{getattr(model, 'output_layer', None)}.")]
-    other_head = not missing and not unexpected and set(misshapen) <= set(head)
-    initialized: list[str] = []
-    if other_head and (classes := _other_classes([(state[name], expected[name]) for name in head if name in state])):
+    tensors = select(tensors, key, source) if key else tensors
+    loose = {*head, *list(expected)[:adapt_input]}
+    match = find_match(model, tensors, head, loose, source)
+    notes, initialized = _adapt_input(model, match, source) if adapt_input else [], []
+    classes = _other_classes([(match.state[n], expected[n]) for n in head if n in match.state])
+    fits = not match.error and match.faults == len(match.misshapen) and set(match.misshapen) <= set(head)
+    if fits and (match.headless or classes):
         if not swap_head:
-            raise WeightsError(
-                f"{source}the weights are for {classes[0]} classes, this {type(model).__name__} has {classes[1]}; "
-                f"build it with num_classes={classes[0]}, or pass swap_head=True to keep the initial {', '.join(head)}"
-            )
+            raise WeightsError(f"{source}{_other_head(model, match, classes, head)}")
         initialized = head
-    elif missing or unexpected or misshapen:
-        shapes = [f"{name} {list(state[name].shape)}, not {list(expected[name].shape)}" for name in misshapen]
-        kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-        faults = "; ".join(f"{kind}: {_list(names)}" for kind, names in kinds if names)
-        raise WeightsError(
-            f"{source}the weights do not fit this {type(model).__name__} ({faults}); build the model with the options "
-            "that they were saved with"
-        )
-    loaded = [name for name in expected if name in state and name not in initialized]
+    elif match.faults:
+        raise WeightsError(f"{source}{misfit(model, match)}")
+    loaded = [name for name in expected if name in match.state and name not in initialized]
     for name in loaded:
-        if fault := _fault(state[name], expected[name]):
+        if fault := _fault(match.state[name], expected[name]):
             raise WeightsError(f"{source}{name} {fault}; the file is damaged, or the training run had diverged")
-    model.load_state_dict({name: state[name] for name in loaded}, strict=False)
-    return Loaded(tuple(loaded), tuple(counters), tuple(initialized))
+    state = {name: match.state[name] for name in loaded}
+    if hasattr(model, "settle"):
+        try:
+            notes += model.settle(match.theirs, state)  # type: ignore[operator]
+        except WeightsError as error:
+            raise WeightsError(f"{source}{error}") from None
+    model.load_state_dict(state, strict=False)
+    counters = [name for name in expected if name not in match.state and name not in initialized]
+    return Loaded(tuple(loaded), tuple(counters), tuple(initialized), _ignored(tensors, match, state), tuple(notes))
+
+
+def _other_head(model: nn.Module, match: Match, classes: tuple[int, int] | None, head: list[str]) -> str:
+    swap = f"pass swap_head=True to keep the initial {', '.join(head)}"
+    name = type(model).__name__
+    if classes:
+        return (
+            f"the weights are for {classes[0]} classes, this {name} has {classes[1]}; build it with "
+            f"num_classes={classes[0]}, or {swap}"
+        )
+    what = f"another head, {listed(match.unexpected)}," if match.unexpected else "no head"
+    return f"the weights have {what} where this {name} has {', '.join(head)}; {swap}"
+
+
+def _adapt_input(model: nn.Module, match: Match, source: str) -> list[str]:
+    """Fit the first convolution to the model's input channels: summed into one, else repeated at the same scale."""
+    expected = model.state_dict()
+    for name in match.misshapen:
+        theirs, ours = match.state[name], expected[name]
+        if theirs.dim() != 4 or ours.dim() != 4 or theirs[:, 0].shape != ours[:, 0].shape or theirs.is_meta:
+            continue
+        if name != next(iter(expected)):
+            break
+        before, now = theirs.shape[1], ours.shape[1]
+        if now == 1:
+            fitted, how = theirs.float().sum(1, keepdim=True), "were summed"
+        else:
+            fitted = theirs.float()[:, torch.arange(now) % before] * (before / now)
+            how = f"were repeated, times {before}/{now}"
+        match.state = {**match.state, name: fitted}
+        match.misshapen.remove(name)
+        return [f"input adapted: the {before} channels of {name} {how} to make {now}"]
+    if match.misshapen and set(match.misshapen) & {next(iter(expected))}:
+        raise WeightsError(f"{source}adapt_input=True is for networks whose first layer is a convolution over images")
+    return []
+
+
+def _ignored(tensors: State, match: Match, state: State) -> tuple[str, ...]:
+    """Names of what lies beside the network, or is a head that was swapped."""
+    used = {id(t) for t in state.values()}
+    outside = [name for name, t in tensors.items() if not name.startswith(match.prefix) and id(t) not in used]
+    return tuple(name.replace(NEST, ".") for name in outside + match.unexpected)
 
 
 def _other_classes(head: list[tuple[Tensor, Tensor]]) -> tuple[int, int] | None:
@@ -102,9 +153,3 @@ def _fault(theirs: Tensor, ours: Tensor) -> str:
     if theirs.is_floating_point() and not theirs.is_meta and not (finite := theirs.float().isfinite()).all():
         return f"has {finite.numel() - int(finite.sum()):,} numbers of {finite.numel():,} that are not finite"
     return ""
-
-
-def _list(names: Iterable[str]) -> str:
-    names = list(names)
-    more = len(names) - _NAMED
-    return ", ".join(map(printable, names[:_NAMED])) + (f" and {more} more" if more > 0 else "")

@@ -1,5 +1,6 @@
 """Weights and their cards, intact and crafted; run by test_hostile.py through tests/hostile.py."""
 
+import argparse
 import hashlib
 import io
 import json
@@ -11,6 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save
 
@@ -64,17 +66,41 @@ def foreign(folder: Path, path: Path) -> bytes:
     return numbers(create_model("gcn", weights=path, **OPTIONS))
 
 
+def everything() -> dict:
+    """What checkpoints hold beside a network's tensors, under the names of others."""
+    names = {"convs.0": "module.conv1", "convs.1": "module.conv2"}
+    tensors = {names[key[:7]] + key[7:]: value for key, value in state().items()}
+    namespace = argparse.Namespace(lr=0.1, path=Path("a/b"), sizes=[1, (2, {3})])
+    beside = {"args": namespace, "acc": np.float64(0.5), "history": np.arange(9.0), "best": torch.tensor(0.5)}
+    return beside | {
+        "model": tensors,
+        "optimizer": {"state": {0: {"exp_avg": torch.zeros(3)}}},
+        "layer": torch.nn.ReLU(),
+    }
+
+
+def with_pickle(data: bytes) -> bytes:
+    """A checkpoint with this pickle, checksums right."""
+    return repacked(checkpoint(everything()), zipfile.ZIP_STORED, data_pkl=data)
+
+
 def formats(folder: Path) -> dict[str, Format]:
     data, content = save(state()), {"epoch": 3, "model_state_dict": state()}
     card = card_of(data)
+    pickled = zipfile.ZipFile(io.BytesIO(checkpoint(everything()))).read("archive/data.pkl")
     both = {f"{NAME}.safetensors": data, f"{NAME}.json": card}
     return {
         "published weights": Format(OURS, both, published, (f"{NAME}.safetensors",), named=NAME, checked=True),
         "card of published weights": Format(OURS, both, published, (f"{NAME}.json",), named=NAME),
         "safetensors": Format(OTHERS, {"own.safetensors": data}, foreign),
         "checkpoint": Format(OTHERS, {"own.pt": checkpoint(content)}, foreign, checked=True),
+        "checkpoint of many things": Format(OTHERS, {"own.pt": checkpoint(everything())}, foreign, checked=True),
+        "pickle in a checkpoint": Format(OTHERS, {"own.pt": pickled}, foreign, wrap=with_pickle),
+        "many things, old format": Format(OTHERS, 
+            {"own.pt": checkpoint(everything(), _use_new_zipfile_serialization=False, pickle_protocol=4)}, foreign
+        ),
         "checkpoint, old format": Format(OTHERS, 
-            {"own.pt": checkpoint(content, _use_new_zipfile_serialization=False)}, foreign, reserves=True
+            {"own.pt": checkpoint(content, _use_new_zipfile_serialization=False)}, foreign
         ),
     }  # fmt: skip
 
@@ -150,6 +176,9 @@ def bombs() -> Iterator[Crafted]:
     zeros = checkpoint({"a": torch.zeros(1 << 20)})
     text = pickle.dumps("x" * 100_000, 2)[2:-1]  # with its index in the memo, 0
     encode = b"0" + b"c_codecs\nencode\n(h\x00X\x06\x00\x00\x00latin1tR" * 20_000
+    # A dict of two references to a dict of two references ...
+    laughs = b"".join(b"}q%c(U\x01ah%cU\x01bh%cu" % (i + 1, i, i) for i in range(60))
+    laughs = b"0" + laughs.replace(b"u}", b"u0}")
     files = {
         "bytearray of 10 GB": checkpoint(Call(bytearray, 10_000_000_000)),
         "bytearray of 10 GB, bare": pickle.dumps(Call(bytearray, 10_000_000_000), 2),
@@ -162,6 +191,11 @@ def bombs() -> Iterator[Crafted]:
         "sparse, 2^60 numbers": checkpoint({"a": torch.sparse_coo_tensor([[0], [0]], [1.0], (1 << 30, 1 << 30))}),
         "meta": checkpoint({"a": torch.empty(1 << 40, device="meta")}),
         "deep lists": b"\x80\x02" + b"]" * 50_000 + b"a" * 49_999 + b".",
+        "lists of lists of lists": repacked(good, 0, data_pkl=b"\x80\x02]q\x00" + laughs + b"."),
+        "a dict in itself": repacked(good, 0, data_pkl=b"\x80\x02}q\x00U\x01ah\x00s."),
+        "memo of 2^32": repacked(good, 0, data_pkl=b"\x80\x02Nr\xff\xff\xff\xff."),
+        "bytes of 2^62": repacked(good, 0, data_pkl=b"\x80\x04\x8e" + bytes(7) + b"\x40."),
+        "a prefix of a megabyte": checkpoint({"x." * (1 << 19) + "weight": torch.zeros(2)}),
         "deep tuples": b"\x80\x02)" + b"\x85" * 50_000 + b".",
     }  # fmt: skip
     for name, data in files.items():

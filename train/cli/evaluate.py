@@ -5,8 +5,11 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 from comhe.errors import ComheError, UsageError
+from comhe.train.compare.foreign import evaluate_file
 from comhe.train.compare.publish import evaluate, recipe_of
+from comhe.train.recipe import get_recipe
 from comhe.train.runs.run import Run
+from comhe.train.settings import parse_options
 from comhe.zoo import get_weights
 
 from .console import console
@@ -15,15 +18,30 @@ from .options import Command, DataRoot, Device, WhichWeights
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(Command):
-    """Evaluate pretrained weights, or those of a run; for the former it says whether the metrics are the card's."""
+    """Evaluate pretrained weights, those of a run, or a file of another implementation (with --model and --data).
 
-    source: Annotated[Positional[str], arg(help="a name of `comhe list weights`, a published file, or a run folder")]
+    For pretrained weights it says whether the metrics are the card's."""
+
+    source: Annotated[
+        Positional[str], arg(help="a name of `comhe list weights`, a published file, a run folder, or any state dict")
+    ]
     data: Annotated[str | None, arg(help="another data set, with the same features and classes")] = None
+    model: Annotated[str | None, arg(help="for a file of others: the network, a name of `comhe list models`")] = None
+    model_options: Annotated[tuple[str, ...], arg(help="for a file of others: options of the network, name=value")] = ()
+    normalization: Annotated[
+        str | None,
+        arg(help="of images, for a file of others: set, imagenet ..., or 0.5,0.5,0.5/0.2,0.2,0.2; by default found"),
+    ] = None
+    key: Annotated[str | None, arg(help="for a file of others with several state dicts: which, as state_dict_ema")] = (
+        None
+    )
     weights: WhichWeights = "best"
     data_root: DataRoot = None
     device: Device = "cpu"
 
     def run(self) -> None:
+        if self.model is not None:
+            return self.evaluate_file(self.model)
         card: dict[str, Any] = {}
         if Path(self.source).is_dir():
             run = Run(self.source)
@@ -32,7 +50,8 @@ class Evaluate(Command):
             try:
                 weights = get_weights(self.source)
             except ComheError as error:
-                raise UsageError(f"{self.source!r} is not a run folder, and {error}") from error
+                hint = "; of a file of others say the --model and the --data" if Path(self.source).is_file() else ""
+                raise UsageError(f"{self.source!r} is not a run folder, and {error}{hint}") from error
             recipe, state = recipe_of(weights), weights.state_dict()
             card = weights.card["metrics"] if self.data is None else {}
         recipe = recipe if self.data is None else recipe.replace(data=self.data)
@@ -43,3 +62,16 @@ class Evaluate(Command):
                 comment = ", as its card says" if is_equal else f"; its card says {100 * card[split]['accuracy']:.2f} %"
             figures = f"accuracy {100 * metrics['accuracy']:.2f} %, loss {metrics['loss']:.4f}"
             console.print(f"{recipe.data} {split}: {figures}{comment}", soft_wrap=True)
+
+    def evaluate_file(self, model: str) -> None:
+        if self.data is None:
+            raise UsageError(f"say with --data what to evaluate {self.source} on")
+        recipe = get_recipe(None, model, self.data, "none", model_options=parse_options(self.model_options))
+        if self.normalization is not None and not hasattr(recipe, "normalization"):
+            raise UsageError(f"normalization is for images, and {model} is a model for {recipe.domain}")
+        arguments = self.normalization, self.key, self.data_root, self.device
+        notes, metrics = evaluate_file(recipe, Path(self.source), *arguments)
+        for note in notes:
+            console.print(note, soft_wrap=True)
+        figures = f"accuracy {100 * metrics['accuracy']:.2f} %, loss {metrics['loss']:.4f}"
+        console.print(f"{recipe.data} test: {figures}", soft_wrap=True)

@@ -4,6 +4,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch_geometric.nn import Linear
 
+from comhe.zoo.adapters.graphs import adapt_appnp
 from comhe.zoo.registry import register_model
 
 from .model import Graph, GraphModel
@@ -49,3 +50,5 @@ class APPNP(GraphModel):
 
     def extra_repr(self) -> str:
         return f"num_steps={self.num_steps}, alpha={self.alpha}, dropout={self.dropout}"
+
+    adapt = staticmethod(adapt_appnp)

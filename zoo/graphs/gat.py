@@ -6,6 +6,7 @@ from torch.nn import functional as F
 from torch_geometric.nn import GATConv
 from torch_geometric.utils import add_self_loops, remove_self_loops, softmax
 
+from comhe.zoo.adapters.graphs import adapt_gat
 from comhe.zoo.registry import register_model
 
 from .model import LayeredModel
@@ -58,3 +59,5 @@ class GAT(LayeredModel):
         messages = h.index_select(0, source) * alpha.unsqueeze(-1)
         out = torch.zeros_like(h).index_add(0, target, messages)
         return (out.flatten(1) if conv.concat else out.mean(1)) + conv.bias
+
+    adapt = staticmethod(adapt_gat)

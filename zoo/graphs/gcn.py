@@ -1,19 +1,16 @@
 """Graph convolutional network."""
 
-import re
-from collections.abc import Mapping
 from itertools import pairwise
 
 from torch import Tensor, nn
 from torch_geometric.nn import GCNConv
 
+from comhe.zoo.adapters.graphs import adapt_gcn
 from comhe.zoo.registry import register_model
 
 from .model import LayeredModel
 from .operators import Operators, receptive_field
 from .sparse import Features, SparseMatrix
-
-_LAYER = re.compile(r"(?:gc|conv|convs\.)(?P<number>\d+)\.(?P<tensor>lin\.weight|weight|bias)")
 
 
 @register_model(domain="graphs", name="gcn")
@@ -44,25 +41,4 @@ class GCN(LayeredModel):
     def layer(self, conv: GCNConv, x: Features, adjacency: SparseMatrix) -> Tensor:
         return adjacency @ (x @ conv.lin.weight.t()) + conv.bias
 
-    def adapt(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Rename ``convs.0.lin.weight`` [out, in], ``convs.0.bias`` ... from a layout below; return others as they are.
-
-        ====================================  ===========================================  =================
-        tkipf/pygcn                           ``gc1.weight`` [in, out], ``gc1.bias``       layers from 1
-        PyTorch Geometric before 2.0          ``conv1.weight`` [in, out], ``conv1.bias``   as its user named them
-        PyTorch Geometric, its example        ``conv1.lin.weight`` [out, in], ...          layers from 1
-        ====================================  ===========================================  =================
-
-        The layers keep their order. pygcn divides the rows of the adjacency by their sums, where Kipf's paper and this
-        zoo divide by square roots of both degrees: its weights give its logits here only with its own operator.
-        """
-        matches = {name: match for name in state if (match := _LAYER.fullmatch(name))}
-        if len(matches) < len(state):
-            return state
-        order = sorted({int(match["number"]) for match in matches.values()})
-        result = {}
-        for name, match in matches.items():
-            tensor = "bias" if match["tensor"] == "bias" else "lin.weight"
-            value = state[name].t() if match["tensor"] == "weight" else state[name]
-            result[f"convs.{order.index(int(match['number']))}.{tensor}"] = value
-        return result
+    adapt = staticmethod(adapt_gcn)

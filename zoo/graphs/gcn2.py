@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.nn import GCN2Conv, Linear
 
+from comhe.zoo.adapters.graphs import adapt_gcn2
 from comhe.zoo.registry import register_model
 
 from .model import Graph, GraphModel
@@ -55,3 +56,5 @@ class GCN2(GraphModel):
             p = torch.lerp(adjacency @ dropout(h, self.dropout, self.training), h_0, conv.alpha)
             h = F.relu(torch.addmm(p, p, conv.weight1, beta=1 - conv.beta, alpha=conv.beta))
         return operators.select(self.lins[1](dropout(h, self.dropout, self.training)))
+
+    adapt = staticmethod(adapt_gcn2)

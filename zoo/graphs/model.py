@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from comhe.errors import UsageError, check_at_least, check_dropout
+from comhe.zoo.adapters.graphs import options_of
 
 from .operators import Operators, gcn_norm
 from .sparse import Features, SparseMatrix, as_index, dropout
@@ -60,6 +61,8 @@ class GraphModel(nn.Module):
         if x.shape[1] != self.in_channels:
             raise UsageError(f"x has {x.shape[1]} features, the model was built with in_channels={self.in_channels}")
         return graph
+
+    options_of = staticmethod(options_of)
 
     def extra_repr(self) -> str:
         return f"dropout={self.dropout}"

@@ -5,6 +5,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch_geometric.nn import SAGEConv
 
+from comhe.zoo.adapters.graphs import adapt_sage
 from comhe.zoo.registry import register_model
 
 from .model import LayeredModel
@@ -37,3 +38,5 @@ class SAGE(LayeredModel):
 
     def layer(self, conv: SAGEConv, x: Features, adjacency: SparseMatrix) -> Tensor:
         return adjacency @ (x @ conv.lin_l.weight.t()) + conv.lin_l.bias + x @ conv.lin_r.weight.t()
+
+    adapt = staticmethod(adapt_sage)

@@ -8,6 +8,7 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from comhe.zoo.adapters.images import adapt_wide_resnet
 from comhe.zoo.registry import register_model
 
 from .blocks import Block, he_init, stage
@@ -97,6 +98,8 @@ class PreactResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.layer3(self.layer2(self.layer1(self.conv1(x))))
         return self.fc(F.relu(self.bn(x), inplace=True).mean((2, 3)))
+
+    adapt = staticmethod(adapt_wide_resnet)
 
 
 @register_model(domain="images")

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from comhe.errors import WeightsError
+from comhe.zoo.adapters.images import adapt_resnet, blocks_of
+from comhe.zoo.state import State
 
 from .blocks import he_init
 
@@ -19,10 +21,14 @@ except (RuntimeError, AttributeError) as error:  # its operators do not fit this
     ) from error
 
 _BLOCKS = {"basic": torchvision.models.resnet.BasicBlock, "bottleneck": torchvision.models.resnet.Bottleneck}
+_NAMES = {("basic", "2/2/2/2"): "resnet18", ("basic", "3/4/6/3"): "resnet34", ("bottleneck", "3/4/6/3"): "resnet50"}
 
 
 class ResNet(torchvision.models.ResNet):
     """torchvision's ResNet for any number of input channels; state dict and forward are unchanged.
+
+    With ``small_images`` it begins with a 3x3 convolution of stride 1 and without max-pooling, as those for CIFAR in
+    github.com/kuangliu/pytorch-cifar and github.com/weiaicunzai/pytorch-cifar100.
 
     Shape: [B, in_channels, H, W] -> [B, num_classes]; 224x224 in the paper, any size works.
     Source: He et al., Deep Residual Learning for Image Recognition, CVPR 2016, table 1; the stride of a bottleneck is
@@ -38,13 +44,31 @@ class ResNet(torchvision.models.ResNet):
         num_classes: int,
         in_channels: int,
         zero_init_residual: bool,
+        small_images: bool = False,
     ) -> None:
         super().__init__(_BLOCKS[block], layers, num_classes, zero_init_residual)
         self.zero_init_residual = zero_init_residual
         self._last_norm = "bn2.weight" if block == "basic" else "bn3.weight"  # of a block
-        if in_channels != 3:
+        if small_images:
+            self.conv1 = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
+            self.maxpool = nn.Identity()
+            he_init(self.conv1)
+        elif in_channels != 3:
             self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
             he_init(self.conv1)
+
+    adapt = staticmethod(adapt_resnet)
+
+    def options_of(self, state: State) -> dict[str, object]:
+        """Return what tells a network with these tensors from others of its kind."""
+        if "conv1.weight" not in state or state["conv1.weight"].dim() != 4:
+            return {}
+        blocks = "/".join(str(blocks_of(state, f"layer{stage}")) for stage in range(1, 5))
+        kind = "bottleneck" if any(name.endswith(".conv3.weight") for name in state) else "basic"
+        options: dict[str, object] = {"in_channels": state["conv1.weight"].shape[1]}
+        if name := _NAMES.get((kind, blocks)):
+            options["model"] = name + ("_cifar" if state["conv1.weight"].shape[-1] == 3 else "")
+        return options
 
     def reset_parameters(self) -> None:
         he_init(self)

@@ -5,26 +5,34 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from comhe.errors import check_choice
+from comhe.errors import WeightsError, check_choice
+from comhe.zoo.adapters.images import adapt_resnet, blocks_of, padding_of
 from comhe.zoo.registry import register_model
+from comhe.zoo.state import State
 
 from .blocks import he_init, stage
 
-SHORTCUTS = ("pad", "projection")
+SHORTCUTS = ("auto", "pad", "pad-both", "projection")
+NAMES = {(1, 16): "resnet8", (3, 16): "resnet20", (5, 16): "resnet32", (7, 16): "resnet44", (9, 16): "resnet56"}
+NAMES |= {(18, 16): "resnet110", (5, 64): "resnet32_wide"}  # by blocks in a stage and first width
 
 
 class PadShortcut(nn.Module):
-    """Option A: every ``stride``-th pixel, and zeros in the new channels, which come last. It has no parameters."""
+    """Option A: every ``stride``-th pixel, and zeros in the new channels. It has no parameters.
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+    New channels come last, or with ``both`` a half of them first, as in akamaster/pytorch_resnet_cifar10.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, both: bool = False) -> None:
         super().__init__()
-        self.stride, self.new_channels = stride, out_channels - in_channels
+        self.stride, self.new_channels, self.both = stride, out_channels - in_channels, both
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
+        first = self.new_channels // 2 if self.both else 0
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, first, self.new_channels - first))
 
     def extra_repr(self) -> str:
-        return f"stride={self.stride}, new_channels={self.new_channels}"
+        return f"stride={self.stride}, new_channels={self.new_channels}, both={self.both}"
 
 
 class BasicBlock(nn.Module):
@@ -39,8 +47,8 @@ class BasicBlock(nn.Module):
         self.downsample: nn.Module
         if stride == 1 and in_channels == out_channels:
             self.downsample = nn.Identity()
-        elif shortcut == "pad":
-            self.downsample = PadShortcut(in_channels, out_channels, stride)
+        elif shortcut != "projection":
+            self.downsample = PadShortcut(in_channels, out_channels, stride, shortcut == "pad-both")
         else:
             self.downsample = nn.Sequential(
                 nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
@@ -59,8 +67,11 @@ class CifarResNet(nn.Module):
     The second and the third stage halve the resolution and widen the channels. There the shortcut is
 
     - ``"pad"``: option A, subsampling and zero channels, which the paper trains on CIFAR ("identity shortcuts in all
-      cases") and which gives its parameter counts;
-    - ``"projection"``: option B, a 1x1 convolution with batch norm.
+      cases") and which gives its parameter counts; the zeros come last, as in the authors' code;
+    - ``"pad-both"``: the same with zeros on both sides, as in akamaster/pytorch_resnet_cifar10;
+    - ``"projection"``: option B, a 1x1 convolution with batch norm;
+    - ``"auto"``: ``"pad"``, until weights are loaded that were trained with ``"pad-both"``. Both have the same tensors:
+      the running means of trained weights tell which it was, else the head's name does (``linear`` is akamaster's).
 
     With ``zero_init_residual``, blocks start as their shortcuts (Goyal et al. 2017; not in the paper). The state dict
     has torchvision's names (``layer2.0.downsample.0.weight`` exists for projections only).
@@ -76,7 +87,8 @@ class CifarResNet(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("shortcut", shortcut, SHORTCUTS)
-        self.zero_init_residual, block = zero_init_residual, partial(BasicBlock, shortcut=shortcut)
+        self.shortcut, self.zero_init_residual = shortcut, zero_init_residual
+        block = partial(BasicBlock, shortcut=shortcut)
         self.conv1 = nn.Conv2d(in_channels, width, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.layer1 = stage(block, blocks, width, width, 1)
@@ -97,10 +109,53 @@ class CifarResNet(nn.Module):
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.fc(x.mean((2, 3)))
 
+    adapt = staticmethod(adapt_resnet)
+
+    @staticmethod
+    def options_of(state: State) -> dict[str, object]:
+        """Return the options that a network with these tensors is built with."""
+        options: dict[str, object] = {}
+        if "conv1.weight" in state and state["conv1.weight"].dim() == 4:
+            width, options["in_channels"] = state["conv1.weight"].shape[:2]
+            if name := NAMES.get((blocks_of(state), width)):
+                options["model"] = name
+        options["shortcut"] = "projection" if any(".downsample.0." in name for name in state) else "pad"
+        return options
+
+    def settle(self, theirs: State, ours: State) -> list[str]:
+        """Pad as the network did that these weights are of, if that can be known, and say so if it is not at the end.
+
+        Raises:
+            WeightsError: They were trained with another padding than asked for, or it cannot be known.
+        """
+        pads = [module for module in self.modules() if isinstance(module, PadShortcut)]
+        if not pads:
+            return []
+        padding, ratio = padding_of(ours)
+        how = f"their running means fit it {ratio:.0f} times better"
+        if self.shortcut != "auto":
+            if padding not in (None, self.shortcut):
+                raise WeightsError(
+                    f"the weights were trained with shortcut={padding!r} ({how}), this {type(self).__name__} was built "
+                    f"with shortcut={self.shortcut!r}; build it with shortcut={padding!r} or 'auto'"
+                )
+            return []
+        if padding is None and "linear.weight" in theirs:
+            padding, how = "pad-both", "their last layer is called linear, as akamaster's"
+        counted = any(name.endswith("num_batches_tracked") for name in theirs)
+        if padding is None and not counted and ours["bn1.running_mean"].any():
+            raise WeightsError(
+                "the weights do not tell on which side option A's shortcuts pad; build the model with shortcut='pad' "
+                "(zeros last) or shortcut='pad-both' (as akamaster/pytorch_resnet_cifar10)"
+            )
+        for module in pads:
+            module.both = padding == "pad-both"
+        return [f"shortcut='pad-both': {how}"] if padding == "pad-both" else []
+
 
 def _register(name: str, blocks: int, width: int, description: str) -> None:
     def build(
-        num_classes: int = 100, in_channels: int = 3, shortcut: str = "pad", zero_init_residual: bool = False
+        num_classes: int = 100, in_channels: int = 3, shortcut: str = "auto", zero_init_residual: bool = False
     ) -> CifarResNet:
         return CifarResNet(blocks, width, num_classes, in_channels, shortcut, zero_init_residual)
 

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from comhe.zoo.adapters.images import adapt_vgg
 from comhe.zoo.registry import register_model
 
 from .blocks import he_init, plain_stages
@@ -36,3 +37,5 @@ class VGG(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x).mean((2, 3)))
+
+    adapt = staticmethod(adapt_vgg)

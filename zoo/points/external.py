@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 from comhe.errors import WeightsError
-from comhe.zoo.state import printable, unwrap_state
+from comhe.zoo.adapters.points import LAYOUTS, State, layout_mark
+from comhe.zoo.state import printable, tensors_of, unwrap_state
 from comhe.zoo.weights import load_state
 
-from .adapters import LAYOUTS, State, layout_mark
 from .dgcnn import DGCNN
 from .model import PointModel
 from .pointnet import PointNet
@@ -24,7 +24,7 @@ def model_from_state(state: State) -> PointModel:
     Two things differ. A ball is open here and closed in yanx27's code, whose sampling also starts at random. PointNet's
     dropout comes after the activation here and before batch norm there, which matters in training only.
     """
-    state = unwrap_state(state)
+    state = unwrap_state(tensors_of(state))
     mark = layout_mark(state)
     if mark is None:
         names = ", ".join(map(printable, list(state)[:4]))

@@ -3,8 +3,7 @@
 from torch import Tensor, nn
 
 from comhe.errors import UsageError
-
-from .adapters import adapt_points
+from comhe.zoo.adapters.points import adapt_points
 
 
 class PointModel(nn.Module):

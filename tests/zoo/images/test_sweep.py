@@ -19,7 +19,7 @@ MODELS = list_models(domain="images")
 SIZE = {"cnn6": 32, "cnn9": 32, "cnn15": 32, "vgg16_bn": 32, "resnet18": 32, "resnet34": 32, "resnet50": 32}
 SIZE |= {"resnet1001": 8}
 # One pass each: they are resnet18, resnet56, resnet164 and wrn_16_4 with larger numbers.
-LARGE = ("resnet34", "resnet110", "resnet1001", "wrn_28_10")
+LARGE = ("resnet34", "resnet34_cifar", "resnet50_cifar", "resnet110", "resnet1001", "wrn_28_10")
 MEDIUM = [name for name in MODELS if name not in LARGE]
 
 
@@ -40,12 +40,15 @@ def test_the_names():
         "cnn15",
         "resnet8",
         "resnet18",
+        "resnet18_cifar",
         "resnet20",
         "resnet32",
         "resnet32_wide",
         "resnet34",
+        "resnet34_cifar",
         "resnet44",
         "resnet50",
+        "resnet50_cifar",
         "resnet56",
         "resnet110",
         "resnet164",

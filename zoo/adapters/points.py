@@ -53,8 +53,10 @@ class Layout:
         for linear, norm, their_linear, their_norm in self.layers:
             weight = state.pop(f"{their_linear}.weight").flatten(1)
             result[f"{linear}.weight"] = weight.roll(3, 1) if their_linear in self.features_first else weight
-            for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+            for name in ("weight", "bias", "running_mean", "running_var"):
                 result[f"{norm}.{name}"] = state.pop(f"{their_norm}.{name}")
+            if (count := state.pop(f"{their_norm}.num_batches_tracked", None)) is not None:
+                result[f"{norm}.num_batches_tracked"] = count
             if (bias := state.pop(f"{their_linear}.bias", None)) is not None:
                 result[f"{norm}.running_mean"] = result[f"{norm}.running_mean"] - bias
         for ours, theirs in self.outputs.items():

@@ -5,7 +5,7 @@ import torch
 
 from comhe.errors import WeightsError
 from comhe.zoo import create_model
-from comhe.zoo.points.adapters import LAYOUTS, adapt_points
+from comhe.zoo.adapters.points import LAYOUTS, adapt_points
 
 
 def test_other_state_dicts_are_returned_as_they_are():

@@ -1,0 +1,88 @@
+"""Evaluation of files of others: what is found, what is asked for, and the figures of the same weights as a run."""
+
+import pytest
+import torch
+
+from comhe.errors import UsageError
+from comhe.train.cli.main import main
+from comhe.train.compare.foreign import evaluate_file, find_normalization
+from comhe.train.images import ImageRecipe
+from comhe.train.task import make_task
+from comhe.zoo import create_model, get_weights
+
+
+@pytest.fixture
+def recipe(folder):
+    return ImageRecipe(recipe="test", model="resnet8", data=f"folder:{folder}", batch_size=8)
+
+
+@pytest.fixture
+def model(recipe):
+    """A network whose batch norms have the statistics of the training images, normalized as ImageNet's."""
+    task = make_task(recipe.replace(normalization="imagenet"))
+    torch.manual_seed(0)
+    model = task.model()
+    model.bn1.momentum = 1.0
+    with torch.no_grad():
+        model.train()(next(task.batches("train", 24))[0])
+    return model
+
+
+def test_the_normalization_is_found(recipe, model):
+    name, error = find_normalization(model, make_task(recipe))
+    assert name == "imagenet"
+    assert error < 0.01
+
+
+def test_what_cannot_be_found_is_asked_for(recipe, model):
+    task = make_task(recipe)
+    for name in ("resnet8", "vgg16_bn"):
+        with pytest.raises(UsageError, match="do not tell how images were normalized; name it with --normalization"):
+            find_normalization(create_model(name, num_classes=3), task)
+    model.bn1.running_mean += 50
+    with pytest.raises(UsageError, match=r"error .*means/deviations"):
+        find_normalization(model, task)
+
+
+def test_a_file_has_the_figures_of_its_network(recipe, model, tmp_path, capsys):
+    state = {f"module.{n.replace('fc.', 'linear.')}": t for n, t in model.state_dict().items()}
+    torch.save({"net": state, "acc": 0.5, "epoch": 1}, tmp_path / "ckpt.pth")
+    recipe = recipe.replace(model_options={"shortcut": "pad"})
+    expected = make_task(recipe.replace(normalization="imagenet")).evaluate(model, "test")
+    for normalization in (None, "imagenet", "0.485,0.456,0.406/0.229,0.224,0.225"):
+        notes, metrics = evaluate_file(recipe, tmp_path / "ckpt.pth", normalization)
+        assert metrics == expected
+        assert len(notes) == 1 + (normalization is None)
+    command = ["evaluate", str(tmp_path / "ckpt.pth"), "--model", "resnet8", "--data", recipe.data]
+    assert main([*command, "--model-options", "shortcut=pad", "--key", "net"]) == 0
+    said = capsys.readouterr().out
+    assert "normalization imagenet: of those known" in said
+    assert f"test: accuracy {100 * expected['accuracy']:.2f} %" in said
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "of a file of others say the --model and the --data"),
+        (["--model", "resnet8"], "say with --data what to evaluate"),
+        (["--model", "resnet20", "--data", "FOLDER"], "they are weights of resnet8"),
+        (["--model", "resnet8", "--data", "FOLDER", "--normalization", "imagnet"], "normalization must be 'set' or"),
+        (["--model", "resnet8", "--data", "FOLDER", "--key", "ema"], "no state dict at key='ema'"),
+        (["--model", "gcn", "--data", "citations", "--normalization", "set"], "normalization is for images"),
+        (["--model", "gcn", "--data", "citations"], "do not fit this GCN"),
+    ],
+)
+def test_a_mistake_is_one_line(argv, message, folder, tmp_path, capsys):
+    torch.save(create_model("resnet8", num_classes=3).state_dict(), tmp_path / "ckpt.pth")
+    assert main(["evaluate", str(tmp_path / "ckpt.pth"), *(a.replace("FOLDER", f"folder:{folder}") for a in argv)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("comhe: ")
+    assert error.count("\n") == 1
+    assert message in error
+
+
+def test_weights_of_a_graph_network(tmp_path, capsys):
+    weights = get_weights("gcn.citations-none")
+    torch.save({"state_dict": weights.state_dict()}, tmp_path / "gcn.pt")
+    assert main(["evaluate", str(tmp_path / "gcn.pt"), "--model", "gcn", "--data", "citations"]) == 0
+    assert f"test: accuracy {100 * weights.card['metrics']['test']['accuracy']:.2f} %" in capsys.readouterr().out

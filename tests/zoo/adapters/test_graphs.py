@@ -1,0 +1,177 @@
+"""Graph networks in the layouts of PyTorch Geometric, old and new, of DGL, and of the authors."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch_geometric.nn import GATConv, GCNConv, SAGEConv
+
+from comhe.errors import WeightsError
+from comhe.zoo import create_model, load_weights
+
+
+class PyG(nn.Module):
+    """PyTorch Geometric's usual example."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = GCNConv(6, 5), GCNConv(5, 3)
+
+    def forward(self, x, edge_index):
+        return self.conv2(F.relu(self.conv1(x, edge_index)), edge_index)
+
+
+LAYOUTS = {
+    "example": lambda state: state,
+    "old example": lambda state: {
+        key.replace(".lin", ""): value.t() if "lin" in key else value for key, value in state.items()
+    },
+    "old models.GCN": lambda state: {
+        key.replace(".lin", "").replace("conv1", "convs.0").replace("conv2", "convs.1"): value.t()
+        if "lin" in key
+        else value
+        for key, value in state.items()
+    },
+    "pygcn": lambda state: {
+        key.replace(".lin", "").replace("conv", "gc"): value.t() if "lin" in key else value
+        for key, value in state.items()
+    },
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_graph_convolutional_networks(layout):
+    torch.manual_seed(0)
+    theirs = PyG().eval()
+    for conv in (theirs.conv1, theirs.conv2):
+        nn.init.uniform_(conv.bias)
+    model = create_model("gcn", num_classes=3, **SIZES).eval()
+    done = load_weights(model, LAYOUTS[layout](theirs.state_dict()))
+    assert len(done.loaded) == 4
+    x, edges = torch.rand(8, 6), torch.randint(8, (2, 20))
+    torch.testing.assert_close(model(x, edges), theirs(x, edges))
+    with pytest.raises(ValueError, match=r"for 3 classes, this GCN has 4"):
+        load_weights(create_model("gcn", num_classes=4, **SIZES), LAYOUTS[layout](theirs.state_dict()))
+
+
+SIZES = {"in_channels": 6, "hidden_channels": 5}
+
+
+def edges():
+    return torch.rand(8, 6), torch.randint(8, (2, 20)).unique(dim=1)
+
+
+class PyGAT(nn.Module):
+    """PyTorch Geometric's example."""
+
+    def __init__(self, heads):
+        super().__init__()
+        self.conv1, self.conv2 = GATConv(6, 5, 4), GATConv(20, 3, heads, concat=False)
+        for conv in (self.conv1, self.conv2):
+            nn.init.uniform_(conv.bias)
+
+    def forward(self, x, edge_index):
+        return self.conv2(F.elu(self.conv1(x, edge_index)), edge_index)
+
+
+def renamed_gat(state, names, heads=None):
+    result = {}
+    for i in (1, 2):
+        lin, source, target, bias = (state[f"conv{i}.{n}"] for n in ("lin.weight", "att_src", "att_dst", "bias"))
+        if names == "PyG 2.0":
+            layer = {"lin_src.weight": lin, "lin_dst.weight": lin.clone(), "att_src": source, "att_dst": target}
+        elif names == "PyG 1.7":
+            layer = {"lin_l.weight": lin, "lin_r.weight": lin.clone(), "att_l": source, "att_r": target}
+        elif names == "PyG 1.3":
+            layer = {"weight": lin.t(), "att": torch.cat((target, source), -1)}
+        elif names == "DGL":
+            layer = {"fc.weight": lin, "attn_l": source, "attn_r": target}
+            if i == 2:  # a bias for every head, of whose outputs the mean is taken
+                noise = torch.randn(heads, len(bias))
+                bias = (bias + noise - noise.mean(0)).flatten()
+        else:
+            layer = {"lin.weight": lin, "att_src": source, "att_dst": target}
+        stem = f"gat_layers.{i - 1}" if names == "DGL" else f"conv{i}"
+        result |= {f"{stem}.{name}": tensor for name, tensor in {**layer, "bias": bias}.items()}
+    return result
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("names", ["PyG", "PyG 2.0", "PyG 1.7", "PyG 1.3", "DGL"])
+def test_graph_attention_networks(names, heads):
+    torch.manual_seed(0)
+    theirs = PyGAT(heads).eval()
+    options = {"in_channels": 6, "num_classes": 3, "hidden_channels": 5, "heads": 4, "output_heads": heads}
+    model = create_model("gat", **options).eval()
+    state = renamed_gat(theirs.state_dict(), names, heads)
+    load_weights(model, {"model": state, "args": {"lr": 0.1}})
+    x, edge_index = edges()
+    torch.testing.assert_close(model(x, edge_index), theirs(x, edge_index), atol=1e-5, rtol=1e-5)
+    with pytest.raises(WeightsError, match="build the model with hidden_channels=5, heads=4"):
+        load_weights(create_model("gat", in_channels=6, num_classes=3, output_heads=heads), state)
+
+
+def test_other_weights_for_source_and_target_are_refused():
+    state = renamed_gat(PyGAT(1).state_dict(), "PyG 2.0")
+    state["conv1.lin_dst.weight"] = state["conv1.lin_dst.weight"] + 1
+    with pytest.raises(WeightsError, match="do not fit this GAT"):
+        load_weights(create_model("gat", in_channels=6, num_classes=3, hidden_channels=5, heads=4), state)
+
+
+class PySAGE(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = SAGEConv(6, 5), SAGEConv(5, 3)
+
+    def forward(self, x, edge_index):
+        return self.conv2(F.relu(self.conv1(x, edge_index)), edge_index)
+
+
+@pytest.mark.parametrize("biases", [None, ["bias"], ["fc_neigh.bias", "fc_self.bias"], ["fc_self.bias"]])
+def test_graph_sage(biases):
+    torch.manual_seed(0)
+    theirs = PySAGE().eval()
+    state = theirs.state_dict()
+    if biases:  # DGL's names: of several biases the sum counts
+        split = {}
+        for i in (1, 2):
+            neighbors, bias, own = (state[f"conv{i}.{n}"] for n in ("lin_l.weight", "lin_l.bias", "lin_r.weight"))
+            split |= {f"layers.{i - 1}.fc_neigh.weight": neighbors, f"layers.{i - 1}.fc_self.weight": own}
+            split |= {f"layers.{i - 1}.{name}": bias / len(biases) for name in biases}
+        state = split
+    model = create_model("sage", num_classes=3, **SIZES).eval()
+    load_weights(model, state)
+    x, edge_index = edges()
+    torch.testing.assert_close(model(x, edge_index), theirs(x, edge_index), atol=1e-5, rtol=1e-5)
+    pooling = state | {f"{next(iter(state)).rsplit('.', 2)[0]}.fc_pool.weight": torch.ones(6, 6)}
+    with pytest.raises(WeightsError, match="do not fit this SAGE"):
+        load_weights(model, pooling)
+
+
+def same_logits(name, state, ours):
+    options = {"in_channels": 6, "num_classes": 3, "hidden_channels": 5}
+    options |= {"num_layers": 3} if name == "gcn2" else {}
+    model, expected = create_model(name, **options).eval(), create_model(name, **options).eval()
+    expected.load_state_dict(ours)
+    load_weights(model, state)
+    x, edge_index = edges()
+    assert model(x, edge_index).equal(expected(x, edge_index))
+
+
+def test_propagated_predictions():
+    torch.manual_seed(0)
+    ours = create_model("appnp", in_channels=6, num_classes=3, hidden_channels=5).state_dict()
+    same_logits("appnp", {n.replace("lin1", "layers.0").replace("lin2", "layers.1"): t for n, t in ours.items()}, ours)
+    ours = {n: torch.zeros_like(t) if n.endswith("bias") else t for n, t in ours.items()}  # the authors' have none
+    authors = {"fcs.0.weight": ours["lin1.weight"].t(), "fcs.1.weight": ours["lin2.weight"]}
+    same_logits("appnp", authors | {"propagation.A_hat": torch.eye(3).to_sparse()}, ours)
+
+
+def test_deep_networks_with_initial_residuals():
+    torch.manual_seed(0)
+    ours = create_model("gcn2", in_channels=6, num_classes=3, hidden_channels=5, num_layers=3).state_dict()
+    same_logits("gcn2", {n.replace("lins", "fcs").replace("weight1", "weight"): t for n, t in ours.items()}, ours)
+    biased = dict(ours) | {f"convs.{i}.bias": torch.zeros(5) for i in range(3)}
+    same_logits("gcn2", biased, ours)
+    with pytest.raises(WeightsError, match=r"unexpected: convs\.1\.bias"):
+        same_logits("gcn2", biased | {"convs.1.bias": torch.ones(5)}, ours)

@@ -1,0 +1,125 @@
+"""Files of torch.save, in both formats, with everything that people keep in them."""
+
+import argparse
+import collections
+import datetime
+import io
+import pathlib
+import pickle
+import re
+import tarfile
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from comhe.errors import WeightsError
+from comhe.zoo import read_state
+from comhe.zoo.checkpoints import open_checkpoint
+from comhe.zoo.state import flatten
+
+FORMATS = {"zip": {}, "old": {"_use_new_zipfile_serialization": False}}
+TYPES = (
+    torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int8, torch.uint8, torch.int16, torch.int32,
+    torch.int64, torch.bool, torch.complex64,
+)  # fmt: skip
+
+
+class Custom(dict):
+    pass
+
+
+BESIDE = {
+    "accuracy": np.float64(0.9), "history": np.arange(6.0), "args": argparse.Namespace(lr=0.1, nested={"a": [1]}),
+    "path": pathlib.PurePosixPath("a/b"), "when": datetime.datetime(2020, 1, 2, tzinfo=datetime.UTC), "set": {1, 2},
+    "counter": collections.Counter("aab"), "text": "é\n" * 99, "config": Custom(a=1), "function": np.mean,
+    "dtype": torch.float16, "device": torch.device("cpu"), "size": torch.Size([1]), "regex": re.compile("a"),
+}  # fmt: skip
+
+
+def saved(content, how="zip", protocol=2):
+    buffer = io.BytesIO()
+    torch.save(content, buffer, pickle_protocol=protocol, **FORMATS[how])
+    return buffer.getvalue()
+
+
+def tensors(path):
+    checkpoint = open_checkpoint(path)
+    return flatten(checkpoint.content, checkpoint.tensor)
+
+
+@pytest.mark.parametrize("how", FORMATS)
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_tensors_of_all_types_and_strides(how, protocol, tmp_path):
+    big = torch.arange(24.0).view(2, 3, 4)
+    state = {str(t): torch.tensor([[0, 1, 2], [3, 4, 5]]).to(t) for t in TYPES}
+    state |= {"transposed": big.mT, "part": big[1, 1:], "step": big[..., ::2], "scalar": torch.tensor(7.0)}
+    state |= {"empty": torch.empty(0, 3), "parameter": nn.Parameter(big[0]), "same storage": big}
+    (tmp_path / "file.pt").write_bytes(saved(state, how, protocol))
+    found = tensors(tmp_path / "file.pt")
+    assert found.keys() == state.keys()
+    for name, tensor in state.items():
+        assert found[name].dtype == tensor.dtype
+        assert found[name].equal(tensor.detach()), name
+
+
+def test_types_that_have_no_storage_of_their_own(tmp_path):
+    state = {"f8": torch.arange(4.0).to(torch.float8_e4m3fn), "u16": torch.arange(4).to(torch.uint16)}
+    (tmp_path / "file.pt").write_bytes(saved(state))
+    found = tensors(tmp_path / "file.pt")
+    assert found["f8"].float().tolist() == found["u16"].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("how", FORMATS)
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_what_is_beside_the_tensors_is_passed_over(how, protocol, tmp_path):
+    state = {"weight": torch.randn(3, 2), "bias": torch.randn(3)}
+    model = nn.Linear(2, 3)
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    content = {**BESIDE, "state_dict": collections.OrderedDict(state), "optimizer": optimizer.state_dict()}
+    (tmp_path / "file.pt").write_bytes(saved(content, how, protocol))
+    found = read_state(tmp_path / "file.pt")
+    assert found.keys() == state.keys()
+    assert all(found[name].equal(tensor) for name, tensor in state.items())
+
+
+def test_a_whole_module_is_read_without_its_class(tmp_path):
+    model = nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.BatchNorm1d(3), nn.ReLU()))
+    (tmp_path / "module.pt").write_bytes(saved({"epoch": 1, "model": nn.DataParallel(model)}))
+    found = read_state(tmp_path / "module.pt")
+    assert found.keys() == model.state_dict().keys()
+    assert all(found[name].equal(tensor) for name, tensor in model.state_dict().items())
+
+
+def test_tensors_that_are_not_dense_have_no_numbers(tmp_path):
+    odd = {"sparse": torch.eye(3).to_sparse(), "meta": torch.empty(3, device="meta"), "one": torch.zeros(1).expand(99)}
+    (tmp_path / "file.pt").write_bytes(saved(odd))
+    assert all(tensor.is_meta for tensor in tensors(tmp_path / "file.pt").values())
+    with pytest.raises(WeightsError, match="sparse is not a dense tensor"):
+        read_state(tmp_path / "file.pt")
+
+
+def test_other_files_are_told_apart(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        script = torch.jit.trace(nn.Linear(2, 3), torch.ones(1, 2))
+        torch.jit.save(script, tmp_path / "script.pt")
+    with tarfile.open(tmp_path / "archive.tar", "w") as archive:
+        archive.add(__file__, "file.py")
+    np.savez(tmp_path / "arrays.npz", a=np.arange(3))
+    (tmp_path / "bare.pkl").write_bytes(pickle.dumps({"a": 1}, 2))
+    (tmp_path / "empty.pt").write_bytes(b"")
+    (tmp_path / "page.pt").write_bytes(b"<!DOCTYPE html><html>404</html>")
+    said = {
+        "script.pt": "TorchScript", "archive.tar": "tar archive", "arrays.npz": "not of torch.save",
+        "bare.pkl": "not a file of torch.save", "empty.pt": "empty", "page.pt": "not a file of torch.save",
+    }  # fmt: skip
+    for name, text in said.items():
+        with pytest.raises(WeightsError, match=text) as error:
+            read_state(tmp_path / name)
+        assert name in str(error.value)
+        assert "\n" not in str(error.value)

@@ -1,0 +1,172 @@
+"""What frameworks and wrappers put around a state dict, and heads of other names."""
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from comhe.errors import WeightsError
+from comhe.zoo import create_model, load_weights, read_state
+
+from .conftest import same
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "ema", "state_dict_ema", "params", "weights", "network")
+PREFIXES = (
+    "module.",
+    "_orig_mod.",
+    "model.",
+    "net.",
+    "backbone.",
+    "encoder.",
+    "student.",
+    "module.encoder_q.",
+    "a.b.c.",
+)
+
+
+def build(classes=5, **options):
+    return create_model("resnet8", num_classes=classes, **options)
+
+
+@pytest.fixture(scope="module")
+def state():
+    torch.manual_seed(0)
+    return build().state_dict()
+
+
+@pytest.mark.parametrize("prefix", ["", *PREFIXES, "module._orig_mod.", "_orig_mod.module.", "model._orig_mod.net."])
+def test_prefixes_in_any_nesting(state, prefix, tmp_path):
+    named = {prefix + name: tensor for name, tensor in state.items()}
+    for content in (named, {"state_dict": named, "epoch": 3, "best": torch.tensor(0.9)}, {"a": {"b": {"c": named}}}):
+        model = build()
+        load_weights(model, content)
+        assert same(model, state)
+        torch.save(content, tmp_path / "file.pt")
+        assert same(create_model("resnet8", tmp_path / "file.pt", num_classes=5), state)
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_wrappers(state, wrapper, tmp_path):
+    torch.save({wrapper: {f"module.{name}": t for name, t in state.items()}, "epoch": 1}, tmp_path / "file.pt")
+    model = build()
+    load_weights(model, tmp_path / "file.pt")
+    assert same(model, state)
+    assert same(read_state(tmp_path / "file.pt"), state)
+
+
+def test_several_state_dicts_are_asked_about(state, tmp_path):
+    averaged = {name: tensor + 1 if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    torch.save({"state_dict": state, "state_dict_ema": averaged}, tmp_path / "file.pt")
+    with pytest.raises(WeightsError, match=r"several.*key='state_dict' or 'state_dict_ema'"):
+        load_weights(build(), tmp_path / "file.pt")
+    with pytest.raises(WeightsError, match="several state dicts; choose one by key='state_dict' or 'state_dict_ema'"):
+        read_state(tmp_path / "file.pt")
+    with pytest.raises(WeightsError, match="no state dict at key='ema'; its keys are state_dict, state_dict_ema"):
+        load_weights(build(), tmp_path / "file.pt", key="ema")
+    model = create_model("resnet8", tmp_path / "file.pt", key="state_dict_ema", num_classes=5)
+    assert same(model, averaged)
+    assert same(read_state(tmp_path / "file.pt", "state_dict"), state)
+    torch.save({"state_dict": state, "state_dict_ema": state}, tmp_path / "file.pt")  # equal: nothing to ask
+    load_weights(build(), tmp_path / "file.pt")
+    both = {f"{who}.{name}": t for who, s in (("student", state), ("teacher", averaged)) for name, t in s.items()}
+    model = build()
+    load_weights(model, both, key="teacher")
+    assert same(model, averaged)
+    query = {
+        k.replace("student", "module.encoder_q").replace("teacher", "module.encoder_k"): t for k, t in both.items()
+    }
+    done = load_weights(model, query | {"module.queue": torch.zeros(3, 4)})  # MoCo's query network was trained
+    assert same(model, state)
+    assert "module.queue" in done.ignored
+
+
+def test_what_belongs_to_other_modules_is_told(state):
+    content = {"model." + name: tensor for name, tensor in state.items()} | {"criterion.weight": torch.ones(5)}
+    done = load_weights(build(), content)
+    assert done.ignored == ("criterion.weight",)
+    assert str(done).endswith("; ignored: criterion.weight")
+    with pytest.raises(WeightsError, match="unexpected: extra"):
+        load_weights(build(), state | {"extra": torch.ones(1)})
+    with pytest.raises(WeightsError, match=r"unexpected: layer1\.0\.se\.weight"):
+        load_weights(build(), {"model." + n: t for n, t in (state | {"layer1.0.se.weight": torch.ones(1)}).items()})
+
+
+def test_counters_may_come_or_lack(state):
+    zero = torch.zeros(1, dtype=torch.float64)
+    counted = state | {"total_ops": zero, "layer1.0.total_params": zero}
+    for content in (counted, AveragedModel(build()).state_dict() | {f"module.{n}": t for n, t in counted.items()}):
+        model = build()
+        load_weights(model, content)
+        assert same(model, state)
+
+
+@pytest.mark.parametrize(
+    "name", ["linear", "classifier", "head", "fc", "last_linear", "output", "head.fc", "classifier.1"]
+)
+def test_heads_of_other_names(state, name):
+    renamed = {key.replace("fc.", f"{name}.", 1) if key.startswith("fc.") else key: t for key, t in state.items()}
+    model = build()
+    load_weights(model, renamed)
+    assert same(model, state)
+    with pytest.raises(WeightsError, match="for 5 classes, this CifarResNet has 7"):
+        load_weights(build(7), renamed)
+    beside = {f"{name}.{key[3:]}" if key.startswith("fc.") else f"backbone.{key}": t for key, t in state.items()}
+    model = build()
+    load_weights(model, beside)
+    assert same(model, state)
+
+
+@pytest.mark.parametrize("heads", [(), ("fc.0.weight", "fc.0.bias", "fc.2.weight"), ("head.mlp.weight",)])
+def test_a_trunk_gets_a_new_head_on_request(state, heads):
+    trunk = {key: t for key, t in state.items() if not key.startswith("fc.")}
+    content = trunk | {key: torch.ones(4, 4) for key in heads}
+    model = build(7)
+    before = {key: t.clone() for key, t in model.state_dict().items()}
+    if "head.mlp.weight" in heads:
+        with pytest.raises(WeightsError, match=r"unexpected: head\.mlp\.weight"):
+            load_weights(model, content, swap_head=True)
+        return
+    with pytest.raises(WeightsError, match=r"where this CifarResNet has fc.weight, fc.bias; pass swap_head=True"):
+        load_weights(model, content)
+    done = load_weights(model, content, swap_head=True)
+    assert done.initialized == ("fc.weight", "fc.bias")
+    assert all(t.equal(before[k] if k.startswith("fc.") else state[k]) for k, t in model.state_dict().items())
+    without = {key: t for key, t in trunk.items() if key != "layer2.0.bn1.weight"}
+    with pytest.raises(WeightsError, match=r"missing: layer2.0.bn1.weight"):
+        load_weights(model, without, swap_head=True)
+
+
+def test_half_precision_is_widened(state):
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        model = build()
+        load_weights(model, {n: t.to(dtype) if t.is_floating_point() else t for n, t in state.items()})
+        assert all(t.dtype != dtype for t in model.state_dict().values())
+        torch.testing.assert_close(model.state_dict(), dict(state), atol=1e-2, rtol=1e-2)
+
+
+def test_the_first_layer_is_adapted_on_request():
+    torch.manual_seed(0)
+    source = build().eval()
+    gray = torch.randn(2, 1, 16, 16)
+    for channels in (1, 2, 4, 6):
+        model = build(in_channels=channels).eval()
+        with pytest.raises(WeightsError, match="in_channels=3, or pass adapt_input=True"):
+            load_weights(model, source.state_dict())
+        done = load_weights(model, source.state_dict(), adapt_input=True)
+        assert f"to make {channels}" in done.notes[0]
+        if channels in (1, 6):  # the same image in every channel gives the same logits
+            torch.testing.assert_close(model(gray.repeat(1, channels, 1, 1)), source(gray.repeat(1, 3, 1, 1)))
+    assert load_weights(build(), source.state_dict(), adapt_input=True).notes == ()
+    graph = create_model("gcn", in_channels=4, num_classes=2)
+    other = create_model("gcn", in_channels=5, num_classes=2).state_dict()
+    with pytest.raises(WeightsError, match="in_channels=5"):
+        load_weights(graph, other)
+
+
+def test_names_of_a_models_own_are_not_taken_for_wrappers():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(2, 3)
+
+    load_weights(Own(), Own().state_dict())
