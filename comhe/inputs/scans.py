@@ -16,6 +16,7 @@ COLUMNS = range(3, 16)  # of a cloud; those after the third (normals, colors) ar
 KEYS = ("points", "xyz", "pos", "pc", "cloud", "vertices", "data", "arr_0")  # of an .npz with several arrays
 MAX_BYTES = 1 << 28
 MAX_HEADER = 1 << 12  # of PCD
+MAX_ROW = 1 << 16  # bytes of a point in PCD
 EXPANSION = 100  # LZF makes 264 bytes of 3 at most
 
 
@@ -68,7 +69,8 @@ def parse_npz(data: bytes, path: Path) -> np.ndarray:
                 raise DataError(f"{path}: {known[0]!r} claims {size:,} bytes, more than {MAX_BYTES:,}")
             if size > EXPANSION * 11 * (members[known[0]].compress_size + 1):  # deflate's limit is 1032
                 raise DataError(f"{path}: {known[0]!r} claims {size:,} bytes, more than the archive can have")
-            array = archive.read(members[known[0]])  # never more bytes than it claims
+            with archive.open(members[known[0]]) as member:
+                array = member.read(size + 1)  # without a bound, it would unpack more than it claims
     except DataError:
         raise
     # RuntimeError: an encrypted member or an unknown compression; OSError: an offset before the file's beginning.
@@ -84,6 +86,8 @@ def parse_pcd(data: bytes, path: Path) -> np.ndarray:
         fields, sizes, kinds = head["FIELDS"], [*map(int, head["SIZE"])], head["TYPE"]
         counts = [*map(int, head.get("COUNT", ["1"] * len(fields)))]
         count = int(head["POINTS"][0]) if "POINTS" in head else int(head["WIDTH"][0]) * int(head["HEIGHT"][0])
+        if min(counts) < 0 or sum(map(abs, map(int.__mul__, sizes, counts))) > MAX_ROW:  # numpy would not notice
+            raise ValueError("counts")
         formats = [f"<{kind.lower()}{size}" for kind, size in zip(kinds, sizes, strict=True)]
         names = [f"{i} {name}" for i, name in enumerate(fields)]  # padding is called "_" any number of times
         row = np.dtype([(n, f, (c,)) for n, f, c in zip(names, formats, counts, strict=True)])
