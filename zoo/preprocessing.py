@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,9 +47,7 @@ class ImageTransform:
         x = self._ready(images)
         if x is None:
             pixels = [np.array(self._resized(image)) for image in to_images(images, self.size)]
-            if not pixels:
-                raise UsageError("there are no images")
-            x = torch.from_numpy(np.stack(pixels)).to(device)
+            x = torch.from_numpy(np.array(pixels, np.uint8).reshape(-1, *self.size, 3)).to(device)
         # Constants are rounded as in training, so that the same pixel gives the same bits.
         scale = torch.tensor([1 / (255 * std) for std in self.std], dtype=torch.float32, device=x.device)
         shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], dtype=torch.float32)
@@ -79,8 +77,8 @@ class PointTransform:
     clouds that the network was trained on.
 
     Clouds are arrays and tensors, whose points are rows if the last size is ``channels``, else columns; files of meshes
-    and clouds (without normals), of which points are drawn as in training; one of them, or several in a list. If they
-    have normals but the network takes none, the normals are dropped.
+    and clouds (without normals), of which points are drawn as in training; one of them, or several in a list. If the
+    network takes no normals, all columns after the third are dropped (normals, colors).
 
     Shape: [B, P, channels], [P, channels], [B, channels, P] or [channels, P] -> float32 [B, points, channels]
     """
@@ -96,10 +94,9 @@ class PointTransform:
         """Return clouds for the network; ``up`` is the axis that points up in them, if it is another one."""
         if up is not None:
             check_choice("up", up, tuple(AXES))
+        clouds = list(clouds) if isinstance(clouds, Iterator) else clouds
         if isinstance(clouds, list | tuple) and not isinstance(next(iter(clouds), None), list | tuple | float | int):
-            if not clouds:
-                raise UsageError("there are no clouds")
-            return torch.cat([self(cloud, up) for cloud in clouds])
+            return torch.cat([self(cloud, up) for cloud in clouds] or [torch.empty(0, self.points, self.channels)])
         x = self._rows(clouds)
         if up is not None:
             x = turn(x, up, self.up)
@@ -121,16 +118,21 @@ class PointTransform:
             if self.channels != 3:
                 raise UsageError(f"{path}: this network takes normals, too; give it arrays [P, {self.channels}]")
             clouds = read_cloud(path, max(POINTS, self.points), path.name)
-        try:
-            x = clouds if isinstance(clouds, Tensor) else torch.as_tensor(np.asarray(clouds))
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"clouds must be arrays, tensors or paths, not {type(clouds).__name__}") from error
+        if isinstance(clouds, Tensor):
+            x = clouds.detach()
+        else:
+            try:
+                x = torch.from_numpy(np.asarray(clouds).astype(np.float64, casting="same_kind"))
+            except (TypeError, ValueError) as error:
+                raise UsageError(
+                    f"clouds must be numbers in arrays or tensors, or paths, not {type(clouds)}"
+                ) from error
         x = x[None] if x.dim() == 2 else x
-        accepted = (self.channels, 6) if self.channels == 3 else (self.channels,)
-        if x.dim() == 3 and 0 not in x.shape:
-            for channels in accepted:
+        more = range(3, 16) if self.channels == 3 else ()
+        if x.dim() == 3 and 0 not in x.shape[1:]:
+            for columns in ((self.channels,), (6,) if more else (), more):
                 for rows in (x, x.mT):
-                    if rows.shape[2] == channels:
+                    if rows.shape[2] in columns and (rows is x or rows.shape[1] >= rows.shape[2]):
                         return rows[..., : self.channels]
         wanted = f"[B, P, {self.channels}] or [B, {self.channels}, P]"
         raise UsageError(f"clouds must be {wanted}, or one of these, not {list(x.shape)}")

@@ -3,9 +3,10 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
 
 from comhe.errors import DataError, UsageError
@@ -22,7 +23,7 @@ TURNS = {
 }  # fmt: skip
 
 
-def decode(path: str) -> Image.Image:
+def decode(path: str | IO[bytes]) -> Image.Image:
     """Decode a file to RGB, as :func:`to_rgb`; of several frames the first one is used."""
     with _opened(path) as image:
         return to_rgb(image)
@@ -41,6 +42,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
         raise DataError(f"has 32 bits a pixel (mode {image.mode}) of an unknown range")
     if image.mode.startswith("I;16"):  # convert() would cut off at 255
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("La", "RGBa"):  # multiplied by alpha
+        image = image.convert(image.mode.upper())
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         white.alpha_composite(image.convert("RGBA"))
@@ -83,13 +86,15 @@ def center(resize: int, size: int | tuple[int, ...]) -> Callable[[Image.Image], 
 
 
 def to_images(inputs: Any, size: tuple[int, int]) -> list[Image.Image]:
-    """Convert images of any origin to RGB: PIL images, paths, arrays and tensors, one of them or several in a list.
+    """Convert images of any origin to RGB: PIL images, files, arrays and tensors, one of them or several in a list.
 
     In arrays [h, w, c], [c, h, w] and batches of either, the axis of 1, 3 or 4 is the channels (gray, RGB, RGBA); gray
     may be [h, w]. If both may be, those are the channels beside which the ``size``, height and width, is the network's.
     Numbers are uint8, other integers of 0..255, uint16 (of which the higher byte is used), or floats of 0..1.
     """
-    if isinstance(inputs, list | tuple):
+    if hasattr(inputs, "read"):  # a file that is open; one can iterate over it, too
+        return [decode(inputs)]
+    if isinstance(inputs, list | tuple | Iterator):
         return [image for each in inputs for image in to_images(each, size)]
     if isinstance(inputs, str | os.PathLike):
         return [decode(os.fspath(inputs))]
@@ -98,7 +103,10 @@ def to_images(inputs: Any, size: tuple[int, int]) -> list[Image.Image]:
             return [to_rgb(inputs)]
         except Exception as error:  # it may be decoded only now, and Pillow raises whatever damage causes
             raise DataError(f"the image cannot be used ({' '.join(str(error).split())})") from error
-    pixels = np.asarray(inputs.detach().cpu() if hasattr(inputs, "detach") else inputs)
+    if isinstance(inputs, torch.Tensor):
+        inputs = inputs.detach().cpu()
+        inputs = inputs.double() if inputs.is_floating_point() else inputs  # numpy has no bfloat16
+    pixels = np.asarray(inputs)
     pixels = _bytes(_channels_last(pixels, size))
     return [to_rgb(Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)) for image in pixels]
 
@@ -115,8 +123,8 @@ def _channels_last(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if len(orders) == 2:
         orders = [order for order in orders if order.shape[1:3] == size]
     if len(orders) != 1:
-        found = "an axis of 1, 3 or 4 channels first or last" + (" but not both" if len(orders) != 1 else "")
-        raise UsageError(f"images {shape}: there must be {found}; permute them to [B, h, w, c]")
+        axes = "either the first axis of an image or the last one must be 1, 3 or 4 channels, but not both"
+        raise UsageError(f"images {shape}: {axes}; permute or reshape them to [B, h, w, c]")
     return orders[0]
 
 
@@ -132,19 +140,20 @@ def _bytes(pixels: np.ndarray) -> np.ndarray:
     top = 1 if kind.kind == "f" else 255
     if not 0 <= low <= high <= top:
         raise UsageError(
-            f"pixels of {kind} are in {low:.4g}..{high:.4g}, not in 0..{top}: give them as they were before any "
+            f"pixels are in {low:.4g}..{high:.4g}, not in 0..{top}: give them as they were before any "
             "normalization, uint8 in 0..255 or floats in 0..1"
         )
     return np.rint(pixels * 255.0).astype(np.uint8) if kind.kind == "f" else pixels.astype(np.uint8)
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[Image.Image]:
+def _opened(path: str | IO[bytes]) -> Iterator[Image.Image]:
     try:
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:  # before they are decoded
                 raise DataError(f"claims {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
             yield image
     except Exception as error:  # Pillow's decoders raise whatever the damage makes them raise
-        reason = " ".join(str(error).replace(repr(path), "it").split()) or type(error).__name__
+        reason = getattr(error, "strerror", None) or str(error).replace(repr(path), "it")
+        reason = " ".join(reason.split()) or type(error).__name__
         raise DataError(f"{path}: cannot be decoded ({reason})") from error

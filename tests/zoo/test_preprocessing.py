@@ -1,5 +1,6 @@
 """The preprocessing of pretrained weights is that of training, from the raw input to the last bit."""
 
+import io
 import json
 
 import numpy as np
@@ -27,10 +28,17 @@ def test_images_in_memory(glyphs, normalization):
     assert transform(pictures[0]).equal(x[:1])
     assert transform(pictures[0].convert("RGBA")).equal(x[:1])
     assert transform(glyphs.test.pixels[0]).equal(x[:1])
-    with pytest.raises(ValueError, match=r"pixels of float32 .* before any normalization, uint8 in 0..255"):
+    with pytest.raises(ValueError, match=r"pixels are in -.* before any normalization, uint8 in 0..255"):
         transform(x)
-    with pytest.raises(ValueError, match="there are no images"):
-        transform([])
+    for nothing in ([], glyphs.test.pixels[:0], glyphs.test.pixels[:0].numpy()):
+        assert transform(nothing).shape == (0, 3, 32, 32)
+
+
+def png(pixels):
+    file = io.BytesIO()
+    Image.fromarray(pixels.numpy()).save(file, "PNG")
+    file.seek(0)
+    return file
 
 
 ORIGINS = {
@@ -42,6 +50,9 @@ ORIGINS = {
     "integers": lambda x: x.long().numpy(),
     "sixteen bits": lambda x: x.numpy().astype(np.uint16) * 256 + 77,
     "opaque": lambda x: torch.cat([x, torch.full_like(x[..., :1], 255)], -1),
+    "half": lambda x: (x.double() / 255).half(),
+    "iterator": iter,
+    "files": lambda x: [png(image) for image in x],
     "list": list,
     "tuple of arrays": lambda x: tuple(image.numpy() for image in x),
     "list of batches": lambda x: [x[:2], x[2:].movedim(-1, -3)],
@@ -88,7 +99,7 @@ def test_files_are_read_as_training_reads_them(tmp_path):
 @pytest.mark.parametrize("shape", [(32,), (2, 2, 2, 2, 2), (5, 32, 32), (3, 32, 4), (0, 32, 3), (32, 32, 2), ()])
 def test_arrays_that_may_be_anything_are_refused(shape):
     with pytest.raises(
-        ValueError, match=r"^images (must be \[h, w\]|\[.*: there must be an axis of 1, 3 or 4 channels)"
+        ValueError, match=r"^images (must be \[h, w\]|\[.*: either the first axis of an image or the last one)"
     ):
         ImageTransform((0.5,) * 3, (0.5,) * 3, (32, 32))(np.zeros(shape, np.uint8))
 
@@ -128,6 +139,8 @@ def test_points(channels):
     whole = PointTransform(1024, channels)
     torch.testing.assert_close(whole(raw), next(iter(clouds.batches("test", 4, points=1024)))[0], atol=1e-6, rtol=0)
     assert transform(raw[0]).equal(transform(raw)[:1])
+    for nothing in ([], raw[:0]):
+        assert transform(nothing).shape == (0, 100, channels)
     for same in (raw.mT, raw.numpy(), raw.mT.numpy(), list(raw), [raw[:1], raw[1:].mT.numpy()], raw.tolist()):
         assert transform(same).equal(transform(raw))
     with pytest.raises(ValueError, match=rf"\[B, P, {channels}\]"):
@@ -165,8 +178,13 @@ def test_files_of_shapes(tmp_path):
         transform(cloud, up="w")
     with pytest.raises(ValueError, match=r"a\.npy: this network takes normals, too; give it arrays \[P, 6\]"):
         PointTransform(200, 6)(tmp_path / "a.npy")
-    assert PointTransform(200, 3)(np.concatenate([cloud, cloud], 1)).equal(PointTransform(200, 3)(cloud))
-    with pytest.raises(ValueError, match="clouds must be arrays, tensors or paths, not dict"):
+    expected = PointTransform(200, 3)(cloud)
+    for columns in (4, 6, 7, 9):
+        more = np.concatenate([cloud, cloud, cloud], 1)[:, :columns]
+        assert PointTransform(200, 3)(more).equal(expected)
+        assert PointTransform(200, 3)(iter([more.T, more[::-1][::-1]])).equal(expected.expand(2, -1, -1))
+    assert PointTransform(200, 3)(cloud.astype(">f8")).equal(expected)
+    with pytest.raises(ValueError, match="clouds must be numbers in arrays or tensors, or paths, not <class 'dict'>"):
         PointTransform(200, 3)({})
 
 
