@@ -107,7 +107,7 @@ class Weights:
         """Return the preprocessing that the network was trained with, as a function of raw inputs."""
         try:
             settings = self.card["preprocessing"]
-            if settings["kind"] == "points" and (up := self.card["data"].get("up")):  # cards before 0.3 say it there
+            if settings["kind"] == "points" and (up := self.card["data"].get("up")):  # older cards say it there
                 settings = {"up": up} | settings
             return from_card(settings)
         except (KeyError, TypeError) as error:

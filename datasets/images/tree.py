@@ -5,6 +5,7 @@ names it, because a wrong set is worse than none.
 """
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from comhe.inputs.files import read_bounded
 from comhe.inputs.pixels import EXTENSIONS
 
 SPLITS = ("train", "val", "test")
+LIKE_A_SPLIT = re.compile(r"(^|[_\W])(train|training|test|testing|val|valid|validation)([_\W]|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ def _class_folders(folder: Path) -> tuple[str, ...]:
     if len(with_images) < 2:
         return ()
     for name in with_images:
+        if LIKE_A_SPLIT.search(name) and any(child.is_dir() for child in children(folder / name)):
+            raise DataError(f"{folder / name}: is it a split? Name it train, val or test, with the class folders in it")
         if splits := split_folders(folder / name):
             inside = next(iter(splits.values()))
             raise DataError(f"{inside}: a split inside of a class; put it the other way round, {folder}/SPLIT/CLASS/")
@@ -99,7 +103,8 @@ def _class_folders(folder: Path) -> tuple[str, ...]:
 def _advice(folder: Path, has_train: bool) -> str:
     if has_train:
         return f"folder:{folder / 'train'} draws images to test from those in train"
-    inside = [child for child in children(folder) if child.is_dir()]
+    folders = [child for child in children(folder) if child.is_dir()]
+    inside = [child for child in folders if any(map(_is_image, files_below(child)))]
     if len(inside) == 1:
         return f"its data may be folder:{inside[0]}"
     return f"images belong in {folder}/SPLIT/CLASS/, or without splits in {folder}/CLASS/"

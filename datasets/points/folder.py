@@ -233,6 +233,8 @@ def list_shapes(folder: Path) -> list[tuple[str, str, str]]:
         pairs = [(split, child) for split in SPLITS for child in folders if split in inside[child]]
         shapes = [(split, child.name, path) for split, child in pairs for path in _shapes(folder, inside[child][split])]
     elif not splits:
+        if lists := [child for child in children(folder) if child.name.endswith(("_train.txt", "_test.txt"))]:
+            raise DataError(f"{lists[0]}: a list of a split, which folders do not have; is this modelnet40-normals?")
         shapes = [("train", child.name, path) for child in folders for path in _shapes(folder, child)]
         if len({name for _, name, _ in shapes}) > 1:
             return shapes

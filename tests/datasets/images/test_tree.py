@@ -142,9 +142,22 @@ def test_splits_inside_of_classes_are_not_mixed(small):
         load(small / "other")
 
 
+def test_what_may_be_splits_are_no_classes(small):
+    for split in ("train", "test"):
+        copy(small, split, f"kaggle/seg_{split}/seg_{split}")
+    with pytest.raises(DataError, match=r"kaggle/seg_test: is it a split\? Name it train, val or test"):
+        load(small / "kaggle")
+    for name in ("test_tube", "train"):
+        copy(small, "train/a", f"things/{name}")
+    assert load(small / "things").classes == ("test_tube", "train")
+
+
 def test_a_folder_around_the_data_is_named(small):
     copy(small, "train", "outer/inner/train")
     with pytest.raises(MissingDataError, match=r"outer: has no folder train; its data may be folder:.*outer/inner$"):
+        load(small / "outer")
+    (small / "outer" / "annotations").mkdir()
+    with pytest.raises(MissingDataError, match=r"its data may be folder:.*outer/inner$"):
         load(small / "outer")
 
 

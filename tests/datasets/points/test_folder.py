@@ -153,6 +153,14 @@ def test_classes_without_splits(tmp_path):
     assert not one.test.points.equal(two.test.points)
 
 
+def test_lists_of_splits_are_not_passed_over(tmp_path):
+    for kind in "ab":
+        put(tmp_path / kind / "0.txt", CLOUDS["a.txt"])
+    put(tmp_path / "modelnet40_train.txt", b"a_0001")
+    with pytest.raises(DataError, match=r"modelnet40_train\.txt: a list of a split.*modelnet40-normals"):
+        load(tmp_path)
+
+
 def test_which_axis_is_up_is_said_and_nothing_is_turned(folder):
     clouds, other = load(folder), load_points(f"folder:{folder}", folder.parent, up="x")
     assert (clouds.up, other.up) == (2, 0)
