@@ -25,7 +25,7 @@ lint: $(VENV)/installed
 # A type checker follows no mapping of folders, so it gets the package as a folder of links, and starts there.
 types: $(VENV)/installed
 	mkdir -p $(VENV)/types/comhe
-	ln -sfn $(CURDIR)/comhe/*.* $(CURDIR)/datasets $(CURDIR)/regularizers $(CURDIR)/train $(CURDIR)/zoo $(VENV)/types/comhe
+	ln -sfn $(CURDIR)/comhe/*.* $(CURDIR)/comhe/inputs $(CURDIR)/datasets $(CURDIR)/regularizers $(CURDIR)/train $(CURDIR)/zoo $(VENV)/types/comhe
 	cd $(VENV)/types && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml -p comhe
 
 # The page of the committed results, and the README's figures.

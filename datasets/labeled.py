@@ -14,6 +14,7 @@ from .io.cache import Splits
 from .sampling import Batch, Loader, hold_out
 
 SPLITS = ("train", "val", "test")
+TESTED = 0.2  # of each class, of a set without splits
 Arrays = tuple[Any, Any]  # samples and labels of a split, as arrays or tensors
 
 
@@ -98,6 +99,15 @@ def prepare(
             raise DataError(f"{name}: no class has two training samples, so none can be held out to validate")
         splits |= {"train": (samples[kept], labels[kept]), "val": (samples[held], labels[held])}
     return {s: (each, y.astype(np.int64, copy=False)) for s, (each, y) in splits.items()}, tuple(map(str, names))
+
+
+def draw_test(splits: Splits, seed: int) -> tuple[Splits, str]:
+    """Draw samples of each class of ``train`` to test; return both splits, and the share that was drawn."""
+    samples, labels = splits["train"]
+    kept, tested = hold_out(labels, TESTED, seed)
+    if not len(tested):
+        raise DataError("no class has two samples, so none can be drawn to test")
+    return {"train": (samples[kept], labels[kept]), "test": (samples[tested], labels[tested])}, f"{TESTED:.0%}"
 
 
 def check_labels(labels: np.ndarray, count: int, classes: int, name: str) -> None:

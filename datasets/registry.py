@@ -20,7 +20,7 @@ from .points.clouds import Clouds
 DataSet = Images | ImageFiles | Clouds | Graph
 Domain = Literal["images", "points", "graphs"]
 TYPES: dict[str, tuple[type, ...]] = {"images": (Images, ImageFiles), "points": (Clouds,), "graphs": (Graph,)}
-_NAME = re.compile(r"(?P<base>.+?)(-random(?P<seed>0|[1-9][0-9]{0,8}))?(:(?P<path>.+))?", re.DOTALL)
+_NAME = re.compile(r"(?P<base>.+?)(-random(?P<seed>0|[1-9][0-9]{0,8}))?(-up-(?P<up>[xyz]))?(:(?P<path>.+))?", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def register_dataset(
     if load is None:
         return partial(register_dataset, name, domain, license=license)
     check_choice("domain", domain, TYPES)
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or re.search(r"-random\d*$", name):
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or re.search(r"(-random\d*|-up-[xyz])$", name):
         raise UsageError(f"{name!r} cannot be the name of a data set: use letters, digits, '_', '.' and '-'")
     if name in _REGISTRY[domain]:
         raise UsageError(f"{domain} already has a data set {name!r}; register this one under another name")
@@ -80,12 +80,15 @@ def unregister_dataset(name: str, domain: Domain) -> None:
 def load_images(name: str, root: str | Path | None = None, workers: int | None = None) -> Images | ImageFiles:
     """Load images, and download them first if they are missing.
 
-    - ``cifar10``, ``cifar100``: ROOT/cifar-100-python.tar.gz as published, or ROOT/cifar100/{train,test}/<class>/*.
+    - ``cifar10``, ``cifar100``: ROOT/cifar-100-python.tar.gz as published, or extracted to ROOT/cifar-100-python, or
+      ROOT/cifar100/{train,test}/<class>/*.
     - ``glyphs``: letters and digits, generated; needs no file.
     - ``imagenet``: ILSVRC 2012 as ROOT/imagenet/{train,val}/<class>/*; its ``val`` is the test split.
-    - ``folder:PATH``: PATH/{train,val,test}/<class>/*; a ``val`` without ``test`` is the test split.
+    - ``folder:PATH``: PATH/{train,val,test}/<class>/* (also ``valid``, ``validation``); a ``val`` without ``test`` is
+      the test split. PATH/<class>/*, of which a fifth is drawn to test. Tiny ImageNet, and an extracted CIFAR archive.
 
-    Small images of one size are held in memory (``Images``), others are read when needed (``ImageFiles``). If a set has
+    Small images are held in memory (``Images``) if most have one size, to which the others are resized (to cover it;
+    the center is cropped). Larger ones are read when needed (``ImageFiles``). If a set has
     no validation images, a tenth of each class is held out of its training images (a fifth in ``glyphs``, a hundredth
     in ``imagenet``), always the same ones; ``cifar100-random3`` or ``folder-random3:PATH`` draws them with that seed.
 
@@ -99,24 +102,47 @@ def load_images(name: str, root: str | Path | None = None, workers: int | None =
     return _load(name, "images", root, workers)
 
 
-def load_points(name: str, root: str | Path | None = None) -> Clouds:
+def load_points(name: str, root: str | Path | None = None, up: str | None = None) -> Clouds:
     """Load point clouds, and download them first if they are missing.
 
     - ``modelnet40``: [n, P, 3], from the first of ``modelnet40_ply_hdf5_2048`` (the one that is downloaded),
       ``modelnet40_hdf5_2048`` and ``modelnet40_hdf5_1024`` in the root, unchanged; y is up.
     - ``modelnet40-normals``: [n, 10000, 6], from ``modelnet40_normal_resampled`` in the root; y is up.
     - ``solids``, ``solids-normals``: [n, 1024, 3 or 6], generated; 2,016 to train, 504 to validate and 1,008 to test.
-    - ``folder:PATH``: [n, 2048, 3], from meshes and clouds in PATH/{train,test}/<class>/ or PATH/<class>/{train,test}/;
-      z is up, as in ModelNet's meshes. Or [n, P, 3], from HDF5 files in PointNet's layout; y is up.
+    - ``modelnet10``: [n, 2048, 3], from the meshes in ROOT/ModelNet10/<class>/{train,test}/; z is up.
+    - ``scanobjectnn``, ``scanobjectnn-objects`` (without background), ``scanobjectnn-hardest``: [n, 2048, 3], from
+      ROOT/h5_files; y is up.
+    - ``folder:PATH``: [n, 2048, 3], from meshes and clouds in PATH/{train,val,test}/<class>/,
+      PATH/<class>/{train,test}/ or PATH/<class>/, of which a fifth is drawn to test; z is up, as in ModelNet's
+      meshes. Or [n, P, 3], from HDF5 files in PointNet's or ScanObjectNN's layout; y is up. ``up``, or the name
+      ``folder-up-y:PATH``, says if another axis is: nothing is turned, but the set, its augmentation and the cards of
+      networks that it trains know it.
 
-    Except from HDF5 files, clouds are centered and scaled to the unit sphere. If there is no validation split, 10 % of
-    each class's training clouds are held out, always the same ones.
+    Clouds are centered and scaled to the unit sphere (those of ``modelnet40`` were by their authors). If there is no
+    validation split, 10 % of each class's training clouds are held out, always the same ones, or with
+    ``folder-random3:PATH`` those that the seed draws.
 
     Example:
         >>> load_points("solids")
         Clouds('solids', points=1024, channels=3, classes=12, train=2016, val=504, test=1008)
     """
-    return _load(name, "points", root)
+    return _load(name if up is None else with_up(name, up), "points", root)
+
+
+def with_up(name: str, up: str) -> str:
+    """Return the name of the same set of point clouds with another axis up, for folders.
+
+    Example:
+        >>> with_up("folder:my/shapes", "y")
+        'folder-up-y:my/shapes'
+    """
+    check_choice("up", up, tuple("xyz"))
+    match = _NAME.fullmatch(name)
+    entry = _REGISTRY["points"].get(match["base"]) if match else None
+    if match is None or (entry is not None and "up" not in entry.parameters):
+        raise UsageError(f"{name!r} has its axes, so up={up!r} cannot be said of it; only of folder:PATH")
+    seed, path = (f"{mark}{match[key]}" if match[key] else "" for mark, key in (("-random", "seed"), (":", "path")))
+    return f"{match['base']}{seed}-up-{up}{path}"
 
 
 def load_graph(name: str, root: str | Path | None = None) -> Graph:
@@ -206,6 +232,8 @@ def _match(name: str, domain: str) -> tuple[_Entry, dict[str, Any]] | None:
     options: dict[str, Any] = {} if match["path"] is None else {"path": Path(match["path"]).expanduser()}
     if match["seed"] is not None:
         options["seed"] = int(match["seed"])
+    if match["up"] is not None:
+        options["up"] = match["up"]
     return (entry, options) if options.keys() <= entry.parameters else None
 
 

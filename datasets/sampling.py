@@ -1,6 +1,5 @@
 """Seeds, orders, splits and batches: functions of seed and epoch alone, so that a run can be repeated and resumed."""
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,11 +29,6 @@ def mixed_seed(*numbers: int) -> int:
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
     """Return a generator on the CPU for one epoch; neighboring seeds and epochs give unrelated streams."""
     return torch.Generator().manual_seed(mixed_seed(seed, epoch))
-
-
-def text_seed(text: str) -> int:
-    """Return a 32-bit seed that depends on a text; unlike ``hash``, the same in every process."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
 def shuffled(count: int, generator: torch.Generator) -> np.ndarray:

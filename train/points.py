@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from comhe.datasets import AUGMENTATIONS, Clouds, load_points
+from comhe.datasets.registry import with_up
 from comhe.errors import UsageError, check_at_least, check_choice
 from comhe.zoo.points import auxiliary_loss
 from comhe.zoo.preprocessing import PointTransform
@@ -33,6 +34,7 @@ class PointRecipe(BatchRecipe):
     lr: float = setting(1e-3, "learning rate")
     points: int = setting(1024, "points of a cloud that the network sees")
     augmentation: str = setting("pointnext", f"one of {', '.join(AUGMENTATIONS)}")
+    up: str = setting("", "axis that points up in the shapes of a folder, x, y or z, if it is not the usual one")
     norm_decay: float = setting(0.0, "share of the run after which batch norm's momentum (0.5 to 0.01) halves, or 0")
     votes: int = setting(0, "augmented views of each test cloud whose votes give the column `test_vote_accuracy`")
 
@@ -40,6 +42,9 @@ class PointRecipe(BatchRecipe):
         super().__post_init__()
         check_choice("augmentation", self.augmentation, AUGMENTATIONS)
         check_at_least("points", self.points, 1)
+        if self.up:  # it is a part of the set's name, under which every command finds it
+            object.__setattr__(self, "data", with_up(self.data, self.up))
+            object.__setattr__(self, "up", "")
         self.require(lambda value: value >= 0, "must not be negative", "norm_decay", "votes")
         if self.votes and self.augmentation == "none":
             raise UsageError(f"votes={self.votes} needs an augmentation: without one all views are the same")
@@ -62,7 +67,7 @@ class PointTask(BatchTask):
         return self.recipe.model_arguments(**sizes)
 
     def transforms(self) -> PointTransform:
-        return PointTransform(self.recipe.points, self.data.num_channels)
+        return PointTransform(self.recipe.points, self.data.num_channels, "xyz"[self.data.up])
 
     def on_epoch(self, model: nn.Module, epoch: int) -> None:
         """Set batch norm's momentum, as the released PointNet does by the epoch."""

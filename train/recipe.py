@@ -18,7 +18,7 @@ Option = int | float | bool | str
 Options = dict[str, Option]
 
 # Not part of the digest where they have their defaults, so that digests of earlier versions stay.
-LATER_FIELDS = ("domain", "tag", "weights", "swap_head", "freeze", "layer_decay")
+LATER_FIELDS = ("domain", "tag", "up", "weights", "swap_head", "freeze", "layer_decay")
 # Settings that name the run, rather than say how it is trained.
 IDENTITY = ("domain", "recipe", "tag", "model", "data", "regularizer", "seed")
 LONGEST_LABEL = 80

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from comhe.errors import UsageError, WeightsError, did_you_mean
 
 from .catalog import build_model
-from .preprocessing import Transform, from_card
+from .preprocessing import PointTransform, Transform, from_card
 from .registry import natural_key
 from .weights import load_state
 
@@ -81,16 +81,20 @@ class Weights:
         return model
 
     @torch.inference_mode()
-    def predict(self, inputs: Any, *graph: Tensor) -> Tensor:
+    def predict(self, inputs: Any, *graph: Tensor, up: str | None = None) -> Tensor:
         """Return the probabilities of the classes for raw inputs: preprocessing, network (on the CPU) and softmax.
 
         Inputs are images, clouds, or the features of a graph's nodes, as :meth:`transforms` takes them; ``graph`` is
-        the edges [2, E]. To train the network further, or to use another device, call :meth:`build` and
-        :meth:`transforms`.
+        the edges [2, E]. Images and clouds are paths, arrays and tensors (and PIL images), one of them or a list;
+        ``up`` is the axis that points up in the clouds (``x``, ``y`` or ``z``), if it is not the card's. To train the
+        network further, or to use another device, call :meth:`build` and :meth:`transforms`.
 
         Shape: B images or clouds, or one of them -> float32 [B, classes]; N nodes -> [N, classes]
         """
-        x = self.transforms()(inputs)
+        transform = self.transforms()
+        if up is not None and not isinstance(transform, PointTransform):
+            raise UsageError(f"up={up!r} is for point clouds, which {self.name} does not take")
+        x = transform(inputs) if up is None else transform(inputs, up)  # type: ignore[call-arg]
         if graph and not hasattr(self._network, "prepare"):  # a module that is not of this zoo
             x = x.to_dense()
         return self._network(x, *graph).softmax(-1)
@@ -102,7 +106,10 @@ class Weights:
     def transforms(self) -> Transform:
         """Return the preprocessing that the network was trained with, as a function of raw inputs."""
         try:
-            return from_card(self.card["preprocessing"])
+            settings = self.card["preprocessing"]
+            if settings["kind"] == "points" and (up := self.card["data"].get("up")):  # older cards say it there
+                settings = {"up": up} | settings
+            return from_card(settings)
         except (KeyError, TypeError) as error:
             raise WeightsError(f"{self.path}: preprocessing {self.card['preprocessing']} is unknown") from error
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from comhe.errors import UsageError
+from comhe.errors import UsageError, check_choice
+from comhe.inputs.files import text_seed
+from comhe.inputs.pixels import center, fit, to_images
+from comhe.inputs.shapes import AXES, POINTS, random_rows, read_cloud, turn
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,13 +25,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImageTransform:
-    """Compute (x / 255 - mean) / std of every channel; resize and crop files first, as torchvision's evaluation does.
+    """Compute (x / 255 - mean) / std of every channel of images of any origin and size, as training reads files.
 
-    ``mean`` and ``std`` are on the scale 0..1, ``size`` is the height and width that the network was trained at. An
-    image's shorter side is resized to ``resize`` before ``size`` is cropped from its center, unless images have that
-    size already (None).
+    ``mean`` and ``std`` are on the scale 0..1, ``size`` is the height and width that the network was trained at. As in
+    torchvision's evaluation, an image's shorter side is resized to ``resize``, and ``size`` cropped from its center.
+    Without ``resize``, an image of another size is resized to cover ``size``, and its center is cropped.
 
-    Shape: uint8 [B, h, w, 3] or [h, w, 3] of that size, one PIL image or a list of them -> float32 [B, 3, h, w]
+    Images are PIL images, paths of files, arrays and tensors, one of them or several in a list, as
+    :func:`comhe.inputs.pixels.to_images` reads them: the channels may be the first axis or the last one.
+
+    Shape: B images -> float32 [B, 3, h, w], on the device of a tensor
     """
 
     mean: tuple[float, ...]
@@ -34,55 +42,100 @@ class ImageTransform:
     size: tuple[int, int]
     resize: int | None = None
 
-    def __call__(self, images: Tensor | Image | Sequence[Image]) -> Tensor:
-        if not isinstance(images, Tensor):
-            several = images if isinstance(images, Sequence) else [images]
-            images = torch.stack([self._pixels(image) for image in several])
-        x = images[None] if images.dim() == 3 else images
-        if x.dtype != torch.uint8 or x.dim() != 4 or tuple(x.shape[1:]) != (*self.size, 3):
-            height, width = self.size
-            raise UsageError(
-                f"images must be uint8 [B, {height}, {width}, 3], or PIL images, not {images.dtype} "
-                f"{list(images.shape)}; resize them to {width} x {height} pixels"
-            )
+    def __call__(self, images: Any) -> Tensor:
+        device = images.device if isinstance(images, Tensor) else "cpu"
+        x = self._ready(images)
+        if x is None:
+            pixels = [np.array(self._resized(image)) for image in to_images(images, self.size)]
+            x = torch.from_numpy(np.array(pixels, np.uint8).reshape(-1, *self.size, 3)).to(device)
         # Constants are rounded as in training, so that the same pixel gives the same bits.
         scale = torch.tensor([1 / (255 * std) for std in self.std], dtype=torch.float32, device=x.device)
         shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], dtype=torch.float32)
         return x.float().mul_(scale).add_(shift.to(x.device)).permute(0, 3, 1, 2)
 
-    def _pixels(self, image: Image) -> Tensor:
-        image = image.convert("RGB")
-        if self.resize is not None:
-            from torchvision.transforms import v2  # takes a second to import
+    def _ready(self, images: Any) -> Tensor | None:
+        """The pixels [B, h, w, 3] of a tensor in which nothing is left to do: it stays on its device, in one piece."""
+        if not isinstance(images, Tensor) or images.dtype != torch.uint8 or self.resize is not None:
+            return None
+        x = images[None] if images.dim() == 3 else images
+        return x if x.dim() == 4 and tuple(x.shape[1:]) == (*self.size, 3) else None
 
-            image = v2.CenterCrop(list(self.size))(v2.Resize(self.resize)(image))
-        return torch.from_numpy(np.array(image))
+    def _resized(self, image: Image) -> Image:
+        if self.resize is not None:
+            return center(self.resize, self.size)(image)
+        height, width = self.size
+        return fit(image, (width, height))
 
 
 @dataclass(frozen=True)
 class PointTransform:
-    """Move a cloud's mean to the origin and its farthest point to distance 1, then take its first ``points`` points.
+    """Move a cloud's mean to the origin and its farthest point to distance 1, then draw ``points`` of its points.
 
-    Columns after the coordinates (normals) are left as they are. Published clouds were centered and scaled by their
-    authors, and change by rounding only.
+    They are a random subset, always the same one of as many points, whatever the order of the points; if there are
+    fewer, all of them and repeats of some. Columns after the coordinates (normals) are only turned. Published clouds
+    were centered and scaled by their authors, and change by rounding only. ``up`` is the axis that points up in the
+    clouds that the network was trained on.
 
-    Shape: [B, P, channels] or [P, channels] -> float32 [B, at most points, channels]
+    Clouds are arrays and tensors, whose points are rows if the last size is ``channels``, else columns; files of meshes
+    and clouds (without normals), of which points are drawn as in training; one of them, or several in a list. If the
+    network takes no normals, all columns after the third are dropped (normals, colors).
+
+    Shape: [B, P, channels], [P, channels], [B, channels, P] or [channels, P] -> float32 [B, points, channels]
     """
 
     points: int
     channels: int
+    up: str = "y"
 
-    def __call__(self, clouds: Tensor) -> Tensor:
-        x = clouds[None] if clouds.dim() == 2 else clouds
-        if x.dim() != 3 or x.shape[-1] != self.channels or not x.shape[1]:
-            raise UsageError(f"clouds must be [B, P, {self.channels}], points as rows, not {list(clouds.shape)}")
+    def __post_init__(self) -> None:
+        check_choice("up", self.up, tuple(AXES))
+
+    def __call__(self, clouds: Any, up: str | None = None) -> Tensor:
+        """Return clouds for the network; ``up`` is the axis that points up in them, if it is another one."""
+        if up is not None:
+            check_choice("up", up, tuple(AXES))
+        clouds = list(clouds) if isinstance(clouds, Iterator) else clouds
+        if isinstance(clouds, list | tuple) and not isinstance(next(iter(clouds), None), list | tuple | float | int):
+            return torch.cat([self(cloud, up) for cloud in clouds] or [torch.empty(0, self.points, self.channels)])
+        x = self._rows(clouds)
+        if up is not None:
+            x = turn(x, up, self.up)
         positions, others = x.double().split([3, self.channels - 3], -1)
         positions = positions - positions.mean(1, keepdim=True)
         farthest = positions.norm(dim=-1).amax(1)
         if not (farthest > 0).all():
             raise UsageError(f"cloud {int((farthest > 0).int().argmin())} (from 0) has no two distinct points, or NaN")
         x = torch.cat((positions / farthest[:, None, None], others), -1)
-        return x[:, : self.points].float()
+        if x.shape[1] != self.points:
+            generator = torch.Generator().manual_seed(text_seed(f"points of {x.shape[1]}"))
+            x = x[:, random_rows(x.shape[1], self.points, generator).to(x.device)]
+        return x.float()
+
+    def _rows(self, clouds: Any) -> Tensor:
+        """Return clouds as [B, P, channels]."""
+        if isinstance(clouds, str | os.PathLike):
+            path = Path(clouds)
+            if self.channels != 3:
+                raise UsageError(f"{path}: this network takes normals, too; give it arrays [P, {self.channels}]")
+            clouds = read_cloud(path, max(POINTS, self.points), path.name)
+        if isinstance(clouds, Tensor):
+            x = clouds.detach()
+        else:
+            try:
+                x = torch.from_numpy(np.asarray(clouds).astype(np.float64, casting="same_kind"))
+            except (TypeError, ValueError) as error:
+                raise UsageError(
+                    f"clouds must be numbers in arrays or tensors, or paths, not {type(clouds)}"
+                ) from error
+        x = x[None] if x.dim() == 2 else x
+        more = range(3, 16) if self.channels == 3 else ()
+        if x.dim() == 3 and 0 not in x.shape[1:]:
+            for columns in ((self.channels,), (6,) if more else (), more):
+                for rows in (x, x.mT):
+                    if rows.shape[2] in columns and (rows is x or rows.shape[1] >= rows.shape[2]):
+                        return rows[..., : self.channels]
+        wanted = f"[B, P, {self.channels}] or [B, {self.channels}, P]"
+        raise UsageError(f"clouds must be {wanted}, or one of these, not {list(x.shape)}")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100: the official archive, or a tree of image files with the same contents, to arrays.
+"""CIFAR-10 and CIFAR-100: the official archive, its extracted files, or a tree of images with the same contents.
 
 Source: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009;
 https://www.cs.toronto.edu/~kriz/cifar.html. The archive contains pickles of Python 2: dictionaries with `data`, uint8
@@ -13,7 +13,8 @@ import hashlib
 import io
 import tarfile
 import zlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,15 @@ from typing import Any
 import numpy as np
 
 from comhe.datasets.io.cache import Decoded, Splits, cached
-from comhe.datasets.io.files import fetch, read_bounded, warn_altered
+from comhe.datasets.io.files import fetch, warn_altered
 from comhe.datasets.io.unpickle import unpickle
 from comhe.datasets.registry import register_dataset
 from comhe.errors import DataError
+from comhe.inputs.files import read_bounded
 
-from .decoding import decode_tree, list_tree
+from .decoding import decode_tree
 from .sets import Images
+from .tree import list_tree
 
 SIDE = 32
 MAX_BYTES = 400 << 20  # of the archive and of its contents; the published ones have 170 and 186 million bytes
@@ -73,12 +76,16 @@ LICENSE = "no license is stated; its author asks to cite Krizhevsky, Learning Mu
 
 
 def load_cifar(name: str, root: Path, seed: int | None = None, workers: int = 0) -> Images:
-    """Load the set ``name`` of SETS from ROOT/<archive>, else from ROOT/<name>/{train,test}/<class>/*.
+    """Load the set ``name`` of SETS from ROOT/<archive>, else from its extracted folder in ROOT or ROOT/<name>, else
+    from ROOT/<name>/{train,test}/<class>/*.
 
-    If there is neither, the archive is downloaded. A tenth of each class of train is held out to validate.
+    If there is none, the archive is downloaded. A tenth of each class of train is held out to validate.
     """
     spec = SETS[name]
     archive, folder = root / spec.archive, root / name
+    batches = find_batches(root, spec) or find_batches(folder, spec)
+    if not archive.exists() and batches:
+        return load_batches(name, batches, spec, root, seed)
     if not archive.exists() and not (folder / "train").exists():
         urls = [f"{mirror.format(name=name)}/{spec.archive}" for mirror in MIRRORS]
         lacking = f"{name}: {root} has neither {spec.archive} nor {name}/train"
@@ -96,6 +103,24 @@ def load_cifar(name: str, root: Path, seed: int | None = None, workers: int = 0)
     return Images.from_arrays(name, **decoded.splits, classes=decoded.classes, source=source, seed=seed)
 
 
+def find_batches(folder: Path, spec: CifarSet) -> Path | None:
+    """Return the folder with the files of an extracted archive, if it is ``folder`` or in it."""
+    files = (spec.meta_file, spec.test_file, *spec.train_files)
+    found = (path for path in (folder, folder / spec.folder) if all((path / file).is_file() for file in files))
+    return next(found, None)
+
+
+def load_batches(name: str, folder: Path, spec: CifarSet, root: Path, seed: int | None) -> Images:
+    """Load the files of an extracted archive."""
+    files = [*spec.train_files, spec.test_file, spec.meta_file]
+
+    def read() -> Decoded:
+        return _canonical(_parse(lambda file: read_bounded(folder / file, MAX_BYTES), str(folder), spec))
+
+    decoded, source = cached(spec.folder, folder, files, root, read), f"{folder.name}, extracted"
+    return Images.from_arrays(name, **decoded.splits, classes=decoded.classes, source=source, seed=seed)
+
+
 for _name in SETS:
     register_dataset(_name, "images", partial(load_cifar, _name), license=LICENSE)
 
@@ -108,9 +133,16 @@ def read_archive(path: Path, spec: CifarSet) -> Decoded:
     members = _members(data, path, {f"{spec.folder}/{file}" for file in wanted})
     del data
 
+    decoded = _parse(lambda file: members[f"{spec.folder}/{file}"], f"{path}:{spec.folder}", spec)
+    return replace(decoded, altered=altered)
+
+
+def _parse(read: Callable[[str], bytes], where: str, spec: CifarSet) -> Decoded:
+    """Parse the pickles that ``read`` gives for the names of files."""
+
     def contents(file: str) -> tuple[dict, str]:
-        name = f"{path}:{spec.folder}/{file}"
-        found = unpickle(members[f"{spec.folder}/{file}"], name)
+        name = f"{where}/{file}"
+        found = unpickle(read(file), name)
         if not isinstance(found, dict):
             raise DataError(f"{name}: not a dictionary")
         return {_text(key): value for key, value in found.items()}, name
@@ -120,8 +152,8 @@ def read_archive(path: Path, spec: CifarSet) -> Decoded:
     for split, files in (("train", spec.train_files), ("test", (spec.test_file,))):
         pixels, labels = zip(*(_batch(*contents(file), spec) for file in files), strict=True)
         splits[split] = np.concatenate(pixels), np.concatenate(labels)
-    _check(path, spec, classes, splits)
-    return Decoded(splits, classes, altered)
+    _check(where.partition(":")[0], spec, classes, splits)
+    return Decoded(splits, classes)
 
 
 class _Headers(io.BytesIO):
@@ -179,7 +211,7 @@ def _batch(batch: dict, name: str, spec: CifarSet) -> tuple[np.ndarray, np.ndarr
     return np.ascontiguousarray(pixels), np.array(labels, dtype=np.int64)
 
 
-def _check(path: Path, spec: CifarSet, classes: tuple[str, ...], splits: Splits) -> None:
+def _check(path: object, spec: CifarSet, classes: tuple[str, ...], splits: Splits) -> None:
     if len(classes) != spec.classes:
         raise DataError(f"{path}: has {len(classes)} classes, not {spec.classes}")
     for split, wanted in (("train", spec.train), ("test", spec.test)):

@@ -1,48 +1,74 @@
-"""``folder:PATH``: a tree of image files, in memory if its images are small and of one size; and ImageNet.
+"""``folder:PATH``: image files of one's own, in memory if they are small and most are of one size; and ImageNet.
 
 Source: Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", 2015, image-net.org.
 """
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from comhe.datasets.io.cache import cached
+from comhe.datasets.io.cache import Splits, cached
 from comhe.datasets.io.files import missing
+from comhe.datasets.labeled import draw_test
 from comhe.datasets.registry import register_dataset
 from comhe.errors import DataError
+from comhe.inputs.pixels import image_size
 
-from .decoding import Tree, decode_tree, image_size, list_tree
-from .sets import ImageFiles, Images
+from .cifar import SETS, find_batches, load_batches
+from .decoding import decode_tree
+from .sets import SEED, ImageFiles, Images
+from .tree import Tree, list_tree
 
 MAX_SIDE = 96  # pixels; larger images are read when they are needed
-MAX_BYTES = 1 << 30  # of a set in memory
+MAX_BYTES = 1 << 31  # of a set in memory; Tiny ImageNet takes 1.4e9
+LOOKED_AT = 500  # images whose sizes are looked at
 IMAGENET_LICENSE = "for non-commercial research and education; the images are their owners'"
 CENSUS = (1000, 1_281_167, 50_000)  # classes, images to train, images to test
 
 
 @register_dataset("folder", "images", license="its owner's")
 def load_folder(path: Path, root: Path, seed: int | None = None, workers: int = 0) -> Images | ImageFiles:
-    """Load PATH/{train,val,test}/<class>/*; a ``val`` without ``test`` is the test split."""
-    name, tree = f"folder:{path}", list_tree(path)
-    size = resident_size(tree)
-    if size is None:
-        return ImageFiles.from_tree(name, tree, "image files", seed, workers)
-    decoded = cached("folder", path, tree.files, root, lambda: decode_tree(tree, size, workers))
-    return Images.from_arrays(name, **decoded.splits, classes=decoded.classes, source="image files", seed=seed)
+    """Load PATH/{train,val,test}/<class>/*, PATH/<class>/*, Tiny ImageNet, or the extracted archive of a CIFAR set.
 
-
-def resident_size(tree: Tree) -> tuple[int, int] | None:
-    """Return width and height if the set is to be held in memory: small, and of one size in each class's first image.
-
-    This rule does not have to look at a million files.
+    Without ``test``, ``val`` is the test split; without splits, a fifth of each class is drawn to test. If most images
+    have one small size, they are held in memory, and those of other sizes are resized to cover it and cropped.
     """
-    paths, labels = tree.splits["train"]
-    firsts = paths[np.flatnonzero(np.diff(labels, prepend=-1))]
-    size = image_size(tree.path(firsts[0]))
-    if max(size) > MAX_SIDE or 3 * size[0] * size[1] * len(tree) > MAX_BYTES:
-        return None
-    return size if all(image_size(tree.path(name)) == size for name in firsts) else None
+    name = f"folder:{path}"
+    for spec in SETS.values():
+        if (batches := find_batches(path, spec)) is not None:
+            return load_batches(name, batches, spec, root, seed)
+    tree = list_tree(path)
+    size, resized = resident_size(tree)
+    source = "; ".join(filter(None, ["image files", tree.note]))
+    if size is None:
+        splits, drawn = _with_test(tree.splits, seed)
+        return ImageFiles.from_tree(name, replace(tree, splits=splits), source + drawn, seed, workers)
+    if resized:
+        source += f"; images of other sizes were resized to cover {size[0]}x{size[1]} pixels, and their center cropped"
+    decoded = cached("images", path, tree.files, root, lambda: decode_tree(tree, size, workers, True))
+    labeled = {split: (pixels, tree.splits[split][1]) for split, (pixels, _) in decoded.splits.items()}
+    splits, drawn = _with_test(labeled, seed)
+    return Images.from_arrays(name, **splits, classes=tree.classes, source=source + drawn, seed=seed)
+
+
+def _with_test(splits: Splits, seed: int | None) -> tuple[Splits, str]:
+    """Draw test images if there are none; return the splits, and words for it."""
+    if "test" in splits:
+        return splits, ""
+    drawn, share = draw_test(splits, SEED if seed is None else seed)
+    return drawn, f"; {share} of each class drawn to test" + ("" if seed is None else f", seed {seed}")
+
+
+def resident_size(tree: Tree) -> tuple[tuple[int, int] | None, bool]:
+    """Return width and height if the set is to be held in memory, and whether some images have to be resized to it.
+
+    It is if most training images have one size, and that is small. Of a million files, some hundred are looked at.
+    """
+    paths, _ = tree.splits["train"]
+    sizes = Counter(image_size(tree.path(name)) for name in paths[:: -(-len(paths) // LOOKED_AT)])
+    (size, count), *others = sizes.most_common()
+    small = max(size) <= MAX_SIDE and 3 * size[0] * size[1] * len(tree) <= MAX_BYTES
+    return (size, bool(others)) if small and 2 * count >= sizes.total() else (None, False)
 
 
 @register_dataset("imagenet", "images", license=IMAGENET_LICENSE)

@@ -9,15 +9,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from PIL.Image import Image
 from torch import Tensor
 
 from comhe.datasets.labeled import Arrays, LabeledSet, LabeledSplit, prepare
 from comhe.datasets.sampling import ALL, Batch, Loader, Share, epoch_generator
 from comhe.errors import DataError, UsageError
+from comhe.inputs.pixels import center
 
 from .augment import Augmentation, Normalization, Normalizer, ResizedCrop
-from .decoding import Tree, read_images
+from .decoding import read_images
+from .tree import Tree
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SEED = 1_906_048_920  # of the standard split; no -random<seed> reaches it, so no split has two names
@@ -80,7 +81,7 @@ class FileLoader(Loader):
     ) -> None:  # fmt: skip
         super().__init__(len(data), augmentation, **options)
         self.data, self.augmentation, self.normalize, self.workers = data, augmentation, normalize, workers
-        self.transform = augmentation.transform(size) if augmentation else _center(resize, size)
+        self.transform = augmentation.transform(size) if augmentation else center(resize, size)
         self.device = data.labels.device
 
     def inputs(self, epoch: int = 0, first: int = 0) -> Iterator[tuple[Tensor, ...]]:
@@ -95,13 +96,6 @@ class FileLoader(Loader):
         # Bytes travel to the device, a quarter of the size of floats.
         x = self.normalize(pixels.to(self.device, non_blocking=self.device.type == "cuda"))
         return self.normalize.channels_first(x), self.data.labels[index.to(self.device)]
-
-
-def _center(resize: int, size: int) -> Callable[[Image], Image]:
-    """Torchvision's evaluation: resize the shorter side, crop the center."""
-    from torchvision.transforms import v2  # takes a second to import
-
-    return v2.Compose([v2.Resize(resize), v2.CenterCrop(size)])
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -1,4 +1,4 @@
-"""Where data lives on disk, downloads, readers with a bound on size, and writing that is complete or not done."""
+"""Where data lives on disk, downloads, lists of files, and writing that is complete or not done."""
 
 import contextlib
 import glob
@@ -10,13 +10,11 @@ import sys
 import time
 import urllib.request
 import warnings
-from collections.abc import Container, Iterable, Iterator, Sequence
-from io import BytesIO
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from comhe.errors import DataError
+from comhe.inputs.files import read_bounded
 
 MAX_LIST_BYTES = 1 << 22
 CHUNK = 1 << 16
@@ -64,20 +62,6 @@ def user_cache() -> Path:
     return (cache if cache.is_absolute() else Path.home() / ".cache") / "comhe"
 
 
-def read_bounded(path: Path, limit: int) -> bytes:
-    """Read a regular file of at most ``limit`` bytes; anything else raises a DataError."""
-    try:
-        if not path.is_file():
-            raise DataError(f"{path}: not a regular file" if path.exists() else f"{path}: no such file")
-        with path.open("rb") as file:
-            data = file.read(limit + 1)  # not stat(): the file may grow before it is read
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    if len(data) > limit:
-        raise DataError(f"{path}: larger than {limit:,} bytes, the limit for such a file")
-    return data
-
-
 @contextlib.contextmanager
 def atomic_write(path: Path, sync: bool = True) -> Iterator[Path]:
     """Yield a new path in the folder of ``path``, whose file replaces ``path`` if the block succeeds.
@@ -102,25 +86,6 @@ def atomic_write(path: Path, sync: bool = True) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)  # it would fill the disk further
-
-
-def parse_table(data: bytes, path: Path, columns: Container[int]) -> np.ndarray:
-    """Parse one row of numbers a line, separated by commas or spaces, with # for comments, to float64 [rows, columns].
-
-    ``columns`` are the numbers of columns that are accepted.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # numpy warns about an empty text
-            table = np.loadtxt(BytesIO(data.replace(b",", b" ")), ndmin=2, encoding="latin-1")
-    except ValueError as error:
-        reason = " ".join(str(error).partition(";")[0].split())
-        raise DataError(f"{path}: not a table of numbers ({reason[:160]})") from error
-    if not table.size:
-        raise DataError(f"{path}: contains no numbers")
-    if table.shape[1] not in columns:
-        raise DataError(f"{path}: has {table.shape[1]} columns of numbers, which is not supported here")
-    return table
 
 
 def read_lines(path: Path) -> list[str]:

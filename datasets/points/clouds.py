@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from comhe.datasets.labeled import SPLITS, Arrays, LabeledSet, LabeledSplit, prepare
-from comhe.datasets.sampling import ALL, Batch, Loader, Share, text_seed
+from comhe.datasets.sampling import ALL, Batch, Loader, Share
 from comhe.errors import DataError, UsageError
+from comhe.inputs.files import text_seed
+from comhe.inputs.shapes import AXES, turn
 
 from .augment import PointAugmentation
 
 HOLD_OUT_SEED = 40
-FARTHEST = 1e15  # larger coordinates are refused: their squares come near the end of float32
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -80,6 +80,8 @@ class CloudLoader(Loader):
 class Clouds(LabeledSet):
     """Point clouds with the same number of points and the same columns; ``up`` is the axis that points up.
 
+    ``front`` is the direction that most objects face, as ``+z``, if they face one.
+
     Example:
         >>> points, labels = torch.rand(40, 16, 3), torch.arange(40) % 2
         >>> clouds = Clouds.from_arrays("noise", train=(points, labels), test=(points, labels))
@@ -92,6 +94,7 @@ class Clouds(LabeledSet):
     test: CloudSplit
     up: int
     source: str
+    front: str = ""
 
     @property
     def num_points(self) -> int:
@@ -115,47 +118,36 @@ class Clouds(LabeledSet):
     @classmethod
     def from_arrays(
         cls, name: str, train: Arrays, test: Arrays, val: Arrays | None = None,
-        *, classes: Sequence[str] | None = None, up: int = 1, source: str = "",
+        *, classes: Sequence[str] | None = None, up: int = 1, source: str = "", front: str = "",
+        seed: int | None = None,
     ) -> Clouds:  # fmt: skip
         """Build a set from points [n, P, 3] or, with normals, [n, P, 6] and labels [n], as arrays or tensors.
 
-        Without ``val``, a tenth of each class of ``train`` is held out. Names of classes are numbers by default.
+        Without ``val``, a tenth of each class of ``train`` is held out: the standard clouds, or those that ``seed``
+        draws. Names of classes are numbers by default.
         """
-        splits, names = prepare(name, train, test, val, classes, 0.1, HOLD_OUT_SEED)
+        drawn = HOLD_OUT_SEED if seed is None else seed
+        splits, names = prepare(name, train, test, val, classes, 0.1, drawn)
         data = {}
         for split, (points, labels) in splits.items():
             if points.ndim != 3 or points.shape[2] not in (3, 6):
                 raise DataError(f"{name}: points are {list(points.shape)}, not [n, P, 3] or [n, P, 6]")
             data[split] = CloudSplit(torch.as_tensor(points, dtype=torch.float32), torch.from_numpy(labels))
-        return cls(name, **data, classes=names, up=up, source=source)
+        return cls(name, **data, classes=names, up=up, source=source, front=front)
+
+    def turned(self, up: str) -> Clouds:
+        """Return the set with another axis up, for a network that was trained on such clouds."""
+        source = "xyz"[self.up]
+        splits = {s: self.get_split(s) for s in SPLITS}
+        splits = {s: CloudSplit(turn(data.points, source, up), data.labels) for s, data in splits.items()}
+        return replace(self, **splits, up=AXES[up], front=self.front if up == source else "")
 
     def describe(self) -> dict[str, object]:
         farthest = max(self.get_split(split).points[..., :3].norm(dim=-1).max().item() for split in SPLITS)
         census = {"name": self.name, "points": self.num_points, "channels": self.num_channels}
-        about = {"farthest point": round(farthest, 4), "up": "xyz"[self.up], "source": self.source}
+        axes = {"up": "xyz"[self.up], "front": self.front or "not stated"}
+        about = {"farthest point": round(farthest, 4), **axes, "source": self.source}
         return {**census, "classes": self.num_classes, **self.sizes(), **about}
 
     def __repr__(self) -> str:
         return self._repr(f"points={self.num_points}, channels={self.num_channels}")
-
-
-def check_clouds(points: np.ndarray, name: object) -> None:
-    """Raise a DataError that names the file unless ``points`` [n, P, 3 or more] are finite and each cloud is spread."""
-    if points.shape[1] < 2:
-        raise DataError(f"{name}: a cloud of {points.shape[1]} point; at least 2 are needed")
-    finite = (np.abs(points) < FARTHEST).reshape(len(points), -1).all(1)  # also false for NaN
-    spread = (points[:, :, :3] != points[:, :1, :3]).reshape(len(points), -1).any(1)
-    infinite = f"a value that is not finite or beyond {FARTHEST:g}"
-    for good, reason in ((finite, infinite), (spread, "all points at one position")):
-        if not good.all():
-            which = f"cloud {good.argmin()} (from 0) has" if len(points) > 1 else "the cloud has"
-            raise DataError(f"{name}: {which} {reason}")
-
-
-def unit_sphere(points: np.ndarray) -> np.ndarray:
-    """Center ``points`` [P, 3 or more] and scale the largest distance to 1; further columns (normals) stay."""
-    points = points.astype(np.float64)
-    positions = points[:, :3]
-    positions -= positions.mean(0)
-    positions /= np.linalg.norm(positions, axis=1).max()
-    return points

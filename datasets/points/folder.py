@@ -1,23 +1,38 @@
-"""``folder:PATH``: HDF5 files in PointNet's layout, or meshes and clouds of any size by class."""
+"""``folder:PATH``: HDF5 files in PointNet's layout, or meshes and clouds of any size by class; and ScanObjectNN.
+
+Source: Uy et al., "Revisiting Point Cloud Classification", ICCV 2019 (ScanObjectNN).
+"""
 
 import math
+import re
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import h5py
 import numpy as np
+import torch
 
 from comhe.datasets.io.cache import Decoded, cached
-from comhe.datasets.io.files import MissingDataError, read_lines
+from comhe.datasets.io.files import MissingDataError, missing, read_lines
+from comhe.datasets.io.layouts import children, files_below, split_folders
+from comhe.datasets.labeled import SPLITS, draw_test
 from comhe.datasets.registry import register_dataset
-from comhe.errors import DataError
+from comhe.datasets.sampling import shuffled
+from comhe.errors import DataError, UsageError
+from comhe.inputs.files import text_seed
+from comhe.inputs.shapes import POINTS, SUFFIXES, check_clouds, read_cloud, unit_sphere
 
-from .clouds import Clouds, check_clouds
-from .shapes import SUFFIXES, read_cloud
+from .clouds import HOLD_OUT_SEED, Clouds
 
 MAX_VALUES = 1 << 28  # coordinates a file: 20 times as many as in the published files
-POINTS = 2048  # of a cloud from a mesh or a cloud of any size
 # A file may claim more than it stores (chunks unwritten or well compressed): so many bytes, or so many times its size.
 UNSTORED, EXPANSION = 1 << 26, 100
+MATERIALS = (".mtl", ".jpg", ".jpeg", ".png")  # of meshes, which lie next to them
+PAIR = re.compile(r"(?P<split>training|train|test)_?(?P<rest>.*)\.(h5|hdf5)")
+SCANS = (
+    "bag", "bin", "box", "cabinet", "chair", "desk", "display", "door", "shelf", "table", "bed", "pillow", "sink",
+    "sofa", "toilet",
+)  # fmt: skip
 
 
 def is_h5_folder(folder: Path) -> bool:
@@ -38,6 +53,57 @@ def load_h5_folder(folder: Path) -> Decoded:
             raise DataError(f"{folder}: its files have clouds of {' and '.join(map(str, sorted(sizes)))} points")
         splits[split] = np.concatenate(points), np.concatenate(labels)
     return Decoded(splits, classes)
+
+
+def find_pair(folder: Path) -> tuple[Path, Path] | None:
+    """Return the files ``training_NAME.h5`` and ``test_NAME.h5`` of a folder, as ScanObjectNN has them."""
+    found: dict[str, dict[str, Path]] = {}
+    for child in children(folder):
+        if match := PAIR.fullmatch(child.name):
+            found.setdefault(match["rest"], {})["test" if match["split"] == "test" else "train"] = child
+    pairs = {rest: files for rest, files in found.items() if len(files) == 2}
+    if len(pairs) > 1:
+        raise DataError(f"{folder}: has {' and '.join(map(repr, pairs))} to train and to test; keep one in a folder")
+    return next(((files["train"], files["test"]) for files in pairs.values()), None)
+
+
+def load_pair(folder: Path, pair: tuple[Path, Path] | None = None) -> Decoded:
+    """Load ``train`` and ``test`` from a pair of files; the classes are ScanObjectNN's, or those in shape_names.txt."""
+    train, test = pair or find_pair(folder) or (folder / "train.h5", folder / "test.h5")
+    names = folder / "shape_names.txt"
+    classes = tuple(read_lines(names)) if names.is_file() else SCANS
+    splits = {split: read_h5(file, len(classes)) for split, file in (("train", train), ("test", test))}
+    if (a := splits["train"][0].shape[1]) != (b := splits["test"][0].shape[1]):
+        raise DataError(f"{folder}: its files have clouds of {a} and {b} points")
+    return Decoded(splits, classes)
+
+
+@register_dataset("scanobjectnn", "points", license="for research, as its authors' terms of use say")
+def load_scanobjectnn(root: Path) -> Clouds:
+    """Load ScanObjectNN's objects with their background (OBJ_BG)."""
+    return _load_scans(root, "scanobjectnn", "main_split", "objectdataset")
+
+
+@register_dataset("scanobjectnn-objects", "points", license="for research, as its authors' terms of use say")
+def load_scanobjectnn_objects(root: Path) -> Clouds:
+    """Load ScanObjectNN's objects without background (OBJ_ONLY)."""
+    return _load_scans(root, "scanobjectnn-objects", "main_split_nobg", "objectdataset")
+
+
+@register_dataset("scanobjectnn-hardest", "points", license="for research, as its authors' terms of use say")
+def load_scanobjectnn_hardest(root: Path) -> Clouds:
+    """Load ScanObjectNN's hardest variant, of shifted, turned and scaled objects with background (PB_T50_RS)."""
+    return _load_scans(root, "scanobjectnn-hardest", "main_split", "objectdataset_augmentedrot_scale75")
+
+
+def _load_scans(root: Path, name: str, split: str, rest: str) -> Clouds:
+    roots = [root / folder for folder in ("h5_files", "scanobjectnn", "ScanObjectNN", "ScanObjectNN/h5_files")]
+    pairs = [(base / split / f"training_{rest}.h5", base / split / f"test_{rest}.h5") for base in roots]
+    pair = next((pair for pair in pairs if all(map(Path.is_file, pair))), None)
+    if pair is None:
+        files = f"h5_files/{split}/training_{rest}.h5 and test_{rest}.h5"
+        raise missing(f"{name}: {root} has no {files}, which its authors give: hkust-vgd.github.io/scanobjectnn")
+    return build(name, f"ScanObjectNN, {split}/*_{rest}.h5", ready(load_pair(pair[0].parent, pair)), "y")
 
 
 def read_h5(path: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -85,46 +151,107 @@ def _dataset(file: h5py.File, key: str, path: Path) -> h5py.Dataset:
 
 
 @register_dataset("folder", "points", license="its owner's")
-def load_folder(path: Path, root: Path) -> Clouds:
-    """Load HDF5 files in PointNet's layout (y is up), or meshes and clouds by class (z is up)."""
+def load_folder(path: Path, root: Path, seed: int | None = None, up: str | None = None) -> Clouds:
+    """Load HDF5 files (y is up), or meshes and clouds by class (z is up); ``up`` says if it is another axis.
+
+    Without splits, a fifth of each class is drawn to test; without ``val``, a tenth of the rest to validate.
+    """
     if not path.is_dir():
         raise MissingDataError(f"folder:{path}: no such folder")
-    decoded, up = (load_h5_folder(path), 1) if is_h5_folder(path) else (load_shape_folder(path, root), 2)
-    split = "its own split" if "val" in decoded.splits else "its own test, 10 % of train held out"
-    source = f"{path}; {split}"
-    return Clouds.from_arrays(f"folder:{path}", **decoded.splits, classes=decoded.classes, up=up, source=source)
+    if is_h5_folder(path) or find_pair(path):
+        decoded, axis = ready(load_h5_folder(path) if is_h5_folder(path) else load_pair(path)), "y"
+    else:
+        decoded, axis = load_shape_folder(path, root), "z"
+    return build(f"folder:{path}", str(path), decoded, up or axis, seed)
+
+
+def build(name: str, source: str, decoded: Decoded, up: str, seed: int | None = None, front: str = "") -> Clouds:
+    """Build a set, and draw the splits that it does not have, with a ``seed`` or the standard ones."""
+    splits, said, draw = dict(decoded.splits), [], "" if seed is None else f", seed {seed}"
+    if "test" not in splits:
+        splits, drawn = draw_test(splits, HOLD_OUT_SEED if seed is None else seed)
+        said.append(f"{drawn} of each class drawn to test{draw}")
+    said.append("its own split" if "val" in splits else f"10 % of train held out{draw}")
+    if seed is not None and "val" in splits:
+        raise UsageError(f"{name!r} has its own validation clouds, so none are drawn: leave out -random{seed}")
+    options: dict[str, Any] = {"classes": decoded.classes, "up": "xyz".index(up), "front": front}
+    return Clouds.from_arrays(name, **splits, source=f"{source}; {'; '.join(said)}", seed=seed, **options)
+
+
+def ready(decoded: Decoded) -> Decoded:
+    """Center and scale clouds to the unit sphere, and shuffle their points: evaluation takes the first ones.
+
+    All clouds are shuffled in the same way, so that nothing depends on which others there are.
+    """
+    splits = {}
+    for split, (points, labels) in decoded.splits.items():
+        order = shuffled(points.shape[1], torch.Generator().manual_seed(text_seed("points of a cloud")))
+        splits[split] = np.stack([unit_sphere(cloud[order]) for cloud in points]).astype(np.float32), labels
+    return Decoded(splits, decoded.classes)
 
 
 def load_shape_folder(folder: Path, root: Path) -> Decoded:
     """Load ``train``, ``test`` and perhaps ``val`` as float32 [n, 2048, 3] and int64 [n], in the order of names.
 
-    The folder has ``train/<class>/`` and so on, or, as in ModelNet's archives, ``<class>/train/``; hidden files are
-    ignored. Classes are those of train. The files are parsed once and then kept in a cache.
+    The folder has SPLIT/<class>/, or <class>/SPLIT/ as in ModelNet's archives, or <class>/, which is then all train.
+    Splits have the usual names. Classes are those of train. The files are parsed once and then kept in a cache.
     """
-    by_class = not (folder / "train").is_dir()
-    shapes: list[tuple[str, str, str]] = []  # split, class and path
-    for split in ("train", "val", "test"):
-        for child in _children(folder if by_class else folder / split):
-            files = _children(child / split if by_class else child)
-            shapes += [(split, child.name, file.relative_to(folder).as_posix()) for file in files]
-    if not {"train", "test"} <= {split for split, _, _ in shapes}:
-        raise DataError(f"{folder}: has no train/<class>/* and test/<class>/*, nor <class>/train/* and <class>/test/*")
+    shapes = list_shapes(folder)
     classes = tuple(sorted({name for split, name, _ in shapes if split == "train"}))
     for split, name, file in shapes:
         if name not in classes:
             raise DataError(f"{folder / file}: class {name!r} of {split} has no shape in train")
         if not file.lower().endswith(SUFFIXES):
-            raise DataError(f"{folder / file}: not one of {', '.join(SUFFIXES)}")
+            raise DataError(f"{folder / file}: not one of {', '.join(SUFFIXES)}; keep it outside of the classes")
 
-    def build() -> Decoded:
+    def read() -> Decoded:
         points = np.stack([read_cloud(folder / file, POINTS, file) for _, _, file in shapes])
         labels = np.array([classes.index(name) for _, name, _ in shapes])
         split_of = np.array([split for split, _, _ in shapes])
         chosen = {split: split_of == split for split in np.unique(split_of).tolist()}
         return Decoded({split: (points[rows], labels[rows]) for split, rows in chosen.items()}, classes)
 
-    return cached(f"shapes-{POINTS}", folder, [file for _, _, file in shapes], root, build)
+    return cached(f"shapes-{POINTS}", folder, [file for _, _, file in shapes], root, read)
 
 
-def _children(folder: Path) -> list[Path]:
-    return sorted(child for child in folder.glob("*") if not child.name.startswith("."))
+def list_shapes(folder: Path) -> list[tuple[str, str, str]]:
+    """List the split, the class and the path below ``folder`` of every shape, in the order of the splits."""
+    folders = [child for child in children(folder) if child.is_dir()]
+    splits = split_folders(folder)
+    shapes = []
+    if "train" in splits:
+        pairs = [(split, child) for split in SPLITS for child in _folders(splits.get(split))]
+        if others := [
+            f
+            for f in folders
+            if f not in splits.values() and {c.name for c in _folders(f)} & {c.name for _, c in pairs}
+        ]:
+            raise DataError(f"{others[0]}: has classes of train, but is not named as a split; keep it elsewhere")
+        shapes = [(split, child.name, path) for split, child in pairs for path in _shapes(folder, child)]
+    elif len(folders) > 1 and any(map(split_folders, folders)):
+        inside = {child: split_folders(child) for child in folders}
+        pairs = [(split, child) for split in SPLITS for child in folders if split in inside[child]]
+        shapes = [(split, child.name, path) for split, child in pairs for path in _shapes(folder, inside[child][split])]
+    elif not splits:
+        if lists := [child for child in children(folder) if child.name.endswith(("_train.txt", "_test.txt"))]:
+            raise DataError(f"{lists[0]}: a list of a split, which folders do not have; is this modelnet40-normals?")
+        shapes = [("train", child.name, path) for child in folders for path in _shapes(folder, child)]
+        if len({name for _, name, _ in shapes}) > 1:
+            return shapes
+    found = {split for split, _, _ in shapes}
+    if "test" not in found:  # a val without test is the test split, as it is for images
+        shapes = [("test" if split == "val" else split, name, path) for split, name, path in shapes]
+    if not {"train"} < found:
+        advice = f"; its data may be folder:{folders[0]}" if len(folders) == 1 else ""
+        layouts = "train/<class>/* and test/<class>/*, nor <class>/train/* and <class>/test/*, nor <class>/*"
+        raise DataError(f"{folder}: has no {layouts} of two classes{advice}")
+    return shapes
+
+
+def _folders(folder: Path | None) -> list[Path]:
+    return [] if folder is None else [child for child in children(folder) if child.is_dir()]
+
+
+def _shapes(folder: Path, inside: Path) -> list[str]:
+    start = inside.relative_to(folder).as_posix()
+    return [f"{start}/{file}" for file in files_below(inside) if not file.lower().endswith(MATERIALS)]

@@ -7,17 +7,19 @@ cylinder, a frustum with a narrow top nearly a cone, and some of each surface is
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from comhe.datasets.registry import register_dataset
-from comhe.datasets.sampling import shuffled, text_seed
+from comhe.datasets.sampling import shuffled
+from comhe.inputs.files import text_seed
+from comhe.inputs.shapes import sample_surface
 
 from .augment import rotation, turn_about
 from .clouds import Clouds
-from .shapes import sample_surface
 
 EACH = {"train": 168, "val": 42, "test": 84}  # clouds of each kind
 POINTS = 1024
@@ -33,7 +35,8 @@ def load_solids(normals: bool) -> Clouds:
     """Load points [n, 1024, 3] or with normals [n, 1024, 6]: the same in every process, up to rounding everywhere."""
     kinds = tuple(SOLIDS)
     clouds = [_kind(name, sum(EACH.values()))[..., : 6 if normals else 3] for name in kinds]
-    splits, start = {}, 0
+    splits: dict[str, Any] = {}
+    start = 0
     for split, each in EACH.items():
         points = torch.cat([c[start : start + each] for c in clouds])
         labels = torch.arange(len(kinds)).repeat_interleave(each)

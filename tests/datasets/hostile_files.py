@@ -21,21 +21,22 @@ from PIL import Image
 from comhe.datasets import AlteredDataWarning, load_graph, load_images
 from comhe.datasets.graphs import planetoid
 from comhe.datasets.images import cifar
-from comhe.datasets.images.decoding import decode
+from comhe.datasets.images.tree import list_tree
 from comhe.datasets.io.cache import Decoded, cached
 from comhe.datasets.io.files import read_lines
 from comhe.datasets.points import modelnet
 from comhe.datasets.points.folder import read_h5
-from comhe.datasets.points.shapes import read_cloud
+from comhe.inputs.pixels import decode
+from comhe.inputs.shapes import read_cloud
 
 from ..hostile import Crafted, Format
+from ..inputs.test_meshes import VERTICES, colored, obj, off, ply, stl, stl_text
+from ..inputs.test_scans import CLOUDS, npy, npz, pcd
 from .conftest import as_bytes, python2, tiny_parts
 from .image_sources import SPEC, archive, contents, write_tree
-from .points.test_shapes import npy
-from .points.test_shapes_meshes import VERTICES, off, ply
 
 PICKLES, ARCHIVES, H5 = "pickles (Planetoid, CIFAR)", "archives (tar, gzip, zip)", "h5"
-SHAPES, CACHES = "shapes (npy, off, ply, xyz) and lists", "caches of decoded data, which are then made anew"
+SHAPES, CACHES = "shapes (meshes, clouds and tables) and lists", "caches of decoded data, which are then made anew"
 
 
 def quietly(read: Callable) -> Callable:
@@ -50,6 +51,36 @@ def quietly(read: Callable) -> Callable:
 
 def shape(folder: Path, path: Path) -> bytes:
     return read_cloud(path, 64, path.name).tobytes()
+
+
+def annotated() -> dict[str, bytes]:
+    """Tiny ImageNet's layout; what is read are lists, so the images may be empty."""
+    files = {f"train/{name}/images/{name}_{i}.JPEG": b"" for name in ("n01", "n02") for i in range(2)}
+    files |= {"val/images/val_0.JPEG": b"", "val/images/val_1.JPEG": b"", "wnids.txt": b"n02\nn01\n"}
+    table = b"val_0.JPEG\tn02\t0\t0\t62\t62\nval_1.JPEG\tn01\t0\t0\t62\t62\n"
+    return files | {"val/val_annotations.txt": table, "words.txt": b"n01\tcrane, machine\nn02\tgoldfish\nn03\tx\n"}
+
+
+def listed(folder: Path, path: Path) -> object:
+    try:
+        return list_tree(folder).files
+    except ValueError as error:  # it names what it found first: the table, or the folder that it does not fit
+        raise ValueError(f"{path.name}: {error}") from error
+
+
+def batches() -> dict[str, bytes]:
+    return {name: python2(value) for name, value in contents().items()}
+
+
+def extracted(folder: Path, path: Path) -> bytes:
+    (folder / SPEC.folder).mkdir(exist_ok=True)
+    for file in batches():
+        shutil.copy(folder / file, folder / SPEC.folder / file)
+    return (
+        quietly(lambda *_: load_images(f"folder:{folder / SPEC.folder}", folder, workers=0))(folder, path)
+        .train.pixels.numpy()
+        .tobytes()
+    )
 
 
 def graph(folder: Path, path: Path) -> bytes:
@@ -148,6 +179,19 @@ def formats(place: Path) -> dict[str, Format]:
             H5, {"a.h5": clouds_h5(None, libver="latest")}, lambda folder, path: read_h5(path, 2)
         ),
         "list of files": Format(SHAPES, {"train_files.txt": b"a.h5\nb.h5\n"}, lambda folder, path: read_lines(path)),
+        "annotations": Format(SHAPES, annotated(), listed, ("val/val_annotations.txt", "words.txt")),
+        "CIFAR, extracted": Format(PICKLES, batches(), extracted, ("train", "meta"), named=SPEC.folder),
+        "npz": Format(SHAPES, {"a.npz": npz(points=VERTICES, normals=VERTICES)}, shape),
+        "obj": Format(SHAPES, {"a.obj": obj("%d/1/1")}, shape),
+        "stl": Format(SHAPES, {"a.stl": stl()}, shape),
+        "stl, text": Format(SHAPES, {"a.stl": stl_text()}, shape),
+        "pcd": Format(SHAPES, {"a.pcd": pcd("ascii"), "b.pcd": pcd("binary")}, shape),
+        "pcd, compressed": Format(SHAPES, {"a.pcd": pcd("binary_compressed")}, shape),
+        "off, colors": Format(SHAPES, {"a.off": colored("COFF\n{} {} 0\n", "1 0 0 1")}, shape),
+        "off, one line": Format(SHAPES, {"a.off": off().replace(b"\n", b" ")}, shape),
+        "tables": Format(
+            SHAPES, {name: CLOUDS[name] for name in ("count.pts", "index.csv", "cloudcompare.asc")}, shape
+        ),
         "npy": Format(SHAPES, {"a.npy": npy(VERTICES)}, shape),
         "off": Format(SHAPES, {"a.off": off()}, shape),
         "ply": Format(SHAPES, {"a.ply": ply()}, shape),
@@ -467,6 +511,31 @@ def shapes(many: int) -> Iterator[Crafted]:
         "f.off, unicode digits": "OFF\n²³ 3 0\n".encode("latin-1"),
         "g.off, lines": b"OFF\n1 0 0\n" + b"1\n" * many,
         "h.off, a polygon of a million corners, eight times": (f"OFF\n8 8 0\n{vertices}\n" + f"{fan}\n" * 8).encode(),
+        "i.off, one line": f"OFF 999999 999999 0 {'0 ' * 4000}".encode(),
+        "j.off, one long line": b"OFF 8 8 0 " + b"0 " * many,
+        "k.off, a polygon of -1 corners in one line": off().replace(b"\n", b" ").replace(b" 3 0 1 2 ", b" -1 0 1 2 "),
+        "a.obj, digits": b"v 1 2 3\nf 1 1 " + b"9" * 10_000 + b"\n",
+        "b.obj, corners": b"v 1 2 3\nv 1 2 4\nv 1 3 4\n" + b"f" + b" 1" * 40_000 + b"\n",
+        "c.obj, a line without end": b"v 1 2 3 \\\n" * many,
+        "d.obj, infinity": b"v 1 2 1e999\nv 1 2 3\nv 0 0 0\nf 1 2 3\n",
+        "a.stl, triangles": bytes(80) + b"\xff\xff\xff\x7f" + bytes(50),
+        "b.stl, text": b"solid a\n" + b"vertex 1 2\n" * 3 + b"endsolid a\n",
+        "c.stl, not a number": bytes(80) + struct.pack("<I", 1) + b"\xff" * 50,
+        "a.pcd, points": pcd("binary").replace(b"POINTS 8", b"POINTS " + b"9" * 18),
+        "b.pcd, digits": pcd("binary").replace(b"POINTS 8", b"POINTS " + b"9" * 5000),
+        "c.pcd, fields": pcd("binary").replace(b"COUNT 1 1 1 5 1", b"COUNT 1 1 1 2147483647 1"),
+        "d.pcd, copies of copies": pcd("binary_compressed", b"\x00a" + b"\xe0\xff\x00" * (many // 8)),
+        "e.pcd, a size of 4 GiB": pcd("binary_compressed")[:-9] + b"\xff" * 9,
+        "f.pcd, header without end": b"VERSION 0.7\n" * many,
+        "g.pcd, negative": pcd("binary").replace(b"POINTS 8", b"POINTS -8"),
+        "a.npz, 2 GiB of zeros": zip_bomb("points.npy", 2 << 30, 2 << 30),
+        "b.npz, 1 GiB that claims 100 bytes": zip_bomb("points.npy", 1 << 30, 100),
+        "c.npz, a pickle": npz(points=np.array([{}, {}, {}])),
+        "d.npz, a climbing name": zipped({"../points.txt": b"x"}),
+        "a.pts, a count": b"999999999999\n1 2 3\n4 5 6\n",
+        "b.pts, digits": b"9" * many + b"\n1 2 3\n",
+        "a.csv, names": b"x" * many + b",y,z\n",
+        "b.csv, semicolons": b";" * many,
         "a.ply, vertices": ply("<").replace(b"vertex 8", b"vertex 99999999999"),
         "b.ply, faces": ply("<").replace(b"face 3", b"face 99999999999"),
         "c.ply, vertices in text": ply().replace(b"vertex 8", b"vertex 99999999999"),

@@ -79,3 +79,13 @@ def test_more_points_than_there_are(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["train", "points", "--data", "solids", "--points", "5000", "--epochs", "1"]) == 2
     assert "5000" in capsys.readouterr().err
+
+
+def test_the_axis_that_is_up_is_a_part_of_the_sets_name():
+    recipe = PointRecipe(data="folder-random3:my/shapes", up="y")
+    assert (recipe.data, recipe.up) == ("folder-random3-up-y:my/shapes", "")
+    assert recipe.replace(seed=1).data == recipe.data
+    assert PointRecipe.from_json(recipe.to_json()) == recipe
+    assert PointRecipe(data="folder:x").digest == PointRecipe(data="folder:x", up="").digest
+    with pytest.raises(ValueError, match="'solids' has its axes, so up='z' cannot be said of it"):
+        PointRecipe(data="solids", up="z")

@@ -275,3 +275,25 @@ def test_census_of_the_real_cifar100():
     assert mean == pytest.approx((0.5071, 0.4865, 0.4409), abs=1e-4)
     assert std == pytest.approx((0.2673, 0.2564, 0.2762), abs=1e-4)
     assert describe(images)["mean"] == " ".join(f"{v:.4f}" for v in images.mean)
+
+
+@pytest.mark.parametrize(("name", "spec", "made"), [("cifar100", SPEC, contents), ("cifar10", SPEC10, contents10)])
+@pytest.mark.parametrize("place", [".", "inside"])
+def test_an_extracted_archive(root, name, spec, made, place):
+    """In the data root, in the set's folder there, or as a folder of one's own: the same images in the same order."""
+    folder = root / (place if place == "." else name) / spec.folder
+    folder.mkdir(parents=True)
+    for file, value in made().items():
+        (folder / file).write_bytes(python2(value))
+    images = load_images(name, root, workers=0)
+    assert images.name == name
+    assert "extracted" in images.source
+    for path in (folder, folder.parent):
+        own = load_images(f"folder:{path}", root, workers=0)
+        assert same(own, images)
+    (root / spec.archive).write_bytes(archive(made(), spec.folder))
+    with pytest.warns(AlteredDataWarning):
+        assert same(load_images(name, root, workers=0), images)
+    (folder / spec.test_file).write_bytes(b"")
+    with pytest.raises(DataError, match=rf"{spec.folder}/{spec.test_file}: damaged"):
+        load_images(f"folder:{folder}", root, workers=0)

@@ -49,13 +49,6 @@ def test_val_is_the_test_split_where_there_is_none(small):
     assert after.val.pixels.equal(before.val.pixels)
 
 
-def test_workers_change_nothing(small, monkeypatch):
-    before = load(small, workers=0)
-    monkeypatch.setattr("comhe.datasets.images.decoding.FEW", 0)
-    next((small / "train/a").iterdir()).touch()  # or the cache would answer
-    assert load(small, workers=2).train.pixels.equal(before.train.pixels)
-
-
 def test_odd_splits(small):
     zero, one = (load_images(f"folder-random{seed}:{small}") for seed in (0, 1))
     assert not zero.val.pixels.equal(one.val.pixels)

@@ -32,7 +32,7 @@ def load(folder, root="root"):
 
 
 def kept(folder):
-    [path] = folder.glob("comhe-folder-*.safetensors")
+    [path] = folder.glob("comhe-images-*.safetensors")
     return path
 
 

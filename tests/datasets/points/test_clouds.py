@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from comhe.datasets import DataError, list_data, load_points
-from comhe.datasets.points.clouds import HOLD_OUT_SEED, Clouds, check_clouds, unit_sphere
-from comhe.datasets.sampling import hold_out, text_seed
+from comhe.datasets.points.clouds import HOLD_OUT_SEED, Clouds
+from comhe.datasets.sampling import hold_out
+from comhe.inputs.files import text_seed
+from comhe.inputs.shapes import check_clouds, unit_sphere
 
 
 def check(clouds: Clouds, on_sphere: bool = True):
@@ -36,8 +38,8 @@ def check(clouds: Clouds, on_sphere: bool = True):
         ("Solids", "did you mean solids"),
         ("folder:", "did you mean folder:PATH"),
         ("../solids", "did you mean solids"),
-        ("", "there are folder:PATH, .*modelnet40"),
-        ("zzz", "there are folder:PATH, .*modelnet40"),
+        ("", "there are folder-random0:PATH, folder:PATH, .*modelnet40"),
+        ("zzz", "there are folder-random0:PATH, folder:PATH, .*modelnet40"),
     ],
 )
 def test_unknown_name(name, nearest):
@@ -46,7 +48,9 @@ def test_unknown_name(name, nearest):
 
 
 def test_listed_names():
-    assert list_data("points") == ["folder:PATH", "modelnet40", "modelnet40-normals", "solids", "solids-normals"]
+    files = ["folder-random0:PATH", "folder:PATH", "modelnet10", "modelnet40", "modelnet40-normals"]
+    scans = ["scanobjectnn", "scanobjectnn-hardest", "scanobjectnn-objects"]
+    assert list_data("points") == [*files, *scans, "solids", "solids-normals"]
 
 
 @pytest.mark.parametrize("counts", [[100, 10, 14, 15, 25, 2], [9, 1], [3]])

@@ -6,9 +6,9 @@ import torch
 from comhe.datasets import DataError, load_points
 from comhe.datasets.points import folder as shape_folders
 
+from ...inputs.test_meshes import VERTICES, off, ply
+from ...inputs.test_scans import CLOUDS, npy
 from .test_clouds import check
-from .test_shapes import CLOUDS, npy
-from .test_shapes_meshes import VERTICES, off, ply
 
 
 def put(path, data):
@@ -30,7 +30,15 @@ def folder(request, tmp_path):
                 put(tmp_path / "shapes" / parts[0] / parts[1] / f"{name}{i:02}.{suffix}", data)
     put(tmp_path / "shapes" / ".hidden", b"")
     put(tmp_path / "shapes" / "README", b"")
+    put(tmp_path / "shapes" / "desktop.ini", b"")
     return tmp_path / "shapes"
+
+
+def put_in(folder, outer):
+    """The folder as it is found in another one, without its files."""
+    outer.mkdir()
+    (outer / folder.name).symlink_to(folder)
+    return outer
 
 
 def load(folder):
@@ -85,6 +93,8 @@ def test_bad_folders(folder, tmp_path):
     with pytest.raises(DataError, match=r"folder:.*nowhere: no such folder"):
         load(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"no train/<class>.*; its data may be folder:.*outer/shapes$"):
+        load(put_in(folder, tmp_path / "outer"))
     with pytest.raises(DataError, match="empty: has no train/<class>"):
         load(tmp_path / "empty")
     bad = next(folder.rglob("square01.ply"))
@@ -92,11 +102,78 @@ def test_bad_folders(folder, tmp_path):
     with pytest.raises(DataError, match=rf"^{bad}: not a PLY file .*early end-of-file"):
         load(folder)
     assert not list(tmp_path.glob("*.safetensors")), "nothing half-loaded is kept"
-    bad.with_suffix(".obj").touch()
-    with pytest.raises(DataError, match=r"square01\.obj: not one of \.off"):
+    bad.with_suffix(".glb").touch()
+    with pytest.raises(DataError, match=r"square01\.glb: not one of \.off.*; keep it outside of the classes"):
         load(folder)
-    bad.with_suffix(".obj").unlink()
+    bad.with_suffix(".glb").unlink()
     parts = ("test", "cube") if (folder / "test").is_dir() else ("cube", "test")
     put(folder.joinpath(*parts, "a.off"), off())
     with pytest.raises(DataError, match=r"cube.*a\.off: class 'cube' of test has no shape in train"):
         load(folder)
+
+
+@pytest.mark.parametrize("name", ["valid", "Validation"])
+def test_shapes_to_validate_have_several_names(tmp_path, name):
+    for split, count in (("train", 3), (name, 2), ("Test", 1)):
+        for kind in "ab":
+            for i in range(count):
+                put(tmp_path / split / kind / "deeper" / f"{i}.off", off())
+                put(tmp_path / split / kind / "Thumbs.db", b"")
+    clouds = load(tmp_path)
+    assert [len(clouds.get_split(split)) for split in ("train", "val", "test")] == [6, 4, 2]
+    put(tmp_path / "holdout" / "a" / "0.off", off())
+    with pytest.raises(
+        DataError, match="holdout: has classes of train, but is not named as a split; keep it elsewhere"
+    ):
+        load(tmp_path)
+
+
+def test_shapes_to_validate_are_tested_where_there_are_no_others(tmp_path):
+    for split in ("train", "val"):
+        for kind in "ab":
+            for i in range(3):
+                put(tmp_path / split / kind / f"{i}.off", off())
+    clouds = load(tmp_path)
+    assert [len(clouds.get_split(split)) for split in ("train", "val", "test")] == [4, 2, 6]
+
+
+def test_classes_without_splits(tmp_path):
+    for kind in "ab":
+        for i in range(10):
+            put(tmp_path / kind / f"{i}.off", off())
+            put(tmp_path / kind / f"{i}.mtl", b"")
+    clouds = load(tmp_path)
+    assert [len(clouds.get_split(split)) for split in ("train", "val", "test")] == [14, 2, 4]
+    assert clouds.source.endswith("20% of each class drawn to test; 10 % of train held out")
+    every = torch.cat([clouds.get_split(split).points for split in ("train", "val", "test")])
+    assert len(every.flatten(1).unique(dim=0)) == 20
+    assert load(tmp_path).test.points.equal(clouds.test.points)
+    one, two = (load_points(f"folder-random{seed}:{tmp_path}", tmp_path.parent) for seed in (1, 2))
+    assert "seed 1" in one.source
+    assert not one.test.points.equal(two.test.points)
+
+
+def test_lists_of_splits_are_not_passed_over(tmp_path):
+    for kind in "ab":
+        put(tmp_path / kind / "0.txt", CLOUDS["a.txt"])
+    put(tmp_path / "modelnet40_train.txt", b"a_0001")
+    with pytest.raises(DataError, match=r"modelnet40_train\.txt: a list of a split.*modelnet40-normals"):
+        load(tmp_path)
+
+
+def test_which_axis_is_up_is_said_and_nothing_is_turned(folder):
+    clouds, other = load(folder), load_points(f"folder:{folder}", folder.parent, up="x")
+    assert (clouds.up, other.up) == (2, 0)
+    assert other.name == f"folder-up-x:{folder}"
+    assert other.train.points.equal(clouds.train.points)
+    assert load_points(other.name, folder.parent).up == 0
+    assert other.describe()["up"] == "x"
+    assert other.describe()["front"] == "not stated"
+    upright = clouds.turned("y")
+    assert upright.up == 1
+    height = (upright.train.points.amax(1) - upright.train.points.amin(1))[:, 1]
+    assert torch.equal(height > 1.5, clouds.train.labels == 0)
+    with pytest.raises(ValueError, match=r"'solids' has its axes, so up='z' cannot be said of it"):
+        load_points("solids", up="z")
+    with pytest.raises(ValueError, match="up must be 'x' or 'y' or 'z', not 'up'"):
+        load_points(f"folder:{folder}", up="up")

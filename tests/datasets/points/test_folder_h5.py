@@ -7,6 +7,7 @@ import torch
 
 from comhe.datasets import DataError, load_points
 from comhe.datasets.points.folder import load_h5_folder, read_h5
+from comhe.inputs.shapes import unit_sphere
 
 from ..conftest import POINTS, some_clouds, write_h5
 from .test_clouds import check
@@ -26,13 +27,60 @@ def test_layout(layout):
 
 def test_as_a_folder_of_ones_own(layout):
     clouds = load_points(f"folder:{layout}", root="no/such/folder")
-    check(clouds, on_sphere=False)
+    check(clouds)
     assert (len(clouds.train), len(clouds.val), len(clouds.test)) == (26, 4, 6)
     assert clouds.val.labels.bincount().tolist() == [2, 2]
-    both = torch.cat([clouds.train.points, clouds.val.points])
-    stored = torch.as_tensor(load_h5_folder(layout).splits["train"][0])
-    assert sorted(both.flatten(1).tolist()) == sorted(stored.flatten(1).tolist())
+    stored, order = load_h5_folder(layout).splits["test"][0], None
+    for cloud, points in zip(clouds.test.points.double(), stored, strict=True):
+        near = torch.cdist(cloud, torch.as_tensor(unit_sphere(points))).min(1)
+        assert near.values.max() < 1e-6
+        assert near.indices.unique().numel() == POINTS
+        assert order is None or near.indices.equal(order), "shuffled in the same way"
+        order = near.indices
+    assert (order[1:] < order[:-1]).any()
     assert clouds.up == 1
+
+
+def scans(folder, rest="objectdataset", **how):
+    """Two clouds of each class to train and one to test, and masks, as ScanObjectNN has them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, count in (("training", 30), ("test", 15)):
+        with h5py.File(folder / f"{split}_{rest}.h5", "w") as file:
+            file["data"] = some_clouds(count, seed=len(rest) + count) * 5 + 3
+            file["label"] = np.arange(count) % 15
+            file["mask"] = np.zeros((count, POINTS))
+
+
+def test_scanobjectnn_and_its_variants(tmp_path):
+    for split in ("main_split", "main_split_nobg"):
+        for rest in ("objectdataset", "objectdataset_augmentedrot_scale75"):
+            scans(tmp_path / "h5_files" / split, rest)
+    loaded = {name: load_points(name, tmp_path) for name in SCANNED}
+    for name, clouds in loaded.items():
+        check(clouds)
+        assert (clouds.name, clouds.num_classes, clouds.classes[-1], clouds.up) == (name, 15, "toilet", 1)
+        assert [len(clouds.get_split(split)) for split in ("train", "val", "test")] == [15, 15, 15]
+    assert "main_split_nobg/*_objectdataset.h5" in loaded["scanobjectnn-objects"].source
+    assert not loaded["scanobjectnn"].test.points.equal(loaded["scanobjectnn-hardest"].test.points)
+    with pytest.raises(DataError, match=r"has 'objectdataset.*' and 'objectdataset.*' to train and to test; keep one"):
+        load_points(f"folder:{tmp_path / 'h5_files/main_split'}")
+    with pytest.raises(DataError, match=r"no h5_files/main_split/training_objectdataset.h5 and test_.*--data-root"):
+        load_points("scanobjectnn", tmp_path / "h5_files")
+
+
+SCANNED = ("scanobjectnn", "scanobjectnn-objects", "scanobjectnn-hardest")
+
+
+def test_a_pair_of_files_of_ones_own(tmp_path):
+    scans(tmp_path, "")
+    (tmp_path / "training_.h5").rename(tmp_path / "train.h5")
+    (tmp_path / "test_.h5").rename(tmp_path / "test.h5")
+    (tmp_path / "shape_names.txt").write_text("".join(f"kind {i}\n" for i in range(16)))
+    clouds = load_points(f"folder-up-z:{tmp_path}")
+    assert (clouds.classes[14], clouds.num_classes, clouds.up) == ("kind 14", 16, 2)
+    (tmp_path / "shape_names.txt").write_text("a\nb\n")
+    with pytest.raises(DataError, match=r"train.h5: label 2 of cloud 2 \(from 0\) is outside 0..1"):
+        load_points(f"folder:{tmp_path}")
 
 
 @pytest.mark.parametrize("kind", [np.float64, np.float16, ">f4"])

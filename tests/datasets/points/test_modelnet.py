@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import replace
 
 import pytest
+import torch
 
 from comhe.datasets import DataError, data_root, load_points
 from comhe.datasets.io.files import missing
@@ -11,6 +12,7 @@ from comhe.datasets.points import modelnet
 from comhe.datasets.points.folder import is_h5_folder
 from comhe.datasets.points.modelnet import FOLDERS
 
+from ...inputs.test_meshes import off
 from .test_clouds import check
 
 
@@ -106,6 +108,25 @@ def test_the_release_without_checksum_is_not_downloaded(tmp_path, monkeypatch):
         load_points("modelnet40-normals", tmp_path)
 
 
+def test_modelnet10(tmp_path, monkeypatch):
+    monkeypatch.setattr(modelnet, "CENSUS10", (4, 2, 2))
+    with pytest.raises(DataError, match=r"no ModelNet10 in .*: unpack http://\S+\.zip there"):
+        load_points("modelnet10", tmp_path)
+    for name in ("bed", "sofa"):
+        for split, count in (("train", 2), ("test", 1)):
+            for i in range(count):
+                path = tmp_path / "ModelNet10" / name / split / f"{name}_{i}.off"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(off())
+    (tmp_path / "ModelNet10" / "README.txt").write_text("the archive has one")
+    (tmp_path / "ModelNet10" / ".DS_Store").write_text("and many of these")
+    clouds = load_points("modelnet10", tmp_path)
+    assert (clouds.classes, clouds.up, clouds.name) == (("bed", "sofa"), 2, "modelnet10")
+    (tmp_path / "ModelNet10" / "bed" / "train" / "bed_9.off").write_bytes(off())
+    with pytest.raises(DataError, match=r"not ModelNet-10: 5 \+ 2 shapes of 2 classes, not 3,991 \+ 908 of 10"):
+        load_points("modelnet10", tmp_path)
+
+
 # Models of each class, train and test, in alphabetical order, as the ModelNet project publishes them.
 TRAIN = [626, 106, 515, 173, 572, 335, 64, 197, 889, 167, 79, 138, 200, 109, 200, 149, 171, 155, 145, 124]
 TRAIN += [149, 284, 465, 200, 88, 231, 240, 104, 115, 128, 680, 124, 90, 392, 163, 344, 267, 475, 87, 103]
@@ -131,6 +152,10 @@ def test_census_of_the_real_modelnet40():
     assert all(0 <= a - b <= 3 for a, b in zip(TRAIN, both, strict=True))
     assert val == [(n + 5) // 10 for n in both]
     assert clouds.num_points in (1024, 2048)
+    assert clouds.describe()["front"] == "-z"
+    chairs = clouds.train.points[clouds.train.labels == clouds.classes.index("chair")]
+    backs = torch.stack([chair[chair[:, 1] > chair[:, 1].quantile(0.75), 2].mean() for chair in chairs])
+    assert (backs > 0).float().mean() > 0.99
     # y is up: people and bottles are tall, tables are flat
     for name, tall in (("person", True), ("bottle", True), ("table", False)):
         members = clouds.train.points[clouds.train.labels == clouds.classes.index(name)]

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from comhe.datasets import load_points
-from comhe.datasets.points.shapes import sample_surface
 from comhe.datasets.points.solids import EACH, POINTS, SOLIDS, _cut, _kind, revolve
+from comhe.inputs.shapes import sample_surface
 
 from .test_clouds import check
 

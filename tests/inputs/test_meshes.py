@@ -1,11 +1,11 @@
-"""Meshes of OFF and PLY files are read right."""
+"""Meshes of OFF, PLY, OBJ and STL files are read right."""
 
 import struct
 
 import numpy as np
 import pytest
 
-from comhe.datasets.points.shapes import read_shape
+from comhe.inputs.shapes import read_shape
 
 # A unit square in two triangles, and a quadrilateral above it.
 VERTICES = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 0.5], [1, 0, 0.5], [1, 1, 0.5], [0, 1, 0.5]])
@@ -45,6 +45,46 @@ def ply(order="", kind="float", length="uchar", index="int", extra=True, polygon
     return header.encode() + body
 
 
+def stl(head: bytes = b"") -> bytes:
+    corners = VERTICES[TRIANGLES]
+    return (
+        head.ljust(80)
+        + struct.pack("<I", len(corners))
+        + b"".join(struct.pack("<12fH", 0, 0, 1, *c.ravel(), 0) for c in corners)
+    )
+
+
+def stl_text() -> bytes:
+    facets = "".join(
+        "facet normal 0 0 1\nouter loop\n"
+        + "".join("vertex {:g} {:g} {:g}\n".format(*v) for v in c)
+        + "endloop\nendfacet\n"
+        for c in VERTICES[TRIANGLES]
+    )
+    return f"solid a square\n{facets}endsolid a square\n".encode()
+
+
+def obj(corner: str = "%d", eol: str = "\n") -> bytes:
+    lines = [
+        "# a mesh",
+        "mtllib a.mtl",
+        "o square",
+        *("v {:g} {:g} {:g}".format(*v) for v in VERTICES),
+        "vn 0 0 1",
+        "vt 0 0",
+    ]
+    lines += ["f " + " ".join(corner % (i + 1) for i in p) for p in POLYGONS]
+    return (eol.join(lines) + eol).encode()
+
+
+def colored(head: str, columns: str) -> bytes:
+    """Every vertex has more columns, and every face a color."""
+    lines = off(head=head).decode().splitlines()
+    start = len(lines) - len(VERTICES) - len(POLYGONS)
+    rows = [row + (f" {columns}" if i < len(VERTICES) else " 0.5 0 0.25 1") for i, row in enumerate(lines[start:])]
+    return "\n".join([*lines[:start], *rows]).encode()
+
+
 MESHES = {
     "a.off": off(),
     "glued.off": off(head="OFF{} {} 0\n"),
@@ -53,6 +93,26 @@ MESHES = {
     "comments.OFF": b"# a mesh\n" + off().replace(b"\n", b"  # here\n\n"),
     "windows.off": off().replace(b"\n", b"\r\n"),
     "colors.off": off().replace(b"3 0 1 2\n", b"3 0 1 2 255 0 0\n"),
+    "COFF.off": colored("COFF\n{} {} 0\n", "255 0 0 255"),
+    "COFF-glued.off": colored("COFF{} {} 0\n", "1.0 0 0.5 1"),
+    "NOFF.off": colored("NOFF\n{} {}\n", "0 0 1"),
+    "CNOFF.off": colored("CNOFF {} {} 0\n", "0 0 1 255 0 0 255"),
+    "STOFF.off": colored("STOFF\n{} {} 0\n", "0.5 0.5"),
+    "STCNOFF.off": colored("STCNOFF\n{} {} 0\n", "0 0 1 1 0 0 1 0.5 0.5"),
+    "undeclared.off": colored("OFF\n{} {} 0\n", "255 0 0"),
+    "lower.off": off(head="off\n{} {} 0\n"),
+    "marked.off": b"\xef\xbb\xbf" + off(),
+    "mac.off": off().replace(b"\n", b"\r"),
+    "stream.off": off().replace(b"\n", b" "),
+    "stream-glued.off": off(head="OFF{} {} 0\n").replace(b"\n", b" "),
+    "stream-two.off": off().replace(b"\n", b" ").replace(b" 0 0.0 0.0", b" 0\n0.0 0.0"),
+    "a.obj": obj(),
+    "corners.obj": obj("%d/1/1"),
+    "normals.OBJ": obj("%d//1", "\r\n"),
+    "textures.obj": obj("%d/1"),
+    "weights.obj": obj().replace(b" 0\n", b" 0 1.0\n").replace(b"vn 0 0 1", b"vp 1"),
+    "continued.obj": obj().replace(b"f 1 2", b"f 1 \\\n2"),
+    "relative.obj": obj().replace(b"f 5 6 7 8", b"f -4 -3 -2 -1"),
     "text.ply": ply(),
     "windows.ply": ply().replace(b"\n", b"\r\n"),
     "plain.ply": ply(extra=False),
@@ -71,3 +131,20 @@ def test_meshes(tmp_path, name):
     assert points.dtype == np.float64
     assert (points == VERTICES).all()
     assert faces.tolist() == TRIANGLES
+
+
+SOUPS = {
+    "a.stl": stl(),
+    "solid.stl": stl(b"solid of a program that does not know better"),
+    "trailing.stl": stl(b"COLOR=") + bytes(7),
+    "text.stl": stl_text(),
+    "windows.STL": stl_text().replace(b"\n", b"\r\n  "),
+    "upper.stl": stl_text().upper(),
+}
+
+
+@pytest.mark.parametrize("name", SOUPS)
+def test_triangles_with_vertices_of_their_own(tmp_path, name):
+    (tmp_path / name).write_bytes(SOUPS[name])
+    points, faces = read_shape(tmp_path / name)
+    assert (points[faces] == VERTICES[TRIANGLES]).all()

@@ -1,0 +1,159 @@
+"""One image of any origin to pixels: uint8 [height, width, 3], red, green and blue."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from typing import IO, Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from comhe.errors import DataError, UsageError
+
+EXTENSIONS = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # by content: ImageNet has a PNG file named .JPEG
+MAX_PIXELS = 1 << 26  # of one image; decoding takes up to 16 bytes for each
+CHANNELS = (1, 3, 4)  # gray, RGB, RGBA
+ORIENTATION = 0x0112  # in EXIF data
+_T = Image.Transpose
+TURNS = {
+    2: _T.FLIP_LEFT_RIGHT, 3: _T.ROTATE_180, 4: _T.FLIP_TOP_BOTTOM, 5: _T.TRANSPOSE, 6: _T.ROTATE_270, 7: _T.TRANSVERSE,
+    8: _T.ROTATE_90,
+}  # fmt: skip
+
+
+def decode(path: str | IO[bytes]) -> Image.Image:
+    """Decode a file to RGB, as :func:`to_rgb`; of several frames the first one is used."""
+    with _opened(path) as image:
+        return to_rgb(image)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert an image to RGB: gray is repeated, 16 bits become 8, transparent regions lie on white.
+
+    It is turned upright as the camera noted in its EXIF data.
+    """
+    image.load()
+    source, image = image.format, _upright(image)
+    if image.mode == "I" and source in ("PNG", "PPM"):  # 16 bits, which Pillow makes 32
+        image = Image.fromarray(np.asarray(image).astype(np.uint16))
+    if image.mode in ("I", "F"):
+        raise DataError(f"has 32 bits a pixel (mode {image.mode}) of an unknown range")
+    if image.mode.startswith("I;16"):  # convert() would cut off at 255
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("La", "RGBa"):  # multiplied by alpha
+        image = image.convert(image.mode.upper())
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        white.alpha_composite(image.convert("RGBA"))
+        image = white
+    return image.convert("RGB")
+
+
+def image_size(path: str) -> tuple[int, int]:
+    """Return width and height, upright, without decoding."""
+    with _opened(path) as image:
+        width, height = image.size
+        turned = image.format != "TIFF" and _orientation(image) >= 5  # Pillow has turned a TIFF image
+        return (height, width) if turned else (width, height)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The orientation in the EXIF data, or 1, which is upright, if there is none or the data are damaged."""
+    try:
+        value = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # Pillow raises whatever the damage causes
+        return 1
+    return value if value in TURNS else 1
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    orientation = _orientation(image)
+    return image if orientation == 1 else image.transpose(TURNS[orientation])
+
+
+def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Return the image itself if it has this width and height; else resize it to cover them, and crop the center."""
+    return image if image.size == size else ImageOps.fit(image, size, Image.Resampling.BILINEAR)
+
+
+def center(resize: int, size: int | tuple[int, ...]) -> Callable[[Image.Image], Image.Image]:
+    """Return torchvision's evaluation: resize the shorter side, crop the center."""
+    from torchvision.transforms import v2  # takes a second to import
+
+    return v2.Compose([v2.Resize(resize), v2.CenterCrop(size)])
+
+
+def to_images(inputs: Any, size: tuple[int, int]) -> list[Image.Image]:
+    """Convert images of any origin to RGB: PIL images, files, arrays and tensors, one of them or several in a list.
+
+    In arrays [h, w, c], [c, h, w] and batches of either, the axis of 1, 3 or 4 is the channels (gray, RGB, RGBA); gray
+    may be [h, w]. If both may be, those are the channels beside which the ``size``, height and width, is the network's.
+    Numbers are uint8, other integers of 0..255, uint16 (of which the higher byte is used), or floats of 0..1.
+    """
+    if hasattr(inputs, "read"):  # a file that is open; one can iterate over it, too
+        return [decode(inputs)]
+    if isinstance(inputs, list | tuple | Iterator):
+        return [image for each in inputs for image in to_images(each, size)]
+    if isinstance(inputs, str | os.PathLike):
+        return [decode(os.fspath(inputs))]
+    if isinstance(inputs, Image.Image):
+        try:
+            return [to_rgb(inputs)]
+        except Exception as error:  # it may be decoded only now, and Pillow raises whatever damage causes
+            raise DataError(f"the image cannot be used ({' '.join(str(error).split())})") from error
+    if isinstance(inputs, torch.Tensor):
+        inputs = inputs.detach().cpu()
+        inputs = inputs.double() if inputs.is_floating_point() else inputs  # numpy has no bfloat16
+    pixels = np.asarray(inputs)
+    pixels = _bytes(_channels_last(pixels, size))
+    return [to_rgb(Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)) for image in pixels]
+
+
+def _channels_last(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return images [B, h, w, c]."""
+    shape = list(pixels.shape)
+    if pixels.ndim == 2:
+        return pixels[None, :, :, None]
+    if pixels.ndim not in (3, 4) or 0 in shape[-3:]:
+        raise UsageError(f"images must be [h, w], [h, w, c], [c, h, w] or batches of the latter two, not {shape}")
+    batch = pixels if pixels.ndim == 4 else pixels[None]
+    orders = [order for order in (batch, batch.transpose(0, 2, 3, 1)) if order.shape[3] in CHANNELS]
+    if len(orders) == 2:
+        orders = [order for order in orders if order.shape[1:3] == size]
+    if len(orders) != 1:
+        axes = "either the first axis of an image or the last one must be 1, 3 or 4 channels, but not both"
+        raise UsageError(f"images {shape}: {axes}; permute or reshape them to [B, h, w, c]")
+    return orders[0]
+
+
+def _bytes(pixels: np.ndarray) -> np.ndarray:
+    kind = pixels.dtype
+    if kind == np.uint16:
+        return (pixels >> 8).astype(np.uint8)
+    if kind.kind == "b":
+        return pixels.astype(np.uint8) * 255
+    if kind.kind not in "fiu":
+        raise UsageError(f"images must be numbers, not {kind}")
+    low, high = (pixels.min(), pixels.max()) if pixels.size else (0, 0)
+    top = 1 if kind.kind == "f" else 255
+    if not 0 <= low <= high <= top:
+        raise UsageError(
+            f"pixels are in {low:.4g}..{high:.4g}, not in 0..{top}: give them as they were before any "
+            "normalization, uint8 in 0..255 or floats in 0..1"
+        )
+    return np.rint(pixels * 255.0).astype(np.uint8) if kind.kind == "f" else pixels.astype(np.uint8)
+
+
+@contextlib.contextmanager
+def _opened(path: str | IO[bytes]) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:  # before they are decoded
+                raise DataError(f"claims {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
+            yield image
+    except Exception as error:  # Pillow's decoders raise whatever the damage makes them raise
+        reason = getattr(error, "strerror", None) or str(error).replace(repr(path), "it")
+        reason = " ".join(reason.split()) or type(error).__name__
+        raise DataError(f"{path}: cannot be decoded ({reason})") from error

@@ -1,0 +1,173 @@
+"""Point clouds in arrays of numpy and in PCD files. Sizes are checked before memory is allocated for them."""
+
+import math
+import zipfile
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+from comhe.errors import DataError
+
+from .tables import parse_table
+
+COLUMNS = range(3, 16)  # of a cloud; those after the third (normals, colors) are not used
+KEYS = ("points", "xyz", "pos", "pc", "cloud", "vertices", "data", "arr_0")  # of an .npz with several arrays
+MAX_BYTES = 1 << 28
+MAX_HEADER = 1 << 12  # of PCD
+MAX_ROW = 1 << 16  # bytes of a point in PCD
+EXPANSION = 100  # LZF makes 264 bytes of 3 at most
+
+
+def rows_of(points: np.ndarray, name: object) -> np.ndarray:
+    """Return a cloud with its points as rows: [n, 3 or more] is unchanged, and [3 or more, n] is transposed.
+
+    Three is the number of columns if the last or else the first size is 3, then six likewise; otherwise any number that
+    a cloud may have, the last size first. What is transposed has no fewer points than columns.
+    """
+    if points.ndim == 3 and len(points) == 1:
+        points = points[0]
+    if points.ndim == 2 and points.dtype.kind in "fiu":
+        for columns in ((3,), (6,), COLUMNS):
+            for cloud in (points, points.T):
+                if cloud.shape[1] in columns and (cloud is points or len(cloud) >= cloud.shape[1]):
+                    return cloud
+    kind = str(points.dtype)[:40]
+    raise DataError(f"{name}: an array of {kind} {str(points.shape)[:40]}, not of numbers [n, 3] or [3, n]")
+
+
+def parse_npy(data: bytes, path: Path) -> np.ndarray:
+    """Read an array; its size is checked against the file before numpy allocates it."""
+    file = BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(file)
+        read_header = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}[version[0]]
+        shape, _, kind = read_header(file)
+        if kind.kind not in "fiu":
+            raise DataError(f"{path}: an array of {str(kind)[:40]} {str(shape)[:40]}, not of numbers [n, 3] or [3, n]")
+        if math.prod(shape) * kind.itemsize != len(data) - file.tell():
+            raise DataError(f"{path}: truncated or damaged: {len(data) - file.tell():,} bytes for {kind} {shape}")
+        file.seek(0)
+        return np.load(file, allow_pickle=False)
+    except DataError:
+        raise
+    except Exception as error:  # numpy parses the header as a Python literal, and raises whatever the damage causes
+        raise DataError(f"{path}: not a .npy file of numbers [n, 3] ({type(error).__name__})") from error
+
+
+def parse_npz(data: bytes, path: Path) -> np.ndarray:
+    """Read the only array of an archive, or the one with the name of a cloud."""
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            members = {m.filename.removesuffix(".npy"): m for m in archive.infolist() if m.filename.endswith(".npy")}
+            known = [key for key in KEYS if key in members] if len(members) > 1 else list(members)
+            if not known:
+                found = ", ".join(repr(name[:40]) for name in list(members)[:9]) or "no array"
+                raise DataError(f"{path}: has {found}; name the array of the points {KEYS[0]!r}")
+            if (size := members[known[0]].file_size) > MAX_BYTES:
+                raise DataError(f"{path}: {known[0]!r} claims {size:,} bytes, more than {MAX_BYTES:,}")
+            if size > EXPANSION * 11 * (members[known[0]].compress_size + 1):  # deflate's limit is 1032
+                raise DataError(f"{path}: {known[0]!r} claims {size:,} bytes, more than the archive can have")
+            with archive.open(members[known[0]]) as member:
+                array = member.read(size + 1)  # without a bound, it would unpack more than it claims
+    except DataError:
+        raise
+    # RuntimeError: an encrypted member or an unknown compression; OSError: an offset before the file's beginning.
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: not an .npz file ({' '.join(str(error).split())[:160]})") from error
+    return parse_npy(array, path)
+
+
+def parse_pcd(data: bytes, path: Path) -> np.ndarray:
+    """Parse a PCD file, ASCII, binary or compressed; points that a scanner marked as invalid (NaN) are dropped."""
+    head, body = _pcd_header(data, path)
+    try:
+        fields, sizes, kinds = head["FIELDS"], [*map(int, head["SIZE"])], head["TYPE"]
+        counts = [*map(int, head.get("COUNT", ["1"] * len(fields)))]
+        count = int(head["POINTS"][0]) if "POINTS" in head else int(head["WIDTH"][0]) * int(head["HEIGHT"][0])
+        if min(counts) < 0 or sum(map(abs, map(int.__mul__, sizes, counts))) > MAX_ROW:  # numpy would not notice
+            raise ValueError("counts")
+        formats = [f"<{kind.lower()}{size}" for kind, size in zip(kinds, sizes, strict=True)]
+        names = [f"{i} {name}" for i, name in enumerate(fields)]  # padding is called "_" any number of times
+        row = np.dtype([(n, f, (c,)) for n, f, c in zip(names, formats, counts, strict=True)])
+        axes = [names[fields.index(axis)] for axis in "xyz"]
+    except (KeyError, ValueError, TypeError, IndexError, OverflowError, SyntaxError) as error:
+        raise DataError(f"{path}: not a PCD file with fields x, y and z ({type(error).__name__})") from error
+    if any(np.dtype(f).kind not in "fiu" for f in formats) or not 0 <= count * max(row.itemsize, 1) <= MAX_BYTES:
+        raise DataError(
+            f"{path}: {count:,} points of {row.itemsize:,} bytes, more than {MAX_BYTES:,} bytes, or no numbers"
+        )
+    kind = head["DATA"][0]
+    if kind == "ascii":
+        columns = dict(zip(names, np.cumsum([0, *counts[:-1]]), strict=True))
+        table = parse_table(body, path, (sum(counts),)) if count else np.empty((0, sum(counts)))
+        if len(table) != count:
+            raise DataError(f"{path}: truncated: {len(table):,} points, not {count:,}")
+        points = table[:, [columns[axis] for axis in axes]]
+    else:
+        if kind == "binary_compressed":
+            packed, size = (int.from_bytes(body[i : i + 4], "little") for i in (0, 4))
+            if size != count * row.itemsize or packed != len(body[8 : 8 + packed]) or size > EXPANSION * packed:
+                raise DataError(f"{path}: truncated or damaged: {packed:,} bytes for {size:,} of {count:,} points")
+            body = lzf_decompress(body[8 : 8 + packed], size, path)
+        if len(body) < count * row.itemsize:
+            raise DataError(f"{path}: truncated: {len(body):,} bytes for {count:,} points of {row.itemsize}")
+        if kind == "binary_compressed":  # all values of one field after the other
+            starts = np.cumsum([0, *(count * row[name].itemsize for name in names)])
+            columns = dict(zip(names, starts, strict=False))
+            points = np.stack([np.frombuffer(body, row[a].base, count, int(columns[a])) for a in axes], 1)
+        else:
+            records = np.frombuffer(body, row, count)
+            points = np.stack([records[axis][:, 0] for axis in axes], 1)
+    points = points.astype(np.float64)
+    return points[~np.isnan(points).any(1)]
+
+
+def _pcd_header(data: bytes, path: Path) -> tuple[dict[str, list[str]], bytes]:
+    """The words of each line of the header, which ends with ``DATA``, and what follows it."""
+    head: dict[str, list[str]] = {}
+    start = 0
+    while start < min(len(data), MAX_HEADER):
+        end = data.find(b"\n", start) + 1 or len(data)
+        words = data[start:end].decode("latin-1").partition("#")[0].split()
+        start = end
+        if words:
+            head[words[0].upper()] = words[1:]
+            if words[0].upper() == "DATA" and words[1:] and words[1] in ("ascii", "binary", "binary_compressed"):
+                return head, data[start:]
+    raise DataError(f"{path}: does not begin with a PCD header, up to 'DATA ascii', 'binary' or 'binary_compressed'")
+
+
+def lzf_decompress(data: bytes, size: int, path: Path) -> bytes:
+    """Unpack LZF: runs of literal bytes, and copies of what was unpacked before.
+
+    Source: Lehmann, LibLZF, http://oldhome.schmorp.de/marc/liblzf.html.
+    """
+    result, i = bytearray(), 0
+    try:
+        while i < len(data) and len(result) <= size:
+            control = data[i]
+            i += 1
+            if control < 32:
+                result += data[i : i + control + 1]
+                i += control + 1
+                continue
+            length, back = control >> 5, (control & 31) << 8
+            if length == 7:
+                length += data[i]
+                i += 1
+            start = len(result) - (back | data[i]) - 1
+            i += 1
+            if start < 0:
+                raise IndexError
+            length += 2
+            while length > 0:  # a copy may overlap what it appends
+                piece = result[start : start + length]
+                result += piece
+                start, length = start + len(piece), length - len(piece)
+    except IndexError:
+        raise DataError(f"{path}: its compressed points are damaged") from None
+    if len(result) != size:
+        raise DataError(f"{path}: its compressed points are {len(result):,} bytes, not {size:,}")
+    return bytes(result)

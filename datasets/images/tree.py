@@ -1,0 +1,205 @@
+"""Folders of labeled image files in the layouts that are usual, as lists of paths and labels.
+
+What operating systems leave behind is passed over. Anything else that does not belong in such a folder is an error that
+names it, because a wrong set is worse than none.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from comhe.datasets.io.cache import Splits
+from comhe.datasets.io.files import MAX_LIST_BYTES, MissingDataError
+from comhe.datasets.io.layouts import SPLIT_NAMES, children, files_below, split_folders
+from comhe.errors import DataError
+from comhe.inputs.files import read_bounded
+from comhe.inputs.pixels import EXTENSIONS
+
+SPLITS = ("train", "val", "test")
+LIKE_A_SPLIT = re.compile(r"(^|[_\W])(train|training|test|testing|val|valid|validation)([_\W]|$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The files of a tree: for each split the paths below ``folder``, bytes [n] by class and name, and int64 labels."""
+
+    folder: Path
+    classes: tuple[str, ...]
+    splits: Splits
+    note: str = ""  # what a reader of the data's description has to know
+
+    def __len__(self) -> int:
+        return sum(len(paths) for paths, _ in self.splits.values())
+
+    @property
+    def files(self) -> list[str]:
+        return [os.fsdecode(path) for paths, _ in self.splits.values() for path in paths]
+
+    def path(self, name: bytes) -> str:
+        return os.path.join(self.folder, os.fsdecode(name))
+
+
+def list_tree(folder: Path, splits: Sequence[str] = SPLITS) -> Tree:
+    """List the images in SPLIT/CLASS/ of ``folder``, or in CLASS/, which are then all ``train``; at any depth.
+
+    A split has one of the names in ``SPLIT_NAMES``; ``val`` is the test split if there is no ``test`` (ImageNet's
+    convention). As in Tiny ImageNet, the images of a split may lie in SPLIT/images with their classes in
+    SPLIT/SPLIT_annotations.txt, and words.txt gives the classes names.
+    """
+    note = ""
+    if not folder.is_dir():
+        raise MissingDataError(f"{folder}: has no folder {splits[0]}; there is no such folder")
+    present = {split: path for split, path in split_folders(folder).items() if split in splits and _has_folders(path)}
+    if not present and splits == SPLITS and (classes := _class_folders(folder)):
+        return Tree(folder, classes, {"train": _list_classes(folder, folder, classes)})
+    if splits == SPLITS and "train" in present:
+        note = _unlabeled_test(folder, present)
+        _check_others(folder, present)
+    if "train" not in present or len(present) == 1:
+        lacks = "train" if "train" not in present else " or ".join(splits[1:])
+        raise MissingDataError(f"{folder}: has no folder {lacks}; {_advice(folder, 'train' in present)}")
+    classes = tuple(child.name for child in children(present["train"]) if _is_folder(child))
+    found = {split: _list_split(folder, path, classes) for split, path in present.items() if split in splits}
+    if "test" not in found:
+        found["test"] = found.pop("val")
+    return Tree(folder, _names(folder, classes), found, note)
+
+
+def _has_folders(folder: Path) -> bool:
+    """Whether it may be a split; a folder of images is a class, even if its name is ``train``."""
+    entries = children(folder)
+    return any(child.is_dir() for child in entries) or not any(_is_image(child.name) for child in entries)
+
+
+def _is_folder(child: Path) -> bool:
+    if not child.is_dir():
+        raise DataError(f"{child}: not a folder; a split has one folder for each class")
+    return True
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in EXTENSIONS
+
+
+def _class_folders(folder: Path) -> tuple[str, ...]:
+    """The folders in a folder without splits, if there are two or more with images in them."""
+    names = [child.name for child in children(folder) if child.is_dir()]
+    with_images = [name for name in names if any(map(_is_image, files_below(folder / name)))]
+    if len(with_images) < 2:
+        return ()
+    for name in with_images:
+        if LIKE_A_SPLIT.search(name) and any(child.is_dir() for child in children(folder / name)):
+            raise DataError(f"{folder / name}: is it a split? Name it train, val or test, with the class folders in it")
+        if splits := split_folders(folder / name):
+            inside = next(iter(splits.values()))
+            raise DataError(f"{inside}: a split inside of a class; put it the other way round, {folder}/SPLIT/CLASS/")
+    return tuple(with_images)
+
+
+def _advice(folder: Path, has_train: bool) -> str:
+    if has_train:
+        return f"folder:{folder / 'train'} draws images to test from those in train"
+    folders = [child for child in children(folder) if child.is_dir()]
+    inside = [child for child in folders if any(map(_is_image, files_below(child)))]
+    if len(inside) == 1:
+        return f"its data may be folder:{inside[0]}"
+    return f"images belong in {folder}/SPLIT/CLASS/, or without splits in {folder}/CLASS/"
+
+
+def _unlabeled_test(folder: Path, present: dict[str, Path]) -> str:
+    """Tiny ImageNet's test images have no labels: they are not used, and the description says so."""
+    test = present.get("test")
+    if test is None or not (folder / "wnids.txt").is_file() or (test / "test_annotations.txt").is_file():
+        return ""
+    if [child.name for child in children(test)] != ["images"] or "val" not in present:
+        return ""
+    present["unlabeled"] = present.pop("test")
+    return "val is the test split, because the images in test have no labels"
+
+
+def _check_others(folder: Path, present: dict[str, Path]) -> None:
+    """A folder of images that would be ignored is an error."""
+    classes = {child.name for child in children(present["train"])}
+    for child in children(folder):
+        if child in present.values() or not child.is_dir():
+            continue
+        known = [name for names in SPLIT_NAMES.values() for name in names]
+        if classes & {entry.name for entry in children(child)}:
+            raise DataError(
+                f"{child}: has classes of train; name it as a split ({', '.join(known)}), or keep it elsewhere"
+            )
+        if child.name.lower() in known:
+            raise DataError(f"{child}: has no class folders, so its images have no labels; keep it elsewhere")
+
+
+def _list_split(folder: Path, path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    annotations = path / f"{path.name}_annotations.txt"
+    if annotations.is_file():
+        return _list_annotated(folder, path, annotations, classes)
+    found = {child.name for child in children(path) if _is_folder(child)}
+    if unknown := sorted(found - set(classes)):
+        raise DataError(f"{path / unknown[0]}: this class is missing from {folder}/train")
+    return _list_classes(folder, path, classes)
+
+
+def _list_classes(folder: Path, path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    if not classes:
+        raise DataError(f"{path}: contains no class folder")
+    paths, counts = [], []
+    boxes = (folder / "wnids.txt").is_file()  # Tiny ImageNet has a list of boxes in each class
+    for name in classes:
+        files = files_below(path / name) if (path / name).is_dir() else []
+        files = [file for file in files if not (boxes and file == f"{name}_boxes.txt")]
+        for file in files:
+            if not _is_image(file):
+                kinds = " ".join(sorted(EXTENSIONS))
+                raise DataError(f"{path / name / file}: not an image file ({kinds}); keep it outside of the classes")
+        if not files:
+            raise DataError(f"{path / name}: has no image, but every class needs some in every split")
+        start = (path / name).relative_to(folder).as_posix()
+        paths += [os.fsencode(f"{start}/{file}") for file in files]
+        counts.append(len(files))
+    return np.array(paths), np.repeat(np.arange(len(classes)), counts)
+
+
+def _list_annotated(
+    folder: Path, path: Path, annotations: Path, classes: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """List SPLIT/images by the classes that lines FILE, CLASS, ... of a table say."""
+    classes_of: dict[str, str] = {}
+    for number, line in enumerate(_text(annotations).splitlines(), 1):
+        file, _, rest = line.partition("\t")
+        name = rest.partition("\t")[0].strip()
+        if not line.strip():
+            continue
+        if name not in classes or file in classes_of or "/" in file:
+            raise DataError(f"{annotations}: line {number}: {line[:60]!r} is not an image and a class of train")
+        classes_of[file] = name
+    files = set(files_below(path / "images")) if (path / "images").is_dir() else set()
+    if odd := sorted(files ^ classes_of.keys()):
+        where = "not in images/" if odd[0] in classes_of else "without a class"
+        raise DataError(f"{annotations}: {odd[0]!r} is {where}")
+    start = (path / "images").relative_to(folder).as_posix()
+    order = sorted(classes_of, key=lambda file: (classes_of[file], file))
+    labels = np.array([classes.index(classes_of[file]) for file in order], dtype=np.int64)
+    return np.array([os.fsencode(f"{start}/{file}") for file in order]), labels
+
+
+def _names(folder: Path, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """The classes' first words in words.txt, if all are in it; with the synset where two have the same one."""
+    words = folder / "words.txt"
+    if not words.is_file() or not (folder / "wnids.txt").is_file():
+        return classes
+    table = dict(line.partition("\t")[::2] for line in _text(words).splitlines())
+    if not all(table.get(name, "").strip() for name in classes):
+        return classes
+    first = [table[name].partition(",")[0].strip() for name in classes]
+    return tuple(w if first.count(w) == 1 else f"{w} ({name})" for w, name in zip(first, classes, strict=True))
+
+
+def _text(path: Path) -> str:
+    return read_bounded(path, MAX_LIST_BYTES).decode("utf-8", "replace")

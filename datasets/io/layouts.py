@@ -1,0 +1,71 @@
+"""What folders of data have in common: the names of splits, and the files that operating systems leave behind."""
+
+import os
+from pathlib import Path
+
+from comhe.errors import DataError
+
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+STRAY = {
+    "$recycle.bin", "@eadir", "__macosx", "__pycache__", "desktop.ini", "ehthumbs.db", "icon\r", "lost+found",
+    "system volume information", "thumbs.db",
+}  # fmt: skip
+DEEPEST = 8  # folders below a class; a link to a folder above it would never end
+
+
+def is_stray(name: str) -> bool:
+    """Return whether file managers and operating systems make such files or folders, which are passed over.
+
+    Example:
+        >>> [name for name in ("Thumbs.db", "._a.png", ".DS_Store", "a.png") if not is_stray(name)]
+        ['a.png']
+    """
+    return name.startswith((".", "~$")) or name.lower() in STRAY
+
+
+def children(folder: Path) -> list[Path]:
+    """Return what is in a folder, sorted, without what :func:`is_stray`."""
+    try:
+        return sorted(child for child in folder.iterdir() if not is_stray(child.name))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed ({error.strerror or error})") from error
+
+
+def files_below(folder: Path, depth: int = 0) -> list[str]:
+    """Return the paths of all files below a folder, relative to it and sorted, without what :func:`is_stray`."""
+    if depth > DEEPEST:
+        raise DataError(f"{folder}: more than {DEEPEST} folders deep in a class")
+    found = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if is_stray(entry.name):
+                    continue
+                if entry.is_dir():
+                    below = files_below(Path(entry.path), depth + 1)
+                    found += [f"{entry.name}/{file}" for file in below]
+                elif entry.is_file():
+                    found.append(entry.name)
+                else:
+                    raise DataError(f"{entry.path}: not a file")
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed ({error.strerror or error})") from error
+    return sorted(found)
+
+
+def split_folders(folder: Path) -> dict[str, Path]:
+    """Return the folders in ``folder`` that have the name of a split, by split; two names of one split are an error."""
+    found: dict[str, Path] = {}
+    for child in children(folder):
+        for split, names in SPLIT_NAMES.items():
+            if child.name.lower() in names and child.is_dir():
+                if split in found:
+                    raise DataError(
+                        f"{folder}: both {found[split].name} and {child.name} are the {split} split; keep one"
+                    )
+                found[split] = child
+    return {split: found[split] for split in SPLIT_NAMES if split in found}

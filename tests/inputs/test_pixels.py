@@ -1,0 +1,125 @@
+"""Odd images are decoded as documented, and damaged ones are refused in one line."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from comhe.datasets import DataError
+from comhe.inputs.pixels import decode, image_size
+
+from ..datasets.images.conftest import smooth
+
+RAMP = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
+
+
+COLORS = np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]], 2)
+
+
+def read(image: Image.Image | bytes, tmp_path, suffix=".png", **how) -> np.ndarray:
+    path = tmp_path / f"image{suffix}"
+    path.write_bytes(image) if isinstance(image, bytes) else image.save(path, **how)
+    result = decode(str(path))
+    assert result.mode == "RGB"
+    return np.asarray(result)
+
+
+def test_gray_is_repeated(tmp_path):
+    expected = np.repeat(RAMP[:, :, None], 3, 2)
+    assert np.array_equal(read(Image.fromarray(RAMP), tmp_path), expected)
+    sixteen = Image.fromarray(RAMP.astype(np.uint16) * 256 + 77)
+    assert sixteen.mode == "I;16"
+    assert np.array_equal(read(sixteen, tmp_path), expected)
+    map16 = b"P5\n6 4\n65535\n" + (RAMP.astype(">u2") * 256 + 77).astype(">u2").tobytes()
+    assert np.array_equal(read(map16, tmp_path, ".pgm"), expected)
+    one = Image.fromarray(RAMP > 100)
+    assert np.array_equal(read(one, tmp_path), 255 * np.repeat((RAMP > 100)[:, :, None], 3, 2))
+
+
+def test_transparent_parts_lie_on_white(tmp_path):
+    alpha = np.full((4, 6), 255, dtype=np.uint8)
+    alpha[0], alpha[1] = 0, 51
+    expected = COLORS.astype(float)
+    expected[0] = 255
+    expected[1] = 0.2 * expected[1] + 0.8 * 255
+    found = read(Image.fromarray(np.dstack([COLORS, alpha])), tmp_path)
+    assert np.abs(found - expected).max() <= 1
+    assert np.array_equal(found[2:], COLORS[2:])
+    gray = read(Image.fromarray(np.dstack([RAMP, alpha]), mode=None), tmp_path)
+    assert (gray[0] == 255).all()
+    assert np.array_equal(gray[2:, :, 0], RAMP[2:])
+    palette = Image.fromarray(COLORS).quantize(8)
+    index = np.asarray(palette)
+    found = read(palette, tmp_path, transparency=int(index[0, 0]))
+    assert (found[index == index[0, 0]] == 255).all()
+    assert (found[index != index[0, 0]] != 255).any(1).all()
+    keyed = read(Image.fromarray(COLORS), tmp_path, transparency=tuple(COLORS[3, 5].tolist()))
+    assert (keyed[3, 5] == 255).all()
+    assert np.array_equal(keyed[:3], COLORS[:3])
+
+
+def test_other_modes_and_formats(tmp_path):
+    assert np.array_equal(read(Image.fromarray(COLORS).quantize(24), tmp_path, ".tiff"), COLORS)
+    for suffix in (".bmp", ".ppm", ".tif", ".png"):
+        assert np.array_equal(read(Image.fromarray(COLORS), tmp_path, suffix), COLORS)
+    assert np.array_equal(read(Image.fromarray(COLORS), tmp_path, ".webp", lossless=True), COLORS)
+    cmyk = read(smooth(0, 32, 32).convert("CMYK"), tmp_path, ".jpg", quality=95).astype(int)
+    assert np.abs(cmyk - np.asarray(smooth(0, 32, 32))).mean() < 4
+    buffer = io.BytesIO()
+    Image.fromarray(COLORS).save(buffer, "PNG")
+    assert np.array_equal(read(buffer.getvalue(), tmp_path, ".JPEG"), COLORS), "ImageNet has such a file"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_an_image_is_turned_upright(tmp_path, orientation, suffix):
+    """As Pillow's own function turns it, whatever the format; 0 and 9 mean nothing."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    how = {"lossless": True} if suffix == ".webp" else {}
+    turned = read(Image.fromarray(COLORS), tmp_path, suffix, exif=exif, **how)
+    image = Image.fromarray(COLORS)
+    image.getexif()[0x0112] = orientation
+    expected = ImageOps.exif_transpose(image)
+    assert np.array_equal(turned, np.asarray(expected))
+    assert image_size(str(tmp_path / f"image{suffix}")) == expected.size
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_damaged_notes_of_a_camera_are_no_reason_to_refuse(tmp_path):
+    assert np.array_equal(read(Image.fromarray(COLORS), tmp_path, exif=b"Exif\0\0MM\0\x2a\xff\xff\xff\xff"), COLORS)
+
+
+def test_images_of_unknown_range_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"image\.tif: cannot be decoded \(has 32 bits a pixel \(mode F\)"):
+        read(Image.fromarray(RAMP.astype(np.float32)), tmp_path, ".tif")
+
+
+def test_a_huge_claim_is_refused(tmp_path):
+    buffer = io.BytesIO()
+    Image.fromarray(COLORS).save(buffer, "BMP")
+    huge = bytearray(buffer.getvalue())
+    huge[18:26] = struct.pack("<ii", 30_000, 30_000)
+    with pytest.raises(DataError, match="cannot be decoded"):
+        read(bytes(huge), tmp_path, ".bmp")
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data", "ignore:Truncated File Read")
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".webp", ".tif"])
+def test_truncated_images_are_refused_or_whole(suffix, tmp_path):
+    image = smooth(1, 24, 20)
+    whole = read(image, tmp_path, suffix)
+    data = (tmp_path / f"image{suffix}").read_bytes()
+    refused = 0
+    for end in range(0, len(data), max(1, len(data) // 150)):
+        try:
+            found = read(data[:end], tmp_path, suffix)
+        except DataError as error:
+            assert f"image{suffix}: cannot be decoded" in str(error)  # noqa: PT017 - others are whole
+            assert "\n" not in str(error)  # noqa: PT017
+            refused += 1
+        else:
+            assert np.array_equal(found, whole)
+    assert refused > 50
