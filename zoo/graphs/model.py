@@ -120,17 +120,24 @@ class LayeredModel(GraphModel):
 
 
 def prepare_graph(
-    model: nn.Module, features: Features, edge_index: Tensor, nodes: Tensor | None = None
+    model: nn.Module,
+    features: Features,
+    edge_index: Tensor,
+    nodes: Tensor | None = None,
+    edge_weight: Tensor | None = None,
 ) -> tuple[Features, Operators | Tensor, Tensor | None]:
     """Prepare a graph for any module that classifies nodes, with or without a method ``prepare``.
 
     A :class:`GraphModel` computes at ``nodes`` (int64 [n] or bool [N], all if None) only. A module in the style of
-    PyTorch Geometric, with ``forward(x, edge_index)``, gets dense features and computes at all nodes. Returned are
-    ``x`` and ``graph`` for ``logits = model(x, graph)``, and the rows of these logits that belong to ``nodes``, None
-    for all.
+    PyTorch Geometric, with ``forward(x, edge_index)``, gets dense features, no weights, and computes at all nodes.
+    Returned are ``x`` and ``graph`` for ``logits = model(x, graph)``, and the rows of these logits that belong to
+    ``nodes``, None for all.
     """
     if hasattr(model, "prepare"):
-        operators = model.prepare(edge_index, features.shape[0], nodes=nodes)  # type: ignore[operator]
+        weights = {} if edge_weight is None else {"edge_weight": edge_weight}
+        operators = model.prepare(edge_index, features.shape[0], nodes=nodes, **weights)  # type: ignore[operator]
         return operators.inputs(features), operators, None
+    if edge_weight is not None:
+        warnings.warn(f"{type(model).__name__} is called without the edge weights: it has no prepare()", stacklevel=2)
     dense = features.to_dense()
     return dense, edge_index, None if nodes is None else as_index(nodes, len(dense), "node")
