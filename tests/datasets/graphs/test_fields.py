@@ -53,7 +53,7 @@ def test_features_of_any_type_and_layout_are_float32(kind):
     "bad", [np.ones(3), np.ones((0, 3)), np.full((2, 2), np.nan), np.full((2, 2), 1e39), np.array([["a"]])]
 )
 def test_features_that_are_not_are_refused(bad):
-    with pytest.raises(DataError, match="^g: (x is|a feature)"):
+    with pytest.raises(DataError, match=r"^g: (x is|a feature)"):
         check_features(bad, "g")
 
 
