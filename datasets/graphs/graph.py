@@ -141,10 +141,11 @@ class Graph:
         elif is_one_way(edges, nodes):
             hint = f"graph-undirected{name[name.find(':') :]}" if ":" in name else "undirected=True"
             warnings.warn(f"{name}: every edge goes in one direction only; {hint} adds the other", stacklevel=2)
-        labels, *split = (torch.as_tensor(array) for array in (labels, *split))
+        train, val, test = map(torch.as_tensor, split)
         return cls(
-            name, _features(x), torch.as_tensor(edges.copy()), labels, *split, int(labels.max()) + 1,
-            "; ".join(filter(None, (source, words))), None if weight is None else torch.as_tensor(weight),
+            name, _features(x), torch.as_tensor(edges.copy()), torch.as_tensor(labels), train, val, test,
+            int(labels.max()) + 1, "; ".join(filter(None, (source, words))),
+            None if weight is None else torch.as_tensor(weight),
             normalized=False, undirected=undirected, classes=classes,
         )  # fmt: skip
 

@@ -108,8 +108,8 @@ def read_tables(folder: Path) -> dict[str, Any]:
     for kind, target in (("labels", "y"), ("split", "split")):
         if kind in tables:
             found[target] = _by_node(tables[kind], numbers, LABEL if kind == "labels" else SPLIT)
-        elif special[kind] is not None:
-            found[target] = np.array(_cells(features, special[kind]))
+        elif (column := special[kind]) is not None:
+            found[target] = np.array(_cells(features, column), dtype=np.str_)
     if "y" not in found:
         raise DataError(f"{folder}: has no labels.csv, and {features.path.name} no column named label")
     return found | _edges(tables["edges"], numbers) | _masks(found.pop("split", None), folder)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from comhe.zoo.eager import eager
 from comhe.zoo.norms import GlobalBatchNorm, scale_and_shift, update_running
 
 from .chain import row_blocks
@@ -43,7 +44,7 @@ class EdgeConv(nn.Module):
         tops = [rows.unflatten(0, (-1, index.shape[1])).amax(1) for rows in edges]
         return F.leaky_relu(torch.cat(tops) + from_center, self.slope).view(*x.shape[:2], -1)
 
-    @torch.compiler.disable
+    @eager
     def _train(self, rows: Tensor, neighbor: Tensor, center: Tensor, index: Tensor) -> Tensor:
         with torch.autocast(rows.device.type, enabled=False):
             rows, norm = rows.to(neighbor.dtype), self.norm

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from comhe.errors import UsageError
+from comhe.zoo.eager import eager
 
 from . import kernels
 
@@ -200,7 +201,7 @@ def _farthest(points: Tensor, count: int, start: Tensor | None) -> Tensor:
     return torch.cat(result, 1)
 
 
-_farthest_uncompiled = torch.compiler.disable(_farthest)  # hundreds of iterations, each of which would be compiled
+_farthest_uncompiled = eager(_farthest)  # hundreds of iterations, each of which would be compiled
 
 
 def _in_chunks(function: Callable[..., Tensor], entries: int, *tensors: Tensor) -> Tensor:
