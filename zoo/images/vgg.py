@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from comhe.zoo.registry import register_model
 
-from .blocks import he_init, plain_stages
+from .blocks import check_size, he_init, plain_stages
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
@@ -35,4 +35,4 @@ class VGG(nn.Module):
         he_init(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.features(x).mean((2, 3)))
+        return self.classifier(self.features(check_size(x, 32)).mean((2, 3)))

@@ -130,7 +130,9 @@ def group(features: Tensor, index: Tensor) -> Tensor:
 
     Shape: features [B, N, C], index int64 [B, ...] -> [B, ..., C]
     """
-    return gather_rows(features.flatten(0, 1), flat_index(index, features.shape[1])).view(*index.shape, -1)
+    return gather_rows(features.flatten(0, 1), flat_index(index, features.shape[1])).view(
+        *index.shape, features.shape[-1]
+    )
 
 
 def flat_index(index: Tensor, size: int) -> Tensor:
