@@ -2,7 +2,8 @@
 
 # ruff: noqa: F401 - importing the modules of the built-in sets registers these
 
-from .graphs import citations, planetoid
+from .graphs import citations, ogb, planetoid
+from .graphs import files as graph_files
 from .graphs.graph import Graph
 from .images import cifar, folder, glyphs
 from .images.augment import CENTERED, Augmentation, Normalization, ResizedCrop

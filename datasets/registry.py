@@ -154,6 +154,12 @@ def load_graph(name: str, root: str | Path | None = None) -> Graph:
     class 0). With ``-random<seed>``, a split of the same sizes is drawn among the labeled nodes. Self loops and
     duplicate links of the files are removed, so the graphs have 10,556, 9,104 and 88,648 edges.
 
+    ``graph:PATH`` is a graph of one's own: a ``.pt`` file of PyTorch Geometric's ``Data``, a ``.npz`` file (``x``,
+    ``edge_index``, ``y``, ...), or a folder with edges.csv, features.csv, labels.csv and perhaps split.csv (also
+    ``folder:PATH``). Features and edges are used as they are; ``graph-undirected:PATH`` adds the other direction of
+    every edge. Without masks, or as ``graph-random3:PATH``, 60 % of each class train, 20 % validate and 20 % test.
+    ``ogbn-arxiv`` and ``ogbn-products`` come from OGB's own loader, an extra.
+
     Example:
         >>> load_graph("citations").num_nodes
         2500
@@ -162,7 +168,7 @@ def load_graph(name: str, root: str | Path | None = None) -> Graph:
 
 
 def load_data(name: str, root: str | Path | None = None, domain: str | None = None) -> DataSet:
-    """Load a data set of any domain; ``folder:PATH`` contains images unless ``domain`` is ``points``.
+    """Load a data set of any domain; ``folder:PATH`` contains images unless ``domain`` is another.
 
     Example:
         >>> describe(load_data("solids"))["classes"]
@@ -185,7 +191,7 @@ def dataset_domains(name: str) -> list[str]:
 
     Example:
         >>> dataset_domains("folder:my/shapes")
-        ['images', 'points']
+        ['images', 'points', 'graphs']
     """
     return [domain for domain in TYPES if _match(name, domain) is not None]
 

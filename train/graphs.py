@@ -69,7 +69,7 @@ class GraphTask(Task):
         return self.recipe.model_arguments(**sizes)
 
     def transforms(self) -> GraphTransform:
-        return GraphTransform(self.graph.num_features)
+        return GraphTransform(self.graph.num_features, self.graph.normalized, self.graph.undirected)
 
     @cached_property
     def views(self) -> dict[str, Batch]:
@@ -81,7 +81,8 @@ class GraphTask(Task):
             model, graph, views = self.model(), self.graph, {}
             for split in ("train", "val", "test"):
                 nodes = getattr(graph, split)
-                views[split] = (*prepare_graph(model, graph.features, graph.edge_index, nodes), graph.labels[nodes])
+                view = prepare_graph(model, graph.features, graph.edge_index, nodes, graph.edge_weight)
+                views[split] = (*view, graph.labels[nodes])
         return views
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from comhe.errors import UsageError, WeightsError, did_you_mean
 
 from .catalog import build_model
-from .preprocessing import PointTransform, Transform, from_card
+from .preprocessing import GraphTransform, PointTransform, Transform, from_card
 from .registry import natural_key
 from .weights import load_state
 
@@ -81,23 +81,35 @@ class Weights:
         return model
 
     @torch.inference_mode()
-    def predict(self, inputs: Any, *graph: Tensor, up: str | None = None) -> Tensor:
+    def predict(self, inputs: Any, edge_index: Any = None, edge_weight: Any = None, *, up: str | None = None) -> Tensor:
         """Return the probabilities of the classes for raw inputs: preprocessing, network (on the CPU) and softmax.
 
-        Inputs are images, clouds, or the features of a graph's nodes, as :meth:`transforms` takes them; ``graph`` is
-        the edges [2, E]. Images and clouds are paths, arrays and tensors (and PIL images), one of them or a list;
-        ``up`` is the axis that points up in the clouds (``x``, ``y`` or ``z``), if it is not the card's. To train the
-        network further, or to use another device, call :meth:`build` and :meth:`transforms`.
+        Images and clouds are paths, arrays and tensors (and PIL images), one of them or a list; ``up`` is the axis that
+        points up in the clouds (``x``, ``y`` or ``z``), if it is not the card's. A graph is ours, or a ``Data`` of
+        PyTorch Geometric; or the features of its nodes, with edges [2, E] and perhaps weights [E]. Edges are prepared
+        as in training: in one direction or both. To train the network further, or to use another device, call
+        :meth:`build` and :meth:`transforms`.
 
         Shape: B images or clouds, or one of them -> float32 [B, classes]; N nodes -> [N, classes]
         """
         transform = self.transforms()
         if up is not None and not isinstance(transform, PointTransform):
             raise UsageError(f"up={up!r} is for point clouds, which {self.name} does not take")
-        x = transform(inputs) if up is None else transform(inputs, up)  # type: ignore[call-arg]
-        if graph and not hasattr(self._network, "prepare"):  # a module that is not of this zoo
-            x = x.to_dense()
-        return self._network(x, *graph).softmax(-1)
+        if isinstance(transform, PointTransform):
+            return self._network(transform(inputs, up)).softmax(-1)
+        if not isinstance(transform, GraphTransform):
+            return self._network(transform(inputs)).softmax(-1)
+        if edge_index is None and getattr(inputs, "edge_index", None) is not None:  # a graph
+            edge_index, edge_weight = inputs.edge_index, getattr(inputs, "edge_weight", None)
+            inputs = inputs.features if hasattr(inputs, "features") else inputs.x
+        if edge_index is None:
+            raise UsageError(f"{self.name} classifies the nodes of a graph: give predict(features, edge_index)")
+        from .graphs import prepare_graph  # here, because it brings torch_geometric along
+
+        x = transform(inputs)
+        edges, weight = transform.edges(edge_index, x.shape[0], edge_weight)
+        x, graph, _ = prepare_graph(self._network, x, edges, edge_weight=weight)
+        return self._network(x, graph).softmax(-1)
 
     @cached_property
     def _network(self) -> nn.Module:

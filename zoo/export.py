@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
-
-from comhe.errors import UsageError
 
 
 def export_model(model: nn.Module, *inputs: Tensor) -> ExportedProgram:
@@ -55,33 +52,7 @@ class _OnEdges(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor, target: Tensor, source: Tensor, values: Tensor) -> Tensor:
-        from .graphs import Operators  # here, because it brings torch_geometric along
+        from .graphs import EdgeMatrix, Operators  # here, because they bring torch_geometric along
 
-        edges = _Edges(target, source, values, x.shape[0])  # len(x) would be the example's for good
-        return self.model(x, Operators(edges))  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class _Edges:
-    """A stand-in for ``SparseMatrix`` in evaluation, by indexing: sparse layouts cannot be exported."""
-
-    target: Tensor
-    source: Tensor
-    values: Tensor
-    size: int
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.size, self.size
-
-    def indices(self) -> tuple[Tensor, Tensor]:
-        return self.target, self.source
-
-    def dropout(self, p: float, training: bool) -> _Edges:
-        if training:
-            raise UsageError("an exported network is in evaluation mode; call model.eval()")
-        return self
-
-    def __matmul__(self, dense: Tensor) -> Tensor:
-        messages = dense.index_select(0, self.source) * self.values[:, None]
-        return dense.new_zeros(self.size, dense.shape[1]).index_add(0, self.target, messages)
+        edges = EdgeMatrix(target, source, values, x.shape[0])  # len(x) would be the example's for good
+        return self.model(x, Operators(edges))

@@ -7,6 +7,8 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .eager import eager
+
 
 class GlobalBatchNorm(_BatchNorm):
     r"""Batch norm that in training takes its statistics over the samples of all processes of the default group.
@@ -27,7 +29,7 @@ class GlobalBatchNorm(_BatchNorm):
     def _check_input_dim(self, x: Tensor) -> None:
         pass  # any number of dimensions is fine
 
-    @torch.compiler.disable
+    @eager
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)

@@ -140,26 +140,55 @@ class PointTransform:
 
 @dataclass(frozen=True)
 class GraphTransform:
-    """Divide the features of every node by their sum; a node without any keeps none.
+    """Divide the features of every node by their sum, where ``normalize``; a node without any keeps none.
 
-    Shape: [N, features], dense or any sparse layout -> float32 [N, features]: dense, or a ``SparseMatrix``
+    Where ``undirected``, edges get both directions, and duplicates and self-loops go. Otherwise both are used as given.
+
+    Shape: [N, features], dense, a numpy array or any sparse layout -> float32 [N, features]: dense, or a
+        ``SparseMatrix``
     """
 
     features: int
+    normalize: bool = True
+    undirected: bool = True
 
     def __call__(self, x: Tensor) -> Tensor | SparseMatrix:
+        x = torch.as_tensor(x)
         if x.dim() != 2 or x.shape[1] != self.features:
             raise UsageError(f"features must be [N, {self.features}], not {list(x.shape)}")
         if x.layout == torch.strided:
-            sums = x.double().sum(1, keepdim=True)
-            return (x / sums.where(sums != 0, 1.0)).float()
+            return self._divided(x, x.double().sum(1, keepdim=True)).float()
         from .graphs import SparseMatrix  # here, because it brings torch_geometric along
 
         entries = x.to_sparse_coo().coalesce()
         (rows, columns), values = entries.indices(), entries.values().double()
         sums = torch.zeros(len(x), dtype=torch.float64, device=x.device).index_add_(0, rows, values)
-        sums = sums.where(sums != 0, 1.0)
-        return SparseMatrix.from_coo(rows, columns, (values / sums[rows]).float(), (len(x), self.features))
+        return SparseMatrix.from_coo(rows, columns, self._divided(values, sums[rows]).float(), (len(x), self.features))
+
+    def edges(self, edge_index: Tensor, nodes: int, weight: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Prepare edges [2, E] of so many nodes, and weights [E]: of one pair of nodes the mean stays."""
+        edge_index = torch.as_tensor(edge_index)
+        weight = None if weight is None else torch.as_tensor(weight).float()
+        sound = edge_index.dim() == 2 and len(edge_index) == 2 and not edge_index.is_floating_point()
+        if not sound or (edge_index.numel() and not 0 <= int(edge_index.min()) <= int(edge_index.max()) < nodes):
+            kind = f"{edge_index.dtype} {list(edge_index.shape)}"
+            raise UsageError(f"edges must be [2, E] numbers of the nodes 0..{nodes - 1}, not {kind}")
+        if weight is not None and weight.shape != edge_index.shape[1:]:
+            raise UsageError(f"weights must be [{edge_index.shape[1]}], one for an edge, not {list(weight.shape)}")
+        edge_index = edge_index.long()
+        if not self.undirected:
+            return edge_index, weight
+        keep = edge_index[0] != edge_index[1]
+        source, target = edge_index[:, keep]
+        keys, pair = torch.cat((source * nodes + target, target * nodes + source)).unique(return_inverse=True)
+        if weight is not None:
+            both, zeros = weight[keep].double().repeat(2), torch.zeros(len(keys), dtype=torch.float64)
+            counts = zeros.to(both.device).index_add(0, pair, torch.ones_like(both))
+            weight = (zeros.to(both.device).index_add(0, pair, both) / counts).float()
+        return torch.stack((keys // nodes, keys % nodes)) if nodes else edge_index, weight
+
+    def _divided(self, x: Tensor, sums: Tensor) -> Tensor:
+        return x.double() / sums.where(sums != 0, 1.0) if self.normalize else x
 
 
 Transform = ImageTransform | PointTransform | GraphTransform

@@ -8,14 +8,21 @@ Source of the model: Condon and Karp, "Algorithms for Graph Partitioning on the 
 the degree correction of Karrer and Newman, "Stochastic blockmodels and community structure in networks", 2011.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
-from scipy.sparse import csr_array
 
 from comhe.datasets.registry import register_dataset
 from comhe.datasets.sampling import shuffled
 
-from .graph import Graph, LabeledGraph, random_split, split_graph
+from .graph import Graph, LabeledGraph, split_graph
+from .splits import random_split
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 LICENSE = "MIT, made by this package"
 SEED = 1971
@@ -71,6 +78,8 @@ def _links(labels: np.ndarray, draw: torch.Generator) -> np.ndarray:
 
 
 def _words(labels: np.ndarray, draw: torch.Generator) -> csr_array:
+    from scipy.sparse import csr_array  # half a second that an import should not take
+
     # Zipf's law, in integers: the k-th word is about 1/k as frequent as the first.
     common, preferred = (100_000 // (20 + np.arange(count)) for count in (WORDS, TOPIC_WORDS))
     topics = shuffled(WORDS, draw)

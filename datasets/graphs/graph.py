@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scipy.sparse import coo_array, csr_array
 from torch import Tensor
 
 from comhe.datasets.labeled import check_labels
-from comhe.datasets.sampling import shuffled
 from comhe.errors import DataError
 
-PER_CLASS, VALIDATION, TEST = 20, 500, 1000  # nodes of a random split
+from . import fields
+from .splits import random_split, read_split
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+DENSE = 0.25  # the share of features that are not zero from which they are stored as a dense matrix
 
 
 @dataclass(frozen=True, eq=False)
 class Graph:
     """One graph of n nodes, e directed edges and f features, with its split.
 
+    Citation networks are prepared as by Kipf and Welling, ICLR 2017: each row of features is divided by its sum
+    (``normalized``), and edges go both ways, sorted, without duplicates and self-loops (``undirected``). Other graphs
+    are used as they are given, with what PyTorch Geometric's layers make of it: an edge in one direction sends
+    messages in one direction, one that is given twice sends two.
+
     Attributes:
-        features: Sparse CSR float32 [n, f]; each nonempty row sums to 1, as in Kipf and Welling, ICLR 2017.
-        edge_index: int64 [2, e], both directions of every edge, sorted by source and target, no duplicates or loops.
+        features: float32 [n, f], sparse CSR, or dense if a quarter of them or more are not zero.
+        edge_index: int64 [2, e], sources and targets.
+        labels: int64 [n], -1 for a node without one, which is in no split.
         train, val, test: int64 node numbers, disjoint.
+        edge_weight: float32 [e], or None.
+        classes: the names of the classes by label, if they have names.
     """
 
     name: str
@@ -37,6 +50,10 @@ class Graph:
     test: Tensor
     num_classes: int
     source: str
+    edge_weight: Tensor | None = None
+    normalized: bool = True
+    undirected: bool = True
+    classes: tuple[str, ...] = ()
 
     @property
     def num_nodes(self) -> int:
@@ -66,6 +83,8 @@ class Graph:
             >>> Graph.from_arrays("path", np.eye(3), [[0, 1], [1, 2]], [0, 1, 0], train=[0], val=[1], test=[2])
             Graph('path', nodes=3, edges=4, features=3, classes=2, train=1, val=1, test=1)
         """
+        from scipy.sparse import csr_array
+
         labels, links, counts = np.asarray(labels), np.asarray(edge_index), csr_array(features)
         nodes = len(labels)
         check_labels(labels, counts.shape[0], int(labels.max(initial=0)) + 1, name)
@@ -78,17 +97,80 @@ class Graph:
         if counts.nnz and not 0 <= counts.data.min() <= counts.data.max() < np.inf:
             raise DataError(f"{name}: a feature is negative or not finite")
         labels, train, val, test = (torch.as_tensor(array, dtype=torch.int64) for array in (labels, *splits))
-        matrix, edges = _row_normalized(counts), _undirected(links, nodes)
+        matrix, edges = _row_normalized(counts), torch.as_tensor(undirected_edges(links, nodes)[0])
         return cls(name, matrix, edges, labels, train, val, test, int(labels.max()) + 1, source)
+
+    @classmethod
+    def from_pyg(cls, data: Any, name: str = "graph", seed: int | None = None, undirected: bool = False) -> Graph:
+        """Build a graph from PyTorch Geometric's ``Data``, or from a dictionary of such arrays.
+
+        Features and edges are used as they are. Nodes without a label have -1. Without masks, or with a ``seed``, 60 %
+        of each class train, 20 % validate and 20 % test; of several masks [n, k] the first is used.
+
+        Args:
+            data: ``x`` [n, f], dense or sparse; ``edge_index`` [2, m] or ``adj_t``; ``y`` [n] or one-hot [n, classes];
+                perhaps ``edge_weight`` [m], and ``train_mask``, ``val_mask`` and ``test_mask``.
+            undirected: add the other direction of every edge; duplicates and self-loops go, and of the weights of one
+                pair of nodes the mean stays.
+
+        Example:
+            >>> data = {"x": np.eye(3), "edge_index": [[0, 1, 1, 2], [1, 0, 2, 1]], "y": [0, 1, 0]}
+            >>> Graph.from_pyg(data | {"train_mask": [0], "val_mask": [1], "test_mask": [2]})
+            Graph('graph', nodes=3, edges=4, features=3, classes=2, train=1, val=1, test=1)
+        """
+        if not isinstance(data, Mapping) and (hasattr(data, "node_types") or not hasattr(data, "to_dict")):
+            kind = type(data).__name__
+            raise DataError(f"{name}: a {kind} is not a graph with one kind of nodes; give a Data of PyTorch Geometric")
+        return cls.from_fields(name, data if isinstance(data, Mapping) else data.to_dict(), "", seed, undirected)
+
+    @classmethod
+    def from_fields(
+        cls, name: str, data: Mapping[str, Any], source: str, seed: int | None = None, undirected: bool = False
+    ) -> Graph:
+        """Build a graph from arrays under the names that others give them; see :meth:`from_pyg`."""
+        found = fields.rename(data, name)
+        x = fields.check_features(found["x"], name)
+        nodes = x.shape[0]
+        edges, weight = fields.check_edges(found["edge_index"], found.get("edge_weight"), nodes, name)
+        labels, classes = fields.check_labels(found["y"], nodes, name)
+        split, words = read_split(found, labels, seed, name)
+        if len(np.unique(used := np.concatenate(split))) != len(used):
+            raise DataError(f"{name}: a node is in two of train, val and test")
+        if undirected:
+            edges, weight = undirected_edges(edges, nodes, weight)
+        elif is_one_way(edges, nodes):
+            hint = f"graph-undirected{name[name.find(':') :]}" if ":" in name else "undirected=True"
+            warnings.warn(f"{name}: every edge goes in one direction only; {hint} adds the other", stacklevel=2)
+        train, val, test = map(torch.as_tensor, split)
+        return cls(
+            name, _features(x), torch.as_tensor(edges.copy()), torch.as_tensor(labels), train, val, test,
+            int(labels.max()) + 1, "; ".join(filter(None, (source, words))),
+            None if weight is None else torch.as_tensor(weight),
+            normalized=False, undirected=undirected, classes=classes,
+        )  # fmt: skip
 
     def describe(self) -> dict[str, object]:
         """Return the census; homophily is the fraction of edges within a class."""
         source, target = self.edge_index
-        homophily = (self.labels[source] == self.labels[target]).double().mean().item()
+        known = (self.labels[source] >= 0) & (self.labels[target] >= 0)
+        homophily = (self.labels[source] == self.labels[target])[known].double().mean().item() if known.any() else None
         return {
             "name": self.name, **self._sizes(), "mean degree": round(len(source) / self.num_nodes, 3),
-            "isolated nodes": self.num_nodes - len(source.unique()), "homophily": round(homophily, 4),
-            "source": self.source,
+            "isolated nodes": self.num_nodes - len(self.edge_index.unique()),
+            "homophily": None if homophily is None else round(homophily, 4), **self._oddities(), "source": self.source,
+        }  # fmt: skip
+
+    def _oddities(self) -> dict[str, object]:
+        """What a graph that is used as it was given may have, and a citation network does not."""
+        if self.normalized and self.undirected:
+            return {}
+        keys = self.edge_index[0] * self.num_nodes + self.edge_index[1]
+        turned = self.edge_index[1] * self.num_nodes + self.edge_index[0]
+        return {
+            "unlabeled nodes": int((self.labels < 0).sum()),
+            "edges in one direction": int((~torch.isin(keys, turned)).sum()),
+            "self-loops": int((keys == turned).sum()), "duplicate edges": len(keys) - len(keys.unique()),
+            "edge weights": self.edge_weight is not None,
         }  # fmt: skip
 
     def _sizes(self) -> dict[str, int]:
@@ -105,21 +187,50 @@ def _row_normalized(counts: csr_array) -> Tensor:
     counts.sort_indices()
     sums = np.asarray(counts.sum(axis=1)).ravel()
     values = counts.data / np.repeat(sums, np.diff(counts.indptr))  # an empty row has no value to divide
+    counts.data = values
+    return _csr_tensor(counts)
+
+
+def _csr_tensor(matrix: csr_array) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        rows, columns = (torch.as_tensor(index, dtype=torch.int64) for index in (counts.indptr, counts.indices))
-        values = torch.as_tensor(values, dtype=torch.float32)
-        return torch.sparse_csr_tensor(rows, columns, values, size=counts.shape, check_invariants=True)
+        rows, columns = (torch.as_tensor(index, dtype=torch.int64) for index in (matrix.indptr, matrix.indices))
+        values = torch.as_tensor(matrix.data, dtype=torch.float32)
+        return torch.sparse_csr_tensor(rows, columns, values, size=matrix.shape, check_invariants=True)
 
 
-def _undirected(links: np.ndarray, nodes: int) -> Tensor:
-    """Both directions of all links, sorted, without loops and duplicates."""
-    links = links[:, links[0] != links[1]]
-    both = np.concatenate([links, links[::-1]], axis=1)
-    adjacency = coo_array((np.ones(both.shape[1]), tuple(both)), shape=(nodes, nodes)).tocsr()
-    adjacency.sum_duplicates()
-    adjacency = adjacency.tocoo()
-    return torch.as_tensor(np.stack([adjacency.row, adjacency.col]), dtype=torch.int64)
+def _features(x: Any) -> Tensor:
+    """Features as a CSR tensor, or dense where CSR would be larger and slower."""
+    from scipy.sparse import csr_array
+
+    if np.count_nonzero(x if isinstance(x, np.ndarray) else x.data) >= DENSE * x.shape[0] * x.shape[1]:
+        return torch.as_tensor(np.ascontiguousarray(x if isinstance(x, np.ndarray) else x.toarray()))
+    return _csr_tensor(csr_array(x))
+
+
+def undirected_edges(edges: np.ndarray, nodes: int, weight: np.ndarray | None = None) -> tuple[Any, Any]:
+    """Both directions of all edges, sorted, without loops and duplicates; and the mean weight of each pair."""
+    from scipy.sparse import coo_array
+
+    keep = edges[0] != edges[1]
+    edges = edges[:, keep]
+    both = np.concatenate([edges, edges[::-1]], axis=1)
+
+    def summed(values: np.ndarray) -> Any:
+        matrix = coo_array((values, tuple(both)), shape=(nodes, nodes)).tocsr()
+        matrix.sum_duplicates()
+        return matrix.tocoo()
+
+    counts = summed(np.ones(both.shape[1]))
+    if weight is not None:
+        weight = (summed(np.tile(weight[keep].astype(np.float64), 2)).data / counts.data).astype(np.float32)
+    return np.stack([counts.row, counts.col]).astype(np.int64), weight
+
+
+def is_one_way(edges: np.ndarray, nodes: int) -> bool:
+    """Return whether there are edges between different nodes, and none of them goes both ways."""
+    source, target = edges[:, edges[0] != edges[1]]
+    return bool(len(source)) and not np.isin(source * nodes + target, target * nodes + source).any()
 
 
 @dataclass(frozen=True)
@@ -146,14 +257,3 @@ def split_graph(name: str, raw: LabeledGraph, source: str, full: bool, seed: int
     if changed:
         source = f"{source.rpartition('; ')[0]}; {changed} split"
     return Graph.from_arrays(name, raw.counts, raw.links, raw.labels, train, val, test, source)
-
-
-def random_split(labels: np.ndarray, labeled: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw 20 nodes of each class to train, 500 others to validate and 1000 others to test, among the labeled nodes."""
-    order = shuffled(len(labels), torch.Generator().manual_seed(seed))
-    order = order[labeled[order]]
-    train = np.concatenate([order[labels[order] == label][:PER_CLASS] for label in range(labels.max() + 1)])
-    rest = order[~np.isin(order, train)]
-    if len(train) != PER_CLASS * (labels.max() + 1) or len(rest) < VALIDATION + TEST:
-        raise DataError(f"{len(order)} labeled nodes are too few for {PER_CLASS} a class, {VALIDATION} and {TEST}")
-    return np.sort(train), np.sort(rest[:VALIDATION]), np.sort(rest[VALIDATION : VALIDATION + TEST])

@@ -5,14 +5,16 @@ https://github.com/kimiyoung/planetoid (MIT license). `x, y` are the training no
 nodes that are not for testing, `tx, ty` the test nodes in the order of `test.index`, `graph` the neighbor lists.
 """
 
+from __future__ import annotations
+
 import hashlib
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_array, vstack
 
 from comhe.datasets.io.files import fetch, read_bounded, warn_altered
 from comhe.datasets.io.unpickle import unpickle
@@ -20,6 +22,9 @@ from comhe.datasets.registry import register_dataset
 from comhe.errors import DataError
 
 from .graph import Graph, LabeledGraph, split_graph
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 SUFFIXES = ("x", "y", "tx", "ty", "allx", "ally", "graph", "test.index")
 LICENSE = "MIT (files of github.com/kimiyoung/planetoid); the texts behind them are their authors'"
@@ -150,6 +155,8 @@ def parse_planetoid(data: dict[str, bytes], prefix: Path, validation: int = 500)
     if abs(allx[:known] - x).max() > 1e-5 or (ally[0][:known] != y[0]).any():
         raise DataError(f"{prefix}.x: the nodes differ from the first {known} of {prefix.name}.allx")
 
+    from scipy.sparse import csr_array, vstack  # half a second that an import should not take
+
     # Row -1 of the stack is empty: what a node without features has.
     stack = vstack([allx, tx, csr_array((1, allx.shape[1]), dtype=allx.dtype)], format="csr")
     row = np.full(nodes, stack.shape[0] - 1)
@@ -161,6 +168,8 @@ def parse_planetoid(data: dict[str, bytes], prefix: Path, validation: int = 500)
 
 
 def _counts(data: bytes, name: str) -> csr_array:
+    from scipy.sparse import csr_array
+
     matrix = unpickle(data, name)
     if not isinstance(matrix, csr_array):
         raise DataError(f"{name}: not a CSR matrix")

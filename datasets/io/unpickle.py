@@ -8,15 +8,19 @@ never an import; "call" and "build" fill records; the result becomes an array on
 Protocols 2 to 5 are read, as written by Python 2 and 3 with the module names of old and new numpy and scipy.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from pickletools import genops
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from comhe.errors import DataError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 MAX_STEPS = 1_000_000  # the largest published graph takes 180,000; bounds the memory that a small file can claim
 MAX_SIDE = 10_000_000  # rows or columns
@@ -113,6 +117,8 @@ def _matrix(matrix: Any) -> csr_array:
     if len(indices) and (indices.min() < 0 or indices.max() >= columns):
         raise _Refused(f"a column index of the matrix is outside 0..{columns - 1}")
     # copies: what frombuffer gave is read-only, and sum_duplicates works in place
+    from scipy.sparse import csr_array  # half a second that an import should not take
+
     result = csr_array((data.copy(), indices.astype(np.int64), indptr.astype(np.int64)), shape=shape)
     result.sum_duplicates()
     return result

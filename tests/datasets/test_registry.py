@@ -99,7 +99,7 @@ def test_a_loader_that_returns_something_else_is_named():
 def test_names_of_all_domains():
     names = list_data()
     assert names == list(dict.fromkeys([*list_data("images"), *list_data("points"), *list_data("graphs")]))
-    assert dataset_domains("folder:x") == ["images", "points"]
+    assert dataset_domains("folder:x") == ["images", "points", "graphs"]
     assert license_of("cora-random3").startswith("MIT")
     assert torch.equal(load_data("solids").test.labels, load_points("solids").test.labels)
     with pytest.raises(UsageError, match="unknown data set 'citeser'; did you mean citeseer"):

@@ -117,7 +117,7 @@ def census(recipe: Recipe, root: str | None) -> dict[str, Any]:
         warnings.simplefilter("always", AlteredDataWarning)
         data = load_data(recipe.data, root, model_domain(recipe.model))
     altered = any(issubclass(warning.category, AlteredDataWarning) for warning in caught)
-    names = {"class names": list(data.classes)} if hasattr(data, "classes") else {}
+    names = {"class names": list(data.classes)} if getattr(data, "classes", ()) else {}
     return describe(data) | names | {"license": license_of(recipe.data), "as published": not altered}
 
 

@@ -7,6 +7,7 @@ with warnings.catch_warnings():  # its imports warn of torch.jit: nothing a user
     import torch_geometric.nn  # noqa: F401
 
 from .appnp import APPNP
+from .edges import EdgeMatrix
 from .gat import GAT
 from .gcn import GCN
 from .gcn2 import GCN2
@@ -16,6 +17,17 @@ from .sage import SAGE
 from .sparse import SparseMatrix
 
 __all__ = [
-    "APPNP", "GAT", "GCN", "GCN2", "SAGE", "GraphModel", "Operators", "SparseMatrix", "gcn_norm", "mean_norm",
-    "prepare_graph", "receptive_field",
+    "APPNP",
+    "GAT",
+    "GCN",
+    "GCN2",
+    "SAGE",
+    "EdgeMatrix",
+    "GraphModel",
+    "Operators",
+    "SparseMatrix",
+    "gcn_norm",
+    "mean_norm",
+    "prepare_graph",
+    "receptive_field",
 ]  # fmt: skip

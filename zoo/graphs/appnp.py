@@ -40,12 +40,12 @@ class APPNP(GraphModel):
         self.lin2 = Linear(hidden_channels, num_classes, weight_initializer="glorot", bias_initializer="zeros")
 
     def forward(self, x: Features, graph: Graph) -> Tensor:
-        operators = self.operators(x, graph)
-        h = dropout(x, self.dropout, self.training) @ self.lin1.weight.t() + self.lin1.bias
+        x, operators = self.read(x, graph)
+        h = dropout(x, self.dropout, self.training).mm(self.lin1.weight.t()) + self.lin1.bias
         h = self.lin2(dropout(F.relu(h, inplace=True), self.dropout, self.training))
         z, teleport = h, self.alpha * h
         for adjacency in operators.layers(self.num_steps):
-            z = (1 - self.alpha) * (adjacency.dropout(self.dropout, self.training) @ z) + teleport
+            z = (1 - self.alpha) * adjacency.dropout(self.dropout, self.training).mm(z) + teleport
         return operators.select(z)
 
     def extra_repr(self) -> str:

@@ -9,7 +9,10 @@ from torch_geometric.utils import add_self_loops, remove_self_loops, softmax
 from comhe.zoo.adapters.graphs import adapt_gat
 from comhe.zoo.registry import register_model
 
+from .edges import EdgeMatrix, self_looped
 from .model import LayeredModel
+from .operators import Adjacency
+from .products import is_traced
 from .sparse import Features, SparseMatrix, check_edge_index, dropout
 
 
@@ -22,7 +25,8 @@ class GAT(LayeredModel):
 
     Hidden layers concatenate their heads and apply elu, the last averages its heads. Dropout acts on the input of every
     layer and on the attention coefficients. Layers are PyG's ``GATConv`` used as parameter holders, because GATConv
-    itself cannot read a sparse x. Edges given twice count once; of a graph's values only the positions are used.
+    itself cannot read a sparse x, and treat edges as it does: one given twice gets two coefficients, a node has one
+    self-loop, and weights are not used.
 
     Source: Velickovic et al., Graph Attention Networks, ICLR 2018 (the defaults, but 8 output heads on PubMed).
     """
@@ -42,22 +46,29 @@ class GAT(LayeredModel):
         self.convs = nn.ModuleList(GATConv(width, hidden_channels, heads) for width in widths[:-1])
         self.convs.append(GATConv(widths[-1], num_classes, output_heads, concat=False))
 
-    def propagation(self, edge_index: Tensor, num_nodes: int) -> SparseMatrix:
+    uses_edge_weight = False
+
+    def propagation(self, edge_index: Tensor, num_nodes: int, edge_weight: Tensor | None = None) -> Adjacency:
         check_edge_index(edge_index, num_nodes)
+        if is_traced():
+            return self_looped(edge_index, num_nodes, None, self.operator_dtype)
         edge_index, _ = add_self_loops(remove_self_loops(edge_index)[0], num_nodes=num_nodes)
-        return SparseMatrix.from_edge_index(edge_index, num_nodes)
+        return SparseMatrix.from_coo(edge_index[1], edge_index[0], None, (num_nodes, num_nodes), sum_duplicates=False)
 
     def activation(self, h: Tensor) -> Tensor:
         return F.elu(h)
 
-    def layer(self, conv: GATConv, x: Features, adjacency: SparseMatrix) -> Tensor:
+    def layer(self, conv: GATConv, x: Features, adjacency: Adjacency) -> Tensor:
         target, source = (index.long() for index in adjacency.indices())
-        h = (x @ conv.lin.weight.t()).view(-1, conv.heads, conv.out_channels)
+        h = x.mm(conv.lin.weight.t()).view(-1, conv.heads, conv.out_channels)
         score = (h * conv.att_src).sum(-1)[source] + (h * conv.att_dst).sum(-1)[target]  # [E, heads]
-        alpha = softmax(F.leaky_relu(score, conv.negative_slope), target, num_nodes=adjacency.shape[0])
+        score = F.leaky_relu(score, conv.negative_slope)
+        if isinstance(adjacency, EdgeMatrix):
+            score = score.masked_fill((adjacency.values == 0)[:, None], -torch.inf)
+        alpha = softmax(score, target, num_nodes=adjacency.shape[0])
         alpha = dropout(alpha, self.dropout, self.training)
         messages = h.index_select(0, source) * alpha.unsqueeze(-1)
-        out = torch.zeros_like(h).index_add(0, target, messages)
+        out = messages.new_zeros(h.shape).index_add(0, target, messages)
         return (out.flatten(1) if conv.concat else out.mean(1)) + conv.bias
 
     adapt = staticmethod(adapt_gat)

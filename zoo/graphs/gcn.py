@@ -9,7 +9,7 @@ from comhe.zoo.adapters.graphs import adapt_gcn
 from comhe.zoo.registry import register_model
 
 from .model import LayeredModel
-from .operators import Operators, receptive_field
+from .operators import Adjacency, Operators, receptive_field
 from .sparse import Features, SparseMatrix
 
 
@@ -34,11 +34,15 @@ class GCN(LayeredModel):
         widths = [in_channels] + [hidden_channels] * (num_layers - 1) + [num_classes]
         self.convs = nn.ModuleList(GCNConv(a, b) for a, b in pairwise(widths))
 
-    def prepare(self, edge_index: Tensor, num_nodes: int, nodes: Tensor | None = None) -> Operators:
-        adjacency = self.propagation(edge_index, num_nodes)
-        return Operators(adjacency) if nodes is None else receptive_field(adjacency, nodes, len(self.convs))
+    def prepare(
+        self, edge_index: Tensor, num_nodes: int, nodes: Tensor | None = None, edge_weight: Tensor | None = None
+    ) -> Operators:
+        adjacency = self.propagation(edge_index, num_nodes, edge_weight)
+        if nodes is None or not isinstance(adjacency, SparseMatrix):
+            return Operators(adjacency, outputs=nodes)
+        return receptive_field(adjacency, nodes, len(self.convs))
 
-    def layer(self, conv: GCNConv, x: Features, adjacency: SparseMatrix) -> Tensor:
-        return adjacency @ (x @ conv.lin.weight.t()) + conv.bias
+    def layer(self, conv: GCNConv, x: Features, adjacency: Adjacency) -> Tensor:
+        return adjacency.mm(x.mm(conv.lin.weight.t())) + conv.bias
 
     adapt = staticmethod(adapt_gcn)

@@ -49,11 +49,12 @@ class GCN2(GraphModel):
         self.convs = nn.ModuleList(GCN2Conv(hidden_channels, alpha, theta, layer) for layer in range(1, num_layers + 1))
 
     def forward(self, x: Features, graph: Graph) -> Tensor:
-        operators = self.operators(x, graph)
-        h = dropout(x, self.dropout, self.training) @ self.lins[0].weight.t() + self.lins[0].bias
+        x, operators = self.read(x, graph)
+        h = dropout(x, self.dropout, self.training).mm(self.lins[0].weight.t()) + self.lins[0].bias
         h = h_0 = F.relu(h, inplace=True)
         for conv, adjacency in zip(self.convs, operators.layers(len(self.convs)), strict=True):
-            p = torch.lerp(adjacency @ dropout(h, self.dropout, self.training), h_0, conv.alpha)
+            p = adjacency.mm(dropout(h, self.dropout, self.training))
+            p = torch.lerp(p, h_0.to(p.dtype), conv.alpha)  # autocast may have given them two types
             h = F.relu(torch.addmm(p, p, conv.weight1, beta=1 - conv.beta, alpha=conv.beta))
         return operators.select(self.lins[1](dropout(h, self.dropout, self.training)))
 

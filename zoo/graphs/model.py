@@ -1,18 +1,22 @@
 """What all graph networks share, and how training calls them and graph modules of other packages alike."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from comhe.errors import UsageError, check_at_least, check_dropout
 from comhe.zoo.adapters.graphs import options_of
 
-from .operators import Operators, gcn_norm
+from .edges import EdgeMatrix
+from .operators import Adjacency, Operators, gcn_norm
+from .products import compute_dtype
 from .sparse import Features, SparseMatrix, as_index, dropout
 
-Graph = Operators | SparseMatrix | Sequence[SparseMatrix] | Tensor
+Graph = Operators | Adjacency | Sequence[Adjacency] | Tensor
 
 
 class GraphModel(nn.Module):
@@ -24,6 +28,7 @@ class GraphModel(nn.Module):
     """
 
     output_layer: str
+    uses_edge_weight = True
 
     def __init__(self, in_channels: int, num_classes: int, dropout: float, num_layers: int = 1) -> None:
         super().__init__()
@@ -37,21 +42,48 @@ class GraphModel(nn.Module):
             for layer in child if isinstance(child, nn.ModuleList) else [child]:
                 layer.reset_parameters()  # type: ignore[operator]
 
-    def propagation(self, edge_index: Tensor, num_nodes: int) -> SparseMatrix:
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights."""
+        return next(self.parameters()).dtype
+
+    @property
+    def operator_dtype(self) -> torch.dtype:
+        """The type of a graph's operator: that of the weights, or float32 for half types, as it is multiplied."""
+        return compute_dtype(self.dtype)
+
+    def propagation(self, edge_index: Tensor, num_nodes: int, edge_weight: Tensor | None = None) -> Adjacency:
         """Return the square operator that this network applies to a graph."""
-        return gcn_norm(edge_index, num_nodes)
+        return gcn_norm(edge_index, num_nodes, edge_weight, self.operator_dtype)
 
-    def prepare(self, edge_index: Tensor, num_nodes: int, nodes: Tensor | None = None) -> Operators:
-        """Compute once what the logits at ``nodes`` (int64 [n] or bool [num_nodes], all if None) need."""
+    def prepare(
+        self, edge_index: Tensor, num_nodes: int, nodes: Tensor | None = None, edge_weight: Tensor | None = None
+    ) -> Operators:
+        """Compute once what the logits at ``nodes`` (int64 [n] or bool [num_nodes], all if None) need.
+
+        Edges are read as PyG's layers read them: source and target, in one direction each, with positive weights or
+        without. A network that has no use for weights warns of those it is given.
+        """
+        if edge_weight is not None and not self.uses_edge_weight:
+            warnings.warn(f"{type(self).__name__} has no use for edge weights: all edges count alike", stacklevel=2)
         outputs = None if nodes is None else as_index(nodes, num_nodes, "node")
-        return Operators(adjacency=self.propagation(edge_index, num_nodes), outputs=outputs)
+        return Operators(adjacency=self.propagation(edge_index, num_nodes, edge_weight), outputs=outputs)
 
-    def operators(self, x: Features, graph: Graph) -> Operators:
-        """Return a graph in any accepted form as :class:`Operators`, checked against x."""
+    def read(self, x: Features, graph: Graph) -> tuple[Features, Operators]:
+        """Return features and a graph in any accepted form as what the layers multiply, once they are checked."""
+        if not isinstance(x, Tensor | SparseMatrix):
+            hint = "of a numpy array, torch.from_numpy(x).float() makes one"
+            raise UsageError(f"x must be a tensor or a SparseMatrix, not {type(x).__name__}; {hint}")
+        if isinstance(x, Tensor) and x.layout != torch.strided:
+            x = SparseMatrix.from_torch(x)
+        if x.dtype != self.dtype and isinstance(x, Tensor) and not torch.is_autocast_enabled(x.device.type):
+            other = f", or the model with model.to({x.dtype})" if x.is_floating_point() else ""
+            hint = f"convert x with x.to({self.dtype}){other}"
+            raise UsageError(f"x has numbers of type {x.dtype}, the model has weights of type {self.dtype}; {hint}")
         if isinstance(graph, Tensor):
             graph = self.prepare(graph, x.shape[0])
         elif not isinstance(graph, Operators):
-            graph = Operators(graph if isinstance(graph, SparseMatrix) else tuple(graph))
+            graph = Operators(graph if isinstance(graph, SparseMatrix | EdgeMatrix) else tuple(graph))
         first = graph.adjacency[0] if isinstance(graph.adjacency, tuple) else graph.adjacency
         if x.shape[0] != first.shape[1]:
             raise UsageError(
@@ -60,7 +92,7 @@ class GraphModel(nn.Module):
             )
         if x.shape[1] != self.in_channels:
             raise UsageError(f"x has {x.shape[1]} features, the model was built with in_channels={self.in_channels}")
-        return graph
+        return x, graph
 
     options_of = staticmethod(options_of)
 
@@ -82,7 +114,7 @@ class LayeredModel(GraphModel):
         return F.relu(h, inplace=True)
 
     def forward(self, x: Features, graph: Graph) -> Tensor:
-        operators = self.operators(x, graph)
+        x, operators = self.read(x, graph)
         last = len(self.convs) - 1
         for i, (conv, adjacency) in enumerate(zip(self.convs, operators.layers(last + 1), strict=True)):
             h = self.layer(conv, dropout(x, self.dropout, self.training), adjacency)
@@ -91,17 +123,24 @@ class LayeredModel(GraphModel):
 
 
 def prepare_graph(
-    model: nn.Module, features: Features, edge_index: Tensor, nodes: Tensor | None = None
+    model: nn.Module,
+    features: Features,
+    edge_index: Tensor,
+    nodes: Tensor | None = None,
+    edge_weight: Tensor | None = None,
 ) -> tuple[Features, Operators | Tensor, Tensor | None]:
     """Prepare a graph for any module that classifies nodes, with or without a method ``prepare``.
 
     A :class:`GraphModel` computes at ``nodes`` (int64 [n] or bool [N], all if None) only. A module in the style of
-    PyTorch Geometric, with ``forward(x, edge_index)``, gets dense features and computes at all nodes. Returned are
-    ``x`` and ``graph`` for ``logits = model(x, graph)``, and the rows of these logits that belong to ``nodes``, None
-    for all.
+    PyTorch Geometric, with ``forward(x, edge_index)``, gets dense features, no weights, and computes at all nodes.
+    Returned are ``x`` and ``graph`` for ``logits = model(x, graph)``, and the rows of these logits that belong to
+    ``nodes``, None for all.
     """
     if hasattr(model, "prepare"):
-        operators = model.prepare(edge_index, features.shape[0], nodes=nodes)  # type: ignore[operator]
+        weights = {} if edge_weight is None else {"edge_weight": edge_weight}
+        operators = model.prepare(edge_index, features.shape[0], nodes=nodes, **weights)  # type: ignore[operator]
         return operators.inputs(features), operators, None
+    if edge_weight is not None:
+        warnings.warn(f"{type(model).__name__} is called without the edge weights: it has no prepare()", stacklevel=2)
     dense = features.to_dense()
     return dense, edge_index, None if nodes is None else as_index(nodes, len(dense), "node")

@@ -1,7 +1,7 @@
 """From an edge list to the operators that a graph network applies, and to the rows of them that some outputs need."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -9,13 +9,21 @@ from torch_geometric.nn.conv.gcn_conv import gcn_norm as pyg_gcn_norm
 
 from comhe.errors import UsageError
 
+from .edges import EdgeMatrix, self_looped
+from .products import is_traced
 from .sparse import Features, SparseMatrix, as_index, check_edge_index
 
+Adjacency = SparseMatrix | EdgeMatrix
 
-def gcn_norm(edge_index: Tensor, num_nodes: int) -> SparseMatrix:
+
+def gcn_norm(
+    edge_index: Tensor, num_nodes: int, edge_weight: Tensor | None = None, dtype: torch.dtype | None = None
+) -> Adjacency:
     """Kipf's renormalized adjacency :math:`D^{-1/2} (A + I) D^{-1/2}`, with the values of PyG's ``gcn_norm``.
 
-    Shape: edge_index [2, E] -> [num_nodes, num_nodes]; symmetric if the edges are.
+    An edge that is given twice counts twice; a node has one self-loop, whatever is given.
+
+    Shape: edge_index [2, E], edge_weight [E] -> [num_nodes, num_nodes] in ``dtype``; symmetric if the edges are.
 
     Example:
         >>> gcn_norm(torch.tensor([[0, 1], [1, 0]]), 2).to_dense()
@@ -24,20 +32,33 @@ def gcn_norm(edge_index: Tensor, num_nodes: int) -> SparseMatrix:
 
     Source: Kipf & Welling, Semi-Supervised Classification with Graph Convolutional Networks, ICLR 2017, eq. 2.
     """
-    check_edge_index(edge_index, num_nodes)
-    edge_index, weight = pyg_gcn_norm(edge_index, None, num_nodes, dtype=torch.get_default_dtype())
+    check_edge_index(edge_index, num_nodes, edge_weight)
+    dtype = dtype or torch.get_default_dtype()
+    if is_traced():
+        edges = self_looped(edge_index, num_nodes, edge_weight, dtype)
+        degree = edges.values.new_zeros(num_nodes).index_add(0, edges.target, edges.values)
+        scale = torch.where(degree == 0, 0, degree.pow(-0.5))
+        return replace(edges, values=scale[edges.source] * edges.values * scale[edges.target])
+    edge_weight = None if edge_weight is None else edge_weight.to(dtype)
+    edge_index, weight = pyg_gcn_norm(edge_index, edge_weight, num_nodes, dtype=dtype)
     return SparseMatrix.from_edge_index(edge_index, num_nodes, weight)
 
 
-def mean_norm(edge_index: Tensor, num_nodes: int) -> SparseMatrix:
+def mean_norm(edge_index: Tensor, num_nodes: int, dtype: torch.dtype | None = None) -> Adjacency:
     """Row-stochastic adjacency :math:`D^{-1} A`: the mean over incoming edges, zero for nodes without any.
 
-    Shape: edge_index [2, E] -> [num_nodes, num_nodes].
+    An edge that is given twice counts twice; self-loops are edges like others.
+
+    Shape: edge_index [2, E] -> [num_nodes, num_nodes] in ``dtype``.
     Source: Hamilton, Ying & Leskovec, Inductive Representation Learning on Large Graphs, NeurIPS 2017.
     """
     check_edge_index(edge_index, num_nodes)
-    degree = torch.bincount(edge_index[1], minlength=num_nodes).to(torch.get_default_dtype())
-    return SparseMatrix.from_edge_index(edge_index, num_nodes, degree[edge_index[1]].reciprocal())
+    source, target = edge_index
+    ones = torch.ones_like(target, dtype=dtype or torch.get_default_dtype())
+    values = ones.new_zeros(num_nodes).index_add(0, target, ones)[target].reciprocal()
+    if is_traced():
+        return EdgeMatrix(target, source, values, num_nodes)
+    return SparseMatrix.from_edge_index(edge_index, num_nodes, values)
 
 
 @dataclass(frozen=True)
@@ -50,7 +71,7 @@ class Operators:
         outputs: the rows of the last layer that are returned, or None for all.
     """
 
-    adjacency: SparseMatrix | tuple[SparseMatrix, ...]
+    adjacency: Adjacency | tuple[Adjacency, ...]
     rows: Tensor | None = None
     outputs: Tensor | None = None
 
@@ -62,7 +83,7 @@ class Operators:
             return features
         return features.rows(self.rows) if isinstance(features, SparseMatrix) else features[self.rows]
 
-    def layers(self, depth: int) -> Sequence[SparseMatrix]:
+    def layers(self, depth: int) -> Sequence[Adjacency]:
         """Return one operator for each of ``depth`` layers."""
         if not isinstance(self.adjacency, tuple):
             return (self.adjacency,) * depth

@@ -9,8 +9,8 @@ from comhe.zoo.adapters.graphs import adapt_sage
 from comhe.zoo.registry import register_model
 
 from .model import LayeredModel
-from .operators import mean_norm
-from .sparse import Features, SparseMatrix
+from .operators import Adjacency, mean_norm
+from .sparse import Features
 
 
 @register_model(domain="graphs", name="sage")
@@ -33,10 +33,12 @@ class SAGE(LayeredModel):
         widths = [in_channels] + [hidden_channels] * (num_layers - 1) + [num_classes]
         self.convs = nn.ModuleList(SAGEConv(a, b) for a, b in pairwise(widths))
 
-    def propagation(self, edge_index: Tensor, num_nodes: int) -> SparseMatrix:
-        return mean_norm(edge_index, num_nodes)
+    uses_edge_weight = False
 
-    def layer(self, conv: SAGEConv, x: Features, adjacency: SparseMatrix) -> Tensor:
-        return adjacency @ (x @ conv.lin_l.weight.t()) + conv.lin_l.bias + x @ conv.lin_r.weight.t()
+    def propagation(self, edge_index: Tensor, num_nodes: int, edge_weight: Tensor | None = None) -> Adjacency:
+        return mean_norm(edge_index, num_nodes, self.operator_dtype)
+
+    def layer(self, conv: SAGEConv, x: Features, adjacency: Adjacency) -> Tensor:
+        return adjacency.mm(x.mm(conv.lin_l.weight.t())) + conv.lin_l.bias + x.mm(conv.lin_r.weight.t())
 
     adapt = staticmethod(adapt_sage)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from typing import Union, overload
 
@@ -11,11 +10,12 @@ from torch import Tensor
 
 from comhe.errors import UsageError, check_dropout
 
+from .masks import keep_mask, keep_probability
+from .products import compiled_product, csr_product, indexed_product, is_traced, is_transformed
+
 with warnings.catch_warnings():  # torch announces once per process that CSR tensors are beta: nothing a user can change
     warnings.simplefilter("ignore")
     torch.sparse_csr_tensor(torch.tensor([0, 0]), torch.tensor([], dtype=torch.int64), torch.tensor([]), (1, 1))
-
-_INT64_MIN = -(2**63)  # random_(min, None) fills all 64 bits; random_() leaves the sign bit zero
 
 Features = Union["SparseMatrix", Tensor]
 
@@ -42,8 +42,9 @@ class _Pattern:
         """Return the transposed pattern and the permutation that sorts the values into it; computed once."""
         if self._transposed is None:
             order = torch.argsort(self.col, stable=True)  # rows stay ascending within each column
-            counts = torch.bincount(self.col, minlength=self.shape[1])
-            crow = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+            # Not bincount, whose result has a size that no compiler knows.
+            counts = self.col.new_zeros(self.shape[1] + 1).index_add(0, self.col + 1, torch.ones_like(self.col))
+            crow = counts.cumsum(0)
             pattern = _Pattern(crow, self.row_of_each_value()[order], (self.shape[1], self.shape[0]))
             self._transposed = (pattern, order.to(self.crow.dtype))
         return self._transposed
@@ -54,27 +55,38 @@ class SparseMatrix:
 
     The backward product :math:`S^\top G` uses the transposed pattern, sorted once and shared by all matrices that
     :meth:`dropout` derives from this one; a symmetric matrix (detected when it is built) is its own transpose. No
-    gradient flows to the values. Indices are int32, which MKL and cuSPARSE take without a conversion per product.
+    gradient flows to the values. Indices are int32, which MKL and cuSPARSE take without a conversion per product. The
+    products work in every floating dtype, under autocast (which they ignore), ``torch.compile`` and ``torch.func``.
     Build one with :meth:`from_torch`, :meth:`from_coo` or :meth:`from_edge_index`.
 
-    Shape: ``S @ dense``: [rows, columns] @ [columns, k] -> [rows, k], in the dtype of the values.
+    Shape: ``S @ dense``: [rows, columns] @ [columns, k] -> [rows, k], computed in the wider dtype of the
+        two, at least float32, and returned in that of ``dense``.
     """
 
     __slots__ = ("_pattern", "_scaled", "_tensor", "_transpose", "symmetric", "values")
 
     def __init__(self, pattern: _Pattern, values: Tensor, symmetric: bool = False):
         self._pattern, self.values, self.symmetric = pattern, values, symmetric
-        self._tensor = torch.sparse_csr_tensor(pattern.crow, pattern.col, values, pattern.shape, check_invariants=False)
+        self._tensor: Tensor | None = None
         self._transpose: SparseMatrix | None = None
         self._scaled: tuple[float, Tensor] | None = None
 
     @classmethod
-    def from_coo(cls, rows: Tensor, columns: Tensor, values: Tensor | None, shape: tuple[int, int]) -> SparseMatrix:
-        """Build one from int64 positions [E], [E] and values [E] (ones if None); repeated positions are summed."""
+    def from_coo(
+        cls, rows: Tensor, columns: Tensor, values: Tensor | None, shape: tuple[int, int], sum_duplicates: bool = True
+    ) -> SparseMatrix:
+        """Build one from int64 positions [E], [E] and values [E] (ones if None); repeated positions are summed or kept.
+
+        To keep them apart is for a network that treats every edge by itself, as an attention does.
+        """
         if values is None:
             values = torch.ones(rows.shape[0], device=rows.device)
         _check_range(rows, shape[0], "row index")
         _check_range(columns, shape[1], "column index")
+        if not sum_duplicates:
+            order = torch.argsort(rows * shape[1] + columns, stable=True)
+            crow = torch.bincount(rows + 1, minlength=shape[0] + 1).cumsum(0)
+            return cls(_Pattern(crow, columns[order], shape), values[order])
         return cls.from_torch(torch.sparse_coo_tensor(torch.stack([rows, columns]), values, shape))
 
     @classmethod
@@ -88,7 +100,8 @@ class SparseMatrix:
             tensor = tensor.coalesce()
         csr = tensor.detach().to_sparse_csr()
         pattern = _Pattern(csr.crow_indices(), csr.col_indices(), (csr.shape[0], csr.shape[1]))
-        return cls(pattern, csr.values(), symmetric=_is_symmetric(pattern, csr.values()))
+        values = csr.values().clone()  # a compiler does not take a view of a sparse tensor
+        return cls(pattern, values, symmetric=_is_symmetric(pattern, values))
 
     @classmethod
     def from_edge_index(cls, edge_index: Tensor, num_nodes: int, values: Tensor | None = None) -> SparseMatrix:
@@ -127,18 +140,32 @@ class SparseMatrix:
         return self._pattern.row_of_each_value(), self._pattern.col
 
     def to_dense(self) -> Tensor:
-        return self._tensor.to_dense()
+        return self._csr().to_dense()
+
+    def _csr(self) -> Tensor:
+        if self._tensor is None:  # a compiled program never makes it
+            p = self._pattern
+            self._tensor = torch.sparse_csr_tensor(p.crow, p.col, self.values, p.shape, check_invariants=False)
+        return self._tensor
 
     def __repr__(self) -> str:
         kind = ", symmetric" if self.symmetric else ""
         return f"SparseMatrix({self.shape[0]}x{self.shape[1]}, nnz={self.nnz}, {self.dtype}, {self.device}{kind})"
 
-    def __matmul__(self, dense: Tensor) -> Tensor:
+    def mm(self, dense: Tensor) -> Tensor:
+        """Return ``self @ dense``, under the name that ``torch.compile`` finds."""
         if dense.ndim != 2 or dense.shape[0] != self._pattern.shape[1]:
             raise UsageError(f"{self!r} @ dense needs [{self.shape[1]}, k], got {tuple(dense.shape)}")
+        if torch.compiler.is_compiling():
+            p, t = self._pattern, self.T
+            return compiled_product(p.crow, p.col, self.values, t._pattern.crow, t._pattern.col, t.values, dense)
+        if is_transformed():
+            return indexed_product(*self.indices(), self.values, dense, self.shape[0])
         if dense.requires_grad and torch.is_grad_enabled():
             return _Product.apply(dense, self)
-        return self._tensor.mm(dense)
+        return csr_product(self._csr(), dense)
+
+    __matmul__ = mm
 
     def dropout(self, p: float, training: bool = True) -> SparseMatrix:
         """Apply Kipf's sparse dropout: what dense dropout does to the same matrix, since dropped zeros stay zero.
@@ -148,6 +175,9 @@ class SparseMatrix:
         check_dropout(p)
         if not training or p == 0.0:
             return self
+        if torch.compiler.is_compiling():
+            values = self.values * keep_mask(self.values.shape, p, self.device) / keep_probability(p)
+            return SparseMatrix(self._pattern, values)
         if self._scaled is None or self._scaled[0] != p:  # the 1 / (1 - p) is paid once, not per step
             self._scaled = (p, self.values / keep_probability(p))
         values = self._scaled[1] * keep_mask(self.values.shape, p, self.device)
@@ -195,37 +225,15 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx, dense: Tensor, matrix: SparseMatrix) -> Tensor:
         ctx.matrix = matrix
-        return matrix._tensor.mm(dense)
+        return csr_product(matrix._csr(), dense)
+
+    @staticmethod
+    def jvp(ctx, tangent: Tensor, _: None) -> Tensor:
+        return ctx.matrix @ tangent
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         return ctx.matrix.T @ grad, None  # itself differentiable, so second derivatives work
-
-
-def _drop_level(p: float) -> tuple[int, int]:
-    """Return the word width in bits, and how many of the 2^width words mean "drop"."""
-    if (p * 256).is_integer():
-        return 8, int(p * 256)  # 0.5, 0.25, 0.75, ... need half the random bits
-    return 16, min(round(p * 65536), 65535)
-
-
-def keep_probability(p: float) -> float:
-    """Return 1 - p with p as :func:`keep_mask` rounds it; dividing by it keeps the expectation exact."""
-    width, level = _drop_level(float(p))
-    return 1.0 - level / 2**width
-
-
-def keep_mask(shape: tuple[int, ...], p: float, device: torch.device | str = "cpu") -> Tensor:
-    """Draw a small-integer mask: 1 with probability 1 - p, else 0; faster than a Bernoulli draw per element.
-
-    One int64 of the device's default generator (``torch.manual_seed``) is cut into four 16-bit words that are compared
-    with a threshold, so p is rounded to a multiple of 2^-16; where p is a multiple of 2^-8, eight 8-bit words do.
-    """
-    width, level = _drop_level(float(p))
-    bits = torch.empty((math.prod(shape) * width + 63) // 64, dtype=torch.int64, device=device)
-    words = bits.random_(_INT64_MIN, None).view(torch.int8 if width == 8 else torch.int16)
-    # In place, and so in the integer type: torch vectorizes this comparison, but not one that returns bool.
-    return words[: math.prod(shape)].view(shape).ge_(level - 2 ** (width - 1))
 
 
 @overload
@@ -247,14 +255,18 @@ def check_alpha(alpha: float) -> None:
         raise UsageError(f"alpha must be in [0, 1], got {alpha}")
 
 
-def check_edge_index(edge_index: Tensor, num_nodes: int) -> None:
+def check_edge_index(edge_index: Tensor, num_nodes: int, edge_weight: Tensor | None = None) -> None:
+    """Raise a UsageError unless these are edges of a graph; while a program is traced, only types and shapes tell."""
     if edge_index.ndim != 2 or edge_index.shape[0] != 2 or edge_index.dtype != torch.int64:
         raise UsageError(f"edge_index must be int64 [2, E], got {edge_index.dtype} {tuple(edge_index.shape)}")
+    if edge_weight is not None and (edge_weight.shape != edge_index.shape[1:] or not edge_weight.is_floating_point()):
+        shape = f"{edge_weight.dtype} {tuple(edge_weight.shape)}"
+        raise UsageError(f"edge_weight must be floating-point [{edge_index.shape[1]}], one for an edge, got {shape}")
     _check_range(edge_index, num_nodes, "edge_index entry")
 
 
 def _check_range(index: Tensor, size: int, what: str) -> None:
-    if index.numel():
+    if not is_traced() and index.numel():
         low, high = (int(v) for v in torch.aminmax(index))
         if low < 0 or high >= size:
             raise UsageError(f"{what} {low if low < 0 else high} is outside [0, {size})")

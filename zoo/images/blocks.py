@@ -3,7 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+
+from comhe.errors import UsageError
 
 Block = Callable[[int, int, int], nn.Module]  # of input channels, output channels and stride
 
@@ -39,3 +41,11 @@ def plain_stages(in_channels: int, stages: Sequence[Sequence[int]], **norm: Any)
             in_channels = width
         layers.append(nn.MaxPool2d(2))
     return nn.Sequential(*layers)
+
+
+def check_size(x: Tensor, least: int) -> Tensor:
+    """Return images [B, C, H, W] unless a side is so small that pooling would leave nothing of it."""
+    if x.dim() != 4 or x.shape[2] < least or x.shape[3] < least:
+        shape = list(x.shape)
+        raise UsageError(f"x must be [B, C, H, W] of at least {least} x {least} pixels for this network, not {shape}")
+    return x

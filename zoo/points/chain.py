@@ -17,7 +17,7 @@ def row_blocks(rows: int, group: int, width: int, device: torch.device) -> list[
         return [slice(None)]
     entries = BLOCK if device.type == "cpu" else 1 << 28
     size = max(1, entries // (group * width)) * group
-    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+    return [slice(start, min(start + size, rows)) for start in range(0, max(1, rows), size)]
 
 
 class Chain:

@@ -43,7 +43,7 @@ class DGCNN(PointModel):
             x = conv(x, nearest_neighbors(x, x, self.k))
             layers.append(x)
         x = self.linear(torch.cat(layers, -1)).flatten(0, 1)
-        x = F.leaky_relu(self.norm(x), SLOPE, inplace=True).view(batch, number, -1)
+        x = F.leaky_relu(self.norm(x), SLOPE, inplace=True).view(batch, number, x.shape[-1])
         return self.head(torch.cat((x.amax(1), x.mean(1)), -1))
 
     def extra_repr(self) -> str:

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from comhe.errors import UsageError
+from comhe.zoo.eager import eager
 from comhe.zoo.norms import GlobalBatchNorm, scale_and_shift, update_running
 
 from .chain import row_blocks
@@ -34,17 +36,19 @@ class EdgeConv(nn.Module):
         neighbor, center = self.linear.weight.chunk(2, 1)
         rows, index = x.flatten(0, 1), flat_index(index, x.shape[1]).view(-1, index.shape[-1])
         if self.norm.training:
-            return self._train(rows, neighbor, center - neighbor, index).view(*x.shape[:2], -1)
+            return self._train(rows, neighbor, center - neighbor, index).view(*x.shape[:2], self.norm.num_features)
         scale, shift = scale_and_shift(self.norm)
         from_neighbor = F.linear(rows, neighbor * scale[:, None])
         from_center = F.linear(rows, (center - neighbor) * scale[:, None], shift)
         blocks = row_blocks(rows.shape[0], 1, index.shape[1] * from_neighbor.shape[1], x.device)
         edges = (gather_rows(from_neighbor, index[block].flatten()) for block in blocks)
         tops = [rows.unflatten(0, (-1, index.shape[1])).amax(1) for rows in edges]
-        return F.leaky_relu(torch.cat(tops) + from_center, self.slope).view(*x.shape[:2], -1)
+        return F.leaky_relu(torch.cat(tops) + from_center, self.slope).view(*x.shape[:2], self.norm.num_features)
 
-    @torch.compiler.disable
+    @eager
     def _train(self, rows: Tensor, neighbor: Tensor, center: Tensor, index: Tensor) -> Tensor:
+        if index.numel() < 2:
+            raise UsageError(f"batch norm needs at least two edges in training, not {index.numel()}")
         with torch.autocast(rows.device.type, enabled=False):
             rows, norm = rows.to(neighbor.dtype), self.norm
             p, q = F.linear(rows, neighbor), F.linear(rows, center)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from comhe.errors import UsageError
+from comhe.zoo.eager import eager
 
 from . import kernels
 
@@ -129,7 +130,9 @@ def group(features: Tensor, index: Tensor) -> Tensor:
 
     Shape: features [B, N, C], index int64 [B, ...] -> [B, ..., C]
     """
-    return gather_rows(features.flatten(0, 1), flat_index(index, features.shape[1])).view(*index.shape, -1)
+    return gather_rows(features.flatten(0, 1), flat_index(index, features.shape[1])).view(
+        *index.shape, features.shape[-1]
+    )
 
 
 def flat_index(index: Tensor, size: int) -> Tensor:
@@ -200,7 +203,7 @@ def _farthest(points: Tensor, count: int, start: Tensor | None) -> Tensor:
     return torch.cat(result, 1)
 
 
-_farthest_uncompiled = torch.compiler.disable(_farthest)  # hundreds of iterations, each of which would be compiled
+_farthest_uncompiled = eager(_farthest)  # hundreds of iterations, each of which would be compiled
 
 
 def _in_chunks(function: Callable[..., Tensor], entries: int, *tensors: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ class SetAbstraction(nn.Module):
             else:
                 rows = flat_index(index, points.shape[1]).view(x.shape[:2])
                 out = mlp(x, features.flatten(0, 1), rows)
-            result.append(out.view(batch, number, -1))
+            result.append(out.view(batch, number, out.shape[-1]))
         return torch.cat(result, -1)
 
     def extra_repr(self) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from comhe.errors import UsageError, check_dropout
+from comhe.zoo.eager import eager
 from comhe.zoo.norms import GlobalBatchNorm, scale_and_shift, update_running
 
 from .chain import row_blocks
@@ -55,7 +56,7 @@ class SharedMLP(nn.Module):
             raise UsageError("the batch norms of one SharedMLP must be all in training or all in evaluation mode")
         return self._evaluate(x, features, index)
 
-    @torch.compiler.disable
+    @eager
     def _train(self, x: Tensor, features: Tensor | None, index: Tensor | None) -> Tensor:
         if isinstance(self.norms[0], GlobalBatchNorm):
             with torch.autocast(x.device.type, enabled=False):

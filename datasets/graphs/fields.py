@@ -1,0 +1,158 @@
+"""A graph's features, edges and labels as others write them, checked and brought to one form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from comhe.errors import DataError
+
+MAX_CLASSES = 1000  # or as many as nodes: a label is the number of a class, and each class has an output
+# The names that arrays of a graph have in PyTorch Geometric, in OGB, in DGL and in published .npz files.
+NAMES = {
+    "x": ("x", "features", "feat", "feats", "attr", "attr_matrix", "node_feat", "node_features"),
+    "y": ("y", "labels", "label", "node_label", "node_labels"),
+    "edge_index": ("edge_index", "edges", "edge", "edge_list"),
+    "edge_weight": ("edge_weight", "edge_weights"),
+    "adj": ("adj", "adj_matrix", "adjacency", "adj_t"),
+    "train": ("train_mask", "train", "train_idx", "train_index", "idx_train"),
+    "val": ("val_mask", "val", "val_idx", "val_index", "idx_val", "valid_mask", "valid", "valid_idx", "validation"),
+    "test": ("test_mask", "test", "test_idx", "test_index", "idx_test"),
+}
+
+
+def rename(given: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the arrays of a graph under PyTorch Geometric's names; an adjacency becomes edges."""
+    found: dict[str, Any] = {}
+    for key, known in NAMES.items():
+        present = [each for each in known if given.get(each) is not None]
+        if len(present) > 1:
+            raise DataError(f"{name}: has both {present[0]} and {present[1]}; leave one of them out")
+        if present:
+            found[key] = as_array(given[present[0]], f"{name}: {present[0]}")
+    if (adjacency := found.pop("adj", None)) is not None and "edge_index" not in found:
+        found |= _edges_of(adjacency, transposed="adj_t" in given, name=name)
+    if missing := [" or ".join(NAMES[key][:2]) for key in ("x", "edge_index", "y") if key not in found]:
+        hint = "; of a graph without features, give each node's degree or a one-hot number" if "x" not in found else ""
+        raise DataError(f"{name}: has no {', no '.join(missing)}{hint}")
+    return found
+
+
+def as_array(value: Any, what: str) -> Any:
+    """Return a tensor, dense or sparse, as an array; a scipy matrix as a CSR array; anything else as numpy has it."""
+    from scipy.sparse import coo_array, csr_array, issparse  # half a second that an import should not take
+
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+        if value.layout != torch.strided:
+            value = value.to_sparse_coo().coalesce()
+            entries = (_numpy(value.values()), tuple(value.indices().numpy()))
+            return coo_array(entries, shape=tuple(value.shape)).tocsr()
+        return _numpy(value)
+    if issparse(value):
+        return csr_array(value)
+    array = np.asarray(value)
+    if array.dtype.kind not in "biufU":
+        raise DataError(f"{what} is {array.dtype} {list(array.shape)}, not numbers")
+    return array
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    # numpy has no bfloat16, and scipy no float16
+    return (tensor.float() if tensor.is_floating_point() and tensor.itemsize < 4 else tensor).numpy()
+
+
+def _edges_of(adjacency: Any, transposed: bool, name: str) -> dict[str, Any]:
+    """The edges of an adjacency, row to column; those of PyG's ``adj_t`` go from column to row."""
+    if adjacency.ndim != 2 or adjacency.shape[0] != adjacency.shape[1]:
+        raise DataError(f"{name}: the adjacency is {list(adjacency.shape)}, not square")
+    if isinstance(adjacency, np.ndarray):
+        row, column = adjacency.nonzero()
+        values = adjacency[row, column]
+    else:
+        entries = adjacency.tocoo()
+        row, column, values = (array[entries.data != 0] for array in (entries.row, entries.col, entries.data))
+    edges = {"edge_index": np.stack([column, row] if transposed else [row, column]).astype(np.int64)}
+    return edges if (values == 1).all() else edges | {"edge_weight": values}  # all of them 1: that there is an edge
+
+
+def check_features(x: Any, name: str) -> Any:
+    """Return features [n, f] as float32, dense or CSR; they must be finite numbers."""
+    if x.ndim != 2 or x.dtype.kind not in "biuf" or 0 in x.shape:
+        raise DataError(f"{name}: x is {x.dtype} {list(x.shape)}, not numbers [nodes, features]")
+    with np.errstate(over="ignore"):
+        x = x.astype(np.float32)
+    if not np.isfinite(x if isinstance(x, np.ndarray) else x.data).all():
+        raise DataError(f"{name}: a feature is not finite in float32")
+    return x
+
+
+def check_edges(edges: np.ndarray, weight: np.ndarray | None, nodes: int, name: str) -> tuple[Any, Any]:
+    """Return edges as int64 [2, m] and weights as float32 [m]; a list of pairs [m, 2] is transposed."""
+    if edges.ndim == 2 and edges.shape[1] == 2 and edges.shape[0] != 2:
+        edges = edges.T
+    if edges.ndim != 2 or len(edges) != 2 or (edges.size and edges.dtype.kind not in "iu"):
+        raise DataError(f"{name}: edge_index is {edges.dtype} {list(edges.shape)}, not node numbers [2, edges]")
+    if edges.size and not 0 <= edges.min() <= edges.max() < nodes:
+        wrong = edges.max() if edges.min() >= 0 else edges.min()
+        raise DataError(f"{name}: edge_index has the node {wrong}, but x has rows for the nodes 0..{nodes - 1}")
+    if weight is not None:
+        weight = weight[:, 0] if weight.ndim == 2 and weight.shape[1] == 1 else weight
+        if weight.shape != edges.shape[1:] or weight.dtype.kind not in "iuf":
+            shape = f"{weight.dtype} {list(weight.shape)}"
+            raise DataError(f"{name}: edge_weight is {shape}, not a number for each of the {edges.shape[1]} edges")
+        weight = weight.astype(np.float32)
+        if not (np.isfinite(weight) & (weight >= 0)).all():
+            raise DataError(f"{name}: a weight of an edge is negative or not finite")
+    return edges.astype(np.int64), weight
+
+
+def check_labels(y: np.ndarray, nodes: int, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return labels as int64 [n], -1 for a node without one, and the names of the classes if labels are words.
+
+    One-hot rows are numbered. A label is missing where it is negative, NaN, or an empty word.
+    """
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if (
+        y.ndim == 2
+        and y.dtype.kind != "U"
+        and y.shape[1]
+        and (np.sort(y, 1)[:, :-1] == 0).all()
+        and (y.max(1) == 1).all()
+    ):
+        y = y.argmax(1)
+    if y.ndim == 2:
+        shape = f"y is {y.dtype} {list(y.shape)}"
+        raise DataError(f"{name}: {shape}: several labels a node cannot be learned here, only one class a node")
+    if y.shape != (nodes,):
+        raise DataError(f"{name}: y is {list(y.shape)}, but x has {nodes} nodes; give -1 to those without a label")
+    classes: tuple[str, ...] = ()
+    if y.dtype.kind == "U":
+        y, classes = _numbered(np.char.strip(y), name)
+    elif y.dtype.kind == "f":
+        y = np.where(np.isnan(y), -1, y)
+        if (y != np.floor(y)).any():
+            raise DataError(f"{name}: y has {y[y != np.floor(y)][0]:g}, which is not the number of a class")
+    if y.dtype.kind != "b" and (y >= max(nodes, MAX_CLASSES)).any():
+        raise DataError(f"{name}: y has {y.max():g}; number the classes from 0")
+    y = np.maximum(y.astype(np.int64), -1)
+    if not (y >= 0).any():
+        raise DataError(f"{name}: no node has a label")
+    return y, classes
+
+
+def _numbered(words: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Number words in their order; numbers that were written as words stay what they are."""
+    known = ~np.isin(np.char.lower(words), ("", "-1", "nan", "none", "unknown"))
+    names = np.unique(words[known])
+    if all(word.isascii() and word.isdigit() and len(word) < 10 for word in names.tolist()):
+        return np.where(known, words, "-1").astype(np.int64), ()
+    if len(names) > max(MAX_CLASSES, len(words) // 2):
+        raise DataError(f"{name}: y has {len(names):,} different words for {len(words):,} nodes, which are not classes")
+    numbers = np.searchsorted(names, np.where(known, words, names[0]))
+    return np.where(known, numbers, -1), tuple(names.tolist())

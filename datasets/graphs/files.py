@@ -1,0 +1,50 @@
+"""``graph:PATH``: a graph of one's own, a ``.pt`` or ``.npz`` file or a folder of CSV files; and OGB's."""
+
+from pathlib import Path
+from typing import Any
+
+from comhe.datasets.io.files import MissingDataError
+from comhe.datasets.registry import register_dataset
+from comhe.errors import DataError
+
+from .graph import Graph
+from .npz import read_npz
+from .pyg import read_pt
+from .tables import read_tables
+
+SUFFIXES = {".pt": read_pt, ".pth": read_pt, ".npz": read_npz}
+LICENSE = "its owner's"
+
+
+@register_dataset("graph", "graphs", license=LICENSE)
+def load_own(path: Path, seed: int | None = None) -> Graph:
+    """Load a graph of one's own, with edges as they are given."""
+    return _load("graph", path, seed, undirected=False)
+
+
+@register_dataset("graph-undirected", "graphs", license=LICENSE)
+def load_undirected(path: Path, seed: int | None = None) -> Graph:
+    """Load a graph of one's own, with both directions of every edge, and without duplicates and self-loops."""
+    return _load("graph-undirected", path, seed, undirected=True)
+
+
+@register_dataset("folder", "graphs", license=LICENSE)
+def load_folder(path: Path, seed: int | None = None) -> Graph:
+    """Load a folder of CSV files, with edges as they are given."""
+    return _load("folder", path, seed, undirected=False)
+
+
+def _load(kind: str, path: Path, seed: int | None, undirected: bool) -> Graph:
+    name = f"{kind}:{path}"
+    if not path.exists():
+        raise MissingDataError(f"{name}: no such file or folder")
+    return Graph.from_fields(name, read_fields(path), path.name, seed, undirected)
+
+
+def read_fields(path: Path) -> dict[str, Any]:
+    """Read the arrays of a graph from a file or a folder, under the names that they have there."""
+    if path.is_dir():
+        return read_tables(path)
+    if (reader := SUFFIXES.get(path.suffix.lower())) is None:
+        raise DataError(f"{path}: a graph is a {', '.join(SUFFIXES)} file, or a folder of CSV files")
+    return reader(path)

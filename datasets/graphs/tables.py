@@ -1,0 +1,173 @@
+"""Graphs as folders of CSV files: edges, features, labels and perhaps a split."""
+
+import csv
+from collections.abc import Iterator
+from io import StringIO
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from comhe.datasets.io.files import read_bounded
+from comhe.errors import DataError
+
+MAX_BYTES = 1 << 28  # of one file
+FILES = {  # the first of these that a folder has
+    "edges": ("edges.csv", "edge.csv", "edgelist.csv", "edge_list.csv"),
+    "features": ("features.csv", "nodes.csv", "node-feat.csv", "node_features.csv"),
+    "labels": ("labels.csv", "node-label.csv", "node_labels.csv", "classes.csv"),
+    "split": ("split.csv", "splits.csv"),
+}
+ID = ("id", "node", "node_id", "nodeid", "name")
+LABEL = ("y", "label", "class", "target")
+SPLIT = ("split",)
+EDGE = ("source", "target", "src", "dst", "from", "to", "weight", "edge_weight")
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+class Table:
+    """The rows of a CSV file, all of one length, and its header if it has one.
+
+    The first row is a header if it has a word where the second row has a number, or a word that is the name of a column
+    here. Commas, semicolons and tabs separate cells.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.text = read_bounded(path, MAX_BYTES).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: not a text file (byte {error.start})") from error
+        line = self.text.partition("\n")[0]
+        self.delimiter = next((mark for mark in ",;\t" if mark in line), ",")
+        first, second = [*islice(self._rows(), 2), [], []][:2]
+        if not first:
+            raise DataError(f"{path}: empty")
+        names = [cell.strip().lower() for cell in first]
+        known = {*ID, *LABEL, *SPLIT, *EDGE} & set(names)
+        words = any(not _is_number(a) and _is_number(b) for a, b in zip(first, second, strict=False))
+        self.names = names if known or words else []
+        self.width = len(first)
+
+    def column(self, names: tuple[str, ...]) -> int | None:
+        """The position of the first column with one of these names."""
+        return next((i for i, name in enumerate(self.names) if name in names), None)
+
+    def words(self, *columns: int) -> list[list[str]]:
+        """The cells of columns, row by row."""
+        result, header = [], 1 if self.names else 0
+        for number, row in enumerate(self._rows(), 1):
+            if len(row) != self.width:
+                raise DataError(f"{self.path}: row {number} has {len(row)} cells, the first has {self.width}")
+            if number > header:
+                result.append([row[column].strip() for column in columns])
+        return result
+
+    def numbers(self, columns: list[int]) -> np.ndarray:
+        """The numbers in columns, float32 [rows, columns]."""
+        self.words()  # its error for rows of unequal length says more than numpy's
+        options: Any = {"delimiter": self.delimiter, "skiprows": int(bool(self.names)), "quotechar": '"'}
+        try:
+            return np.loadtxt(
+                StringIO(self.text), np.float32, usecols=columns, ndmin=2, comments=None, encoding=None, **options
+            )
+        except ValueError as error:
+            reason = " ".join(str(error).partition(";")[0].split())[:160]
+            raise DataError(f"{self.path}: not a table of numbers ({reason})") from error
+
+    def _rows(self) -> Iterator[list[str]]:
+        try:
+            yield from (row for row in csv.reader(StringIO(self.text), delimiter=self.delimiter) if row)
+        except csv.Error as error:
+            raise DataError(f"{self.path}: not a CSV file ({error})") from error
+
+
+def read_tables(folder: Path) -> dict[str, Any]:
+    """Read the files of FILES in a folder, all but the last required, unless ``features`` has the labels.
+
+    Rows of features, labels and split are the nodes 0, 1, ... in this order, or those that a column ``id`` names;
+    without a header, the first of two columns of labels or split is that column. Edges are two columns, and perhaps a
+    third of weights.
+    """
+    tables = {kind: table for kind in FILES if (table := _find(folder, kind)) is not None}
+    for kind in ("edges", "features"):
+        if kind not in tables:
+            raise DataError(f"{folder}: has no {FILES[kind][0]}; a graph is edges.csv, features.csv and labels.csv")
+    features = tables["features"]
+    special = {name: features.column(names) for name, names in (("id", ID), ("labels", LABEL), ("split", SPLIT))}
+    others = [i for i in range(features.width) if i not in special.values()]
+    if not others:
+        raise DataError(f"{features.path}: has no column of features; give each node's degree, for example")
+    x = features.numbers(others)
+    ids = [str(i) for i in range(len(x))] if special["id"] is None else _cells(features, special["id"])
+    numbers = {each: i for i, each in enumerate(ids)}
+    if len(numbers) < len(ids):
+        raise DataError(f"{features.path}: two rows have the same id")
+    found: dict[str, Any] = {"x": x}
+    for kind, target in (("labels", "y"), ("split", "split")):
+        if kind in tables:
+            found[target] = _by_node(tables[kind], numbers, LABEL if kind == "labels" else SPLIT)
+        elif (column := special[kind]) is not None:
+            found[target] = np.array(_cells(features, column), dtype=np.str_)
+    if "y" not in found:
+        raise DataError(f"{folder}: has no labels.csv, and {features.path.name} no column named label")
+    return found | _edges(tables["edges"], numbers) | _masks(found.pop("split", None), folder)
+
+
+def _find(folder: Path, kind: str) -> Table | None:
+    path = next((folder / name for name in FILES[kind] if (folder / name).exists()), None)
+    return None if path is None else Table(path)
+
+
+def _cells(table: Table, column: int) -> list[str]:
+    return [cell for (cell,) in table.words(column)]
+
+
+def _by_node(table: Table, numbers: dict[str, int], names: tuple[str, ...]) -> np.ndarray:
+    """The words of a table of labels or splits by node; an empty word for a node that it leaves out."""
+    ids, value = table.column(ID), table.column(names)
+    if value is None and table.width <= 2:
+        ids, value = (0 if table.width == 2 else None), table.width - 1
+    if value is None:
+        raise DataError(f"{table.path}: has {table.width} columns, none of them named {names[0]}")
+    words = _cells(table, value)
+    if ids is None:
+        if len(words) != len(numbers):
+            raise DataError(f"{table.path}: has {len(words)} rows, but there are {len(numbers)} nodes; add a column id")
+        return np.array(words)
+    result = [""] * len(numbers)
+    for node, word in zip(_cells(table, ids), words, strict=True):
+        result[_number(node, numbers, table)] = word
+    return np.array(result)
+
+
+def _edges(table: Table, numbers: dict[str, int]) -> dict[str, np.ndarray]:
+    if table.width not in (2, 3):
+        raise DataError(f"{table.path}: has {table.width} columns, not source, target and perhaps weight")
+    pairs = [[_number(node, numbers, table) for node in row] for row in table.words(0, 1)]
+    edges = {"edge_index": np.array(pairs, dtype=np.int64).reshape(-1, 2).T}
+    return edges if table.width == 2 else edges | {"edge_weight": table.numbers([2])[:, 0]}
+
+
+def _masks(words: np.ndarray | None, folder: Path) -> dict[str, np.ndarray]:
+    if words is None:
+        return {}
+    known = np.array([SPLITS.get(word.lower(), word) for word in words.tolist()])
+    if odd := sorted(set(known.tolist()) - {"train", "val", "test", "", "none", "nan"}):
+        raise DataError(f"{folder}: a node's split is train, val, test or empty, not {odd[0][:40]!r}")
+    return {f"{split}_mask": known == split for split in ("train", "val", "test") if (known == split).any()}
+
+
+def _number(node: str, numbers: dict[str, int], table: Table) -> int:
+    if node not in numbers:
+        raise DataError(f"{table.path}: {node[:40]!r} is not a node of the {len(numbers)} that have features")
+    return numbers[node]
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

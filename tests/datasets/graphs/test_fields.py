@@ -1,0 +1,108 @@
+"""Arrays under the names and in the forms that others give them."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_matrix
+
+from comhe.datasets.graphs.fields import as_array, check_edges, check_features, check_labels, rename
+from comhe.errors import DataError
+
+X, E, Y = np.eye(4), np.array([[0, 1], [1, 2]]), np.array([0, 1, 0, 1])
+
+
+@pytest.mark.parametrize(
+    "names", [("x", "edge_index", "y"), ("feat", "edges", "labels"), ("node_feat", "edge", "label")]
+)
+def test_the_names_of_others(names):
+    found = rename(dict(zip(names, (X, E, Y), strict=True)) | {"idx_train": [0], "extra": "words"}, "g")
+    assert found.keys() == {"x", "edge_index", "y", "train"}
+    with pytest.raises(DataError, match="g: has both x and features"):
+        rename({"x": X, "features": X}, "g")
+    with pytest.raises(DataError, match="g: has no x or features, no y or labels; of a graph without features"):
+        rename({"edge_index": E}, "g")
+
+
+@pytest.mark.parametrize("kind", ["dense", "scipy", "csr", "coo"])
+def test_an_adjacency_becomes_edges(kind):
+    dense = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0.0]])
+    forms = {
+        "dense": dense,
+        "scipy": csr_matrix(dense),
+        "csr": torch.tensor(dense).to_sparse_csr(),
+        "coo": torch.tensor(dense).to_sparse(),
+    }
+    found = rename({"x": X[:3], "y": Y[:3], "adj": forms[kind]}, "g")
+    assert found["edge_index"].tolist() == [[0, 1, 2], [1, 2, 0]]
+    assert "edge_weight" not in found
+    turned = rename({"x": X[:3], "y": Y[:3], "adj_t": forms[kind]}, "g")["edge_index"]
+    assert set(map(tuple, turned.T.tolist())) == {(1, 0), (2, 1), (0, 2)}
+    assert rename({"x": X[:3], "y": Y[:3], "adj": 2 * dense}, "g")["edge_weight"].tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.bool])
+def test_features_of_any_type_and_layout_are_float32(kind):
+    dense = torch.eye(3).to(kind)
+    for form in (dense, dense.to_sparse(), csr_matrix(np.eye(3))):
+        x = check_features(as_array(form, "x"), "g")
+        assert x.dtype == np.float32
+        assert (x if isinstance(x, np.ndarray) else x.toarray()).tolist() == np.eye(3).tolist()
+
+
+@pytest.mark.parametrize(
+    "bad", [np.ones(3), np.ones((0, 3)), np.full((2, 2), np.nan), np.full((2, 2), 1e39), np.array([["a"]])]
+)
+def test_features_that_are_not_are_refused(bad):
+    with pytest.raises(DataError, match=r"^g: (x is|a feature)"):
+        check_features(bad, "g")
+
+
+@pytest.mark.parametrize(
+    ("y", "expected"),
+    [
+        ([0, 2, -1, 1], [0, 2, -1, 1]),
+        ([[0], [2], [1], [-7]], [0, 2, 1, -1]),
+        ([0.0, 1.0, np.nan, 2.0], [0, 1, -1, 2]),
+        ([True, False, True, True], [1, 0, 1, 1]),
+        ([[1, 0], [0, 1], [0, 1], [1, 0]], [0, 1, 1, 0]),
+        (["b", "a", " ", "b"], [1, 0, -1, 1]),
+        (["10", "2", "-1", "0"], [10, 2, -1, 0]),
+    ],
+)
+def test_labels_in_many_forms(y, expected):
+    labels, classes = check_labels(np.array(y), 4, "g")
+    assert (labels.dtype, labels.tolist()) == (np.int64, expected)
+    assert classes == (("a", "b") if "a" in np.array(y).ravel().tolist() else ())
+
+
+@pytest.mark.parametrize(
+    ("y", "fault"),
+    [
+        ([[1, 1], [0, 1], [0, 1], [1, 0]], "several labels a node"),
+        ([[1, 0], [0, 0], [0, 1], [1, 0]], "several labels a node"),
+        ([0, 1], r"y is \[2\], but x has 4 nodes"),
+        ([0.5, 1, 2, 3], "0.5, which is not the number of a class"),
+        ([0, 1, 2, 10**6], "number the classes from 0"),
+        ([-1, -1, -1, -1], "no node has a label"),
+    ],
+)
+def test_labels_that_cannot_be_learned_are_one_line(y, fault):
+    with pytest.raises(DataError, match=f"^g: .*{fault}"):
+        check_labels(np.array(y), 4, "g")
+
+
+def test_edges_and_weights():
+    pairs = np.array([[0, 1], [1, 2], [2, 0]])
+    edges, weight = check_edges(pairs, np.ones((3, 1)), 3, "g")
+    assert edges.tolist() == pairs.T.tolist()
+    assert (weight.dtype, weight.tolist()) == (np.float32, [1, 1, 1])
+    assert check_edges(np.zeros((2, 0)), None, 3, "g")[0].shape == (2, 0)
+    for bad, w, fault in (
+        (np.array([[0, 3], [1, 1]]), None, r"has the node 3, but x has rows for the nodes 0\.\.2"),
+        (np.array([[0, -1], [1, 1]]), None, "has the node -1"),
+        (np.ones((2, 3)), None, "not node numbers"),
+        (pairs, np.ones(2), "not a number for each of the 3 edges"),
+        (pairs, -np.ones(3), "negative or not finite"),
+    ):
+        with pytest.raises(DataError, match=f"^g: .*{fault}"):
+            check_edges(bad, w, 3, "g")

@@ -1,0 +1,93 @@
+"""``graph:PATH`` in every form of a file, and ``Graph.from_pyg``: one graph, whatever it comes from."""
+
+import numpy as np
+import pytest
+import torch
+from torch_geometric.data import Data
+from torch_geometric.utils import to_undirected
+
+from comhe.datasets import DataError, Graph, MissingDataError, describe, load_data, load_graph
+from comhe.train import fit, get_recipe
+
+N = 30
+
+
+@pytest.fixture
+def data():
+    torch.manual_seed(0)
+    y = torch.arange(N) % 3
+    edges = torch.cat([torch.randint(N, (2, 60)), torch.tensor([[0, 0, 4], [1, 1, 4]])], 1)
+    return Data(x=torch.randn(N, 4), edge_index=edges, y=y, edge_weight=torch.rand(63))
+
+
+@pytest.fixture(params=["pt", "npz", "csv"])
+def path(request, data, tmp_path):
+    path = tmp_path / f"mine.{request.param}"
+    if request.param == "pt":
+        torch.save(data, path)
+    elif request.param == "npz":
+        np.savez(path, **{key: value.numpy() for key, value in data.to_dict().items()})
+    else:
+        path.mkdir()
+        np.savetxt(path / "features.csv", data.x.numpy(), delimiter=",", fmt="%.9g")
+        rows = [(*pair, w) for pair, w in zip(data.edge_index.T.tolist(), data.edge_weight.tolist(), strict=True)]
+        np.savetxt(path / "edges.csv", np.array(rows), delimiter=",", fmt=["%d", "%d", "%.9g"])
+        np.savetxt(path / "labels.csv", data.y.numpy(), fmt="%d")
+    return path
+
+
+def test_every_form_is_the_same_graph(data, path):
+    graph, direct = load_graph(f"graph:{path}"), Graph.from_pyg(data)
+    for name in ("features", "edge_index", "labels", "edge_weight", "train", "val", "test"):
+        torch.testing.assert_close(getattr(graph, name), getattr(direct, name))
+    assert graph.edge_index.equal(data.edge_index), "as given: with the loop and the duplicate, in this order"
+    assert graph.features.equal(data.x)
+    assert (len(graph.train), len(graph.val), len(graph.test)) == (18, 6, 6)
+    census = describe(graph)
+    assert (census["self-loops"], census["edge weights"]) == (
+        int((data.edge_index[0] == data.edge_index[1]).sum()),
+        True,
+    )
+    other = load_data(f"graph-random3:{path}")
+    assert "random3" in other.source
+    assert not other.train.equal(graph.train)
+    both = load_graph(f"graph-undirected:{path}")
+    keep = data.edge_index[0] != data.edge_index[1]
+    expected = to_undirected(data.edge_index[:, keep], data.edge_weight[keep], N, reduce="mean")
+    assert both.edge_index.equal(expected[0])
+    torch.testing.assert_close(both.edge_weight, expected[1])
+
+
+@pytest.mark.filterwarnings("ignore:SAGE")
+@pytest.mark.parametrize("model", ["gcn", "sage"])
+def test_a_run_on_it_ends(path, model, tmp_path):
+    recipe = get_recipe(
+        "kipf", model, f"graph:{path}", "rp-comhe", epochs=2, regularizer_options={"dim": 2, "count": 2}
+    )
+    run = fit(recipe, tmp_path / "run")
+    assert run.done
+    assert 0 <= run.result()["best"]["test_accuracy"] <= 1
+
+
+def test_edges_in_one_direction_are_told(data):
+    data.edge_index = torch.tensor([[0, 1, 2, 5], [1, 2, 3, 5]])
+    data.edge_weight = None
+    with pytest.warns(UserWarning, match="graph: every edge goes in one direction only; undirected=True adds"):
+        one = Graph.from_pyg(data)
+    assert describe(one)["edges in one direction"] == 3
+    both = Graph.from_pyg(data, undirected=True)
+    assert both.edge_index.tolist() == [[0, 1, 1, 2, 2, 3], [1, 0, 2, 1, 3, 2]]
+
+
+def test_what_is_not_a_graph_is_one_line(tmp_path):
+    with pytest.raises(MissingDataError, match="no such file or folder"):
+        load_graph(f"graph:{tmp_path / 'none.pt'}")
+    (tmp_path / "a.json").write_text("{}")
+    with pytest.raises(DataError, match=r"a graph is a \.pt, \.pth, \.npz file, or a folder of CSV files"):
+        load_graph(f"graph:{tmp_path / 'a.json'}")
+    with pytest.raises(DataError, match="graph: a list is not a graph with one kind of nodes"):
+        Graph.from_pyg([1])
+    with pytest.raises(DataError, match="a node is in two of train, val and test"):
+        Graph.from_pyg(
+            {"x": np.eye(3), "edge_index": np.zeros((2, 0)), "y": [0, 1, 0], "train": [0], "val": [1], "test": [0]}
+        )

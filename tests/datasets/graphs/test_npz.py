@@ -1,0 +1,59 @@
+"""``.npz`` files: arrays and CSR matrices by name, and nothing that is pickled or larger than it says."""
+
+import zipfile
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+
+from comhe.datasets.graphs.npz import read_npz
+from comhe.errors import DataError
+
+DENSE = np.array([[0, 2.0, 0], [0, 0, 0], [1, 0, 3]])
+
+
+def csr(name, separator="_", **changes):
+    matrix = csr_matrix(DENSE)
+    parts = {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr, "shape": matrix.shape} | changes
+    return {f"{name}{separator}{part}": value for part, value in parts.items() if value is not None}
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("separator", "_.")
+def test_arrays_and_matrices(tmp_path, save, separator):
+    save(tmp_path / "g.npz", y=np.array([0, 1, 1]), words=np.array(["a", "b"]), **csr("attr", separator))
+    found = read_npz(tmp_path / "g.npz")
+    assert found.keys() == {"y", "words", "attr"}
+    assert found["y"].tolist() == [0, 1, 1]
+    assert found["attr"].toarray().tolist() == DENSE.tolist()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "fault"),
+    [
+        (csr("x", shape=None), "'x' lacks shape of a CSR matrix"),
+        (csr("x", indices=np.array([1, 0, 9])), r"a column outside 0\.\.2"),
+        (csr("x", indptr=np.array([0, 1, 0, 3])), "do not fit its shape"),
+        (csr("x", indptr=np.array([0, 1, 3])), "do not fit its shape"),
+        (csr("x", data=np.ones(2)), "is not a CSR matrix of numbers"),
+        ({"x": np.array([{}], dtype=object)}, "'x.npy' is object"),
+    ],
+)
+def test_what_is_not_sound_is_one_line(tmp_path, arrays, fault):
+    np.savez(tmp_path / "g.npz", **arrays)
+    with pytest.raises(DataError, match=rf"g\.npz: .*{fault}"):
+        read_npz(tmp_path / "g.npz")
+
+
+def test_files_that_are_none_or_claim_too_much(tmp_path):
+    path = tmp_path / "g.npz"
+    for data in (b"", b"not a zip file"):
+        path.write_bytes(data)
+        with pytest.raises(DataError, match=r"g\.npz: not an \.npz file, or a damaged one"):
+            read_npz(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", bytes(1 << 27))
+    with pytest.raises(DataError, match=r"'x\.npy' claims 134,217,728 bytes of .*; store sparse features as CSR"):
+        read_npz(path)
+    with pytest.raises(DataError, match="no such file"):
+        read_npz(tmp_path / "other.npz")

@@ -1,0 +1,88 @@
+"""Folders of CSV files, with and without headers and names of nodes."""
+
+import pytest
+
+from comhe.datasets.graphs.tables import Table, read_tables
+from comhe.errors import DataError
+
+PLAIN = {"edges.csv": "0,1\n1,2\n", "features.csv": "1,0.5\n0,-1\n2,2e1\n", "labels.csv": "0\n1\n-1\n"}
+NAMED = {
+    "edges.csv": "source;target;weight\nb;a;0.5\nc;b;2\n",
+    "nodes.csv": 'id,height,label,width,split\na,1,red,0.5,train\n"b",0,blue,-1,valid\nc,2,,2e1,test\n',
+}
+
+
+def write(folder, files):
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+def test_plain_numbers(tmp_path):
+    found = read_tables(write(tmp_path, PLAIN))
+    assert found["x"].tolist() == [[1, 0.5], [0, -1], [2, 20]]
+    assert found["edge_index"].tolist() == [[0, 1], [1, 2]]
+    assert found["y"].tolist() == ["0", "1", "-1"]
+    assert "edge_weight" not in found
+    write(tmp_path, {"split.csv": "node,split\n2,test\n0,train\n"})
+    found = read_tables(tmp_path)
+    assert found["train_mask"].tolist() == [True, False, False]
+    assert found["test_mask"].tolist() == [False, False, True]
+    write(tmp_path, {"labels.csv": "1,5\n0,4\n"})  # node and label
+    assert read_tables(tmp_path)["y"].tolist() == ["4", "5", ""]
+
+
+def test_names_of_nodes_and_columns(tmp_path):
+    found = read_tables(write(tmp_path, NAMED))
+    assert found["x"].tolist() == [[1, 0.5], [0, -1], [2, 20]]
+    assert found["edge_index"].tolist() == [[1, 2], [0, 1]]
+    assert found["edge_weight"].tolist() == [0.5, 2]
+    assert found["y"].tolist() == ["red", "blue", ""]
+    assert found["val_mask"].tolist() == [False, True, False]
+
+
+def test_a_header_is_recognized_by_its_words(tmp_path):
+    for text, names in (
+        ("a,b\n1,2\n", ["a", "b"]),
+        ("source,b\nx,y\n", ["source", "b"]),
+        ("a,b\nb,c\n", []),
+        ("1,2\n", []),
+    ):
+        (tmp_path / "t.csv").write_text(text)
+        assert Table(tmp_path / "t.csv").names == names
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"edges.csv": "0,1\n1,7\n"}, r"edges\.csv: '7' is not a node of the 3 that have features"),
+        ({"edges.csv": "0,1,2,3\n"}, r"edges\.csv: has 4 columns, not source, target and perhaps weight"),
+        ({"edges.csv": "0,1\n1\n"}, r"edges\.csv: row 2 has 1 cells, the first has 2"),
+        ({"edges.csv": ""}, r"edges\.csv: empty"),
+        ({"features.csv": "1,a\n2,b\n3,c\n"}, r"features\.csv: not a table of numbers"),
+        ({"features.csv": "id,f\n1,2\n1,3\n2,0\n"}, r"features\.csv: two rows have the same id"),
+        ({"features.csv": "id\n0\n1\n2\n"}, r"features\.csv: has no column of features"),
+        ({"labels.csv": "0\n1\n"}, r"labels\.csv: has 2 rows, but there are 3 nodes; add a column id"),
+        ({"labels.csv": "1,2,3\n1,2,3\n"}, r"labels\.csv: has 3 columns, none of them named y"),
+        ({"split.csv": "train\ntest\nboth\n"}, "a node's split is train, val, test or empty, not 'both'"),
+    ],
+)
+def test_faults_name_the_file(tmp_path, change, fault):
+    with pytest.raises(DataError, match=fault):
+        read_tables(write(tmp_path, PLAIN | change))
+
+
+def test_missing_files_are_named(tmp_path):
+    for name, fault in (
+        ("edges.csv", "no edges.csv; a graph is"),
+        ("features.csv", "no features"),
+        ("labels.csv", "no labels"),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        write(folder, {other: text for other, text in PLAIN.items() if other != name})
+        with pytest.raises(DataError, match=fault):
+            read_tables(folder)
+    (tmp_path / "edges.csv" / "edges.csv").write_bytes(b"\xff\xfe0,1\n")
+    with pytest.raises(DataError, match="not a text file"):
+        read_tables(tmp_path / "edges.csv")
