@@ -55,8 +55,9 @@ def find_normalization(model: nn.Module, task: ImageTask) -> tuple[str, float]:
     Raises:
         UsageError: There is no batch norm that was trained, or no normalization explains it, or two do.
     """
-    norm = next((m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m.running_mean is not None), None)
-    if norm is None or not norm.running_mean.any():  # type: ignore[union-attr]
+    norms: Any = (m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m.running_mean is not None)
+    norm = next(norms, None)
+    if norm is None or not norm.running_mean.any():
         raise UsageError("the weights do not tell how images were normalized; name it with --normalization")
     loader = task.data.loader("train", IMAGES, seed=0, normalization=PLAIN, channels_last=False)  # in random order
     images, _ = next(iter(loader.batches()))
@@ -86,7 +87,7 @@ def _crops(images: Tensor, mean: Any, std: Any) -> Iterator[Tensor]:
         yield (torch.stack(crops) - center) / scale
 
 
-def _error(model: nn.Module, norm: nn.Module, x: Tensor) -> float:
+def _error(model: nn.Module, norm: Any, x: Tensor) -> float:
     """How far the statistics of the batch norm's input are from those in it: a mean over the channels."""
     seen: list[Tensor] = []
     handle = norm.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
@@ -95,7 +96,7 @@ def _error(model: nn.Module, norm: nn.Module, x: Tensor) -> float:
     finally:
         handle.remove()
     values = seen[0].transpose(0, 1).flatten(1).double()
-    mean, variance = norm.running_mean.double(), norm.running_var.double().clamp_min(1e-12)  # type: ignore[operator, union-attr]
+    mean, variance = norm.running_mean.double(), norm.running_var.double().clamp_min(1e-12)
     shift = (values.mean(1) - mean).square() / variance
     scale = (values.var(1).clamp_min(1e-12) / variance).log().square() / 4
     return float((shift + scale).mean())
