@@ -124,7 +124,7 @@ def _products(model: nn.Module, count: int = 20, dim: int = 40) -> Call:
 
 
 def _options(name: str) -> list[tuple[str, dict]]:
-    return [("rp-comhe", {}), ("rp-comhe, span", {"span": True})] if name == "rp-comhe" else [(name, {})]
+    return [("rp-comhe", {"span": False}), ("rp-comhe, span", {"span": True})] if name == "rp-comhe" else [(name, {})]
 
 
 def cost(models: list[str], rounds: int) -> list[dict]:
@@ -224,7 +224,7 @@ def peak(case: str) -> dict[str, float]:
         if rest in ported:
             regularizer = Released(model, *ported[rest])
         else:
-            options = {"span": True} if rest.endswith("span") else {}
+            options = {"span": rest.endswith("span")} if rest.startswith("rp-comhe") else {}
             regularizer = create_regularizer(rest.split(",")[0], model, **options)
 
         def call() -> None:

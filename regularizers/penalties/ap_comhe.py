@@ -45,7 +45,8 @@ class AnglePreservingProjection(LearnedProjection):
         assert target is not None
         products = v @ v.mT
         lengths = terms.lengths(products.diagonal(dim1=-2, dim2=-1), branching=False)
-        c = normalized(products, terms)
+        c = products * lengths.inverse[..., :, None] * lengths.inverse[..., None, :]
+        c = c.diagonal_scatter(torch.ones_like(c[..., 0]), dim1=-2, dim2=-1)  # of short neurons too
         if self.loss == "cosine":
             change = c - target
             weighted = 2 * change

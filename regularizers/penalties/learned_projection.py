@@ -52,6 +52,10 @@ class LearnedProjection(EnergyPenalty):
     so in V and the Gram matrix these are in units of ``min_norm`` and at most 16 (without ``min_norm``, all are 1),
     unless ``eps`` gives them another meaning. A layer in which neurons are nearly parallel is computed in float64.
 
+    P lives in all d dimensions, and not in the span of the neurons as a random projection may. Its first energies would
+    have the same distribution there, but P is kept: as the neurons move, so does their span, and where they turn to
+    meets entries of P that training has not touched. P kept by its action on a span has none, so it is another process.
+
     Args:
         rate: learning rate of P, a number > 0 or a function of the step; the released code takes the network's.
         decay: weight decay on P in the alternating steps.

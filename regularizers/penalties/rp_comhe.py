@@ -36,6 +36,7 @@ class RandomProjection(EnergyPenalty):
             neurons, so the energies, have exactly the same distribution, from N k numbers instead of d k; the gradient
             is its conditional mean: what an ordinary draw adds to it is noise orthogonal to all neurons of the layer.
             What layers share then are the numbers: one with N neurons takes the first N columns of a single draw.
+            None, the default, does so where it is exact: for Gaussian entries, ``eps=0``. False is the released form.
 
     Source: Lin et al., *Regularizing Neural Networks via Minimizing Hyperspherical Energy*, CVPR 2020.
     """
@@ -49,7 +50,7 @@ class RandomProjection(EnergyPenalty):
         distribution: Distribution = "gaussian",
         shared: bool = True,
         across: Literal["mean", "max"] = "mean",
-        span: bool = False,
+        span: bool | None = None,
         **options: Any,
     ) -> None:
         self.dim = dim
@@ -63,8 +64,9 @@ class RandomProjection(EnergyPenalty):
         if span and self.eps:
             raise UsageError(f"span=True drops the norms that eps={self.eps} is added to; give one of them")
         self.count, self.redraw, self.distribution, self.shared = count, redraw, distribution, shared
-        self.across, self.span = across, span
-        self.ordered = not span
+        self.across = across
+        self.span = distribution == "gaussian" and not self.eps if span is None else span
+        self.ordered = not self.span
 
     def draw(self, layers: Sequence[Layer], draws: Draws) -> None:
         super().draw(layers, draws)

@@ -20,7 +20,7 @@ def drawn(regularizer, index=0):
 def test_value_and_gradient_equal_the_formula(projected, plain, across, half_space, s):
     model = projected()
     options = {"dim": 10, "count": 3, "across": across, "half_space": half_space, "s": s}
-    regularizer = create_regularizer("rp-comhe", model, weight=0.5, output_weight=3.0, **options)
+    regularizer = create_regularizer("rp-comhe", model, weight=0.5, output_weight=3.0, span=False, **options)
     wide, narrow, output = (layer.weight for layer in model)
     energies = torch.stack([plain(wide @ p.double().mT, s, half_space) for p in drawn(regularizer)])
     first = energies.mean() if across == "mean" else energies.max()
@@ -40,6 +40,16 @@ def test_layers_no_wider_than_dim_are_not_projected(projected, span):
     rows, others = narrow.report().layers, plain.report().layers
     assert rows[0].penalty == others[0].penalty
     assert rows[2].penalty != others[2].penalty  # d = 24, hidden here
+
+
+def test_the_span_is_the_default_where_it_is_exact(projected):
+    options = {"dim": 10, "count": 2, "output_weight": 0.0}
+    for chosen, span in (({}, True), ({"eps": 1e-4}, False), ({"distribution": "ternary"}, False)):
+        found, expected = (
+            create_regularizer("rp-comhe", projected(), **options, **chosen, **more) for more in ({}, {"span": span})
+        )
+        assert drawn(found).shape[-1] == (8 if span else 24)
+        assert drawn(found).equal(drawn(expected))
 
 
 @pytest.mark.parametrize("redraw", [1, 3])
@@ -76,7 +86,7 @@ def test_projections_depend_on_seed_and_draw_alone(projected):
 @pytest.mark.parametrize(("options", "same"), [({}, True), ({"shared": True}, True), ({"shared": False}, False)])
 def test_projections_are_shared_by_width(options, same):
     model = nn.Sequential(nn.Linear(30, 6), nn.Linear(30, 9), nn.Linear(31, 6), nn.Linear(6, 2))
-    regularizer = create_regularizer("rp-comhe", model, dim=5, **options)
+    regularizer = create_regularizer("rp-comhe", model, dim=5, span=False, **options)
     assert drawn(regularizer, 0).equal(drawn(regularizer, 1)) == same
     assert not drawn(regularizer, 0).equal(drawn(regularizer, 2)[..., :30])
 
@@ -100,7 +110,7 @@ def test_restored_run_is_the_uninterrupted_one(projected, options):
 @pytest.mark.parametrize("distribution", ["gaussian", "ternary"])
 def test_distribution_of_the_entries(projected, distribution):
     model = projected(wide=200)
-    regularizer = create_regularizer("rp-comhe", model, dim=50, count=20, distribution=distribution)
+    regularizer = create_regularizer("rp-comhe", model, dim=50, count=20, distribution=distribution, span=False)
     p = drawn(regularizer).double()
     n, kurtosis = p.numel(), 3.0  # of both: 3 is also 9 / 3
     assert abs(p.mean()) < 4 / n**0.5
@@ -121,7 +131,7 @@ def test_distribution_of_the_entries(projected, distribution):
 @pytest.mark.parametrize("angle", [0.3, 1.0, 2.0])
 def test_angles_are_preserved_with_the_stated_probability(projected, angle, epsilon):
     k, count = 40, 3000
-    regularizer = create_regularizer("rp-comhe", projected(wide=60), dim=k, count=count)
+    regularizer = create_regularizer("rp-comhe", projected(wide=60), dim=k, count=count, span=False)
     pair = torch.zeros(2, 60)
     pair[0, 0], pair[1, 0], pair[1, 1] = 1, math.cos(angle), math.sin(angle)
     images = pair @ drawn(regularizer).mT  # [count, 2, k]
@@ -134,7 +144,7 @@ def test_angles_are_preserved_with_the_stated_probability(projected, angle, epsi
 
 def test_groups_of_a_convolution_are_projected_each(plain):
     model = nn.Sequential(nn.Conv2d(8, 6, 3, groups=2), nn.Linear(4, 2)).double()
-    regularizer = create_regularizer("rp-comhe", model, dim=10, count=2)
+    regularizer = create_regularizer("rp-comhe", model, dim=10, count=2, span=False)
     w = model[0].weight.view(2, 3, 36)
     expected = sum(plain(w[g] @ p.double().mT, 2, True) for g in range(2) for p in drawn(regularizer)) / 4
     assert regularizer.report().layers[0].penalty == pytest.approx(expected.item(), rel=1e-11)
