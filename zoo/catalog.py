@@ -16,7 +16,7 @@ def list_models(pattern: str = "*", domain: str | None = None) -> list[str]:
 
     Example:
         >>> list_models("pointnet*", domain="points")
-        ['pointnet', 'pointnet2_msg', 'pointnet2_ssg', 'pointnet_t']
+        ['pointnet', 'pointnet2_msg', 'pointnet2_ssg', 'pointnet_cls', 'pointnet_t']
     """
     if domain not in (None, *DOMAINS):
         raise UsageError(f"unknown domain {domain!r}; the domains are {', '.join(DOMAINS)}")

@@ -24,6 +24,8 @@ PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_paramete
 SUBCLASSES = ("torch._tensor._rebuild_from_type", "torch._tensor._rebuild_from_type_v2")
 REBUILD = "torch._utils._rebuild_"  # what functions that make tensors begin with
 
+ARCHIVE_ERRORS = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, struct.error)
+
 Storages = Callable[[Any], bytearray]  # the bytes of a storage, by its key
 
 
@@ -124,11 +126,13 @@ def _storage_id(args: tuple) -> tuple[str, Any, int, int]:
 def open_checkpoint(path: Path) -> Checkpoint:
     """Read a file of ``torch.save``; Unreadable says why another one is not read."""
     try:
-        if zipfile.is_zipfile(path):
-            return _zip(path)
-        return _old(path)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, struct.error) as error:
-        raise Unreadable(f"a damaged archive: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
+        return _zip(path) if zipfile.is_zipfile(path) else _old(path)
+    except ARCHIVE_ERRORS as error:
+        raise _damaged(error) from error
+
+
+def _damaged(error: Exception) -> Unreadable:
+    return Unreadable(f"a damaged archive: {(str(error).splitlines() or [type(error).__name__])[0][:200]}")
 
 
 def _zip(path: Path) -> Checkpoint:
@@ -148,7 +152,10 @@ def _zip(path: Path) -> Checkpoint:
     def member(name: str) -> bytes:
         if root + name not in members:
             raise Unreadable(f"it lacks its part {name[:60]!r}")
-        return archive.read(root + name)
+        try:
+            return archive.read(root + name)
+        except ARCHIVE_ERRORS as error:
+            raise _damaged(error) from error
 
     if f"{root}byteorder" in members and member("byteorder") != b"little":
         raise Unreadable("its numbers are big-endian")

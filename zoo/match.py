@@ -72,7 +72,7 @@ def _same(one: State, other: State) -> bool:
 
 def _prefixes(tensors: State, size: int) -> list[str]:
     """Whatever stands before enough names to be the network's; none comes first."""
-    counts: Counter[str] = Counter()
+    counts: Counter[str] = Counter({"": 0})
     for name in tensors:
         ends = [match.end() for match in re.finditer(f"[{NEST}.]", name[:300])][:MAX_DEPTH]
         counts.update({"", *(name[:end] for end in ends)})

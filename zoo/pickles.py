@@ -148,7 +148,9 @@ class _Machine:
 
     def persistent(self, arg: Any) -> None:
         value = self.stack.pop() if arg is None else arg
-        self.stack.append(Record("persistent", value if type(value) is tuple else (value,)))
+        value = value if type(value) is tuple else (value,)
+        # Before torch 1.6, the class of a module was one, with its source.
+        self.stack.append(value[1] if value[:1] == ("module",) else Record("persistent", value))
 
 
 def _call(function: Any, args: Any) -> Any:

@@ -59,14 +59,16 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise WeightsError(f"{path}: no such file")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
-        checkpoint = open_checkpoint(path)
-        tensors = flatten(checkpoint.content, checkpoint.tensor)
+            content: Any = load_file(path)
+            tensors = content
+        else:
+            checkpoint = open_checkpoint(path)
+            content, tensors = checkpoint.content, flatten(checkpoint.content, checkpoint.tensor)
     except (Unreadable, SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
         raise WeightsError(f"{path}: not a safetensors file or a checkpoint of tensors ({reason})") from error
     if not tensors:
-        raise WeightsError(f"{path}: not a state dict but {_shown(checkpoint.content)}; give tensors by name")
+        raise WeightsError(f"{path}: not a state dict but {_shown(content)}; give tensors by name")
     return tensors
 
 

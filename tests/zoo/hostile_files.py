@@ -95,7 +95,7 @@ def formats(folder: Path) -> dict[str, Format]:
         "safetensors": Format(OTHERS, {"own.safetensors": data}, foreign),
         "checkpoint": Format(OTHERS, {"own.pt": checkpoint(content)}, foreign, checked=True),
         "checkpoint of many things": Format(OTHERS, {"own.pt": checkpoint(everything())}, foreign, checked=True),
-        "pickle in a checkpoint": Format(OTHERS, {"own.pt": pickled}, foreign, wrap=with_pickle),
+        "pickle in a checkpoint": Format(OTHERS, {"own.pt": pickled}, foreign, ("own.pt",), with_pickle),
         "many things, old format": Format(OTHERS, 
             {"own.pt": checkpoint(everything(), _use_new_zipfile_serialization=False, pickle_protocol=4)}, foreign
         ),

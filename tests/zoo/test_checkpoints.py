@@ -87,9 +87,10 @@ def test_what_is_beside_the_tensors_is_passed_over(how, protocol, tmp_path):
     assert all(found[name].equal(tensor) for name, tensor in state.items())
 
 
-def test_a_whole_module_is_read_without_its_class(tmp_path):
+@pytest.mark.parametrize("how", FORMATS)
+def test_a_whole_module_is_read_without_its_class(how, tmp_path):
     model = nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.BatchNorm1d(3), nn.ReLU()))
-    (tmp_path / "module.pt").write_bytes(saved({"epoch": 1, "model": nn.DataParallel(model)}))
+    (tmp_path / "module.pt").write_bytes(saved({"epoch": 1, "model": nn.DataParallel(model)}, how))
     found = read_state(tmp_path / "module.pt")
     assert found.keys() == model.state_dict().keys()
     assert all(found[name].equal(tensor) for name, tensor in model.state_dict().items())

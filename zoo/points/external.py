@@ -9,7 +9,7 @@ from comhe.zoo.weights import load_state
 
 from .dgcnn import DGCNN
 from .model import PointModel
-from .pointnet import PointNet
+from .pointnet import PointNet, pointnet_cls
 from .pointnet2 import pointnet2_msg, pointnet2_ssg
 
 
@@ -38,7 +38,7 @@ def model_from_state(state: State) -> PointModel:
 def _pointnet(state: State) -> PointNet:
     inputs, classes = _inputs(state, "input_transform.points.linears.0"), _classes(state)
     transform = "feature_transform.head.output.weight" in state
-    return PointNet(inputs, classes, (0.0, 0.3), True, transform, local=(64,), features=(128, 1024), slope=1.0)
+    return pointnet_cls(classes, inputs, transform)
 
 
 def _inputs(state: State, layer: str) -> int:

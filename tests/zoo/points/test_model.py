@@ -14,7 +14,7 @@ from comhe.zoo.points import auxiliary_loss
 
 from .conftest import cloud, randomized, small
 
-MODELS = ["dgcnn", "pointnet", "pointnet2_msg", "pointnet2_ssg", "pointnet_t"]
+MODELS = ["dgcnn", "pointnet", "pointnet2_msg", "pointnet2_ssg", "pointnet_cls", "pointnet_t"]
 
 
 def layers(widths, norm=2):
@@ -35,6 +35,11 @@ def expected_parameters(name, channels, classes):
         transforms = layers([channels, 64, 128, 1024, 512, 256]) + output(256, 9)
         transforms += layers([64, 64, 128, 1024, 512, 256]) + output(256, 64 * 64)
         return body + transforms + head
+    if name == "pointnet_cls":
+        body = layers([channels, 64]) + layers([64, 128, 1024])
+        transforms = layers([channels, 64, 128, 1024, 512, 256]) + output(256, 9)
+        transforms += layers([64, 64, 128, 1024, 512, 256]) + output(256, 64 * 64)
+        return body + transforms + head
     if name == "pointnet2_ssg":
         first, second = [[64, 64, 128]], [[128, 128, 256]]
     elif name == "pointnet2_msg":
@@ -52,6 +57,7 @@ def expected_parameters(name, channels, classes):
 # Of the released networks with 40 classes and no normals, less the biases before batch norm, which do nothing.
 PUBLISHED = {
     "pointnet": 817_512,
+    "pointnet_cls": 3_465_521,
     "pointnet_t": 3_473_969,
     "pointnet2_ssg": 1_472_360,
     "pointnet2_msg": 1_742_856,
