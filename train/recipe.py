@@ -125,7 +125,7 @@ class Recipe:
     @property
     def digest(self) -> str:
         defaults = {f.name: f.default for f in dataclasses.fields(self)}
-        later = [name for name in LATER_FIELDS if getattr(self, name) == defaults[name]]
+        later = [name for name in LATER_FIELDS if name in defaults and getattr(self, name) == defaults[name]]
         values = {name: value for name, value in dataclasses.asdict(self).items() if name not in later}
         return hashlib.sha256((json.dumps(values, indent=2) + "\n").encode()).hexdigest()[:12]
 
