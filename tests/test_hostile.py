@@ -4,7 +4,7 @@ import pytest
 
 from . import hostile
 
-MODULES = ("cases.datasets.hostile_files", "cases.zoo.hostile_files")
+MODULES = ("cases.datasets.hostile_files", "cases.datasets.graphs.hostile_files", "cases.zoo.hostile_files")
 
 
 def test_hostile_files(tmp_path, tally):

@@ -12,6 +12,7 @@ from torch import Tensor
 from comhe.errors import DataError
 
 MAX_CLASSES = 1000  # or as many as nodes: a label is the number of a class, and each class has an output
+MAX_SIDE = 1 << 26  # of a sparse matrix, whose rows take memory even where they are empty
 # The names that arrays of a graph have in PyTorch Geometric, in OGB, in DGL and in published .npz files.
 NAMES = {
     "x": ("x", "features", "feat", "feats", "attr", "attr_matrix", "node_feat", "node_features"),
@@ -49,6 +50,8 @@ def as_array(value: Any, what: str) -> Any:
     if isinstance(value, Tensor):
         value = value.detach().cpu()
         if value.layout != torch.strided:
+            if max(value.shape, default=0) > MAX_SIDE:
+                raise DataError(f"{what} is {list(value.shape)}: more than {MAX_SIDE:,} rows or columns")
             value = value.to_sparse_coo().coalesce()
             entries = (_numpy(value.values()), tuple(value.indices().numpy()))
             return coo_array(entries, shape=tuple(value.shape)).tocsr()

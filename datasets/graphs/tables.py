@@ -36,7 +36,8 @@ class Table:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self.text = read_bounded(path, MAX_BYTES).decode("utf-8-sig")
+            # As much memory as the file has bytes: to read up to a limit, Python allocates all of it.
+            self.text = read_bounded(path, min(MAX_BYTES, path.stat().st_size)).decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: not a text file (byte {error.start})") from error
         line = self.text.partition("\n")[0]

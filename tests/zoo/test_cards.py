@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -128,3 +129,30 @@ def test_graph_modules_of_other_packages_predict(folder, clean_registry):
     (folder / "gcn.cora-own.safetensors").write_bytes(data)
     x, edges = torch.rand(6, 5).to_sparse_csr(), torch.tensor([[0, 1], [1, 0]])
     assert get_weights("gcn.cora-own").predict(x, edges).shape == (6, 3)
+
+
+def test_edges_are_prepared_for_a_prediction_as_for_training(folder, state):
+    counts, edges = torch.randint(3, (6, 5)), torch.tensor([[0, 1, 2, 3, 3], [1, 0, 3, 2, 3]])
+    weights = get_weights("gcn.cora-mhe")
+    expected = weights.predict(counts, edges)
+    for other in (edges[:, :4], edges[:, ::2], edges.flip(0), torch.cat([edges, edges], 1), edges.numpy()):
+        torch.testing.assert_close(weights.predict(counts, other), expected)
+    graph = SimpleNamespace(x=counts.float(), edge_index=edges)
+    assert weights.predict(graph).equal(expected)
+    card = {"preprocessing": {"kind": "graphs", "features": 5, "normalize": False, "undirected": False}}
+    write(folder, "gcn.mine-none", **card)
+    mine = get_weights("gcn.mine-none")
+    one_way, model = edges[:, ::2], mine.build().eval()
+    with torch.inference_mode():
+        assert mine.predict(counts, one_way).equal(model(counts.float(), one_way).softmax(-1))
+        weight = torch.tensor([0.5, 2.0, 1.0])
+        view = model.prepare(one_way, 6, edge_weight=weight)
+        assert mine.predict(counts, one_way, weight).equal(model(counts.float(), view).softmax(-1))
+    for arguments, fault in (
+        ((counts,), "classifies the nodes of a graph: give predict"),
+        ((counts, edges + 3), r"edges must be \[2, E\] numbers of the nodes 0..5"),
+        ((counts, edges.T), r"edges must be \[2, E\] numbers"),
+        ((counts, edges, weight), r"weights must be \[5\], one for an edge"),
+    ):
+        with pytest.raises(UsageError, match=fault):
+            weights.predict(*arguments)

@@ -207,6 +207,20 @@ def test_graphs():
         transform(counts.t())
 
 
+def test_graphs_as_they_are_given():
+    transform = GraphTransform(2, normalize=False, undirected=False)
+    x = torch.tensor([[-1.0, 3.0], [0.0, 2.0], [0.0, 0.0]])
+    assert transform(x).equal(x)
+    assert transform(x.to_sparse()).to_dense().equal(x)
+    assert transform(x.numpy()).equal(x)
+    edges, weight = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 2]]), torch.tensor([1.0, 3.0, 5.0, 7.0])
+    assert all(map(torch.equal, transform.edges(edges, 3, weight), (edges, weight)))
+    both, mean = GraphTransform(2).edges(edges, 3, weight)
+    assert both.tolist() == [[0, 1, 1, 2], [1, 0, 2, 1]]
+    assert mean.tolist() == [2, 2, 5, 5]
+    assert GraphTransform(2).edges(edges[:, :0], 3)[0].shape == (2, 0)
+
+
 @pytest.mark.parametrize(
     "transform",
     [
@@ -215,6 +229,7 @@ def test_graphs():
         PointTransform(1024, 6),
         PointTransform(512, 3, "z"),
         GraphTransform(1433),
+        GraphTransform(12, False, False),
     ],
 )
 def test_data_and_back(transform):

@@ -1,4 +1,4 @@
-"""He's initialization."""
+"""He's initialization, and the smallest images."""
 
 import math
 
@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from comhe.errors import UsageError
 from comhe.zoo import create_model
+from comhe.zoo.images.blocks import check_size
 
 
 @pytest.mark.parametrize("name", ["resnet20", "resnet164", "wrn_16_4", "vgg16_bn"])
@@ -20,3 +22,11 @@ def test_he_initialization(name):
     head = model.get_submodule(model.output_layer)
     assert not head.bias.any()
     assert head.weight.abs().max() <= 1 / math.sqrt(head.in_features)
+
+
+def test_images_that_pooling_would_leave_nothing_of_are_refused():
+    x = torch.zeros(1, 3, 32, 40)
+    assert check_size(x, 32) is x
+    for small in (x[..., :31], x[:, :, :31], x[0]):
+        with pytest.raises(UsageError, match=r"x must be \[B, C, H, W\] of at least 32 x 32 pixels"):
+            check_size(small, 32)
