@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from .compare.compare import Comparison, compare  # eager, since the subpackage has the same name
 from .plugins import load_plugins
+from .predict import Prediction, open_weights, predict_files, predict_nodes
 from .recipe import Recipe, domains, find_domain, get_recipe, list_recipes, providers, register_domain, register_recipe
 from .runs.launch import fit
 from .runs.run import Run
@@ -19,6 +20,7 @@ __all__ = [
     "GraphRecipe",
     "ImageRecipe",
     "PointRecipe",
+    "Prediction",
     "Recipe",
     "Run",
     "Task",
@@ -29,6 +31,9 @@ __all__ = [
     "list_recipes",
     "load_plugins",
     "make_task",
+    "open_weights",
+    "predict_files",
+    "predict_nodes",
     "register_recipe",
 ]
 

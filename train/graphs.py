@@ -1,7 +1,7 @@
 """Train graph networks on citation graphs: ``python -m comhe.train.graphs`` or ``comhe train graphs``."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
@@ -67,6 +67,10 @@ class GraphTask(Task):
     def options(self) -> dict[str, Any]:
         sizes = {"in_channels": self.graph.num_features, "num_classes": self.graph.num_classes}
         return self.recipe.model_arguments(**sizes)
+
+    @property
+    def classes(self) -> Sequence[str]:
+        return self.graph.classes
 
     def transforms(self) -> GraphTransform:
         return GraphTransform(self.graph.num_features, self.graph.normalized, self.graph.undirected)

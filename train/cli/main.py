@@ -21,6 +21,7 @@ from .energy import Energy
 from .evaluate import Evaluate
 from .list import List
 from .options import Command
+from .predict import Predict
 from .publish import Publish
 from .report import Report
 from .reproduce import Reproduce
@@ -28,7 +29,7 @@ from .train import Train, train_command
 
 DESCRIPTION = """Train networks with and without hyperspherical-energy regularization, and compare them.
 `comhe COMMAND --help` tells more about a command, `comhe --version` the version."""
-COMMANDS = (Compare, Reproduce, Report, Evaluate, Publish, Energy, Data, List)
+COMMANDS = (Compare, Reproduce, Report, Evaluate, Predict, Publish, Energy, Data, List)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -53,7 +53,6 @@ DEFECTS = {
     "zero": torch.zeros_like,
     "one axis": lambda w: w * (torch.arange(w.shape[1]) == 0),
     "of length 1e-6": lambda w: 1e-6 * w / w.norm(dim=1, keepdim=True),
-    "of one dimension": lambda w: w[:, :1],
     "equal pairs": lambda w: torch.cat((w[:4], 3 * w[:4])),
 }
 

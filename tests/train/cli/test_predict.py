@@ -1,0 +1,33 @@
+"""``comhe predict``."""
+
+import csv
+
+import numpy as np
+from PIL import Image
+
+from comhe.train.cli.main import main
+
+
+def test_pictures_are_told_and_written_and_bad_ones_come_last(tmp_path, capsys):
+    Image.fromarray(np.zeros((32, 32, 3), "uint8")).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"broken")
+    output = tmp_path / "found.csv"
+    assert main(["predict", "resnet8.glyphs-none", str(tmp_path), "--top", "2", "--output", str(output)]) == 2
+    printed = capsys.readouterr()
+    assert f"{tmp_path / 'a.png'}: " in printed.out
+    assert "b.png" in printed.err
+    rows = list(csv.DictReader(output.open()))
+    assert [(row["input"], row["rank"]) for row in rows] == [(str(tmp_path / "a.png"), rank) for rank in "12"]
+    assert 0 < float(rows[1]["probability"]) <= float(rows[0]["probability"]) < 1
+
+
+def test_nodes_of_a_graph(capsys, tmp_path):
+    output = tmp_path / "nodes.csv"
+    assert main(["predict", "gcn.citations-none", "citations", "--top", "1", "--output", str(output)]) == 0
+    assert "and 2,480 more nodes" in capsys.readouterr().out
+    assert len(list(csv.DictReader(output.open()))) == 2500
+
+
+def test_one_graph_at_a_time(capsys):
+    assert main(["predict", "gcn.citations-none", "citations", "cora"]) == 2
+    assert "one graph, not of 2" in capsys.readouterr().err

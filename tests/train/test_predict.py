@@ -1,0 +1,69 @@
+"""Predictions for files and nodes, by weights of any source."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from comhe.datasets import load_graph
+from comhe.errors import UsageError
+from comhe.train import fit, get_recipe, open_weights, predict_files, predict_nodes
+from comhe.train.predict import files_of
+
+
+def picture(path, seed):
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 50, 3), "uint8")).save(path)
+
+
+def test_a_run_predicts_as_its_published_weights_do(tmp_path):
+    run = fit(get_recipe("kipf", "gcn", "citations", "none", epochs=2), tmp_path / "run")
+    graph, weights = load_graph("citations"), open_weights(run.folder)
+    found = list(predict_nodes(weights, graph, top=1))
+    right = [int(found[node].classes[0]) == graph.labels[node] for node in graph.test.tolist()]
+    assert sum(right) / len(right) == run.result()["best"]["test_accuracy"]
+    assert [each.name for each in predict_nodes(weights, graph, nodes=[5, 2])] == ["5", "2"]
+
+
+def test_files_are_predicted_alone_as_in_a_folder(tmp_path):
+    weights = open_weights("resnet8.glyphs-none")
+    for seed in range(3):
+        picture(tmp_path / f"{seed}.png", seed)
+    (tmp_path / "1.png").write_bytes(b"not a picture")
+    (tmp_path / ".hidden.png").write_bytes(b"")
+    (tmp_path / "notes.md").write_text("not an input")
+    found = {prediction.name: prediction for prediction in predict_files(weights, [tmp_path], top=40)}
+    assert {name.removeprefix(str(tmp_path)) for name in found} == {"/0.png", "/1.png", "/2.png"}
+    bad = found.pop(str(tmp_path / "1.png"))
+    assert not bad.classes
+    assert "1.png" in bad.error
+    for name, prediction in found.items():
+        probabilities = weights.predict(name)[0]
+        assert len(prediction.classes) == len(probabilities) == 36
+        assert prediction.classes[0] == weights.classes[probabilities.argmax()]
+        assert torch.tensor(prediction.probabilities).allclose(probabilities.sort(descending=True).values, atol=1e-6)
+
+
+def test_a_turned_cloud_is_predicted_as_it_stood(tmp_path):
+    weights = open_weights("pointnet.solids-none")
+    cloud = np.random.default_rng(0).normal(size=(1024, 3)) * [1, 2, 3]
+    np.save(tmp_path / "upright.npy", cloud)
+    np.save(tmp_path / "turned.npy", cloud[:, [0, 2, 1]] * [1, -1, 1])  # what was up, y, is z now
+    (upright,) = predict_files(weights, [tmp_path / "upright.npy"])
+    (turned,) = predict_files(weights, [tmp_path / "turned.npy"], up="z")
+    (wrong,) = predict_files(weights, [tmp_path / "turned.npy"])
+    difference = np.subtract(turned.probabilities[0], upright.probabilities[0])
+    assert turned.classes[0] == upright.classes[0]
+    assert abs(difference) < abs(wrong.probabilities[0] - upright.probabilities[0]) or wrong.classes != upright.classes
+
+
+def test_mistakes_say_what_to_do(tmp_path):
+    with pytest.raises(UsageError, match="give a graph to predict_nodes"):
+        list(predict_files(open_weights("gcn.cora-none"), [tmp_path]))
+    with pytest.raises(UsageError, match="give files to predict_files"):
+        predict_nodes(open_weights("pointnet.solids-none"), load_graph("citations"))
+    with pytest.raises(UsageError, match="has the nodes 0 to 2499, but not 2500"):
+        predict_nodes(open_weights("gcn.citations-none"), load_graph("citations"), nodes=[2500])
+    with pytest.raises(UsageError, match=r"up='z' is for point clouds, which resnet8\.glyphs-none does not take"):
+        list(predict_files(open_weights("resnet8.glyphs-none"), [tmp_path], up="z"))
+    with pytest.raises(ValueError, match="contains no file of an image or a shape"):
+        files_of(tmp_path)

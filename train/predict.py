@@ -1,0 +1,131 @@
+"""Predicting the classes of files with a run, a published file or named weights."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from comhe.datasets import Graph
+from comhe.errors import ComheError, DataError, RunError, UsageError, check_at_least
+from comhe.inputs.pixels import EXTENSIONS
+from comhe.inputs.shapes import SUFFIXES
+from comhe.zoo import Weights, get_weights
+
+from .runs.run import Run
+
+BATCH = 64  # files that go through the network at once
+
+
+@dataclass(frozen=True, repr=False)
+class RunWeights(Weights):
+    """The weights of a run, which has recorded what a card says; ``path`` is its folder."""
+
+    which: str = "best"
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return Run(self.path).weights(self.which)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The likeliest classes of a file, or of a node of a graph, with their probabilities; or why there are none."""
+
+    name: str
+    classes: tuple[str, ...] = ()
+    probabilities: tuple[float, ...] = ()
+    error: str = ""
+
+
+def open_weights(source: str | Path, which: str = "best") -> Weights:
+    """Return named weights, those of a published file, or those of the run in a folder.
+
+    Example:
+        >>> open_weights("gcn.cora-none").model
+        'gcn'
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        return get_weights(source)
+    run = Run(folder)
+    result, recipe = run.result(), run.recipe()
+    if "preprocessing" not in result:
+        raise RunError(f"{folder} is of an earlier version, which recorded no preprocessing; publish it and use that")
+    card = {"model": recipe.model, "options": result["options"], "preprocessing": result["preprocessing"]}
+    return RunWeights(recipe.label, folder, card | {"data": {"class names": result["classes"]}}, which)
+
+
+def predict_files(
+    weights: Weights, paths: Iterable[str | Path], top: int = 5, up: str | None = None, device: str = "cpu"
+) -> Iterator[Prediction]:
+    """Predict images or clouds, a batch at a time; a folder stands for its files. What cannot be read is told.
+
+    Args:
+        top: how many classes of each.
+        up: axis that points up in clouds, ``x``, ``y`` or ``z``, if it is not the one that the card names.
+
+    Example:
+        >>> _ = Path("cube.xyz").write_text("0 0 0\\n0 0 1\\n0 1 0\\n1 0 0\\n1 1 1\\n")
+        >>> [len(found.classes) for found in predict_files(open_weights("pointnet.solids-none"), ["cube.xyz"], top=2)]
+        [2]
+    """
+    check_at_least("top", top, 1)
+    kind = weights.card["preprocessing"]["kind"]
+    if up is not None and kind != "points":
+        raise UsageError(f"up={up!r} is for point clouds, which {weights.name} does not take")
+    if kind == "graphs":
+        raise UsageError(f"{weights.name} is a network for graphs: give a graph to predict_nodes")
+    files = [file for path in paths for file in files_of(Path(path))]
+    model = weights.build().eval().to(device)
+    transform: Any = weights.transforms()
+    arguments = () if up is None else (up,)
+    for start in range(0, len(files), BATCH):
+        read: list[tuple[str, Tensor]] = []
+        for file in files[start : start + BATCH]:
+            try:
+                read.append((str(file), transform(file, *arguments)))
+            except ComheError as error:
+                yield Prediction(str(file), error=str(error))
+        if read:
+            with torch.inference_mode():
+                probabilities = model(torch.cat([x for _, x in read]).to(device)).softmax(-1)
+            yield from ranked(weights, [name for name, _ in read], probabilities, top)
+
+
+def predict_nodes(
+    weights: Weights, graph: Graph, top: int = 5, nodes: Sequence[int] | None = None
+) -> Iterator[Prediction]:
+    """Predict nodes of a graph, all of them unless some are named.
+
+    Example:
+        >>> from comhe.datasets import load_graph
+        >>> next(predict_nodes(open_weights("gcn.citations-none"), load_graph("citations"), top=1, nodes=[7])).name
+        '7'
+    """
+    check_at_least("top", top, 1)
+    if weights.card["preprocessing"]["kind"] != "graphs":
+        raise UsageError(f"{weights.name} is not a network for graphs: give files to predict_files")
+    found = range(graph.num_nodes) if nodes is None else nodes
+    if wrong := [node for node in found if not 0 <= node < graph.num_nodes]:
+        raise UsageError(f"{graph.name} has the nodes 0 to {graph.num_nodes - 1}, but not {wrong[0]}")
+    return ranked(weights, [str(node) for node in found], weights.predict(graph)[list(found)], top)
+
+
+def ranked(weights: Weights, names: Sequence[str], probabilities: Tensor, top: int) -> Iterator[Prediction]:
+    """Yield the likeliest classes of each row of probabilities [len(names), classes]."""
+    values, classes = probabilities.float().cpu().topk(min(top, probabilities.shape[1]))
+    for name, row, indices in zip(names, values.tolist(), classes.tolist(), strict=True):
+        yield Prediction(name, tuple(weights.classes[index] for index in indices), tuple(row))
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return a file, or those in a folder and its folders that can be inputs, in order of their names."""
+    if not path.is_dir():
+        return [path]
+    known = {*EXTENSIONS, *SUFFIXES}
+    found = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in known and not file.name.startswith(".")]
+    if not found:
+        raise DataError(f"{path} contains no file of an image or a shape: {', '.join(sorted(known))}")
+    return found
