@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from comhe.errors import UsageError
-from comhe.train.images import NORMALIZATIONS, ImageTask, parse_normalization
+from comhe.train.normalization import NORMALIZATIONS, parse_normalization
 from comhe.train.recipe import Recipe
 from comhe.train.task import check_recipe, make_task
 from comhe.zoo import load_weights
@@ -38,7 +38,7 @@ def evaluate_file(
     task = make_task(recipe, root, device)
     model = task.model().to(task.device)
     notes = [str(load_weights(model, path, key=key))]
-    if normalization is None and isinstance(task, ImageTask):
+    if normalization is None and recipe.domain == "images":
         name, error = find_normalization(model, task)
         notes.append(f"normalization {name}: of those known it fits the first batch norm best (error {error:.4f})")
         task = make_task(recipe.replace(normalization=name), root, device)
@@ -46,7 +46,7 @@ def evaluate_file(
 
 
 @torch.inference_mode()
-def find_normalization(model: nn.Module, task: ImageTask) -> tuple[str, float]:
+def find_normalization(model: nn.Module, task: Any) -> tuple[str, float]:
     """Return the name of the normalization that a network was trained with, and how far it is from a perfect fit.
 
     The first batch norm knows mean and variance of its input in training. Both are computed for images of the task
@@ -95,7 +95,8 @@ def _error(model: nn.Module, norm: nn.Module, x: Tensor) -> float:
     finally:
         handle.remove()
     values = seen[0].transpose(0, 1).flatten(1).double()
-    mean, variance = norm.running_mean.double(), norm.running_var.double().clamp_min(1e-12)  # type: ignore[operator, union-attr]
+    mean, variance = norm.state_dict()["running_mean"].double(), norm.state_dict()["running_var"].double()
+    variance = variance.clamp_min(1e-12)
     shift = (values.mean(1) - mean).square() / variance
     scale = (values.var(1).clamp_min(1e-12) / variance).log().square() / 4
     return float((shift + scale).mean())
