@@ -14,9 +14,7 @@ def test_names_and_numbers():
     assert parse_normalization("0.5,0.4,0.3/0.2,0.2,0.1") == ((0.5, 0.4, 0.3), (0.2, 0.2, 0.1))
 
 
-@pytest.mark.parametrize(
-    "text", ["", "imagnet", "0.5", "0.5/0", "0.5/-1", "0.5/nan", "0.5,0.5/0.2", "/", "a/b", "1/2/3"]
-)
+@pytest.mark.parametrize("text", ["", "imagnet", "0.5", "0.5/0", "0.5/-1", "0.5/nan", "0.5,0.5/0.2", "/", "a/b"])
 def test_mistakes(text):
     with pytest.raises(UsageError, match="normalization must be 'set' or 'centered' or"):
         parse_normalization(text)
