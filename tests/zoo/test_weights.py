@@ -62,8 +62,8 @@ def test_a_head_for_other_classes_is_swapped_only_on_request(model):
             r"of another shape: fc.weight \[10, 32\], not \[10, 64\]",
         ),
         (
-            lambda state: state.update({f"net.{key}": state.pop(key) for key in list(state)}),
-            r"missing: conv1.weight, .* and \d+ more; unexpected: net.conv1.weight, .* and \d+ more",
+            lambda state: state.update({f"{key}_": state.pop(key) for key in list(state)}),
+            r"missing: conv1.weight, .* and \d+ more; unexpected: conv1.weight_, .* and \d+ more",
         ),
     ],
 )
