@@ -18,7 +18,13 @@ DEEP = {"resnet32", "resnet34", "resnet44", "resnet50", "resnet56", "resnet110",
 WIDE = {"resnet32_wide", "wrn_28_10", "cnn9", "cnn15"}
 NAMES = [name for name in list_models() if name not in DEEP | WIDE]
 GRAPHS = list_models(domain="graphs")
-BLOCKS_COMPILED = {"resnet18", "resnet20", "wrn_16_4", "pointnet2_msg"}  # elsewhere, or in the networks beside them
+BLOCKS_COMPILED = {
+    "resnet18",
+    "resnet20",
+    "wrn_16_4",
+    "pointnet",
+    "pointnet2_msg",
+}  # elsewhere, or in the networks beside them
 SMALLEST = {"cnn6": 32, "vgg16_bn": 32, "dgcnn": 20}  # pixels a side, or points
 FLOATS = (torch.float64, torch.bfloat16, torch.float16)
 
