@@ -25,7 +25,7 @@ def with_start(recipe: Recipe) -> Recipe:
         >>> from comhe.train import get_recipe
         >>> recipe = get_recipe("kipf", "gcn", "cora", "none", weights="gcn.cora-none")
         >>> with_start(recipe).label
-        'gcn.cora-none+weights=gcn.cora-none'
+        'gcn.cora-none+model_dropout=0.8,model_hidden_channels=32,weights=gcn.cora-none'
     """
     if not recipe.weights:
         if recipe.swap_head or recipe.freeze != "none" or recipe.layer_decay != 1:
