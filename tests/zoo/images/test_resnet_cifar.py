@@ -90,5 +90,5 @@ def test_zero_padded_block_is_the_branch_plus_the_shortcut():
 
 
 def test_unknown_shortcut():
-    with pytest.raises(ValueError, match=r"^shortcut must be 'pad' or 'projection', not 'A'$"):
+    with pytest.raises(ValueError, match=r"^shortcut must be 'auto' or 'pad' or 'pad-both' or 'projection', not 'A'$"):
         create_model("resnet20", shortcut="A")
