@@ -52,6 +52,13 @@ INSTEAD = {
         "comhe publish runs/kipf/gcn.citations-rp-comhe+epochs=3/seed* --output my-weights"
     ),
     "comhe data cora": "comhe data citations",
+    "comhe train images --data folder:my-photos --weights resnet20.cifar100-rp-comhe --swap-head --tag mine": (
+        "comhe train images --data folder:stripes --weights resnet8.glyphs-none --swap-head --tag mine "
+        "--epochs 1 --batch-size 9"
+    ),
+    "comhe predict runs/modern/resnet20.folder_my-photos-none+mine/seed0 photo.jpg --output classes.csv": (
+        "comhe predict runs/modern/resnet8.folder_stripes-none+mine/seed0 photo.jpg --output classes.csv"
+    ),
 }
 # Executed by the repository's own checks from a fresh clone, and not again inside of one of them.
 FRESH = ("make demo", "make test")
@@ -107,6 +114,7 @@ def test_commands_run(folder, capsys):
         assert cli.main(words) == 0, f"{command}: {capsys.readouterr().err}"
     shown = capsys.readouterr().out
     assert "page.html: " in shown
+    assert "classes.csv: the classes of 1 input" in shown
     assert "accuracy 81.50 %" in shown  # of the pretrained network
     assert "as its card says" in shown
     assert (folder / "my-weights" / "gcn.citations-rp-comhe.safetensors").exists()
@@ -126,8 +134,10 @@ def test_a_module_of_ones_own_is_known_to_the_commands(folder):
 
 
 @pytest.mark.parametrize("command", [*INSTEAD, *INLINE])
-def test_commands_as_written_are_understood(command):
+def test_commands_as_written_are_understood(command, tmp_path, monkeypatch):
     """The parser takes them, and every name in them exists."""
+    monkeypatch.chdir(tmp_path)
+    Path("my-photos").mkdir()
     argv = shlex.split(command)[1:]
     if len(argv) == 1:  # only named
         assert argv[0] in ("train", *(known.__name__.lower() for known in cli.COMMANDS))
@@ -145,7 +155,7 @@ def test_commands_as_written_are_understood(command):
             check(recipes(parsed.table, [0], parsed.recipe), "cpu", 1)
         case cli.Data():
             assert parsed.name in list_data()
-        case cli.Evaluate():
+        case cli.Evaluate() | cli.Predict():
             assert parsed.source in list_weights() or parsed.source.startswith("runs/")
 
 

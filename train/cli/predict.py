@@ -61,7 +61,7 @@ class Predict(Command):
         if self.output is not None:
             with open_atomic(self.output) as file:
                 file.write(_table(good).encode())
-            console.print(f"{self.output}: {len(good):,} predictions", soft_wrap=True)
+            console.print(f"{self.output}: the classes of {len(good):,} input{'s' * (len(good) != 1)}", soft_wrap=True)
         if bad := [each for each in predictions if each.error]:
             raise DataError("; ".join(each.error for each in bad[:5]) + (f"; and {len(bad) - 5} more" * (len(bad) > 5)))
 
