@@ -14,6 +14,7 @@ from .potential import Potential
 from .terms import Lengths, Terms, antipodes
 
 BLOCK = 1 << 19  # cosines in memory at a time: few enough to stay in the cache
+BRANCHING = ("cpu",)  # devices where nothing waits for a number
 SIDE = 128  # the fewest neurons on a side of such a block, unless there are fewer
 
 
@@ -57,7 +58,7 @@ def joined(parts: Sequence[Sums]) -> Sums:
 
 def can_branch(w: Tensor) -> bool:
     """Whether a number of the neurons may decide what is computed: not in a CUDA graph, nor in a compiled one."""
-    return w.is_cpu and not torch.compiler.is_compiling()
+    return w.device.type in BRANCHING and not torch.compiler.is_compiling()
 
 
 def terms_of(w: Tensor, terms: Terms) -> Terms:

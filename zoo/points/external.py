@@ -38,7 +38,7 @@ def model_from_state(state: State) -> PointModel:
 def _pointnet(state: State) -> PointNet:
     inputs, classes = _inputs(state, "input_transform.points.linears.0"), _classes(state)
     transform = "feature_transform.head.output.weight" in state
-    return pointnet_cls(classes, inputs, transform)
+    return pointnet_cls(classes, inputs, feature_transform=transform)
 
 
 def _inputs(state: State, layer: str) -> int:

@@ -115,14 +115,15 @@ def pointnet(num_classes: int = 40, in_channels: int = 3, dropout: float = 0.3) 
 
 @register_model(domain="points")
 def pointnet_cls(
-    num_classes: int = 40, in_channels: int = 3, feature_transform: bool = True, orthogonality: float = 0.001
-) -> PointNet:
+    num_classes: int = 40, in_channels: int = 3, dropout: float = 0.3, feature_transform: bool = True,
+    orthogonality: float = 0.001,
+) -> PointNet:  # fmt: skip
     """The usual PyTorch port: 64, 128, 1024, and no activation after the last; for the weights of such ports.
 
     fxia22/pointnet.pytorch (with or without feature transform), yanx27/Pointnet_Pointnet2_pytorch.
     """
-    dropout, local, features = (0.0, 0.3), (64,), (128, 1024)
-    return PointNet(in_channels, num_classes, dropout, True, feature_transform, orthogonality, local, features, 1.0)
+    rates, local, features = (0.0, dropout), (64,), (128, 1024)
+    return PointNet(in_channels, num_classes, rates, True, feature_transform, orthogonality, local, features, 1.0)
 
 
 @register_model(domain="points")

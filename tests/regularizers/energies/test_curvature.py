@@ -2,6 +2,7 @@ import pytest
 import torch
 
 import comhe.regularizers.energies.curvature as module
+from comhe.regularizers.energies import sums
 from comhe.regularizers.energies.curvature import curvature
 from comhe.regularizers.energies.energy import neuron_sums
 from comhe.regularizers.energies.potential import Potential
@@ -19,5 +20,5 @@ def test_it_is_the_change_of_the_gradient(monkeypatch, normal, potential, option
     torch.testing.assert_close(curvature(w, v, terms), expected, rtol=1e-5, atol=1e-4)
     monkeypatch.setattr(module, "block_size", lambda w: 20)
     torch.testing.assert_close(curvature(w, v, terms), expected, rtol=1e-5, atol=1e-4)
-    monkeypatch.setattr(module, "can_branch", lambda w: False)
+    monkeypatch.setattr(sums, "BRANCHING", ())
     torch.testing.assert_close(curvature(w, v, terms), expected, rtol=1e-5, atol=1e-4)

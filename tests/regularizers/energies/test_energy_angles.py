@@ -79,7 +79,7 @@ def test_what_does_not_look_at_the_neurons_agrees(monkeypatch, normal, s, half_s
     """Where nothing may depend on the neurons, all is computed from cosines in float64, whose own rounding is 1e-16."""
     potential = Potential(s, geodesic, half_space)
     with monkeypatch.context() as patch:
-        patch.setattr(sums, "can_branch", lambda w: False)
+        patch.setattr(sums, "BRANCHING", ())
         for angle in (0.0, *ANGLES[3:]):
             w = pair_at(normal, shape, angle, -1 if half_space else 1).float()
             found = neuron_sums(w, Terms(potential), True)

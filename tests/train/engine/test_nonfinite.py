@@ -31,8 +31,10 @@ class Poisoned(GraphTask):
     def regularizer(self, model):
         regularizer = super().regularizer(model)
         if self.what == "penalty":
-            value, bad = regularizer.penalty.value, float("inf")
-            regularizer.penalty.value = lambda *arguments: value(*arguments) * self.factor(model, bad)
+            values, bad = regularizer.penalty.values, float("inf")
+            regularizer.penalty.values = lambda *arguments: [
+                (value * self.factor(model, bad), state) for value, state in values(*arguments)
+            ]
         return regularizer
 
     def optimizer(self, model):
