@@ -143,10 +143,12 @@ class Step:
         if gradients is None:
             return None
         self.side_stream.join()
+        pairs = [(parameter.grad, gradient) for parameter, gradient in gradients if parameter.grad is not None]
         for parameter, gradient in gradients:
-            if parameter.grad is None:
-                parameter.grad = gradient
-        if pairs := [(p.grad, gradient) for p, gradient in gradients if p.grad is not gradient]:
+            if parameter.grad is None:  # in the parameter's layout, which DistributedDataParallel wants
+                same = gradient.stride() == parameter.stride()
+                parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
+        if pairs:
             sums, terms = map(list, zip(*pairs, strict=True))
             torch._foreach_add_(sums, terms)
         return None
