@@ -124,7 +124,7 @@ def _products(model: nn.Module, count: int = 20, dim: int = 40) -> Call:
 
 
 def _options(name: str) -> list[tuple[str, dict]]:
-    return [("rp-comhe", {"span": False}), ("rp-comhe, span", {"span": True})] if name == "rp-comhe" else [(name, {})]
+    return [(name, {}), (f"{name}, ambient", {"span": False})] if name == "rp-comhe" else [(name, {})]
 
 
 def cost(models: list[str], rounds: int) -> list[dict]:
@@ -136,7 +136,7 @@ def cost(models: list[str], rounds: int) -> list[dict]:
         calls: dict[str, Call] = {"training step": step}
         calls["ported hs-mhe"] = _penalty(model, Released(model))
         calls["ported rp-comhe"] = _penalty(model, Released(model, count=20, dim=40))
-        calls["products of rp-comhe, span"] = _products(model)
+        calls["products of rp-comhe"] = _products(model)
         for name in list_regularizers():
             if name != "none":
                 for label, options in _options(name):
@@ -178,7 +178,7 @@ def _interleaved(calls: dict[str, Call], rounds: int) -> dict[str, list[float]]:
 
 def memory(models: list[str], rounds: int) -> list[dict]:
     """Peak memory of one forward and backward over the model alone, each in a process of its own."""
-    cases = [f"cnn9:{what}" for what in ("ported rp-comhe", "rp-comhe", "rp-comhe, span", "ported hs-mhe", "hs-mhe")]
+    cases = [f"cnn9:{what}" for what in ("ported rp-comhe", "rp-comhe, ambient", "rp-comhe", "ported hs-mhe", "hs-mhe")]
     cases += ["energy:20000:512", "energy:100000:64"]
     cases += [f"{name}:20000:512" for name in (*list_regularizers(), "diagnose") if name != "none"]
     rows = []
@@ -224,7 +224,7 @@ def peak(case: str) -> dict[str, float]:
         if rest in ported:
             regularizer = Released(model, *ported[rest])
         else:
-            options = {"span": rest.endswith("span")} if rest.startswith("rp-comhe") else {}
+            options = {"span": False} if rest.endswith("ambient") else {}
             regularizer = create_regularizer(rest.split(",")[0], model, **options)
 
         def call() -> None:
