@@ -44,6 +44,8 @@ def register_regularizer(name: str, *, default_weight: float = 1.0, ordered: boo
             raise TypeError(f"{penalty.__name__} is neither a subclass of Penalty nor a function")
         elif not hasattr(penalty, "function") and penalty.value is Penalty.value:
             raise TypeError(f"{penalty.__name__} must define function(w) or value(w, layer, state, draws)")
+        elif penalty.update is not Penalty.update and penalty.init is Penalty.init:
+            raise TypeError(f"{penalty.__name__} has update, but no init(w, layer, seed) for the state that it updates")
         else:
             penalty.name, _REGISTRY[name] = name, penalty
         return penalty

@@ -157,6 +157,9 @@ class Regularizer(nn.Module):
             with autocast_disabled(rest[0].w):
                 terms, rest = self.penalty.batched(rest, draws)
                 for member, (value, state) in zip(rest, self.penalty.values(rest, draws), strict=True):
+                    if value.dim() and value.shape != member.w.shape[:-2]:
+                        shapes = f"{list(member.w.shape)} -> {list(value.shape)}"
+                        raise UsageError(f"{self.name} must return one value for each set of neurons, not {shapes}")
                     terms.append(draws.weight(member.layer) * value.mean())  # over sets: groups, gates
                     self._update_state(member.layer, state)
         for layer in self._attached.local(draws.active):  # a layer whose weight is zero for now learns all the same
@@ -349,6 +352,9 @@ class Regularizer(nn.Module):
     def _update_state(self, layer: Layer, state: Tensor | None) -> None:
         """Keep a state for the next step, in the memory that a captured graph reads if need be."""
         before = self.state_of(layer)
+        if state is not None and before is not None and state.shape != before.shape:
+            shapes = f"{list(before.shape)} -> {list(state.shape)}"
+            raise UsageError(f"{self.name}: update must return a state of the same shape, not {shapes}")
         if state is not None and before is not None and self.capturable and before.device == state.device:
             before.copy_(state.detach())
         elif state is not None:

@@ -106,3 +106,15 @@ def test_options_can_be_checked_without_a_model():
         check_regularizer("so", kinds="convolution")
     with pytest.raises(UsageError, match="did you mean rp-comhe"):
         regularizer_options("rp-comhee")
+
+
+def test_a_penalty_that_updates_a_state_has_a_first_one():
+    class Forgetful(Penalty):
+        def value(self, w, layer, state, draws):
+            return w.mean((-2, -1))
+
+        def update(self, w, layer, state, draws):
+            return w.mean(-2)
+
+    with pytest.raises(TypeError, match=r"Forgetful has update, but no init\(w, layer, seed\)"):
+        register_regularizer("forgetful")(Forgetful)

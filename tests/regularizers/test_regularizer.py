@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from comhe.errors import UsageError
-from comhe.regularizers import create_regularizer, list_regularizers, regularizer_options
+from comhe.regularizers import Penalty, Regularizer, create_regularizer, list_regularizers, regularizer_options
 
 LAYERS = {
     "linear": lambda: nn.Linear(12, 6),
@@ -245,3 +245,25 @@ def test_importing_needs_torch_and_nothing_else():
     code = f"import sys; {step}print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_shapes_of_a_penalty_of_ones_own_are_checked():
+    class EachNeuron(Penalty):
+        def value(self, w, layer, state, draws):
+            return w.square().sum(-1)
+
+    class Growing(Penalty):
+        def init(self, w, layer, seed):
+            return w.mean(-2)
+
+        def update(self, w, layer, state, draws):
+            return torch.cat((state, state))
+
+        def value(self, w, layer, state, draws):
+            return w.square().mean((-2, -1))
+
+    model = nn.Linear(4, 3)
+    with pytest.raises(UsageError, match=r"one value for each set of neurons, not \[3, 4\] -> \[3\]"):
+        Regularizer(model, EachNeuron())()
+    with pytest.raises(UsageError, match=r"a state of the same shape, not \[4\] -> \[8\]"):
+        Regularizer(model, Growing())()
