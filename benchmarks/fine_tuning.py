@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -93,11 +94,12 @@ CASES: dict[str, tuple[str, str, str, str, dict[str, Any], tuple[float, float]]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--root", default=None, help="folder of the data sets, by default $COMHE_DATA")
+    parser.add_argument("--runs", type=Path, default=None, help="folder of runs; those that it has are not repeated")
     flags = parser.parse_args()
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder:
+    with nullcontext(flags.runs) if flags.runs else tempfile.TemporaryDirectory() as folder:
         first = get_recipe("kipf", "gcn", "pubmed-first", "none")
         pretrained = fit(first, runs=folder, root=flags.root).folder
         for domain, (name, model, data, weights, settings, rates) in CASES.items():

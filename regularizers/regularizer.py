@@ -346,7 +346,7 @@ class Regularizer(nn.Module):
             state = self._initial_state(layer)
         elif state is not None:
             # What is learned is written in place at the end of the step, before the backward pass reads this.
-            state = state.to(w.device, copy=draws.capturable)
+            state = state.to(w.device, w.dtype, copy=draws.capturable)
         return Member(layer, w, state)
 
     def _update_state(self, layer: Layer, state: Tensor | None) -> None:

@@ -29,14 +29,16 @@ NAMES = {
 def rename(given: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return the arrays of a graph under PyTorch Geometric's names; an adjacency becomes edges."""
     found: dict[str, Any] = {}
+    transposed = False
     for key, known in NAMES.items():
         present = [each for each in known if given.get(each) is not None]
         if len(present) > 1:
             raise DataError(f"{name}: has both {present[0]} and {present[1]}; leave one of them out")
         if present:
             found[key] = as_array(given[present[0]], f"{name}: {present[0]}")
+            transposed |= present[0] == "adj_t"
     if (adjacency := found.pop("adj", None)) is not None and "edge_index" not in found:
-        found |= _edges_of(adjacency, transposed="adj_t" in given, name=name)
+        found |= _edges_of(adjacency, transposed=transposed, name=name)
     if missing := [" or ".join(NAMES[key][:2]) for key in ("x", "edge_index", "y") if key not in found]:
         hint = "; of a graph without features, give each node's degree or a one-hot number" if "x" not in found else ""
         raise DataError(f"{name}: has no {', no '.join(missing)}{hint}")

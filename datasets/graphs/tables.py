@@ -22,7 +22,9 @@ FILES = {  # the first of these that a folder has
 ID = ("id", "node", "node_id", "nodeid", "name")
 LABEL = ("y", "label", "class", "target")
 SPLIT = ("split",)
-EDGE = ("source", "target", "src", "dst", "from", "to", "weight", "edge_weight")
+SOURCE, TARGET = ("source", "src", "from"), ("target", "dst", "to")
+WEIGHT = ("weight", "edge_weight")
+EDGE = (*SOURCE, *TARGET, *WEIGHT)
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
@@ -144,11 +146,16 @@ def _by_node(table: Table, numbers: dict[str, int], names: tuple[str, ...]) -> n
 
 
 def _edges(table: Table, numbers: dict[str, int]) -> dict[str, np.ndarray]:
-    if table.width not in (2, 3):
-        raise DataError(f"{table.path}: has {table.width} columns, not source, target and perhaps weight")
-    pairs = [[_number(node, numbers, table) for node in row] for row in table.words(0, 1)]
+    ends = [table.column(names) for names in (SOURCE, TARGET, WEIGHT)]
+    if ends == [None] * 3 and (table.width == 2 or (table.width == 3 and not table.names)):
+        ends = [0, 1, 2 if table.width == 3 else None]  # in the usual order
+    source, target, weight = ends
+    if source is None or target is None or table.width > 2 + (weight is not None):
+        found = ", ".join(table.names) or f"{table.width} columns"
+        raise DataError(f"{table.path}: has {found[:80]}, not source, target and perhaps weight")
+    pairs = [[_number(node, numbers, table) for node in row] for row in table.words(source, target)]
     edges = {"edge_index": np.array(pairs, dtype=np.int64).reshape(-1, 2).T}
-    return edges if table.width == 2 else edges | {"edge_weight": table.numbers([2])[:, 0]}
+    return edges if weight is None else edges | {"edge_weight": table.numbers([weight])[:, 0]}
 
 
 def _masks(words: np.ndarray | None, folder: Path) -> dict[str, np.ndarray]:

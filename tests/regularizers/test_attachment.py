@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 from comhe.errors import UsageError
-from comhe.regularizers import RegularizerWarning, create_regularizer, list_regularizers
+from comhe.regularizers import RegularizerWarning, create_regularizer, list_regularizers, regularizer_options
 
 SMALL = {"rp-comhe": {"dim": 4, "count": 3}, "ap-comhe": {"dim": 4}, "adv-comhe": {"dim": 4, "steps": 2}}
 PENALTIES = pytest.mark.parametrize("name", [name for name in list_regularizers() if name != "none"])
@@ -314,3 +314,13 @@ def test_steps_of_fixed_memory_follow_too():
         draws = regularizer.draw()
     assert draws.layers[-1].shape == (7, 8)
     assert regularizer.total(draws).item() == pytest.approx(small("rp-comhe", model)().item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", list_regularizers())
+def test_a_model_may_change_its_dtype_between_steps(name):
+    model = nn.Sequential(nn.Linear(32, 16), nn.Linear(16, 4))
+    options = {"dim": 3} if "dim" in regularizer_options(name) else {}
+    regularizer = create_regularizer(name, model, **options)
+    for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float32):
+        model.to(dtype)
+        assert torch.isfinite(regularizer())

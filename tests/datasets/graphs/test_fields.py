@@ -106,3 +106,10 @@ def test_edges_and_weights():
     ):
         with pytest.raises(DataError, match=f"^g: .*{fault}"):
             check_edges(bad, w, 3, "g")
+
+
+def test_an_empty_adj_t_turns_no_edges():
+    adjacency = np.array([[0, 1, 0], [0, 0, 1], [0, 0, 0]])
+    given = {"x": np.eye(3), "y": np.arange(3), "adj": adjacency}
+    plain, both = rename(given, "g"), rename(given | {"adj_t": None}, "g")
+    assert both["edge_index"].tolist() == plain["edge_index"].tolist() == [[0, 1], [1, 2]]

@@ -41,6 +41,15 @@ def test_names_of_nodes_and_columns(tmp_path):
     assert found["val_mask"].tolist() == [False, True, False]
 
 
+@pytest.mark.parametrize(
+    "text", ["target,source\n1,0\n2,1\n", "weight,dst,src\n1,1,0\n1,2,1\n", "u,v\n0,1\n1,2\n", "0,1,1\n1,2,1\n"]
+)
+def test_columns_of_edges_are_found_by_their_names(tmp_path, text):
+    found = read_tables(write(tmp_path, PLAIN | {"edges.csv": text}))
+    assert found["edge_index"].tolist() == [[0, 1], [1, 2]]
+    assert ("edge_weight" in found) == (text.count(",") == 6 or "weight" in text)
+
+
 def test_a_header_is_recognized_by_its_words(tmp_path):
     for text, names in (
         ("a,b\n1,2\n", ["a", "b"]),
@@ -57,6 +66,8 @@ def test_a_header_is_recognized_by_its_words(tmp_path):
     [
         ({"edges.csv": "0,1\n1,7\n"}, r"edges\.csv: '7' is not a node of the 3 that have features"),
         ({"edges.csv": "0,1,2,3\n"}, r"edges\.csv: has 4 columns, not source, target and perhaps weight"),
+        ({"edges.csv": "id,source,target\n7,0,1\n"}, r"edges\.csv: has id, source, target, not source, target and"),
+        ({"edges.csv": "source,target,time\n0,1,9\n"}, r"edges\.csv: has source, target, time, not source, target and"),
         ({"edges.csv": "0,1\n1\n"}, r"edges\.csv: row 2 has 1 cells, the first has 2"),
         ({"edges.csv": ""}, r"edges\.csv: empty"),
         ({"features.csv": "1,a\n2,b\n3,c\n"}, r"features\.csv: not a table of numbers"),
