@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from comhe.datasets import Graph
+from comhe.datasets.io.layouts import files_below
 from comhe.errors import ComheError, DataError, RunError, UsageError, check_at_least
 from comhe.inputs.pixels import EXTENSIONS
 from comhe.inputs.shapes import SUFFIXES
@@ -125,7 +126,7 @@ def files_of(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     known = {*EXTENSIONS, *SUFFIXES}
-    found = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in known and not file.name.startswith(".")]
+    found = [path / name for name in files_below(path) if Path(name).suffix.lower() in known]
     if not found:
         raise DataError(f"{path} contains no file of an image or a shape: {', '.join(sorted(known))}")
     return found

@@ -32,7 +32,7 @@ def with_start(recipe: Recipe) -> Recipe:
             what = "swap_head" if recipe.swap_head else "freeze" if recipe.freeze != "none" else "layer_decay"
             raise UsageError(f"{what} is for a run that starts from weights; name them with weights")
         return recipe
-    model, options = _origin(recipe)
+    model, options = _origin(recipe.weights, recipe.model)
     if model not in ("", recipe.model):
         raise UsageError(f"{recipe.weights} has weights of {model}, not of {recipe.model}; train {model}")
     usual = recipe.model_arguments()
@@ -44,21 +44,16 @@ def with_start(recipe: Recipe) -> Recipe:
     return recipe.replace(model_options=saved | recipe.model_options)
 
 
-def model_of(weights: str) -> str:
-    """Return the name of the network that named weights, a published file or a run folder belong to, or ``""``."""
-    folder = Path(weights)
-    if folder.is_dir():
-        return _read(folder, "recipe.json")["model"]
-    if is_path(weights):
-        return get_weights(weights).model if card_path(weights).is_file() else ""
-    return get_weights(weights).model if weights in list_weights() else ""
+def model_of(weights: str, usual: str) -> str:
+    """Return the name of the network that weights belong to; ``usual`` if they are a file that does not say so."""
+    return _origin(weights, usual)[0] or usual
 
 
 def load_start(model: nn.Module, recipe: Recipe) -> Loaded | None:
     """Load the weights that a recipe starts from, and freeze what it says; None if it starts from chance."""
     if not recipe.weights:
         return None
-    loaded = load_weights(model, _source(recipe), recipe.swap_head)
+    loaded = load_weights(model, _source(recipe.weights, recipe.model), recipe.swap_head)
     if recipe.freeze == "trunk":
         head = _head(model)
         for name, parameter in model.named_parameters():
@@ -102,18 +97,17 @@ def _head(model: nn.Module) -> str:
     return f"{head}."
 
 
-def _source(recipe: Recipe) -> str | Path:
-    folder = Path(recipe.weights)
+def _source(weights: str, model: str) -> str | Path:
+    """Return the file of a run, or the name with the model's before it if that is needed, or the path."""
+    folder, known, full = Path(weights), list_weights(), f"{model}.{weights}"
     if folder.is_dir():
         return folder / "best.safetensors"
-    known = list_weights()
-    full = f"{recipe.model}.{recipe.weights}"
-    return full if full in known and recipe.weights not in known else recipe.weights
+    return full if full in known and weights not in known else weights
 
 
-def _origin(recipe: Recipe) -> tuple[str, Mapping[str, Any]]:
+def _origin(weights: str, model: str) -> tuple[str, Mapping[str, Any]]:
     """Return the network of the weights and its options, as far as they say so."""
-    source = _source(recipe)
+    source = _source(weights, model)
     if isinstance(source, Path):
         return _read(source.parent, "recipe.json")["model"], _read(source.parent, "result.json")["options"]
     if is_path(source) and not card_path(source).is_file():

@@ -9,9 +9,7 @@ from comhe.errors import check_at_least
 from comhe.regularizers.draws import Draws
 from comhe.regularizers.selection import Layer
 
-from .penalty import Penalty
-
-MIN_NORM = 0.01  # the square root of what the released code of CoMHE adds to squared norms
+from .penalty import MIN_NORM, Penalty
 
 
 class Directional(Penalty):

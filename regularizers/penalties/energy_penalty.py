@@ -19,7 +19,7 @@ from comhe.regularizers.energies.sums import can_branch
 from comhe.regularizers.energies.terms import Terms, projection_error
 from comhe.regularizers.selection import Layer
 
-from .penalty import Member, Penalty
+from .penalty import MIN_NORM, Member, Penalty
 
 
 class EnergyPenalty(Penalty):
@@ -49,7 +49,7 @@ class EnergyPenalty(Penalty):
         half_space: bool = True,
         reduction: Literal["mean", "sum"] = "mean",
         eps: float = 0.0,
-        min_norm: float = 0.01,
+        min_norm: float = MIN_NORM,
         sample: int | None = None,
         precision: Precision = "fp32",
     ) -> None:

@@ -10,6 +10,8 @@ from torch import Tensor
 from comhe.regularizers.draws import Draws
 from comhe.regularizers.selection import Layer
 
+MIN_NORM = 0.01  # of a neuron: the square root of what the released code of CoMHE adds to squared norms
+
 
 class Member(NamedTuple):
     """A layer in a step: its neurons [..., N, d] in float32 or float64, and what the penalty has learned for it."""

@@ -1,5 +1,3 @@
-import csv
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +8,12 @@ from tyro.conf import Positional, arg
 from comhe.datasets import load_graph
 from comhe.errors import DataError, UsageError
 from comhe.train.predict import Prediction, open_weights, predict_files, predict_nodes
-from comhe.train.runs.files import open_atomic
+from comhe.train.runs.files import write_csv
 
 from .console import console
 from .options import Command, DataRoot, Device, WhichWeights
 
+COLUMNS = ("input", "rank", "class", "probability")
 SHOWN = 20  # nodes of a graph that are printed; all of them are written
 
 
@@ -59,18 +58,12 @@ class Predict(Command):
         if len(good) > len(good[:shown]):
             console.print(f"and {len(good) - SHOWN:,} more nodes; --output FILE.csv writes all of them")
         if self.output is not None:
-            with open_atomic(self.output) as file:
-                file.write(_table(good).encode())
+            rows = [
+                {"input": each.name, "rank": rank, "class": label, "probability": p}
+                for each in good
+                for rank, (label, p) in enumerate(zip(each.classes, each.probabilities, strict=True), 1)
+            ]
+            write_csv(self.output, rows, COLUMNS)
             console.print(f"{self.output}: the classes of {len(good):,} input{'s' * (len(good) != 1)}", soft_wrap=True)
         if bad := [each for each in predictions if each.error]:
             raise DataError("; ".join(each.error for each in bad[:5]) + (f"; and {len(bad) - 5} more" * (len(bad) > 5)))
-
-
-def _table(predictions: Iterable[Prediction]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["input", "rank", "class", "probability"])
-    for each in predictions:
-        pairs = zip(each.classes, each.probabilities, strict=True)
-        writer.writerows([each.name, rank, label, f"{p:.6g}"] for rank, (label, p) in enumerate(pairs, 1))
-    return text.getvalue()

@@ -74,7 +74,7 @@ def train_command(domain: str, argv: Sequence[str] = ()) -> type[Train]:
     early.add_argument("--weights", default="")
     cell = vars(early.parse_known_args(argv)[0])
     if (weights := cell.pop("weights")) and "--model" not in argv:
-        cell["model"] = model_of(weights) or cell["model"]
+        cell["model"] = model_of(weights, cell["model"])
     if (other := model_domain(cell["model"])) != domain:
         raise UsageError(f"{cell['model']} is a model for {other}; train it with: comhe train {other}")
     base = get_recipe(cell.pop("recipe"), **cell)

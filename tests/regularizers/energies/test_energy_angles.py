@@ -44,6 +44,18 @@ def error(found, expected):
     return float((found.double() - expected)[:2].norm() / expected[:2].norm())
 
 
+BOUNDS = {torch.float32: 1e-4, torch.float64: 1e-6}
+
+
+def energy_error(w, potential):
+    """Of the gradient of the energy."""
+    w = w.requires_grad_()
+    energy = hyperspherical_energy(w, potential.s, potential.half_space, geodesic=potential.geodesic)
+    (found,) = torch.autograd.grad(energy, w)
+    with mpmath.workdps(40):
+        return error(found, exact(w.detach(), potential, w.dtype))
+
+
 @POWERS
 @SPACES
 @METRICS
@@ -52,23 +64,16 @@ def error(found, expected):
 def test_gradient_at_all_angles(normal, s, half_space, geodesic, dtype, shape):
     potential = Potential(s, geodesic, half_space)
     for angle in ANGLES:
-        w = pair_at(normal, shape, angle, -1 if half_space else 1).to(dtype).requires_grad_()
-        (found,) = torch.autograd.grad(hyperspherical_energy(w, s, half_space, geodesic=geodesic), w)
-        with mpmath.workdps(40):
-            expected = exact(w.detach(), potential, dtype)
-        bound = 1e-4 if dtype == torch.float32 else 1e-6
-        assert error(found, expected) < bound, f"at an angle of {angle}"
+        w = pair_at(normal, shape, angle, -1 if half_space else 1).to(dtype)
+        assert energy_error(w, potential) < BOUNDS[dtype], f"at an angle of {angle}"
 
 
 @DTYPES
 @SHAPES
 def test_opposite_neurons_of_a_geodesic_energy(normal, dtype, shape):
     for angle in ANGLES:
-        w = pair_at(normal, shape, angle, -1).to(dtype).requires_grad_()
-        (found,) = torch.autograd.grad(hyperspherical_energy(w, 1, geodesic=True), w)
-        with mpmath.workdps(40):
-            expected = exact(w.detach(), Potential(1, True), dtype)
-        assert error(found, expected) < (1e-4 if dtype == torch.float32 else 1e-6), f"at an angle of {angle}"
+        w = pair_at(normal, shape, angle, -1).to(dtype)
+        assert energy_error(w, Potential(1, True)) < BOUNDS[dtype], f"at an angle of {angle}"
 
 
 @POWERS
