@@ -10,6 +10,7 @@ from torch import Tensor, distributed, nn
 from comhe.errors import UsageError
 
 from .attachment import Attachment
+from .bound import bound_gradient
 from .diagnostics import diagnose
 from .draws import Draws, Memory
 from .energies.checks import autocast_disabled, upcast
@@ -40,6 +41,10 @@ class Regularizer(nn.Module):
     - a gradient scaler: ``scaler.scale(loss + regularizer()).backward()``; within autocast it stays in float32;
     - DistributedDataParallel: add it to the loss on every rank, or :meth:`shard` it and do the same;
     - FSDP2: attach it after ``fully_shard`` or before, and add it to the loss on every rank.
+
+    Neurons that are copies of each other do not push each other. Once they differ a little, their true gradient throws
+    them: give copies noise of a few percent, or clip the gradient. Neurons that start at zero need neither; see
+    :mod:`comhe.regularizers.bound`.
 
     A loop that records a CUDA graph sets ``capturable`` before the first step, so that tensors stay where they are in
     memory. It calls :meth:`draw` on the host, :meth:`value_and_grad` on the device, and counts ``step`` itself.
@@ -155,7 +160,9 @@ class Regularizer(nn.Module):
         rest = [self._member(layer, draws) for layer in counted]
         if rest:
             with autocast_disabled(rest[0].w):
+                rest, bounds = self._bounded(rest, draws)
                 terms, rest = self.penalty.batched(rest, draws)
+                terms += bounds
                 for member, (value, state) in zip(rest, self.penalty.values(rest, draws), strict=True):
                     if value.dim() and value.shape != member.w.shape[:-2]:
                         shapes = f"{list(member.w.shape)} -> {list(value.shape)}"
@@ -348,6 +355,15 @@ class Regularizer(nn.Module):
             # What is learned is written in place at the end of the step, before the backward pass reads this.
             state = state.to(w.device, w.dtype, copy=draws.capturable)
         return Member(layer, w, state)
+
+    def _bounded(self, members: list[Member], draws: Draws) -> tuple[list[Member], list[Tensor]]:
+        """The members with bounded gradients, and the terms of the total, all zero, that the bounds need."""
+        if not self.penalty.min_norm:
+            return members, []
+        least, scale = self.penalty.min_norm, self.penalty.scale
+        found = [(member, *bound_gradient(member.w, least, scale(member.layer))) for member in members]
+        terms = [draws.weight(member.layer) * zeros.mean() for member, _, zeros in found]
+        return [member._replace(w=w) for member, w, _ in found], terms
 
     def _update_state(self, layer: Layer, state: Tensor | None) -> None:
         """Keep a state for the next step, in the memory that a captured graph reads if need be."""

@@ -16,8 +16,8 @@ class Directional(Penalty):
     """A penalty that does not change with the neurons' lengths, unless they are short.
 
     Args:
-        min_norm: a neuron shorter than this counts with this length, so that none has a gradient more than
-            1 / ``min_norm`` times that of its direction; longer ones count as they would with 0.
+        min_norm: a neuron shorter than this counts with this length, longer ones as they would with 0. It also bounds
+            what a step does to a set with neurons of nearly no length; see :mod:`comhe.regularizers.bound`.
     """
 
     ordered = False

@@ -29,8 +29,8 @@ class EnergyPenalty(Penalty):
         s, geodesic, reduction, eps, precision: see :func:`hyperspherical_energy`.
             The weights 1 and 10 are the released code's for all but geodesic s = 1 and 2, where it has 0.1 and 1.
         min_norm: the least length that a neuron counts with, 0 for none; of a projected neuron, times the root of the
-            projection's mean square. It bounds a neuron's gradient by the sum of its pairs' slopes over ``min_norm``,
-            so that a step cannot throw a zeroed head or LoRA's zero matrix. Layers of longer neurons do not change.
+            projection's mean square. Layers of longer neurons do not change. It also bounds what a step does to a set
+            with neurons of nearly no length, such as a zeroed head; see :mod:`comhe.regularizers.bound`.
         half_space: whether the *hidden* layers count every neuron's negative. The output layer never does: classes
             that point opposite ways are as they should be.
         sample: layers with more neurons than this are represented by that many of them, drawn in every step: an
@@ -134,6 +134,9 @@ class EnergyPenalty(Penalty):
                 terms.append(batched_energies(neurons, weights, terms_of_role, self.reduction))
                 done |= {layer.name for layer in layers}
         return terms, [member for member in members if member.layer.name not in done]
+
+    def scale(self, layer: Layer) -> float:
+        return 1.0 if self.reduction == "mean" else 2.0 * self.terms().potential.pairs(layer.shape[-2])
 
     def extra_repr(self) -> str:
         return f"s={self.s:g}, half_space={self.half_space}"

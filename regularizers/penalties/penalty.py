@@ -41,6 +41,8 @@ class Penalty:
         needs_layers: whether a model without any layer to regularize is an error.
         ordered: whether the order of the dimensions matters. If not, channels-last weights need no copy.
         state_name: prefix of the state's names in ``state_dict()``.
+        min_norm: if not 0, what a step does to a set with neurons of nearly no length is bounded; see
+            :func:`comhe.regularizers.bound.bound_gradient`.
 
     Example:
         >>> import torch
@@ -70,6 +72,7 @@ class Penalty:
     needs_layers: bool = True
     state_name: str = "state"
     ordered: bool = True
+    min_norm: float = 0.0
     function: Callable[[Tensor], Tensor]
 
     def value(self, w: Tensor, layer: Layer, state: Tensor | None, draws: Draws) -> Tensor:
@@ -110,6 +113,10 @@ class Penalty:
     def cost(self, layer: Layer) -> float:
         """Multiplications of a layer's penalty, up to a factor that all layers share: those of its Gram matrix."""
         return math.prod(layer.shape) * layer.shape[-2]
+
+    def scale(self, layer: Layer) -> float:
+        """How large the penalty of a layer is beside a mean over pairs, whose weight is about 1."""
+        return 1 / self.default_weight
 
     def extra_repr(self) -> str:
         """The options that identify the penalty in a report."""
