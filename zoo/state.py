@@ -25,7 +25,8 @@ WRAPPERS = (
 )  # fmt: skip
 NEST = "\x1f"  # between the key of a dict and the names in it
 COUNTERS = ("n_averaged", "total_ops", "total_params")  # of torch.optim.swa_utils and thop
-BESIDE = ("optim", "lr_sched", "sched", "scaler", "amp", "hyper_parameters", "callbacks", "loops", "rng")
+BESIDE = ("optim", "lr_sched", "sched", "scaler", "amp", "hyper_parameters", "loops", "rng")
+CALLBACKS = f"callbacks{NEST}"  # of Lightning, some of which keep averaged weights
 MAX_VALUES, MAX_DEPTH = 200_000, 12
 
 
@@ -100,7 +101,8 @@ def flatten(content: Any, tensor: Callable[[Any], Tensor | None]) -> dict[str, T
             for key, child in reversed(_children(value)):
                 if not (isinstance(child, Mapping | Record) and key.lower().startswith(BESIDE)):
                     pending.append((f"{name}{dot}{key}" if name else key, inner, depth + 1, child))
-    return found
+    averages = {name.rpartition(NEST)[0] for name, t in found.items() if t.dim() and name.count(NEST) > 2}
+    return {n: t for n, t in found.items() if not n.startswith(CALLBACKS) or n.rpartition(NEST)[0] in averages}
 
 
 def _children(value: Any) -> list[tuple[str, Any]]:
