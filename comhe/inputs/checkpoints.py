@@ -4,6 +4,7 @@ import io
 import mmap
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,15 @@ STORAGES = {
 PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
 SUBCLASSES = ("torch._tensor._rebuild_from_type", "torch._tensor._rebuild_from_type_v2")
 NESTED = "torch.storage._load_from_bytes"  # what pickle.dump writes of a storage: a file in the file
+SPARSE = "torch._utils._rebuild_sparse_tensor"
+SPARSE_LAYOUTS: dict[str, Callable[..., Tensor]] = {
+    "torch.sparse_coo": torch.sparse_coo_tensor,
+    "torch.sparse_csr": torch.sparse_csr_tensor,
+    "torch.sparse_csc": torch.sparse_csc_tensor,
+}
 REBUILD = "torch._utils._rebuild_"  # what functions that make tensors begin with
 
-ARCHIVE_ERRORS = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, struct.error)
+ARCHIVE_ERRORS = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, struct.error, zlib.error)
 
 Storages = Callable[[Any], bytearray]  # the bytes of a storage, by its key
 
@@ -46,6 +53,21 @@ class Checkpoint:
         """Return the array of numbers that a record describes, as a tensor; None if it describes none."""
         array = value if isinstance(value, np.ndarray) else self._buffers.array(value)
         return None if array is None else torch.from_numpy(array)
+
+    def sparse(self, value: Any) -> Tensor | None:
+        """Return the sparse tensor, COO, CSR or CSC, that a record describes; None if it describes none."""
+        if not isinstance(value, Record) or value.name != SPARSE or not value.args or len(value.args) != 2:
+            return None
+        layout, parts = value.args
+        name = next(iter(layout.args), "") if isinstance(layout, Record) and layout.args else ""
+        make = SPARSE_LAYOUTS.get(str(name))
+        if make is None or type(parts) is not tuple:
+            raise Unreadable("a sparse tensor is of an unknown kind")
+        *tensors, size = parts[:3] if name == "torch.sparse_coo" else parts[:4]
+        found = [self.tensor(part) for part in tensors]
+        if any(part is None or part.is_meta for part in found):
+            raise Unreadable("a sparse tensor is not stored in full")
+        return make(*found, size=_sizes(size), check_invariants=True)
 
     def tensor(self, value: Any) -> Tensor | None:
         """Return the tensor that a record describes; None if it describes none.
