@@ -199,7 +199,8 @@ def _advice(model: nn.Module, match: Match, expected: State) -> str:
     if options:
         settings = ", ".join(f"{option}={value!r}" for option, value in options.items())
         texts.append(f"build the model with {settings}")
-        if options.keys() == {"in_channels"} and match.faults == 1:
+        images = any(expected[name].dim() == 4 for name in match.misshapen)
+        if options.keys() == {"in_channels"} and match.faults == 1 and images:
             texts[-1] += ", or pass adapt_input=True"
     return "; ".join(texts) or "build the model with the options that they were saved with"
 

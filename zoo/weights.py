@@ -70,7 +70,7 @@ def load_state(
         if not swap_head:
             raise WeightsError(f"{source}{_other_head(model, match, classes, head)}")
         initialized = head
-    elif match.faults:
+    elif match.faults or match.error:
         raise WeightsError(f"{source}{misfit(model, match)}")
     loaded = [name for name in expected if name in match.state and name not in initialized]
     for name in loaded:
