@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from comhe.errors import WeightsError
 
+from .averages import AVERAGE
 from .heads import Slot, find_head, is_part_of_head, own_head, slot_of
 from .state import COUNTERS, NEST, State, alternatives, printable
 
 TRIES = 64  # prefixes that are tried, those of most tensors first
 MAX_DEPTH = 12  # parts of a prefix
 BATCHES = "num_batches_tracked"  # which batch norm counts, and nothing needs
-AVERAGE = re.compile(r"(^|.*_)(ema|swa|avg|averaged?|shadow)(_.*|$)")  # the module that averages another one
 # What Lightning keeps next to the state dict that it loads.
 SET_ASIDE = re.compile(rf"(callbacks|current_model_state|averaging_state){NEST}")
 

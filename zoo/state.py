@@ -17,6 +17,8 @@ from comhe.inputs.checkpoints import open_checkpoint
 from comhe.inputs.pickles import Record, Unreadable
 from comhe.inputs.signatures import named_kind
 
+from .averages import AVERAGE, named_averages
+
 State = Mapping[str, Tensor]
 
 PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
@@ -111,6 +113,7 @@ def _as_tensor(value: Any) -> Tensor | None:
 def flatten(content: Any, tensor: Callable[[Any], Tensor | None]) -> dict[str, Tensor]:
     """Return the tensors in nested dicts and pickled modules; those of optimizers and the like are left out."""
     found: dict[str, Tensor] = {}
+    lists: dict[str, list[Tensor]] = {}  # averages without names
     pending: list[tuple[str, str, int, Any]] = [("", NEST, 0, content)]
     visited = 0
     while pending:
@@ -120,11 +123,19 @@ def flatten(content: Any, tensor: Callable[[Any], Tensor | None]) -> dict[str, T
             raise Unreadable(f"more than {MAX_VALUES:,} values in dicts")
         if name and (data := tensor(value)) is not None:
             found[name] = data
+        elif isinstance(value, list | tuple) and AVERAGE.match(re.split(f"[{NEST}.]", name)[-1]):
+            lists[name] = [data for each in value if (data := tensor(each)) is not None]
         elif depth < MAX_DEPTH:
             inner = "." if isinstance(value, Record) else NEST  # of modules in modules, of dicts in dicts
             for key, child in reversed(_children(value)):
                 if not (isinstance(child, Mapping | Record) and key.lower().startswith(BESIDE)):
                     pending.append((f"{name}{dot}{key}" if name else key, inner, depth + 1, child))
+    groups: dict[str, dict[str, Tensor]] = {}
+    for name, data in found.items():
+        groups.setdefault(name.rpartition(NEST)[0], {})[name.rpartition(NEST)[2]] = data
+    for name, data_list in lists.items():
+        fitting = [named for state in groups.values() if (named := named_averages(data_list, state))]
+        found |= {f"{name}{NEST}{key}": data for key, data in (fitting[0] if len(fitting) == 1 else {}).items()}
     averages = {name.rpartition(NEST)[0] for name, t in found.items() if t.dim() and name.count(NEST) > 2}
     return {n: t for n, t in found.items() if not n.startswith(CALLBACKS) or n.rpartition(NEST)[0] in averages}
 
