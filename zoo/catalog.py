@@ -2,6 +2,7 @@
 
 import fnmatch
 import inspect
+from numbers import Integral
 from typing import Any
 
 from torch import nn
@@ -9,6 +10,8 @@ from torch import nn
 from comhe.errors import UnknownOptionError, UsageError, did_you_mean
 
 from .registry import DOMAINS, Entry, entries, natural_key
+
+COUNTS = {"num_classes", "in_channels", "hidden_channels", "num_layers", "heads", "output_heads"}
 
 
 def list_models(pattern: str = "*", domain: str | None = None) -> list[str]:
@@ -48,6 +51,9 @@ def build_model(name: str, /, **options: Any) -> nn.Module:
     ]
     if missing := [p.name for p in required if p.name not in options]:
         raise UnknownOptionError(f"model {name!r} needs {', '.join(map(repr, missing))}; it accepts {accepted}")
+    for option in COUNTS & options.keys():
+        if not isinstance(options[option], Integral) or options[option] < 1:
+            raise UsageError(f"{option} must be an integer of at least 1, not {options[option]!r}")
     return builder(**options)
 
 

@@ -73,16 +73,19 @@ def load_weights(
 
     Checkpoints of others are read as well: nested dicts (``state_dict``, ``model``, ``net`` ...), prefixes before the
     names (``module.``, ``backbone.`` ...), other names of the head (``linear``, ``classifier`` ...), and the layouts
-    that the model knows (its method ``adapt``). Counters of batches or of operations may come or lack. What could mean
-    two things is decided by the weights themselves, which :class:`Loaded` tells, or asked for in an error.
+    that the model knows (its method ``adapt``). A head of any other name is known by its shape, if one layer has it.
+    Weight norm, spectral norm and pruning are computed. Counters of batches or of operations may come or lack. What
+    could mean two things is decided by the weights themselves, which :class:`Loaded` tells, or asked for in an error.
+    Of a network and an average of it in one state dict (``ema_model.``), the network is taken, which is told as well.
 
     The head is the layer that the model names in its attribute ``output_layer`` (``"fc"``); each of its tensors has a
     dimension for ``num_classes``. A head that fits is loaded, with ``swap_head`` or without.
 
     Args:
         model: left unchanged if there is an error; may be wrapped by ``torch.compile`` or ``DataParallel``.
-        weights: a full name of ``list_weights()``, whose file is checked against its card; the path of a safetensors
-            file or a checkpoint, of which nothing is executed; or tensors by name, as of ``model.state_dict()``.
+        weights: a full name of ``list_weights()``, whose file is checked against its card; the path of a file of
+            safetensors, ``torch.save``, ``torch.jit.save``, ``pickle.dump``, ``numpy.save`` or ``savez``, of which
+            nothing is executed; or tensors or arrays by name, as of ``model.state_dict()``.
         swap_head: leave the head as it is where the weights have none, or one for other classes.
         adapt_input: fit the first convolution to another number of input channels: summed into one, repeated to more.
         key: which state dict to take of a checkpoint that has several, such as ``"state_dict_ema"``.

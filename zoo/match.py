@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,14 +10,15 @@ from torch import Tensor, nn
 
 from comhe.errors import WeightsError
 
+from .averages import AVERAGE
+from .heads import Slot, find_head, is_part_of_head, own_head, slot_of
 from .state import COUNTERS, NEST, State, alternatives, printable
 
-# What others call the last layer. Trailing parts: the sequence or the module that it may be in.
-HEAD = re.compile(r"(fc|linear|classifier|head|heads|last_linear|output|out|logits|cls|cls_head|predictions?|final)"
-                  r"(\.\d+|\.fc|\.linear|\.classifier|\.head)?\.(weight|bias)")  # fmt: skip
 TRIES = 64  # prefixes that are tried, those of most tensors first
 MAX_DEPTH = 12  # parts of a prefix
 BATCHES = "num_batches_tracked"  # which batch norm counts, and nothing needs
+# What Lightning keeps next to the state dict that it loads.
+SET_ASIDE = re.compile(rf"(callbacks|current_model_state|averaging_state){NEST}")
 
 
 @dataclass
@@ -24,13 +26,16 @@ class Match:
     """A model's state dict as far as the tensors below one prefix give it, and what is wrong with it."""
 
     prefix: str
-    theirs: State  # by the names below the prefix
+    theirs: State  # by the names below the prefix, with the last layer from beside it
     state: State = field(default_factory=dict)  # by the model's names
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     misshapen: list[str] = field(default_factory=list)
     headless: bool = False  # only the head is missing, or is made of other layers
     error: str = ""  # of the layout
+    notes: list[str] = field(default_factory=list)
+    undecided: list[str] = field(default_factory=list)  # layers of which each could be the head
+    aside: list[str] = field(default_factory=list)  # tensors of auxiliary heads
 
     @property
     def faults(self) -> int:
@@ -57,10 +62,34 @@ def find_match(model: nn.Module, tensors: State, head: list[str], loose: set[str
     for match in query or fitting:
         if not any(_same(match.state, other.state) for other in distinct):
             distinct.append(match)
+    keys = {match.prefix: match.prefix[:-1].replace(NEST, ".") for match in distinct}
+    if len(distinct) > 1 and len(main := _without_averages(distinct)) == 1:
+        others = alternatives(keys[match.prefix] for match in distinct if match is not main[0])
+        main[0].notes.append(f"{_where(keys[main[0].prefix])} taken; for those kept beside them, pass key={others}")
+        return main[0]
     if len(distinct) > 1:
-        keys = [match.prefix[:-1].replace(NEST, ".") for match in distinct]
-        raise WeightsError(f"{source}several of its state dicts fit the model; choose one by key={alternatives(keys)}")
+        raise WeightsError(
+            f"{source}several of its state dicts fit the model; choose one by key={alternatives(keys.values())}"
+        )
+    if distinct and (_is_average(distinct[0]) or SET_ASIDE.match(distinct[0].prefix)):
+        distinct[0].notes.append(f"{_where(keys[distinct[0].prefix])} taken, because nothing else fits")
     return distinct[0] if distinct else min(matches, key=lambda match: match.near)
+
+
+def _where(key: str) -> str:
+    return f"the weights at key={key!r} were" if key else "the weights without a prefix were"
+
+
+def _is_average(match: Match) -> bool:
+    """Whether a module averages the weights, as ``ema_model`` does, in a state dict that may have them, too."""
+    return any(map(AVERAGE.match, match.prefix.rpartition(NEST)[2].split(".")))
+
+
+def _without_averages(matches: list[Match]) -> list[Match]:
+    """What was trained, of matches in one state dict; separate dicts of averages are not ruled out."""
+    main = [match for match in matches if not SET_ASIDE.match(match.prefix)]
+    dicts = {match.prefix.rpartition(NEST)[0] for match in main}
+    return [match for match in main if not _is_average(match)] if len(dicts) == 1 else main
 
 
 def _same(one: State, other: State) -> bool:
@@ -82,11 +111,11 @@ def _prefixes(tensors: State, size: int) -> list[str]:
 
 def _match(model: nn.Module, expected: State, head: list[str], tensors: State, prefix: str) -> Match:
     theirs = {name[len(prefix) :].replace(NEST, "."): t for name, t in tensors.items() if name.startswith(prefix)}
-    theirs = {name: t for name, t in theirs.items() if name in expected or not _counts(name)}
-    beside = _head_beside(tensors, prefix)
+    theirs = {name: t for name, t in theirs.items() if name in expected or not _is_aside(name)}
     match = Match(prefix, theirs)
+    slot = slot_of(expected, head) if head else None
     try:
-        match.state = _renamed(model, expected, head, theirs, beside)
+        match.state = _renamed(model, expected, head, slot, match, tensors)
     except WeightsError as error:
         match.error = str(error)
         return match
@@ -94,60 +123,59 @@ def _match(model: nn.Module, expected: State, head: list[str], tensors: State, p
     match.missing = [n for n in expected if n not in state and not n.endswith(BATCHES)]
     match.unexpected = [name for name in state if name not in expected]
     match.misshapen = [name for name in expected if name in state and expected[name].shape != state[name].shape]
+    extra = {name: state[name] for name in match.unexpected}
+    groups = {name.partition(".")[0] for name in expected if name not in head}
     match.headless = bool(head and match.missing) and set(match.missing) == set(head) and all(
-        HEAD.fullmatch(_last_parts(name)) or name.startswith(f"{_output(head)}.") for name in match.unexpected
+        name.startswith(f"{_output(head)}.")
+        or is_part_of_head(name, extra, None if name.partition(".")[0] in groups else slot)
+        for name in match.unexpected
     )  # fmt: skip
     return match
 
 
-def _counts(name: str) -> bool:
-    """Whether a tensor counts operations or averaged models."""
-    return name.rpartition(".")[2] in COUNTERS
+def _is_aside(name: str) -> bool:
+    """Whether a tensor counts operations or averaged models, or belongs to an average of the network."""
+    first, dot, _ = name.partition(".")
+    return name.rpartition(".")[2] in COUNTERS or bool(dot and AVERAGE.match(first))
 
 
 def _output(head: list[str]) -> str:
     return head[0].rpartition(".")[0]
 
 
-def _last_parts(name: str) -> str:
-    return ".".join(name.split(".")[-3:]) if re.search(r"\.(\d+|fc|linear|classifier|head)\.\w+$", name) else name
-
-
-def _head_beside(tensors: State, prefix: str) -> dict[str, Tensor]:
-    """The head of a trunk that stands next to the trunk: ``fc.weight`` next to ``backbone.conv1.weight``."""
-    while prefix:
-        prefix, inner = re.sub(f"[^.{NEST}]*[.{NEST}]$", "", prefix), prefix
-        names = {name: name[len(prefix) :].replace(NEST, ".") for name in tensors if name.startswith(prefix)}
-        found = {short: tensors[n] for n, short in names.items() if not n.startswith(inner) and HEAD.fullmatch(short)}
-        if found:
-            return found
-    return {}
-
-
-def _renamed(model: nn.Module, expected: State, head: list[str], theirs: State, beside: State) -> State:
-    """Give the tensors the model's names: by its method ``adapt``, and the head by what others call one."""
-    state: Any = theirs
-    if theirs.keys() - expected.keys() and hasattr(model, "adapt"):
-        state = model.adapt(theirs)  # type: ignore[operator]
-    if not head or any(name in state for name in head):
+def _renamed(
+    model: nn.Module, expected: State, head: list[str], slot: Slot | None, match: Match, tensors: State
+) -> State:
+    """Give the tensors the model's names: by its method ``adapt``, and the head by its name or shape."""
+    state: Any = match.theirs
+    if state.keys() - expected.keys() and hasattr(model, "adapt"):
+        state = model.adapt(state)  # type: ignore[operator]
+    if slot is None:
         return state
-    weight, bias = (f"{_output(head)}.{part}" for part in ("weight", "bias"))
-    for names in (state, beside):
-        others = [name for name in names if HEAD.fullmatch(name) and (names is beside or name not in expected)]
-        layers = {name.rpartition(".")[0] for name in others}
-        if len(layers) != 1 or set(head) != {n for n in (weight, bias) if n in expected}:
-            continue
-        (layer,) = layers
-        ours = {f"{layer}.{n.rpartition('.')[2]}": n for n in head}
-        if set(others) == set(ours) and _is_head(names[f"{layer}.weight"], expected[weight]):
-            rest = {name: t for name, t in state.items() if name not in ours}
-            return rest | {ours[name]: names[name] for name in ours}
+    if any(name in state for name in head):
+        own = own_head(state, slot)
+        match.notes += own.notes if own else []
+        return {**state, **own.tensors} if own else state
+    for names, unmatched in [(state, [name for name in state if name not in expected])] + [
+        (names, [*names]) for names in _levels_above(tensors, match.prefix)
+    ]:
+        found, undecided = find_head(names, unmatched, slot)
+        if found:
+            rest = {name: t for name, t in state.items() if name not in {*found.originals, *found.others}}
+            match.aside = [name for name in found.others if name in state]
+            match.theirs = {**match.theirs, **found.originals}
+            match.notes += found.notes
+            return rest | dict(found.tensors)
+        match.undecided = match.undecided or undecided
     return state
 
 
-def _is_head(theirs: Tensor, ours: Tensor) -> bool:
-    """Whether two weights differ in the number of classes at most."""
-    return theirs.dim() == ours.dim() and theirs.shape[1:] == ours.shape[1:]
+def _levels_above(tensors: State, prefix: str) -> Iterator[dict[str, Tensor]]:
+    """What stands next to a trunk: ``fc.weight`` next to ``backbone.conv1.weight``, level by level."""
+    while prefix:
+        prefix, inner = re.sub(f"[^.{NEST}]*[.{NEST}]$", "", prefix), prefix
+        beside = [name for name in tensors if name.startswith(prefix) and not name.startswith(inner)]
+        yield {name[len(prefix) :].replace(NEST, "."): tensors[name] for name in beside}
 
 
 def misfit(model: nn.Module, match: Match) -> str:
@@ -171,7 +199,8 @@ def _advice(model: nn.Module, match: Match, expected: State) -> str:
     if options:
         settings = ", ".join(f"{option}={value!r}" for option, value in options.items())
         texts.append(f"build the model with {settings}")
-        if options.keys() == {"in_channels"} and match.faults == 1:
+        images = any(expected[name].dim() == 4 for name in match.misshapen)
+        if options.keys() == {"in_channels"} and match.faults == 1 and images:
             texts[-1] += ", or pass adapt_input=True"
     return "; ".join(texts) or "build the model with the options that they were saved with"
 

@@ -6,14 +6,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from comhe.errors import WeightsError
+from comhe.inputs.checkpoints import open_checkpoint
+from comhe.inputs.pickles import Record, Unreadable
+from comhe.inputs.signatures import named_kind
 
-from .checkpoints import open_checkpoint
-from .pickles import Record, Unreadable
+from .averages import AVERAGE, named_averages
 
 State = Mapping[str, Tensor]
 
@@ -25,7 +29,8 @@ WRAPPERS = (
 )  # fmt: skip
 NEST = "\x1f"  # between the key of a dict and the names in it
 COUNTERS = ("n_averaged", "total_ops", "total_params")  # of torch.optim.swa_utils and thop
-BESIDE = ("optim", "lr_sched", "sched", "scaler", "amp", "hyper_parameters", "callbacks", "loops", "rng")
+BESIDE = ("optim", "lr_sched", "sched", "scaler", "amp", "hyper_parameters", "loops", "rng")
+CALLBACKS = f"callbacks{NEST}"  # of Lightning, some of which keep averaged weights
 MAX_VALUES, MAX_DEPTH = 200_000, 12
 
 
@@ -55,27 +60,43 @@ def read_state(path: str | os.PathLike[str], key: str | None = None) -> dict[str
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read all tensors of a file, by name; keys of the dicts around a state dict come before it."""
     path = Path(path)
+    if path.is_dir():
+        raise WeightsError(f"{path}: a folder; give the file of weights in it")
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
     try:
-        if path.suffix == ".safetensors":
+        if _is_safetensors(path):
             content: Any = load_file(path)
             tensors = content
         else:
             checkpoint = open_checkpoint(path)
-            content, tensors = checkpoint.content, flatten(checkpoint.content, checkpoint.tensor)
+            content = checkpoint.content
+            tensors = flatten(content, checkpoint.tensor) or flatten(content, checkpoint.array)
     except (Unreadable, SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
         raise WeightsError(f"{path}: not a safetensors file or a checkpoint of tensors ({reason})") from error
     if not tensors:
-        raise WeightsError(f"{path}: not a state dict but {_shown(content)}; give tensors by name")
+        advice = (
+            "save its state_dict() where it can be loaded" if isinstance(content, Record) else "give tensors by name"
+        )
+        raise WeightsError(f"{path}: not a state dict but {_shown(content)}; {advice}")
     return tensors
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file begins as one of safetensors does, or is called one and begins as nothing else that is known."""
+    with path.open("rb") as file:
+        start = file.read(10)
+    begins = start[8:9] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
+    known = start.startswith((b"PK", b"\x80")) or named_kind(path)
+    return begins or (path.suffix == ".safetensors" and not known)
 
 
 def tensors_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return all tensors in a state dict or a checkpoint's dict, as :func:`read_tensors` does of a file."""
     try:
         tensors = flatten(content, lambda value: value if isinstance(value, Tensor) else None)
+        tensors = tensors or flatten(content, _as_tensor)
     except Unreadable as error:
         raise WeightsError(f"the weights: {error}") from error
     if not tensors:
@@ -83,9 +104,16 @@ def tensors_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
     return tensors
 
 
+def _as_tensor(value: Any) -> Tensor | None:
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "biufc":
+        return None
+    return torch.from_numpy(np.ascontiguousarray(value, value.dtype.newbyteorder("="))).reshape(value.shape)
+
+
 def flatten(content: Any, tensor: Callable[[Any], Tensor | None]) -> dict[str, Tensor]:
     """Return the tensors in nested dicts and pickled modules; those of optimizers and the like are left out."""
     found: dict[str, Tensor] = {}
+    lists: dict[str, list[Tensor]] = {}  # averages without names
     pending: list[tuple[str, str, int, Any]] = [("", NEST, 0, content)]
     visited = 0
     while pending:
@@ -95,12 +123,21 @@ def flatten(content: Any, tensor: Callable[[Any], Tensor | None]) -> dict[str, T
             raise Unreadable(f"more than {MAX_VALUES:,} values in dicts")
         if name and (data := tensor(value)) is not None:
             found[name] = data
+        elif isinstance(value, list | tuple) and AVERAGE.match(re.split(f"[{NEST}.]", name)[-1]):
+            lists[name] = [data for each in value if (data := tensor(each)) is not None]
         elif depth < MAX_DEPTH:
             inner = "." if isinstance(value, Record) else NEST  # of modules in modules, of dicts in dicts
             for key, child in reversed(_children(value)):
                 if not (isinstance(child, Mapping | Record) and key.lower().startswith(BESIDE)):
                     pending.append((f"{name}{dot}{key}" if name else key, inner, depth + 1, child))
-    return found
+    groups: dict[str, dict[str, Tensor]] = {}
+    for name, data in found.items():
+        groups.setdefault(name.rpartition(NEST)[0], {})[name.rpartition(NEST)[2]] = data
+    for name, data_list in lists.items():
+        fitting = [named for state in groups.values() if (named := named_averages(data_list, state))]
+        found |= {f"{name}{NEST}{key}": data for key, data in (fitting[0] if len(fitting) == 1 else {}).items()}
+    averages = {name.rpartition(NEST)[0] for name, t in found.items() if t.dim() and name.count(NEST) > 2}
+    return {n: t for n, t in found.items() if not n.startswith(CALLBACKS) or n.rpartition(NEST)[0] in averages}
 
 
 def _children(value: Any) -> list[tuple[str, Any]]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from comhe.errors import WeightsError
 
+from .adapters.reparametrized import is_reparametrized, plain_weights
 from .match import Match, find_match, listed, misfit
 from .state import NEST, PREFIXES, State, select
 
@@ -54,16 +55,22 @@ def load_state(
     expected = model.state_dict()
     head = [name for name in expected if name.startswith(f"{getattr(model, 'output_layer', None)}.")]
     tensors = select(tensors, key, source) if key else tensors
+    computed: list[str] = []
+    if not is_reparametrized(expected):
+        try:
+            tensors, computed = plain_weights(tensors)
+        except WeightsError as error:
+            raise WeightsError(f"{source}{error}") from None
     loose = {*head, *list(expected)[:adapt_input]}
     match = find_match(model, tensors, head, loose, source)
-    notes, initialized = _adapt_input(model, match, source) if adapt_input else [], []
+    notes, initialized = computed + (_adapt_input(model, match, source) if adapt_input else []), []
     classes = _other_classes([(match.state[n], expected[n]) for n in head if n in match.state])
     fits = not match.error and match.faults == len(match.misshapen) and set(match.misshapen) <= set(head)
     if fits and (match.headless or classes):
         if not swap_head:
             raise WeightsError(f"{source}{_other_head(model, match, classes, head)}")
         initialized = head
-    elif match.faults:
+    elif match.faults or match.error:
         raise WeightsError(f"{source}{misfit(model, match)}")
     loaded = [name for name in expected if name in match.state and name not in initialized]
     for name in loaded:
@@ -75,6 +82,7 @@ def load_state(
             notes += model.settle(match.theirs, state)  # type: ignore[operator]
         except WeightsError as error:
             raise WeightsError(f"{source}{error}") from None
+    notes += match.notes
     model.load_state_dict(state, strict=False)
     counters = [name for name in expected if name not in match.state and name not in initialized]
     return Loaded(tuple(loaded), tuple(counters), tuple(initialized), _ignored(tensors, match, state), tuple(notes))
@@ -89,6 +97,8 @@ def _other_head(model: nn.Module, match: Match, classes: tuple[int, int] | None,
             f"num_classes={classes[0]}, or {swap}"
         )
     what = f"another head, {listed(match.unexpected)}," if match.unexpected else "no head"
+    if match.undecided:
+        what = f"several layers that could be the head ({listed(match.undecided)})"
     return f"the weights have {what} where this {name} has {', '.join(head)}; {swap}"
 
 
@@ -119,7 +129,7 @@ def _ignored(tensors: State, match: Match, state: State) -> tuple[str, ...]:
     """Names of what lies beside the network, or is a head that was swapped."""
     used = {id(t) for t in state.values()}
     outside = [name for name, t in tensors.items() if not name.startswith(match.prefix) and id(t) not in used]
-    return tuple(name.replace(NEST, ".") for name in outside + match.unexpected)
+    return tuple(name.replace(NEST, ".") for name in outside + match.unexpected + match.aside)
 
 
 def _other_classes(head: list[tuple[Tensor, Tensor]]) -> tuple[int, int] | None:

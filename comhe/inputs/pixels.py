@@ -1,6 +1,7 @@
 """One image of any origin to pixels: uint8 [height, width, 3], red, green and blue."""
 
 import contextlib
+import io
 import os
 from collections.abc import Callable, Iterator
 from typing import IO, Any
@@ -11,8 +12,10 @@ from PIL import Image, ImageOps
 
 from comhe.errors import DataError, UsageError
 
-EXTENSIONS = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # by content: ImageNet has a PNG file named .JPEG
+EXTENSIONS = {
+    ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
+}  # fmt: skip
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # by content: ImageNet has a PNG file named .JPEG
 MAX_PIXELS = 1 << 26  # of one image; decoding takes up to 16 bytes for each
 CHANNELS = (1, 3, 4)  # gray, RGB, RGBA
 ORIENTATION = 0x0112  # in EXIF data
@@ -30,7 +33,7 @@ def decode(path: str | IO[bytes]) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert an image to RGB: gray is repeated, 16 bits become 8, transparent regions lie on white.
+    """Convert an image to RGB: gray is repeated, 16 bits become 8 (:func:`eight_bits`), transparency lies on white.
 
     It is turned upright as the camera noted in its EXIF data.
     """
@@ -41,7 +44,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
         raise DataError(f"has 32 bits a pixel (mode {image.mode}) of an unknown range")
     if image.mode.startswith("I;16"):  # convert() would cut off at 255
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        image = Image.fromarray(eight_bits(np.asarray(image)))
     if image.mode in ("La", "RGBa"):  # multiplied by alpha
         image = image.convert(image.mode.upper())
     if image.has_transparency_data:
@@ -49,6 +52,16 @@ def to_rgb(image: Image.Image) -> Image.Image:
         white.alpha_composite(image.convert("RGBA"))
         image = white
     return image.convert("RGB")
+
+
+def eight_bits(pixels: np.ndarray) -> np.ndarray:
+    """Return the higher byte of 16 bits; the lower one where no number is above 255, as those are 8 bits already.
+
+    Example:
+        >>> [eight_bits(np.array(pixels, np.uint16)).tolist() for pixels in ([0, 255, 65535], [0, 7, 255])]
+        [[0, 0, 255], [0, 7, 255]]
+    """
+    return (pixels if pixels.max(initial=0) <= 255 else pixels >> 8).astype(np.uint8)
 
 
 def image_size(path: str) -> tuple[int, int]:
@@ -90,10 +103,18 @@ def to_images(inputs: Any, size: tuple[int, int]) -> list[Image.Image]:
 
     In arrays [h, w, c], [c, h, w] and batches of either, the axis of 1, 3 or 4 is the channels (gray, RGB, RGBA); gray
     may be [h, w]. If both may be, those are the channels beside which the ``size``, height and width, is the network's.
-    Numbers are uint8, other integers of 0..255, uint16 (of which the higher byte is used), or floats of 0..1.
+    Numbers are uint8, other integers of 0..255, uint16 (see :func:`eight_bits`), or floats of 0..1; they may be in
+    nested lists. Files are paths, open files or their bytes; of several frames the first one is used.
     """
     if hasattr(inputs, "read"):  # a file that is open; one can iterate over it, too
         return [decode(inputs)]
+    if isinstance(inputs, bytes | bytearray | memoryview):
+        return [decode(io.BytesIO(inputs))]
+    if isinstance(inputs, list | tuple) and _is_numbers(inputs):
+        try:
+            inputs = np.asarray(inputs)
+        except ValueError as error:
+            raise UsageError("the rows of an image in lists are not of one length") from error
     if isinstance(inputs, list | tuple | Iterator):
         return [image for each in inputs for image in to_images(each, size)]
     if isinstance(inputs, str | os.PathLike):
@@ -106,9 +127,18 @@ def to_images(inputs: Any, size: tuple[int, int]) -> list[Image.Image]:
     if isinstance(inputs, torch.Tensor):
         inputs = inputs.detach().cpu()
         inputs = inputs.double() if inputs.is_floating_point() else inputs  # numpy has no bfloat16
+    elif not hasattr(inputs, "__array__"):
+        raise UsageError(f"an image is a PIL image, a file, an array or a tensor, not a {type(inputs).__name__}")
     pixels = np.asarray(inputs)
     pixels = _bytes(_channels_last(pixels, size))
     return [to_rgb(Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)) for image in pixels]
+
+
+def _is_numbers(inputs: Any) -> bool:
+    """Whether lists in lists end in numbers."""
+    while isinstance(inputs, list | tuple):
+        inputs = next(iter(inputs), None)
+    return isinstance(inputs, int | float | np.number)
 
 
 def _channels_last(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -130,8 +160,8 @@ def _channels_last(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def _bytes(pixels: np.ndarray) -> np.ndarray:
     kind = pixels.dtype
-    if kind == np.uint16:
-        return (pixels >> 8).astype(np.uint8)
+    if kind.kind == "u" and kind.itemsize == 2:
+        return eight_bits(pixels)
     if kind.kind == "b":
         return pixels.astype(np.uint8) * 255
     if kind.kind not in "fiu":
@@ -156,4 +186,5 @@ def _opened(path: str | IO[bytes]) -> Iterator[Image.Image]:
     except Exception as error:  # Pillow's decoders raise whatever the damage makes them raise
         reason = getattr(error, "strerror", None) or str(error).replace(repr(path), "it")
         reason = " ".join(reason.split()) or type(error).__name__
-        raise DataError(f"{path}: cannot be decoded ({reason})") from error
+        name = path if isinstance(path, str) else getattr(path, "name", "the bytes of an image")
+        raise DataError(f"{name}: cannot be decoded ({reason})") from error

@@ -203,7 +203,7 @@ def formats(place: Path) -> dict[str, Format]:
     }
     for form, how in PICTURES.items():
         found[form] = Format(
-            "images (PNG, JPEG, BMP, PPM, WEBP, TIFF)",
+            "images (PNG, JPEG, GIF, BMP, PPM, WEBP, TIFF)",
             {"a.png": picture(form.split()[0], **how)},
             quietly(lambda folder, path: decode(str(path))),
             reserves=True,  # up to a GiB, for as many pixels as are allowed
@@ -218,6 +218,7 @@ PICTURES = {
     "BMP": {},
     "PPM": {},
     "WEBP": {},
+    "GIF": {},
     "TIFF": {},
     "TIFF deflate": {"compression": "tiff_adobe_deflate"},
 }

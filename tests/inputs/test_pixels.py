@@ -8,7 +8,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from comhe.datasets import DataError
-from comhe.inputs.pixels import decode, image_size
+from comhe.errors import UsageError
+from comhe.inputs.pixels import EXTENSIONS, decode, eight_bits, image_size, to_images
 
 from ..datasets.images.conftest import smooth
 
@@ -70,6 +71,65 @@ def test_other_modes_and_formats(tmp_path):
     buffer = io.BytesIO()
     Image.fromarray(COLORS).save(buffer, "PNG")
     assert np.array_equal(read(buffer.getvalue(), tmp_path, ".JPEG"), COLORS), "ImageNet has such a file"
+
+
+def test_sixteen_bits_of_which_only_eight_are_used_are_not_black(tmp_path):
+    """In a file and in an array alike."""
+    expected = np.repeat(RAMP[:, :, None], 3, 2)
+    for factor in (1, 257):
+        pixels = RAMP.astype(np.uint16) * factor
+        assert np.array_equal(eight_bits(pixels), RAMP)
+        for suffix in (".png", ".tif"):
+            assert np.array_equal(read(Image.fromarray(pixels), tmp_path, suffix), expected)
+        for given in (pixels, pixels.astype(">u2"), pixels[..., None]):
+            (found,) = to_images(given, (4, 6))
+            assert np.array_equal(np.asarray(found), expected)
+
+
+def test_of_moving_images_the_first_frame_is_used(tmp_path):
+    first, second = (Image.fromarray(pixels).quantize(24) for pixels in (COLORS, COLORS[::-1]))
+    for suffix in (".gif", ".tif"):
+        assert np.array_equal(read(first, tmp_path, suffix, save_all=True, append_images=[second]), COLORS)
+    rgb = [image.convert("RGB") for image in (first, second)]
+    moving = {"save_all": True, "append_images": rgb[1:], "lossless": True}
+    assert np.array_equal(read(rgb[0], tmp_path, ".webp", **moving), COLORS)
+    index = np.asarray(first)
+    clear = int(index[0, 0])
+    found = read(first, tmp_path, ".gif", transparency=clear)
+    assert (found[index == clear] == 255).all()
+    photo = read(
+        smooth(0, 32, 32), tmp_path, ".jfif", format="MPO", quality=95, save_all=True, append_images=[smooth(1, 32, 32)]
+    )
+    assert np.abs(photo.astype(int) - np.asarray(smooth(0, 32, 32))).mean() < 4
+    assert {".gif", ".jfif", ".webp", ".tif", ".bmp"} <= EXTENSIONS
+
+
+def test_images_in_every_form_are_the_same():
+    buffer = io.BytesIO()
+    Image.fromarray(COLORS).save(buffer, "PNG")
+    data = buffer.getvalue()
+    forms = [COLORS, COLORS.tolist(), (COLORS / 255).tolist(), [COLORS.tolist()], [[COLORS]], (c for c in [COLORS])]
+    forms += [data, bytearray(data), memoryview(data), io.BytesIO(data), [data], COLORS.astype(np.int32)]
+    for form in forms:
+        (found,) = to_images(form, (4, 6))
+        assert np.array_equal(np.asarray(found), COLORS)
+    assert to_images([], (4, 6)) == to_images(np.zeros((0, 4, 6, 3), np.uint8), (4, 6)) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        (None, "not a NoneType"), ([None], "not a NoneType"), (7, "not a int"), ({"image": RAMP}, "not a dict"),
+        ([[1, 2], [3]], "not of one length"), (COLORS * 5.0, r"0\.\.1150, not in 0\.\.1"),
+        (COLORS.astype(np.int32) * 5, r"0\.\.1150, not in 0\.\.255"), (COLORS * np.nan, "nan"),
+        (COLORS.astype(np.int16) - 3, r"-3\.\.227"), (COLORS.astype(object), "not object"), (RAMP[0], "not \\[6\\]"),
+        (b"abc", "^the bytes of an image: cannot be decoded"), (b"", "cannot be decoded"), (".", "cannot be decoded"),
+    ],
+)  # fmt: skip
+def test_what_is_not_an_image_is_told(given, fault):
+    with pytest.raises((UsageError, DataError), match=fault) as error:
+        to_images(given, (4, 6))
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])

@@ -24,6 +24,7 @@ from ..hostile import Crafted, Format
 OPTIONS = {"in_channels": 5, "num_classes": 3, "hidden_channels": 4, "dropout": 0.5}
 NAME = "gcn.cora-mhe"
 OURS, OTHERS = "weights with their cards", "weights of others (safetensors, checkpoints)"
+ARRAYS = "weights of others (pickles, npy, npz)"
 
 
 def state() -> dict[str, torch.Tensor]:
@@ -52,6 +53,27 @@ def checkpoint(content: object, **how: object) -> bytes:
 
 def numbers(model: torch.nn.Module) -> bytes:
     return b"".join(tensor.numpy().tobytes() for tensor in model.state_dict().values())
+
+
+def arrays() -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in state().items()}
+
+
+def of_numpy(save: Callable | None = None) -> bytes:
+    buffer = io.BytesIO()
+    if save is None:
+        np.save(buffer, np.array(arrays(), dtype=object), allow_pickle=True)
+    else:
+        save(buffer, **arrays())
+    return buffer.getvalue()
+
+
+def weight_normed() -> dict[str, torch.Tensor]:
+    weights = state()
+    for name in [name for name in weights if name.endswith(".weight")]:
+        weights[f"{name}_v"] = weights.pop(name)
+        weights[f"{name}_g"] = weights[f"{name}_v"].norm(dim=1, keepdim=True)
+    return weights
 
 
 def published(folder: Path, path: Path) -> bytes:
@@ -102,6 +124,13 @@ def formats(folder: Path) -> dict[str, Format]:
         "checkpoint, old format": Format(OTHERS, 
             {"own.pt": checkpoint(content, _use_new_zipfile_serialization=False)}, foreign
         ),
+        "arrays in a pickle": Format(ARRAYS, {"own.pkl": pickle.dumps({"model": arrays()}, 4)}, foreign),
+        "arrays in an old pickle": Format(ARRAYS, {"own.pkl": pickle.dumps(arrays(), 2)}, foreign),
+        "tensors in a pickle": Format(ARRAYS, {"own.pkl": pickle.dumps(state(), 4)}, foreign),
+        "npz": Format(ARRAYS, {"own.npz": of_numpy(np.savez)}, foreign, checked=True),
+        "npz, compressed": Format(ARRAYS, {"own.npz": of_numpy(np.savez_compressed)}, foreign, checked=True),
+        "npy of a dictionary": Format(ARRAYS, {"own.npy": of_numpy()}, foreign),
+        "weight norm": Format(OTHERS, {"own.pt": checkpoint(weight_normed())}, foreign, checked=True),
     }  # fmt: skip
 
 
@@ -200,6 +229,24 @@ def bombs() -> Iterator[Crafted]:
     }  # fmt: skip
     for name, data in files.items():
         yield Crafted("checkpoint bomb", name, data, foreign, "own.pt")
+    many = {f"a{i}": {"model": arrays()} for i in range(9)} | {"x": np.broadcast_to(np.float32(0), (1 << 20,))}
+    array = pickle.dumps(np.zeros(1 << 16, np.float32), 2)
+    start = pickle.dumps({"a": np.zeros(3, np.float32)}, 4)
+    claims = {
+        "an array of 2^40 numbers": start.replace(b"K\x03\x85", b"\x8a\x06" + bytes(5) + b"\x01\x85"),
+        "an array of a type of 2^30 bytes": start.replace(b"\x02f4", b"\x08V1000000"),
+        "the same array 20,000 times": array[:2] + b"](" + array[2:-1] + b"q\x63" + b"h\x63" * 20_000 + b"e.",
+        "several networks": pickle.dumps(many, 2)[:-1],
+    }
+    for name, data in claims.items():
+        yield Crafted("checkpoint bomb", f"{name}, pickle", data, foreign, "own.pkl")
+    for shape in ("999999999999,", "9**9**9,", "-1,", "1" * 40 + ","):
+        text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape}), }}"
+        start = np.lib.format.magic(1, 0) + struct.pack("<H", len(text)) + text.encode()
+        yield Crafted("checkpoint bomb", f"npy of ({shape[:20]})", start + bytes(64), foreign, "own.npy")
+    zeros = io.BytesIO()
+    np.savez_compressed(zeros, a=np.zeros(1 << 25, np.uint8))
+    yield Crafted("checkpoint bomb", "npz of zeros", zeros.getvalue(), foreign, "own.npz")
 
 
 def wrong_numbers() -> Iterator[Crafted]:

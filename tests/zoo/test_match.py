@@ -80,6 +80,53 @@ def test_several_state_dicts_are_asked_about(state, tmp_path):
     assert "module.queue" in done.ignored
 
 
+def plus_one(state):
+    return {name: tensor + 1 if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize("average", ["ema_model.", "averaged_model.module.", "model_ema.module.", "swa_model."])
+def test_a_module_that_averages_the_network_is_told_and_taken_on_request(state, average):
+    other = {f"{average}{name}": tensor for name, tensor in plus_one(state).items()}
+    for prefix in ("model.", ""):
+        content = {"state_dict": {prefix + name: t for name, t in state.items()} | other, "epoch": 1}
+        content["state_dict"][average.split(".")[0] + ".n_averaged"] = torch.tensor(3)
+        model = build()
+        (note,) = load_weights(model, content).notes
+        assert same(model, state)
+        key = f"state_dict.{average[:-1]}"
+        assert f"taken; for those kept beside them, pass key={key!r}" in note
+        load_weights(model, content, key=key)
+        assert same(model, plus_one(state))
+    assert load_weights(model, other).notes == (
+        f"the weights at key={average[:-1]!r} were taken, because nothing else fits",
+    )
+
+
+def test_what_lightning_keeps_next_to_the_state_dict(state, tmp_path):
+    beside = {
+        "callbacks.EMA{'decay': 0.9}.ema_weights": {
+            "callbacks": {"EMA{'decay': 0.9}": {"ema_weights": plus_one(state)}}
+        },
+        "current_model_state": {"current_model_state": plus_one(state), "averaging_state": {"n": torch.tensor(4)}},
+    }
+    for key, content in beside.items():
+        torch.save(
+            {"state_dict": state, "loops": {}, "pytorch-lightning_version": "2.6"} | content, tmp_path / "x.ckpt"
+        )
+        model = build()
+        (note,) = load_weights(model, tmp_path / "x.ckpt").notes
+        assert note.startswith("the weights at key='state_dict' were taken")
+        assert repr(key) in note
+        assert same(model, state)
+        load_weights(model, tmp_path / "x.ckpt", key=key)
+        assert same(model, plus_one(state))
+    content = {
+        "state_dict": state,
+        "callbacks": {"ModelCheckpoint": {"best": torch.ones(1), "all": {"a": torch.tensor(1.0)}}},
+    }
+    assert load_weights(model, content).ignored == ()
+
+
 def test_what_belongs_to_other_modules_is_told(state):
     content = {"model." + name: tensor for name, tensor in state.items()} | {"criterion.weight": torch.ones(5)}
     done = load_weights(build(), content)

@@ -10,6 +10,16 @@ from comhe.errors import WeightsError
 from comhe.zoo.state import printable
 
 State = Mapping[str, Tensor]
+HEAD = "head.output"  # the last layer, by the name that it has here
+
+# The layers that read the points, and how many times they read each: an edge of DGCNN has two points.
+FIRST = {
+    "levels.0.mlps.0.linears.0": 1,
+    "convs.0.linear": 2,
+    "input_transform.points.linears.0": 1,
+    "local.linears.0": 1,
+    "features.linears.0": 1,
+}
 
 
 @dataclass
@@ -32,7 +42,7 @@ class Layout:
 
     def add_classifier(self) -> None:
         self.add_layers("head", _numbered("fc", "bn", range(1, 3)))
-        self.outputs["head.output"] = "fc3"
+        self.outputs[HEAD] = "fc3"
 
     def convert(self, state: State) -> dict[str, Tensor]:
         """Rename the tensors; the biases before a batch norm go into its running mean."""
@@ -60,6 +70,8 @@ class Layout:
             if (bias := state.pop(f"{their_linear}.bias", None)) is not None:
                 result[f"{norm}.running_mean"] = result[f"{norm}.running_mean"] - bias
         for ours, theirs in self.outputs.items():
+            if ours == HEAD and f"{theirs}.weight" not in state and f"{theirs}.bias" not in state:
+                continue  # a trunk, whose head is swapped
             result[f"{ours}.weight"] = state.pop(f"{theirs}.weight").flatten(1)
             result[f"{ours}.bias"] = state.pop(f"{theirs}.bias")
         return result
@@ -69,6 +81,26 @@ def adapt_points(state: State) -> State:
     """Rename the state dict of a known layout (see :func:`.external.model_from_state`); return any other as it is."""
     mark = layout_mark(state)
     return LAYOUTS[mark](state).convert(state) if mark else state
+
+
+def options_of(state: State) -> dict[str, object]:
+    """Return the options that a point network with these tensors, by the zoo's names, is built with."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    options: dict[str, object] = {}
+    for name, parts in FIRST.items():
+        if len(shapes.get(f"{name}.weight", ())) == 2:
+            options["in_channels"] = shapes[f"{name}.weight"][1] // parts
+            break
+    transform = f"feature_transform.{HEAD}.weight" in state
+    if "levels.0.mlps.0.linears.0.weight" in state:
+        options["model"] = "pointnet2_msg" if "levels.0.mlps.1.linears.0.weight" in state else "pointnet2_ssg"
+    elif "convs.0.linear.weight" in state:
+        options["model"] = "dgcnn"
+    elif f"input_transform.{HEAD}.weight" in state and "local.linears.1.weight" not in state:
+        options |= {"model": "pointnet_cls", "feature_transform": transform}
+    elif "features.linears.0.weight" in state:
+        options["model"] = "pointnet_t" if transform else "pointnet"
+    return options
 
 
 def layout_mark(state: State) -> str | None:
@@ -123,7 +155,7 @@ def _dgcnn(state: State) -> Layout:
         layout.layers.append((f"convs.{i}.linear", f"convs.{i}.norm", f"conv{i + 1}.0", f"conv{i + 1}.1"))
     layout.layers.append(("linear", "norm", "conv5.0", "conv5.1"))
     layout.add_layers("head", _numbered("linear", "bn", range(1, 3), 5))
-    layout.outputs["head.output"] = "linear3"
+    layout.outputs[HEAD] = "linear3"
     return layout
 
 

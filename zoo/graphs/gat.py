@@ -49,7 +49,7 @@ class GAT(LayeredModel):
     uses_edge_weight = False
 
     def propagation(self, edge_index: Tensor, num_nodes: int, edge_weight: Tensor | None = None) -> Adjacency:
-        check_edge_index(edge_index, num_nodes)
+        edge_index = check_edge_index(edge_index, num_nodes)
         if is_traced():
             return self_looped(edge_index, num_nodes, None, self.operator_dtype)
         edge_index, _ = add_self_loops(remove_self_loops(edge_index)[0], num_nodes=num_nodes)

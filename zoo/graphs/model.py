@@ -23,8 +23,8 @@ class GraphModel(nn.Module):
     """A classifier of a graph's nodes: ``logits = model(x, graph)``.
 
     ``x`` is a :class:`SparseMatrix` or a dense tensor [nodes, in_channels]. ``graph`` is what :meth:`prepare` returned
-    (a training loop prepares once), or an ``edge_index`` [2, E], one square :class:`SparseMatrix`, or a sequence of
-    matrices, one per layer. The logits are [nodes asked for, num_classes].
+    (a training loop prepares once), or an ``edge_index`` [2, E] of any integers, one square :class:`SparseMatrix`, or a
+    sequence of matrices, one per layer. The logits are [nodes asked for, num_classes].
     """
 
     output_layer: str
@@ -80,6 +80,8 @@ class GraphModel(nn.Module):
             other = f", or the model with model.to({x.dtype})" if x.is_floating_point() else ""
             hint = f"convert x with x.to({self.dtype}){other}"
             raise UsageError(f"x has numbers of type {x.dtype}, the model has weights of type {self.dtype}; {hint}")
+        if not isinstance(graph, Operators | SparseMatrix | EdgeMatrix | Tensor) and not _are_operators(graph):
+            graph = _edges(graph, x.device)
         if isinstance(graph, Tensor):
             graph = self.prepare(graph, x.shape[0])
         elif not isinstance(graph, Operators):
@@ -98,6 +100,21 @@ class GraphModel(nn.Module):
 
     def extra_repr(self) -> str:
         return f"dropout={self.dropout}"
+
+
+def _are_operators(graph: Any) -> bool:
+    return isinstance(graph, Sequence) and all(isinstance(each, SparseMatrix | EdgeMatrix) for each in graph)
+
+
+def _edges(graph: Any, device: torch.device) -> Tensor:
+    """Edges that are an array, two lists, or two tensors, as DGL's are."""
+    if isinstance(graph, Sequence) and len(graph) == 2 and all(isinstance(each, Tensor) for each in graph):
+        return torch.stack(tuple(graph))
+    try:
+        return torch.as_tensor(graph, device=device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        wanted = "an edge_index [2, E], what model.prepare returned, or sparse matrices"
+        raise UsageError(f"graph must be {wanted}, not a {type(graph).__name__}") from error
 
 
 class LayeredModel(GraphModel):

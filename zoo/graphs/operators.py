@@ -32,7 +32,7 @@ def gcn_norm(
 
     Source: Kipf & Welling, Semi-Supervised Classification with Graph Convolutional Networks, ICLR 2017, eq. 2.
     """
-    check_edge_index(edge_index, num_nodes, edge_weight)
+    edge_index = check_edge_index(edge_index, num_nodes, edge_weight)
     dtype = dtype or torch.get_default_dtype()
     if is_traced():
         edges = self_looped(edge_index, num_nodes, edge_weight, dtype)
@@ -52,7 +52,7 @@ def mean_norm(edge_index: Tensor, num_nodes: int, dtype: torch.dtype | None = No
     Shape: edge_index [2, E] -> [num_nodes, num_nodes] in ``dtype``.
     Source: Hamilton, Ying & Leskovec, Inductive Representation Learning on Large Graphs, NeurIPS 2017.
     """
-    check_edge_index(edge_index, num_nodes)
+    edge_index = check_edge_index(edge_index, num_nodes)
     source, target = edge_index
     ones = torch.ones_like(target, dtype=dtype or torch.get_default_dtype())
     values = ones.new_zeros(num_nodes).index_add(0, target, ones)[target].reciprocal()

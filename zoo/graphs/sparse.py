@@ -17,6 +17,7 @@ with warnings.catch_warnings():  # torch announces once per process that CSR ten
     warnings.simplefilter("ignore")
     torch.sparse_csr_tensor(torch.tensor([0, 0]), torch.tensor([], dtype=torch.int64), torch.tensor([]), (1, 1))
 
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 Features = Union["SparseMatrix", Tensor]
 
 
@@ -106,7 +107,7 @@ class SparseMatrix:
     @classmethod
     def from_edge_index(cls, edge_index: Tensor, num_nodes: int, values: Tensor | None = None) -> SparseMatrix:
         """Build the adjacency S[target, source] = value, so that ``S @ h`` sums over incoming edges as PyG does."""
-        check_edge_index(edge_index, num_nodes)
+        edge_index = check_edge_index(edge_index, num_nodes)
         return cls.from_coo(edge_index[1], edge_index[0], values, (num_nodes, num_nodes))
 
     @property
@@ -255,14 +256,18 @@ def check_alpha(alpha: float) -> None:
         raise UsageError(f"alpha must be in [0, 1], got {alpha}")
 
 
-def check_edge_index(edge_index: Tensor, num_nodes: int, edge_weight: Tensor | None = None) -> None:
-    """Raise a UsageError unless these are edges of a graph; while a program is traced, only types and shapes tell."""
-    if edge_index.ndim != 2 or edge_index.shape[0] != 2 or edge_index.dtype != torch.int64:
-        raise UsageError(f"edge_index must be int64 [2, E], got {edge_index.dtype} {tuple(edge_index.shape)}")
+def check_edge_index(edge_index: Tensor, num_nodes: int, edge_weight: Tensor | None = None) -> Tensor:
+    """Return edges as int64, or raise a UsageError; while a program is traced, only types and shapes tell."""
+    if edge_index.ndim != 2 or edge_index.shape[0] != 2 or edge_index.dtype not in INTEGERS:
+        hint = "; transpose it" if edge_index.ndim == 2 and edge_index.shape[1] == 2 else ""
+        found = f"{edge_index.dtype} {tuple(edge_index.shape)}"
+        raise UsageError(f"edge_index must be integers [2, E], source and target nodes, got {found}{hint}")
     if edge_weight is not None and (edge_weight.shape != edge_index.shape[1:] or not edge_weight.is_floating_point()):
         shape = f"{edge_weight.dtype} {tuple(edge_weight.shape)}"
         raise UsageError(f"edge_weight must be floating-point [{edge_index.shape[1]}], one for an edge, got {shape}")
+    edge_index = edge_index.long()
     _check_range(edge_index, num_nodes, "edge_index entry")
+    return edge_index
 
 
 def _check_range(index: Tensor, size: int, what: str) -> None:
@@ -273,11 +278,12 @@ def _check_range(index: Tensor, size: int, what: str) -> None:
 
 
 def as_index(index: Tensor, size: int, what: str) -> Tensor:
-    """Check int64 positions, or turn a bool mask of ``size`` into the positions where it is true."""
+    """Check positions, or turn a bool mask of ``size`` into the positions where it is true."""
     if index.dtype == torch.bool and index.shape == (size,):
         return index.nonzero().squeeze(1)
-    if index.ndim != 1 or index.dtype != torch.int64:
-        raise UsageError(f"{what} index must be int64 [n] or bool [{size}], got {index.dtype} {tuple(index.shape)}")
+    if index.ndim != 1 or index.dtype not in INTEGERS:
+        raise UsageError(f"{what} index must be integers [n] or bool [{size}], got {index.dtype} {tuple(index.shape)}")
+    index = index.long()
     _check_range(index, size, f"{what} index")
     return index
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from comhe.errors import UsageError
@@ -43,9 +44,14 @@ def plain_stages(in_channels: int, stages: Sequence[Sequence[int]], **norm: Any)
     return nn.Sequential(*layers)
 
 
-def check_size(x: Tensor, least: int) -> Tensor:
-    """Return images [B, C, H, W] unless a side is so small that pooling would leave nothing of it."""
-    if x.dim() != 4 or x.shape[2] < least or x.shape[3] < least:
-        shape = list(x.shape)
-        raise UsageError(f"x must be [B, C, H, W] of at least {least} x {least} pixels for this network, not {shape}")
+def check_images(x: Tensor, first: nn.Module, least: int = 1) -> Tensor:
+    """Return images [B, C, H, W] that suit the first layer, and of which pooling leaves something."""
+    if torch.jit.is_tracing():
+        return x
+    channels = getattr(first, "in_channels", None)
+    if x.dim() != 4 or x.shape[2] < least or x.shape[3] < least or channels not in (None, x.shape[1]):
+        wanted = f"[B, {channels or 'C'}, H, W] of at least {least} x {least} pixels for this network"
+        raise UsageError(f"x must be {wanted}, not {list(x.shape)}")
+    if not x.is_floating_point():
+        raise UsageError(f"x must be floating-point numbers, normalized as in training, not {x.dtype}")
     return x

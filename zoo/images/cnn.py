@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from comhe.zoo.registry import register_model
 
-from .blocks import check_size, plain_stages
+from .blocks import check_images, plain_stages
 
 WIDTHS = (64, 128, 256)
 
@@ -40,7 +40,7 @@ class CNN(nn.Module):
                 module.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.fc1(self.features(check_size(x, 32)))).mean((2, 3))
+        return self.fc2(self.fc1(self.features(check_images(x, self.features[0], 32)))).mean((2, 3))
 
 
 @register_model(domain="images")

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from comhe.zoo.adapters.images import adapt_wide_resnet
 from comhe.zoo.registry import register_model
 
-from .blocks import Block, he_init, stage
+from .blocks import Block, check_images, he_init, stage
 
 
 class PreactBottleneck(nn.Module):
@@ -96,7 +96,7 @@ class PreactResNet(nn.Module):
         he_init(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.layer3(self.layer2(self.layer1(self.conv1(x))))
+        x = self.layer3(self.layer2(self.layer1(self.conv1(check_images(x, self.conv1)))))
         return self.fc(F.relu(self.bn(x), inplace=True).mean((2, 3)))
 
     adapt = staticmethod(adapt_wide_resnet)

@@ -10,7 +10,7 @@ from comhe.zoo.adapters.images import adapt_resnet, blocks_of, padding_of
 from comhe.zoo.registry import register_model
 from comhe.zoo.state import State
 
-from .blocks import he_init, stage
+from .blocks import check_images, he_init, stage
 
 SHORTCUTS = ("auto", "pad", "pad-both", "projection")
 NAMES = {(1, 16): "resnet8", (3, 16): "resnet20", (5, 16): "resnet32", (7, 16): "resnet44", (9, 16): "resnet56"}
@@ -105,7 +105,7 @@ class CifarResNet(nn.Module):
                     nn.init.zeros_(module.bn2.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        x = F.relu(self.bn1(self.conv1(check_images(x, self.conv1))), inplace=True)
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.fc(x.mean((2, 3)))
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from comhe.zoo.adapters.images import adapt_vgg
 from comhe.zoo.registry import register_model
 
-from .blocks import check_size, he_init, plain_stages
+from .blocks import check_images, he_init, plain_stages
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
@@ -36,6 +36,6 @@ class VGG(nn.Module):
         he_init(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.features(check_size(x, 32)).mean((2, 3)))
+        return self.classifier(self.features(check_images(x, self.features[0], 32)).mean((2, 3)))
 
     adapt = staticmethod(adapt_vgg)

@@ -30,6 +30,8 @@ def model_from_state(state: State) -> PointModel:
         names = ", ".join(map(printable, list(state)[:4]))
         raise WeightsError(f"no known layout has names such as {names}; known ones contain one of {', '.join(LAYOUTS)}")
     converted = LAYOUTS[mark](state).convert(state)
+    if "head.output.weight" not in converted:
+        raise WeightsError("the state dict lacks its last layer, so its classes are not known; use load_weights")
     model = _NETWORKS[mark](converted)
     load_state(model, converted)
     return model

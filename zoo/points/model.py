@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from comhe.errors import UsageError
-from comhe.zoo.adapters.points import adapt_points
+from comhe.zoo.adapters.points import adapt_points, options_of
 
 
 class PointModel(nn.Module):
@@ -35,12 +35,14 @@ class PointModel(nn.Module):
         """Return what the model adds to the loss of its last forward pass in training; zero for most models."""
         return next(self.parameters()).new_zeros(())
 
-    adapt = staticmethod(adapt_points)
+    adapt, options_of = staticmethod(adapt_points), staticmethod(options_of)
 
     def check_input(self, x: Tensor) -> Tensor:
         if x.dim() != 3 or x.shape[-1] != self.in_channels:
             hint = "; transpose it" if x.dim() == 3 and x.shape[1] == self.in_channels else ""
             raise UsageError(f"x must be [B, N, {self.in_channels}], points as rows, not {list(x.shape)}{hint}")
+        if not x.is_floating_point():
+            raise UsageError(f"x must be floating-point numbers, not {x.dtype}")
         return x
 
     def extra_repr(self) -> str:

@@ -76,7 +76,7 @@ def crafted(place: Path, cases: int) -> Iterator[Crafted]:
         "eval": Call(eval, f"__import__('os').mkdir({str(marker)!r})"),
         "bytearray": Call(bytearray, 1 << 40),
     }.items():
-        for where, content in (("value", tensors() | {"z": call}), ("whole", call)):
+        for where, content in (("value", tensors() | {"y": call}), ("whole", call)):
             yield Crafted("pickle that would run code", f"{name}, pt, {where}", saved(content), read, "a.pt")
         objects = np.array([call, None], dtype=object)
         yield Crafted("pickle that would run code", f"{name}, npz", npz(ARRAYS | {"x": objects}), read, "a.npz")

@@ -1,9 +1,11 @@
 """Files of PyTorch Geometric's ``Data``, in a process with and without PyTorch Geometric."""
 
+import datetime
 import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch_geometric.data import Data, HeteroData, InMemoryDataset
@@ -19,7 +21,7 @@ def data():
 
 def test_a_data_in_every_form(tmp_path, data):
     torch.save(data, tmp_path / "plain.pt")
-    data.node_attrs(), data.edge_attrs()  # they leave caches, which torch's own reader refuses
+    data.node_attrs(), data.edge_attrs()  # they leave caches
     torch.save(data, tmp_path / "cached.pt")
     torch.save(data.to_dict(), tmp_path / "dict.pt")
     InMemoryDataset.save([data], tmp_path / "processed.pt")
@@ -38,6 +40,30 @@ def test_a_data_in_every_form(tmp_path, data):
     assert done.stdout == f"{[['edge_index', 'x', 'y']] * 4} False\n", done.stderr
 
 
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_arrays_in_every_protocol(tmp_path, data, protocol, zipped):
+    how = {"pickle_protocol": protocol, "_use_new_zipfile_serialization": zipped}
+    other = Data(x=data.x.numpy(), edge_index=data.edge_index, y=data.y.numpy().astype(np.int8))
+    other.name, other.when, other.best, other.sizes = "a graph", datetime.date(2020, 1, 2), np.float64(0.5), [1, 2]
+    for content in (other, other.to_dict(), (other, None)):
+        torch.save(content, tmp_path / "graph.pt", **how)
+        found = read_pt(tmp_path / "graph.pt")
+        assert found["x"].equal(data.x)
+        assert found["y"].tolist() == data.y.tolist()
+        assert found["edge_index"].equal(data.edge_index)
+        assert (found["name"], found["sizes"]) == ("a graph", [1, 2])
+        assert found.keys().isdisjoint({"when", "best"})
+
+
+def test_sparse_features(tmp_path, data):
+    for x in (data.x.to_sparse(), data.x.to_sparse_csr(), data.x.to_sparse_csc()):
+        torch.save(Data(x=x, edge_index=data.edge_index, y=data.y), tmp_path / "graph.pt", pickle_protocol=4)
+        found = read_pt(tmp_path / "graph.pt")["x"]
+        assert found.layout == x.layout
+        assert found.to_dense().equal(data.x)
+
+
 class Runs:
     def __reduce__(self):
         return os.mkdir, ("ran",)
@@ -49,7 +75,7 @@ def test_nothing_in_a_file_runs_and_the_fault_is_one_line(tmp_path, data, monkey
     hetero["a"].x = data.x
     InMemoryDataset.save([data, data], tmp_path / "several.pt")
     for name, content, fault in (
-        ("runs.pt", {"x": data.x, "y": Runs()}, r"asks for \w+\.mkdir"),
+        ("runs.pt", {"x": data.x, "y": Runs()}, r"'y' is a \w+\.mkdir, not an array"),
         ("hetero.pt", hetero, "its nodes are of several kinds; save HeteroData.to_homogeneous"),
         ("list.pt", [1, 2], "has a int, not a Data"),
         ("empty.pt", {}, "has no tensors, but nothing"),
@@ -62,8 +88,5 @@ def test_nothing_in_a_file_runs_and_the_fault_is_one_line(tmp_path, data, monkey
             read_pt(tmp_path.joinpath(name).relative_to(tmp_path))
         assert "\n" not in str(error.value)
     assert not (tmp_path / "ran").exists()
-    torch.save({"x": data.x}, "old.pt", _use_new_zipfile_serialization=False)
-    with pytest.raises(DataError, match=r"old\.pt: .*not an archive, as torch has written since 1\.6"):
-        read_pt(tmp_path / "old.pt")
     with pytest.raises(DataError, match="no such file"):
         read_pt(tmp_path / "none.pt")

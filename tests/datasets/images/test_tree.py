@@ -50,7 +50,7 @@ WRONG = {
     "no image": (lambda f: put(f, "train/b/x.png", b"hello"), r"train/b/x.png: cannot be decoded \(cannot identify"),
     "an empty file": (lambda f: put(f, "train/a/0000.png"), "train/a/0000.png: cannot be decoded"),
     "another format": (
-        lambda f: Image.new("RGB", (5, 6)).save(f / "test/a/x.png", format="GIF"),
+        lambda f: Image.new("RGB", (5, 6)).save(f / "test/a/x.png", format="PCX"),
         "test/a/x.png: cannot be decoded",
     ),
 }

@@ -108,7 +108,7 @@ class TestEveryModel:
             model.prepare(torch.tensor([[0], [59]]), 59)
         with pytest.raises(ValueError, match=r"node index 60 is outside \[0, 60\)"):
             model.prepare(edge_index, NODES, nodes=torch.tensor([60]))
-        with pytest.raises(ValueError, match=r"edge_index must be int64 \[2, E\]"):
+        with pytest.raises(ValueError, match=r"edge_index must be integers \[2, E\]"):
             model.prepare(edge_index.float(), NODES)
 
 
@@ -136,3 +136,19 @@ def test_a_network_of_the_zoo_computes_at_the_nodes_only(graph):
     assert rows is None
     assert inputs.shape[0] == len(operators.rows) < NODES
     assert model(inputs, operators).equal(model(expected.inputs(SparseMatrix.from_torch(x)), expected))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_edges_of_any_integers_and_in_any_form(name, graph):
+    x, edge_index = graph
+    model = build(name).eval()
+    expected = model(x, edge_index)
+    nodes = torch.tensor([3, 1])
+    for edges in (edge_index.int(), edge_index.short(), edge_index.numpy(), edge_index.tolist(), tuple(edge_index)):
+        torch.testing.assert_close(model(x, edges), expected)
+    for dtype in (torch.int32, torch.uint8):
+        prepared = model.prepare(edge_index.to(dtype), NODES, nodes=nodes.to(dtype))
+        torch.testing.assert_close(model(prepared.inputs(x), prepared), expected[nodes])
+    for edges, fault in ((edge_index.t(), "transpose it"), ("edges", "not a str"), (None, "not a NoneType"), (7, "")):
+        with pytest.raises(ValueError, match=rf"(edge_index|graph) must be .*{fault}"):
+            model(x, edges)

@@ -8,7 +8,7 @@ from torch import nn
 
 from comhe.errors import UsageError
 from comhe.zoo import create_model
-from comhe.zoo.images.blocks import check_size
+from comhe.zoo.images.blocks import check_images
 
 
 @pytest.mark.parametrize("name", ["resnet20", "resnet164", "wrn_16_4", "vgg16_bn"])
@@ -25,8 +25,18 @@ def test_he_initialization(name):
 
 
 def test_images_that_pooling_would_leave_nothing_of_are_refused():
-    x = torch.zeros(1, 3, 32, 40)
-    assert check_size(x, 32) is x
+    x, first = torch.zeros(1, 3, 32, 40), nn.Conv2d(3, 4, 3)
+    assert check_images(x, first, 32) is x
     for small in (x[..., :31], x[:, :, :31], x[0]):
-        with pytest.raises(UsageError, match=r"x must be \[B, C, H, W\] of at least 32 x 32 pixels"):
-            check_size(small, 32)
+        with pytest.raises(UsageError, match=r"x must be \[B, 3, H, W\] of at least 32 x 32 pixels"):
+            check_images(small, first, 32)
+
+
+@pytest.mark.parametrize("name", ["cnn6", "vgg16_bn", "resnet8", "wrn_16_4"])
+def test_images_of_other_channels_and_bytes_are_refused(name):
+    model = create_model(name, num_classes=2)
+    for shape in ((1, 1, 32, 32), (1, 4, 32, 32), (1, 32, 32, 3), (3, 32, 32)):
+        with pytest.raises(UsageError, match=r"x must be \[B, 3, H, W\] .* not \["):
+            model(torch.zeros(shape))
+    with pytest.raises(UsageError, match=r"floating-point numbers, normalized as in training, not torch\.uint8"):
+        model(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))

@@ -182,6 +182,7 @@ IMPLEMENTATIONS = {
     "yanx27 PointNet with normals": (lambda: PublicPointNet(6), PointNet, 6),
     "yanx27 SSG": (lambda: PublicPointNet2(3, False), PointNet2, 3),
     "yanx27 SSG with normals": (lambda: PublicPointNet2(6, False), PointNet2, 6),
+    "yanx27 MSG": (lambda: PublicPointNet2(3, True), PointNet2, 3),
     "yanx27 MSG with normals": (lambda: PublicPointNet2(6, True), PointNet2, 6),
     "WangYueFt DGCNN": (lambda: PublicDGCNN(3), DGCNN, 3),
 }

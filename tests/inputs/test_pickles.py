@@ -10,7 +10,7 @@ import pickle
 import numpy as np
 import pytest
 
-from comhe.zoo.pickles import Record, Unreadable, read_pickle
+from comhe.inputs.pickles import Record, Unreadable, read_pickle
 
 PLAIN = {"a": [1, -2.5, True, None, 1 << 70], "b": ("x", (), (1, 2), {"c": "é" * 300}), 3: 0.5, "d": [[]] * 3}
 OBJECTS = [

@@ -13,11 +13,12 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from comhe.errors import WeightsError
+from comhe.inputs.checkpoints import open_checkpoint
 from comhe.zoo import read_state
-from comhe.zoo.checkpoints import open_checkpoint
 from comhe.zoo.state import flatten
 
 FORMATS = {"zip": {}, "old": {"_use_new_zipfile_serialization": False}}
@@ -104,23 +105,85 @@ def test_tensors_that_are_not_dense_have_no_numbers(tmp_path):
         read_state(tmp_path / "file.pt")
 
 
-def test_other_files_are_told_apart(tmp_path):
+def test_a_program_of_torchscript_has_its_tensors_by_name(tmp_path):
+    model = nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.BatchNorm1d(3), nn.ReLU())).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        script = torch.jit.trace(nn.Linear(2, 3), torch.ones(1, 2))
-        torch.jit.save(script, tmp_path / "script.pt")
+        program = torch.jit.trace(model, torch.ones(1, 2))
+        torch.jit.save(program, tmp_path / "script.pt")
+        torch.jit.save(torch.jit.freeze(program), tmp_path / "frozen.pt")
+    found = read_state(tmp_path / "script.pt")
+    assert found.keys() == model.state_dict().keys()
+    assert all(found[name].equal(tensor) for name, tensor in model.state_dict().items())
+    with pytest.raises(WeightsError, match=r"not a state dict but a __torch__\..*; save its state_dict\(\)"):
+        read_state(tmp_path / "frozen.pt")
+
+
+ARRAYS = {
+    "a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.arange(6).reshape(2, 3).T, "c": np.array(True),
+    "d": np.float16([1, 2]), "e": np.zeros((0, 3)), "f": np.arange(12.0).reshape(3, 4)[:, ::2], "g": np.uint8([7]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_arrays_and_tensors_in_pickles(protocol, tmp_path):
+    file = tmp_path / "file.pkl"
+    state = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)).state_dict()
+    for content in (ARRAYS, {"model": ARRAYS, "author": "x"}, {"state_dict": collections.OrderedDict(ARRAYS)}):
+        for data in (pickle.dumps(content, protocol), saved(content, "zip", protocol), saved(content, "old", protocol)):
+            file.write_bytes(data)
+            found = read_state(file)
+            assert found.keys() == ARRAYS.keys()
+            for name, array in ARRAYS.items():
+                assert np.array_equal(found[name].numpy(), array), name
+                assert found[name].numpy().dtype == array.dtype
+    for content in (state, {"state_dict": state, "history": np.ones(3)}):  # arrays are for files without tensors
+        file.write_bytes(pickle.dumps(content, protocol))
+        found = read_state(file)
+        assert found.keys() == state.keys()
+        assert all(found[name].equal(tensor) for name, tensor in state.items())
+
+
+def test_files_of_numpy(tmp_path):
+    np.savez(tmp_path / "plain.npz", **ARRAYS)
+    np.savez_compressed(tmp_path / "small.npz", **ARRAYS)
+    np.savez(tmp_path / "objects.npz", state_dict=ARRAYS)
+    np.save(tmp_path / "objects.npy", ARRAYS, allow_pickle=True)
+    for file in sorted(tmp_path.iterdir()):
+        found = read_state(file)
+        assert {name: tensor.tolist() for name, tensor in found.items()} == {n: a.tolist() for n, a in ARRAYS.items()}
+    np.save(tmp_path / "one.npy", ARRAYS["a"])
+    with pytest.raises(WeightsError, match="not a state dict but a ndarray"):
+        read_state(tmp_path / "one.npy")
+    np.savez_compressed(tmp_path / "bomb.npz", a=np.zeros(1 << 20))
+    with pytest.raises(WeightsError, match="more than 64 times the bytes"):
+        read_state(tmp_path / "bomb.npz")
+
+
+def test_a_name_says_nothing_about_the_contents(tmp_path):
+    state = {"weight": torch.ones(2)}
+    torch.save(state, tmp_path / "checkpoint.safetensors")
+    save_file(state, tmp_path / "safetensors.pt", metadata={"format": "pt"})
+    for file in sorted(tmp_path.iterdir()):
+        assert read_state(file)["weight"].tolist() == [1, 1]
+
+
+def test_other_files_are_told_apart(tmp_path):
     with tarfile.open(tmp_path / "archive.tar", "w") as archive:
         archive.add(__file__, "file.py")
-    np.savez(tmp_path / "arrays.npz", a=np.arange(3))
     (tmp_path / "bare.pkl").write_bytes(pickle.dumps({"a": 1}, 2))
     (tmp_path / "empty.pt").write_bytes(b"")
     (tmp_path / "page.pt").write_bytes(b"<!DOCTYPE html><html>404</html>")
+    (tmp_path / "page.safetensors").write_bytes(b"<!DOCTYPE html><html>404</html>")
+    (tmp_path / "cut.pt").write_bytes(saved({"a": torch.zeros(99)})[:300])
+    (tmp_path / "text.pt").write_bytes(b"hello")
     said = {
-        "script.pt": "TorchScript", "archive.tar": "tar archive", "arrays.npz": "not of torch.save",
-        "bare.pkl": "not a file of torch.save", "empty.pt": "empty", "page.pt": "not a file of torch.save",
+        "archive.tar": "tar archive", "bare.pkl": "not a state dict but a dict with the keys a", "empty.pt": "empty",
+        "page.pt": "a web page", "page.safetensors": "a web page", "cut.pt": "an archive that is cut off",
+        "text.pt": "not a file of torch.save", ".": "a folder; give the file",
     }  # fmt: skip
     for name, text in said.items():
         with pytest.raises(WeightsError, match=text) as error:
             read_state(tmp_path / name)
-        assert name in str(error.value)
+        assert str(tmp_path / name) in str(error.value)
         assert "\n" not in str(error.value)

@@ -1,16 +1,21 @@
-"""The files of ``torch.save``, old and new, read without executing anything in them."""
+"""The files of ``torch.save``, ``pickle.dump`` and ``numpy.save``, read without executing anything in them."""
 
+import io
 import mmap
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from .arrays import NPY, Buffers, read_npy, read_npz
 from .pickles import Record, Unreadable, read_pickle
+from .signatures import named_archive, named_kind
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of files before torch 1.6
 MAX_NUMBERS = 1 << 48
@@ -22,19 +27,47 @@ STORAGES = {
 }  # fmt: skip
 PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
 SUBCLASSES = ("torch._tensor._rebuild_from_type", "torch._tensor._rebuild_from_type_v2")
+NESTED = "torch.storage._load_from_bytes"  # what pickle.dump writes of a storage: a file in the file
+SPARSE = "torch._utils._rebuild_sparse_tensor"
+SPARSE_LAYOUTS: dict[str, Callable[..., Tensor]] = {
+    "torch.sparse_coo": torch.sparse_coo_tensor,
+    "torch.sparse_csr": torch.sparse_csr_tensor,
+    "torch.sparse_csc": torch.sparse_csc_tensor,
+}
 REBUILD = "torch._utils._rebuild_"  # what functions that make tensors begin with
 
-ARCHIVE_ERRORS = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, struct.error)
+ARCHIVE_ERRORS = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, struct.error, zlib.error)
 
 Storages = Callable[[Any], bytearray]  # the bytes of a storage, by its key
 
 
 class Checkpoint:
-    """What a file of ``torch.save`` holds: plain values and records, and the tensors among these on request."""
+    """What a file holds: plain values and records, and the tensors and arrays among these on request."""
 
     def __init__(self, content: Any, storage: Storages) -> None:
         self.content, self._storage = content, storage
         self._read: dict[Any, bytearray] = {}
+        self._buffers, self._inside = Buffers(), dict[int, Checkpoint]()
+
+    def array(self, value: Any) -> Tensor | None:
+        """Return the array of numbers that a record describes, as a tensor; None if it describes none."""
+        array = value if isinstance(value, np.ndarray) else self._buffers.array(value)
+        return None if array is None else torch.from_numpy(array)
+
+    def sparse(self, value: Any) -> Tensor | None:
+        """Return the sparse tensor, COO, CSR or CSC, that a record describes; None if it describes none."""
+        if not isinstance(value, Record) or value.name != SPARSE or not value.args or len(value.args) != 2:
+            return None
+        layout, parts = value.args
+        name = next(iter(layout.args), "") if isinstance(layout, Record) and layout.args else ""
+        make = SPARSE_LAYOUTS.get(str(name))
+        if make is None or type(parts) is not tuple:
+            raise Unreadable("a sparse tensor is of an unknown kind")
+        *tensors, size = parts[:3] if name == "torch.sparse_coo" else parts[:4]
+        found = [self.tensor(part) for part in tensors]
+        if any(part is None or part.is_meta for part in found):
+            raise Unreadable("a sparse tensor is not stored in full")
+        return make(*found, size=_sizes(size), check_invariants=True)
 
     def tensor(self, value: Any) -> Tensor | None:
         """Return the tensor that a record describes; None if it describes none.
@@ -60,6 +93,12 @@ class Checkpoint:
             return self._dense(storage, offset, size, stride, kind)
         return torch.empty(0, device="meta")
 
+    def _nested(self, data: Any) -> "Checkpoint":
+        if id(data) not in self._inside:
+            whole = bytes(self._buffers.of(data))
+            self._inside[id(data)] = _old(io.BytesIO(whole), whole)
+        return self._inside[id(data)]
+
     def _inner(self, value: Record) -> Any:
         assert value.args is not None
         if value.name in PARAMETERS:
@@ -71,7 +110,13 @@ class Checkpoint:
 
     def _dense(self, storage: Any, offset: Any, size: Any, stride: Any, dtype: torch.dtype | None) -> Tensor:
         size, stride = _sizes(size), _sizes(stride)
-        if not isinstance(storage, Record) or storage.name != "persistent" or type(offset) is not int or offset < 0:
+        if not isinstance(storage, Record) or type(offset) is not int or offset < 0:
+            raise Unreadable("a tensor has no storage")
+        origin = self
+        if storage.name == NESTED and storage.args:
+            origin = self._nested(storage.args[0])
+            storage = origin.content
+        if not isinstance(storage, Record) or storage.name != "persistent":
             raise Unreadable("a tensor has no storage")
         kind, key, count, start = _storage_id(storage.args or ())
         dtype = dtype or STORAGES[kind]
@@ -85,9 +130,9 @@ class Checkpoint:
             raise Unreadable("a tensor's shape is not sensible")
         if numbers > 1 and numbers > last - offset + 1:  # one number stands for several
             return torch.empty(size, dtype=dtype, device="meta")
-        if key not in self._read:
-            self._read[key] = self._storage(key)
-        data = self._read[key]
+        if key not in origin._read:
+            origin._read[key] = origin._storage(key)
+        data = origin._read[key]
         if start < 0 or (start + count) * STORAGES[kind].itemsize > len(data):
             raise Unreadable(f"a storage of {len(data):,} bytes should have {count:,} numbers")
         if (start * STORAGES[kind].itemsize) + (last + 1) * dtype.itemsize > len(data):
@@ -124,11 +169,27 @@ def _storage_id(args: tuple) -> tuple[str, Any, int, int]:
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """Read a file of ``torch.save``; Unreadable says why another one is not read."""
+    """Read a file of ``torch.save``, ``pickle.dump``, ``numpy.save`` or ``savez``, whatever it is called.
+
+    Raises:
+        Unreadable: what another file is, or why this one is not read
+    """
     try:
-        return _zip(path) if zipfile.is_zipfile(path) else _old(path)
+        if zipfile.is_zipfile(path):
+            return _zip(path)
+        with path.open("rb") as file:
+            if not (start := file.read(8)).startswith((b"\x80", NPY)):
+                raise Unreadable(named_kind(path) or "not a file of torch.save")
+        if start.startswith(NPY):
+            return Checkpoint(read_npy(path.read_bytes()), _no_storage)
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _old(data, data)
     except ARCHIVE_ERRORS as error:
         raise _damaged(error) from error
+
+
+def _no_storage(key: Any) -> bytearray:
+    raise Unreadable(f"it lacks the storage {str(key)[:60]!r}")
 
 
 def _damaged(error: Exception) -> Unreadable:
@@ -140,17 +201,19 @@ def _zip(path: Path) -> Checkpoint:
     archive = zipfile.ZipFile(path)  # closed with the last reference to it, since storages are read when asked for
     members = {member.filename: member for member in archive.infolist()}
     pickles = [name for name in members if name.endswith("/data.pkl") and name.count("/") == 1]
+    if not pickles and members and all(name.endswith(".npy") for name in members):
+        return Checkpoint(read_npz(path, archive), _no_storage)
     if len(pickles) != 1:
-        raise Unreadable("a zip file, but not of torch.save: it has no data.pkl")
+        raise Unreadable(named_archive(members) or "a zip file, but not of torch.save: it has no data.pkl")
     root = pickles[0].removesuffix("data.pkl")
-    if any(name.startswith(f"{root}code/") for name in members):
-        raise Unreadable("a TorchScript program; load it with torch.jit.load and save its state_dict()")
-    claimed = sum(member.file_size for member in archive.infolist())
-    if claimed > path.stat().st_size or any(m.compress_type != zipfile.ZIP_STORED for m in members.values()):
+    ours = (root + "data.pkl", root + "data/", root + "byteorder")  # TorchScript has code as well, which is compressed
+    read = [member for member in archive.infolist() if member.filename.startswith(ours)]
+    claimed = sum(member.file_size for member in read)
+    if claimed > path.stat().st_size or any(member.compress_type != zipfile.ZIP_STORED for member in read):
         raise Unreadable("its members are compressed or overlap: they claim more bytes than it has")
 
     def member(name: str) -> bytes:
-        if root + name not in members:
+        if root + name not in members or not (root + name).startswith(ours):
             raise Unreadable(f"it lacks its part {name[:60]!r}")
         try:
             return archive.read(root + name)
@@ -162,38 +225,32 @@ def _zip(path: Path) -> Checkpoint:
     return Checkpoint(read_pickle(member("data.pkl")), lambda key: bytearray(member(f"data/{key}")))
 
 
-def _old(path: Path) -> Checkpoint:
-    """The format before torch 1.6: pickles one after the other, then the storages."""
-    if not path.stat().st_size:
-        raise Unreadable("empty")
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if data[257:262] == b"ustar":
-            raise Unreadable("a tar archive; unpack it, or load it with torch and save the state dict alone")
-        if data[:1] != b"\x80" or read_pickle(data) != MAGIC or read_pickle(data) != PROTOCOL:
-            raise Unreadable("not a file of torch.save")
-        if (read_pickle(data) or {}).get("little_endian") is not True:
-            raise Unreadable("its numbers are big-endian")
-        content, keys = read_pickle(data), read_pickle(data)
-        if type(keys) is not list or not all(type(key) in (str, int) for key in keys):
-            raise Unreadable("damaged: it does not list its storages")
-        widths = dict(_widths(content))
-        places: dict[Any, tuple[int, int]] = {}
-        position = data.tell()
-        for key in keys:
-            count = int.from_bytes(data[position : position + 8], "little", signed=True)
-            size = count * widths.get(key, 1)
-            if count < 0 or position + 8 + size > len(data):
-                raise Unreadable("truncated: a storage goes beyond its end")
-            places[key] = (position + 8, size)
-            position += 8 + size
+def _old(stream: Any, data: Any) -> Checkpoint:
+    """The format before torch 1.6: pickles one after the other, then the storages; or one pickle that is no such file.
 
-    def storage(key: Any) -> bytearray:
-        start, size = places[key]
-        with path.open("rb") as file:
-            file.seek(start)
-            return bytearray(file.read(size))
-
-    return Checkpoint(content, storage)
+    ``stream`` and ``data`` are the same bytes, as a file and as a sequence.
+    """
+    first = read_pickle(stream)
+    if first != MAGIC:
+        return Checkpoint(first, _no_storage)
+    if read_pickle(stream) != PROTOCOL:
+        raise Unreadable("a file of torch.save in an unknown version")
+    if (read_pickle(stream) or {}).get("little_endian") is not True:
+        raise Unreadable("its numbers are big-endian")
+    content, keys = read_pickle(stream), read_pickle(stream)
+    if type(keys) is not list or not all(type(key) in (str, int) for key in keys):
+        raise Unreadable("damaged: it does not list its storages")
+    widths = dict(_widths(content))
+    storages: dict[Any, bytearray] = {}
+    position = stream.tell()
+    for key in keys:
+        count = int.from_bytes(data[position : position + 8], "little", signed=True)
+        size = count * widths.get(key, 1)
+        if count < 0 or position + 8 + size > len(data):
+            raise Unreadable("truncated: a storage goes beyond its end")
+        storages[key] = bytearray(data[position + 8 : position + 8 + size])
+        position += 8 + size
+    return Checkpoint(content, storages.__getitem__)
 
 
 def _widths(content: Any) -> Iterator[tuple[Any, int]]:

@@ -1,0 +1,80 @@
+"""What a file is that is not what was expected: told by its first bytes, in one line that says what to do."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+_KERAS = "weights of Keras; load them there, transpose them to torch's layout, and save tensors by name"
+_ONNX = "a graph of ONNX, whose weights have no names of layers; save the state_dict() of the torch model instead"
+_UNPACK = "unpack it, and give the file in it"
+SIGNATURES: tuple[tuple[bytes, str], ...] = (
+    (b"version https://git-lfs.github.com", "a pointer of Git LFS, not the file; run git lfs pull to get it"),
+    (b"\x89HDF\r\n\x1a\n", f"an HDF5 file: {_KERAS}"),
+    (b"GGUF", "a GGUF file of quantized weights; give the weights that it was made from"),
+    (b"\x1f\x8b", f"compressed by gzip; {_UNPACK}"),
+    (b"BZh", f"compressed by bzip2; {_UNPACK}"),
+    (b"\xfd7zXZ", f"compressed by xz; {_UNPACK}"),
+    (b"\x28\xb5\x2f\xfd", f"compressed by zstd; {_UNPACK}"),
+    (b"7z\xbc\xaf\x27\x1c", f"a 7z archive; {_UNPACK}"),
+    (b"Rar!", f"a rar archive; {_UNPACK}"),
+    (b"PK", "an archive that is cut off: it has no table of contents; download or copy it again"),
+)
+MARKUP = (b"<!doctype html", b"<html", b"<?xml", b"<head", b"<body")
+# Members of a zip file, by their ends.
+MEMBERS = {
+    "model.weights.h5": f"an archive of Keras: {_KERAS}",
+    "MANIFEST.json": f"an archive of TorchServe; {_UNPACK}",
+    "archive_format": "a program of torch.export; load it with torch.export.load and save its state_dict",
+    "models/model.json": "a program of torch.export; load it with torch.export.load and save its state_dict",
+    "pytorch_model.bin": f"an archive; {_UNPACK}",
+}
+SUFFIXES = {
+    ".onnx": _ONNX,
+    ".h5": f"{_KERAS}",
+    ".keras": f"{_KERAS}",
+    ".pb": "a graph of TensorFlow; save its weights as tensors by name, in torch's layout",
+    ".index": "a part of a checkpoint of TensorFlow; save its weights as tensors by name, in torch's layout",
+    ".tflite": "a program of TensorFlow Lite; give the weights that it was made from",
+    ".msgpack": "weights of Flax; save them as tensors by name, in torch's layout",
+    ".distcp": "a part of a distributed checkpoint; dcp_to_torch_save of torch.distributed.checkpoint joins them",
+}  # fmt: skip
+
+
+def named_kind(path: Path) -> str:
+    """Say what a file is by its first bytes, or else by its name; nothing if neither tells.
+
+    Example:
+        >>> _ = Path("page.pt").write_text("<!DOCTYPE html>")
+        >>> named_kind(Path("page.pt"))
+        'a web page, not the file; its address asks for a login, or has moved: download the file itself'
+    """
+    with path.open("rb") as file:
+        head = file.read(512)
+    if not head:
+        return "an empty file; download or copy it again"
+    if head.lstrip().lower().startswith(MARKUP):
+        return "a web page, not the file; its address asks for a login, or has moved: download the file itself"
+    if head[257:262] == b"ustar":
+        return f"a tar archive; {_UNPACK}"
+    if head[:2] == b"\x08\x01" and path.suffix == ".onnx":
+        return _ONNX
+    for signature, kind in SIGNATURES:
+        if head.startswith(signature):
+            return kind
+    if path.suffix == ".data-00000-of-00001":
+        return SUFFIXES[".index"]
+    if head[:1] == b"{" and _is_index(path):
+        return "a list of the parts of a state dict; give one file that has all of them"
+    return SUFFIXES.get(path.suffix.lower(), "")
+
+
+def named_archive(names: Iterable[str]) -> str:
+    """Say what a zip file is by the names in it; nothing if they do not tell."""
+    return next((kind for name in names for end, kind in MEMBERS.items() if name.endswith(end)), "")
+
+
+def _is_index(path: Path) -> bool:
+    try:
+        return path.stat().st_size < 1 << 26 and "weight_map" in json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return False

@@ -1,0 +1,96 @@
+"""The last layer of others: found by its name, else by its shape, else asked about."""
+
+import pytest
+import torch
+
+from comhe.errors import WeightsError
+from comhe.zoo import create_model, load_weights
+
+from .conftest import same
+
+NAMES = ("lin", "pred", "dense", "fc_out", "proj", "final_layer", "fc2", "weird.1", "a.b.c")
+
+
+def build(classes=5):
+    return create_model("resnet8", num_classes=classes)
+
+
+@pytest.fixture(scope="module")
+def state():
+    torch.manual_seed(0)
+    return build().state_dict()
+
+
+def renamed(state, name, prefix=""):
+    return {key.replace("fc.", f"{name}.") if key.startswith("fc.") else prefix + key: t for key, t in state.items()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("prefix", ["", "backbone."])
+def test_a_layer_of_any_name_is_taken_by_its_shape_and_told(state, name, prefix):
+    theirs = renamed(state, name, prefix)
+    model = build()
+    assert f"{name!r} is taken as the last layer, by its shape" in load_weights(model, theirs).notes
+    assert same(model, state)
+    with pytest.raises(WeightsError, match="for 5 classes, this CifarResNet has 7"):
+        load_weights(build(7), theirs)
+    assert load_weights(build(7), theirs, swap_head=True).initialized == ("fc.weight", "fc.bias")
+
+
+@pytest.mark.parametrize("name", ["fc", "linear", "lin"])
+@pytest.mark.parametrize("shape", ["transposed", "1x1 convolution"])
+def test_a_matrix_in_another_form(state, name, shape):
+    theirs = renamed(state, name)
+    weight = theirs[f"{name}.weight"]
+    theirs[f"{name}.weight"] = weight.t() if shape == "transposed" else weight[:, :, None, None]
+    model = build()
+    done = load_weights(model, theirs)
+    assert (f"{name}.weight is transposed" in done.notes) == (shape == "transposed")
+    assert same(model, state)
+
+
+def test_a_linear_layer_for_a_convolution_and_a_bias_that_is_not_there(state):
+    ours = create_model("cnn9", num_classes=5)
+    theirs = {key: t.flatten(1) if key == "fc2.weight" else t for key, t in ours.state_dict().items()}
+    other = create_model("cnn9", num_classes=5)
+    load_weights(other, theirs | {"lin.weight": theirs.pop("fc2.weight"), "lin.bias": torch.zeros(5)})
+    assert same(other, ours.state_dict())
+    with pytest.raises(WeightsError, match=r"unexpected: lin\.weight, lin\.bias|another head, lin\.weight, lin\.bias"):
+        load_weights(other, theirs | {"lin.weight": torch.ones(5, 256), "lin.bias": torch.ones(5)})
+    without = renamed(state, "lin")
+    without.pop("lin.bias")
+    model = build()
+    assert "fc.bias is zero, because 'lin' has no bias" in load_weights(model, without).notes
+    assert not model.fc.bias.any()
+    without = {key: t for key, t in state.items() if key != "fc.bias"}  # under our own name, the file is damaged
+    with pytest.raises(WeightsError, match=r"missing: fc\.bias"):
+        load_weights(model, without)
+
+
+def test_of_two_layers_that_fit_neither_is_taken(state):
+    theirs = renamed(state, "lin")
+    two = theirs | {"aux.weight": torch.zeros(5, 64), "aux.bias": torch.zeros(5)}
+    with pytest.raises(WeightsError, match=r"several layers that could be the head \(aux, lin\).*swap_head=True"):
+        load_weights(build(), two)
+    assert "fc.weight" in load_weights(build(), two, swap_head=True).initialized
+    model = build()
+    other = theirs | {"aux.weight": torch.zeros(9, 64), "aux.bias": torch.zeros(9)}  # for other classes
+    assert load_weights(model, other).ignored == ("aux.weight", "aux.bias")
+    assert same(model, state)
+
+
+def test_a_perceptron_is_another_head_and_a_layer_of_the_trunk_is_none(state):
+    trunk = {key: t for key, t in state.items() if not key.startswith("fc.")}
+    perceptron = {"proj.0.weight": torch.ones(64, 64), "proj.2.weight": torch.ones(5, 64)}
+    with pytest.raises(WeightsError, match=r"another head, proj\.0\.weight, proj\.2\.weight"):
+        load_weights(build(), trunk | perceptron)
+    assert load_weights(build(), trunk | perceptron, swap_head=True).ignored == tuple(perceptron)
+    for more in ("layer4.0.conv1.weight", "layer3.0.se.weight"):
+        with pytest.raises(WeightsError, match=f"unexpected: {more}"):
+            load_weights(build(), trunk | {more: torch.ones(64, 64, 3, 3)}, swap_head=True)
+
+
+def test_the_name_of_a_head_beside_the_trunk_tells_where_the_shortcut_pads(state):
+    for prefix in ("", "backbone.", "module.net.backbone."):
+        done = load_weights(build(), renamed(state, "linear", prefix))
+        assert done.notes == ("shortcut='pad-both': their last layer is called linear, as akamaster's",)

@@ -1,0 +1,125 @@
+"""Which tensors of a state dict are the last layer, whatever it is called."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .state import State
+
+# What others call the last layer. Trailing parts: the sequence or the module that it may be in.
+HEAD = re.compile(r"(fc|linear|classifier|head|heads|last_linear|output|out|logits|cls|cls_head|predictions?|final)"
+                  r"(\.\d+|\.fc|\.linear|\.classifier|\.head)?\.(weight|bias)")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Head:
+    """A layer that fits as the model's last one: its tensors by the model's names, and by their own."""
+
+    layer: str
+    tensors: State
+    originals: State
+    notes: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)  # tensors of such layers for other numbers of classes
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The model's last layer: the names of its weight and its bias, and the weight's shape."""
+
+    weight: str
+    bias: str | None
+    shape: tuple[int, ...]
+
+    @property
+    def layer(self) -> str:
+        return self.weight.rpartition(".")[0]
+
+
+def slot_of(expected: State, head: list[str]) -> Slot | None:
+    """Return the last layer of a model; None if it is not a matrix and at most a bias."""
+    weights = [name for name in head if name.endswith(".weight")]
+    biases = [name for name in head if name.endswith(".bias")]
+    if len(weights) != 1 or len(biases) != len(head) - 1 or len({n.rpartition(".")[0] for n in head}) != 1:
+        return None
+    shape = tuple(expected[weights[0]].shape)
+    return Slot(weights[0], next(iter(biases), None), shape) if _flat(expected[weights[0]]) is not None else None
+
+
+def find_head(state: State, unmatched: Iterable[str], slot: Slot) -> tuple[Head | None, list[str]]:
+    """Find the last layer among the tensors that the model has no names for: by its name, else by its shape.
+
+    Returns:
+        the head, or None; and the layers among which the shape does not decide
+    """
+    layers: dict[str, list[str]] = {}
+    groups: dict[str, set[str]] = {}
+    for name in (name for name in unmatched if "." in name):
+        layer = name.rpartition(".")[0]
+        layers.setdefault(layer, []).append(name)
+        groups.setdefault(name.partition(".")[0], set()).add(layer)
+    known = [layer for layer, names in layers.items() if any(map(HEAD.fullmatch, names))]
+    fitting = {layer: head for layer, names in layers.items() if (head := _fitted(state, layer, names, slot))}
+    if len(known) == 1 and known[0] in fitting:
+        return fitting[known[0]], []
+    alone = {layer: head for layer, head in fitting.items() if len(groups[layer.partition(".")[0]]) == 1}
+    exact = [layer for layer, head in alone.items() if len(head.tensors[slot.weight]) == slot.shape[0]]
+    if len(found := exact or list(alone)) != 1:
+        return None, sorted(found)
+    head = alone.pop(found[0])
+    head.notes.insert(0, f"{found[0]!r} is taken as the last layer, by its shape")
+    head.others.extend(name for other in alone.values() for name in other.originals)
+    return head, []
+
+
+def own_head(state: State, slot: Slot) -> Head | None:
+    """Give the weight under the model's own name its shape, if it is transposed or that of a 1x1 convolution."""
+    names = [name for name in state if name.rpartition(".")[0] == slot.layer]
+    if {*names} != {slot.weight, slot.bias} - {None} or state[slot.weight].shape[1:] == slot.shape[1:]:
+        return None
+    return _fitted(state, slot.layer, names, slot)
+
+
+def is_part_of_head(name: str, unexpected: State, slot: Slot | None) -> bool:
+    """Whether a tensor is of the last layer or layers of another network: by its name, or because of what it takes."""
+    parts = name.split(".")[-3:] if re.search(r"\.(\d+|fc|linear|classifier|head)\.\w+$", name) else [name]
+    if HEAD.fullmatch(".".join(parts)):
+        return True
+    group = [t for other, t in unexpected.items() if other.partition(".")[0] == name.partition(".")[0]]
+    flat = [_flat(tensor) for tensor in group if tensor.dim() > 1]
+    wide = [matrix for matrix in flat if matrix is not None]
+    return slot is not None and len(wide) == len(flat) and any(m.shape[1] == slot.shape[1] for m in wide)
+
+
+def _flat(weight: Tensor) -> Tensor | None:
+    """A weight as a matrix [out, in]; None if it has positions, too."""
+    return weight.flatten(1) if weight.dim() >= 2 and weight.shape[2:].numel() == 1 else None
+
+
+def _fitted(state: State, layer: str, names: list[str], slot: Slot) -> Head | None:
+    """Return the layer as the model's last one, for as many classes as it has; None if it does not fit."""
+    parts = {name.rpartition(".")[2]: state[name] for name in names}
+    if "weight" not in parts or not parts.keys() <= {"weight", "bias"} or (weight := _flat(parts["weight"])) is None:
+        return None
+    bias, notes = parts.get("bias"), []
+    straight = weight.shape[1] == slot.shape[1] and (bias is None or bias.shape == weight.shape[:1])
+    if not straight:
+        weight = weight.t()
+        if parts["weight"].dim() != 2 or weight.shape[1] != slot.shape[1]:
+            return None
+        if bias is not None and bias.shape != weight.shape[:1]:
+            return None
+        notes = [f"{layer}.weight is transposed"]
+    shape = torch.Size((len(weight), *slot.shape[1:]))
+    tensors = {slot.weight: parts["weight"] if parts["weight"].shape == shape else weight.reshape(shape)}
+    if slot.bias is None:
+        if bias is not None and (bias.is_meta or bias.any()):
+            return None
+    elif bias is None:
+        tensors[slot.bias] = weight.new_zeros(len(weight))
+        notes.append(f"{slot.bias} is zero, because {layer!r} has no bias")
+    else:
+        tensors[slot.bias] = bias
+    return Head(layer, tensors, {f"{layer}.{part}": t for part, t in parts.items()}, notes)
