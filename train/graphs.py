@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from comhe.datasets import Graph, load_graph
-from comhe.errors import UsageError, check_choice
+from comhe.errors import UsageError, check_at_least, check_choice
 from comhe.zoo.preprocessing import GraphTransform
 
 from .engine.batch_task import parameter_groups
@@ -40,6 +40,7 @@ class GraphRecipe(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("decay", self.decay, ("first", "all"))
+        check_at_least("hidden_channels", self.hidden_channels, 1)
 
     def model_arguments(self, **sizes: Any) -> dict[str, Any]:
         settings = {"hidden_channels": self.hidden_channels, "dropout": self.dropout}

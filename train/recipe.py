@@ -18,7 +18,7 @@ Option = int | float | bool | str
 Options = dict[str, Option]
 
 # Not part of the digest where they have their defaults, so that digests of earlier versions stay.
-LATER_FIELDS = ("domain", "tag", "up", "weights", "swap_head", "freeze", "layer_decay")
+LATER_FIELDS = ("domain", "tag", "up", "weights", "weights_digest", "swap_head", "freeze", "layer_decay")
 # Settings that name the run, rather than say how it is trained.
 IDENTITY = ("domain", "recipe", "tag", "model", "data", "regularizer", "seed")
 LONGEST_LABEL = 80
@@ -57,6 +57,7 @@ class Recipe:
     log_steps: int = setting(0, "steps between entries in steps.csv, 0 for none")
     domain: str = setting("", "domain of the model, which decides what kind of recipe this is")
     weights: str = setting("", "weights to start from: a name of `comhe list weights`, a file or a run folder")
+    weights_digest: str = setting("", "beginning of the sha256 of a file of weights, filled in when the run starts")
     swap_head: bool = setting(False, "give the network a new last layer, for another number of classes")
     freeze: str = setting("none", "what stays as the weights have it: none, or the trunk, all but the last layer")
     layer_decay: float = setting(1.0, "factor of the learning rate from each layer to the one before it")

@@ -1,7 +1,9 @@
 """Fine-tuning: pretrained weights, a new head, a trunk that is frozen or learns at a lower rate."""
 
+import hashlib
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,12 @@ from .recipe import Recipe
 def with_start(recipe: Recipe) -> Recipe:
     """Return the recipe with the options that its starting weights' network was built with; ``model_options`` go first.
 
+    If the weights are a file or a run, the beginning of the file's sha256 is in ``weights_digest``: another file under
+    the same name makes another run.
+
     Raises:
         UsageError: the weights are those of another network.
-        WeightsError: there are no such weights.
+        WeightsError: there are no such weights, or they are not those that ``weights_digest`` says.
 
     Example:
         >>> from comhe.train import get_recipe
@@ -41,7 +46,32 @@ def with_start(recipe: Recipe) -> Recipe:
         for name, value in options.items()
         if name not in recipe.example_sizes and (name not in usual or usual[name] != value)
     }
-    return recipe.replace(model_options=saved | recipe.model_options)
+    digest = _digest(recipe.weights, recipe.model)
+    if recipe.weights_digest not in ("", digest):
+        changed = f"its sha256 begins with {digest}, not {recipe.weights_digest}"
+        raise WeightsError(f"{recipe.weights} has changed since this recipe was made: {changed}")
+    return recipe.replace(model_options=saved | recipe.model_options, weights_digest=digest)
+
+
+def _digest(weights: str, model: str) -> str:
+    """Return the beginning of the sha256 of a file of weights; nothing for named ones, which have a card."""
+    source = _source(weights, model)
+    if isinstance(source, str) and not is_path(source):
+        return ""
+    path = Path(source)
+    if card_path(path).is_file():
+        return get_weights(path).card["sha256"][:12]
+    try:
+        status = path.stat()
+        return _file_digest(path, status.st_mtime_ns, status.st_size)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+@lru_cache(maxsize=64)
+def _file_digest(path: Path, changed: int, size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
 def model_of(weights: str, usual: str) -> str:

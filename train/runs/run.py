@@ -6,7 +6,7 @@ import pickle
 import platform
 import subprocess
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
@@ -102,6 +102,26 @@ class Run:
         create_folder(self.folder)
         return locked(self.folder)
 
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Create and lock the folder as :meth:`locked` does; if it is new and nothing was trained, remove it again."""
+        new = create_folder(self.folder)
+        try:
+            with locked(self.folder):
+                try:
+                    yield
+                except BaseException:
+                    kept = ("metrics.csv", "checkpoint.pt", "failure.txt", "result.json")
+                    if self.folder in new and not any((self.folder / name).exists() for name in kept):
+                        for name in ("recipe.json", "environment.json"):
+                            (self.folder / name).unlink(missing_ok=True)
+                    raise
+        except BaseException:
+            with contextlib.suppress(OSError):  # not empty: what is in it is worth keeping
+                for folder in new:
+                    folder.rmdir()
+            raise
+
     def recipe(self) -> Recipe:
         """Return the recipe, of the class that belongs to its domain."""
         path = self._existing("recipe.json", "is not a run folder: it has no recipe.json")
@@ -183,15 +203,23 @@ def run_folder(root: Path, recipe: Recipe) -> Path:
 @cache
 def environment() -> dict[str, Any]:
     """Return commit, versions and machine, determined once in a process."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
     return {
-        "commit": subprocess.run(command, capture_output=True, text=True).stdout.strip() or "unknown",
+        "commit": commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "processor": processor(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
     }
+
+
+def commit() -> str:
+    """Return the commit of a checkout, with ``-dirty`` if files have changed; ``unknown`` without one, or without git."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip() or "unknown"
+    except OSError:
+        return "unknown"
 
 
 def processor() -> str:
