@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import nn
 from comhe.errors import RunError, UsageError, WeightsError
 from comhe.zoo import Loaded, get_weights, list_weights, load_weights
 from comhe.zoo.cards import card_path, is_path
+from comhe.zoo.preprocessing import Transform, from_card
 
 from .recipe import Recipe
 
@@ -33,9 +35,9 @@ def with_start(recipe: Recipe) -> Recipe:
         'gcn.cora-none+model_dropout=0.8,model_hidden_channels=32,weights=gcn.cora-none'
     """
     if not recipe.weights:
-        if recipe.swap_head or recipe.freeze != "none" or recipe.layer_decay != 1:
-            what = "swap_head" if recipe.swap_head else "freeze" if recipe.freeze != "none" else "layer_decay"
-            raise UsageError(f"{what} is for a run that starts from weights; name them with weights")
+        for name in ("swap_head", "adapt_input", "freeze", "layer_decay"):
+            if getattr(recipe, name) != getattr(type(recipe), name):
+                raise UsageError(f"{name} is for a run that starts from weights; name them with weights")
         return recipe
     model, options = _origin(recipe.weights, recipe.model)
     if model not in ("", recipe.model):
@@ -83,12 +85,33 @@ def load_start(model: nn.Module, recipe: Recipe) -> Loaded | None:
     """Load the weights that a recipe starts from, and freeze what it says; None if it starts from chance."""
     if not recipe.weights:
         return None
-    loaded = load_weights(model, _source(recipe.weights, recipe.model), recipe.swap_head)
+    source = _source(recipe.weights, recipe.model)
+    try:
+        loaded = load_weights(model, source, recipe.swap_head, adapt_input=recipe.adapt_input)
+    except WeightsError as error:
+        if "with in_channels=" not in str(error) or "adapt_input" in str(error):
+            raise
+        raise WeightsError(f"{error}, or set adapt_input to fit the first layer to these data") from error
+    for note in loaded.notes:
+        warnings.warn(f"{recipe.weights}: {note}", stacklevel=2)
     if recipe.freeze == "trunk":
         head = _head(model)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name.startswith(head))
     return loaded
+
+
+def start_transform(recipe: Recipe) -> Transform | None:
+    """Return the preprocessing of the weights that a recipe starts from; None if there are none that say it."""
+    if not recipe.weights:
+        return None
+    source = _source(recipe.weights, recipe.model)
+    if isinstance(source, Path):
+        found = _read(source.parent, "result.json").get("preprocessing")
+        return None if found is None else from_card(found)
+    if is_path(source) and not card_path(source).is_file():
+        return None
+    return get_weights(source).transforms()
 
 
 def keep_frozen_norms(model: nn.Module) -> None:

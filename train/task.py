@@ -50,6 +50,13 @@ class Task(Protocol):
         """Load the weights that the recipe starts from, and freeze what it says."""
         load_start(model, self.recipe)
 
+    def adopt(self, transform: Transform) -> str:
+        """Bring the data to what weights were trained on, as their preprocessing says; return what was done in words.
+
+        It is called first of all, for weights of other data: a run that starts from them, or their evaluation.
+        """
+        return ""
+
     def regularizer(self, model: nn.Module) -> Regularizer:
         options = self.recipe.penalty_weights() | self.recipe.regularizer_options
         return create_regularizer(self.recipe.regularizer, model, seed=self.recipe.seed, **options)

@@ -106,7 +106,7 @@ def test_the_run_stands_on_its_own_once_it_is_trained(tmp_path):
     second = fit(graph_recipe(first.folder), tmp_path / "second")
     for path in first.folder.iterdir():
         path.unlink()
-    metrics = evaluate(Run(second.folder).recipe(), second.weights("best"))
+    _, metrics = evaluate(Run(second.folder).recipe(), second.weights("best"))
     assert metrics["test"]["accuracy"] == second.result()["best"]["test_accuracy"]
 
 
