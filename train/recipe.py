@@ -34,7 +34,7 @@ def setting(default: Any, help: str) -> Any:
 
 
 @cache
-def field_types(kind: type) -> dict[str, tuple[type, ...]]:
+def field_types(kind: Any) -> dict[str, tuple[type, ...]]:
     """Return the types that each field of a class of recipes may have; an integer may stand for a float."""
     found = {}
     hints = get_type_hints(kind)
@@ -95,9 +95,10 @@ class Recipe:
 
     def _check_types(self) -> None:
         """Raise UsageError for a value of another type, as from a file of recipes that was written by hand."""
-        for name, allowed in field_types(type(self)).items():
+        kind: Any = type(self)
+        for name, allowed in field_types(kind).items():
             value = getattr(self, name)
-            if isinstance(value, bool) and bool not in allowed or not isinstance(value, allowed):
+            if (isinstance(value, bool) and bool not in allowed) or not isinstance(value, allowed):
                 types = " or ".join("none" if kind is type(None) else kind.__name__ for kind in allowed)
                 raise UsageError(f"{name} must be of type {types}, not {value!r}")
 

@@ -107,7 +107,7 @@ def first_layer(expected: State) -> list[str]:
 def _adapt_input(model: nn.Module, match: Match, source: str) -> tuple[list[str], list[str]]:
     """Fit the first convolution to the model's input channels: summed into one, else repeated at the same scale.
 
-    Features of a graph's nodes have no such order: matrices [out, features] begin anew. Returns notes, and the names of
+    Features of nodes and of points have no such order: matrices [out, features] begin anew. Returns notes, and the names of
     these matrices.
     """
     expected = model.state_dict()
@@ -132,7 +132,7 @@ def _adapt_input(model: nn.Module, match: Match, source: str) -> tuple[list[str]
             continue
         match.misshapen.remove(name)
     if set(match.misshapen) & set(first):
-        kinds = "a convolution over images or reads the features of a graph's nodes"
+        kinds = "a convolution over images or a linear layer"
         raise WeightsError(f"{source}adapt_input=True is for networks whose first layer is {kinds}")
     return notes, anew
 

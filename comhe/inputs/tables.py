@@ -6,6 +6,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def parse_table(data: bytes, path: Path, columns: Container[int]) -> np.ndarray:
         first, body = _after(data, layout.skipped)
         count += sum(int(each) for each in _COUNT.findall(body))
         data = first + _COUNT.sub(b"", body)
-    options = {"delimiter": layout.mark, "skiprows": layout.skipped, "usecols": layout.chosen}
+    options: Any = {"delimiter": layout.mark, "skiprows": layout.skipped, "usecols": layout.chosen}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # numpy warns about an empty text

@@ -1,7 +1,7 @@
 """Which nodes train, validate and test: drawn from a seed, or as masks and lists of numbers say."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -71,7 +71,7 @@ def read_split(
     return (nodes["train"], nodes["val"], nodes["test"]), ", ".join(words)
 
 
-def _number(masks: Mapping[str, Sequence[np.ndarray]], number: int | None, name: str) -> str:
+def _number(masks: Mapping[str, list[np.ndarray]], number: int | None, name: str) -> str:
     """Return which of several splits it is, in words; masks that are one may be shared by all splits."""
     counts = sorted({len(mask) for mask in masks.values()} - {1})
     if len(counts) > 1:
@@ -88,13 +88,13 @@ def _number(masks: Mapping[str, Sequence[np.ndarray]], number: int | None, name:
     return f", number {number or 0} of 0..{count - 1}"
 
 
-def _mask(mask: np.ndarray, count: int, what: str) -> Sequence[np.ndarray]:
+def _mask(mask: np.ndarray, count: int, what: str) -> list[np.ndarray]:
     """Return each split of a mask [n], [n, k] or [k, n], or of node numbers, as a row."""
     mask = np.asarray(mask)
     if mask.ndim == 2 and mask.shape[0] == count and mask.shape[1]:
-        return mask.T
+        return list(mask.T)
     if mask.ndim == 2 and mask.shape[1] == count and len(mask):
-        return mask
+        return list(mask)
     if mask.ndim != 1 or mask.dtype.kind not in "biu":
         raise DataError(f"{what} is {mask.dtype} {list(mask.shape)}, neither a mask bool [{count}] nor node numbers")
     return [mask]

@@ -56,16 +56,16 @@ def _run(argv: Sequence[str]) -> None:
 
 def parse(argv: Sequence[str]) -> Command:
     """Return the command that the arguments name; a mistake in them, and ``--help``, raise SystemExit."""
-    commands = {command.__name__.lower(): command for command in COMMANDS}
+    commands: dict[str, type[Command]] = {command.__name__.lower(): command for command in COMMANDS}
     _check_name(argv[:1], ["train", *commands], "command")
     if list(argv[:1]) == ["train"]:
         _check_name(argv[1:2], domains(), "domain")
     app, training, chosen = SubcommandApp(), SubcommandApp(), commands.get(argv[0] if argv else "")
     for domain in domains():
         is_chosen = list(argv[:2]) == ["train", domain]
-        command = train_command(domain, argv[2:] if is_chosen else ())
-        training.command(name=domain)(command)
-        chosen = command if is_chosen else chosen
+        of_domain = train_command(domain, argv[2:] if is_chosen else ())
+        training.command(name=domain)(of_domain)
+        chosen = of_domain if is_chosen else chosen
     app.command(training, name="train", help=Train.__doc__)
     for name, command in commands.items():
         app.command(name=name)(command)

@@ -235,7 +235,7 @@ def environment() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Return the commit of a checkout, with ``-dirty`` if files have changed; ``unknown`` without one, or without git."""
+    """Return the commit of a checkout, ``-dirty`` if files have changed; ``unknown`` without a checkout or git."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True).stdout.strip() or "unknown"
