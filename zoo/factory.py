@@ -84,7 +84,8 @@ def load_weights(
         weights: a full name of ``list_weights()``, whose file is checked against its card; the path of a safetensors
             file or a checkpoint, of which nothing is executed; or tensors by name, as of ``model.state_dict()``.
         swap_head: leave the head as it is where the weights have none, or one for other classes.
-        adapt_input: fit the first convolution to another number of input channels: summed into one, repeated to more.
+        adapt_input: fit the first convolution to another number of input channels: summed into one, repeated to more;
+            a first layer that is a matrix (of features) stays as it is.
         key: which state dict to take of a checkpoint that has several, such as ``"state_dict_ema"``.
 
     Raises:

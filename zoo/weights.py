@@ -107,8 +107,8 @@ def first_layer(expected: State) -> list[str]:
 def _adapt_input(model: nn.Module, match: Match, source: str) -> tuple[list[str], list[str]]:
     """Fit the first convolution to the model's input channels: summed into one, else repeated at the same scale.
 
-    Features of nodes and of points have no such order: matrices [out, features] begin anew. Returns notes, and the names of
-    these matrices.
+    Features of nodes and of points have no such order: matrices [out, features] begin anew. Returns notes, and the
+    names of these matrices.
     """
     expected = model.state_dict()
     first, notes, anew = first_layer(expected), list[str](), list[str]()

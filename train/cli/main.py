@@ -6,14 +6,13 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from signal import SIGINT
 from typing import Any, get_type_hints
 
 import tyro
 from tyro.extras import SubcommandApp
 
-from comhe import __version__, datasets, regularizers, train, zoo
+from comhe import __version__
 from comhe.errors import ComheError, UsageError, did_you_mean
 from comhe.train.plugins import load_plugins
 from comhe.train.recipe import domains
@@ -127,8 +126,8 @@ def guarded(function: Callable[[Sequence[str]], object], argv: Sequence[str] | N
 
 def _show_warning(usual: Callable[..., None], name: str, message: Warning | str, *where: Any, **more: Any) -> None:
     """Write a warning of this package in one line, others as usual."""
-    package = {str(Path(path).resolve()) for each in (datasets, regularizers, train, zoo) for path in each.__path__}
-    if issubclass(where[0], UserWarning) and any(str(Path(where[1]).resolve()).startswith(path) for path in package):
+    ours = {getattr(module, "__file__", "") for key, module in list(sys.modules.items()) if key.startswith("comhe.")}
+    if issubclass(where[0], UserWarning) and where[1] in ours:
         print(f"{name}: warning: {' '.join(str(message).split())}", file=sys.stderr)
     else:
         usual(message, *where, **more)
