@@ -7,7 +7,9 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from functools import cache
+from types import UnionType
+from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 from comhe.errors import UsageError, check_at_least, check_choice, did_you_mean
 from comhe.zoo import model_domain
@@ -18,7 +20,9 @@ Option = int | float | bool | str
 Options = dict[str, Option]
 
 # Not part of the digest where they have their defaults, so that digests of earlier versions stay.
-LATER_FIELDS = ("domain", "tag", "up", "weights", "swap_head", "freeze", "layer_decay")
+LATER_FIELDS = (
+    "domain", "tag", "up", "weights", "weights_digest", "swap_head", "adapt_input", "freeze", "layer_decay"
+)  # fmt: skip
 # Settings that name the run, rather than say how it is trained.
 IDENTITY = ("domain", "recipe", "tag", "model", "data", "regularizer", "seed")
 LONGEST_LABEL = 80
@@ -27,6 +31,18 @@ LONGEST_LABEL = 80
 def setting(default: Any, help: str) -> Any:
     """Return a recipe field with the line that explains it wherever fields are shown."""
     return field(default=default, metadata={"help": help})
+
+
+@cache
+def field_types(kind: Any) -> dict[str, tuple[type, ...]]:
+    """Return the types that each field of a class of recipes may have; an integer may stand for a float."""
+    found = {}
+    hints = get_type_hints(kind)
+    for each in dataclasses.fields(kind):
+        hint = hints[each.name]
+        kinds = [get_origin(part) or part for part in (get_args(hint) if get_origin(hint) is UnionType else (hint,))]
+        found[each.name] = (*kinds, *([int] if float in kinds else []))
+    return found
 
 
 @dataclass(frozen=True)
@@ -57,12 +73,15 @@ class Recipe:
     log_steps: int = setting(0, "steps between entries in steps.csv, 0 for none")
     domain: str = setting("", "domain of the model, which decides what kind of recipe this is")
     weights: str = setting("", "weights to start from: a name of `comhe list weights`, a file or a run folder")
+    weights_digest: str = setting("", "beginning of the sha256 of a file of weights, filled in when the run starts")
     swap_head: bool = setting(False, "give the network a new last layer, for another number of classes")
+    adapt_input: bool = setting(False, "fit the weights' first layer to other channels, or begin it anew for features")
     freeze: str = setting("none", "what stays as the weights have it: none, or the trunk, all but the last layer")
     layer_decay: float = setting(1.0, "factor of the learning rate from each layer to the one before it")
     tag: str = setting("", "name of this variant of the recipe, in place of a list of what was changed")
 
     def __post_init__(self) -> None:
+        self._check_types()
         self.require(lambda value: value > 0, "must be positive", "epochs", "lr")
         self.require(lambda value: 0 <= value < 1, "must be at least 0 and less than 1", "warmup", "ema")
         check_choice("precision", self.precision, ("fp32", "bf16"))
@@ -73,6 +92,15 @@ class Recipe:
         self.require(lambda value: value is None or value >= 0, "must not be negative", *names)
         if self.tag and not re.fullmatch(r"[A-Za-z0-9._-]+", self.tag):
             raise UsageError(f"tag becomes part of a file name: letters, digits, '.', '_' and '-', not {self.tag!r}")
+
+    def _check_types(self) -> None:
+        """Raise UsageError for a value of another type, as from a file of recipes that was written by hand."""
+        kind: Any = type(self)
+        for name, allowed in field_types(kind).items():
+            value = getattr(self, name)
+            if (isinstance(value, bool) and bool not in allowed) or not isinstance(value, allowed):
+                types = " or ".join("none" if kind is type(None) else kind.__name__ for kind in allowed)
+                raise UsageError(f"{name} must be of type {types}, not {value!r}")
 
     def require(self, condition: Callable[[Any], bool], text: str, *names: str) -> None:
         """Raise UsageError for the first of the named fields that does not meet a condition."""

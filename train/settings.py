@@ -13,7 +13,9 @@ from comhe.regularizers import regularizer_options
 from .recipe import Option, Recipe
 
 # What is compared, and dictionaries of options; they have flags of their own.
-OTHER_FLAGS = ("recipe", "domain", "model", "data", "regularizer", "seed", "model_options", "regularizer_options")
+OTHER_FLAGS = (
+    "recipe", "domain", "model", "data", "regularizer", "seed", "model_options", "regularizer_options", "weights_digest"
+)  # fmt: skip
 PENALTY = {"weight", "output_weight"}  # settings that do not apply to `none`
 
 

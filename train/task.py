@@ -1,6 +1,7 @@
 """What differs between domains."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from comhe.datasets import check_dataset
-from comhe.errors import UsageError
+from comhe.errors import ComheError, UsageError
 from comhe.regularizers import Regularizer, create_regularizer
 from comhe.zoo import create_model, model_domain
 from comhe.zoo.preprocessing import Transform
@@ -48,6 +49,13 @@ class Task(Protocol):
     def start(self, model: nn.Module) -> None:
         """Load the weights that the recipe starts from, and freeze what it says."""
         load_start(model, self.recipe)
+
+    def adopt(self, transform: Transform) -> str:
+        """Bring the data to what weights were trained on, as their preprocessing says; return what was done in words.
+
+        It is called first of all, for weights of other data: a run that starts from them, or their evaluation.
+        """
+        return ""
 
     def regularizer(self, model: nn.Module) -> Regularizer:
         options = self.recipe.penalty_weights() | self.recipe.regularizer_options
@@ -119,7 +127,7 @@ def check_recipe(recipe: Recipe, device: str = "cpu") -> None:
 
 def _check_device(device: str) -> None:
     try:
-        torch.empty(0, device=device)
+        torch.Generator(torch.empty(0, device=device).device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UsageError(f"device {device!r} cannot be used: {reason}") from error
@@ -129,4 +137,20 @@ def _check_device(device: str) -> None:
 def _check_options(model: str, arguments: tuple, regularizer: str, options: tuple) -> None:
     """Build the model and attach the regularizer once; the seed of nothing else is touched."""
     with torch.random.fork_rng(devices=[]):
-        create_regularizer(regularizer, create_model(model, **dict(arguments)), **dict(options))
+        with _told(model, arguments):
+            network = create_model(model, **dict(arguments))
+        with _told(regularizer, options):
+            create_regularizer(regularizer, network, **dict(options))
+
+
+@contextmanager
+def _told(name: str, options: tuple) -> Iterator[None]:
+    """Make an error of what is built with these options, as of a word for a number, one that names them."""
+    try:
+        yield
+    except ComheError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
+        said = ", ".join(f"{option}={value!r}" for option, value in options)
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"{name} cannot be made with {said or 'its defaults'}: {reason}") from error

@@ -161,3 +161,24 @@ def test_settings_out_of_range(kind, field, value):
         kind(**{field: value})
     with pytest.raises(UsageError, match="votes"):
         PointRecipe(votes=3, augmentation="none")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": "20"}, "epochs must be of type int, not '20'"),
+        ({"epochs": 2.5}, "epochs must be of type int, not 2.5"),
+        ({"epochs": True}, "epochs must be of type int, not True"),
+        ({"lr": "0.1"}, "lr must be of type float or int, not '0.1'"),
+        ({"weight": "none"}, "weight must be of type float or none or int, not 'none'"),
+        ({"compile": 1}, "compile must be of type bool, not 1"),
+        ({"model_options": ["dropout"]}, r"model_options must be of type dict, not \['dropout'\]"),
+        ({"tag": None}, "tag must be of type str, not None"),
+    ],
+)
+def test_values_of_another_type_are_told(changes, message):
+    with pytest.raises(UsageError, match=message):
+        get_recipe("kipf", "gcn", "cora", "none", **changes)
+    text = json.dumps(json.loads(get_recipe("kipf", "gcn", "cora", "none").to_json()) | changes)
+    with pytest.raises(UsageError, match=message):
+        read_recipe(text)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from comhe.datasets import load_graph
+from comhe.datasets.graphs.files import SUFFIXES
 from comhe.errors import DataError, UsageError
 from comhe.train.predict import Prediction, open_weights, predict_files, predict_nodes
 from comhe.train.runs.files import write_csv
@@ -41,7 +42,9 @@ class Predict(Command):
         if weights.card["preprocessing"]["kind"] == "graphs":
             if len(self.files) > 1:
                 raise UsageError(f"{weights.name} predicts the nodes of one graph, not of {len(self.files)}")
-            name = f"graph:{self.files[0]}" if Path(self.files[0]).exists() else self.files[0]
+            path = Path(self.files[0])
+            is_file = path.exists() or path.suffix.lower() in SUFFIXES
+            name = f"graph:{path}" if is_file else self.files[0]
             found: Iterable[Prediction] = predict_nodes(weights, load_graph(name, self.data_root), self.top)
             shown = SHOWN
         else:

@@ -85,7 +85,7 @@ def train_command(domain: str, argv: Sequence[str] = ()) -> type[Train]:
             texts = tuple(f"{name}={value}" for name, value in getattr(base, f.name).items())
             help = arg(metavar="NAME=VALUE ...", help=f.metadata["help"])
             flags.append((f.name, Annotated[tuple[str, ...], help], texts))
-        elif f.name != "domain":
+        elif f.name not in ("domain", "weights_digest"):  # which follow from others
             flags.append((f.name, Annotated[hints[f.name], arg(help=f.metadata["help"])], getattr(base, f.name)))
     namespace = {"base": base, "__doc__": f"{Train.__doc__} The defaults are those of the recipe {base.recipe!r}."}
     return make_dataclass("Train", flags, bases=(Train,), namespace=namespace, frozen=True, kw_only=True)

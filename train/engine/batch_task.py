@@ -37,6 +37,11 @@ class BatchTask(Task):
         self.batch_size = min(recipe.batch_size, len(self.data.train))
         self.share = context.share(self.batch_size, min(recipe.accumulate, self.batch_size))
         self.evaluation_share = replace(self.share, microbatches=1)
+        self.begin()
+
+    def begin(self) -> None:
+        """Make the loader of the training split of ``data``."""
+        recipe = self.recipe
         self.augmentation, self._options = self.preprocessing()
         options = {"drop_last": True, "share": self.share, **self._options}
         self.loader = self.data.loader("train", self.batch_size, recipe.seed, self.augmentation, **options)

@@ -1,5 +1,6 @@
 """Train one run, or several in processes of their own."""
 
+import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from comhe.train.engine import loop
 from comhe.train.engine.distributed import SINGLE_PROCESS, DistributedContext
 from comhe.train.engine.loop import Progress
 from comhe.train.recipe import Recipe
-from comhe.train.start import with_start
+from comhe.train.start import start_transform, with_start
 from comhe.train.task import Task, check_recipe, make_task
 
 from .interruption import Interrupted
@@ -58,7 +59,11 @@ def fit(
         run.check(recipe)
         run.tidy()
     else:
-        loop.fit(task or make_task(recipe, root, device, context), run, progress)
+        if task is None:
+            task = make_task(recipe, root, device, context)
+            if (transform := start_transform(recipe)) is not None and (note := task.adopt(transform)):
+                warnings.warn(note, stacklevel=2)
+        loop.fit(task, run, progress)
     return run
 
 
