@@ -13,7 +13,7 @@ from comhe.train.settings import parse_options
 from comhe.zoo import get_weights
 
 from .console import console
-from .options import Command, DataRoot, Device, WhichWeights
+from .options import Command, DataRoot, Device, Threads, WhichWeights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,8 @@ class Evaluate(Command):
     )
     weights: WhichWeights = "best"
     data_root: DataRoot = None
-    device: Device = "cpu"
+    device: Device = "auto"
+    threads: Threads = None
 
     def run(self) -> None:
         if self.model is not None:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from comhe.errors import DivergedError
+from comhe.train.hardware import limited_threads
 from comhe.train.runs.interruption import Interrupted, Stop, deferred
 from comhe.train.runs.run import Run
 from comhe.train.task import Task
@@ -28,9 +29,14 @@ def fit(task: Task, run: Run, progress: Progress = lambda row, epochs: None) -> 
     leave a checkpoint of a sound state.
     """
     context, recipe = task.context, task.recipe
-    with deferred() as stop, run.locked() if context.is_main else nullcontext(), deterministic(task.device):
+    with (
+        deferred() as stop,
+        run.locked() if context.is_main else nullcontext(),
+        deterministic(task.device),
+        limited_threads(task.threads),
+    ):
         if context.is_main:
-            run.start(recipe)
+            run.start(recipe, task.device)
         context.barrier()
         if not context.is_main:
             run.follow(recipe)
