@@ -21,6 +21,7 @@ from .recipe import Recipe, cell_settings, setting
 from .task import Task
 
 Batch = tuple[Any, Any, Tensor | None, Tensor]  # features, graph, rows of the logits (None: all), labels
+LARGE = 10_000_000  # features of a graph from which a second thread helps
 CHOICES = Path(__file__).with_name("choices.json")  # by recipe and cell, written by comhe.train.compare.search
 
 
@@ -63,6 +64,7 @@ class GraphTask(Task):
         self.recipe, self.context = recipe, context
         self.device = torch.device(device)
         self.graph = _graph(recipe.data, root, device)
+        self.threads = 1 if self.graph.features.numel() < LARGE else None
 
     @property
     def options(self) -> dict[str, Any]:

@@ -67,7 +67,9 @@ class Recipe:
     warmup: float = setting(0.0, "share of the run in which the learning rate rises from 0")
     clip: float = setting(0.0, "largest norm of the gradient, 0 for no limit")
     ema: float = setting(0.0, "decay of an exponential moving average of the weights, which is then evaluated, or 0")
-    precision: str = setting("fp32", "of the network's forward pass: fp32 or bf16 (autocast); penalties stay in fp32")
+    precision: str = setting(
+        "fp32", "of the network's forward pass: fp32, bf16 (autocast), or auto: bf16 where it is fast"
+    )
     compile: bool = setting(False, "torch.compile the network")
     energies: int = setting(0, "epochs between entries of each layer's energies in energies.csv, 0 for none")
     log_steps: int = setting(0, "steps between entries in steps.csv, 0 for none")
@@ -84,7 +86,7 @@ class Recipe:
         self._check_types()
         self.require(lambda value: value > 0, "must be positive", "epochs", "lr")
         self.require(lambda value: 0 <= value < 1, "must be at least 0 and less than 1", "warmup", "ema")
-        check_choice("precision", self.precision, ("fp32", "bf16"))
+        check_choice("precision", self.precision, ("auto", "fp32", "bf16"))
         check_choice("freeze", self.freeze, ("none", "trunk"))
         self.require(lambda value: 0 < value <= 1, "must be greater than 0 and at most 1", "layer_decay")
         factor(self.schedule, 1.0, self.warmup)  # its error, now rather than in the first step

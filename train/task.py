@@ -16,6 +16,7 @@ from comhe.zoo import create_model, model_domain
 from comhe.zoo.preprocessing import Transform
 
 from .engine.distributed import SINGLE_PROCESS, DistributedContext
+from .hardware import choose_device, uses_bf16
 from .recipe import Recipe, find_domain
 from .start import keep_frozen_norms, load_start
 
@@ -33,6 +34,12 @@ class Task(Protocol):
     steps: int  # in an epoch
     context: DistributedContext = SINGLE_PROCESS
     generators: tuple[torch.Generator, ...] = ()  # that collate draws from, besides the device's default one
+    threads: int | None = None  # the most on the CPU that make a step faster, also where other processes are busy
+
+    @property
+    def bf16(self) -> bool:
+        """Whether the network's forward pass runs in bfloat16."""
+        return uses_bf16(self.recipe.precision, self.device)
 
     @property
     def options(self) -> dict[str, Any]: ...  # of the model's builder
@@ -92,7 +99,7 @@ class Task(Protocol):
 
 
 def make_task(
-    recipe: Recipe, root: str | None = None, device: str = "cpu", context: DistributedContext = SINGLE_PROCESS
+    recipe: Recipe, root: str | None = None, device: str = "auto", context: DistributedContext = SINGLE_PROCESS
 ) -> Task:
     """Return the task of a recipe's domain, with its data loaded from ``root``, see :func:`comhe.train.fit`.
 
@@ -102,10 +109,10 @@ def make_task(
         >>> type(task).__name__, task.steps
         ('GraphTask', 1)
     """
-    return find_domain(recipe.domain).task(recipe, root, device, context)
+    return find_domain(recipe.domain).task(recipe, root, choose_device(device), context)
 
 
-def check_recipe(recipe: Recipe, device: str = "cpu") -> None:
+def check_recipe(recipe: Recipe, device: str = "auto") -> None:
     """Check what can be checked without the data: names, options and device; UsageError if one does not fit.
 
     Example:
@@ -119,18 +126,10 @@ def check_recipe(recipe: Recipe, device: str = "cpu") -> None:
     kind, _, path = recipe.data.partition(":")
     if kind == "folder" and not Path(path).is_dir():
         raise UsageError(f"{recipe.data}: {path or 'an empty path'} is not a folder")
-    _check_device(device)
+    choose_device(device)
     options = recipe.penalty_weights() | recipe.regularizer_options
     sizes = recipe.model_arguments(**recipe.example_sizes)
     _check_options(recipe.model, tuple(sizes.items()), recipe.regularizer, tuple(options.items()))
-
-
-def _check_device(device: str) -> None:
-    try:
-        torch.Generator(torch.empty(0, device=device).device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UsageError(f"device {device!r} cannot be used: {reason}") from error
 
 
 @lru_cache(maxsize=64)

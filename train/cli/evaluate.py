@@ -14,7 +14,7 @@ from comhe.train.settings import parse_options
 from comhe.zoo.preprocessing import ImageTransform
 
 from .console import console
-from .options import Command, DataRoot, Device, WhichWeights
+from .options import Command, DataRoot, Device, Threads, WhichWeights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,8 @@ class Evaluate(Command):
     )
     weights: WhichWeights = "best"
     data_root: DataRoot = None
-    device: Device = "cpu"
+    device: Device = "auto"
+    threads: Threads = None
 
     def run(self) -> None:
         if self.model is not None:

@@ -14,6 +14,7 @@ from tyro.extras import SubcommandApp
 
 from comhe import __version__
 from comhe.errors import ComheError, UsageError, did_you_mean
+from comhe.train.hardware import set_threads
 from comhe.train.plugins import load_plugins
 from comhe.train.recipe import domains
 from comhe.train.runs.interruption import terminable, torchrun_rank
@@ -50,6 +51,7 @@ def _run(argv: Sequence[str]) -> None:
     command = parse(argv)
     if torchrun_rank()[1] > 1 and not isinstance(command, Train):
         raise UsageError(f"torchrun is for comhe train, not for comhe {argv[0]}")
+    set_threads(getattr(command, "threads", None))
     command.run()
 
 

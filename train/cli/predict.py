@@ -12,7 +12,7 @@ from comhe.train.predict import Prediction, open_weights, predict_files, predict
 from comhe.train.runs.files import write_csv
 
 from .console import console
-from .options import Command, DataRoot, Device, WhichWeights
+from .options import Command, DataRoot, Device, Threads, WhichWeights
 
 COLUMNS = ("input", "rank", "class", "probability")
 SHOWN = 20  # nodes of a graph that are printed; all of them are written
@@ -32,7 +32,8 @@ class Predict(Command):
     up: Annotated[Literal["x", "y", "z"] | None, arg(help="axis that points up in clouds, if it is another one")] = None
     weights: WhichWeights = "best"
     data_root: DataRoot = None
-    device: Device = "cpu"
+    device: Device = "auto"
+    threads: Threads = None
 
     def run(self) -> None:
         weights = open_weights(self.source, self.weights)

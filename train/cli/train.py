@@ -17,7 +17,7 @@ from comhe.train.task import check_recipe
 from comhe.zoo import model_domain
 
 from .console import console, show_progress
-from .options import Command, DataRoot, Device, Runs
+from .options import Command, DataRoot, Device, Runs, Threads
 
 OPTIONS = ("model_options", "regularizer_options")
 NAMED = ("recipe", "model", "data", "regularizer")  # what the other flags' defaults depend on
@@ -32,7 +32,8 @@ class Train(Command):
     shard_penalty: Annotated[bool, arg(help="under torchrun: each process computes some layers' penalties")] = False
     data_root: DataRoot = None
     runs: Runs = Path("runs")
-    device: Device = "cpu"
+    device: Device = "auto"
+    threads: Threads = None
 
     def named_recipe(self) -> Recipe:
         """Return the recipe that the flags say; options are added to those of the named recipe."""

@@ -31,7 +31,7 @@ SPLITS = ("val", "test")
 Metrics = dict[str, dict[str, float]]  # by split and name
 
 
-def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | None = None, device: str = "cpu") -> Path:
+def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | None = None, device: str = "auto") -> Path:
     """Publish weights of the best seed on validation, of one recipe's ``runs``; return the path of their card.
 
     Matrices are in half precision if that does not change the validation accuracy. Metrics on the card are those of the
@@ -94,7 +94,7 @@ def evaluate(
     recipe: Recipe,
     state: Mapping[str, Tensor],
     root: str | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     trained: Weights | None = None,
 ) -> tuple[list[str], Metrics]:
     """Evaluate weights on the recipe's data set: notes, and metrics by split and name.

@@ -80,7 +80,7 @@ class BatchTask(Task):
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         batches = self.batches(split, self.context.world_size * self.evaluation_batch, share=self.evaluation_share)
-        return evaluate_batches(model, batches, self.recipe.precision == "bf16", self.context)
+        return evaluate_batches(model, batches, self.bf16, self.context)
 
     def batches(self, split: str, batch_size: int, **options: Any) -> Iterator[Batch]:
         """Iterate over a split in its stored order, without augmentation."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from comhe.errors import DivergedError, UsageError
+from comhe.train.hardware import limited_threads
 from comhe.train.runs.interruption import Interrupted, Stop, deferred
 from comhe.train.runs.run import Run
 from comhe.train.task import Task
@@ -29,11 +30,11 @@ def fit(task: Task, run: Run, progress: Progress = lambda row, epochs: None) -> 
     leave a checkpoint of a sound state.
     """
     context, recipe = task.context, task.recipe
-    with deferred() as stop, deterministic(task.device), ExitStack() as held:
+    with deferred() as stop, deterministic(task.device), limited_threads(task.threads), ExitStack() as held:
         prepared = [_prepare(task)]  # before anything is written: what does not fit together leaves no folder
         if context.is_main:
             held.enter_context(run.claimed())
-            run.start(recipe)
+            run.start(recipe, task.device)
         context.barrier()
         if not context.is_main:
             run.follow(recipe)

@@ -11,6 +11,7 @@ import torch
 from comhe.train.engine import loop
 from comhe.train.engine.distributed import SINGLE_PROCESS, DistributedContext
 from comhe.train.engine.loop import Progress
+from comhe.train.hardware import choose_device, usable_cores
 from comhe.train.recipe import Recipe
 from comhe.train.start import start_transform, with_start
 from comhe.train.task import Task, check_recipe, make_task
@@ -26,7 +27,7 @@ def fit(
     *,
     runs: str | Path = "runs",
     root: str | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     progress: Progress = lambda row, epochs: None,
     context: DistributedContext = SINGLE_PROCESS,
 ) -> Run:
@@ -72,16 +73,19 @@ def train_all(
     runs: Path,
     root: str | None,
     device: str,
-    jobs: int,
+    jobs: int | None,
     progress: Callable[[int, int, str], None] = lambda *_: None,
     seconds: float | None = None,
     setup: Callable[[], None] | None = None,
 ) -> list[str]:
-    """Train all recipes whose runs are not done, ``jobs`` processes at a time; return one line for each that failed.
+    """Train all recipes whose runs are not done, and return one line for each that failed.
 
-    After so many ``seconds`` what still runs is saved and stopped. ``setup`` is called once in each process, and
-    ``progress`` with the number of runs that have ended, the number of all, and the name of the latest.
+    They are trained by ``jobs`` processes at a time; None means one for each core, or for each GPU. After so many
+    ``seconds`` what still runs is saved and stopped. ``setup`` is called once in each process, and ``progress`` with
+    the number of runs that have ended, the number of all, and the name of the latest.
     """
+    device = choose_device(device)
+    jobs = jobs or (torch.cuda.device_count() if device == "cuda" else usable_cores() if device == "cpu" else 1)
     wanted = []
     for recipe in recipes:
         run = Run(run_folder(runs, recipe))

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from comhe.errors import RunError
 from comhe.train.engine.log import Log
+from comhe.train.hardware import processor, uses_bf16
 from comhe.train.recipe import Recipe, read_recipe
 from comhe.zoo import read_state
 
@@ -33,7 +34,7 @@ class Run:
 
     ==================  ==================================================================================
     recipe.json         every setting
-    environment.json    commit, versions, machine, threads
+    environment.json    commit, versions, machine, threads, device, precision
     metrics.csv         one line an epoch
     energies.csv        diagnostics of every layer, where the recipe asks for them
     steps.csv           single steps, where the recipe asks for them
@@ -53,7 +54,7 @@ class Run:
     def done(self) -> bool:
         return (self.folder / "result.json").exists()
 
-    def start(self, recipe: Recipe) -> None:
+    def start(self, recipe: Recipe, device: str | torch.device = "cpu") -> None:
         """Prepare the folder for a run, or for going on with what an interrupted process has left of it."""
         create_folder(self.folder)
         self.check(recipe)
@@ -62,7 +63,7 @@ class Run:
             (self.folder / "checkpoint.pt").unlink(missing_ok=True)  # of the other recipe's first epoch
         (self.folder / "failure.txt").unlink(missing_ok=True)
         write_text(self.folder / "recipe.json", recipe.to_json())
-        here = environment() | {"data": data_digest(recipe.data)}
+        here = environment(device, recipe.precision) | {"data": data_digest(recipe.data)}
         write_text(self.folder / "environment.json", json.dumps(here, indent=2) + "\n")
 
     def follow(self, recipe: Recipe) -> None:
@@ -221,16 +222,24 @@ def run_folder(root: Path, recipe: Recipe) -> Path:
     return root / recipe.recipe / recipe.label / f"seed{recipe.seed}"
 
 
+def environment(device: str | torch.device = "cpu", precision: str = "fp32") -> dict[str, Any]:
+    """Return commit, versions and machine, and what of the machine a run on the device uses."""
+    device = torch.device(device)
+    return _constant() | {
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "precision": "bf16" if uses_bf16(precision, device) else "fp32",
+    }
+
+
 @cache
-def environment() -> dict[str, Any]:
-    """Return commit, versions and machine, determined once in a process."""
+def _constant() -> dict[str, Any]:
+    """What does not change while a process lives."""
     return {
         "commit": commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "processor": processor(),
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
     }
 
 
@@ -241,13 +250,3 @@ def commit() -> str:
         return subprocess.run(command, capture_output=True, text=True).stdout.strip() or "unknown"
     except OSError:
         return "unknown"
-
-
-def processor() -> str:
-    """Return the processor's name if the system tells it, else its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} cores" if names else platform.machine()
