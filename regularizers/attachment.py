@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from comhe.errors import UsageError
 
-from .computed import clean_name
+from .computed import clean_name, walk
 from .penalties.penalty import Penalty
 from .selection import FROZEN, Layer, Skipped, select
 from .sharding import balance, check_not_sharded
@@ -106,7 +106,8 @@ class Attachment:
         for name, tensor in parameters.items():
             parts = clean_name(name.removeprefix(self._prefix)).split(".") if tensor.requires_grad else []
             parents |= {".".join(parts[:end]) for end in range(len(parts) + 1)}
-        return [layer for layer in self.layers if layer in self.trainable or layer.name in parents]
+        names = {module: name for name, module in walk(self._model[0])}
+        return [layer for layer in self.layers if layer in self.trainable or names[layer.module] in parents]
 
     def call_with(self, parameters: Mapping[str, Tensor], function: Callable[[], Tensor]) -> Tensor:
         """``function()`` while the model has these tensors for its parameters, by name."""

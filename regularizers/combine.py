@@ -76,9 +76,11 @@ class CombinedRegularizer(nn.Module):
 
     @property
     def skipped(self) -> list[Skipped]:
-        """What no part regularizes, with the reason of the first part."""
+        """What no part regularizes, with the reason of the first part; and notes on layers that one does."""
         names = {layer.name for layer in self.layers}
-        return [item for item in self._parts()[0].skipped if item.name not in names]
+        left = [item for item in self._parts()[0].skipped if item.name not in names]
+        regularized = [(part.skipped, {layer.name for layer in part.layers}) for part in self._parts()]
+        return left + [item for skipped, own in regularized for item in skipped if item.name in own]
 
     @property
     def device(self) -> torch.device:

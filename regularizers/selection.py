@@ -73,7 +73,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A layer that is not regularized, and why."""
+    """A layer that is not regularized, and why; or what there is to say of one that is."""
 
     name: str
     reason: str
@@ -127,7 +127,7 @@ def select(
     owners: dict[tuple[object, ...], int] = {}
     for item in candidates:
         reason = item.reason or _reason(item, include, exclude, kinds, min_neurons, max_neurons)
-        identity = (item.part, frozenset(map(id, item.sources)) or id(item.module))
+        identity = (item.part, item.fused, frozenset(map(id, item.sources)) or id(item.module))
         if reason is None and identity in owners:
             owner = owners[identity]
             reason = f"tied to {layers[owner].name}"
@@ -138,6 +138,7 @@ def select(
             role: Literal["hidden", "output"] = "output" if item.name in outputs else "hidden"
             found = outputs.get(item.name, "")
             layers.append(Layer(item.name, item.module, role, item.shape, item.part, item.fused, found))
+            skipped += [Skipped(item.name, item.note)] if item.note else []
         else:
             skipped.append(Skipped(item.name, reason))
     return Selection(layers, skipped)
