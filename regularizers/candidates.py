@@ -57,9 +57,13 @@ def find_candidates(model: nn.Module) -> tuple[list[Candidate], dict[nn.Module, 
 def find_unread(
     model: nn.Module, candidates: list[Candidate], claimed: dict[nn.Module, str]
 ) -> Iterator[tuple[str, str, list[nn.Parameter]]]:
-    """Modules with matrices that no view reads, so that a report does not pass over them in silence."""
+    """Modules with matrices that no view reads, so that a report does not pass over them in silence.
+
+    The name, the reason, and the matrices; none of them if they belong to a layer, as an inactive adapter's do.
+    """
     seen = {id(p) for item in candidates for p in item.sources}
-    explained = {item.module for item in candidates if item.reason is not None and not item.sources}
+    reasons = {item.name: item.module for item in candidates if item.reason is not None and not item.sources}
+    explained = {*reasons.values(), *(module for module, owner in claimed.items() if owner in reasons)}
     for name, module in walk(model):
         left: dict[str, nn.Parameter] = {}
         for key, p in module.named_parameters(recurse=False):
@@ -70,7 +74,7 @@ def find_unread(
                 left[key] = p
         kind_of = type(module).__name__
         if left and module in claimed:
-            yield name, f"part of {claimed[module]}, which does not read it at present", list(left.values())
+            yield name, f"part of {claimed[module]}, which does not read it at present", []
         elif left:
             shapes = (f"{kind_of}.{k} {'(lazy)' if is_lazy(p) else list(p.shape)}" for k, p in left.items())
             yield name, f"no matrix view for {', '.join(shapes)}; add one with register_neurons", list(left.values())

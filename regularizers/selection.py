@@ -41,7 +41,7 @@ class Layer:
     @property
     def device(self) -> torch.device:
         """Where the layer's weights are."""
-        parameters = self._parameters
+        parameters = self.parameters
         return (parameters[0] if parameters else self.neurons()).device
 
     @property
@@ -52,7 +52,7 @@ class Layer:
     @property
     def trainable(self) -> bool:
         """Whether any of the sources requires a gradient at present."""
-        parameters = self._parameters
+        parameters = self.parameters
         if parameters and not any(p.requires_grad for p in parameters):
             return False
         matrices = [p.requires_grad for p in parameters if p.dim() > 1]
@@ -62,7 +62,8 @@ class Layer:
             return neurons(self.module, part=self.part).requires_grad
 
     @property
-    def _parameters(self) -> list[nn.Parameter]:
+    def parameters(self) -> list[nn.Parameter]:
+        """Those of the module and of what is below it, read or not."""
         return [p for _, module in walk(self.module) for p in module._parameters.values() if p is not None]
 
     def neurons(self, ordered: bool = True) -> Tensor:
