@@ -122,9 +122,9 @@ def select(
         raise UsageError(f"min_neurons must be at least 2, since one neuron has no partner, not {min_neurons}")
     candidates, claimed = find_candidates(model)
     unread = list(find_unread(model, candidates, claimed))
-    outputs = find_outputs(model, output_matrices(model, candidates, unread), output)
+    outputs, missing = find_outputs(model, output_matrices(model, candidates, unread), output)
     layers: list[Layer] = []
-    skipped = [Skipped(name, reason) for name, reason, _ in unread]
+    skipped = [Skipped(name, reason) for name, reason, _ in unread] + ([Skipped(*missing)] if missing else [])
     owners: dict[tuple[object, ...], int] = {}
     for item in candidates:
         reason = item.reason or _reason(item, include, exclude, kinds, min_neurons, max_neurons)
