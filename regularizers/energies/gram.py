@@ -9,7 +9,7 @@ from .terms import Terms
 
 
 def excess(w: Tensor) -> Tensor:
-    """W W^T - I of neurons [..., N, d] in float32 or float64, or W^T W - I if d < N: only the smaller one can vanish."""
+    """W W^T - I of neurons [..., N, d] in float32 or float64, or W^T W - I if d < N: the smaller one can vanish."""
     check_neurons(w)
     w = upcast(w)
     if w.shape[-1] < w.shape[-2]:
