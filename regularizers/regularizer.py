@@ -19,7 +19,7 @@ from .report import LayerReport, Report
 from .selection import Layer, Skipped
 from .states import States
 from .structure import RegularizerWarning
-from .weights import Weight, Weights, check_globs, check_number, check_weights, match
+from .weights import Weight, Weights, check_globs, check_number, check_weights, match, unmatched
 
 
 class Regularizer(States):
@@ -126,7 +126,7 @@ class Regularizer(States):
             [(3, 4), (7, 3)]
         """
         self._attached.select()
-        self.renew_states()
+        self._follow()
         return self
 
     def forward(self, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -245,10 +245,19 @@ class Regularizer(States):
         """See the model as it is now; if it has changed, follow it and say so."""
         said = self._attached.look()
         if said is not None:
-            self.renew_states()
+            self._follow()
             if said:
                 self._warn(f"{self.name} follows its model, which has changed: {said}")
         return self._attached
+
+    def _follow(self) -> None:
+        """Keep the states of a new selection, and say which weights of a table are left without a layer."""
+        self.renew_states()
+        globs = unmatched(self.weight, (layer.name for layer in self._attached.layers))
+        for glob in [glob for glob in globs if glob not in self._warned]:
+            self._warned.add(glob)
+            self._warn(f"weight[{glob!r}] of {self.name} names no layer any more, since the model has changed")
+        self._warned -= set(self.weight if isinstance(self.weight, Mapping) else ()) - set(globs)
 
     def _warn(self, message: str) -> None:
         warnings.warn(message, RegularizerWarning, stacklevel=4)
