@@ -1,5 +1,6 @@
 """What differs between domains."""
 
+import json
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -114,7 +115,7 @@ def check_recipe(recipe: Recipe, device: str = "cpu") -> None:
     _check_device(device)
     options = recipe.penalty_weights() | recipe.regularizer_options
     sizes = recipe.model_arguments(**recipe.example_sizes)
-    _check_options(recipe.model, tuple(sizes.items()), recipe.regularizer, tuple(options.items()))
+    _check_options(recipe.model, tuple(sizes.items()), recipe.regularizer, json.dumps(options))
 
 
 def _check_device(device: str) -> None:
@@ -126,7 +127,7 @@ def _check_device(device: str) -> None:
 
 
 @lru_cache(maxsize=64)
-def _check_options(model: str, arguments: tuple, regularizer: str, options: tuple) -> None:
+def _check_options(model: str, arguments: tuple, regularizer: str, options: str) -> None:
     """Build the model and attach the regularizer once; the seed of nothing else is touched."""
     with torch.random.fork_rng(devices=[]):
-        create_regularizer(regularizer, create_model(model, **dict(arguments)), **dict(options))
+        create_regularizer(regularizer, create_model(model, **dict(arguments)), **json.loads(options))
