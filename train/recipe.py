@@ -21,7 +21,8 @@ Options = dict[str, Option]
 
 # Not part of the digest where they have their defaults, so that digests of earlier versions stay.
 LATER_FIELDS = (
-    "domain", "tag", "up", "weights", "weights_digest", "swap_head", "adapt_input", "freeze", "layer_decay"
+    "domain", "tag", "up", "weights", "weights_digest", "swap_head", "adapt_input", "freeze", "layer_decay",
+    "layer_weights",
 )  # fmt: skip
 # Settings that name the run, rather than say how it is trained.
 IDENTITY = ("domain", "recipe", "tag", "model", "data", "regularizer", "seed")
@@ -58,6 +59,10 @@ class Recipe:
     regularizer: str = setting("none", "a name of `comhe list regularizers`")
     weight: float | None = setting(None, "factor of each hidden layer's penalty; by default the regularizer's own")
     output_weight: float | None = setting(None, "the same for the output layer")
+    layer_weights: dict[str, float] = field(
+        default_factory=dict,
+        metadata={"help": "the same by globs of layers, in place of weight; the first match counts"},
+    )
     regularizer_options: Options = field(default_factory=dict, metadata={"help": "further options of the regularizer"})
     seed: int = setting(0, "seed of initialization, dropout, data order and projections")
     epochs: int = setting(200, "passes over the training set")
@@ -92,6 +97,10 @@ class Recipe:
         factor(self.schedule, 1.0, self.warmup)  # its error, now rather than in the first step
         names = ("weight", "output_weight", "weight_decay", "seed", "clip", "energies", "log_steps")
         self.require(lambda value: value is None or value >= 0, "must not be negative", *names)
+        if self.layer_weights and self.weight is not None:
+            raise UsageError(
+                f"weight={self.weight} and layer_weights exclude each other; '*={self.weight}' may go last"
+            )
         if self.tag and not re.fullmatch(r"[A-Za-z0-9._-]+", self.tag):
             raise UsageError(f"tag becomes part of a file name: letters, digits, '.', '_' and '-', not {self.tag!r}")
 
@@ -118,9 +127,9 @@ class Recipe:
         """Return the arguments of the model's builder, given those that the data set decides."""
         return sizes | self.model_options
 
-    def penalty_weights(self) -> dict[str, float]:
+    def penalty_weights(self) -> dict[str, Any]:
         """Return the weights of the penalty that differ from the regularizer's own."""
-        weights = {"weight": self.weight, "output_weight": self.output_weight}
+        weights = {"weight": dict(self.layer_weights) or self.weight, "output_weight": self.output_weight}
         return {name: value for name, value in weights.items() if value is not None}
 
     @property
@@ -133,7 +142,7 @@ class Recipe:
         named = _domains[self.domain].recipes if self.domain in domains() else {}
         base = named[self.recipe](*cell.values()) if self.recipe in named else type(self)(**cell)
         differing = {k: v for k, v in vars(self).items() if k not in IDENTITY and v != getattr(base, k)}
-        found = {name: value for name, value in differing.items() if not name.endswith("_options")}
+        found = {name: value for name, value in differing.items() if not isinstance(value, dict)}
         for name in [name for name in differing if name not in found]:
             value, before = differing[name], getattr(base, name)
             for option in sorted({*value, *before}):
@@ -154,7 +163,7 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        defaults = {f.name: f.default for f in dataclasses.fields(self)} | {"layer_weights": {}}
         later = [name for name in LATER_FIELDS if name in defaults and getattr(self, name) == defaults[name]]
         values = {name: value for name, value in dataclasses.asdict(self).items() if name not in later}
         return hashlib.sha256((json.dumps(values, indent=2) + "\n").encode()).hexdigest()[:12]

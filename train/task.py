@@ -1,6 +1,7 @@
 """What differs between domains."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -129,27 +130,27 @@ def check_recipe(recipe: Recipe, device: str = "auto") -> None:
     choose_device(device)
     options = recipe.penalty_weights() | recipe.regularizer_options
     sizes = recipe.model_arguments(**recipe.example_sizes)
-    _check_options(recipe.model, tuple(sizes.items()), recipe.regularizer, tuple(options.items()))
+    _check_options(recipe.model, tuple(sizes.items()), recipe.regularizer, json.dumps(options))
 
 
 @lru_cache(maxsize=64)
-def _check_options(model: str, arguments: tuple, regularizer: str, options: tuple) -> None:
+def _check_options(model: str, arguments: tuple, regularizer: str, options: str) -> None:
     """Build the model and attach the regularizer once; the seed of nothing else is touched."""
     with torch.random.fork_rng(devices=[]):
-        with _told(model, arguments):
+        with _told(model, dict(arguments)):
             network = create_model(model, **dict(arguments))
-        with _told(regularizer, options):
-            create_regularizer(regularizer, network, **dict(options))
+        with _told(regularizer, json.loads(options)):
+            create_regularizer(regularizer, network, **json.loads(options))
 
 
 @contextmanager
-def _told(name: str, options: tuple) -> Iterator[None]:
+def _told(name: str, options: Mapping[str, Any]) -> Iterator[None]:
     """Make an error of what is built with these options, as of a word for a number, one that names them."""
     try:
         yield
     except ComheError:
         raise
     except (TypeError, ValueError, RuntimeError) as error:
-        said = ", ".join(f"{option}={value!r}" for option, value in options)
+        said = ", ".join(f"{option}={value!r}" for option, value in options.items())
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f"{name} cannot be made with {said or 'its defaults'}: {reason}") from error

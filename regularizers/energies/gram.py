@@ -8,11 +8,11 @@ from .cosines import cosines, scale_pairs, weighted_gram
 from .terms import Terms
 
 
-def excess(w: Tensor, smaller: bool = False) -> Tensor:
-    """W W^T - I of neurons [..., N, d] in float32 or float64; ``smaller``: W^T W - I if d < N: only it can vanish."""
+def excess(w: Tensor) -> Tensor:
+    """W W^T - I of neurons [..., N, d] in float32 or float64, or W^T W - I if d < N: the smaller one can vanish."""
     check_neurons(w)
     w = upcast(w)
-    if smaller and w.shape[-1] < w.shape[-2]:
+    if w.shape[-1] < w.shape[-2]:
         w = w.mT
     return w @ w.mT - torch.eye(w.shape[-2], dtype=w.dtype, device=w.device)
 

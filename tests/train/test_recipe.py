@@ -182,3 +182,19 @@ def test_values_of_another_type_are_told(changes, message):
     text = json.dumps(json.loads(get_recipe("kipf", "gcn", "cora", "none").to_json()) | changes)
     with pytest.raises(UsageError, match=message):
         read_recipe(text)
+
+
+def test_weights_of_layers_are_part_of_the_recipe_where_there_are_any():
+    plain = get_recipe(None, "resnet20", "glyphs", "hs-mhe")
+    recipe = plain.replace(layer_weights={"layer1.*": 0.5, "*": 2.0})
+    assert read_recipe(recipe.to_json()) == recipe
+    assert recipe.digest != plain.digest
+    assert (
+        recipe.digest != plain.replace(layer_weights={"*": 2.0, "layer1.*": 0.5}).digest
+    )  # the first that matches counts
+    earlier = {key: value for key, value in json.loads(plain.to_json()).items() if key != "layer_weights"}
+    assert read_recipe(json.dumps(earlier)).digest == plain.digest
+    assert recipe.label == "resnet20.glyphs-hs-mhe+_=2.0,layer1._=0.5"
+    assert recipe.penalty_weights() == {"weight": {"layer1.*": 0.5, "*": 2.0}}
+    with pytest.raises(UsageError, match="layer_weights exclude each other"):
+        recipe.replace(weight=1.0)

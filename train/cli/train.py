@@ -11,7 +11,7 @@ from comhe.train.engine.distributed import join_ranks
 from comhe.train.recipe import Recipe, find_domain, get_recipe
 from comhe.train.runs.interruption import torchrun_rank
 from comhe.train.runs.launch import fit
-from comhe.train.settings import parse_options
+from comhe.train.settings import parse_options, parse_weights
 from comhe.train.start import model_of, with_start
 from comhe.train.task import check_recipe
 from comhe.zoo import model_domain
@@ -40,6 +40,7 @@ class Train(Command):
         values = {f.name: getattr(self, f.name) for f in fields(self.base) if hasattr(self, f.name)}
         for name in OPTIONS:
             values[name] = getattr(self.base, name) | parse_options(values[name])
+        values["layer_weights"] = parse_weights(values["layer_weights"])
         return with_start(self.base.replace(**values))
 
     def run(self) -> None:
@@ -82,9 +83,10 @@ def train_command(domain: str, argv: Sequence[str] = ()) -> type[Train]:
     hints = get_type_hints(kind)
     flags: list[tuple[str, Any, Any]] = []
     for f in fields(kind):
-        if f.name in OPTIONS:
+        if f.name in (*OPTIONS, "layer_weights"):
             texts = tuple(f"{name}={value}" for name, value in getattr(base, f.name).items())
-            help = arg(metavar="NAME=VALUE ...", help=f.metadata["help"])
+            what = "NAME=VALUE ..." if f.name in OPTIONS else "LAYER=WEIGHT ..."
+            help = arg(metavar=what, help=f.metadata["help"])
             flags.append((f.name, Annotated[tuple[str, ...], help], texts))
         elif f.name not in ("domain", "weights_digest"):  # which follow from others
             flags.append((f.name, Annotated[hints[f.name], arg(help=f.metadata["help"])], getattr(base, f.name)))

@@ -35,7 +35,7 @@ def variant_of(recipe: Recipe) -> str:
 
 def training_of(recipe: Recipe) -> str:
     """Return those of the settings that differ which a run without the regularizer shares."""
-    penalty = {"weight", "output_weight", *recipe.regularizer_options}
+    penalty = {"weight", "output_weight", *recipe.layer_weights, *recipe.regularizer_options}
     return settings_text({name: value for name, value in recipe.changes().items() if name not in penalty})
 
 
