@@ -13,6 +13,7 @@ from .attachment import Attachment
 from .diagnostics import diagnose
 from .draws import Draws, Memory
 from .energies.checks import autocast_disabled, upcast
+from .energies.transforms import unwrapped
 from .neurons import parametrizations_in_evaluation
 from .penalties.penalty import Member, Penalty
 from .report import LayerReport, Report
@@ -350,15 +351,19 @@ class Regularizer(nn.Module):
         return Member(layer, w, state)
 
     def _update_state(self, layer: Layer, state: Tensor | None) -> None:
-        """Keep a state for the next step, in the memory that a captured graph reads if need be."""
+        """Keep a state for the next step, in the memory that a captured graph reads if need be.
+
+        Within vmap there is one for each of the batch, and none is kept.
+        """
         before = self.state_of(layer)
+        state = None if state is None else unwrapped(state)
         if state is not None and before is not None and state.shape != before.shape:
             shapes = f"{list(before.shape)} -> {list(state.shape)}"
             raise UsageError(f"{self.name}: update must return a state of the same shape, not {shapes}")
         if state is not None and before is not None and self.capturable and before.device == state.device:
-            before.copy_(state.detach())
+            before.copy_(state)
         elif state is not None:
-            self._buffers[self._state_name(layer)] = state.detach()
+            self._buffers[self._state_name(layer)] = state
 
     def _initial_state(self, layer: Layer) -> Tensor | None:
         if type(self.penalty).init is Penalty.init:

@@ -98,11 +98,8 @@ class _PairSum(torch.autograd.Function):
             if gradient is None:
                 total += _above(products, term)
                 continue
-            with torch.enable_grad():
-                products = products.detach().requires_grad_()
-                sums = _above(products, term)
-                (slope,) = torch.autograd.grad(sums.sum(), products)
-            total += sums.detach()
+            slope, sums = torch.func.grad_and_value(_summed, has_aux=True)(products, term)
+            total += sums[1]
             stop = start + products.shape[-2]
             gradient[:, start:stop].baddbmm_(slope, sets[:, start:])
             gradient[:, start:].baddbmm_(slope.mT, sets[:, start:stop])
@@ -111,6 +108,7 @@ class _PairSum(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
         x, ctx.term, with_gradient = inputs
+        ctx.save_for_forward(x)
         if with_gradient:
             ctx.mark_non_differentiable(output[1])
             ctx.save_for_backward(x, output[1])
@@ -118,6 +116,52 @@ class _PairSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor, _) -> tuple[Tensor, None, None]:
         x, gradient = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a second derivative is wanted: once more, this time on the tape
-            (gradient,) = torch.autograd.grad(_whole(x, ctx.term).sum(), x, create_graph=True)
+        if torch.is_grad_enabled():  # a second derivative may be wanted
+            gradient = _PairGradient.apply(x, ctx.term, gradient)
         return grad[..., None, None] * gradient, None, None
+
+    @staticmethod
+    def jvp(ctx, change: Tensor, *_) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        gradient = _PairSum.apply(x, ctx.term, True)[1]
+        return (_PairGradient.apply(x, ctx.term, gradient) * change).sum((-2, -1)), None
+
+    @staticmethod
+    def vmap(info, in_dims, x: Tensor, term: Term, with_gradient: bool):
+        return _PairSum.apply(x.movedim(in_dims[0], 0), term, with_gradient), (0, 0 if with_gradient else None)
+
+
+class _PairGradient(torch.autograd.Function):
+    """The gradient of :class:`_PairSum`, which is known already; its derivative takes the whole matrix."""
+
+    @staticmethod
+    def forward(x: Tensor, term: Term, gradient: Tensor) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        x, ctx.term, _ = inputs
+        ctx.save_for_backward(x)
+        ctx.save_for_forward(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _whole_change(*ctx.saved_tensors, grad, ctx.term), None, None
+
+    @staticmethod
+    def jvp(ctx, change: Tensor, *_) -> Tensor:
+        return _whole_change(*ctx.saved_tensors, change, ctx.term)
+
+    @staticmethod
+    def vmap(info, in_dims, x: Tensor, term: Term, gradient: Tensor):
+        return _PairGradient.apply(x.movedim(in_dims[0], 0), term, gradient.movedim(in_dims[2], 0)), 0
+
+
+def _whole_change(x: Tensor, change: Tensor, term: Term) -> Tensor:
+    """The derivative of the gradient along ``change``: a symmetric matrix."""
+    return torch.func.jvp(torch.func.grad(lambda x: _whole(x, term).sum()), (x,), (change,))[1]
+
+
+def _summed(products: Tensor, term: Term) -> tuple[Tensor, Tensor]:
+    sums = _above(products, term)
+    return sums.sum(), sums

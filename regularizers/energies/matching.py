@@ -5,8 +5,8 @@ of half the sum in u_i, and the sum [...] itself, :math:`\\sum_{i \\ne j} (g(c_{
 u and t of the neurons, g the identity or the arccosine, :math:`S = 2 (g(c) - g(t)) g'(c)`.
 """
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,8 +22,14 @@ INSTEAD = "layers of up to 1,024 neurons have a second derivative of this penalt
 
 
 def match_matrix(u: Tensor, target: Tensor, angles: bool) -> tuple[Tensor, Tensor]:
-    """From the neurons' cosines [..., N, N]."""
-    return _matched(u, u, target, angles, diagonal=True)[::2]
+    """From the neurons' cosines t [..., N, N]."""
+    c = u @ u.mT
+    if angles:
+        (angle, slope), (wanted, _) = angles_and_slopes(c), angles_and_slopes(target)
+        change = _off_diagonal(angle - wanted)
+        return (2 * change * slope) @ u, change.square().sum((-2, -1))
+    change = _off_diagonal(c - target)
+    return 2 * change @ u, change.square().sum((-2, -1))
 
 
 def match_cosines(u: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,29 +66,8 @@ def unit_rows(w: Tensor, scale: Tensor, terms: Terms) -> Tensor:
 
 def angles_and_slopes(c: Tensor) -> tuple[Tensor, Tensor]:
     """Angles in radians and their derivative in the cosine; finite at parallel pairs."""
-    edge = 1 - 8 * torch.finfo(c.dtype).eps
-    c = c.clamp(-edge, edge)
+    c = c.clamp(-_edge(c), _edge(c))
     return c.acos(), -(1 - c * c).rsqrt()
-
-
-def _matched(u: Tensor, v: Tensor, target: Tensor, angles: bool, diagonal: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """What a block of pairs does to its rows u and to its columns v, and its part of the sum.
-
-    A block on the diagonal has both orders of each pair, so it does all to its rows; others stand for both.
-    """
-    c = u @ v.mT
-    if angles:
-        (angle, slope), (wanted, _) = angles_and_slopes(c), angles_and_slopes(target)
-        change = angle - wanted
-    else:
-        change = c - target
-    if diagonal:
-        change = change.diagonal_scatter(torch.zeros_like(change[..., 0]), dim1=-2, dim2=-1)
-    weights = 2 * (change * slope if angles else change)
-    total = change.square().sum((-2, -1))
-    if diagonal:
-        return weights @ v, torch.zeros_like(v), total
-    return weights @ v, weights.mT @ u, 2 * total
 
 
 class _Cross(torch.autograd.Function):
@@ -138,8 +123,8 @@ class _Directions(torch.autograd.Function):
 
 
 def _turned(change: Tensor, u: Tensor, factor: Tensor, radial: Tensor) -> Tensor:
-    along = (change * u).sum(-1, keepdim=True) * radial
-    return torch.addcmul(change, u, along, value=-1) * factor
+    along = torch.einsum("...i,...i->...", change, u)[..., None] * radial
+    return torch.addcmul(change, u, along, value=-1).mul_(factor)
 
 
 class _Blocks(torch.autograd.Function):
@@ -149,13 +134,13 @@ class _Blocks(torch.autograd.Function):
 
     @staticmethod
     def forward(u: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        pulls, totals = [torch.zeros_like(block) for block in u.split(SIDE, -2)], []
-        for i, j, block, tensors in _blocks(u, x):
-            ours, theirs, total = block(*tensors)
-            pulls[i] = pulls[i] + ours
-            pulls[j] = pulls[j] + theirs
-            totals.append(total)
-        return torch.cat(pulls, -2), torch.stack(totals).sum(0)
+        pulls, total = _zeros(u), 0.0
+        for i, j, block in _blocks(u, x):
+            pulls[i] = pulls[i] + block.weights @ block.v
+            if j > i:
+                pulls[j] = pulls[j] + block.weights.mT @ block.u
+            total = total + block.orders * block.change.square().sum((-2, -1))
+        return torch.cat(pulls, -2), total
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
@@ -163,38 +148,89 @@ class _Blocks(torch.autograd.Function):
         ctx.save_for_forward(*inputs)
 
     @staticmethod
-    def backward(ctx, grad_pull: Tensor, grad_total: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx, grad_pull: Tensor, grad_total: Tensor) -> tuple[Tensor, Tensor]:
         u, x = ctx.saved_tensors
-        grads = [[torch.zeros_like(block) for block in w.split(SIDE, -2)] for w in (u, x)]
-        pushed = grad_pull.split(SIDE, -2)
+        pushed, grads, targets = grad_pull.split(SIDE, -2), _zeros(u), _zeros(x)
         with torch.no_grad():
-            for i, j, block, tensors in _blocks(u, x):
-                found = torch.func.vjp(block, *tensors)[1]((pushed[i], pushed[j], grad_total))
-                for which, (side, part) in enumerate(((i, 0), (i, 1), (j, 0), (j, 1))):
-                    grads[part][side] = grads[part][side] + found[which]
-        return tuple(last_derivative(torch.cat(parts, -2), u, x, grad_pull, instead=INSTEAD) for parts in grads)
+            for i, j, block in _blocks(u, x):
+                weighted = pushed[i] @ block.v.mT
+                if j > i:
+                    weighted = weighted + block.u @ pushed[j].mT
+                sums = 2 * block.orders * grad_total[..., None, None] * block.change
+                cosines = (weighted * block.bend + sums * block.slope) * block.inside
+                wanted = -(2 * weighted * block.slope + sums) * block.wanted
+                grads[i] = grads[i] + cosines @ block.v
+                grads[j] = grads[j] + cosines.mT @ block.u + block.weights.mT @ pushed[i]
+                targets[i] = targets[i] + wanted @ block.y
+                targets[j] = targets[j] + wanted.mT @ block.x
+                if j > i:
+                    grads[i] = grads[i] + block.weights @ pushed[j]
+        both = (torch.cat(parts, -2) for parts in (grads, targets))
+        first, second = (last_derivative(one, u, x, grad_pull, instead=INSTEAD) for one in both)
+        return first, second
 
     @staticmethod
     def jvp(ctx, change: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
         u, x = ctx.saved_tensors
-        pulls, totals = [torch.zeros_like(block) for block in change.split(SIDE, -2)], []
+        moves, turns, pulls, total = change.split(SIDE, -2), other.split(SIDE, -2), _zeros(change), 0.0
         with torch.no_grad():
-            for (i, j, block, tensors), (*_, changes) in zip(_blocks(u, x), _blocks(change, other), strict=True):
-                ours, theirs, total = torch.func.jvp(block, tensors, changes)[1]
-                pulls[i] = pulls[i] + ours
-                pulls[j] = pulls[j] + theirs
-                totals.append(total)
-        found = torch.cat(pulls, -2), torch.stack(totals).sum(0)
-        return tuple(last_derivative(one, u, x, instead=INSTEAD) for one in found)  # type: ignore[return-value]
+            for i, j, block in _blocks(u, x):
+                cosines = (moves[i] @ block.v.mT + block.u @ moves[j].mT) * block.inside
+                wanted = (turns[i] @ block.y.mT + block.x @ turns[j].mT) * block.wanted
+                weights = block.bend * cosines - 2 * block.slope * wanted
+                pulls[i] = pulls[i] + weights @ block.v + block.weights @ moves[j]
+                if j > i:
+                    pulls[j] = pulls[j] + weights.mT @ block.u + block.weights.mT @ moves[i]
+                moved = block.change * (block.slope * cosines - wanted)
+                total = total + 2 * block.orders * moved.sum((-2, -1))
+        first, second = (last_derivative(one, u, x, instead=INSTEAD) for one in (torch.cat(pulls, -2), total))
+        return first, second
 
 
-def _blocks(u: Tensor, x: Tensor) -> Iterator[tuple[int, int, Callable[..., tuple[Tensor, ...]], tuple[Tensor, ...]]]:
-    """The blocks on and above the diagonal: numbers of their sides, what to compute of them, and from what."""
+class _Block(NamedTuple):
+    """Rows u, x and columns v, y of a block of pairs; with the angles' derivatives g' and g'' in c and g' in t.
+
+    ``change`` is g(c) - g(t), ``weights`` S and ``bend`` its derivative in c, all 0 for a neuron with itself.
+    ``inside`` is where c is not clamped; ``orders`` in how many orders pairs count, for a block on the diagonal has both.
+    """
+
+    u: Tensor
+    x: Tensor
+    v: Tensor
+    y: Tensor
+    change: Tensor
+    slope: Tensor
+    bend: Tensor
+    weights: Tensor
+    wanted: Tensor
+    inside: Tensor
+    orders: int
+
+
+def _blocks(u: Tensor, x: Tensor) -> Iterator[tuple[int, int, _Block]]:
+    """The blocks on and above the diagonal, each with the numbers of its sides."""
     sides = list(zip(u.split(SIDE, -2), x.split(SIDE, -2), strict=True))
-    for i, one in enumerate(sides):
-        for j, other in enumerate(sides[i:], start=i):
-            yield i, j, partial(_block, diagonal=i == j), (*one, *other)
+    for i, (a, b) in enumerate(sides):
+        for j, (v, y) in enumerate(sides[i:], start=i):
+            c, t = a @ v.mT, b @ y.mT
+            (angle, slope), (other, wanted) = angles_and_slopes(c), angles_and_slopes(t)
+            change = angle - other
+            if i == j:
+                change, slope, wanted = (_off_diagonal(one) for one in (change, slope, wanted))
+            edge = _edge(c)
+            bend = 2 * (slope * slope + change * c.clamp(-edge, edge) * slope * slope * slope)
+            wanted = wanted * (t.abs() <= edge)
+            weights = 2 * change * slope
+            yield i, j, _Block(a, b, v, y, change, slope, bend, weights, wanted, c.abs() <= edge, 1 if i == j else 2)
 
 
-def _block(u: Tensor, x: Tensor, v: Tensor, y: Tensor, diagonal: bool) -> tuple[Tensor, ...]:
-    return _matched(u, v, x @ y.mT, angles=True, diagonal=diagonal)
+def _off_diagonal(x: Tensor) -> Tensor:
+    return x.diagonal_scatter(torch.zeros_like(x[..., 0]), dim1=-2, dim2=-1)
+
+
+def _edge(c: Tensor) -> float:
+    return 1 - 8 * torch.finfo(c.dtype).eps
+
+
+def _zeros(x: Tensor) -> list[Tensor]:
+    return [torch.zeros_like(block) for block in x.split(SIDE, -2)]

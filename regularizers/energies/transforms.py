@@ -56,7 +56,8 @@ def unwrapped(w: Tensor) -> Tensor | None:
         return None
     while _functorch.is_functorch_wrapped_tensor(w):
         w = _functorch.get_unwrapped(w)
-    return w.detach()
+    with untransformed():
+        return w.detach()
 
 
 def last_derivative(x: Tensor, *of: Tensor, instead: str) -> Tensor:
