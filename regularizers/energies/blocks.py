@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .checks import as_sets
+from .transforms import is_transformed
 
 BLOCK = 1 << 21  # products in memory at a time
 
@@ -98,8 +99,8 @@ class _PairSum(torch.autograd.Function):
             if gradient is None:
                 total += _above(products, term)
                 continue
-            slope, sums = torch.func.grad_and_value(_summed, has_aux=True)(products, term)
-            total += sums[1]
+            slope, sums = _slope_and_sums(products, term)
+            total += sums
             stop = start + products.shape[-2]
             gradient[:, start:stop].baddbmm_(slope, sets[:, start:])
             gradient[:, start:].baddbmm_(slope.mT, sets[:, start:stop])
@@ -146,11 +147,13 @@ class _PairGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
-        return _whole_change(*ctx.saved_tensors, grad, ctx.term), None, None
+        (x,) = ctx.saved_tensors
+        return _whole_change(x, grad, ctx.term), None, None
 
     @staticmethod
     def jvp(ctx, change: Tensor, *_) -> Tensor:
-        return _whole_change(*ctx.saved_tensors, change, ctx.term)
+        (x,) = ctx.saved_tensors
+        return _whole_change(x, change, ctx.term)
 
     @staticmethod
     def vmap(info, in_dims, x: Tensor, term: Term, gradient: Tensor):
@@ -159,9 +162,24 @@ class _PairGradient(torch.autograd.Function):
 
 def _whole_change(x: Tensor, change: Tensor, term: Term) -> Tensor:
     """The derivative of the gradient along ``change``: a symmetric matrix."""
-    return torch.func.jvp(torch.func.grad(lambda x: _whole(x, term).sum()), (x,), (change,))[1]
+
+    def total(x: Tensor) -> Tensor:
+        return _whole(x, term).sum()
+
+    return torch.func.jvp(torch.func.grad(total), (x,), (change,))[1]
 
 
-def _summed(products: Tensor, term: Term) -> tuple[Tensor, Tensor]:
-    sums = _above(products, term)
-    return sums.sum(), sums
+def _slope_and_sums(products: Tensor, term: Term) -> tuple[Tensor, Tensor]:
+    """The derivative of the sums in the products, and the sums."""
+
+    def summed(products: Tensor) -> tuple[Tensor, Tensor]:
+        sums = _above(products, term)
+        return sums.sum(), sums
+
+    if is_transformed(products):
+        return torch.func.grad(summed, has_aux=True)(products)
+    with torch.enable_grad():  # no closure keeps the block until it is collected
+        leaf = products.detach().requires_grad_()
+        total, sums = summed(leaf)
+        (slope,) = torch.autograd.grad(total, leaf)
+    return slope, sums.detach()

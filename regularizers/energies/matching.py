@@ -1,8 +1,8 @@
 """How far the cosines or angles of projected neurons are from those of the neurons themselves, and what lessens it.
 
 Each function takes directions u [..., N, k] and returns :math:`\\sum_j S_{ij} u_j` [..., N, k], which is the derivative
-of half the sum in u_i, and the sum [...] itself, :math:`\\sum_{i \\ne j} (g(c_{ij}) - g(t_{ij}))^2` with the cosines c of
-u and t of the neurons, g the identity or the arccosine, :math:`S = 2 (g(c) - g(t)) g'(c)`.
+of half the sum in u_i, and the sum [...] itself, :math:`\\sum_{i \\ne j} (g(c_{ij}) - g(t_{ij}))^2` with the cosines
+c of u and t of the neurons, g the identity or the arccosine, :math:`S = 2 (g(c) - g(t)) g'(c)`.
 """
 
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ def match_angles(u: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unit_rows(w: Tensor, scale: Tensor, terms: Terms) -> Tensor:
-    """Directions of the rows of w [..., N, d], which count with the lengths of ``terms`` after ``scale`` [..., N, 1]."""
+    """Directions of rows w [..., N, d], which count with the lengths of ``terms`` after ``scale`` [..., N, 1]."""
     with torch.no_grad():
         lengths = terms.lengths(torch.linalg.vector_norm(w * scale, dim=-1).square(), branching=False)
         radial = torch.ones_like(scale) if lengths.radial is None else lengths.radial[..., None]
@@ -134,7 +134,7 @@ class _Blocks(torch.autograd.Function):
 
     @staticmethod
     def forward(u: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        pulls, total = _zeros(u), 0.0
+        pulls, total = _zeros(u), torch.zeros_like(u[..., 0, 0])
         for i, j, block in _blocks(u, x):
             pulls[i] = pulls[i] + block.weights @ block.v
             if j > i:
@@ -172,7 +172,8 @@ class _Blocks(torch.autograd.Function):
     @staticmethod
     def jvp(ctx, change: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
         u, x = ctx.saved_tensors
-        moves, turns, pulls, total = change.split(SIDE, -2), other.split(SIDE, -2), _zeros(change), 0.0
+        moves, turns, pulls = change.split(SIDE, -2), other.split(SIDE, -2), _zeros(change)
+        total = torch.zeros_like(change[..., 0, 0])
         with torch.no_grad():
             for i, j, block in _blocks(u, x):
                 cosines = (moves[i] @ block.v.mT + block.u @ moves[j].mT) * block.inside
@@ -191,7 +192,7 @@ class _Block(NamedTuple):
     """Rows u, x and columns v, y of a block of pairs; with the angles' derivatives g' and g'' in c and g' in t.
 
     ``change`` is g(c) - g(t), ``weights`` S and ``bend`` its derivative in c, all 0 for a neuron with itself.
-    ``inside`` is where c is not clamped; ``orders`` in how many orders pairs count, for a block on the diagonal has both.
+    ``inside`` is where c is not clamped, ``orders`` how many orders a pair counts for: a block on the diagonal has both.
     """
 
     u: Tensor

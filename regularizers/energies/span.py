@@ -108,9 +108,7 @@ class _SpanPairs(torch.autograd.Function):
         ]
         counts = [len(as_sets(w)) for w in moved]
         found = _SpanPairs.apply(draws, terms, with_gradient, *moved)
-        outs = [
-            x if x is None else torch.cat([y.unflatten(0, (size, -1)) for y in x.split(counts)], 1) for x in found
-        ]
+        outs = [x if x is None else torch.cat([y.unflatten(0, (size, -1)) for y in x.split(counts)], 1) for x in found]
         return tuple(outs), tuple(None if x is None else 0 for x in outs)
 
 

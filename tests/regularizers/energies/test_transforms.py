@@ -5,13 +5,7 @@ import torch
 from torch.func import grad, jacrev, jvp, vmap
 
 from comhe.errors import UsageError
-from comhe.regularizers.energies.transforms import (
-    is_batched,
-    is_transformed,
-    last_derivative,
-    untransformed,
-    unwrapped,
-)
+from comhe.regularizers.energies.transforms import is_batched, is_transformed, last_derivative, untransformed, unwrapped
 
 
 def test_what_a_transform_looks_at():
