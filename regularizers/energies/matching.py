@@ -192,7 +192,7 @@ class _Block(NamedTuple):
     """Rows u, x and columns v, y of a block of pairs; with the angles' derivatives g' and g'' in c and g' in t.
 
     ``change`` is g(c) - g(t), ``weights`` S and ``bend`` its derivative in c, all 0 for a neuron with itself.
-    ``inside`` is where c is not clamped, ``orders`` how many orders a pair counts for: a block on the diagonal has both.
+    ``inside`` is where c is not clamped, ``orders`` what a pair counts for: a block on the diagonal has it twice.
     """
 
     u: Tensor
