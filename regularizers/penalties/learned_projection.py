@@ -48,13 +48,13 @@ class LearnedProjection(EnergyPenalty):
 
     With the gradient D = dL/dV from :meth:`push`, a step is :math:`P' = P - \eta (D^\top W + \gamma P)`, and what is
     seen through it is :math:`V' = (1 - \eta\gamma) V - \eta\, W W^\top D`. So once V and the Gram matrix are known,
-    any number of steps happen on N x N and N x k numbers; with more than 1,024 neurons no such matrix is made, and pairs
-    are looked at by blocks. Neither they nor the energy change with the neurons' lengths, so in V and the Gram matrix
-    these are in units of ``min_norm`` and at most 16 (without ``min_norm``, all are 1), unless ``eps`` gives them
-    another meaning. A layer in which neurons are nearly parallel is computed in float64.
+    any number of steps happen on N x N and N x k numbers; with more than 1,024 neurons there is no such matrix, and
+    pairs are looked at by blocks. Neither they nor the energy change with the neurons' lengths, so in V and the Gram
+    matrix these are in units of ``min_norm`` and at most 16 (without ``min_norm``, all are 1), unless ``eps`` gives
+    them another meaning. A layer in which neurons are nearly parallel is computed in float64.
 
     P lives in all d dimensions, and not in the span of the neurons as a random projection may. For fixed neurons the
-    energies have the same distribution there, and their gradients an eighth to a tenth of the noise. But P is kept: as
+    energies have the same distribution there, and their gradients a seventh to a tenth of the noise. But P is kept: as
     the neurons move, so does their span, and P known by its action on it is another process. It disperses crowded
     neurons in fewer steps, at about the same cost, but raises the energy of random ones, which P in all dimensions
     lowers or leaves as it is (``benchmarks/span_estimator.csv``).
