@@ -10,6 +10,7 @@ from comhe.errors import UsageError
 
 from .attachment import Attachment
 from .energies.checks import upcast
+from .energies.transforms import unwrapped
 from .penalties.penalty import Penalty
 from .selection import Layer
 
@@ -73,15 +74,19 @@ class States(nn.Module):
         self._attached.share(self.penalty)
 
     def update_state(self, layer: Layer, state: Tensor | None) -> None:
-        """Keep a state for the next step, in the memory that a captured graph reads if need be."""
+        """Keep a state for the next step, in the memory that a captured graph reads if need be.
+
+        Within vmap there is one for each of the batch, and none is kept.
+        """
         before = self.state_of(layer)
+        state = None if state is None else unwrapped(state)
         if state is not None and before is not None and state.shape != before.shape:
             shapes = f"{list(before.shape)} -> {list(state.shape)}"
             raise UsageError(f"{self.name}: update must return a state of the same shape, not {shapes}")
         if state is not None and before is not None and self.capturable and before.device == state.device:
-            before.copy_(state.detach())
+            before.copy_(state)
         elif state is not None:
-            self._buffers[self.state_name(layer)] = state.detach()
+            self._buffers[self.state_name(layer)] = state
 
     def get_extra_state(self) -> dict[str, int | str]:
         return {"step": self.step, "seed": self.seed, "penalty": self.name}
