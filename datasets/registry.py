@@ -20,7 +20,11 @@ from .points.clouds import Clouds
 DataSet = Images | ImageFiles | Clouds | Graph
 Domain = Literal["images", "points", "graphs"]
 TYPES: dict[str, tuple[type, ...]] = {"images": (Images, ImageFiles), "points": (Clouds,), "graphs": (Graph,)}
-_NAME = re.compile(r"(?P<base>.+?)(-random(?P<seed>0|[1-9][0-9]{0,8}))?(-up-(?P<up>[xyz]))?(:(?P<path>.+))?", re.DOTALL)
+_NAME = re.compile(
+    r"(?P<base>.+?)(-random(?P<seed>0|[1-9][0-9]{0,8})|-split(?P<split>0|[1-9][0-9]{0,3}))?(-up-(?P<up>[xyz]))?"
+    r"(:(?P<path>.+))?",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -32,9 +36,10 @@ class _Entry:
 
     @property
     def names(self) -> list[str]:
-        """The names to list: with a seed and a path if the loader takes them."""
+        """The names to list: with a seed, a split and a path if the loader takes them."""
         path = ":PATH" if "path" in self.parameters else ""
-        return [f"{self.name}{path}"] + [f"{self.name}-random0{path}"] * ("seed" in self.parameters)
+        marks = [mark for mark, name in (("-random0", "seed"), ("-split0", "split")) if name in self.parameters]
+        return [f"{self.name}{mark}{path}" for mark in ("", *marks)]
 
 
 _REGISTRY: dict[str, dict[str, _Entry]] = {domain: {} for domain in TYPES}
@@ -47,9 +52,10 @@ def register_dataset(
 
     The function returns an ``Images``, ``Clouds`` or ``Graph``, each of which has ``from_arrays``. It is called with
     those of these arguments that it takes: ``root``, the ``Path`` of the data root; ``seed`` of a random split, which
-    is 7 for ``NAME-random7`` and None for ``NAME``; ``path``, the ``Path`` in ``NAME:PATH``; and ``workers``, the
-    number of processes that may decode files. Without ``load``, ``register_dataset`` is a decorator. ``license`` goes
-    into the cards of models that are trained on the data.
+    is 7 for ``NAME-random7`` and None for ``NAME``; ``split``, which is 7 for ``NAME-split7``, of data with several;
+    ``path``, the ``Path`` in ``NAME:PATH``; and ``workers``, the number of processes that may decode files. Without
+    ``load``, ``register_dataset`` is a decorator. ``license`` goes into the cards of models that are trained on the
+    data.
 
     Example:
         >>> import torch
@@ -64,7 +70,7 @@ def register_dataset(
     if load is None:
         return partial(register_dataset, name, domain, license=license)
     check_choice("domain", domain, TYPES)
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or re.search(r"(-random\d*|-up-[xyz])$", name):
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or re.search(r"(-random\d*|-split\d*|-up-[xyz])$", name):
         raise UsageError(f"{name!r} cannot be the name of a data set: use letters, digits, '_', '.' and '-'")
     if name in _REGISTRY[domain]:
         raise UsageError(f"{domain} already has a data set {name!r}; register this one under another name")
@@ -157,7 +163,8 @@ def load_graph(name: str, root: str | Path | None = None) -> Graph:
     ``graph:PATH`` is a graph of one's own: a ``.pt`` file of PyTorch Geometric's ``Data``, a ``.npz`` file (``x``,
     ``edge_index``, ``y``, ...), or a folder with edges.csv, features.csv, labels.csv and perhaps split.csv (also
     ``folder:PATH``). Features and edges are used as they are; ``graph-undirected:PATH`` adds the other direction of
-    every edge. Without masks, or as ``graph-random3:PATH``, 60 % of each class train, 20 % validate and 20 % test.
+    every edge. Without masks, or as ``graph-random3:PATH``, 60 % of each class train, 20 % validate and 20 % test. Of
+    several splits in a file ``graph-split3:PATH`` has number 3, counted from 0.
     ``ogbn-arxiv`` and ``ogbn-products`` come from OGB's own loader, an extra.
 
     Example:
@@ -236,8 +243,7 @@ def _match(name: str, domain: str) -> tuple[_Entry, dict[str, Any]] | None:
     if match is None or entry is None or (match["path"] is None) == ("path" in entry.parameters):
         return None
     options: dict[str, Any] = {} if match["path"] is None else {"path": Path(match["path"]).expanduser()}
-    if match["seed"] is not None:
-        options["seed"] = int(match["seed"])
+    options |= {key: int(match[key]) for key in ("seed", "split") if match[key] is not None}
     if match["up"] is not None:
         options["up"] = match["up"]
     return (entry, options) if options.keys() <= entry.parameters else None

@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 from comhe.errors import UsageError
 
-from .computed import clean_name
+from .computed import clean_name, walk
 from .penalties.penalty import Penalty
 from .selection import FROZEN, Layer, Skipped, select
 from .sharding import balance, check_not_sharded
-from .structure import Structure, changes
+from .structure import Structure, changes, is_adapter, listed
 
 THAWED = "frozen when the regularizer was attached, and thawed since: it is regularized now"
+IDLE = "its adapters are merged or not active, and the weight below them is frozen"
 
 
 class Attachment:
@@ -53,13 +54,19 @@ class Attachment:
             if flags != self._structure.trainable:
                 self._find_trainable()
             return None
-        before, problem = self.layers, ""
+        before, trained, problem = self.layers, self.trainable, ""
         try:
             self.select()
         except UsageError as error:  # the output layer that was asked for has gone
             self.select(output=None)
-            problem = f"; {error}"
-        return changes(before, self.layers) + problem
+            problem = str(error)
+        return "; ".join(filter(None, (changes(before, self.layers), self._made_constant(trained), problem)))
+
+    def _made_constant(self, before: Sequence[Layer]) -> str:
+        """Which of the layers that were trained are not any more, since their adapters are not used, in words."""
+        trained = {layer.name for layer in before}
+        names = [x.name for x in self.layers if x.name in trained and x not in self.trainable and _is_idle(x)]
+        return f"constant: {listed(names)} ({IDLE})" if names else ""
 
     def select(self, **changed: Any) -> None:
         """Select layers of the model as it is now."""
@@ -74,9 +81,10 @@ class Attachment:
     def skipped(self) -> list[Skipped]:
         """What is not regularized now, and why; then what was frozen at first and is regularized now."""
         counted = set(self.trainable)
-        frozen = [layer.name for layer in self.layers if layer not in counted]
+        frozen = [layer for layer in self.layers if layer not in counted]
         thawed = [layer.name for layer in self.trainable if layer.name in self._frozen_first]
-        reasons = [*((name, FROZEN) for name in frozen), *((name, THAWED) for name in thawed)]
+        reasons = [(layer.name, IDLE if _is_idle(layer) else FROZEN) for layer in frozen]
+        reasons += [(name, THAWED) for name in thawed]
         return [*self._skipped, *(Skipped(name, reason) for name, reason in reasons)]
 
     def share_out(self, penalty: Penalty, rank: int, ranks: int) -> None:
@@ -106,12 +114,18 @@ class Attachment:
         for name, tensor in parameters.items():
             parts = clean_name(name.removeprefix(self._prefix)).split(".") if tensor.requires_grad else []
             parents |= {".".join(parts[:end]) for end in range(len(parts) + 1)}
-        return [layer for layer in self.layers if layer in self.trainable or layer.name in parents]
+        names = {module: name for name, module in walk(self._model[0])}
+        return [layer for layer in self.layers if layer in self.trainable or names[layer.module] in parents]
 
     def call_with(self, parameters: Mapping[str, Tensor], function: Callable[[], Tensor]) -> Tensor:
         """``function()`` while the model has these tensors for its parameters, by name."""
         named = {f"model.{name.removeprefix(self._prefix)}": tensor for name, tensor in parameters.items()}
         return torch.func.functional_call(_Holder(self._model[0], function), named, ())
+
+
+def _is_idle(layer: Layer) -> bool:
+    """Whether a layer that is not trained has parameters that are, those of adapters."""
+    return is_adapter(layer.module) and any(p.requires_grad for p in layer.parameters)
 
 
 def _wrapper(model: nn.Module) -> str:

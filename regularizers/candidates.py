@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from .computed import walk
-from .fused import Fused, fused
+from .fused import Fused, split
 from .neurons import WEIGHT, NoNeuronsError, is_whole, kind, own_modules
 from .output import Matrix
 from .sources import traced
@@ -25,6 +25,7 @@ class Candidate:
     fused: Fused | None = None
     sources: tuple[nn.Parameter, ...] = ()
     reason: str | None = None
+    note: str = ""  # what a report says of it, although it is regularized
 
 
 def find_candidates(model: nn.Module) -> tuple[list[Candidate], dict[nn.Module, str]]:
@@ -40,12 +41,11 @@ def find_candidates(model: nn.Module) -> tuple[list[Candidate], dict[nn.Module, 
             found.append(Candidate(name, module, reason=str(error)))
         for part, (w, read) in parts.items():
             full = name if part == WEIGHT else f"{name}.{part}".removeprefix(".")
-            try:
-                sets = fused(name, modules, w)
-            except NoNeuronsError as error:
-                found.append(Candidate(full, module, part, tuple(w.shape), sources=read, reason=str(error)))
-                continue
-            found.append(Candidate(full, module, part, tuple((sets(w) if sets else w).shape), sets, read))
+            taken = split(name, modules, w)
+            for ending, rows in taken.layers.items():
+                shape = tuple((rows(w) if rows else w).shape)
+                whole = f"{full}{ending}".removeprefix(".")
+                found.append(Candidate(whole, module, part, shape, rows, read, note=taken.note))
         known = {id(p) for _, read in parts.values() for p in read}
         for _, child in walk(module):
             reads = any(id(p) in known for p in child._parameters.values())
@@ -57,9 +57,13 @@ def find_candidates(model: nn.Module) -> tuple[list[Candidate], dict[nn.Module, 
 def find_unread(
     model: nn.Module, candidates: list[Candidate], claimed: dict[nn.Module, str]
 ) -> Iterator[tuple[str, str, list[nn.Parameter]]]:
-    """Modules with matrices that no view reads, so that a report does not pass over them in silence."""
+    """Modules with matrices that no view reads, so that a report does not pass over them in silence.
+
+    The name, the reason, and the matrices; none of them if they belong to a layer, as an inactive adapter's do.
+    """
     seen = {id(p) for item in candidates for p in item.sources}
-    explained = {item.module for item in candidates if item.reason is not None and not item.sources}
+    reasons = {item.name: item.module for item in candidates if item.reason is not None and not item.sources}
+    explained = {*reasons.values(), *(module for module, owner in claimed.items() if owner in reasons)}
     for name, module in walk(model):
         left: dict[str, nn.Parameter] = {}
         for key, p in module.named_parameters(recurse=False):
@@ -70,7 +74,7 @@ def find_unread(
                 left[key] = p
         kind_of = type(module).__name__
         if left and module in claimed:
-            yield name, f"part of {claimed[module]}, which does not read it at present", list(left.values())
+            yield name, f"part of {claimed[module]}, which does not read it at present", []
         elif left:
             shapes = (f"{kind_of}.{k} {'(lazy)' if is_lazy(p) else list(p.shape)}" for k, p in left.items())
             yield name, f"no matrix view for {', '.join(shapes)}; add one with register_neurons", list(left.values())
@@ -119,5 +123,5 @@ def _matrix(item: Candidate) -> Matrix:
     if what == "embedding":
         inputs, outputs = set(), {item.shape[-1]}
     role = {"conv": "convolution", "attention": "inner", "embedding": "inner"}.get(what or "", "layer")
-    role = "inner" if item.fused is not None or item.reason is not None else role
+    role = "inner" if item.fused is not None or item.note or item.reason is not None else role
     return Matrix(item.name, frozenset(inputs), frozenset(outputs), role)

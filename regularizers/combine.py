@@ -1,6 +1,7 @@
 """Several regularizers on one model that are called as one."""
 
 import itertools
+import re
 import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -76,9 +77,11 @@ class CombinedRegularizer(nn.Module):
 
     @property
     def skipped(self) -> list[Skipped]:
-        """What no part regularizes, with the reason of the first part."""
+        """What no part regularizes, with the reason of the first part; and notes on layers that one does."""
         names = {layer.name for layer in self.layers}
-        return [item for item in self._parts()[0].skipped if item.name not in names]
+        left = [item for item in self._parts()[0].skipped if item.name not in names]
+        regularized = [(part.skipped, {layer.name for layer in part.layers}) for part in self._parts()]
+        return left + [item for skipped, own in regularized for item in skipped if item.name in own]
 
     @property
     def device(self) -> torch.device:
@@ -146,11 +149,31 @@ class CombinedRegularizer(nn.Module):
         return self
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Restore each part; see :meth:`Regularizer.load_state_dict`."""
-        for index, part in enumerate(self._parts()):
-            prefix = f"parts.{index}."
-            own = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
-            part.load_state_dict(own, strict, assign)
+        """Restore each part; see :meth:`Regularizer.load_state_dict`.
+
+        Raises:
+            UsageError: the state has other parts. With ``strict=False`` what fits is loaded.
+        """
+        parts = self._parts()
+        own = [_below(state_dict, f"parts.{index}.") for index in range(len(parts))]
+        if strict:
+            saved = {key.split(".")[1] for key in state_dict if re.match(r"parts\.\d+\.", key)}
+            if saved != {str(index) for index in range(len(parts))}:
+                found = f"{len(saved)} parts" if saved else "no parts, as one of combined regularizers has"
+                raise UsageError(f"the state has {found}, but this regularizer has {len(parts)}: {self.name}")
+            if others := [key for key in state_dict if not key.startswith("parts.")]:
+                raise UsageError(f"the state has {', '.join(others)}, which are of no part of {self.name}")
+            for index, (part, state) in enumerate(zip(parts, own, strict=True)):
+                try:
+                    part.check_state_dict(state)
+                except UsageError as error:
+                    raise UsageError(f"part {index}, {part.name}: {error}") from error
+        before = self.step
+        keys = [part.load_state_dict(state, strict, assign) for part, state in zip(parts, own, strict=True)]
+        self.step = next((part.step for part, state in zip(parts, own, strict=True) if state), before)
+        return type(keys[0])(
+            *([f"parts.{i}.{key}" for i, k in enumerate(keys) for key in k[which]] for which in (0, 1))
+        )
 
     def report(self) -> Report:
         """One report of all parts, whose rows say which regularizer they are of."""
@@ -160,6 +183,10 @@ class CombinedRegularizer(nn.Module):
 
     def __repr__(self) -> str:
         return " + ".join(map(repr, self._parts()))
+
+
+def _below(state_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
 
 
 def _sum(values: Sequence[Tensor]) -> Tensor:

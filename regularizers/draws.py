@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from .energies.transforms import untransformed
 from .selection import Layer
 
 Distribution = Literal["gaussian", "ternary"]
@@ -115,7 +116,8 @@ class Draws:
         elif held != content and not self.capturable:
             tensor = torch.empty_like(tensor)
         if held != content and not tensor.is_meta:
-            fill(tensor)
+            with untransformed():  # vmap allows no random operation, and would keep what it draws
+                fill(tensor)
         self._memory[key], self._values[key] = (content, tensor), tensor
         return tensor
 
@@ -136,7 +138,8 @@ def random_matrix(
     """
     out = torch.empty(tuple(shape), device=device)
     if not out.is_meta:
-        _fill(out, distribution, key)
+        with untransformed():
+            _fill(out, distribution, key)
     return out
 
 

@@ -1,93 +1,127 @@
 """Queries, keys and values in one projection are sets of their own: whether a layer is such a projection, and how.
 
-A layer counts as fused by its name or that of a module that wraps it (``qkv``, ``Wqkv``, ``c_attn``,
-``query_key_value``, ...; ``kv`` and ``qk`` for two of the three) together with its shape: it has three times (two
-times) as many rows as the attention's output projection has inputs, or, if there is none, as it has inputs itself. The
-rows of the parts follow one another; in BLOOM, GPT-NeoX and the other classes of ``_INTERLEAVED`` they do so within
-each head. Parts of unequal sizes (grouped queries) are not taken apart, since every network orders them differently,
-nor are they mixed: such a layer is skipped with its reason.
+A layer counts as fused by its name or that of a module that wraps it (``qkv``, ``Wqkv``, ``c_attn``, ``kv``, ...). The
+attention that owns it says which rows are whose: by its class (:mod:`.fused_orders`), else by its numbers of heads,
+else by its shape, if that is three times the inputs of the output projection (two times for ``kv`` and ``qk``). Parts
+of equal sizes are the sets of one layer; others, as grouped queries have them, are layers: ``qkv_proj.q``.
+
+Where the attention does not tell, the matrix is regularized as one set, and the report says so.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
 from .computed import walk
-from .neurons import NoNeuronsError
+from .fused_orders import HEAD_DIM, HEADS, KEY_VALUE_HEADS, PROJECTIONS, block_sizes, told
 
-_PARTS = {"qkv": 3, "to_qkv": 3, "Wqkv": 3, "qkv_proj": 3, "in_proj_qkv": 3, "attn_qkv": 3, "w_qkv": 3, "qkv_conv": 3}
-_PARTS |= {"query_key_value": 3, "W_pack": 3, "c_attn": 3, "in_proj": 3}
-_PARTS |= {"kv": 2, "to_kv": 2, "Wkv": 2, "kv_proj": 2, "key_value": 2, "qk": 2, "to_qk": 2}
-_PARTS |= {"qkvs": 3, "kqv_lin": 3}
-_OUTPUTS = ("proj", "out_proj", "o_proj", "c_proj", "attn_out", "to_out", "out", "out_lin", "dense", "wo", "merge")
-_INTERLEAVED = (
-    "BloomAttention",
-    "DisentangledSelfAttention",
-    "FalconAttention",
-    "GPTBigCodeAttention",
-    "GPTNeoXAttention",
-    "GPTNeoXJapaneseAttention",
-    "MiniMaxLightningAttention",
-    "PersimmonAttention",
+_OUTPUTS = (
+    "proj",
+    "out_proj",
+    "o_proj",
+    "c_proj",
+    "attn_out",
+    "to_out",
+    "out",
+    "out_lin",
+    "dense",
+    "wo",
+    "merge",
+    "Wo",
 )
+_OTHERS_TOO = ("in_proj", "pwise")  # names that modules other than attentions have, too
+_QUERIES = ("q", "q_attn", "q_proj", "to_q", "query", "q_lin", "Wq", "wq")
 
 
 @dataclass(frozen=True)
 class Fused:
-    """How the rows of a fused projection are put into sets: ``parts`` of them, alternating within each of ``blocks``.
+    """Which rows of a fused projection are a layer: in each of ``blocks`` as many of each part as ``sizes`` says.
+
+    Without ``index`` the parts are of equal sizes, and each is a set; else the layer is this part alone.
 
     Example:
-        >>> Fused(parts=3)(nn.Linear(4, 12).weight).shape
-        torch.Size([3, 4, 4])
+        >>> w = nn.Linear(4, 12).weight
+        >>> Fused((4, 4, 4))(w).shape, Fused((4, 1, 1), blocks=2, index=0)(w).shape
+        (torch.Size([3, 4, 4]), torch.Size([8, 4]))
     """
 
-    parts: int
+    sizes: tuple[int, ...]
     blocks: int = 1
+    index: int | None = None
 
     def __call__(self, w: Tensor) -> Tensor:
-        return w.unflatten(0, (self.blocks, self.parts, -1)).transpose(0, 1).flatten(1, 2)
+        blocks = w.unflatten(0, (self.blocks, -1))
+        if self.index is None:
+            return blocks.unflatten(1, (len(self.sizes), -1)).transpose(0, 1).flatten(1, 2)
+        return blocks.narrow(1, sum(self.sizes[: self.index]), self.sizes[self.index]).flatten(0, 1)
 
 
-def fused(name: str, modules: Mapping[str, nn.Module], w: Tensor) -> Fused | None:
-    """The sets of the layer ``name``, one of a model's ``modules``, whose view is ``w``; None if it is one matrix.
+@dataclass(frozen=True)
+class Split:
+    """The layers of a projection by what is added to its name, and what a report says of a projection that is one."""
 
-    Raises:
-        NoNeuronsError: the parts are not of equal sizes.
+    layers: Mapping[str, Fused | None]
+    note: str = ""
+
+
+WHOLE = Split({"": None})
+
+
+def split(name: str, modules: Mapping[str, nn.Module], w: Tensor) -> Split:
+    """How the layer ``name``, one of a model's ``modules``, is taken apart, given its view ``w``.
 
     Example:
         >>> attention = nn.ModuleDict({"qkv": nn.Linear(4, 12), "proj": nn.Linear(4, 8)})
-        >>> fused("qkv", dict(attention.named_modules()), attention["qkv"].weight)
-        Fused(parts=3, blocks=1)
+        >>> split("qkv", dict(attention.named_modules()), attention["qkv"].weight).layers
+        {'': Fused(sizes=(4, 4, 4), blocks=1, index=None)}
     """
     path = name.split(".")
-    place = next((place for place in (-1, -2, -3) if -place <= len(path) and path[place] in _PARTS), 0)
+    place = next((place for place in (-1, -2, -3) if -place <= len(path) and path[place] in PROJECTIONS), 0)
     if not place or w.dim() != 2:
-        return None
-    attention, parts = modules[".".join(path[:place])], _PARTS[path[place]]
-    classes = [base.__name__ for base in type(attention).__mro__]
-    if path[place] == "in_proj" and "ttention" not in classes[0]:
-        return None
-    rows, inner = w.shape[0], _inner(attention)
-    unit = inner or w.shape[1]
-    if rows in (parts * unit, 2 * unit):  # queries of a cross attention come from elsewhere
-        if "CodeGenAttention" in classes:
-            return Fused(parts, 4)  # the released model was trained on four devices
-        return Fused(rows // unit, _heads(attention) if any(known in classes for known in _INTERLEAVED) else 1)
-    if inner is not None and rows > inner:
-        raise NoNeuronsError(
-            f"queries, keys and values of unequal sizes in one matrix ({rows} rows, and {inner} inputs of the output "
-            f"projection); add a view of {classes[0]} that takes them apart with register_neurons"
-        )
-    return None
+        return WHOLE
+    attention, parts = modules[".".join(path[:place])], PROJECTIONS[path[place]]
+    rows, unit = w.shape[0], _inner(attention) or w.shape[1]
+    sizes = block_sizes(attention, path[place], rows)
+    if sizes is None and path[place] in _OTHERS_TOO and "ttention" not in type(attention).__name__:
+        return WHOLE
+    if sizes is None or rows % sum(sizes):
+        sizes = _by_heads(attention, parts, rows, unit) if sizes is None else ()
+    if not sizes:
+        return Split({"": None}, _untold(attention, w)) if rows > unit else WHOLE
+    blocks = rows // sum(sizes)
+    if len(set(sizes)) == 1:
+        return Split({"": Fused(sizes, blocks)})
+    names = parts if len(parts) == len(sizes) else ("mlp", *parts)  # which some blocks have in the same matrix
+    return Split({f".{part}": Fused(sizes, blocks, index) for index, part in enumerate(names)})
 
 
-def _heads(attention: nn.Module) -> int:
-    for owner in (attention, getattr(attention, "config", None)):
-        for name in ("num_heads", "num_attention_heads"):
-            if isinstance(heads := getattr(owner, name, None), int):
-                return heads
-    raise NoNeuronsError(f"{type(attention).__name__} does not tell its number of heads, in which the parts alternate")
+def _by_heads(attention: Any, parts: str, rows: int, unit: int) -> tuple[int, ...]:
+    """Sizes of parts that follow one another: as the numbers of heads say, else equal ones; empty if unknown."""
+    heads, key_value_heads = told(attention, HEADS), told(attention, KEY_VALUE_HEADS)
+    if heads and key_value_heads and key_value_heads != heads:
+        number = {"q": heads, "k": key_value_heads, "v": key_value_heads}
+        head_dim = told(attention, HEAD_DIM) or unit // heads
+        sizes = tuple(number[part] * head_dim for part in parts)
+        return sizes if sum(sizes) == rows else ()
+    if len(parts) == 3 and rows == 2 * unit and _is_cross(attention):
+        return unit, unit
+    return (unit,) * len(parts) if rows == len(parts) * unit else ()
+
+
+def _is_cross(attention: Any) -> bool:
+    """Whether the queries come from elsewhere, so that the projection has keys and values alone."""
+    flagged = any(getattr(attention, name, False) is True for name in ("is_cross_attention", "use_global"))
+    return flagged or any(isinstance(getattr(attention, name, None), nn.Module) for name in _QUERIES)
+
+
+def _untold(attention: nn.Module, w: Tensor) -> str:
+    kind = type(attention).__name__
+    return (
+        f"regularized as one set: {kind} does not tell which of its {w.shape[0]} rows are queries, keys and values; "
+        f"add a view of {kind} that takes them apart with register_neurons"
+    )
 
 
 def _inner(parent: nn.Module) -> int | None:

@@ -8,29 +8,33 @@
 3. the shapes: the last weight matrix whose number of outputs is no other layer's number of inputs, else the last one.
 
 A model that only wraps another one, as peft, Lightning and DistributedDataParallel do, is looked into. Auxiliary heads
-(``aux...``) never count. A classifier that is a bare parameter without a view is not replaced by another layer.
+(``aux...``) never count. A classifier that is a bare parameter without a view is not replaced by another layer, nor is
+one that has been taken away: feature extractors have no output layer (:mod:`.headless`), and the report says so.
 """
 
+import itertools
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from comhe.errors import UsageError
 
 from .computed import walk
+from .headless import HEADS, headless, is_cut
 
-_STRONG: tuple[str, ...] = ("classifier", "head", "heads", "lm_head", "logits", "score", "cls_head", "to_logits")
-_STRONG += ("qa_outputs", "class_head", "cls_score", "fc_out", "output_layer", "mlp_head", "class_embed", "embed_out")
-_STRONG += ("class_labels_classifier", "classification_head", "logits_proj", "generator_lm_head", "last_linear")
 _WEAK: tuple[str, ...] = ("fc", "cls", "linear", "output", "out", "decoder", "predictor", "out_proj", "prediction")
 _AUXILIARY = re.compile(r"(^|\.)_?aux|auxiliary", re.IGNORECASE)
 _REGRESSION = re.compile(r"box|reg|offset|centerness|mask|keypoint|seq_relationship|distance")
 _CLASSES = re.compile(r"^(cls|class|logits|classif)|classifier$|logits$")
+
+_LAST, _OUTSIDE = "the last weight matrix", "the last layer outside the base model"
+_BY_SHAPE = "by its shape: no other layer takes its outputs"
+_GUESSES = (_LAST, _OUTSIDE, _BY_SHAPE)
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,15 @@ class Matrix:
         return any(n == m or (flattened and m % n == 0) for n in self.outputs for m in other.inputs)
 
 
-def find_outputs(model: nn.Module, matrices: Sequence[Matrix], output: str | Iterable[str] | None) -> dict[str, str]:
-    """The names of the output layers, and how each was found.
+class Outputs(NamedTuple):
+    """The names of the output layers and how each was found; or the name of a module, and why there is none."""
+
+    found: dict[str, str]
+    missing: tuple[str, str] | None = None
+
+
+def find_outputs(model: nn.Module, matrices: Sequence[Matrix], output: str | Iterable[str] | None) -> Outputs:
+    """The output layers of a model.
 
     Args:
         matrices: every weight matrix of the model, in order of registration.
@@ -61,11 +72,11 @@ def find_outputs(model: nn.Module, matrices: Sequence[Matrix], output: str | Ite
     Example:
         >>> model = nn.ModuleDict({"fc": nn.Linear(4, 3), "body": nn.Linear(5, 4)})
         >>> matrices = [Matrix("fc", frozenset({4}), frozenset({3})), Matrix("body", frozenset({5}), frozenset({4}))]
-        >>> find_outputs(model, matrices, "auto")
+        >>> find_outputs(model, matrices, "auto").found
         {'fc': 'by its name'}
     """
     if output is None:
-        return {}
+        return Outputs({})
     names = [matrix.name for matrix in matrices if matrix.role != "bare"]
     if output != "auto":
         found: dict[str, str] = {}
@@ -75,14 +86,26 @@ def find_outputs(model: nn.Module, matrices: Sequence[Matrix], output: str | Ite
                 listed = ", ".join(name or "(the model itself)" for name in names)
                 raise UsageError(f"output={glob!r} names no layer; the model has {listed}")
             found |= dict.fromkeys(matching, f"named by output={glob!r}")
-        return found
+        return Outputs(found)
+    missing = None
     prefix, core = _core(model, matrices)
     possible = [m for m in matrices if _below(m.name, prefix) and m.role != "inner" and not _AUXILIARY.search(m.name)]
-    for ask in (_library, _by_name, _by_shape):
+    for ask in itertools.chain((_library, _by_name), itertools.repeat(_by_shape)):
+        if not possible:
+            break
         answer = ask(core, prefix, possible, matrices)
-        if answer is not None:
-            return _viewed(answer, possible)
-    return {}
+        if answer is None:
+            possible = [] if ask is _by_shape else possible
+            continue
+        why = next(filter(None, (headless(model, name) for name, how in answer.items() if how in _GUESSES)), None)
+        if why is not None:
+            missing = missing or why[1:]
+            possible = [m for m in possible if not _below(m.name, why.owner)]  # there may be a head elsewhere
+        elif answer:
+            return Outputs(_viewed(answer, possible))
+        else:
+            return Outputs({}, (prefix, f"{type(core).__name__} has no classifier, so there is no output layer"))
+    return Outputs({}, missing)
 
 
 Answer = dict[str, str] | None  # None: this question has no answer, ask the next one
@@ -139,7 +162,7 @@ def _transformers(core: Any, prefix: str, possible: Sequence[Matrix]) -> Answer:
     if not outside:
         return None
     answer = _by_name(core, prefix, outside, ())
-    return answer if answer is not None else {outside[-1].name: "the last layer outside the base model"}
+    return answer if answer is not None else {outside[-1].name: _OUTSIDE}
 
 
 def _detector(core: object, prefix: str, possible: Sequence[Matrix]) -> Answer:
@@ -156,11 +179,11 @@ def _detector(core: object, prefix: str, possible: Sequence[Matrix]) -> Answer:
 
 
 def _by_name(core: nn.Module, prefix: str, possible: Sequence[Matrix], _: object) -> Answer:
-    for known in (_STRONG, _WEAK):
+    for known in (HEADS, _WEAK):
         found = {}
         for name in (name for name, _ in core.named_children() if name in known and not _AUXILIARY.search(name)):
             if lasts := _last(possible, _join(prefix, name)):
-                found[name] = lasts
+                found[name] = [] if is_cut(core.get_submodule(name)) else lasts
         if len(found) > 1:
             _warn_ambiguous([last for lasts in found.values() for last in lasts], found[list(found)[-1]])
         if found:
@@ -180,10 +203,10 @@ def _by_shape(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: S
         equals = [m for m in ends if m.inputs == last.inputs and {m.name, last.name} <= heads]
         if len(equals) > 1:
             _warn_ambiguous([m.name for m in equals], [last.name])
-        return {last.name: "the last weight matrix"}
+        return {last.name: _LAST}
     if len(ends) > 1:
         _warn_ambiguous([m.name for m in ends], [ends[-1].name])
-    return {ends[-1].name: "by its shape: no other layer takes its outputs"}
+    return {ends[-1].name: _BY_SHAPE}
 
 
 def _viewed(answer: dict[str, str], possible: Sequence[Matrix]) -> dict[str, str]:
@@ -211,7 +234,7 @@ def _core(model: nn.Module, matrices: Sequence[Matrix]) -> tuple[str, nn.Module]
 
 
 def _named(core: nn.Module) -> bool:
-    return any(name in _STRONG for name, _ in core.named_children())
+    return any(name in HEADS for name, _ in core.named_children())
 
 
 def _last(possible: Sequence[Matrix], prefix: str) -> list[str]:

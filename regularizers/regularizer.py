@@ -18,11 +18,12 @@ from .neurons import parametrizations_in_evaluation
 from .penalties.penalty import Member, Penalty
 from .report import LayerReport, Report
 from .selection import Layer, Skipped
+from .states import States
 from .structure import RegularizerWarning
-from .weights import Weight, Weights, check_globs, check_number, check_weights, match
+from .weights import Weight, Weights, check_globs, check_number, check_weights, match, unmatched
 
 
-class Regularizer(nn.Module):
+class Regularizer(States):
     r"""A penalty on the neurons of a model's layers; call it once per optimizer step and add the result to the loss.
 
     .. math:: \lambda_\mathrm{hidden} \sum_{l\ \mathrm{hidden}} P(W_l) + \lambda_\mathrm{output} P(W_\mathrm{output})
@@ -86,7 +87,6 @@ class Regularizer(nn.Module):
         self.weight, self.output_weight = check_weights(penalty, weight, output_weight)
         self.seed, self.step, self.capturable = int(seed), 0, capturable
         self._attached = Attachment(model, selection)
-        self._shapes: dict[str, tuple] = {}  # of the layers whose states these are
         self._memory: Memory = {}
         self._warned: set[str] = set()
         if not self._attached.layers and penalty.needs_layers:
@@ -94,12 +94,7 @@ class Regularizer(nn.Module):
             reasons = reasons or "none of its modules has a weight matrix"
             raise UsageError(f"{type(model).__name__} has no layer to regularize: {reasons}")
         check_globs(self.weight, (layer.name for layer in self._attached.layers))
-        self._renew_states()
-
-    @property
-    def name(self) -> str:
-        """The penalty's name in the registry, or its class."""
-        return self.penalty.name or type(self.penalty).__name__
+        self.renew_states()
 
     @property
     def layers(self) -> list[Layer]:
@@ -136,7 +131,7 @@ class Regularizer(nn.Module):
             [(3, 4), (7, 3)]
         """
         self._attached.select()
-        self._renew_states()
+        self._follow()
         return self
 
     def forward(self, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -168,12 +163,12 @@ class Regularizer(nn.Module):
                         shapes = f"{list(member.w.shape)} -> {list(value.shape)}"
                         raise UsageError(f"{self.name} must return one value for each set of neurons, not {shapes}")
                     terms.append(draws.weight(member.layer) * value.mean())  # over sets: groups, gates
-                    self._update_state(member.layer, state)
+                    self.update_state(member.layer, state)
         for layer in self._attached.local(draws.active):  # a layer whose weight is zero for now learns all the same
             if layer not in counted and self.state_of(layer) is not None:
                 member = self._member(layer, draws)
                 with autocast_disabled(member.w):
-                    self._update_state(layer, self.penalty.following_state(member, draws))
+                    self.update_state(layer, self.penalty.following_state(member, draws))
         if not terms:
             return torch.zeros((), device=self.device)
         total = sum(terms[1:], terms[0])
@@ -216,7 +211,7 @@ class Regularizer(nn.Module):
             buffer = self.state_of(layer)
             if buffer is not None:
                 if buffer.device != self.device:  # another rank's layer, whose state has not moved yet
-                    self._buffers[self._state_name(layer)] = buffer = torch.empty_like(buffer, device=self.device)
+                    self._buffers[self.state_name(layer)] = buffer = torch.empty_like(buffer, device=self.device)
                 distributed.broadcast(buffer, self._attached.owner(layer))
 
     def report(self) -> Report:
@@ -233,43 +228,6 @@ class Regularizer(nn.Module):
         weight = self._weight(layer)
         what = f"the schedule's weight at step {self.step}"
         return check_number(weight(self.step), what) if callable(weight) else weight
-
-    def state_of(self, layer: Layer) -> Tensor | None:
-        """What the penalty has learned for the layer, such as a projection; None if it learns nothing for it."""
-        return self._buffers.get(self._state_name(layer))
-
-    def get_extra_state(self) -> dict[str, int]:
-        return {"step": self.step, "seed": self.seed}
-
-    def set_extra_state(self, state: dict[str, int]) -> None:
-        self.step, self.seed = state["step"], state["seed"]
-
-    def _save_to_state_dict(self, *args: Any) -> None:
-        self._look()  # the state is of the model as it is saved
-        super()._save_to_state_dict(*args)
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Restore step, seed and learned state, that of frozen layers too.
-
-        Raises:
-            UsageError: the state is of other layers. With ``strict=False`` what fits is loaded.
-        """
-        self._look()
-        known, saved = dict(self.named_buffers()), {name for name in state_dict if ":" in name}
-        misfits = {name for name in saved & known.keys() if state_dict[name].shape != known[name].shape}
-        said = {
-            "have no layer here": saved - known.keys(),
-            "have another shape here": misfits,
-            "are missing": known.keys() - saved,
-        }
-        if strict and any(said.values()):
-            told = "; ".join(f"{', '.join(sorted(names))} {what}" for what, names in said.items() if names)
-            raise UsageError(
-                f"the state was saved by another regularizer or of another model: {told}. Attach the regularizer that "
-                "was saved to the model that it was saved with, or load what fits with strict=False"
-            )
-        fitting = {name: value for name, value in state_dict.items() if name not in misfits}
-        return super().load_state_dict(fitting, strict, assign)
 
     def extra_repr(self) -> str:
         layers = self._attached.trainable
@@ -294,26 +252,22 @@ class Regularizer(nn.Module):
         """See the model as it is now; if it has changed, follow it and say so."""
         said = self._attached.look()
         if said is not None:
-            self._renew_states()
+            self._follow()
             if said:
                 self._warn(f"{self.name} follows its model, which has changed: {said}")
         return self._attached
 
+    def _follow(self) -> None:
+        """Keep the states of a new selection, and say which weights of a table are left without a layer."""
+        self.renew_states()
+        globs = unmatched(self.weight, (layer.name for layer in self._attached.layers))
+        for glob in [glob for glob in globs if glob not in self._warned]:
+            self._warned.add(glob)
+            self._warn(f"weight[{glob!r}] of {self.name} names no layer any more, since the model has changed")
+        self._warned -= set(self.weight if isinstance(self.weight, Mapping) else ()) - set(globs)
+
     def _warn(self, message: str) -> None:
         warnings.warn(message, RegularizerWarning, stacklevel=4)
-
-    def _renew_states(self) -> None:
-        """Keep the states of layers of the same name, shape and role as before; initialize those of others."""
-        before, kept = self._shapes, dict(self._buffers)
-        self._shapes = {layer.name: (layer.shape, layer.role) for layer in self._attached.layers}
-        self._buffers.clear()
-        for layer in self._attached.layers:
-            name = self._state_name(layer)
-            known = before.get(layer.name) == self._shapes[layer.name]
-            state = kept.get(name) if known else self._initial_state(layer)
-            if state is not None:
-                self.register_buffer(name, state)
-        self._attached.share(self.penalty)
 
     def _weight(self, layer: Layer) -> Weight:
         """The layer's factor, or the function that gives it."""
@@ -350,7 +304,7 @@ class Regularizer(nn.Module):
         w = upcast(self.penalty.select(layer.neurons(self.penalty.ordered), layer, draws))
         state = self.state_of(layer)
         if state is not None and state.is_meta and not w.is_meta:  # the model had no weights yet
-            state = self._initial_state(layer)
+            state = self.initial_state(layer)
         elif state is not None:
             # What is learned is written in place at the end of the step, before the backward pass reads this.
             state = state.to(w.device, w.dtype, copy=draws.capturable)
@@ -364,29 +318,6 @@ class Regularizer(nn.Module):
         found = [(member, *bound_gradient(member.w, least, scale(member.layer))) for member in members]
         terms = [draws.weight(member.layer) * zeros.mean() for member, _, zeros in found]
         return [member._replace(w=w) for member, w, _ in found], terms
-
-    def _update_state(self, layer: Layer, state: Tensor | None) -> None:
-        """Keep a state for the next step, in the memory that a captured graph reads if need be."""
-        before = self.state_of(layer)
-        if state is not None and before is not None and state.shape != before.shape:
-            shapes = f"{list(before.shape)} -> {list(state.shape)}"
-            raise UsageError(f"{self.name}: update must return a state of the same shape, not {shapes}")
-        if state is not None and before is not None and self.capturable and before.device == state.device:
-            before.copy_(state.detach())
-        elif state is not None:
-            self._buffers[self._state_name(layer)] = state.detach()
-
-    def _initial_state(self, layer: Layer) -> Tensor | None:
-        if type(self.penalty).init is Penalty.init:
-            return None
-        with torch.no_grad():
-            state = self.penalty.init(upcast(layer.neurons().detach()), layer, self.seed)
-        if not isinstance(state, Tensor | None):
-            raise TypeError(f"{self.name}: init must return one tensor or None, not a {type(state).__name__}")
-        return state
-
-    def _state_name(self, layer: Layer) -> str:
-        return f"{self.penalty.state_name}:{layer.name.replace('.', '/')}"
 
     def _row(self, layer: Layer, draws: Draws) -> LayerReport:
         member = self._member(layer, draws)

@@ -39,5 +39,7 @@ class Report:
             rows.append([*cells, *row.diagnostics.cells(), row.found])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-        skipped = [f"skipped {item.name or '(the model)'}: {item.reason}" for item in self.skipped]
+        names = {row.name for row in self.layers}
+        what = [("note on" if item.name in names else "skipped", item) for item in self.skipped]
+        skipped = [f"{word} {item.name or '(the model)'}: {item.reason}" for word, item in what]
         return "\n".join([self.title, *lines, *skipped])

@@ -41,7 +41,7 @@ class Layer:
     @property
     def device(self) -> torch.device:
         """Where the layer's weights are."""
-        parameters = self._parameters
+        parameters = self.parameters
         return (parameters[0] if parameters else self.neurons()).device
 
     @property
@@ -52,7 +52,7 @@ class Layer:
     @property
     def trainable(self) -> bool:
         """Whether any of the sources requires a gradient at present."""
-        parameters = self._parameters
+        parameters = self.parameters
         if parameters and not any(p.requires_grad for p in parameters):
             return False
         matrices = [p.requires_grad for p in parameters if p.dim() > 1]
@@ -62,7 +62,8 @@ class Layer:
             return neurons(self.module, part=self.part).requires_grad
 
     @property
-    def _parameters(self) -> list[nn.Parameter]:
+    def parameters(self) -> list[nn.Parameter]:
+        """Those of the module and of what is below it, read or not."""
         return [p for _, module in walk(self.module) for p in module._parameters.values() if p is not None]
 
     def neurons(self, ordered: bool = True) -> Tensor:
@@ -73,7 +74,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A layer that is not regularized, and why."""
+    """A layer that is not regularized, and why; or what there is to say of one that is."""
 
     name: str
     reason: str
@@ -121,13 +122,13 @@ def select(
         raise UsageError(f"min_neurons must be at least 2, since one neuron has no partner, not {min_neurons}")
     candidates, claimed = find_candidates(model)
     unread = list(find_unread(model, candidates, claimed))
-    outputs = find_outputs(model, output_matrices(model, candidates, unread), output)
+    outputs, missing = find_outputs(model, output_matrices(model, candidates, unread), output)
     layers: list[Layer] = []
-    skipped = [Skipped(name, reason) for name, reason, _ in unread]
+    skipped = [Skipped(name, reason) for name, reason, _ in unread] + ([Skipped(*missing)] if missing else [])
     owners: dict[tuple[object, ...], int] = {}
     for item in candidates:
         reason = item.reason or _reason(item, include, exclude, kinds, min_neurons, max_neurons)
-        identity = (item.part, frozenset(map(id, item.sources)) or id(item.module))
+        identity = (item.part, item.fused, frozenset(map(id, item.sources)) or id(item.module))
         if reason is None and identity in owners:
             owner = owners[identity]
             reason = f"tied to {layers[owner].name}"
@@ -138,6 +139,7 @@ def select(
             role: Literal["hidden", "output"] = "output" if item.name in outputs else "hidden"
             found = outputs.get(item.name, "")
             layers.append(Layer(item.name, item.module, role, item.shape, item.part, item.fused, found))
+            skipped += [Skipped(item.name, item.note)] if item.note else []
         else:
             skipped.append(Skipped(item.name, reason))
     return Selection(layers, skipped)

@@ -16,7 +16,8 @@ class RegularizerWarning(UserWarning):
 
 
 class Structure:
-    """What decides which layers are selected: the modules by name, and the names, shapes and ties of their parameters.
+    """What decides which layers are selected: the modules by name, the names, shapes and ties of their parameters, and
+    which adapters of peft are active, merged or disabled.
 
     It does not say which tensors these are: FSDP and others replace them in every step.
 
@@ -34,6 +35,7 @@ class Structure:
     def __init__(self, model: nn.Module) -> None:
         named = list(walk(model))
         self._modules = [module for _, module in named]
+        self._adapted = [module for module in self._modules if is_adapter(module)]
         self._glance, self.trainable = self._look()
         self._full = _structure(named)
 
@@ -56,6 +58,7 @@ class Structure:
         except RuntimeError:
             shapes = [_shape(p) for p in parameters]
         glance = (
+            _adapters(self._adapted),
             [len(each) for each in children],
             [name for each in children for name in each],
             [id(child) for each in children for child in each.values()],
@@ -70,11 +73,25 @@ def _structure(modules: Iterable[tuple[str, nn.Module]]) -> list[Any]:
     found: list[Any] = []
     tensors: dict[int, int] = {}
     for name, module in modules:
-        found.append((name, id(module), id(type(module))))
+        found.append((name, id(module), id(type(module)), *_adapters([module] if is_adapter(module) else [])))
         for key, p in module._parameters.items():
             if p is not None:
                 found.append((key, _shape(p), tensors.setdefault(id(p), len(tensors))))
     return found
+
+
+def is_adapter(module: nn.Module) -> bool:
+    """Whether a module is a layer of peft, whose weight depends on which of its adapters it uses at present.
+
+    Example:
+        >>> is_adapter(nn.Linear(4, 3))
+        False
+    """
+    return all(hasattr(type(module), name) for name in ("merged_adapters", "active_adapters", "disable_adapters"))
+
+
+def _adapters(modules: Sequence[Any]) -> list[Any]:
+    return [(tuple(m.merged_adapters), tuple(m.active_adapters), m.disable_adapters) for m in modules]
 
 
 def _shape(parameter: nn.Parameter) -> tuple[int, ...] | None:
@@ -101,7 +118,7 @@ def changes(before: Sequence[Layer], after: Sequence[Layer]) -> str:
         "gone": [name for name in old if name not in new],
         "replaced": [_difference(old[name], new[name]) for name in new if _differs(old.get(name), new[name])],
     }
-    return "; ".join(f"{what}: {_listed(names)}" for what, names in found.items() if names)
+    return "; ".join(f"{what}: {listed(names)}" for what, names in found.items() if names)
 
 
 def _differs(old: Layer | None, new: Layer) -> bool:
@@ -117,7 +134,13 @@ def _difference(old: Layer, new: Layer) -> str:
     return f"{new.name or '(the model)'}" + (f" ({'; '.join(said)})" if said else "")
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
+    """Names of layers for a line, a few of them if there are many.
+
+    Example:
+        >>> listed("abcdefgh")
+        'a, b, c, d, e and 3 more'
+    """
     names = [name or "(the model)" for name in names]
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(names[:LISTED]) + more

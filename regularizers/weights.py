@@ -53,9 +53,20 @@ def check_globs(weight: Weights, names: Iterable[str]) -> None:
         >>> check_globs({"head": 10.0, "*": 0.1}, ["body.0", "head"])
     """
     names = list(names)
-    for glob in weight if isinstance(weight, Mapping) else ():
-        if not any(fnmatchcase(name, glob) for name in names):
-            raise UsageError(f"weight[{glob!r}] names no regularized layer; {did_you_mean(glob, names)}")
+    for glob in unmatched(weight, names):
+        raise UsageError(f"weight[{glob!r}] names no regularized layer; {did_you_mean(glob, names)}")
+
+
+def unmatched(weight: Weights, names: Iterable[str]) -> list[str]:
+    """The globs of a table of weights that match none of the layers.
+
+    Example:
+        >>> unmatched({"head": 10.0, "*": 0.1}, ["body.0", "body.1"])
+        ['head']
+    """
+    names = list(names)
+    globs = weight if isinstance(weight, Mapping) else ()
+    return [glob for glob in globs if not any(fnmatchcase(name, glob) for name in names)]
 
 
 def match(weights: Mapping[str, Weight], name: str) -> Weight | None:

@@ -1,6 +1,11 @@
 """Train, evaluate and compare: recipes, the loop, run folders, the command line."""
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# Where cores are shared with other processes, threads that spin while they wait for each other take several times as
+# long (benchmarks/threads.csv). OpenMP reads this when torch is first imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from .compare.compare import Comparison, compare  # eager, since the subpackage has the same name
 from .plugins import load_plugins

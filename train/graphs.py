@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from comhe.datasets import Graph, load_graph
-from comhe.errors import UsageError, check_choice
+from comhe.errors import UsageError, check_at_least, check_choice
 from comhe.zoo.preprocessing import GraphTransform
 
 from .engine.batch_task import parameter_groups
@@ -21,6 +21,7 @@ from .recipe import Recipe, cell_settings, setting
 from .task import Task
 
 Batch = tuple[Any, Any, Tensor | None, Tensor]  # features, graph, rows of the logits (None: all), labels
+LARGE = 10_000_000  # features of a graph from which a second thread helps
 CHOICES = Path(__file__).with_name("choices.json")  # by recipe and cell, written by comhe.train.compare.search
 
 
@@ -40,6 +41,7 @@ class GraphRecipe(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("decay", self.decay, ("first", "all"))
+        check_at_least("hidden_channels", self.hidden_channels, 1)
 
     def model_arguments(self, **sizes: Any) -> dict[str, Any]:
         settings = {"hidden_channels": self.hidden_channels, "dropout": self.dropout}
@@ -62,6 +64,7 @@ class GraphTask(Task):
         self.recipe, self.context = recipe, context
         self.device = torch.device(device)
         self.graph = _graph(recipe.data, root, device)
+        self.threads = 1 if self.graph.features.numel() < LARGE else None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -74,6 +77,22 @@ class GraphTask(Task):
 
     def transforms(self) -> GraphTransform:
         return GraphTransform(self.graph.num_features, self.graph.normalized, self.graph.undirected)
+
+    def adopt(self, transform: Any) -> str:
+        """Divide features by their sums, and add the other direction of edges, where the weights' graph had it so."""
+        graph, done = self.graph, []
+        if transform.normalize and not graph.normalized:
+            graph = replace(graph, features=_divided(graph.features), normalized=True)
+            done.append("features are divided by their sum")
+        if transform.undirected and not graph.undirected:
+            edges, weight = transform.edges(graph.edge_index, graph.num_nodes, graph.edge_weight)
+            graph = replace(graph, edge_index=edges, edge_weight=weight, undirected=True)
+            done.append("edges go both ways, without duplicates and self-loops")
+        if not done:
+            return ""
+        self.graph = graph
+        self.__dict__.pop("views", None)
+        return f"{self.recipe.data}: as in the graph of these weights, {' and '.join(done)}"
 
     @cached_property
     def views(self) -> dict[str, Batch]:
@@ -114,6 +133,23 @@ class GraphTask(Task):
         logits, labels = _logits(model, batch), batch[-1]
         correct = (logits.argmax(1) == labels).sum().item()
         return {"accuracy": correct / len(labels), "loss": F.cross_entropy(logits, labels).item()}
+
+
+def _divided(features: Tensor) -> Tensor:
+    """Divide rows by their sums, dense or CSR; a row whose sum is 0 stays."""
+    is_sparse = features.layout == torch.sparse_csr
+    values = features.values() if is_sparse else features
+    if is_sparse:
+        lengths = features.crow_indices().diff()
+        rows = torch.repeat_interleave(torch.arange(len(lengths), device=values.device), lengths)
+        sums = torch.zeros(len(lengths), dtype=torch.float64, device=values.device)
+        sums = sums.index_add_(0, rows, values.double())[rows]
+    else:
+        sums = values.double().sum(1, keepdim=True)
+    values = (values.double() / sums.where(sums != 0, 1.0)).float()
+    if not is_sparse:
+        return values
+    return torch.sparse_csr_tensor(features.crow_indices(), features.col_indices(), values, features.shape)
 
 
 def _logits(model: nn.Module, batch: Batch) -> Tensor:

@@ -106,7 +106,7 @@ def paper(model: str, data: str, regularizer: str) -> ImageRecipe:
 def short(model: str, data: str, regularizer: str) -> ImageRecipe:
     """Return a training for two CPU cores: a ResNet-20 on CIFAR-100 takes one of them 20 minutes."""
     settings = cell_settings(model, data, regularizer)
-    return ImageRecipe(epochs=6, lr=0.2, schedule="one-cycle", warmup=0.2, energies=1, **settings)
+    return ImageRecipe(epochs=6, lr=0.2, schedule="one-cycle", warmup=0.2, precision="auto", energies=1, **settings)
 
 
 if __name__ == "__main__":

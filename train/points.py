@@ -66,6 +66,15 @@ class PointTask(BatchTask):
         sizes = {"in_channels": self.data.num_channels, "num_classes": self.data.num_classes}
         return self.recipe.model_arguments(**sizes)
 
+    def adopt(self, transform: Any) -> str:
+        """Turn the clouds so that the same axis points up."""
+        before, up = "xyz"[self.data.up], transform.up
+        if up == before:
+            return ""
+        self.data = self.data.turned(up)
+        self.begin()
+        return f"{self.recipe.data}: {before} points up, but {up} in the clouds of these weights: they are turned"
+
     def transforms(self) -> PointTransform:
         return PointTransform(self.recipe.points, self.data.num_channels, "xyz"[self.data.up])
 

@@ -15,6 +15,7 @@ from comhe.inputs.pixels import EXTENSIONS
 from comhe.inputs.shapes import SUFFIXES
 from comhe.zoo import Weights, get_weights
 
+from .hardware import choose_device
 from .runs.run import Run
 
 BATCH = 64  # files that go through the network at once
@@ -59,7 +60,7 @@ def open_weights(source: str | Path, which: str = "best") -> Weights:
 
 
 def predict_files(
-    weights: Weights, paths: Iterable[str | Path], top: int = 5, up: str | None = None, device: str = "cpu"
+    weights: Weights, paths: Iterable[str | Path], top: int = 5, up: str | None = None, device: str = "auto"
 ) -> Iterator[Prediction]:
     """Predict images or clouds, a batch at a time; a folder stands for its files. What cannot be read is told.
 
@@ -79,6 +80,7 @@ def predict_files(
     if kind == "graphs":
         raise UsageError(f"{weights.name} is a network for graphs: give a graph to predict_nodes")
     files = [file for path in paths for file in files_of(Path(path))]
+    device = choose_device(device)
     model = weights.build().eval().to(device)
     transform: Any = weights.transforms()
     arguments = () if up is None else (up,)

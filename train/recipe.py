@@ -7,7 +7,9 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from functools import cache
+from types import UnionType
+from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 from comhe.errors import UsageError, check_at_least, check_choice, did_you_mean
 from comhe.zoo import model_domain
@@ -18,7 +20,10 @@ Option = int | float | bool | str
 Options = dict[str, Option]
 
 # Not part of the digest where they have their defaults, so that digests of earlier versions stay.
-LATER_FIELDS = ("domain", "tag", "up", "weights", "swap_head", "freeze", "layer_decay")
+LATER_FIELDS = (
+    "domain", "tag", "up", "weights", "weights_digest", "swap_head", "adapt_input", "freeze", "layer_decay",
+    "layer_weights",
+)  # fmt: skip
 # Settings that name the run, rather than say how it is trained.
 IDENTITY = ("domain", "recipe", "tag", "model", "data", "regularizer", "seed")
 LONGEST_LABEL = 80
@@ -27,6 +32,18 @@ LONGEST_LABEL = 80
 def setting(default: Any, help: str) -> Any:
     """Return a recipe field with the line that explains it wherever fields are shown."""
     return field(default=default, metadata={"help": help})
+
+
+@cache
+def field_types(kind: Any) -> dict[str, tuple[type, ...]]:
+    """Return the types that each field of a class of recipes may have; an integer may stand for a float."""
+    found = {}
+    hints = get_type_hints(kind)
+    for each in dataclasses.fields(kind):
+        hint = hints[each.name]
+        kinds = [get_origin(part) or part for part in (get_args(hint) if get_origin(hint) is UnionType else (hint,))]
+        found[each.name] = (*kinds, *([int] if float in kinds else []))
+    return found
 
 
 @dataclass(frozen=True)
@@ -42,6 +59,10 @@ class Recipe:
     regularizer: str = setting("none", "a name of `comhe list regularizers`")
     weight: float | None = setting(None, "factor of each hidden layer's penalty; by default the regularizer's own")
     output_weight: float | None = setting(None, "the same for the output layer")
+    layer_weights: dict[str, float] = field(
+        default_factory=dict,
+        metadata={"help": "the same by globs of layers, in place of weight; the first match counts"},
+    )
     regularizer_options: Options = field(default_factory=dict, metadata={"help": "further options of the regularizer"})
     seed: int = setting(0, "seed of initialization, dropout, data order and projections")
     epochs: int = setting(200, "passes over the training set")
@@ -51,28 +72,46 @@ class Recipe:
     warmup: float = setting(0.0, "share of the run in which the learning rate rises from 0")
     clip: float = setting(0.0, "largest norm of the gradient, 0 for no limit")
     ema: float = setting(0.0, "decay of an exponential moving average of the weights, which is then evaluated, or 0")
-    precision: str = setting("fp32", "of the network's forward pass: fp32 or bf16 (autocast); penalties stay in fp32")
+    precision: str = setting(
+        "fp32", "of the network's forward pass: fp32, bf16 (autocast), or auto: bf16 where it is fast"
+    )
     compile: bool = setting(False, "torch.compile the network")
     energies: int = setting(0, "epochs between entries of each layer's energies in energies.csv, 0 for none")
     log_steps: int = setting(0, "steps between entries in steps.csv, 0 for none")
     domain: str = setting("", "domain of the model, which decides what kind of recipe this is")
     weights: str = setting("", "weights to start from: a name of `comhe list weights`, a file or a run folder")
+    weights_digest: str = setting("", "beginning of the sha256 of a file of weights, filled in when the run starts")
     swap_head: bool = setting(False, "give the network a new last layer, for another number of classes")
+    adapt_input: bool = setting(False, "fit the weights' first layer to other channels, or begin it anew for features")
     freeze: str = setting("none", "what stays as the weights have it: none, or the trunk, all but the last layer")
     layer_decay: float = setting(1.0, "factor of the learning rate from each layer to the one before it")
     tag: str = setting("", "name of this variant of the recipe, in place of a list of what was changed")
 
     def __post_init__(self) -> None:
+        self._check_types()
         self.require(lambda value: value > 0, "must be positive", "epochs", "lr")
         self.require(lambda value: 0 <= value < 1, "must be at least 0 and less than 1", "warmup", "ema")
-        check_choice("precision", self.precision, ("fp32", "bf16"))
+        check_choice("precision", self.precision, ("auto", "fp32", "bf16"))
         check_choice("freeze", self.freeze, ("none", "trunk"))
         self.require(lambda value: 0 < value <= 1, "must be greater than 0 and at most 1", "layer_decay")
         factor(self.schedule, 1.0, self.warmup)  # its error, now rather than in the first step
         names = ("weight", "output_weight", "weight_decay", "seed", "clip", "energies", "log_steps")
         self.require(lambda value: value is None or value >= 0, "must not be negative", *names)
+        if self.layer_weights and self.weight is not None:
+            raise UsageError(
+                f"weight={self.weight} and layer_weights exclude each other; '*={self.weight}' may go last"
+            )
         if self.tag and not re.fullmatch(r"[A-Za-z0-9._-]+", self.tag):
             raise UsageError(f"tag becomes part of a file name: letters, digits, '.', '_' and '-', not {self.tag!r}")
+
+    def _check_types(self) -> None:
+        """Raise UsageError for a value of another type, as from a file of recipes that was written by hand."""
+        kind: Any = type(self)
+        for name, allowed in field_types(kind).items():
+            value = getattr(self, name)
+            if (isinstance(value, bool) and bool not in allowed) or not isinstance(value, allowed):
+                types = " or ".join("none" if kind is type(None) else kind.__name__ for kind in allowed)
+                raise UsageError(f"{name} must be of type {types}, not {value!r}")
 
     def require(self, condition: Callable[[Any], bool], text: str, *names: str) -> None:
         """Raise UsageError for the first of the named fields that does not meet a condition."""
@@ -88,9 +127,9 @@ class Recipe:
         """Return the arguments of the model's builder, given those that the data set decides."""
         return sizes | self.model_options
 
-    def penalty_weights(self) -> dict[str, float]:
+    def penalty_weights(self) -> dict[str, Any]:
         """Return the weights of the penalty that differ from the regularizer's own."""
-        weights = {"weight": self.weight, "output_weight": self.output_weight}
+        weights = {"weight": dict(self.layer_weights) or self.weight, "output_weight": self.output_weight}
         return {name: value for name, value in weights.items() if value is not None}
 
     @property
@@ -103,7 +142,7 @@ class Recipe:
         named = _domains[self.domain].recipes if self.domain in domains() else {}
         base = named[self.recipe](*cell.values()) if self.recipe in named else type(self)(**cell)
         differing = {k: v for k, v in vars(self).items() if k not in IDENTITY and v != getattr(base, k)}
-        found = {name: value for name, value in differing.items() if not name.endswith("_options")}
+        found = {name: value for name, value in differing.items() if not isinstance(value, dict)}
         for name in [name for name in differing if name not in found]:
             value, before = differing[name], getattr(base, name)
             for option in sorted({*value, *before}):
@@ -124,7 +163,7 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        defaults = {f.name: f.default for f in dataclasses.fields(self)} | {"layer_weights": {}}
         later = [name for name in LATER_FIELDS if name in defaults and getattr(self, name) == defaults[name]]
         values = {name: value for name, value in dataclasses.asdict(self).items() if name not in later}
         return hashlib.sha256((json.dumps(values, indent=2) + "\n").encode()).hexdigest()[:12]

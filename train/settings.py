@@ -13,7 +13,10 @@ from comhe.regularizers import regularizer_options
 from .recipe import Option, Recipe
 
 # What is compared, and dictionaries of options; they have flags of their own.
-OTHER_FLAGS = ("recipe", "domain", "model", "data", "regularizer", "seed", "model_options", "regularizer_options")
+OTHER_FLAGS = (
+    "recipe", "domain", "model", "data", "regularizer", "seed", "model_options", "regularizer_options", "layer_weights",
+    "weights_digest",
+)  # fmt: skip
 PENALTY = {"weight", "output_weight"}  # settings that do not apply to `none`
 
 
@@ -35,6 +38,17 @@ def parse_settings(text: str, kind: type[Recipe]) -> dict[str, list[Any]]:
 def parse_options(texts: Sequence[str]) -> dict[str, Option]:
     """Parse options of a model or regularizer, each with one value."""
     return {name: parse_value(name, value, Option) for name, value in map(_name_and_value, texts)}
+
+
+def parse_weights(texts: Sequence[str]) -> dict[str, float]:
+    """Parse weights of layers, ``blocks.*=0.1``, in their order."""
+    found = {}
+    for text in texts:
+        glob, equals, value = text.rpartition("=")
+        if not equals or not glob:
+            raise UsageError(f"weights of layers are written as layer=weight, with spaces between them, not {text!r}")
+        found[glob] = parse_value(f"the weight of {glob}", value, float)
+    return found
 
 
 def parse_value(name: str, text: str, hint: Any) -> Any:

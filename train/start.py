@@ -1,7 +1,10 @@
 """Fine-tuning: pretrained weights, a new head, a trunk that is frozen or learns at a lower rate."""
 
+import hashlib
 import json
+import warnings
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ from torch import nn
 from comhe.errors import RunError, UsageError, WeightsError
 from comhe.zoo import Loaded, get_weights, list_weights, load_weights
 from comhe.zoo.cards import card_path, is_path
+from comhe.zoo.preprocessing import Transform, from_card
 
 from .recipe import Recipe
 
@@ -17,9 +21,12 @@ from .recipe import Recipe
 def with_start(recipe: Recipe) -> Recipe:
     """Return the recipe with the options that its starting weights' network was built with; ``model_options`` go first.
 
+    If the weights are a file or a run, the beginning of the file's sha256 is in ``weights_digest``: another file under
+    the same name makes another run.
+
     Raises:
         UsageError: the weights are those of another network.
-        WeightsError: there are no such weights.
+        WeightsError: there are no such weights, or they are not those that ``weights_digest`` says.
 
     Example:
         >>> from comhe.train import get_recipe
@@ -28,9 +35,9 @@ def with_start(recipe: Recipe) -> Recipe:
         'gcn.cora-none+model_dropout=0.8,model_hidden_channels=32,weights=gcn.cora-none'
     """
     if not recipe.weights:
-        if recipe.swap_head or recipe.freeze != "none" or recipe.layer_decay != 1:
-            what = "swap_head" if recipe.swap_head else "freeze" if recipe.freeze != "none" else "layer_decay"
-            raise UsageError(f"{what} is for a run that starts from weights; name them with weights")
+        for name in ("swap_head", "adapt_input", "freeze", "layer_decay"):
+            if getattr(recipe, name) != getattr(type(recipe), name):
+                raise UsageError(f"{name} is for a run that starts from weights; name them with weights")
         return recipe
     model, options = _origin(recipe.weights, recipe.model)
     if model not in ("", recipe.model):
@@ -41,7 +48,32 @@ def with_start(recipe: Recipe) -> Recipe:
         for name, value in options.items()
         if name not in recipe.example_sizes and (name not in usual or usual[name] != value)
     }
-    return recipe.replace(model_options=saved | recipe.model_options)
+    digest = _digest(recipe.weights, recipe.model)
+    if recipe.weights_digest not in ("", digest):
+        changed = f"its sha256 begins with {digest}, not {recipe.weights_digest}"
+        raise WeightsError(f"{recipe.weights} has changed since this recipe was made: {changed}")
+    return recipe.replace(model_options=saved | recipe.model_options, weights_digest=digest)
+
+
+def _digest(weights: str, model: str) -> str:
+    """Return the beginning of the sha256 of a file of weights; nothing for named ones, which have a card."""
+    source = _source(weights, model)
+    if isinstance(source, str) and not is_path(source):
+        return ""
+    path = Path(source)
+    if card_path(path).is_file():
+        return get_weights(path).card["sha256"][:12]
+    try:
+        status = path.stat()
+        return _file_digest(path, status.st_mtime_ns, status.st_size)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+@lru_cache(maxsize=64)
+def _file_digest(path: Path, changed: int, size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
 def model_of(weights: str, usual: str) -> str:
@@ -53,12 +85,33 @@ def load_start(model: nn.Module, recipe: Recipe) -> Loaded | None:
     """Load the weights that a recipe starts from, and freeze what it says; None if it starts from chance."""
     if not recipe.weights:
         return None
-    loaded = load_weights(model, _source(recipe.weights, recipe.model), recipe.swap_head)
+    source = _source(recipe.weights, recipe.model)
+    try:
+        loaded = load_weights(model, source, recipe.swap_head, adapt_input=recipe.adapt_input)
+    except WeightsError as error:
+        if "with in_channels=" not in str(error) or "adapt_input" in str(error):
+            raise
+        raise WeightsError(f"{error}, or set adapt_input to fit the first layer to these data") from error
+    for note in loaded.notes:
+        warnings.warn(f"{recipe.weights}: {note}", stacklevel=2)
     if recipe.freeze == "trunk":
         head = _head(model)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name.startswith(head))
     return loaded
+
+
+def start_transform(recipe: Recipe) -> Transform | None:
+    """Return the preprocessing of the weights that a recipe starts from; None if there are none that say it."""
+    if not recipe.weights:
+        return None
+    source = _source(recipe.weights, recipe.model)
+    if isinstance(source, Path):
+        found = _read(source.parent, "result.json").get("preprocessing")
+        return None if found is None else from_card(found)
+    if is_path(source) and not card_path(source).is_file():
+        return None
+    return get_weights(source).transforms()
 
 
 def keep_frozen_norms(model: nn.Module) -> None:

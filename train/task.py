@@ -1,6 +1,8 @@
 """What differs between domains."""
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from comhe.datasets import check_dataset
-from comhe.errors import UsageError
+from comhe.errors import ComheError, UsageError
 from comhe.regularizers import Regularizer, create_regularizer
 from comhe.zoo import create_model, model_domain
 from comhe.zoo.preprocessing import Transform
 
 from .engine.distributed import SINGLE_PROCESS, DistributedContext
+from .hardware import choose_device, uses_bf16
 from .recipe import Recipe, find_domain
 from .start import keep_frozen_norms, load_start
 
@@ -32,6 +35,12 @@ class Task(Protocol):
     steps: int  # in an epoch
     context: DistributedContext = SINGLE_PROCESS
     generators: tuple[torch.Generator, ...] = ()  # that collate draws from, besides the device's default one
+    threads: int | None = None  # the most on the CPU that make a step faster, also where other processes are busy
+
+    @property
+    def bf16(self) -> bool:
+        """Whether the network's forward pass runs in bfloat16."""
+        return uses_bf16(self.recipe.precision, self.device)
 
     @property
     def options(self) -> dict[str, Any]: ...  # of the model's builder
@@ -48,6 +57,13 @@ class Task(Protocol):
     def start(self, model: nn.Module) -> None:
         """Load the weights that the recipe starts from, and freeze what it says."""
         load_start(model, self.recipe)
+
+    def adopt(self, transform: Transform) -> str:
+        """Bring the data to what weights were trained on, as their preprocessing says; return what was done in words.
+
+        It is called first of all, for weights of other data: a run that starts from them, or their evaluation.
+        """
+        return ""
 
     def regularizer(self, model: nn.Module) -> Regularizer:
         options = self.recipe.penalty_weights() | self.recipe.regularizer_options
@@ -84,7 +100,7 @@ class Task(Protocol):
 
 
 def make_task(
-    recipe: Recipe, root: str | None = None, device: str = "cpu", context: DistributedContext = SINGLE_PROCESS
+    recipe: Recipe, root: str | None = None, device: str = "auto", context: DistributedContext = SINGLE_PROCESS
 ) -> Task:
     """Return the task of a recipe's domain, with its data loaded from ``root``, see :func:`comhe.train.fit`.
 
@@ -94,10 +110,10 @@ def make_task(
         >>> type(task).__name__, task.steps
         ('GraphTask', 1)
     """
-    return find_domain(recipe.domain).task(recipe, root, device, context)
+    return find_domain(recipe.domain).task(recipe, root, choose_device(device), context)
 
 
-def check_recipe(recipe: Recipe, device: str = "cpu") -> None:
+def check_recipe(recipe: Recipe, device: str = "auto") -> None:
     """Check what can be checked without the data: names, options and device; UsageError if one does not fit.
 
     Example:
@@ -111,22 +127,30 @@ def check_recipe(recipe: Recipe, device: str = "cpu") -> None:
     kind, _, path = recipe.data.partition(":")
     if kind == "folder" and not Path(path).is_dir():
         raise UsageError(f"{recipe.data}: {path or 'an empty path'} is not a folder")
-    _check_device(device)
+    choose_device(device)
     options = recipe.penalty_weights() | recipe.regularizer_options
     sizes = recipe.model_arguments(**recipe.example_sizes)
-    _check_options(recipe.model, tuple(sizes.items()), recipe.regularizer, tuple(options.items()))
-
-
-def _check_device(device: str) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UsageError(f"device {device!r} cannot be used: {reason}") from error
+    _check_options(recipe.model, tuple(sizes.items()), recipe.regularizer, json.dumps(options))
 
 
 @lru_cache(maxsize=64)
-def _check_options(model: str, arguments: tuple, regularizer: str, options: tuple) -> None:
+def _check_options(model: str, arguments: tuple, regularizer: str, options: str) -> None:
     """Build the model and attach the regularizer once; the seed of nothing else is touched."""
     with torch.random.fork_rng(devices=[]):
-        create_regularizer(regularizer, create_model(model, **dict(arguments)), **dict(options))
+        with _told(model, dict(arguments)):
+            network = create_model(model, **dict(arguments))
+        with _told(regularizer, json.loads(options)):
+            create_regularizer(regularizer, network, **json.loads(options))
+
+
+@contextmanager
+def _told(name: str, options: Mapping[str, Any]) -> Iterator[None]:
+    """Make an error of what is built with these options, as of a word for a number, one that names them."""
+    try:
+        yield
+    except ComheError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
+        said = ", ".join(f"{option}={value!r}" for option, value in options.items())
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"{name} cannot be made with {said or 'its defaults'}: {reason}") from error

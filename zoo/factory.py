@@ -87,7 +87,8 @@ def load_weights(
             safetensors, ``torch.save``, ``torch.jit.save``, ``pickle.dump``, ``numpy.save`` or ``savez``, of which
             nothing is executed; or tensors or arrays by name, as of ``model.state_dict()``.
         swap_head: leave the head as it is where the weights have none, or one for other classes.
-        adapt_input: fit the first convolution to another number of input channels: summed into one, repeated to more.
+        adapt_input: fit the first convolution to another number of input channels: summed into one, repeated to more;
+            a first layer that is a matrix (of features) stays as it is.
         key: which state dict to take of a checkpoint that has several, such as ``"state_dict_ema"``.
 
     Raises:

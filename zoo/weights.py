@@ -61,15 +61,16 @@ def load_state(
             tensors, computed = plain_weights(tensors)
         except WeightsError as error:
             raise WeightsError(f"{source}{error}") from None
-    loose = {*head, *list(expected)[:adapt_input]}
+    loose = {*head, *(first_layer(expected) if adapt_input else ())}
     match = find_match(model, tensors, head, loose, source)
-    notes, initialized = computed + (_adapt_input(model, match, source) if adapt_input else []), []
+    notes, initialized = _adapt_input(model, match, source) if adapt_input else ([], [])
+    notes = computed + notes
     classes = _other_classes([(match.state[n], expected[n]) for n in head if n in match.state])
     fits = not match.error and match.faults == len(match.misshapen) and set(match.misshapen) <= set(head)
     if fits and (match.headless or classes):
         if not swap_head:
             raise WeightsError(f"{source}{_other_head(model, match, classes, head)}")
-        initialized = head
+        initialized = [*initialized, *head]
     elif match.faults or match.error:
         raise WeightsError(f"{source}{misfit(model, match)}")
     loaded = [name for name in expected if name in match.state and name not in initialized]
@@ -102,27 +103,49 @@ def _other_head(model: nn.Module, match: Match, classes: tuple[int, int] | None,
     return f"the weights have {what} where this {name} has {', '.join(head)}; {swap}"
 
 
-def _adapt_input(model: nn.Module, match: Match, source: str) -> list[str]:
-    """Fit the first convolution to the model's input channels: summed into one, else repeated at the same scale."""
+def first_layer(expected: State) -> list[str]:
+    """Return the names of the first layer's tensors: those that begin as the first one, up to the layer's own name.
+
+    Example:
+        >>> first_layer(dict.fromkeys(["convs.0.bias", "convs.0.lin.weight", "convs.1.bias"]))
+        ['convs.0.bias', 'convs.0.lin.weight']
+    """
+    first, *rest = next(iter(expected), "").split(".")
+    prefix = f"{first}.{rest[0]}." if rest and rest[0].isdigit() else f"{first}."
+    return [name for name in expected if name.startswith(prefix)]
+
+
+def _adapt_input(model: nn.Module, match: Match, source: str) -> tuple[list[str], list[str]]:
+    """Fit the first convolution to the model's input channels: summed into one, else repeated at the same scale.
+
+    Features of nodes and of points have no such order: matrices [out, features] begin anew. Returns notes, and the
+    names of these matrices.
+    """
     expected = model.state_dict()
-    for name in match.misshapen:
+    first, notes, anew = first_layer(expected), list[str](), list[str]()
+    for name in [name for name in match.misshapen if name in first]:
         theirs, ours = match.state[name], expected[name]
-        if theirs.dim() != 4 or ours.dim() != 4 or theirs[:, 0].shape != ours[:, 0].shape or theirs.is_meta:
+        if theirs.dim() != ours.dim() or theirs.shape[0] != ours.shape[0] or theirs.is_meta:
             continue
-        if name != next(iter(expected)):
-            break
-        before, now = theirs.shape[1], ours.shape[1]
-        if now == 1:
-            fitted, how = theirs.float().sum(1, keepdim=True), "were summed"
+        before, now = theirs.shape[1:2], ours.shape[1:2]
+        if ours.dim() == 2:
+            anew.append(name)
+            notes.append(f"input adapted: {name} begins anew, for {now[0]} features; the weights were for {before[0]}")
+        elif ours.dim() == 4 and theirs.shape[2:] == ours.shape[2:]:
+            if now[0] == 1:
+                fitted, how = theirs.float().sum(1, keepdim=True), "were summed"
+            else:
+                fitted = theirs.float()[:, torch.arange(now[0]) % before[0]] * (before[0] / now[0])
+                how = f"were repeated, times {before[0]}/{now[0]}"
+            match.state = {**match.state, name: fitted}
+            notes.append(f"input adapted: the {before[0]} channels of {name} {how} to make {now[0]}")
         else:
-            fitted = theirs.float()[:, torch.arange(now) % before] * (before / now)
-            how = f"were repeated, times {before}/{now}"
-        match.state = {**match.state, name: fitted}
+            continue
         match.misshapen.remove(name)
-        return [f"input adapted: the {before} channels of {name} {how} to make {now}"]
-    if match.misshapen and set(match.misshapen) & {next(iter(expected))}:
-        raise WeightsError(f"{source}adapt_input=True is for networks whose first layer is a convolution over images")
-    return []
+    if set(match.misshapen) & set(first):
+        kinds = "a convolution over images or a linear layer"
+        raise WeightsError(f"{source}adapt_input=True is for networks whose first layer is {kinds}")
+    return notes, anew
 
 
 def _ignored(tensors: State, match: Match, state: State) -> tuple[str, ...]:

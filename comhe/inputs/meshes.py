@@ -16,6 +16,7 @@ from plyfile import PlyData
 
 from comhe.errors import DataError
 
+from .columns import find_axes
 from .tables import plain_text
 
 MAX_TRIANGLES = 1 << 22  # sampling takes some hundred bytes for each
@@ -52,6 +53,8 @@ def parse_off(data: bytes, path: Path) -> Mesh:
     if not (len(counts) >= 2 and all(word.isdecimal() and len(word) < 10 for word in counts[:3])):
         raise DataError(f"{path}: {' '.join(counts)[:40]!r} are not numbers of vertices, faces and edges")
     vertices, faces = int(counts[0]), int(counts[1])
+    if 0 < len(extra) < 3:  # not even a vertex, as in a file of one line
+        raise DataError(f"{path}: {' '.join(counts)[:40]!r} are not the three numbers of vertices, faces and edges")
     found, polygons = data.count(b"\n"), Polygons()
     if not header["kind"] and (extra or found + 1 < vertices + faces):
         return _off_stream(data, vertices, faces, path)
@@ -108,7 +111,7 @@ def parse_ply(data: bytes, path: Path) -> Mesh:
         match line.split():
             case ["element", name, count] if count.isdecimal() and len(count) < 16:
                 rows = int(count)
-                if name == "face" and rows > MAX_TRIANGLES:
+                if name.lower() == "face" and rows > MAX_TRIANGLES:
                     raise DataError(f"{path}: {rows:,} faces, more than {MAX_TRIANGLES:,}; simplify the mesh")
             case ["property", *_]:
                 numbers += rows
@@ -117,8 +120,13 @@ def parse_ply(data: bytes, path: Path) -> Mesh:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # numpy warns about an empty list
-            elements = {element.name: element for element in PlyData.read(BytesIO(text.encode() + data[len(header) :]))}
-        points = np.stack([elements["vertex"][axis].astype(np.float64) for axis in "xyz"], axis=1)
+            read = PlyData.read(BytesIO(text.encode() + data[len(header) :]))
+        elements = {element.name.lower(): element for element in read}
+        vertex = elements["vertex"]
+        names = [each.name for each in vertex.properties]
+        if (axes := find_axes(names, path)) is None:
+            raise ValueError(f"its vertices have {', '.join(names)}")
+        points = np.stack([vertex[names[axis]].astype(np.float64) for axis in axes], axis=1)
         if "face" not in elements:
             return points, []
         name = POLYGON[0] if POLYGON[0] in elements["face"] else POLYGON[1]
@@ -157,7 +165,8 @@ def parse_obj(data: bytes, path: Path) -> Mesh:
 def parse_stl(data: bytes, path: Path) -> Mesh:
     """Parse an STL file, binary or text: every triangle has three vertices of its own."""
     count = int.from_bytes(data[80:84], "little")
-    if len(data) == 84 + STL_FACET.itemsize * count or (len(data) >= 84 and data.lstrip()[:5].lower() != b"solid"):
+    is_text = data.lstrip()[:5].lower() == b"solid" and b"\0" not in data[:84]  # a binary header may begin so, too
+    if len(data) >= 84 and (not is_text or len(data) >= 84 + STL_FACET.itemsize * count):  # of text, count is enormous
         if len(data) < 84 + STL_FACET.itemsize * count:
             raise DataError(f"{path}: truncated: {len(data):,} bytes for {count:,} triangles")
         if count > MAX_TRIANGLES:

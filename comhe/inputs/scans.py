@@ -10,6 +10,7 @@ import numpy as np
 
 from comhe.errors import DataError
 
+from .columns import find_axes
 from .tables import parse_table
 
 COLUMNS = range(3, 16)  # of a cloud; those after the third (normals, colors) are not used
@@ -91,7 +92,9 @@ def parse_pcd(data: bytes, path: Path) -> np.ndarray:
         formats = [f"<{kind.lower()}{size}" for kind, size in zip(kinds, sizes, strict=True)]
         names = [f"{i} {name}" for i, name in enumerate(fields)]  # padding is called "_" any number of times
         row = np.dtype([(n, f, (c,)) for n, f, c in zip(names, formats, counts, strict=True)])
-        axes = [names[fields.index(axis)] for axis in "xyz"]
+        if (found := find_axes(fields, path)) is None:
+            raise KeyError("xyz")
+        axes = [names[axis] for axis in found]
     except (KeyError, ValueError, TypeError, IndexError, OverflowError, SyntaxError) as error:
         raise DataError(f"{path}: not a PCD file with fields x, y and z ({type(error).__name__})") from error
     if any(np.dtype(f).kind not in "fiu" for f in formats) or not 0 <= count * max(row.itemsize, 1) <= MAX_BYTES:

@@ -57,6 +57,8 @@ def read_shape(path: Path) -> tuple[np.ndarray, np.ndarray]:
         mesh = rows_of(ARRAYS[suffix](data, path), path), []
     else:
         mesh = parse_table(data, path, COLUMNS), []
+    if suffix not in MESHES and is_numbered(mesh[0]):
+        raise DataError(f"{path}: its first column numbers the rows; leave it out, or name the columns x, y and z")
     points = np.ascontiguousarray(mesh[0][:, :3], dtype=np.float64)
     if not len(points):
         raise DataError(f"{path}: has no points")
@@ -65,6 +67,12 @@ def read_shape(path: Path) -> tuple[np.ndarray, np.ndarray]:
         reason = f"has a value that is not finite or beyond {FARTHEST:g}"
         raise DataError(f"{path}: point {finite.argmin()} (from 0) {reason}")
     return points, triangles(mesh[1], len(points), path)
+
+
+def is_numbered(points: np.ndarray) -> bool:
+    """Return whether the first of more than three columns counts the points from 0 or 1, so that it is not their x."""
+    first = points[:, 0]
+    return points.shape[1] > 3 and len(first) > 2 and first[0] in (0, 1) and bool((np.diff(first) == 1).all())
 
 
 def random_rows(available: int, count: int, generator: torch.Generator) -> Tensor:

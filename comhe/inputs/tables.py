@@ -3,16 +3,23 @@
 import re
 import warnings
 from collections.abc import Container
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from comhe.errors import DataError
 
+from .columns import choose_columns, find_axes
+
 HEAD = 1 << 14  # bytes in which the first row of numbers is looked for
 MAX_HEADER = 20  # lines, the first row of numbers included
 COMMENTS = ("#", "//", "%")
+SEPARATED = ";\t,"  # marks between cells that may be empty
+_DECIMAL = re.compile(r"[+-]?\d+(,\d+)?(e[+-]?\d+)?")  # with a comma in place of the point
+_COUNT = re.compile(rb"(?m)^[ \t]*(\d{1,15})[ \t]*\r?$")
 
 
 def plain_text(data: bytes) -> bytes:
@@ -26,58 +33,140 @@ def plain_text(data: bytes) -> bytes:
 def parse_table(data: bytes, path: Path, columns: Container[int]) -> np.ndarray:
     """Parse one row of numbers a line, to float64 [rows, columns].
 
-    Numbers are separated by spaces, tabs, commas or semicolons (then a comma is a decimal one). Comments begin with #,
-    // or %. A header may name the columns; if x, y and z are among them, these are the result. Labels in words after
-    the numbers are dropped, as is a first line that is the number of rows. ``columns`` are the numbers of columns that
-    are accepted.
+    Numbers are separated by spaces, tabs, commas or semicolons; commas are decimal ones if something else separates the
+    numbers. Comments begin with #, // or %. A header may name the columns: those of the axes are then the result, see
+    :func:`find_axes`. Labels in words before or after the numbers are dropped, as is a first line that is the number of
+    rows, or of rows and columns; each part of a file of several scans may have its own. ``columns`` are the numbers of
+    columns that are accepted.
     """
-    data = plain_text(data)
-    if b";" in data[:HEAD]:
-        data = data.replace(b",", b".").replace(b";", b" ")
-    data = data.replace(b",", b" ").replace(b'"', b"")
-    skipped, chosen, count = _header(data[:HEAD])
+    data = plain_text(data).replace(b'"', b"")
+    layout = _layout(data[:HEAD], path)
+    if layout.decimal_commas:
+        data = data.replace(b",", b".")
+    if layout.mark is None:
+        data = data.replace(b",", b" ").replace(b";", b" ")
     if any(mark in data for mark in (b"//", b"%")):
         data = re.sub(rb"(//|%)[^\n]*", b"", data)
+    count = layout.count
+    if count is not None:
+        first, body = _after(data, layout.skipped)
+        count += sum(int(each) for each in _COUNT.findall(body))
+        data = first + _COUNT.sub(b"", body)
+    options: Any = {"delimiter": layout.mark, "skiprows": layout.skipped, "usecols": layout.chosen}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # numpy warns about an empty text
-            table = np.loadtxt(BytesIO(data), ndmin=2, encoding="latin-1", skiprows=skipped, usecols=chosen)
+            table = np.loadtxt(BytesIO(data), ndmin=2, encoding="latin-1", **options)
     except ValueError as error:
         reason = " ".join(str(error).partition(";")[0].split())
         raise DataError(f"{path}: not a table of numbers ({reason[:160]})") from error
     if not table.size:
         raise DataError(f"{path}: contains no numbers")
     if count is not None and count != len(table):
-        raise DataError(f"{path}: truncated: {len(table):,} rows, but its first line says {count:,}")
+        what = "truncated" if len(table) < count else "too long"
+        raise DataError(f"{path}: {what}: {len(table):,} rows, but its first line says {count:,}")
     if table.shape[1] not in columns:
         raise DataError(f"{path}: has {table.shape[1]} columns of numbers, which is not supported here")
     return table
 
 
-def _header(head: bytes) -> tuple[int, list[int] | None, int | None]:
-    """The lines to skip, the columns to read (None for all), and the number of rows if the first number alone says it.
+@dataclass
+class _Layout:
+    """How a table is written; ``mark`` separates its cells, or spaces do (None)."""
 
-    A header is lines without any number, of which the last one may name the columns.
-    """
-    names: list[str] = []
-    counted: tuple[int, int] | None = None  # a line that is one number, and its number
-    for number, line in enumerate(head.splitlines()[:MAX_HEADER]):
-        text = line.decode("latin-1").strip().lower()
+    mark: str | None = None
+    decimal_commas: bool = False
+    skipped: int = 0  # lines before the first row
+    chosen: list[int] | None = None  # columns to read; None for all
+    count: int | None = None  # of rows, if the file says it
+
+
+def _layout(head: bytes, path: Path) -> _Layout:
+    """Find the first row of numbers, and what the lines before it say: names of columns, the number of rows."""
+    header: tuple[list[str], bool] = [], False  # names, and whether they are a comment
+    counted: list[tuple[int, list[str]]] = []  # first lines of one or two integers
+    lines = [line.decode("latin-1") for line in head.splitlines()[:MAX_HEADER]]
+    for number, line in enumerate(lines):
+        text = line.strip(" \r")
         comment = text.startswith(COMMENTS)
-        words = text.lstrip("#/% ").split()
-        numbers = [_is_number(word) for word in words]
-        if comment or not any(numbers):
-            names = words if {*"xyz"} <= {*words} else names
-        elif len(words) == 1 and words[0].isdecimal() and len(words[0]) < 16 and counted is None:
-            counted = number, int(words[0])
-        else:
-            if len(words) == 1:  # a column of numbers, of which the first is no count
-                return counted[0] if counted else number, None, None
-            leading = ([*numbers, False]).index(False)
-            named = [names.index(axis) for axis in "xyz"] if len(names) == len(words) else None
-            labeled = list(range(leading)) if 3 <= leading < len(words) else None
-            return number, named or labeled, counted[1] if counted else None
-    return 0, None, None
+        mark, cells, decimal = _cells(text.lstrip("#/% ") if comment else text)
+        numbers = [*map(_is_number, cells)]
+        if comment or not any(numbers) or _is_numbering(cells, mark, lines[number + 1 :]):
+            if any(cells) and (not header[0] or find_axes(header[0], path) is None or find_axes(cells, path)):
+                header = cells, comment
+            continue
+        is_count = mark is None and len(cells) <= 2 and all(cell.isdecimal() and len(cell) < 16 for cell in cells)
+        if is_count and len(counted) < 2:
+            counted.append((number, cells))
+            continue
+        if len(cells) <= 2:  # a table of one or two columns, of which the first row is no count
+            return _Layout(mark, decimal, counted[0][0] if counted else number)
+        chosen = _chosen(*header, cells, path)
+        if chosen is None and mark and text.endswith(mark):
+            chosen = [*range(len(cells))]
+        return _Layout(mark, decimal, number, chosen, _count_of(counted, len(cells), path))
+    return _Layout(skipped=counted[0][0] if counted else 0)
+
+
+def _cells(text: str) -> tuple[str | None, list[str], bool]:
+    """Split a line at its mark, or at spaces; and say whether its commas are decimal ones."""
+    words = text.lower().split()
+    if len(words) >= 3 and "," in text and ";" not in text and all(map(_DECIMAL.fullmatch, words)):
+        return None, [word.replace(",", ".") for word in words], True
+    for mark in SEPARATED:
+        if mark in text:
+            cells = [cell.strip() for cell in text.split(mark)]
+            spaced = any(_is_number(word) for cell in cells if len(cell.split()) > 1 for word in cell.split())
+            if spaced:  # as in "1, 2 3"
+                return None, re.split(r"[\s,;]+", text.strip(" ,;\t")), False
+            while len(cells) > 1 and not cells[-1]:
+                cells.pop()
+            return mark, [cell.replace(",", ".") if mark == ";" else cell for cell in cells], mark == ";"
+    return None, text.split(), False
+
+
+def _is_numbering(cells: list[str], mark: str | None, following: list[str]) -> bool:
+    """Whether a line is the header 0, 1, 2 ... that pandas writes of an array, alone or after an empty cell."""
+    if mark is None or len(cells) < 3:
+        return False
+    if not cells[0]:
+        return cells[1:] == [str(i) for i in range(len(cells) - 1)]
+    is_numbered = cells == [str(i) for i in range(len(cells))]
+    return is_numbered and bool(following) and "." in following[0] and len(_cells(following[0])[1]) == len(cells)
+
+
+def _chosen(names: list[str], comment: bool, cells: list[str], path: Path) -> list[int] | None:
+    """Return the columns to read, given the first row's cells and the header's names (a comment may be anything)."""
+    numbers = [*map(_is_number, cells)]
+    first = numbers.index(True)
+    numeric = range(first, [*numbers, False].index(False, first))
+    if names and len(names) == len(cells) and not (comment and find_axes(names, path) is None):
+        return choose_columns(names, path)
+    if names and not comment and len(names) == len(cells) - 1 and find_axes(names, path) is not None:
+        if (
+            first == 0 and len(numeric) == len(cells) and cells[0].isdecimal()
+        ):  # as R names the rows, but not their names
+            return [i + 1 for i in choose_columns(names, path)]
+        if len(numeric) > 3:
+            raise DataError(f"{path}: its header names {len(names)} columns, but its rows have {len(cells)}")
+    return [*numeric] if 3 <= len(numeric) < len(cells) else None
+
+
+def _count_of(counted: list[tuple[int, list[str]]], width: int, path: Path) -> int | None:
+    """Return the number of rows that the lines before them say: alone, or with the number of columns."""
+    values = [int(cell) for _, cells in counted for cell in cells]
+    if len(values) > 2 or (len(values) == 2 and values[1] != width):
+        hint = "a scanner's grid (PTX) is not read; save it as PTS, XYZ or PLY"
+        raise DataError(f"{path}: begins with {' '.join(map(str, values))}, which is not a number of rows: {hint}")
+    return values[0] if values else None
+
+
+def _after(data: bytes, lines: int) -> tuple[bytes, bytes]:
+    """Split a text behind so many lines."""
+    end = 0
+    for _ in range(lines):
+        end = data.find(b"\n", end) + 1
+    return data[:end], data[end:]
 
 
 def _is_number(word: str) -> bool:

@@ -20,15 +20,19 @@ NAMES = {
     "edge_index": ("edge_index", "edges", "edge", "edge_list"),
     "edge_weight": ("edge_weight", "edge_weights"),
     "adj": ("adj", "adj_matrix", "adjacency", "adj_t"),
-    "train": ("train_mask", "train", "train_idx", "train_index", "idx_train"),
-    "val": ("val_mask", "val", "val_idx", "val_index", "idx_val", "valid_mask", "valid", "valid_idx", "validation"),
-    "test": ("test_mask", "test", "test_idx", "test_index", "idx_test"),
-}
+    "train": ("train_mask", "train", "train_idx", "train_index", "idx_train", "train_masks"),
+    "val": (
+        "val_mask", "val", "val_idx", "val_index", "idx_val", "val_masks", "valid_mask", "valid", "valid_idx",
+        "valid_masks", "validation",
+    ),
+    "test": ("test_mask", "test", "test_idx", "test_index", "idx_test", "test_masks"),
+}  # fmt: skip
+SPLITS = ("split_idx", "split", "splits")  # of dictionaries of node numbers, as OGB gives them
 
 
 def rename(given: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return the arrays of a graph under PyTorch Geometric's names; an adjacency becomes edges."""
-    found: dict[str, Any] = {}
+    given, found = expanded(given), dict[str, Any]()
     transposed = False
     for key, known in NAMES.items():
         present = [each for each in known if given.get(each) is not None]
@@ -43,6 +47,32 @@ def rename(given: Mapping[str, Any], name: str) -> dict[str, Any]:
         hint = "; of a graph without features, give each node's degree or a one-hot number" if "x" not in found else ""
         raise DataError(f"{name}: has no {', no '.join(missing)}{hint}")
     return found
+
+
+def expanded(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arrays of a graph, with those of a dictionary of splits among them."""
+    splits = {key: value for key, value in given.items() if key in SPLITS and isinstance(value, Mapping)}
+    found = {key: value for key, value in given.items() if key not in splits}
+    for value in splits.values():
+        found |= value
+    return found
+
+
+def unused(given: Mapping[str, Any]) -> list[str]:
+    """Return the names of what a graph has and nothing here uses; ``num_nodes`` is what ``x`` says.
+
+    Example:
+        >>> unused({"x": [[1.0]], "edge_index": [[0], [0]], "y": [0], "edge_attr": [[2.0]], "pos": [[0, 0]]})
+        ['edge_attr (name it edge_weight if it is one)', 'pos']
+    """
+    present = {key: value for key, value in expanded(given).items() if value is not None}
+    known = {name for names in NAMES.values() for name in names}
+    edges = any(name in present for name in NAMES["edge_index"])
+    found = [key for key in present if key not in known and key != "num_nodes"]
+    found += [f"{key} (its edges are)" for key in NAMES["adj"] if key in present and edges]
+    hint = "edge_attr (name it edge_weight if it is one)"
+    weighted = any(name in present for name in NAMES["edge_weight"])
+    return [hint if key == "edge_attr" and not weighted else str(key)[:60] for key in found]
 
 
 def as_array(value: Any, what: str) -> Any:

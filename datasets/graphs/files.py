@@ -17,28 +17,28 @@ LICENSE = "its owner's"
 
 
 @register_dataset("graph", "graphs", license=LICENSE)
-def load_own(path: Path, seed: int | None = None) -> Graph:
+def load_own(path: Path, seed: int | None = None, split: int | None = None) -> Graph:
     """Load a graph of one's own, with edges as they are given."""
-    return _load("graph", path, seed, undirected=False)
+    return _load("graph", path, seed, split, undirected=False)
 
 
 @register_dataset("graph-undirected", "graphs", license=LICENSE)
-def load_undirected(path: Path, seed: int | None = None) -> Graph:
+def load_undirected(path: Path, seed: int | None = None, split: int | None = None) -> Graph:
     """Load a graph of one's own, with both directions of every edge, and without duplicates and self-loops."""
-    return _load("graph-undirected", path, seed, undirected=True)
+    return _load("graph-undirected", path, seed, split, undirected=True)
 
 
 @register_dataset("folder", "graphs", license=LICENSE)
-def load_folder(path: Path, seed: int | None = None) -> Graph:
+def load_folder(path: Path, seed: int | None = None, split: int | None = None) -> Graph:
     """Load a folder of CSV files, with edges as they are given."""
-    return _load("folder", path, seed, undirected=False)
+    return _load("folder", path, seed, split, undirected=False)
 
 
-def _load(kind: str, path: Path, seed: int | None, undirected: bool) -> Graph:
+def _load(kind: str, path: Path, seed: int | None, split: int | None, undirected: bool) -> Graph:
     name = f"{kind}:{path}"
     if not path.exists():
         raise MissingDataError(f"{name}: no such file or folder")
-    return Graph.from_fields(name, read_fields(path), path.name, seed, undirected)
+    return Graph.from_fields(name, read_fields(path), path.name, seed, undirected, split)
 
 
 def read_fields(path: Path) -> dict[str, Any]:

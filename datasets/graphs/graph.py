@@ -101,17 +101,21 @@ class Graph:
         return cls(name, matrix, edges, labels, train, val, test, int(labels.max()) + 1, source)
 
     @classmethod
-    def from_pyg(cls, data: Any, name: str = "graph", seed: int | None = None, undirected: bool = False) -> Graph:
+    def from_pyg(
+        cls, data: Any, name: str = "graph", seed: int | None = None, undirected: bool = False,
+        split: int | None = None,
+    ) -> Graph:  # fmt: skip
         """Build a graph from PyTorch Geometric's ``Data``, or from a dictionary of such arrays.
 
         Features and edges are used as they are. Nodes without a label have -1. Without masks, or with a ``seed``, 60 %
-        of each class train, 20 % validate and 20 % test; of several masks [n, k] the first is used.
+        of each class train, 20 % validate and 20 % test. What ``data`` has and is not used is named in a warning.
 
         Args:
             data: ``x`` [n, f], dense or sparse; ``edge_index`` [2, m] or ``adj_t``; ``y`` [n] or one-hot [n, classes];
                 perhaps ``edge_weight`` [m], and ``train_mask``, ``val_mask`` and ``test_mask``.
             undirected: add the other direction of every edge; duplicates and self-loops go, and of the weights of one
                 pair of nodes the mean stays.
+            split: which of several, for masks [n, k] or [k, n], counted from 0; the first by default.
 
         Example:
             >>> data = {"x": np.eye(3), "edge_index": [[0, 1, 1, 2], [1, 0, 2, 1]], "y": [0, 1, 0]}
@@ -121,27 +125,30 @@ class Graph:
         if not isinstance(data, Mapping) and (hasattr(data, "node_types") or not hasattr(data, "to_dict")):
             kind = type(data).__name__
             raise DataError(f"{name}: a {kind} is not a graph with one kind of nodes; give a Data of PyTorch Geometric")
-        return cls.from_fields(name, data if isinstance(data, Mapping) else data.to_dict(), "", seed, undirected)
+        return cls.from_fields(name, data if isinstance(data, Mapping) else data.to_dict(), "", seed, undirected, split)
 
     @classmethod
     def from_fields(
-        cls, name: str, data: Mapping[str, Any], source: str, seed: int | None = None, undirected: bool = False
-    ) -> Graph:
+        cls, name: str, data: Mapping[str, Any], source: str, seed: int | None = None, undirected: bool = False,
+        split: int | None = None,
+    ) -> Graph:  # fmt: skip
         """Build a graph from arrays under the names that others give them; see :meth:`from_pyg`."""
         found = fields.rename(data, name)
         x = fields.check_features(found["x"], name)
         nodes = x.shape[0]
         edges, weight = fields.check_edges(found["edge_index"], found.get("edge_weight"), nodes, name)
         labels, classes = fields.check_labels(found["y"], nodes, name)
-        split, words = read_split(found, labels, seed, name)
-        if len(np.unique(used := np.concatenate(split))) != len(used):
+        nodes_of, words = read_split(found, labels, seed, name, split)
+        if passed_over := fields.unused(data):
+            warnings.warn(f"{name}: not used: {', '.join(passed_over)[:300]}", stacklevel=2)
+        if len(np.unique(used := np.concatenate(nodes_of))) != len(used):
             raise DataError(f"{name}: a node is in two of train, val and test")
         if undirected:
             edges, weight = undirected_edges(edges, nodes, weight)
         elif is_one_way(edges, nodes):
             hint = f"graph-undirected{name[name.find(':') :]}" if ":" in name else "undirected=True"
             warnings.warn(f"{name}: every edge goes in one direction only; {hint} adds the other", stacklevel=2)
-        train, val, test = map(torch.as_tensor, split)
+        train, val, test = map(torch.as_tensor, nodes_of)
         return cls(
             name, _features(x), torch.as_tensor(edges.copy()), torch.as_tensor(labels), train, val, test,
             int(labels.max()) + 1, "; ".join(filter(None, (source, words))),

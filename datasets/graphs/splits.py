@@ -1,5 +1,6 @@
 """Which nodes train, validate and test: drawn from a seed, or as masks and lists of numbers say."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,17 +37,23 @@ def fractional_split(labels: np.ndarray, seed: int, name: str) -> Split:
     return train, val, test
 
 
-def read_split(given: Mapping[str, Any], labels: np.ndarray, seed: int | None, name: str) -> tuple[Split, str]:
+def read_split(
+    given: Mapping[str, Any], labels: np.ndarray, seed: int | None, name: str, number: int | None = None
+) -> tuple[Split, str]:
     """Return the split that masks or node numbers give, or one drawn from ``seed``, and what it is in words.
 
-    Without any mask the seed is 0. Of several splits, masks [n, k], the first is taken. A ``val`` without ``test`` is
-    the test split, and a tenth of each class is held out of train to validate, as in folders of images.
+    Without any mask the seed is 0. Of several splits, masks [n, k] or [k, n], that with the ``number`` is taken, or the
+    first, with a warning. A ``val`` without ``test`` is the test split, and a tenth of each class is held out of train
+    to validate, as in folders of images.
     """
-    found = {split: _nodes(given[split], len(labels), f"{name}: {split}") for split in SPLITS if split in given}
-    if seed is not None or not found:
+    masks = {split: _mask(given[split], len(labels), f"{name}: {split}") for split in SPLITS if split in given}
+    if seed is not None or (not masks and number is None):
         return fractional_split(labels, seed or 0, name), f"random{seed or 0} split of 60, 20 and 20 % of each class"
-    words = [f"its own split{next((note for _, note in found.values() if note), '')}"]
-    nodes = {split: each for split, (each, _) in found.items()}
+    words = [f"its own split{_number(masks, number, name)}"]
+    nodes = {
+        split: _nodes(mask[min(number or 0, len(mask) - 1)], len(labels), f"{name}: {split}")
+        for split, mask in masks.items()
+    }
     if "test" not in nodes and "val" in nodes:
         nodes["test"] = nodes.pop("val")
         words.append("its val tests")
@@ -64,17 +71,43 @@ def read_split(given: Mapping[str, Any], labels: np.ndarray, seed: int | None, n
     return (nodes["train"], nodes["val"], nodes["test"]), ", ".join(words)
 
 
-def _nodes(mask: np.ndarray, count: int, what: str) -> tuple[np.ndarray, str]:
-    """Turn a mask [n] or [n, k], or node numbers, into sorted node numbers; and say which split of several it is."""
-    mask, note = np.asarray(mask), ""
+def _number(masks: Mapping[str, list[np.ndarray]], number: int | None, name: str) -> str:
+    """Return which of several splits it is, in words; masks that are one may be shared by all splits."""
+    counts = sorted({len(mask) for mask in masks.values()} - {1})
+    if len(counts) > 1:
+        raise DataError(f"{name}: its masks are of {' and of '.join(map(str, counts))} splits")
+    count = counts[0] if counts else 1
+    if number is not None and number >= (count if masks else 0):
+        found = f"the splits 0 to {count - 1}, but not {number}" if masks else f"no split, so none of number {number}"
+        raise DataError(f"{name}: has {found}")
+    if count == 1:
+        return ""
+    if number is None:
+        option = f"{name.partition(':')[0]}-split1:PATH" if ":" in name else "split=1"
+        warnings.warn(f"{name}: has {count} splits, of which the first is used; {option} is the second", stacklevel=4)
+    return f", number {number or 0} of 0..{count - 1}"
+
+
+def _mask(mask: np.ndarray, count: int, what: str) -> list[np.ndarray]:
+    """Return each split of a mask [n], [n, k] or [k, n], or of node numbers, as a row."""
+    mask = np.asarray(mask)
     if mask.ndim == 2 and mask.shape[0] == count and mask.shape[1]:
-        mask, note = mask[:, 0], f" 1 of {mask.shape[1]}" if mask.shape[1] > 1 else ""
-    if mask.ndim == 1 and mask.dtype.kind == "b" and len(mask) == count:
-        return np.flatnonzero(mask), note
-    if mask.ndim != 1 or mask.dtype.kind not in "iu":
+        return list(mask.T)
+    if mask.ndim == 2 and mask.shape[1] == count and len(mask):
+        return list(mask)
+    if mask.ndim != 1 or mask.dtype.kind not in "biu":
+        raise DataError(f"{what} is {mask.dtype} {list(mask.shape)}, neither a mask bool [{count}] nor node numbers")
+    return [mask]
+
+
+def _nodes(mask: np.ndarray, count: int, what: str) -> np.ndarray:
+    """Turn a mask [n], or node numbers, into sorted node numbers."""
+    if mask.dtype.kind == "b" and len(mask) == count:
+        return np.flatnonzero(mask)
+    if mask.dtype.kind not in "iu":
         raise DataError(f"{what} is {mask.dtype} {list(mask.shape)}, neither a mask bool [{count}] nor node numbers")
     if len(mask) == count > 2 and mask.min() >= 0 and mask.max() <= 1:
-        return np.flatnonzero(mask), note  # a mask of zeros and ones
+        return np.flatnonzero(mask)  # a mask of zeros and ones
     if len(mask) and not 0 <= mask.min() <= mask.max() < count:
         raise DataError(f"{what} has a node number outside 0..{count - 1}")
-    return np.unique(mask).astype(np.int64), note
+    return np.unique(mask).astype(np.int64)

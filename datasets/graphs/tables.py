@@ -1,6 +1,7 @@
 """Graphs as folders of CSV files: edges, features, labels and perhaps a split."""
 
 import csv
+import warnings
 from collections.abc import Iterator
 from io import StringIO
 from itertools import islice
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from comhe.datasets.io.files import read_bounded
+from comhe.datasets.io.layouts import children
 from comhe.errors import DataError
 
 MAX_BYTES = 1 << 28  # of one file
@@ -18,13 +20,18 @@ FILES = {  # the first of these that a folder has
     "features": ("features.csv", "nodes.csv", "node-feat.csv", "node_features.csv"),
     "labels": ("labels.csv", "node-label.csv", "node_labels.csv", "classes.csv"),
     "split": ("split.csv", "splits.csv"),
+    "train": ("train.csv",),
+    "val": ("val.csv", "valid.csv", "validation.csv"),
+    "test": ("test.csv",),
 }
-ID = ("id", "node", "node_id", "nodeid", "name")
+INDEX = ("", "unnamed: 0", "index")  # what pandas and R call the numbers of rows
+ID = ("id", "node", "node_id", "nodeid", "node id", "name", *INDEX)
 LABEL = ("y", "label", "class", "target")
 SPLIT = ("split",)
 SOURCE, TARGET = ("source", "src", "from"), ("target", "dst", "to")
 WEIGHT = ("weight", "edge_weight")
 EDGE = (*SOURCE, *TARGET, *WEIGHT)
+SPLITS_OF_NODES = ("train", "val", "test")
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
@@ -47,18 +54,28 @@ class Table:
         first, second = [*islice(self._rows(), 2), [], []][:2]
         if not first:
             raise DataError(f"{path}: empty")
-        names = [cell.strip().lower() for cell in first]
+        names = [cell.strip().lstrip("#% ").lower() for cell in first]
         known = {*ID, *LABEL, *SPLIT, *EDGE} & set(names)
         words = any(not _is_number(a) and _is_number(b) for a, b in zip(first, second, strict=False))
-        self.names = names if known or words else []
+        # The header 0, 1, 2 ... is what pandas writes of an array; few columns of numbers may be an edge.
+        numbered = (
+            len(first) > 3 and names == [str(i) for i in range(len(first))] and any("." in cell for cell in second)
+        )
+        self.names = names if (known and known != {""}) or words or numbered else []
         self.width = len(first)
+        self.used: set[int] = set()
 
     def column(self, names: tuple[str, ...]) -> int | None:
-        """The position of the first column with one of these names."""
-        return next((i for i, name in enumerate(self.names) if name in names), None)
+        """The position of the first column with one of these names, in the order of the names."""
+        return next((self.names.index(name) for name in names if name in self.names), None)
+
+    def unused(self) -> list[str]:
+        """The names of columns that nobody has read, other than numbers of rows."""
+        return [name for i, name in enumerate(self.names) if i not in self.used and name not in INDEX]
 
     def words(self, *columns: int) -> list[list[str]]:
         """The cells of columns, row by row."""
+        self.used.update(columns)
         result, header = [], 1 if self.names else 0
         for number, row in enumerate(self._rows(), 1):
             if len(row) != self.width:
@@ -69,11 +86,13 @@ class Table:
 
     def numbers(self, columns: list[int]) -> np.ndarray:
         """The numbers in columns, float32 [rows, columns]."""
-        self.words()  # its error for rows of unequal length says more than numpy's
+        self.words(*columns[:1])  # its error for rows of unequal length says more than numpy's
+        self.used.update(columns)
+        text = self.text if self.delimiter == "," else self.text.replace(",", ".")  # decimal commas
         options: Any = {"delimiter": self.delimiter, "skiprows": int(bool(self.names)), "quotechar": '"'}
         try:
             return np.loadtxt(
-                StringIO(self.text), np.float32, usecols=columns, ndmin=2, comments=None, encoding=None, **options
+                StringIO(text), np.float32, usecols=columns, ndmin=2, comments=None, encoding=None, **options
             )
         except ValueError as error:
             reason = " ".join(str(error).partition(";")[0].split())[:160]
@@ -87,19 +106,22 @@ class Table:
 
 
 def read_tables(folder: Path) -> dict[str, Any]:
-    """Read the files of FILES in a folder, all but the last required, unless ``features`` has the labels.
+    """Read the files of FILES in a folder: edges, features, and labels unless ``features`` has them.
 
-    Rows of features, labels and split are the nodes 0, 1, ... in this order, or those that a column ``id`` names;
-    without a header, the first of two columns of labels or split is that column. Edges are two columns, and perhaps a
-    third of weights.
+    Rows of features, labels and split are the nodes 0, 1, ... in this order, or those that a column ``id`` names (or
+    one without a name, as pandas writes it); without a header, the first of two columns of labels or split is that
+    column. Edges are two columns, and perhaps a third of weights. A split is a word for each node in split.csv, or the
+    nodes of each part in train.csv, valid.csv and test.csv, as OGB has them. A warning names what is not used.
     """
     tables = {kind: table for kind in FILES if (table := _find(folder, kind)) is not None}
+    _check_split(tables, folder)
     for kind in ("edges", "features"):
         if kind not in tables:
             raise DataError(f"{folder}: has no {FILES[kind][0]}; a graph is edges.csv, features.csv and labels.csv")
     features = tables["features"]
     special = {name: features.column(names) for name, names in (("id", ID), ("labels", LABEL), ("split", SPLIT))}
-    others = [i for i in range(features.width) if i not in special.values()]
+    numbering = [i for i, name in enumerate(features.names) if name in INDEX]
+    others = [i for i in range(features.width) if i not in (*special.values(), *numbering)]
     if not others:
         raise DataError(f"{features.path}: has no column of features; give each node's degree, for example")
     x = features.numbers(others)
@@ -115,12 +137,45 @@ def read_tables(folder: Path) -> dict[str, Any]:
             found[target] = np.array(_cells(features, column), dtype=np.str_)
     if "y" not in found:
         raise DataError(f"{folder}: has no labels.csv, and {features.path.name} no column named label")
-    return found | _edges(tables["edges"], numbers) | _masks(found.pop("split", None), folder)
+    found |= _edges(tables["edges"], numbers) | _masks(found.pop("split", None), folder)
+    for split in SPLITS_OF_NODES:
+        if split in tables:
+            found[split] = _listed(tables[split], numbers)
+    _tell_unused(folder, list(tables.values()))
+    return found
+
+
+def _check_split(tables: dict[str, Table], folder: Path) -> None:
+    lists = [tables[split].path.name for split in SPLITS_OF_NODES if split in tables]
+    if lists and "split" in tables:
+        raise DataError(f"{folder}: has both {tables['split'].path.name} and {lists[0]}; leave one of them out")
+
+
+def _listed(table: Table, numbers: dict[str, int]) -> np.ndarray:
+    """The nodes that a file of a split lists, in the column ``id``, or in the only one besides numbers of rows."""
+    columns = [i for i in range(table.width) if not table.names or table.names[i] not in INDEX]
+    column = table.column(ID[: -len(INDEX)]) if len(columns) > 1 else columns[0] if columns else 0
+    if column is None:
+        raise DataError(f"{table.path}: has {table.width} columns, none of them named id")
+    return np.array([_number(node, numbers, table) for node in _cells(table, column)], dtype=np.int64)
+
+
+def _tell_unused(folder: Path, tables: list[Table]) -> None:
+    """Warn of files and columns that are passed over."""
+    names = {table.path.name for table in tables}
+    found = [child.name for child in children(folder) if child.name not in names]
+    found += [f"{name} in {table.path.name}" for table in tables for name in table.unused()]
+    if found:
+        warnings.warn(f"{folder}: not used: {', '.join(found)[:300]}", stacklevel=4)
 
 
 def _find(folder: Path, kind: str) -> Table | None:
-    path = next((folder / name for name in FILES[kind] if (folder / name).exists()), None)
-    return None if path is None else Table(path)
+    for name in FILES[kind]:
+        if (folder / name).exists():
+            return Table(folder / name)
+        if (packed := folder / f"{name}.gz").exists():
+            raise DataError(f"{packed}: compressed files of a graph are not read; unpack it to {name}")
+    return None
 
 
 def _cells(table: Table, column: int) -> list[str]:
@@ -130,6 +185,8 @@ def _cells(table: Table, column: int) -> list[str]:
 def _by_node(table: Table, numbers: dict[str, int], names: tuple[str, ...]) -> np.ndarray:
     """The words of a table of labels or splits by node; an empty word for a node that it leaves out."""
     ids, value = table.column(ID), table.column(names)
+    if ids is not None and table.names[ids] in INDEX and value is not None and not _are_nodes(table, ids, numbers):
+        ids = None  # numbers of rows, where nodes have names
     if value is None and table.width <= 2:
         ids, value = (0 if table.width == 2 else None), table.width - 1
     if value is None:
@@ -145,12 +202,18 @@ def _by_node(table: Table, numbers: dict[str, int], names: tuple[str, ...]) -> n
     return np.array(result)
 
 
+def _are_nodes(table: Table, column: int, numbers: dict[str, int]) -> bool:
+    cells = _cells(table, column)
+    return cells != [str(i) for i in range(len(cells))] or all(cell in numbers for cell in cells)
+
+
 def _edges(table: Table, numbers: dict[str, int]) -> dict[str, np.ndarray]:
     ends = [table.column(names) for names in (SOURCE, TARGET, WEIGHT)]
-    if ends == [None] * 3 and (table.width == 2 or (table.width == 3 and not table.names)):
-        ends = [0, 1, 2 if table.width == 3 else None]  # in the usual order
+    columns = [i for i in range(table.width) if not table.names or table.names[i] not in INDEX]
+    if ends == [None] * 3 and (len(columns) == 2 or (len(columns) == 3 and not table.names)):
+        ends = [*columns, None][:3]  # in the usual order
     source, target, weight = ends
-    if source is None or target is None or table.width > 2 + (weight is not None):
+    if source is None or target is None or len(columns) > 2 + (weight is not None):
         found = ", ".join(table.names) or f"{table.width} columns"
         raise DataError(f"{table.path}: has {found[:80]}, not source, target and perhaps weight")
     pairs = [[_number(node, numbers, table) for node in row] for row in table.words(source, target)]
@@ -175,7 +238,7 @@ def _number(node: str, numbers: dict[str, int], table: Table) -> int:
 
 def _is_number(cell: str) -> bool:
     try:
-        float(cell)
+        float(cell.replace(",", "."))  # a decimal comma
     except ValueError:
         return False
     return True

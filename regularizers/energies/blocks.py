@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .checks import as_sets
+from .transforms import is_transformed
 
 BLOCK = 1 << 21  # products in memory at a time
 
@@ -98,11 +99,8 @@ class _PairSum(torch.autograd.Function):
             if gradient is None:
                 total += _above(products, term)
                 continue
-            with torch.enable_grad():
-                products = products.detach().requires_grad_()
-                sums = _above(products, term)
-                (slope,) = torch.autograd.grad(sums.sum(), products)
-            total += sums.detach()
+            slope, sums = _slope_and_sums(products, term)
+            total += sums
             stop = start + products.shape[-2]
             gradient[:, start:stop].baddbmm_(slope, sets[:, start:])
             gradient[:, start:].baddbmm_(slope.mT, sets[:, start:stop])
@@ -111,6 +109,7 @@ class _PairSum(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
         x, ctx.term, with_gradient = inputs
+        ctx.save_for_forward(x)
         if with_gradient:
             ctx.mark_non_differentiable(output[1])
             ctx.save_for_backward(x, output[1])
@@ -118,6 +117,69 @@ class _PairSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor, _) -> tuple[Tensor, None, None]:
         x, gradient = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a second derivative is wanted: once more, this time on the tape
-            (gradient,) = torch.autograd.grad(_whole(x, ctx.term).sum(), x, create_graph=True)
+        if torch.is_grad_enabled():  # a second derivative may be wanted
+            gradient = _PairGradient.apply(x, ctx.term, gradient)
         return grad[..., None, None] * gradient, None, None
+
+    @staticmethod
+    def jvp(ctx, change: Tensor, *_) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        gradient = _PairSum.apply(x, ctx.term, True)[1]
+        return (_PairGradient.apply(x, ctx.term, gradient) * change).sum((-2, -1)), None
+
+    @staticmethod
+    def vmap(info, in_dims, x: Tensor, term: Term, with_gradient: bool):
+        return _PairSum.apply(x.movedim(in_dims[0], 0), term, with_gradient), (0, 0 if with_gradient else None)
+
+
+class _PairGradient(torch.autograd.Function):
+    """The gradient of :class:`_PairSum`, which is known already; its derivative takes the whole matrix."""
+
+    @staticmethod
+    def forward(x: Tensor, term: Term, gradient: Tensor) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        x, ctx.term, _ = inputs
+        ctx.save_for_backward(x)
+        ctx.save_for_forward(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+        (x,) = ctx.saved_tensors
+        return _whole_change(x, grad, ctx.term), None, None
+
+    @staticmethod
+    def jvp(ctx, change: Tensor, *_) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return _whole_change(x, change, ctx.term)
+
+    @staticmethod
+    def vmap(info, in_dims, x: Tensor, term: Term, gradient: Tensor):
+        return _PairGradient.apply(x.movedim(in_dims[0], 0), term, gradient.movedim(in_dims[2], 0)), 0
+
+
+def _whole_change(x: Tensor, change: Tensor, term: Term) -> Tensor:
+    """The derivative of the gradient along ``change``: a symmetric matrix."""
+
+    def total(x: Tensor) -> Tensor:
+        return _whole(x, term).sum()
+
+    return torch.func.jvp(torch.func.grad(total), (x,), (change,))[1]
+
+
+def _slope_and_sums(products: Tensor, term: Term) -> tuple[Tensor, Tensor]:
+    """The derivative of the sums in the products, and the sums."""
+
+    def summed(products: Tensor) -> tuple[Tensor, Tensor]:
+        sums = _above(products, term)
+        return sums.sum(), sums
+
+    if is_transformed(products):
+        return torch.func.grad(summed, has_aux=True)(products)
+    with torch.enable_grad():  # no closure keeps the block until it is collected
+        leaf = products.detach().requires_grad_()
+        total, sums = summed(leaf)
+        (slope,) = torch.autograd.grad(total, leaf)
+    return slope, sums.detach()

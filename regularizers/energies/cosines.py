@@ -92,7 +92,17 @@ class _Gram(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
         ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tensor:
         return (grad + grad.mT) @ ctx.saved_tensors[0]
+
+    @staticmethod
+    def jvp(ctx, change: Tensor) -> Tensor:
+        half = change @ ctx.saved_tensors[0].mT
+        return half + half.mT
+
+    @staticmethod
+    def vmap(info, in_dims, w: Tensor) -> tuple[Tensor, int]:
+        return _Gram.apply(w.movedim(in_dims[0], 0)), 0

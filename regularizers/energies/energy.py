@@ -4,9 +4,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from comhe.errors import check_at_least, check_choice
+from comhe.errors import UsageError, check_at_least, check_choice
 
 from . import kernels
 from .checks import PRECISIONS, Precision, as_sets, autocast_disabled, check_neurons, upcast
@@ -15,6 +14,10 @@ from .potential import Potential
 from .sums import SIDE, Sums, block_size, joined, pair_sums
 from .terms import Terms
 
+THIRD = (
+    "the hyperspherical energy has no third derivatives; it can be differentiated twice, and once where a projection "
+    "steps along its gradient (adv-comhe), unless mode='alternating'"
+)
 KEEP = 1024  # the most neurons for which a matrix [N, N] is kept for the backward
 
 
@@ -193,9 +196,12 @@ class _Curvature(torch.autograd.Function):
     def setup_context(ctx, inputs, output) -> None: ...
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad: Tensor):
-        raise NotImplementedError("the hyperspherical energy has no third derivatives; it can be differentiated twice")
+        raise UsageError(THIRD)
+
+    @staticmethod
+    def jvp(ctx, *_):
+        raise UsageError(THIRD)
 
     @staticmethod
     def vmap(info, in_dims, w: Tensor, v: Tensor, terms: Terms):

@@ -4,15 +4,15 @@ import torch
 from torch import Tensor
 
 from .checks import check_neurons, upcast
-from .cosines import cosines, scale_pairs, weighted_gram
+from .cosines import cosines
 from .terms import Terms
 
 
-def excess(w: Tensor, smaller: bool = False) -> Tensor:
-    """W W^T - I of neurons [..., N, d] in float32 or float64; ``smaller``: W^T W - I if d < N: only it can vanish."""
+def excess(w: Tensor) -> Tensor:
+    """W W^T - I of neurons [..., N, d] in float32 or float64, or W^T W - I if d < N: the smaller one can vanish."""
     check_neurons(w)
     w = upcast(w)
-    if smaller and w.shape[-1] < w.shape[-2]:
+    if w.shape[-1] < w.shape[-2]:
         w = w.mT
     return w @ w.mT - torch.eye(w.shape[-2], dtype=w.dtype, device=w.device)
 
@@ -34,24 +34,7 @@ def normalized(products: Tensor, terms: Terms) -> Tensor:
 
     The diagonal is 1, for zero and short neurons too.
     """
-    return _Normalized.apply(products, terms)
-
-
-class _Normalized(torch.autograd.Function):
-    @staticmethod
-    def forward(products: Tensor, terms: Terms) -> Tensor:
-        c = products.clone()
-        scale_pairs(c, terms.lengths(products.diagonal(dim1=-2, dim2=-1), branching=False).inverse)
-        c.diagonal(dim1=-2, dim2=-1).fill_(1)
-        return c
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        products, ctx.terms = inputs
-        ctx.save_for_backward(products, output)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        products, c = ctx.saved_tensors
-        lengths = ctx.terms.lengths(products.diagonal(dim1=-2, dim2=-1), branching=False)
-        return weighted_gram(grad + grad.mT, c, lengths.inverse, lengths.radial) / 2, None
+    inverse = terms.lengths(products.diagonal(dim1=-2, dim2=-1), branching=False).inverse
+    both = inverse[..., :, None] * inverse[..., None, :]
+    c = (products * both).masked_fill(both == 0, 0)
+    return c.diagonal_scatter(torch.ones_like(c[..., 0]), dim1=-2, dim2=-1)

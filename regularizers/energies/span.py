@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from .checks import as_sets, autocast_disabled
 from .cosines import gram, scale_pairs
@@ -15,7 +14,9 @@ from .energy import mean_energy, neuron_sums
 from .near import near_pairs
 from .sums import can_branch
 from .terms import Terms, projection_error
+from .transforms import last_derivative
 
+INSTEAD = "take rp-comhe with span=False for second derivatives"
 LONG = 16.0  # in units of min_norm, the most that a neuron's length counts with: no projection makes it a short one
 
 
@@ -59,17 +60,17 @@ class _SpanPairs(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
-        draws, _, with_gradient, *neurons = inputs
+        draws, ctx.terms, with_gradient, *neurons = inputs
+        ctx.save_for_forward(draws, *neurons)
+        ctx.mark_non_differentiable(*(x for x in output[1:] if x is not None))
         if with_gradient:
-            ctx.mark_non_differentiable(*output[1:])
             ctx.save_for_backward(draws, *output[1:], *neurons)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad: Tensor, *_) -> tuple[Tensor | None, ...]:
         draws, gradients, factor, inverse, lengths, *neurons = ctx.saved_tensors
         dtype = factor.dtype
-        with autocast_disabled(draws):
+        with torch.no_grad(), autocast_disabled(draws):
             pushed = (grad[..., None, None] * gradients).mT.flatten(1, 2)  # [sets, C k, N]
             weights = (pushed.mT @ draws.to(pushed.dtype).flatten(0, 1)).to(dtype)
             # dW = dR Q^T l / n and Q^T = R^-1 U: first the N x N solve, then the only product with W.
@@ -77,7 +78,38 @@ class _SpanPairs(torch.autograd.Function):
             weights = (lengths * weights * inverse.mT).split([len(as_sets(w)) for w in neurons])
             pairs = zip(weights, neurons, strict=True)
             grads = [(weight @ as_sets(w).to(dtype)).to(w.dtype).view_as(w) for weight, w in pairs]
+        if torch.is_grad_enabled():
+            grads = [last_derivative(one, grad, *neurons, instead=INSTEAD) for one in grads]
         return None, None, None, *grads
+
+    @staticmethod
+    def jvp(ctx, _draws, _terms, _with_gradient, *changes: Tensor | None) -> tuple[Tensor | None, ...]:
+        draws, *neurons = ctx.saved_tensors
+        _, gradients, factor, inverse, lengths = _SpanPairs.apply(draws, ctx.terms, True, *neurons)
+        with torch.no_grad(), autocast_disabled(draws):
+            # What the backward does, in the other direction: dR = dW Q l, and Q = W^T R^-T / n.
+            pairs = [
+                as_sets(torch.zeros_like(w) if change is None else change).to(factor) @ as_sets(w).to(factor).mT
+                for w, change in zip(neurons, changes, strict=True)
+            ]
+            turned = lengths * torch.cat(pairs) * inverse.mT
+            turned = torch.linalg.solve_triangular(factor.mT, turned, upper=True, left=False).to(gradients.dtype)
+            moved = (draws.to(turned.dtype).flatten(0, 1) @ turned.mT).unflatten(-2, draws.shape[:2]).mT
+            change = (gradients * moved).sum((-2, -1)).to(draws.dtype)
+        return last_derivative(change, *neurons, instead=INSTEAD), None, None, None, None
+
+    @staticmethod
+    def vmap(info, in_dims, draws: Tensor, terms: Terms, with_gradient: bool, *neurons: Tensor):
+        """A batch of a layer's neurons is more sets of them."""
+        size = info.batch_size
+        moved = [
+            w.expand(size, *w.shape) if dim is None else w.movedim(dim, 0)
+            for w, dim in zip(neurons, in_dims[3:], strict=True)
+        ]
+        counts = [len(as_sets(w)) for w in moved]
+        found = _SpanPairs.apply(draws, terms, with_gradient, *moved)
+        outs = [x if x is None else torch.cat([y.unflatten(0, (size, -1)) for y in x.split(counts)], 1) for x in found]
+        return tuple(outs), tuple(None if x is None else 0 for x in outs)
 
 
 def _projected(

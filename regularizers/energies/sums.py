@@ -12,6 +12,7 @@ from .cosines import gram, scale_pairs
 from .near import NearPairs, TooManyError, near_pairs
 from .potential import Potential
 from .terms import Lengths, Terms, antipodes
+from .transforms import is_batched
 
 BLOCK = 1 << 19  # cosines in memory at a time: few enough to stay in the cache
 BRANCHING = ("cpu",)  # devices where nothing waits for a number
@@ -57,8 +58,8 @@ def joined(parts: Sequence[Sums]) -> Sums:
 
 
 def can_branch(w: Tensor) -> bool:
-    """Whether a number of the neurons may decide what is computed: not in a CUDA graph, nor in a compiled one."""
-    return w.device.type in BRANCHING and not torch.compiler.is_compiling()
+    """Whether a number of the neurons may decide what is computed: not in a CUDA graph, a compiled one, nor in vmap."""
+    return w.device.type in BRANCHING and not torch.compiler.is_compiling() and not is_batched(w)
 
 
 def terms_of(w: Tensor, terms: Terms) -> Terms:

@@ -1,6 +1,9 @@
 """What the trainers' callbacks share: how a regularizer is made for the model that the trainer has."""
 
-from collections.abc import Callable
+import functools
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from types import CodeType
 from typing import Any
 
 from torch import nn
@@ -37,8 +40,42 @@ class Blueprint:
         return self.source if isinstance(self.source, str) else _name(self.source)
 
     @property
+    def full_key(self) -> str:
+        """What tells this regularizer from others in one checkpoint, also in a later process.
+
+        It is the :attr:`key` and, after a bar, what may change when a run is resumed: weights, seed, and the code of
+        functions without a name.
+        """
+        said = [f"{k}={_described(v)}" for k, v in self.options.items() if k in MAY_CHANGE or "#" in _described(v)]
+        source = [] if isinstance(self.source, str) or "#" not in _described(self.source) else [_described(self.source)]
+        return "|".join((self.key, *filter(None, [", ".join(source + said)])))
+
+    def find(self, keys: Iterable[str]) -> str | None:
+        """The key in a checkpoint with the state of this regularizer, whose weights may have been others.
+
+        Raises:
+            UsageError: there are several, none of which has the present weights.
+        """
+        known = list(keys)
+        alike = [self.full_key] if self.full_key in known else [k for k in known if f"{k}|".startswith(f"{self.key}|")]
+        if len(alike) > 1:
+            raise UsageError(
+                f"the checkpoint has several states for {self.key}, {' and '.join(alike)}, and none for "
+                f"{self.full_key}: resume with the weights and seeds that were saved"
+            )
+        return alike[0] if alike else None
+
+    def check_alone(self, others: Iterable["Blueprint"]) -> None:
+        """UsageError if another one cannot be told from this one in a checkpoint."""
+        if any(other.full_key == self.full_key for other in others if other is not self):
+            raise UsageError(
+                f"two callbacks are {self.full_key}: their states cannot be told apart in a checkpoint; use one, or "
+                "functions of different names"
+            )
+
+    @property
     def key(self) -> str:
-        """What tells the state of this regularizer from that of another in one checkpoint, also in a later process."""
+        """What tells the states of regularizers with other options apart, weights and seed left aside."""
         options = ((key, value) for key, value in self.options.items() if key not in MAY_CHANGE)
         said = ", ".join(f"{key}={_name(value) if callable(value) else repr(value)}" for key, value in options)
         return f"{self.name}({said})"
@@ -51,4 +88,39 @@ class Blueprint:
 
 
 def _name(function: Callable) -> str:
+    if isinstance(function, functools.partial):
+        return _name(function.func)
     return getattr(function, "__qualname__", type(function).__qualname__)
+
+
+def _described(value: Any) -> str:
+    """A value in words that are the same in every process; after ``#`` a digest of a function that has no name."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key!r}: {_described(each)}' for key, each in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_described, value))}]"
+    if isinstance(value, functools.partial):
+        inner = f"{_described(value.func)}{_described(value.args)}{_described(value.keywords)}"
+        return f"{_name(value)}#{_digest(inner)}"
+    if not callable(value):
+        return repr(value) if " at 0x" not in repr(value) else type(value).__qualname__
+    code, cells = getattr(value, "__code__", None), getattr(value, "__closure__", None) or ()
+    if code is None or (value.__name__ != "<lambda>" and not cells):
+        return _name(value)
+    return f"{_name(value)}#{_digest(_code(code) + _described([_content(cell) for cell in cells]))}"
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents if not callable(cell.cell_contents) else _name(cell.cell_contents)
+    except ValueError:  # not set yet
+        return None
+
+
+def _code(code: CodeType) -> str:
+    constants = [_code(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts]
+    return f"{code.co_code!r}{code.co_names}{constants}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()

@@ -42,18 +42,31 @@ class RegularizerCallback(TrainerCallback):
     @property
     def file(self) -> str:
         """The name of the file with the state in a checkpoint folder."""
-        digest = hashlib.blake2b(self.blueprint.key.encode(), digest_size=4).hexdigest()
-        return f"regularizer-{''.join(c if c.isalnum() else '-' for c in self.blueprint.name)}-{digest}.pt"
+        key, full = self.blueprint.key, self.blueprint.full_key
+        return f"{self._stem}{'' if full == key else f'-{_digest(full)}'}.pt"
+
+    @property
+    def _stem(self) -> str:
+        name = "".join(c if c.isalnum() else "-" for c in self.blueprint.name)
+        return f"regularizer-{name}-{_digest(self.blueprint.key)}"
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        self.blueprint.check_alone(other.blueprint for other in _alike(self))
         self.regularizer = self.blueprint.build(model)
         if state.global_step > 0:
-            path = _resumed_folder(args, state) / self.file
-            if not path.exists():
-                raise RunError(
-                    f"{path} is missing: the run to be resumed did not use this callback, {self.blueprint.key}"
-                )
+            path = self._saved(_resumed_folder(args, state))
             self.regularizer.load_state_dict(torch.load(path, weights_only=True))
+
+    def _saved(self, folder: Path) -> Path:
+        """The file with the state, which may have been saved with other weights and another seed."""
+        exact = folder / self.file
+        found = [exact] if exact.exists() else sorted(folder.glob(f"{self._stem}*.pt"))
+        if len(found) > 1:
+            names = " and ".join(path.name for path in found)
+            raise RunError(f"{folder} has {names} for {self.blueprint.key}: resume with the weights that were saved")
+        if not found:
+            raise RunError(f"{exact} is missing: the run to be resumed did not use this callback, {self.blueprint.key}")
+        return found[0]
 
     def on_step_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **kwargs: Any) -> None:
         assert self.regularizer is not None  # since on_train_begin
@@ -65,13 +78,29 @@ class RegularizerCallback(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if logs is not None and "loss" in logs:
-            name = "penalty" if "penalty" not in logs else f"penalty/{self.blueprint.key}"
+            names = ("penalty", f"penalty/{self.blueprint.key}", f"penalty/{self.blueprint.full_key}")
+            name = next((name for name in names if name not in logs), names[-1])
             logs[name] = state.log_history[-1][name] = float(self._penalty)  # history is a copy made before
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         folder = _folder(args, state)
         if state.is_world_process_zero and self.regularizer is not None and folder.is_dir():
             torch.save(self.regularizer.state_dict(), folder / self.file)
+
+
+def _digest(key: str) -> str:
+    return hashlib.blake2b(key.encode(), digest_size=4).hexdigest()
+
+
+def _alike(callback: RegularizerCallback) -> list[RegularizerCallback]:
+    """The Trainer's callbacks of this kind, which its handler has; it does not tell them."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        known = getattr(frame.f_locals.get("self"), "callbacks", None)
+        if isinstance(known, list) and any(each is callback for each in known):
+            return [each for each in known if isinstance(each, RegularizerCallback)]
+        frame = frame.f_back  # type: ignore[assignment]
+    return [callback]
 
 
 def _folder(args: Any, state: Any) -> Path:

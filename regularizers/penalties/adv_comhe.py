@@ -7,7 +7,7 @@ from comhe.regularizers.energies.energy import energy_gradient
 from comhe.regularizers.energies.terms import Terms
 from comhe.regularizers.registry import register_regularizer
 
-from .learned_projection import LearnedProjection
+from .learned_projection import Compare, LearnedProjection
 
 
 @register_regularizer("adv-comhe")
@@ -25,7 +25,7 @@ class AdversarialProjection(LearnedProjection):
     def __init__(self, *, steps: int = 10, **options: Any) -> None:
         super().__init__(steps=steps, **options)
 
-    def push(self, v: Tensor, target: Tensor | None, terms: Terms) -> Tensor:
+    def push(self, v: Tensor, target: Compare | None, terms: Terms) -> Tensor:
         """Gradient of -E(V) in the full space."""
         full = replace(terms, potential=replace(terms.potential, half_space=False))
         return -energy_gradient(v, full, self.reduction)

@@ -1,15 +1,15 @@
+from functools import partial
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from comhe.errors import check_choice
-from comhe.regularizers.energies.cosines import weighted_gram
 from comhe.regularizers.energies.gram import normalized
+from comhe.regularizers.energies.matching import match_angles, match_cosines, match_matrix, unit_rows
 from comhe.regularizers.energies.terms import Terms
 from comhe.regularizers.registry import register_regularizer
 
-from .learned_projection import LearnedProjection
+from .learned_projection import Compare, LearnedProjection
 
 SMALL = 1e-5  # against the norm of all differences of cosines of a layer
 
@@ -29,38 +29,26 @@ class AnglePreservingProjection(LearnedProjection):
     Source: Lin et al., *Regularizing Neural Networks via Minimizing Hyperspherical Energy*, CVPR 2020.
     """
 
-    always_needs_gram = True
+    compares = True
 
     def __init__(self, *, loss: Literal["cosine", "angle"] = "cosine", **options: Any) -> None:
         super().__init__(**options)
         check_choice("loss", loss, ("cosine", "angle"))
         self.loss = loss
 
-    def target(self, products: Tensor | None, terms: Terms) -> Tensor:
-        assert products is not None  # always_needs_gram
-        return normalized(products, terms)
+    def target(self, w: Tensor, scale: Tensor, products: Tensor | None, terms: Terms) -> Compare:
+        angles = self.loss == "angle"
+        if products is not None:
+            return partial(match_matrix, target=normalized(products, terms), angles=angles)
+        rows = unit_rows(w, scale, terms)
+        return partial(match_angles if angles else match_cosines, x=rows)
 
-    def push(self, v: Tensor, target: Tensor | None, terms: Terms) -> Tensor:
-        """Gradient of L = |C(V) - C(W)|_F: with S = 2 dL/dC(V), it is M V, see weighted_gram."""
+    def push(self, v: Tensor, target: Compare | None, terms: Terms) -> Tensor:
+        """Gradient of :math:`L = |C(V) - C(W)|_F`."""
         assert target is not None
-        products = v @ v.mT
-        lengths = terms.lengths(products.diagonal(dim1=-2, dim2=-1), branching=False)
-        c = products * lengths.inverse[..., :, None] * lengths.inverse[..., None, :]
-        c = c.diagonal_scatter(torch.ones_like(c[..., 0]), dim1=-2, dim2=-1)  # of short neurons too
-        if self.loss == "cosine":
-            change = c - target
-            weighted = 2 * change
-        else:
-            angles, derivative = _angles(c)
-            change = angles - _angles(target)[0]
-            weighted = 2 * change * derivative
-        norm = (change.square().sum() + SMALL**2).sqrt()  # twice differentiable at 0 too, with bounded derivatives
-        return weighted_gram(weighted / norm, c, lengths.inverse, lengths.radial) @ v
-
-
-def _angles(c: Tensor) -> tuple[Tensor, Tensor]:
-    """Angles in radians off the diagonal, 0 on it, and their derivative in the cosine; finite at parallel pairs."""
-    edge = 1 - 8 * torch.finfo(c.dtype).eps
-    off_diagonal = 1 - torch.eye(c.shape[-1], dtype=c.dtype, device=c.device)
-    c = (c * off_diagonal).clamp(-edge, edge)
-    return c.acos() * off_diagonal, -(1 - c * c).rsqrt()
+        lengths = terms.lengths((v * v).sum(-1), branching=False)
+        u = v * lengths.inverse[..., None]
+        pull, squared = target(u)
+        turning = pull - u * lengths.along((u * pull).sum(-1))[..., None]
+        norm = (squared.sum() + SMALL**2).sqrt()  # twice differentiable at 0 too, with bounded derivatives
+        return turning * lengths.inverse[..., None] / norm

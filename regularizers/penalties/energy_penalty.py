@@ -17,6 +17,7 @@ from comhe.regularizers.energies.kernels import runs_on, usable
 from comhe.regularizers.energies.potential import Potential
 from comhe.regularizers.energies.sums import can_branch
 from comhe.regularizers.energies.terms import Terms, projection_error
+from comhe.regularizers.energies.transforms import is_transformed
 from comhe.regularizers.selection import Layer
 
 from .penalty import MIN_NORM, Member, Penalty
@@ -120,7 +121,7 @@ class EnergyPenalty(Penalty):
 
     def batched(self, members: Sequence[Member], draws: Draws) -> tuple[list[Tensor], list[Member]]:
         """On a GPU the kernels take all unprojected layers of one role together."""
-        if self.eps or not members or not runs_on(members[0].w.device):
+        if self.eps or not members or is_transformed(members[0].w) or not runs_on(members[0].w.device):
             return [], list(members)
         terms: list[Tensor] = []
         done: set[str] = set()

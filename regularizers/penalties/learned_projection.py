@@ -7,13 +7,12 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from comhe.errors import UsageError, check_at_least, check_choice
 from comhe.regularizers.draws import Draws, random_matrix
 from comhe.regularizers.energies.checks import autocast_disabled
 from comhe.regularizers.energies.cosines import gram, inverse_norms, scale_pairs
-from comhe.regularizers.energies.energy import energies
+from comhe.regularizers.energies.energy import KEEP, energies
 from comhe.regularizers.energies.near import any_near, near_pairs
 from comhe.regularizers.energies.span import LONG
 from comhe.regularizers.energies.sums import can_branch
@@ -24,6 +23,7 @@ from comhe.regularizers.selection import Layer
 from .energy_penalty import EnergyPenalty
 from .penalty import Member
 
+Compare = Callable[[Tensor], tuple[Tensor, Tensor]]  # see comhe.regularizers.energies.matching
 Rate = float | Callable[[int], float]
 RATE = "learning rate"  # the key of the step's rate
 
@@ -48,13 +48,16 @@ class LearnedProjection(EnergyPenalty):
 
     With the gradient D = dL/dV from :meth:`push`, a step is :math:`P' = P - \eta (D^\top W + \gamma P)`, and what is
     seen through it is :math:`V' = (1 - \eta\gamma) V - \eta\, W W^\top D`. So once V and the Gram matrix are known,
-    any number of steps happen on N x N and N x k numbers. Neither they nor the energy change with the neurons' lengths,
-    so in V and the Gram matrix these are in units of ``min_norm`` and at most 16 (without ``min_norm``, all are 1),
-    unless ``eps`` gives them another meaning. A layer in which neurons are nearly parallel is computed in float64.
+    any number of steps happen on N x N and N x k numbers; with more than 1,024 neurons there is no such matrix, and
+    pairs are looked at by blocks. Neither they nor the energy change with the neurons' lengths, so in V and the Gram
+    matrix these are in units of ``min_norm`` and at most 16 (without ``min_norm``, all are 1), unless ``eps`` gives
+    them another meaning. A layer in which neurons are nearly parallel is computed in float64.
 
-    P lives in all d dimensions, and not in the span of the neurons as a random projection may. Its first energies would
-    have the same distribution there, but P is kept: as the neurons move, so does their span, and where they turn to
-    meets entries of P that training has not touched. P kept by its action on a span has none, so it is another process.
+    P lives in all d dimensions, and not in the span of the neurons as a random projection may. For fixed neurons the
+    energies have the same distribution there, and their gradients a seventh to a tenth of the noise. But P is kept: as
+    the neurons move, so does their span, and P known by its action on it is another process. It disperses crowded
+    neurons in fewer steps, at about the same cost, but raises the energy of random ones, which P in all dimensions
+    lowers or leaves as it is (``benchmarks/span_estimator.csv``).
 
     Args:
         rate: learning rate of P, a number > 0 or a function of the step; the released code takes the network's.
@@ -62,7 +65,7 @@ class LearnedProjection(EnergyPenalty):
     """
 
     state_name = "projection"
-    always_needs_gram: ClassVar[bool] = False
+    compares: ClassVar[bool] = False  # whether the objective looks at the pairs of unprojected neurons
 
     def __init__(
         self,
@@ -83,12 +86,12 @@ class LearnedProjection(EnergyPenalty):
             raise UsageError(f"rate must be a finite number > 0 or a function of the step, not {rate!r}")
         self.mode, self.steps, self.rate, self.decay = mode, steps, rate, decay
 
-    def target(self, products: Tensor | None, terms: Terms) -> Tensor | None:
-        """What the objective compares V with, from the Gram matrix and the lengths that its neurons count with."""
+    def target(self, w: Tensor, scale: Tensor, products: Tensor | None, terms: Terms) -> Compare | None:
+        """What compares V with the scaled neurons, given their Gram matrix if it is small, and their lengths' terms."""
         return None
 
-    def push(self, v: Tensor, target: Tensor | None, terms: Terms) -> Tensor:
-        """Gradient D [..., N, k] of the objective with respect to V, differentiable with respect to both tensors."""
+    def push(self, v: Tensor, target: Compare | None, terms: Terms) -> Tensor:
+        """Gradient D [..., N, k] of the objective with respect to V, differentiable in V and in the neurons."""
         raise NotImplementedError
 
     def draw(self, layers: Sequence[Layer], draws: Draws) -> None:
@@ -133,7 +136,7 @@ class LearnedProjection(EnergyPenalty):
             terms = replace(terms, min_norm=math.sqrt(self.dim) * self.min_norm)
             return energies(view.w @ projection.mT, terms, self.reduction)[0]
         products, v = _Projected.apply(view.w, projection, scale, products)
-        push = self.push(v, self.target(products, self._units(view)), terms)
+        push = self.push(v, self.target(view.w, scale, products, self._units(view)), terms)
         return energies(v - rate * _moved(view.w, scale, products, push), terms, self.reduction)[0]
 
     def _trained(self, view: View, rate: float | Tensor) -> Tensor:
@@ -141,7 +144,7 @@ class LearnedProjection(EnergyPenalty):
         steps, decay = (1, 0.0) if self.mode == "unrolled" else (self.steps, self.decay)
         w, projection, scale, products, terms = view
         w = w.detach()
-        target = self.target(products, self._units(view))
+        target = self.target(w, scale, products, self._units(view))
         keep, v = 1 - rate * decay, _project(w, projection, scale)
         pushes: float | Tensor = 0.0
         for _ in range(steps):
@@ -172,7 +175,8 @@ class LearnedProjection(EnergyPenalty):
 
         And whether any are so near each other that float64 is needed.
         """
-        products = gram(w) if self.always_needs_gram or (w.dim() == 2 and w.shape[0] <= w.shape[1]) else None
+        few = math.prod(w.shape[:-2]) * w.shape[-2] ** 2 <= KEEP**2
+        products = gram(w) if few and (self.compares or (w.dim() == 2 and w.shape[0] <= w.shape[1])) else None
         squared = (w * w).sum(-1) if products is None else products.diagonal(dim1=-2, dim2=-1)
         inverse = inverse_norms(squared)
         if self.eps:
@@ -199,6 +203,8 @@ class LearnedProjection(EnergyPenalty):
 class _Projected(torch.autograd.Function):
     """The Gram matrix, computed before, and V; both gradients are accumulated into one for W. The scale is constant."""
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(w: Tensor, projection: Tensor, scale: Tensor, products: Tensor | None) -> tuple[Tensor | None, Tensor]:
         return None if products is None else products.view_as(products), _project(w, projection, scale)
@@ -206,23 +212,29 @@ class _Projected(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
         ctx.save_for_backward(*inputs[:3])
+        ctx.save_for_forward(*inputs[:3])
+        ctx.has_products = output[0] is not None
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_products: Tensor | None, grad_v: Tensor) -> tuple[Tensor, None, None, None]:
         w, projection, scale = ctx.saved_tensors
         with autocast_disabled(w):
             grad = (grad_v * scale) @ projection
             if grad_products is not None:
-                weights = (grad_products + grad_products.mT) * (scale * scale.mT)
-                bound = torch.finfo(w.dtype).max / 4
-                weights.clamp_(-bound, bound)  # duplicates of small length: no infinities to cancel
-                if w.dim() == 2:
+                bound = torch.finfo(w.dtype).max / 4  # duplicates of small length: no infinities to cancel
+                weights = ((grad_products + grad_products.mT) * (scale * scale.mT)).clamp(-bound, bound)
+                if w.dim() == 2 and not torch.is_grad_enabled():
                     grad.addmm_(weights, w)  # saves a pass over the neurons
                 else:
-                    grad += weights @ w
+                    grad = grad + weights @ w
         return grad, None, None, None
+
+    @staticmethod
+    def jvp(ctx, change: Tensor, *_) -> tuple[Tensor | None, Tensor]:
+        w, projection, scale = ctx.saved_tensors
+        products = (change * scale) @ (w * scale).mT if ctx.has_products else None
+        return None if products is None else products + products.mT, _project(change, projection, scale)
 
 
 def _project(w: Tensor, projection: Tensor, scale: Tensor) -> Tensor:

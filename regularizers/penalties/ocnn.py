@@ -84,7 +84,7 @@ class OrthogonalConvolution(Penalty):
         module = layer.module
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and module.groups == 1 and max(module.kernel_size) > 1:
             return ocnn(w.unflatten(1, module.weight.shape[1:]), module.stride, padding=self.padding)
-        return _norm(excess(w, smaller=True))
+        return _norm(excess(w))
 
     def extra_repr(self) -> str:
         return f"padding={self.padding!r}"

@@ -20,4 +20,4 @@ def so(w: Tensor) -> Tensor:
 
     Source: Bansal et al., *Can We Gain More from Orthogonality Regularizations in Training Deep CNNs?*, NeurIPS 2018.
     """
-    return excess(w, smaller=True).square().sum((-2, -1))
+    return excess(w).square().sum((-2, -1))

@@ -6,7 +6,7 @@ layer                                  view
 Transformers: Conv1D                   ``[out, in]``, transposed
 fused experts of a mixture             ``[experts, out, in]``, each expert a set
 router of a mixture                    ``[experts, in]``
-peft: LoRA, DoRA, OFT                  the base layer's view with the active adapters in it; other adapters that add
+peft: LoRA, DoRA, OFT, BOFT, IA3, ...  the base layer's view with the active adapters in it; other adapters that add
                                        to the weight (LoHa, LoKr, AdaLoRA, ...) alike
 PyG: HeteroLinear, RGCN, RGAT          ``[types or relations, out, in]``; bases are combined, blocks are sets
 PyG: ARMA, DNA, GatedGraph, Spline     one set a stack, group, layer or kernel entry

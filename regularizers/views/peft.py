@@ -1,19 +1,23 @@
 r"""Adapters of peft: the matrix that the adapted layer multiplies with, differentiable in what the adapter trains.
 
-LoRA: :math:`W + \sum_a s_a B_a A_a` over the active adapters; DoRA scales its rows to the learned magnitudes; OFT
-rotates the inputs, :math:`W R^T`. Merged and disabled adapters leave the base layer's weight as it is.
+LoRA: :math:`W + \sum_a s_a B_a A_a` over the active adapters, also of a parameter (``target_parameters``), such as the
+experts of a mixture; DoRA scales its rows to the learned magnitudes; OFT and HRA rotate the inputs, :math:`W R^T`; BOFT
+scales the rows as well, and (IA)3 rows or inputs alone. Merged and disabled adapters leave the base layer's weight as
+it is. Layers of other adapters are reported; their parts are never taken for layers.
 """
 
+import copy
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from comhe.regularizers.neurons import NoNeuronsError, neurons, register_neurons
+from comhe.regularizers.neurons import NoNeuronsError, View, neurons, register_neurons, views
 
 _LORA = "peft.tuners.lora.layer"
 # Adapters whose get_delta_weight returns what is added to the base layer's weight, in its shape.
-_ADDITIVE = ("adalora", "fourierft", "loha", "lokr", "randlora", "shira", "vera")
+_ADDITIVE: tuple[str, ...] = ("adalora", "c3a", "deft", "delora", "fourierft", "frod", "gralora", "loha", "lokr")
+_ADDITIVE += ("peanut", "pvera", "randlora", "shira", "tinylora", "unilora", "vblora", "vera", "waveft")
 
 
 def _active(module: Any, adapters: Any) -> list[str]:
@@ -88,6 +92,21 @@ def _attention(module: Any) -> Tensor:
     return _add(module, delta)
 
 
+@register_neurons(f"{_LORA}.ParamWrapper", whole=True)
+def _parameters(module: Any) -> View:
+    """The base layer's view of its parameters with their adapters, a wrapper around another for each of them."""
+    base, wrapper = module.get_base_layer(), module
+    adapted = copy.copy(base)
+    adapted.__dict__["_parameters"] = dict(base._parameters)
+    while hasattr(wrapper, "parameter_name"):
+        w = getattr(base, wrapper.parameter_name)
+        for name in _active(wrapper, wrapper.lora_A):
+            w = w + wrapper.get_delta_weight(name).to(w.dtype)
+        adapted._parameters[wrapper.parameter_name] = w
+        wrapper = wrapper.base_layer
+    return views(adapted)
+
+
 @register_neurons("peft.tuners.oft.layer.Linear", whole=True)
 @register_neurons("peft.tuners.oft.layer.Conv2d", whole=True)
 def _rotated(module: Any) -> Tensor:
@@ -100,6 +119,41 @@ def _rotated(module: Any) -> Tensor:
         )
         rank = rotation.in_features // rotation.block_size if rotation.block_share else rotation.r
         w = w @ rotation._block_diagonal(r, rank).mT.to(w.dtype)
+    return w
+
+
+@register_neurons("peft.tuners.boft.layer.Linear", whole=True)
+@register_neurons("peft.tuners.boft.layer.Conv2d", whole=True)
+def _butterfly(module: Any) -> Tensor:
+    w = neurons(module.get_base_layer())
+    for name in _active(module, module.boft_R):
+        rotation, scale = module.get_delta_weight(name)
+        w = scale * (w @ rotation.mT.to(w.dtype))
+    return w
+
+
+@register_neurons("peft.tuners.hra.layer.HRALinear", whole=True)
+def _reflected(module: Any) -> Tensor:
+    w = neurons(module.get_base_layer())
+    for name in _active(module, module.hra_u):
+        w = w @ module.get_delta_weight(name).to(w.dtype)
+    return w
+
+
+@register_neurons("peft.tuners.ia3.layer.Linear", whole=True)
+@register_neurons("peft.tuners.ia3.layer._ConvNd", whole=True)
+def _scaled(module: Any) -> Tensor:
+    """Scales of the outputs; those of a feedforward layer are of its inputs."""
+    base = module.get_base_layer()
+    w = neurons(base)
+    for name in _active(module, module.ia3_l):
+        scale = module.ia3_l[name].flatten().to(w.dtype)
+        if not module.is_feedforward:
+            w = w * scale.view(*w.shape[:-1], 1)
+        else:
+            inputs = scale.view(getattr(base, "groups", 1), 1, -1)  # those of each group
+            rows = w.reshape(len(inputs), -1, w.shape[-1])
+            w = (rows * inputs.repeat_interleave(w.shape[-1] // inputs.shape[-1], dim=-1)).view(w.shape)
     return w
 
 
@@ -118,3 +172,21 @@ def _added(module: Any) -> Tensor:
 
 for _tuner in _ADDITIVE:
     register_neurons(f"peft.tuners.{_tuner}.layer.*", whole=True)(_added)
+
+
+@register_neurons("peft.tuners.ln_tuning.layer.LNTuningLayer")
+def _copied(module: Any) -> View:
+    """A copy of the whole layer takes its place; both are looked at as the layers that they are."""
+    return {}
+
+
+@register_neurons("peft.tuners.tuners_utils.BaseTunerLayer", whole=True)
+def _other(module: Any) -> Tensor:
+    w = neurons(module.get_base_layer())
+    if any(_active(module, getattr(module, name, ())) for name in module.adapter_layer_names):
+        kind = type(module)
+        raise NoNeuronsError(
+            f"the matrix of the adapter {kind.__module__.removeprefix('peft.tuners.')}.{kind.__name__} is not known; "
+            "add a view with register_neurons"
+        )
+    return w

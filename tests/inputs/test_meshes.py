@@ -5,6 +5,7 @@ import struct
 import numpy as np
 import pytest
 
+from comhe.errors import DataError
 from comhe.inputs.shapes import read_shape
 
 # A unit square in two triangles, and a quadrilateral above it.
@@ -148,3 +149,25 @@ def test_triangles_with_vertices_of_their_own(tmp_path, name):
     (tmp_path / name).write_bytes(SOUPS[name])
     points, faces = read_shape(tmp_path / name)
     assert (points[faces] == VERTICES[TRIANGLES]).all()
+
+
+@pytest.mark.parametrize("after", [b"", b"made by hand", bytes(50)])
+def test_binary_stl_may_begin_as_text_and_end_later(tmp_path, after):
+    path = tmp_path / "a.stl"
+    path.write_bytes(stl(b"solid of a program") + after)
+    points, faces = read_shape(path)
+    assert np.array_equal(points[faces], VERTICES[TRIANGLES])
+
+
+def test_axes_of_ply_in_capitals(tmp_path):
+    path = tmp_path / "a.ply"
+    for axis in "xyz":
+        path.write_bytes(ply().replace(b"float " + axis.encode(), b"float " + axis.upper().encode()))
+        assert np.array_equal(read_shape(path)[0], VERTICES)
+
+
+def test_off_with_four_numbers_in_its_head(tmp_path):
+    path = tmp_path / "a.off"
+    path.write_bytes(off(head="OFF\n{} {} 0 1\n"))
+    with pytest.raises(DataError, match="'8 3 0 1' are not the three numbers of vertices, faces and edges"):
+        read_shape(path)

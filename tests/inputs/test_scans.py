@@ -198,7 +198,7 @@ BAD = {
     "version.ply": (ply().replace(b"1.0", b"2.0", 1), "PLY: line 2: expected version '1.0'"),
     "type.ply": (ply().replace(b"float x", b"quad x"), "PLY: line 7: field type 'quad' not in"),
     "count.ply": (ply().replace(b"face 3", b"face -3"), "PLY: negative dimensions"),
-    "no-z.ply": (ply().replace(b"float z", b"float w"), "PLY: no field of name z"),
+    "no-z.ply": (ply().replace(b"float z", b"float w"), "PLY: its vertices have red, x, y, w"),
     "no-vertex.ply": (ply().replace(b"element vertex", b"element corner"), "PLY: 'vertex'"),
     "real-index.ply": (
         ply().replace(b"uchar int vertex", b"uchar float vertex"),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from comhe.datasets import DataError
-from comhe.inputs.shapes import read_cloud, sample_surface, turn
+from comhe.inputs.shapes import read_cloud, read_shape, sample_surface, turn
 
 from .test_meshes import off
 from .test_scans import npy
@@ -86,3 +86,16 @@ def test_turns_are_rotations_of_one_axis_onto_another(source, target):
     assert torch.linalg.det(turn(torch.eye(3), source, target)) == 1
     assert turn(turned, target, source).equal(points)
     assert turn(torch.tensor([1.0, 2, 3]), "z", "y").tolist() == [1, 3, -2]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_first_column_that_numbers_the_points_is_not_their_x(tmp_path, first):
+    path = tmp_path / "a.xyz"
+    numbered = "".join(f"{i} {x} 0.5 {x * x}\n" for i, x in enumerate((0.5, 1.5, 3.0, 2.0), first))
+    path.write_text(numbered)
+    with pytest.raises(DataError, match="first column numbers the rows"):
+        read_shape(path)
+    path.write_text(f"# number x y z\n{numbered}")
+    assert read_shape(path)[0][:, 0].tolist() == [0.5, 1.5, 3, 2]
+    path.write_text("".join(f"{i} 0.5 {i * i}\n" for i in range(first, 4)))  # three columns are a cloud
+    assert read_shape(path)[0][:, 0].tolist() == [*range(first, 4)]

@@ -77,6 +77,8 @@ def test_state_copies_and_changes_of_the_model():
     other = combine(create_regularizer("so", model, include="0", output=None), parts(model)[1])
     with pytest.raises(UsageError, match=r"projection:0, projection:1 have no layer here"):
         other.load_state_dict(both.state_dict())
+    with pytest.raises(UsageError, match=r"part 0, so: .*ap-comhe is the penalty, not so"):
+        other.load_state_dict(both.state_dict())
     twin_model, twin = copy.deepcopy((model, both))
     assert twin().item() == pickle.loads(pickle.dumps(both))().item() == both().item()
     twin_model[4] = nn.Linear(12, 7).double()
@@ -110,3 +112,28 @@ def test_a_layer_in_two_of_them_is_told():
     late()
     with pytest.raises(UsageError, match="not steps 1, 0"):
         combine(late, parts(model)[1])
+
+
+def test_states_of_other_parts_are_refused_whole():
+    model = network()
+    both, alone = combine(*parts(model)), parts(model)[1]
+    both()
+    state = both.state_dict()
+    other = combine(*parts(model), create_regularizer("none", model))
+    before = {key: copy.deepcopy(value) for key, value in other.state_dict().items()}
+    wrong = {
+        "the state has 2 parts, but this regularizer has 3": (other, state),
+        "the state has no parts": (both, {}),
+        "the state has no parts, as one": (both, alone.state_dict()),
+        "the state has epoch, which": (both, state | {"epoch": 3}),
+        "part 0, rp-comhe: .*ap-comhe is the penalty": (combine(*parts(model)[::-1]), state),
+        "not the state of a regularizer.*see combine": (alone, state),
+    }
+    for message, (regularizer, saved) in wrong.items():
+        with pytest.raises(UsageError, match=message):
+            regularizer.load_state_dict(saved)
+    assert other.step == 0
+    assert all(str(value) == str(before[key]) for key, value in other.state_dict().items())
+    found = other.load_state_dict(state, strict=False)
+    assert found.missing_keys == ["parts.2._extra_state"]
+    assert {part.step for part in other.parts} == {1}

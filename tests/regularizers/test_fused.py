@@ -1,11 +1,13 @@
 """Fused projections: queries, keys and values do not compete with one another."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 
-from comhe.regularizers import NoNeuronsError, create_regularizer, hyperspherical_energy
-from comhe.regularizers.fused import Fused, fused
+from comhe.regularizers import create_regularizer, hyperspherical_energy
+from comhe.regularizers.fused import Fused
 from comhe.regularizers.selection import select
 
 
@@ -25,6 +27,24 @@ class BloomAttention(Attention):
 class CodeGenAttention(Attention):
     """Four blocks of queries, values and keys."""
 
+    embed_dim = 8
+
+
+class GroupedAttention(Attention):
+    """Two query heads share a key and a value."""
+
+    def __init__(self, rows, name="qkv", **told):
+        super().__init__(rows, name, heads=4)
+        vars(self).update(told)
+
+
+class CrossAttention(Attention):
+    """Whose queries are projected by a layer of their own."""
+
+    def __init__(self, rows, name):
+        super().__init__(rows, name)
+        self.q = nn.Linear(8, 8)
+
 
 def shape(attention, name="qkv"):
     layers = {layer.name: layer.shape for layer in select(nn.ModuleDict({"block": attention}), output=None).layers}
@@ -39,7 +59,7 @@ def shape(attention, name="qkv"):
         (Attention(48, inner=16), "qkv", (3, 16, 8)),  # heads wider than the model
         (Attention(24, "query_key_value"), "query_key_value", (3, 8, 8)),
         (Attention(16, "kv"), "kv", (2, 8, 8)),
-        (Attention(16, "qkv"), "qkv", (2, 8, 8)),  # the queries come from elsewhere
+        (CrossAttention(16, "qkv"), "qkv", (2, 8, 8)),
         (Attention(24, "wide"), "wide", (24, 8)),  # neither the name
         (Attention(8, "qkv"), "qkv", (8, 8)),  # nor the shape
         (Attention(24, "in_proj"), "in_proj", (3, 8, 8)),
@@ -55,20 +75,65 @@ def test_wrapped_projections():
     assert shape(wrapped, "qkv.0") == (3, 8, 8)
 
 
-def test_unequal_parts_are_skipped_with_their_sizes():
-    found = select(nn.ModuleDict({"block": Attention(16 + 2 * 4, inner=16, inputs=8)}))
-    assert [layer.name for layer in found.layers] == ["block.proj.0"]
-    (skipped,) = found.skipped
-    assert skipped.name == "block.qkv"
-    assert "unequal sizes" in skipped.reason
-    assert "24 rows" in skipped.reason
-    with pytest.raises(NoNeuronsError, match="register_neurons"):
-        fused("qkv", dict(Attention(24, inner=16).named_modules()), torch.ones(24, 8))
+@pytest.mark.parametrize(
+    "told",
+    [{"num_key_value_heads": 2, "head_dim": 2}, {"n_kv_heads": 2}, {"config": SimpleNamespace(num_key_value_heads=2)}],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["qkv", "wqkv", "qkv_proj"])
+def test_heads_that_share_keys_and_values(told, name):
+    """Twice as many rows as the output projection has inputs, which might be keys and values as well."""
+    model = nn.ModuleDict({"block": GroupedAttention(16, name, **told)})
+    found = select(model, output=None)
+    w = model["block"].get_submodule(name).weight
+    layers = {layer.name: layer.neurons() for layer in found.layers}
+    assert not found.skipped
+    for part, rows in zip("qkv", w.split([8, 4, 4]), strict=True):
+        assert layers.pop(f"block.{name}.{part}").equal(rows)
+    assert set(layers) == {"block.proj.0"}
+
+
+@pytest.mark.parametrize(
+    "attention",
+    [
+        Attention(24, inner=16),
+        Attention(16),  # of keys and values, or of grouped heads
+        GroupedAttention(16),
+        GroupedAttention(20, num_key_value_heads=2, head_dim=2),
+        GroupedAttention(24, num_key_value_heads=2, head_dim=2),
+    ],
+)
+def test_what_the_attention_does_not_tell_is_said(attention):
+    regularizer = create_regularizer("mhe", nn.ModuleDict({"block": attention}), output=None)
+    rows = len(attention.qkv.weight)
+    assert ("block.qkv", (rows, 8)) in [(layer.name, layer.shape) for layer in regularizer.layers]
+    (note,) = regularizer.skipped
+    assert note.name == "block.qkv"
+    assert f"does not tell which of its {rows} rows are queries" in note.reason
+    assert f"note on block.qkv: regularized as one set: {type(attention).__name__}" in str(regularizer.report())
+
+
+def test_parts_have_weights_of_their_own_and_one_gradient():
+    model = nn.ModuleDict({"block": GroupedAttention(16, num_kv_heads=2)}).double()
+    regularizer = create_regularizer("mhe", model, include="*.qkv.*", weight={"*.q": 2.0, "*": 0.5}, output=None)
+    w = model["block"].qkv.weight
+    energies = [hyperspherical_energy(rows) for rows in w.detach().split([8, 4, 4])]
+    assert regularizer().item() == pytest.approx(2 * energies[0].item() + 0.5 * sum(energies[1:]).item(), rel=1e-12)
+    regularizer().backward()
+    assert w.grad.norm(dim=1).min() > 0
+    renewed = w.detach().clone().requires_grad_()
+    regularizer({"block.qkv.weight": renewed}).backward()
+    torch.testing.assert_close(renewed.grad, w.grad)
+    w.requires_grad_(False)
+    assert not regularizer.layers
+    (again,) = torch.autograd.grad(regularizer({"block.qkv.weight": renewed}), renewed)
+    torch.testing.assert_close(again, renewed.grad)
 
 
 def test_sets_follow_one_another():
     w = torch.randn(12, 5)
-    assert Fused(3)(w).equal(torch.stack(w.chunk(3)))
+    assert Fused((4, 4, 4))(w).equal(torch.stack(w.chunk(3)))
+    assert Fused((4, 1, 1), 2, index=2)(w).equal(w[[5, 11]])
 
 
 @pytest.mark.parametrize(("cls", "blocks"), [(BloomAttention, 2), (CodeGenAttention, 4)])

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from comhe.errors import UsageError
 from comhe.regularizers import create_regularizer, hyperspherical_energy, list_regularizers
 
 DATA = [(torch.randn(4, 50, generator=torch.Generator().manual_seed(i)), torch.arange(4) % 3) for i in range(6)]
@@ -63,3 +64,76 @@ def test_substituted_parameters_pickling_and_meta(name):
     fresh = create_regularizer(name, empty)
     fresh.step = attached.step
     assert attached().item() == pytest.approx(fresh().item(), rel=1e-5)
+
+
+FUNCTIONAL = [*((name, {}) for name in list_regularizers() if name != "none"), ("rp-comhe", {"span": False})]
+FUNCTIONAL += [("ap-comhe", {"loss": "angle"}), ("group-comhe", {"partition": "random"}), ("mgd", {"sample": 8})]
+
+
+@pytest.fixture
+def functional():
+    """``functional(name, options)``: a new regularizer as a function, tensors for it, and its value and gradient."""
+
+    def build(name, options):
+        model = network().double()
+        tensors = {key: value.detach() for key, value in model.named_parameters()}
+
+        def new():
+            return create_regularizer(name, model, **options)
+
+        def plain(tensors):
+            leaves = {key: value.clone().requires_grad_() for key, value in tensors.items()}
+            value = new()(leaves)
+            found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True, materialize_grads=True)
+            return value.detach(), dict(zip(leaves, found, strict=True))
+
+        return new, tensors, plain
+
+    return build
+
+
+@pytest.mark.parametrize(("name", "options"), FUNCTIONAL)
+@pytest.mark.parametrize("transform", ["grad", "jacrev", "jvp", "vmap", "vmap of grad"])
+def test_transforms_are_the_ordinary_value_and_gradient(functional, name, options, transform):
+    new, tensors, plain = functional(name, options)
+    value, gradient = plain(tensors)
+    close = {"rtol": 1e-7, "atol": 1e-9 * max(float(g.abs().max()) for g in gradient.values())}
+    if transform in ("grad", "jacrev"):
+        torch.testing.assert_close(getattr(torch.func, transform)(new())(tensors), gradient, **close)
+        return
+    other = {key: 0.7 * x + 0.1 * x.roll(1, 0) for key, x in tensors.items()}
+    if transform == "jvp":
+        found, change = torch.func.jvp(new(), (tensors,), (other,))
+        torch.testing.assert_close(found, value)
+        expected = sum((gradient[key] * x).sum() for key, x in other.items())
+        torch.testing.assert_close(change, expected, rtol=1e-7, atol=1e-7 * abs(float(value)))
+        return
+    both = {key: torch.stack([x, other[key]]) for key, x in tensors.items()}
+    if transform == "vmap":
+        torch.testing.assert_close(torch.func.vmap(new())(both), torch.stack([value, plain(other)[0]]))
+    else:
+        found = torch.func.vmap(torch.func.grad(new()))(both)
+        torch.testing.assert_close({key: x[1] for key, x in found.items()}, plain(other)[1], **close)
+
+
+@pytest.mark.parametrize("name", ["adv-comhe", "ap-comhe", "mhc", "mhp"])
+def test_what_is_learned_within_a_transform_is_a_plain_tensor(functional, name):
+    new, tensors, _ = functional(name, {})
+    plain, differentiated, batched = new(), new(), new()
+    plain(tensors)
+    torch.func.grad(differentiated)(tensors)
+    untouched = {key: x.clone() for key, x in batched.named_buffers()}
+    torch.func.vmap(batched)({key: torch.stack([x, -x]) for key, x in tensors.items()})
+    for key, x in plain.named_buffers():
+        torch.testing.assert_close(differentiated.get_buffer(key), x)
+        assert batched.get_buffer(key).equal(untouched[key])  # each of the batch would have its own
+    torch.testing.assert_close(differentiated(), plain())
+
+
+@pytest.mark.parametrize(("name", "said"), [("rp-comhe", "span=False"), ("adv-comhe", "alternating")])
+def test_second_derivatives_exist_or_say_what_to_do(functional, name, said):
+    new, tensors, _ = functional(name, {})
+    for second in (torch.func.hessian, lambda f: torch.func.jacrev(torch.func.grad(f))):
+        with pytest.raises(UsageError, match=said) as caught:
+            second(new())(tensors)
+        assert "\n" not in str(caught.value)

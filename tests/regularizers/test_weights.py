@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -68,3 +70,27 @@ def test_a_glob_that_names_no_layer_is_an_error_with_the_nearest_names():
     model["head"] = nn.Identity()
     with pytest.warns(RegularizerWarning, match="gone: head"):
         regularizer()
+
+
+def test_a_glob_whose_layer_has_gone_is_told_once():
+    model = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 4), nn.Linear(4, 3))
+    regularizer = create_regularizer("mhe", model, weight={"2": 5.0, "*": 1.0})
+
+    def said(function):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            function()
+        return [str(each.message) for each in caught if "names no layer any more" in str(each.message)]
+
+    assert said(regularizer) == []
+    model[2] = nn.Linear(4, 7)
+    assert said(regularizer.refresh) == []  # its successor has its weight
+    assert {row.name: row.weight for row in regularizer.report().layers} == {"0": 1.0, "1": 1.0, "2": 5.0}
+    model[2] = nn.Sequential(nn.Linear(4, 3))
+    (message,) = said(regularizer)
+    assert message == "weight['2'] of mhe names no layer any more, since the model has changed"
+    assert said(regularizer) == said(regularizer.refresh) == []
+    model[2] = nn.Linear(4, 3)
+    assert said(regularizer) == []
+    model[2] = nn.Identity()
+    assert len(said(regularizer.refresh)) == 1

@@ -161,3 +161,40 @@ def test_settings_out_of_range(kind, field, value):
         kind(**{field: value})
     with pytest.raises(UsageError, match="votes"):
         PointRecipe(votes=3, augmentation="none")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": "20"}, "epochs must be of type int, not '20'"),
+        ({"epochs": 2.5}, "epochs must be of type int, not 2.5"),
+        ({"epochs": True}, "epochs must be of type int, not True"),
+        ({"lr": "0.1"}, "lr must be of type float or int, not '0.1'"),
+        ({"weight": "none"}, "weight must be of type float or none or int, not 'none'"),
+        ({"compile": 1}, "compile must be of type bool, not 1"),
+        ({"model_options": ["dropout"]}, r"model_options must be of type dict, not \['dropout'\]"),
+        ({"tag": None}, "tag must be of type str, not None"),
+    ],
+)
+def test_values_of_another_type_are_told(changes, message):
+    with pytest.raises(UsageError, match=message):
+        get_recipe("kipf", "gcn", "cora", "none", **changes)
+    text = json.dumps(json.loads(get_recipe("kipf", "gcn", "cora", "none").to_json()) | changes)
+    with pytest.raises(UsageError, match=message):
+        read_recipe(text)
+
+
+def test_weights_of_layers_are_part_of_the_recipe_where_there_are_any():
+    plain = get_recipe(None, "resnet20", "glyphs", "hs-mhe")
+    recipe = plain.replace(layer_weights={"layer1.*": 0.5, "*": 2.0})
+    assert read_recipe(recipe.to_json()) == recipe
+    assert recipe.digest != plain.digest
+    assert (
+        recipe.digest != plain.replace(layer_weights={"*": 2.0, "layer1.*": 0.5}).digest
+    )  # the first that matches counts
+    earlier = {key: value for key, value in json.loads(plain.to_json()).items() if key != "layer_weights"}
+    assert read_recipe(json.dumps(earlier)).digest == plain.digest
+    assert recipe.label == "resnet20.glyphs-hs-mhe+_=2.0,layer1._=0.5"
+    assert recipe.penalty_weights() == {"weight": {"layer1.*": 0.5, "*": 2.0}}
+    with pytest.raises(UsageError, match="layer_weights exclude each other"):
+        recipe.replace(weight=1.0)

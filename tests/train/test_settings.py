@@ -3,7 +3,7 @@ import pytest
 from comhe.errors import UsageError
 from comhe.train.graphs import GraphRecipe
 from comhe.train.images import ImageRecipe
-from comhe.train.settings import parse_options, parse_settings, parse_value, variants
+from comhe.train.settings import parse_options, parse_settings, parse_value, parse_weights, variants
 
 
 def test_values_have_the_types_of_their_fields():
@@ -31,6 +31,7 @@ def test_values_have_the_types_of_their_fields():
         ("epochs=1 epochs=2", "epochs=value,value"),
         ("model=gat", "its own flag"),
         ("seed=3", "its own flag"),
+        ("layer_weights=3", "its own flag"),
     ],
 )
 def test_mistakes(text, message):
@@ -63,3 +64,13 @@ def test_settings_apply_where_they_can():
 def test_options_are_added_to_those_of_the_recipe():
     (found,) = variants([GraphRecipe(regularizer="rp-comhe", regularizer_options={"span": True})], {"dim": 8})
     assert found.regularizer_options == {"span": True, "dim": 8}
+
+
+def test_weights_of_layers():
+    found = parse_weights(["blocks-a.*=0.5", "fc=10", "*=1e-2"])
+    assert list(found.items()) == [("blocks-a.*", 0.5), ("fc", 10.0), ("*", 0.01)]
+    for text in ("fc", "=3"):
+        with pytest.raises(UsageError, match=f"layer=weight, with spaces between them, not '{text}'"):
+            parse_weights([text])
+    with pytest.raises(UsageError, match="the weight of fc must be of type float, not 'much'"):
+        parse_weights(["fc=much"])

@@ -1,15 +1,22 @@
 """Runs that start from weights."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from comhe.errors import RunError, UsageError, WeightsError
 from comhe.train import Run, fit, get_recipe
 from comhe.train.cli.train import train_command
 from comhe.train.compare.publish import evaluate
 from comhe.train.engine.batch_task import parameter_groups
-from comhe.train.start import keep_frozen_norms, layer_scales, load_start, with_start
+from comhe.train.points import PointTask
+from comhe.train.start import keep_frozen_norms, layer_scales, load_start, start_transform, with_start
+from comhe.train.task import make_task
 from comhe.zoo import create_model, get_weights
+from comhe.zoo.preprocessing import GraphTransform
 
 
 def graph_recipe(weights="", **changes):
@@ -106,7 +113,7 @@ def test_the_run_stands_on_its_own_once_it_is_trained(tmp_path):
     second = fit(graph_recipe(first.folder), tmp_path / "second")
     for path in first.folder.iterdir():
         path.unlink()
-    metrics = evaluate(Run(second.folder).recipe(), second.weights("best"))
+    _, metrics = evaluate(Run(second.folder).recipe(), second.weights("best"))
     assert metrics["test"]["accuracy"] == second.result()["best"]["test_accuracy"]
 
 
@@ -115,6 +122,9 @@ def test_the_run_stands_on_its_own_once_it_is_trained(tmp_path):
     [
         ({"swap_head": True}, UsageError, "swap_head is for a run that starts from weights"),
         ({"freeze": "trunk"}, UsageError, "freeze is for a run that starts from weights"),
+        ({"adapt_input": True}, UsageError, "adapt_input is for a run that starts from weights"),
+        ({"weights": "gcn.cora-none"}, WeightsError, "in_channels=1433, or pass adapt_input=True"),
+        ({"weights": __file__}, WeightsError, r"test_start\.py: not a safetensors file or a checkpoint"),
         ({"layer_decay": 0.5}, UsageError, "layer_decay is for a run that starts from weights"),
         ({"freeze": "all"}, UsageError, "freeze must be 'none' or 'trunk', not 'all'"),
         ({"layer_decay": 0}, UsageError, "layer_decay must be greater than 0 and at most 1, but is 0"),
@@ -136,3 +146,63 @@ def test_the_command_takes_the_network_of_the_weights():
     assert command.base.model == "resnet8"
     assert train_command("images", ["--weights", "resnet8.glyphs-none", "--model", "cnn6"]).base.model == "cnn6"
     assert train_command("images", []).base.model == "resnet20"
+
+
+def test_another_file_under_the_same_name_is_another_run(tmp_path):
+    first = fit(graph_recipe(epochs=1), tmp_path / "first")
+    path = tmp_path / "a.safetensors"
+    path.write_bytes((first.folder / "best.safetensors").read_bytes())
+    recipe = with_start(graph_recipe(path, epochs=1))
+    assert len(recipe.weights_digest) == 12
+    assert with_start(recipe) == recipe
+    one = fit(recipe, runs=tmp_path / "runs")
+    assert fit(graph_recipe(path, epochs=1), runs=tmp_path / "runs").folder == one.folder
+    state = {name: tensor + 1 for name, tensor in first.weights("best").items()}
+    save_file(state, path)
+    two = fit(graph_recipe(path, epochs=1), runs=tmp_path / "runs")
+    assert two.folder != one.folder
+    assert not torch.equal(two.weights("last")["convs.0.bias"], one.weights("last")["convs.0.bias"])
+    with pytest.raises(WeightsError, match=r"a\.safetensors has changed since this recipe was made"):
+        with_start(recipe)
+    assert with_start(graph_recipe("gcn.cora-none")).weights_digest == ""
+
+
+def test_features_of_another_number_begin_anew(tmp_path):
+    recipe = graph_recipe("gcn.cora-none", adapt_input=True, freeze="trunk", epochs=1)
+    with pytest.warns(
+        UserWarning, match="convs.0.lin.weight begins anew, for 1000 features; the weights were for 1433"
+    ):
+        run = fit(recipe, tmp_path / "run")
+    trained = get_weights("gcn.cora-none").state_dict()
+    assert torch.equal(run.weights("last")["convs.0.bias"], trained["convs.0.bias"])
+
+
+def test_clouds_of_other_axes_are_turned_for_the_weights():
+    recipe = get_recipe("short", "pointnet", "solids", "none", points=32, weights="pointnet.solids-none")
+    transform = start_transform(with_start(recipe))
+    task = PointTask(recipe)
+    before = task.data
+    assert task.adopt(transform) == ""
+    assert "y points up, but z in the clouds of these weights" in task.adopt(replace(transform, up="z"))
+    assert torch.equal(task.data.test.points, before.turned("z").test.points)
+    assert task.transforms().up == "z"
+    assert torch.equal(next(iter(task.batches("test", 4)))[0], before.turned("z").test.points[:4, :32])
+    assert task.loader.up == 2, "the augmentation turns clouds about the same axis"
+    assert task.loader.data is task.data.train
+
+
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_a_graph_is_prepared_as_the_weights_graph_was(is_sparse, tmp_path):
+    x = torch.tensor([[2.0, 2.0], [0.0, 0.0], [1.0, 3.0], [5.0, 0.0]])
+    x = torch.cat([x, torch.zeros(4, 8)], 1) if is_sparse else x  # stored as CSR
+    arrays = {"x": x.numpy(), "edge_index": [[0, 1, 2, 2], [1, 2, 3, 3]], "y": [0, 1, 0, 1], "train": [0, 1]}
+    np.savez(tmp_path / "a.npz", **arrays, val=[2], test=[3])
+    with pytest.warns(UserWarning, match="one direction only"):
+        task = make_task(get_recipe(None, "gcn", f"graph:{tmp_path / 'a.npz'}", "none"))
+    note = task.adopt(GraphTransform(x.shape[1], normalize=True, undirected=True))
+    assert note.endswith("features are divided by their sum and edges go both ways, without duplicates and self-loops")
+    assert (task.graph.features.layout == torch.sparse_csr) == is_sparse
+    assert task.graph.features.to_dense()[:, :2].tolist() == [[0.5, 0.5], [0, 0], [0.25, 0.75], [1, 0]]
+    assert task.graph.edge_index.tolist() == [[0, 1, 1, 2, 2, 3], [1, 0, 2, 1, 3, 2]]
+    assert task.transforms() == GraphTransform(x.shape[1], normalize=True, undirected=True)
+    assert task.adopt(GraphTransform(x.shape[1], normalize=False, undirected=False)) == ""

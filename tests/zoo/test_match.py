@@ -208,6 +208,15 @@ def test_the_first_layer_is_adapted_on_request():
     other = create_model("gcn", in_channels=5, num_classes=2).state_dict()
     with pytest.raises(WeightsError, match="in_channels=5"):
         load_weights(graph, other)
+    before = graph.convs[0].lin.weight.clone()
+    done = load_weights(graph, other, adapt_input=True)
+    assert done.initialized == ("convs.0.lin.weight",)
+    assert done.notes == ("input adapted: convs.0.lin.weight begins anew, for 4 features; the weights were for 5",)
+    assert torch.equal(graph.convs[0].lin.weight, before)
+    assert torch.equal(graph.convs[1].lin.weight, other["convs.1.lin.weight"])
+    clouds, normals = create_model("pointnet"), create_model("pointnet", in_channels=6)
+    notes = load_weights(normals, clouds.state_dict(), adapt_input=True).notes
+    assert notes[0].endswith("begins anew, for 6 features; the weights were for 3")
 
 
 def test_names_of_a_models_own_are_not_taken_for_wrappers():

@@ -1,4 +1,3 @@
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -28,7 +27,7 @@ class Compare(ManyRuns):
     regularizers: Annotated[str, arg(help="comma-separated; differences are taken to `none`")] = "none,hs-mhe,rp-comhe"
     seeds: Annotated[int, arg(help="runs of each cell, one for each seed")] = 10
     recipe: Annotated[str | None, arg(help="comma-separated; by default the usual one of the models' domain")] = None
-    jobs: Jobs = os.cpu_count() or 1
+    jobs: Jobs = None
     output: Annotated[Path | None, arg(help="folder of the tables; runs that are listed in it are not repeated")] = None
 
     def run(self) -> None:

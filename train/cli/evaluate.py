@@ -7,13 +7,14 @@ from tyro.conf import Positional, arg
 from comhe.errors import ComheError, UsageError
 from comhe.train.compare.foreign import evaluate_file
 from comhe.train.compare.publish import evaluate, recipe_of
+from comhe.train.predict import open_weights
 from comhe.train.recipe import get_recipe
 from comhe.train.runs.run import Run
 from comhe.train.settings import parse_options
-from comhe.zoo import get_weights
+from comhe.zoo.preprocessing import ImageTransform
 
 from .console import console
-from .options import Command, DataRoot, Device, WhichWeights
+from .options import Command, DataRoot, Device, Threads, WhichWeights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,8 @@ class Evaluate(Command):
     )
     weights: WhichWeights = "best"
     data_root: DataRoot = None
-    device: Device = "cpu"
+    device: Device = "auto"
+    threads: Threads = None
 
     def run(self) -> None:
         if self.model is not None:
@@ -46,16 +48,24 @@ class Evaluate(Command):
         if Path(self.source).is_dir():
             run = Run(self.source)
             recipe, state = run.recipe(), run.weights(self.weights)
+            weights = open_weights(self.source) if "preprocessing" in run.result() else None
         else:
             try:
-                weights = get_weights(self.source)
+                weights = open_weights(self.source)
             except ComheError as error:
                 hint = "; of a file of others say the --model and the --data" if Path(self.source).is_file() else ""
                 raise UsageError(f"{self.source!r} is not a run folder, and {error}{hint}") from error
             recipe, state = recipe_of(weights), weights.state_dict()
             card = weights.card["metrics"] if self.data is None else {}
-        recipe = recipe if self.data is None else recipe.replace(data=self.data)
-        for split, metrics in evaluate(recipe, state, self.data_root, self.device).items():
+        if self.data is not None:
+            recipe = recipe.replace(data=self.data)
+            if weights is not None and isinstance(transform := weights.transforms(), ImageTransform):
+                values = (",".join(map(repr, each)) for each in (transform.mean, transform.std))
+                recipe = recipe.replace(normalization="/".join(values))
+        notes, found = evaluate(recipe, state, self.data_root, self.device, weights)
+        for note in notes:
+            console.print(note, soft_wrap=True, markup=False)
+        for split, metrics in found.items():
             comment = ""
             if card:
                 is_equal = metrics["accuracy"] == card[split]["accuracy"]

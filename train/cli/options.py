@@ -8,8 +8,11 @@ from tyro.conf import UseAppendAction, arg
 
 DataRoot = Annotated[str | None, arg(help="folder of the data sets; by default $COMHE_DATA, else the cache folder")]
 Runs = Annotated[Path, arg(help="folder of the run folders")]
-Device = Annotated[str, arg(help="cpu, cuda, cuda:1, ...; under torchrun, cuda is the GPU of each process")]
-Jobs = Annotated[int, arg(help="processes that train at a time; with --device cuda they take turns on the GPUs")]
+Device = Annotated[
+    str, arg(help="cpu, cuda, cuda:1, ...; auto is a GPU where there is one; under torchrun, each its own")
+]
+Threads = Annotated[int | None, arg(help="of a process on the CPU; by default $OMP_NUM_THREADS, else as many as help")]
+Jobs = Annotated[int | None, arg(help="processes that train at a time; by default one for each core, or each GPU")]
 WhichWeights = Annotated[Literal["last", "best"], arg(help="which weights of a run")]
 
 
@@ -35,4 +38,5 @@ class ManyRuns(Command):
     settings: Annotated[tuple[str, ...], arg(metavar="NAME=VALUE ...", help="settings and regularizers' options")] = ()
     data_root: DataRoot = None
     runs: Runs = Path("runs")
-    device: Device = "cpu"
+    device: Device = "auto"
+    threads: Threads = None

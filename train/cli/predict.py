@@ -6,12 +6,13 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from comhe.datasets import load_graph
+from comhe.datasets.graphs.files import SUFFIXES
 from comhe.errors import DataError, UsageError
 from comhe.train.predict import Prediction, open_weights, predict_files, predict_nodes
 from comhe.train.runs.files import write_csv
 
 from .console import console
-from .options import Command, DataRoot, Device, WhichWeights
+from .options import Command, DataRoot, Device, Threads, WhichWeights
 
 COLUMNS = ("input", "rank", "class", "probability")
 SHOWN = 20  # nodes of a graph that are printed; all of them are written
@@ -31,7 +32,8 @@ class Predict(Command):
     up: Annotated[Literal["x", "y", "z"] | None, arg(help="axis that points up in clouds, if it is another one")] = None
     weights: WhichWeights = "best"
     data_root: DataRoot = None
-    device: Device = "cpu"
+    device: Device = "auto"
+    threads: Threads = None
 
     def run(self) -> None:
         weights = open_weights(self.source, self.weights)
@@ -41,7 +43,9 @@ class Predict(Command):
         if weights.card["preprocessing"]["kind"] == "graphs":
             if len(self.files) > 1:
                 raise UsageError(f"{weights.name} predicts the nodes of one graph, not of {len(self.files)}")
-            name = f"graph:{self.files[0]}" if Path(self.files[0]).exists() else self.files[0]
+            path = Path(self.files[0])
+            is_file = path.exists() or path.suffix.lower() in SUFFIXES
+            name = f"graph:{path}" if is_file else self.files[0]
             found: Iterable[Prediction] = predict_nodes(weights, load_graph(name, self.data_root), self.top)
             shown = SHOWN
         else:

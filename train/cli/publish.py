@@ -9,7 +9,7 @@ from comhe.train.runs.run import Run
 from comhe.zoo import get_weights
 
 from .console import console
-from .options import Command, DataRoot, Device
+from .options import Command, DataRoot, Device, Threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,8 @@ class Publish(Command):
     output: Annotated[Path, arg(help="folder for the weights and the card; zoo/pretrained for those of the package")]
     suffix: Annotated[str, arg(help="appended to the name, to tell recipes apart; by default the recipe's tag")] = ""
     data_root: DataRoot = None
-    device: Device = "cpu"
+    device: Device = "auto"
+    threads: Threads = None
 
     def run(self) -> None:
         runs = [Run(folder) for folder in self.folders]

@@ -25,7 +25,7 @@ class Reproduce(ManyRuns):
     seeds: Annotated[int, arg(help="runs of each cell, one for each seed")] = 5
     budget: Annotated[str | None, arg(help="time after which runs are left for later: 90s, 20m, 1.5h")] = None
     recipe: Annotated[str | None, arg(help="by default the one that goes with the table")] = None
-    jobs: Jobs = 1
+    jobs: Jobs = None
 
     def run(self) -> None:
         kind = find_domain(model_domain(cells(self.table)[0].model)).recipe

@@ -11,13 +11,13 @@ from comhe.train.engine.distributed import join_ranks
 from comhe.train.recipe import Recipe, find_domain, get_recipe
 from comhe.train.runs.interruption import torchrun_rank
 from comhe.train.runs.launch import fit
-from comhe.train.settings import parse_options
+from comhe.train.settings import parse_options, parse_weights
 from comhe.train.start import model_of, with_start
 from comhe.train.task import check_recipe
 from comhe.zoo import model_domain
 
 from .console import console, show_progress
-from .options import Command, DataRoot, Device, Runs
+from .options import Command, DataRoot, Device, Runs, Threads
 
 OPTIONS = ("model_options", "regularizer_options")
 NAMED = ("recipe", "model", "data", "regularizer")  # what the other flags' defaults depend on
@@ -32,13 +32,15 @@ class Train(Command):
     shard_penalty: Annotated[bool, arg(help="under torchrun: each process computes some layers' penalties")] = False
     data_root: DataRoot = None
     runs: Runs = Path("runs")
-    device: Device = "cpu"
+    device: Device = "auto"
+    threads: Threads = None
 
     def named_recipe(self) -> Recipe:
         """Return the recipe that the flags say; options are added to those of the named recipe."""
         values = {f.name: getattr(self, f.name) for f in fields(self.base) if hasattr(self, f.name)}
         for name in OPTIONS:
             values[name] = getattr(self.base, name) | parse_options(values[name])
+        values["layer_weights"] = parse_weights(values["layer_weights"])
         return with_start(self.base.replace(**values))
 
     def run(self) -> None:
@@ -81,11 +83,12 @@ def train_command(domain: str, argv: Sequence[str] = ()) -> type[Train]:
     hints = get_type_hints(kind)
     flags: list[tuple[str, Any, Any]] = []
     for f in fields(kind):
-        if f.name in OPTIONS:
+        if f.name in (*OPTIONS, "layer_weights"):
             texts = tuple(f"{name}={value}" for name, value in getattr(base, f.name).items())
-            help = arg(metavar="NAME=VALUE ...", help=f.metadata["help"])
+            what = "NAME=VALUE ..." if f.name in OPTIONS else "LAYER=WEIGHT ..."
+            help = arg(metavar=what, help=f.metadata["help"])
             flags.append((f.name, Annotated[tuple[str, ...], help], texts))
-        elif f.name != "domain":
+        elif f.name not in ("domain", "weights_digest"):  # which follow from others
             flags.append((f.name, Annotated[hints[f.name], arg(help=f.metadata["help"])], getattr(base, f.name)))
     namespace = {"base": base, "__doc__": f"{Train.__doc__} The defaults are those of the recipe {base.recipe!r}."}
     return make_dataclass("Train", flags, bases=(Train,), namespace=namespace, frozen=True, kw_only=True)

@@ -69,8 +69,8 @@ def compare(
     settings: Mapping[str, Any] = MappingProxyType({}),
     runs: str | Path = "runs",
     root: str | None = None,
-    device: str = "cpu",
-    jobs: int = 1,
+    device: str = "auto",
+    jobs: int | None = 1,
     output: str | Path | None = None,
     plugins: Sequence[str] = (),
     progress: Progress = lambda done, wanted, latest: None,
@@ -125,9 +125,9 @@ def plan(
     return found
 
 
-def check(recipes: Iterable[Recipe], device: str, jobs: int, folders: Iterable[str | Path] = ()) -> None:
+def check(recipes: Iterable[Recipe], device: str, jobs: int | None, folders: Iterable[str | Path] = ()) -> None:
     """Raise UsageError or StorageError for what can be known to fail before the first of the runs is trained."""
-    check_at_least("jobs", jobs, 1)
+    check_at_least("jobs", 1 if jobs is None else jobs, 1)
     for recipe in {recipe.label: recipe for recipe in recipes}.values():
         check_recipe(recipe, device)
     for folder in folders:

@@ -25,7 +25,7 @@ def evaluate_file(
     normalization: str | None = None,
     key: str | None = None,
     root: str | None = None,
-    device: str = "cpu",
+    device: str = "auto",
 ) -> tuple[list[str], dict[str, float]]:
     """Evaluate a state dict of any known layout on a recipe's test set: what was decided, and metrics by name.
 

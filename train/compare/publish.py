@@ -22,7 +22,7 @@ from comhe.train.runs.files import check_writable, open_atomic, write_text
 from comhe.train.runs.run import Run, environment
 from comhe.train.task import Task, check_recipe, make_task
 from comhe.zoo import Weights, load_weights, model_domain
-from comhe.zoo.preprocessing import to_card
+from comhe.zoo.preprocessing import from_card, to_card
 
 from .statistics import mean_std
 
@@ -31,7 +31,7 @@ SPLITS = ("val", "test")
 Metrics = dict[str, dict[str, float]]  # by split and name
 
 
-def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | None = None, device: str = "cpu") -> Path:
+def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | None = None, device: str = "auto") -> Path:
     """Publish weights of the best seed on validation, of one recipe's ``runs``; return the path of their card.
 
     Matrices are in half precision if that does not change the validation accuracy. Metrics on the card are those of the
@@ -44,6 +44,8 @@ def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | Non
     check_recipe(recipe, device)
     check_writable(output)
     task = make_task(recipe, root, device)
+    if (settings := results[chosen.folder].get("preprocessing")) is not None:
+        task.adopt(from_card(settings))  # of a run that started from weights
     model = task.model().to(task.device)
     state = chosen.weights("best")
     stored = halved(state)
@@ -88,13 +90,42 @@ def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | Non
     return path
 
 
-def evaluate(recipe: Recipe, state: Mapping[str, Tensor], root: str | None = None, device: str = "cpu") -> Metrics:
-    """Evaluate weights on the recipe's data set: metrics by split and name."""
+def evaluate(
+    recipe: Recipe,
+    state: Mapping[str, Tensor],
+    root: str | None = None,
+    device: str = "auto",
+    trained: Weights | None = None,
+) -> tuple[list[str], Metrics]:
+    """Evaluate weights on the recipe's data set: notes, and metrics by split and name.
+
+    If it is known how they were ``trained``, the data are brought to the same form, which the notes say.
+    """
     check_recipe(recipe, device)
     task = make_task(recipe, root, device)
+    if trained is not None:
+        _check_sizes(task, trained)
+    notes = [] if trained is None else [task.adopt(trained.transforms()), _other_classes(task.classes, trained)]
     model = task.model().to(task.device)
     load_weights(model, state)
-    return metrics_of(task, model)
+    return [note for note in notes if note], metrics_of(task, model)
+
+
+def _check_sizes(task: Task, trained: Weights) -> None:
+    """Raise UsageError unless the data have as many classes, and channels or features, as the weights were made for."""
+    sizes, data = task.options, task.recipe.data
+    for option, what in (("num_classes", "classes"), ("in_channels", "channels or features")):
+        if option in sizes and sizes[option] != (theirs := trained.options.get(option, sizes[option])):
+            raise UsageError(f"{data} has {sizes[option]:,} {what}, but {trained.name} was trained on {theirs:,}")
+
+
+def _other_classes(classes: Sequence[str], trained: Weights) -> str:
+    """Say that classes have other names, or another order, than those that the weights were trained on."""
+    theirs = trained.card["data"].get("class names")
+    pairs = list(zip(theirs or (), classes, strict=False))
+    if len(theirs or ()) != len(classes) or not (odd := [pair for pair in pairs if pair[0] != pair[1]]):
+        return ""
+    return f"class {pairs.index(odd[0])} is {odd[0][1]!r}, but {odd[0][0]!r} in the data of these weights"
 
 
 def recipe_of(weights: Weights) -> Recipe:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from comhe.errors import RunError
 from comhe.train.recipe import Recipe
 from comhe.train.runs.run import Run
 
@@ -34,7 +35,7 @@ def variant_of(recipe: Recipe) -> str:
 
 def training_of(recipe: Recipe) -> str:
     """Return those of the settings that differ which a run without the regularizer shares."""
-    penalty = {"weight", "output_weight", *recipe.regularizer_options}
+    penalty = {"weight", "output_weight", *recipe.layer_weights, *recipe.regularizer_options}
     return settings_text({name: value for name, value in recipe.changes().items() if name not in penalty})
 
 
@@ -64,8 +65,22 @@ def read_records(path: Path) -> list[Record]:
     def value(key: str, text: str) -> Any:
         return text if key in _TEXT else None if text == "" else int(text) if key in _INTEGER else float(text)
 
-    with path.open(newline="") as file:
-        return [{key: value(key, text) for key, text in row.items()} for row in csv.DictReader(file)]
+    try:
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file, restval=None))
+    except (OSError, ValueError, csv.Error) as error:
+        raise RunError(f"{path}: not a table of runs ({' '.join(str(error).split())[:160]})") from error
+    records = []
+    for number, row in enumerate(rows, 2):
+        try:
+            if None in row or None in row.values():
+                raise ValueError("another number of cells than its header")
+            if missing := [key for key in CELL if key not in row]:
+                raise ValueError(f"no column {', '.join(missing)}")
+            records.append({key: value(key, text) for key, text in row.items()})
+        except ValueError as error:
+            raise RunError(f"{path}: line {number} is not of a run: {error}") from error
+    return records
 
 
 def records_by_digest(paths: Iterable[Path]) -> dict[str, Record]:

@@ -5,7 +5,6 @@ is run with ``first`` seeds, the ``finalists`` best of them with ``more``; the b
 """
 
 import json
-import os
 import random
 import sys
 from dataclasses import dataclass
@@ -57,11 +56,11 @@ class Search:
     first: Annotated[int, arg(help="seeds that every trial is run with")] = 2
     finalists: Annotated[int, arg(help="trials that are run with more seeds")] = 4
     more: Annotated[int, arg(help="number of these further seeds")] = 8
-    jobs: Jobs = os.cpu_count() or 1
+    jobs: Jobs = None
     output: Annotated[Path, arg(help="folder for the table of all trials")] = Path("results/graphs")
     data_root: DataRoot = None
     runs: Runs = Path("runs")
-    device: Device = "cpu"
+    device: Device = "auto"
 
     def run(self) -> None:
         cells = [(data, name) for data in self.data.split(",") for name in self.regularizers.split(",")]

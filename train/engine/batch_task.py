@@ -37,6 +37,11 @@ class BatchTask(Task):
         self.batch_size = min(recipe.batch_size, len(self.data.train))
         self.share = context.share(self.batch_size, min(recipe.accumulate, self.batch_size))
         self.evaluation_share = replace(self.share, microbatches=1)
+        self.begin()
+
+    def begin(self) -> None:
+        """Make the loader of the training split of ``data``."""
+        recipe = self.recipe
         self.augmentation, self._options = self.preprocessing()
         options = {"drop_last": True, "share": self.share, **self._options}
         self.loader = self.data.loader("train", self.batch_size, recipe.seed, self.augmentation, **options)
@@ -75,7 +80,7 @@ class BatchTask(Task):
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         batches = self.batches(split, self.context.world_size * self.evaluation_batch, share=self.evaluation_share)
-        return evaluate_batches(model, batches, self.recipe.precision == "bf16", self.context)
+        return evaluate_batches(model, batches, self.bf16, self.context)
 
     def batches(self, split: str, batch_size: int, **options: Any) -> Iterator[Batch]:
         """Iterate over a split in its stored order, without augmentation."""

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from comhe.datasets import Share
 from comhe.errors import UsageError
+from comhe.train.hardware import choose_device
 from comhe.train.runs.interruption import torchrun_rank
 from comhe.zoo.norms import convert_global_batch_norm
 
@@ -150,6 +151,7 @@ def join_ranks(device: str, shard_penalty: bool = False) -> Iterator[tuple[Distr
             raise UsageError("--shard-penalty is for several processes: torchrun --nproc-per-node 2 -m comhe.train....")
         yield DistributedContext(), device
         return
+    device = choose_device(device)
     if device == "cuda":
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)

@@ -1,12 +1,14 @@
 """The loop that all domains share. It fits on a page."""
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 
-from comhe.errors import DivergedError
+from comhe.errors import DivergedError, UsageError
+from comhe.train.hardware import limited_threads
 from comhe.train.runs.interruption import Interrupted, Stop, deferred
 from comhe.train.runs.run import Run
 from comhe.train.task import Task
@@ -28,14 +30,19 @@ def fit(task: Task, run: Run, progress: Progress = lambda row, epochs: None) -> 
     leave a checkpoint of a sound state.
     """
     context, recipe = task.context, task.recipe
-    with deferred() as stop, run.locked() if context.is_main else nullcontext(), deterministic(task.device):
+    with deferred() as stop, deterministic(task.device), limited_threads(task.threads), ExitStack() as held:
+        prepared = [_prepare(task)]  # before anything is written: what does not fit together leaves no folder
         if context.is_main:
-            run.start(recipe)
+            held.enter_context(run.claimed())
+            run.start(recipe, task.device)
         context.barrier()
         if not context.is_main:
             run.follow(recipe)
         try:
-            return _fit(task, run, progress, stop)
+            return _fit(task, run, progress, stop, prepared.pop())
+        except torch_compile_errors() as error:
+            reason = " ".join((str(error).strip().splitlines() or [type(error).__name__])[0].split())
+            raise UsageError(f"{recipe.model} cannot be compiled here ({reason}); leave out compile") from error
         except NonFiniteError as error:
             what, epoch = str(error), error.epoch  # the error itself would keep the diverged network in memory
         if context.is_distributed:
@@ -43,7 +50,7 @@ def fit(task: Task, run: Run, progress: Progress = lambda row, epochs: None) -> 
         else:
             try:
                 with torch.compiler.set_stance("force_eager"):
-                    _fit(task, run, lambda row, epochs: None, stop, NonFiniteTracer(epoch))
+                    _fit(task, run, lambda row, epochs: None, stop, _prepare(task, NonFiniteTracer(epoch)))
             except DivergedError as error:
                 what += f"; {error}"
         what = f"{recipe.label} seed {recipe.seed}: {what}; lower lr {recipe.lr}, or give it a warmup"
@@ -52,10 +59,13 @@ def fit(task: Task, run: Run, progress: Progress = lambda row, epochs: None) -> 
         raise DivergedError(what)
 
 
-def _fit(task: Task, run: Run, progress: Progress, stop: Stop, tracer: NonFiniteTracer | None = None) -> dict[str, Any]:
-    recipe, steps = task.recipe, task.steps
+def _prepare(task: Task, tracer: NonFiniteTracer | None = None) -> Training:
     is_eager = task.context.is_distributed or tracer is not None
-    training = Training(task, None if is_eager else make_recorder(task.device, task.generators), tracer)
+    return Training(task, None if is_eager else make_recorder(task.device, task.generators), tracer)
+
+
+def _fit(task: Task, run: Run, progress: Progress, stop: Stop, training: Training) -> dict[str, Any]:
+    recipe, steps = task.recipe, task.steps
     if (state := run.load_checkpoint()) is not None:
         training.load(state)
     step, log = training.step, training.log
@@ -84,6 +94,12 @@ def _fit(task: Task, run: Run, progress: Progress, stop: Stop, tracer: NonFinite
         progress(row, recipe.epochs)
     require_finite_parameters(training.model, recipe.epochs - 1, task.context)  # after the last update
     return training.finish(run)
+
+
+def torch_compile_errors() -> tuple[type[Exception], ...]:
+    """Return what torch.compile raises of its own, as where there is no compiler; nothing if it was never used."""
+    dynamo = sys.modules.get("torch._dynamo.exc")
+    return () if dynamo is None else (dynamo.TorchDynamoException,)
 
 
 @contextmanager

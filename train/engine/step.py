@@ -118,9 +118,8 @@ class Step:
         return loss.detach(), penalty, logits.detach(), microbatch[-1]
 
     def _loss(self, microbatch: tuple) -> tuple[Tensor, Tensor]:
-        is_bf16 = self.task.recipe.precision == "bf16"
         with (
-            torch.autocast(self.task.device.type, torch.bfloat16, enabled=is_bf16),
+            torch.autocast(self.task.device.type, torch.bfloat16, enabled=self.task.bf16),
             self.tracer.tracing_operations() if self.tracer else nullcontext(),
         ):
             loss, logits = self.task.loss(self.forward, microbatch)

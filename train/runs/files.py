@@ -47,12 +47,18 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[s
     write_text(path, text.getvalue())
 
 
-def create_folder(folder: Path) -> None:
-    """Create a folder and its parents; StorageError names the folder and the system's reason."""
+def create_folder(folder: Path) -> list[Path]:
+    """Create a folder and its parents, and return those that are new, the innermost first.
+
+    Raises:
+        StorageError: it cannot be created; the message has the system's reason.
+    """
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{folder} cannot be created: {error.strerror or error}") from error
+    return new
 
 
 def check_writable(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Train one run, or several in processes of their own."""
 
+import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -10,8 +11,9 @@ import torch
 from comhe.train.engine import loop
 from comhe.train.engine.distributed import SINGLE_PROCESS, DistributedContext
 from comhe.train.engine.loop import Progress
+from comhe.train.hardware import choose_device, usable_cores
 from comhe.train.recipe import Recipe
-from comhe.train.start import with_start
+from comhe.train.start import start_transform, with_start
 from comhe.train.task import Task, check_recipe, make_task
 
 from .interruption import Interrupted
@@ -25,7 +27,7 @@ def fit(
     *,
     runs: str | Path = "runs",
     root: str | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     progress: Progress = lambda row, epochs: None,
     context: DistributedContext = SINGLE_PROCESS,
 ) -> Run:
@@ -58,7 +60,11 @@ def fit(
         run.check(recipe)
         run.tidy()
     else:
-        loop.fit(task or make_task(recipe, root, device, context), run, progress)
+        if task is None:
+            task = make_task(recipe, root, device, context)
+            if (transform := start_transform(recipe)) is not None and (note := task.adopt(transform)):
+                warnings.warn(note, stacklevel=2)
+        loop.fit(task, run, progress)
     return run
 
 
@@ -67,16 +73,19 @@ def train_all(
     runs: Path,
     root: str | None,
     device: str,
-    jobs: int,
+    jobs: int | None,
     progress: Callable[[int, int, str], None] = lambda *_: None,
     seconds: float | None = None,
     setup: Callable[[], None] | None = None,
 ) -> list[str]:
-    """Train all recipes whose runs are not done, ``jobs`` processes at a time; return one line for each that failed.
+    """Train all recipes whose runs are not done, and return one line for each that failed.
 
-    After so many ``seconds`` what still runs is saved and stopped. ``setup`` is called once in each process, and
-    ``progress`` with the number of runs that have ended, the number of all, and the name of the latest.
+    They are trained by ``jobs`` processes at a time; None means one for each core, or for each GPU. After so many
+    ``seconds`` what still runs is saved and stopped. ``setup`` is called once in each process, and ``progress`` with
+    the number of runs that have ended, the number of all, and the name of the latest.
     """
+    device = choose_device(device)
+    jobs = jobs or (torch.cuda.device_count() if device == "cuda" else usable_cores() if device == "cpu" else 1)
     wanted = []
     for recipe in recipes:
         run = Run(run_folder(runs, recipe))

@@ -6,7 +6,7 @@ import pickle
 import platform
 import subprocess
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
@@ -18,10 +18,12 @@ from torch import Tensor
 
 from comhe.errors import RunError
 from comhe.train.engine.log import Log
+from comhe.train.hardware import processor, uses_bf16
 from comhe.train.recipe import Recipe, read_recipe
 from comhe.zoo import read_state
 
 from .files import create_folder, open_atomic, write_csv, write_text
+from .fingerprint import data_digest
 from .lock import locked
 
 FORMAT = 6
@@ -32,7 +34,7 @@ class Run:
 
     ==================  ==================================================================================
     recipe.json         every setting
-    environment.json    commit, versions, machine, threads
+    environment.json    commit, versions, machine, threads, device, precision
     metrics.csv         one line an epoch
     energies.csv        diagnostics of every layer, where the recipe asks for them
     steps.csv           single steps, where the recipe asks for them
@@ -52,7 +54,7 @@ class Run:
     def done(self) -> bool:
         return (self.folder / "result.json").exists()
 
-    def start(self, recipe: Recipe) -> None:
+    def start(self, recipe: Recipe, device: str | torch.device = "cpu") -> None:
         """Prepare the folder for a run, or for going on with what an interrupted process has left of it."""
         create_folder(self.folder)
         self.check(recipe)
@@ -61,7 +63,8 @@ class Run:
             (self.folder / "checkpoint.pt").unlink(missing_ok=True)  # of the other recipe's first epoch
         (self.folder / "failure.txt").unlink(missing_ok=True)
         write_text(self.folder / "recipe.json", recipe.to_json())
-        write_text(self.folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
+        here = environment(device, recipe.precision) | {"data": data_digest(recipe.data)}
+        write_text(self.folder / "environment.json", json.dumps(here, indent=2) + "\n")
 
     def follow(self, recipe: Recipe) -> None:
         """Check that the main rank, perhaps on another machine, has started this run in this folder."""
@@ -69,9 +72,18 @@ class Run:
         self.check(recipe)
 
     def check(self, recipe: Recipe) -> None:
-        """Raise RunError if the folder contains the run of another recipe, of which at least an epoch has finished."""
+        """Raise RunError if the folder contains the run of another recipe, or of other data under the same name.
+
+        It does so once an epoch has finished.
+        """
+        if not (self.done or (self.folder / "metrics.csv").exists()):
+            return
         other = self._other(recipe)
-        if other is None or not (self.done or (self.folder / "metrics.csv").exists()):
+        if other is None:
+            now, then = data_digest(recipe.data), self.environment().get("data")
+            if now and then and now != then:
+                hint = "choose another --runs folder, give the recipe a tag, or remove this folder"
+                raise RunError(f"the files of {recipe.data} have changed since {self.folder} was trained; {hint}")
             return
         changed = {name: value for name, value in vars(recipe).items() if value != getattr(other, name, None)}
         differences = ", ".join(f"{k} ({getattr(other, k, 'not set')!r}, not {v!r})" for k, v in changed.items())
@@ -102,6 +114,26 @@ class Run:
         create_folder(self.folder)
         return locked(self.folder)
 
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Create and lock the folder as :meth:`locked` does; if it is new and nothing was trained, remove it again."""
+        new = create_folder(self.folder)
+        try:
+            with locked(self.folder):
+                try:
+                    yield
+                except BaseException:
+                    kept = ("metrics.csv", "checkpoint.pt", "failure.txt", "result.json")
+                    if self.folder in new and not any((self.folder / name).exists() for name in kept):
+                        for name in ("recipe.json", "environment.json"):
+                            (self.folder / name).unlink(missing_ok=True)
+                    raise
+        except BaseException:
+            with contextlib.suppress(OSError):  # not empty: what is in it is worth keeping
+                for folder in new:
+                    folder.rmdir()
+            raise
+
     def recipe(self) -> Recipe:
         """Return the recipe, of the class that belongs to its domain."""
         path = self._existing("recipe.json", "is not a run folder: it has no recipe.json")
@@ -111,7 +143,7 @@ class Run:
             raise RunError(f"{path}: {error}") from error
 
     def environment(self) -> dict[str, Any]:
-        return json.loads(self._existing("environment.json", "has no environment.json").read_text())
+        return self._json("environment.json", "has no environment.json")
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Write what a restart needs; until it is on the disk the previous checkpoint stays."""
@@ -166,7 +198,17 @@ class Run:
 
     def result(self) -> dict[str, Any]:
         """Return the figures of the last epoch and of the one that validation selected."""
-        return json.loads(self._existing("result.json", "has no result.json: the run is not done").read_text())
+        return self._json("result.json", "has no result.json: the run is not done")
+
+    def _json(self, name: str, otherwise: str) -> dict[str, Any]:
+        path = self._existing(name, otherwise)
+        try:
+            found = json.loads(path.read_text())
+        except ValueError as error:
+            raise RunError(f"{path} is damaged ({error}); remove the folder, and train the run again") from error
+        if not isinstance(found, dict):
+            raise RunError(f"{path} is damaged: it has a {type(found).__name__}, not settings by name")
+        return found
 
     def _existing(self, name: str, otherwise: str) -> Path:
         path = self.folder / name
@@ -180,25 +222,31 @@ def run_folder(root: Path, recipe: Recipe) -> Path:
     return root / recipe.recipe / recipe.label / f"seed{recipe.seed}"
 
 
-@cache
-def environment() -> dict[str, Any]:
-    """Return commit, versions and machine, determined once in a process."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
-    return {
-        "commit": subprocess.run(command, capture_output=True, text=True).stdout.strip() or "unknown",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "processor": processor(),
+def environment(device: str | torch.device = "cpu", precision: str = "fp32") -> dict[str, Any]:
+    """Return commit, versions and machine, and what of the machine a run on the device uses."""
+    device = torch.device(device)
+    return _constant() | {
         "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "precision": "bf16" if uses_bf16(precision, device) else "fp32",
     }
 
 
-def processor() -> str:
-    """Return the processor's name if the system tells it, else its architecture."""
+@cache
+def _constant() -> dict[str, Any]:
+    """What does not change while a process lives."""
+    return {
+        "commit": commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "processor": processor(),
+    }
+
+
+def commit() -> str:
+    """Return the commit of a checkout, ``-dirty`` if files have changed; ``unknown`` without a checkout or git."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip() or "unknown"
     except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} cores" if names else platform.machine()
+        return "unknown"

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process, process, resource_tracker
 from typing import Any
 
-import torch
-
 from comhe.errors import ComheError
+from comhe.train.hardware import limited_threads
 
 from .interruption import Interrupted
 
@@ -46,13 +45,12 @@ def run_all(
     """
     waiting = list(jobs)
     workers: list[_Worker] = []
-    threads = max(1, (os.cpu_count() or 1) // processes)
     deadline = None if seconds is None else time.monotonic() + seconds
     try:
         while True:
             while waiting and len(workers) < min(processes, sum(w.job is not None for w in workers) + len(waiting)):
                 number = min({*range(processes)} - {worker.number for worker in workers})
-                workers.append(_start(work, threads, number, begin))
+                workers.append(_start(work, processes, number, begin))
             for worker in workers:
                 if worker.job is None and waiting:
                     worker.job = waiting.pop(0)
@@ -94,9 +92,9 @@ def _terminate(workers: list[_Worker]) -> None:
         each.join(max(0.0, until - time.monotonic()))
 
 
-def _start(work: Callable[[Any], Any], threads: int, number: int, begin: Callable[[int], None] | None) -> _Worker:
+def _start(work: Callable[[Any], Any], processes: int, number: int, begin: Callable[[int], None] | None) -> _Worker:
     ours, theirs = _SPAWN.Pipe()
-    child = _SPAWN.Process(target=_loop, args=(work, theirs, threads, number, begin), daemon=True)
+    child = _SPAWN.Process(target=_loop, args=(work, theirs, processes, number, begin), daemon=True)
     with _sigint_blocked():
         child.start()
     theirs.close()  # so that the child's death closes the pipe
@@ -120,30 +118,32 @@ def _sigint_blocked() -> Iterator[None]:
 def _loop(
     work: Callable[[Any], Any],
     pipe: connection.Connection,
-    threads: int,
+    processes: int,
     number: int,
     begin: Callable[[int], None] | None,
 ) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    torch.set_num_threads(min(threads, torch.get_num_threads()))  # never more than $OMP_NUM_THREADS asks for
-    if begin is not None:
-        begin(number)
-    while True:
-        try:
-            job = pipe.recv()
-        except EOFError:  # the parent is gone
-            return
-        try:
-            work(job)
-            error = None
-        except Interrupted as stopped:
-            sys.exit(128 + stopped.signum)
-        except Exception as caught:
-            error = f"{type(caught).__name__}: {caught}"
-            if not isinstance(caught, ComheError):  # a bug, perhaps of a model of one's own: its place is what helps
-                place = traceback.extract_tb(caught.__traceback__)[-1]
-                error += f" ({place.filename}:{place.lineno}, in {place.name})"
-        pipe.send(error)
+    with limited_threads(processes=processes):
+        if begin is not None:
+            begin(number)
+        while True:
+            try:
+                job = pipe.recv()
+            except EOFError:  # the parent is gone
+                return
+            try:
+                work(job)
+                error = None
+            except Interrupted as stopped:
+                sys.exit(128 + stopped.signum)
+            except Exception as caught:
+                error = f"{type(caught).__name__}: {caught}"
+                if not isinstance(
+                    caught, ComheError
+                ):  # a bug, perhaps of a model of one's own: its place is what helps
+                    place = traceback.extract_tb(caught.__traceback__)[-1]
+                    error += f" ({place.filename}:{place.lineno}, in {place.name})"
+            pipe.send(error)
 
 
 def _die_with_parent() -> None:

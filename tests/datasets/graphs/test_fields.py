@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
-from comhe.datasets.graphs.fields import as_array, check_edges, check_features, check_labels, rename
+from comhe.datasets.graphs.fields import as_array, check_edges, check_features, check_labels, rename, unused
 from comhe.errors import DataError
 
 X, E, Y = np.eye(4), np.array([[0, 1], [1, 2]]), np.array([0, 1, 0, 1])
@@ -113,3 +113,18 @@ def test_an_empty_adj_t_turns_no_edges():
     given = {"x": np.eye(3), "y": np.arange(3), "adj": adjacency}
     plain, both = rename(given, "g"), rename(given | {"adj_t": None}, "g")
     assert both["edge_index"].tolist() == plain["edge_index"].tolist() == [[0, 1], [1, 2]]
+
+
+def test_what_is_not_used_is_named():
+    given = {"features": X, "edge_index": E, "y": Y, "num_nodes": 4, "pos": X, "none": None}
+    assert unused(given) == ["pos"]
+    assert unused(given | {"edge_attr": X, "adj_t": X}) == [
+        "pos",
+        "edge_attr (name it edge_weight if it is one)",
+        "adj_t (its edges are)",
+    ]
+    assert unused(given | {"edge_attr": X, "edge_weight": X}) == ["pos", "edge_attr"]
+    splits = {"train": [0], "valid": [1], "test": [2]}
+    found = rename({"x": X, "adj": np.eye(4), "y": Y, "split_idx": splits}, "g")
+    assert [found[split].tolist() for split in ("train", "val", "test")] == [[0], [1], [2]]
+    assert unused({"x": X, "adj": np.eye(4), "y": Y, "split_idx": splits}) == []

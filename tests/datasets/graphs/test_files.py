@@ -91,3 +91,28 @@ def test_what_is_not_a_graph_is_one_line(tmp_path):
         Graph.from_pyg(
             {"x": np.eye(3), "edge_index": np.zeros((2, 0)), "y": [0, 1, 0], "train": [0], "val": [1], "test": [0]}
         )
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_one_of_several_splits_by_its_name(data, tmp_path, axis):
+    numbers = torch.arange(N)
+    masks = {f"{s}_masks": np.stack([(numbers % 5 == (j + k) % 5).numpy() for k in range(3)], axis) for j, s in
+             enumerate(("train", "val", "test"))}  # fmt: skip
+    arrays = {key: value.numpy() for key, value in data.to_dict().items()}
+    np.savez(tmp_path / "a.npz", **arrays, **masks, pos=np.zeros((N, 2)))
+    with pytest.warns(UserWarning, match="not used: pos"):
+        graph = load_graph(f"graph-split2:{tmp_path / 'a.npz'}")
+    assert graph.train.equal(numbers[numbers % 5 == 2])
+    assert graph.test.equal(numbers[numbers % 5 == 4])
+    assert graph.source.endswith("its own split, number 2 of 0..2")
+    with pytest.warns(UserWarning, match="has 3 splits, of which the first is used"):
+        first = load_graph(f"graph-undirected:{tmp_path / 'a.npz'}")
+    assert first.train.equal(numbers[numbers % 5 == 0])
+    with pytest.raises(DataError, match="has the splits 0 to 2, but not 3"):
+        load_graph(f"graph-split3:{tmp_path / 'a.npz'}")
+
+
+def test_attributes_that_are_not_used_are_told(data):
+    data.edge_attr, data.edge_weight = data.edge_weight, None
+    with pytest.warns(UserWarning, match=r"graph: not used: edge_attr \(name it edge_weight if it is one\)"):
+        assert Graph.from_pyg(data).edge_weight is None

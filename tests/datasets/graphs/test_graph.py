@@ -52,7 +52,7 @@ def test_unknown_name(name, nearest):
 
 def test_listed_names_are_unique_and_known():
     names = list_data("graphs")
-    assert len(set(names)) == len(names) == 20
+    assert len(set(names)) == len(names) == 23
     assert {"cora", "citeseer-full", "pubmed-random0", "citations"} <= set(names)
     for name in names:
         if name.startswith("citations"):

@@ -29,16 +29,37 @@ def mask(*nodes):
         lambda nodes: mask(*nodes),
         lambda nodes: mask(*nodes).astype(np.uint8),
         lambda nodes: np.array(nodes[::-1]),
-        lambda nodes: np.stack([mask(*nodes), mask(24)], 1),
+        lambda nodes: np.stack([mask(*nodes), mask(19)], 1),
+        lambda nodes: np.stack([mask(*nodes), mask(19)], 0),
         lambda nodes: mask(*nodes)[:, None],
     ],
 )
+@pytest.mark.filterwarnings("ignore:g. has 2 splits, of which the first is used; split=1 is the second")
 def test_masks_and_node_numbers_are_one(form):
     given = {"train": form([0, 1, 2]), "val": form([5, 6]), "test": form([9, 10])}
     split, words = read_split(given, LABELS, None, "g")
     assert [nodes.tolist() for nodes in split] == [[0, 1, 2], [5, 6], [9, 10]]
-    assert words == ("its own split 1 of 2" if np.asarray(given["val"]).shape[1:] == (2,) else "its own split")
+    several = 2 in np.asarray(given["val"]).shape and np.asarray(given["val"]).ndim == 2
+    assert words == ("its own split, number 0 of 0..1" if several else "its own split")
     assert "random3" in read_split(given, LABELS, 3, "g")[1]
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_one_of_several_splits_is_chosen_by_its_number(axis):
+    given = {name: np.stack([mask(3 * i + j) for i in range(4)], axis) for j, name in enumerate(("train", "val"))}
+    given["test"] = mask(19)  # one for all, as WikiCS has it
+    for number in range(4):
+        split, words = read_split(given, LABELS, None, "g", number)
+        assert [nodes.tolist() for nodes in split] == [[3 * number], [3 * number + 1], [19]]
+        assert words == f"its own split, number {number} of 0..3"
+    with pytest.warns(UserWarning, match="graph:a.npz: has 4 splits, of which the first is used; graph-split1:PATH is"):
+        read_split(given, LABELS, None, "graph:a.npz")
+    with pytest.raises(DataError, match="g: has the splits 0 to 3, but not 4"):
+        read_split(given, LABELS, None, "g", 4)
+    with pytest.raises(DataError, match="g: has no split, so none of number 0"):
+        read_split({}, LABELS, None, "g", 0)
+    with pytest.raises(DataError, match="g: its masks are of 2 and of 4 splits"):
+        read_split(given | {"test": np.stack([mask(19)] * 2, axis)}, LABELS, None, "g")
 
 
 def test_val_without_test_tests_and_a_tenth_of_train_validates():

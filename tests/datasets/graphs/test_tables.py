@@ -97,3 +97,70 @@ def test_missing_files_are_named(tmp_path):
     (tmp_path / "edges.csv" / "edges.csv").write_bytes(b"\xff\xfe0,1\n")
     with pytest.raises(DataError, match="not a text file"):
         read_tables(tmp_path / "edges.csv")
+
+
+def indexed(text, first=0):
+    """A table as pandas writes it: with an unnamed column of the numbers of rows."""
+    head, *rows = text.splitlines()
+    return "".join(f"{line}\n" for line in (f",{head}", *(f"{i},{row}" for i, row in enumerate(rows, first))))
+
+
+def test_numbers_of_rows_are_no_feature_and_no_node(tmp_path):
+    files = {
+        "features.csv": indexed("0,1\n1,0.5\n0,-1\n2,2e1\n"),
+        "edges.csv": indexed("source,target\n0,1\n1,2\n"),
+        "labels.csv": indexed("label\nred\nblue\nred\n"),
+        "train.csv": indexed("0\n2\n"),
+        "test.csv": indexed("node\n0\n1\n"),
+    }
+    found = read_tables(write(tmp_path, files))
+    assert found["x"].tolist() == [[1, 0.5], [0, -1], [2, 20]]
+    assert found["edge_index"].tolist() == [[0, 1], [1, 2]]
+    assert found["y"].tolist() == ["red", "blue", "red"]
+    assert (found["train"].tolist(), found["test"].tolist()) == ([2], [0, 1])
+    write(tmp_path, {"edges.csv": indexed("0,1\n0,1\n1,2\n")})
+    assert read_tables(tmp_path)["edge_index"].tolist() == [[0, 1], [1, 2]]
+
+
+def test_an_index_of_names_or_of_other_numbers_names_the_nodes(tmp_path):
+    files = {
+        "features.csv": ",a\n12,1\n10,2\n11,3\n",
+        "edges.csv": "10,11\n12,10\n",
+        "labels.csv": ",y\n10,0\n11,1\n12,2\n",
+    }
+    found = read_tables(write(tmp_path, files))
+    assert found["x"].tolist() == [[1], [2], [3]]
+    assert found["edge_index"].tolist() == [[1, 0], [2, 1]]
+    assert found["y"].tolist() == ["2", "0", "1"]
+    write(tmp_path, {"labels.csv": ",y\n0,2\n1,0\n2,1\n"})  # numbers of rows, since no node is called so
+    assert read_tables(tmp_path)["y"].tolist() == ["2", "0", "1"]
+
+
+def test_a_header_of_numbers_and_decimal_commas(tmp_path):
+    wide = {"features.csv": "0,1,2,3\n1,0.5,0,0\n0,-1,0,0\n2,2e1,0,0\n"}
+    assert read_tables(write(tmp_path, PLAIN | wide))["x"][:, :2].tolist() == [[1, 0.5], [0, -1], [2, 20]]
+    write(tmp_path, {"features.csv": "a;b\n1;0,5\n0;-1\n2;2e1\n"})
+    assert read_tables(tmp_path)["x"].tolist() == [[1, 0.5], [0, -1], [2, 20]]
+
+
+def test_lists_of_nodes_are_a_split(tmp_path):
+    files = PLAIN | {"train.csv": "2\n0\n", "valid.csv": "id,why\n1,x\n", "test.csv": "1\n"}
+    with pytest.warns(UserWarning, match=r"not used: why in valid\.csv$"):
+        found = read_tables(write(tmp_path, files))
+    assert [found[split].tolist() for split in ("train", "val", "test")] == [[2, 0], [1], [1]]
+    for change, fault in (
+        ({"train.csv": "7\n"}, r"train\.csv: '7' is not a node"),
+        ({"train.csv": "a,b\n1,2\n"}, r"train\.csv: has 2 columns, none of them named id"),
+        ({"train.csv": "0\n", "split.csv": "train\ntest\ntest\n"}, r"has both split\.csv and train\.csv"),
+        ({"split.csv.gz": ""}, r"split\.csv\.gz: compressed files of a graph are not read; unpack it to split\.csv"),
+    ):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        with pytest.raises(DataError, match=fault):
+            read_tables(write(folder, files | change))
+
+
+def test_what_is_passed_over_is_named(tmp_path):
+    more = {"readme.txt": "", "labels.csv": "year,label\n1999,0\n2000,1\n2001,0\n", ".DS_Store": ""}
+    with pytest.warns(UserWarning, match=r": not used: readme\.txt, year in labels\.csv$"):
+        read_tables(write(tmp_path, PLAIN | more))

@@ -5,6 +5,7 @@ import torch
 from torch.autograd import forward_ad
 from torch.func import grad, hessian, jacrev, jvp, vmap
 
+from comhe.errors import UsageError
 from comhe.regularizers import hyperspherical_energy
 
 OPTIONS = pytest.mark.parametrize(
@@ -43,5 +44,7 @@ def test_there_are_no_third_derivatives(normal):
     w = normal(4, 6).requires_grad_()
     (first,) = torch.autograd.grad(hyperspherical_energy(w), w, create_graph=True)
     (second,) = torch.autograd.grad(first.square().sum(), w, create_graph=True)
-    with pytest.raises(RuntimeError, match="twice"):
+    with pytest.raises(UsageError, match="twice"):
         torch.autograd.grad(second.sum(), w)
+    with pytest.raises(UsageError, match="twice"):
+        jvp(hessian(hyperspherical_energy), (w.detach(),), (w.detach(),))

@@ -1,5 +1,7 @@
 """How the trainers' callbacks make a regularizer, and how its state is called in a checkpoint."""
 
+import functools
+
 import pytest
 from torch import nn
 
@@ -20,6 +22,31 @@ def test_the_key_tells_apart_what_has_another_state_and_nothing_else():
     assert len(set(keys)) == len(keys)
     assert Blueprint("ap-comhe", {"weight": 0.5, "output_weight": lambda step: step, "seed": 3}).key == keys[0]
     assert " at 0x" not in Blueprint("ap-comhe", {"rate": lambda step: 0.1}).key  # the same in the next process
+
+
+def maker(name):
+    return lambda model: create_regularizer(name, model)
+
+
+def test_the_full_key_tells_all_apart():
+    sources = [maker("so"), maker("mhe"), functools.partial(rate, 1), functools.partial(rate, 2), rate]
+    sources += [lambda model: 1, lambda model: 2]
+    options = [{}, {"weight": 1.0}, {"weight": {"a": 1.0}}, {"weight": {"b": lambda step: 0.1}}, {"seed": 1}]
+    options += [{"output_weight": lambda step: 0.1}, {"output_weight": lambda step: 0.2}]
+    blueprints = [*(Blueprint(source, {}) for source in sources), *(Blueprint("so", each) for each in options)]
+    keys = [blueprint.full_key for blueprint in blueprints]
+    assert len(set(keys)) == len(keys)
+    assert " at 0x" not in "".join(keys)
+    assert [Blueprint(source, {}).full_key for source in (maker("so"), maker("mhe"))] == keys[:2]
+    assert len({blueprint.key for blueprint in blueprints[7:]}) == 1
+    assert Blueprint("so", {}).full_key == "so()"
+    for blueprint in blueprints:
+        assert blueprint.find(keys) == blueprint.full_key
+        blueprint.check_alone(blueprints)
+        with pytest.raises(UsageError, match="two callbacks are"):
+            blueprint.check_alone([*blueprints, Blueprint(blueprint.source, blueprint.options)])
+    assert Blueprint("so", {"weight": 3.0}).find(["mhe()", "so()|weight=1.0"]) == "so()|weight=1.0"
+    assert Blueprint("so", {}).find(["mhe()", "so(steps=3)"]) is None
 
 
 def test_it_builds_what_the_options_say():

@@ -235,3 +235,83 @@ def test_the_former_name_still_works():
     with pytest.warns(DeprecationWarning, match=r"comhe\.regularizers\.integrations\.lightning"):
         from comhe.regularizers.lightning import RegularizerCallback as Former
     assert Former is RegularizerCallback
+
+
+@pytest.mark.parametrize("name", ["rp-comhe", "ap-comhe", "adv-comhe"])
+def test_every_closure_of_a_step_has_the_same_penalty(module, trainer, loader, loop, name):
+    """LBFGS evaluates the loss several times a step; draws, schedules and what is learned move on once."""
+
+    class Module(module):
+        optimizer = staticmethod(lambda parameters: torch.optim.LBFGS(parameters, lr=0.02, max_iter=3))
+
+    seen = []
+
+    def weight(step):
+        seen.append(step)
+        return 0.1 + 0.1 * step
+
+    options = {"weight": weight, "dim": 8}
+    model, ours = Module(), callback(name, **options)
+    trainer(ours).fit(model, loader)
+    assert ours.regularizer.step == len(loop.data)
+    assert set(seen) == set(range(len(loop.data)))
+
+    expected = loop.network()
+    regularizer = create_regularizer(name, nn.ModuleDict({"network": expected}), **options)
+    optimizer = torch.optim.LBFGS(expected.parameters(), lr=0.02, max_iter=3)
+    for x, y in loop.data:
+        draws, states = regularizer.draw(), dict(regularizer._buffers)
+
+        def closure(x=x, y=y, draws=draws, states=states):
+            regularizer._buffers.update(states)
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(expected(x), y)
+            (loss + regularizer.total(draws)).backward()
+            return loss
+
+        optimizer.step(closure)
+        regularizer.step += 1
+    loop.same(model.network, expected)
+
+
+def test_callbacks_that_differ_in_anything_have_states_of_their_own(module, trainer, loader, tmp_path):
+    def maker(name):
+        return lambda model: create_regularizer(name, model)
+
+    def four():
+        makers = [maker("so"), maker("mhe")]
+        weights = [callback("ap-comhe", weight=w, dim=8) for w in (0.1, 0.2)]
+        return [*weights, *map(callback, makers)]
+
+    callbacks = four()
+    fit = trainer(*callbacks)
+    fit.fit(module(), loader)
+    assert len({each.state_key for each in callbacks}) == 4
+    assert len([key for key in fit.callback_metrics if key.startswith("penalty")]) == 4
+    fit.save_checkpoint(tmp_path / "four.ckpt")
+    states = torch.load(tmp_path / "four.ckpt", weights_only=False)["callbacks"]
+    assert {each.state_key for each in callbacks} <= states.keys()
+    again = four()
+    trainer(*again, epochs=2).fit(module(), loader, ckpt_path=tmp_path / "four.ckpt", weights_only=False)
+    assert {each.regularizer.step for each in again} == {12}
+
+
+def test_a_resumed_run_may_have_other_weights(module, trainer, loader, tmp_path):
+    first = trainer(callback("ap-comhe", weight=0.1, dim=8))
+    first.fit(module(), loader)
+    first.save_checkpoint(tmp_path / "one.ckpt")
+    changed = callback("ap-comhe", weight=0.5, seed=3, dim=8)
+    trainer(changed, epochs=2).fit(module(), loader, ckpt_path=tmp_path / "one.ckpt", weights_only=False)
+    assert changed.regularizer.step == 12
+    both = trainer(callback("so", weight=0.1), callback("so", weight=0.2))
+    both.fit(module(), loader)
+    both.save_checkpoint(tmp_path / "two.ckpt")
+    with pytest.raises(UsageError, match=r"several states for so\(\), so\(\)|weight=0.1 and .*none for .*0.3"):
+        trainer(callback("so", weight=0.3), epochs=2).fit(module(), loader, ckpt_path=tmp_path / "two.ckpt")
+
+
+def test_equal_callbacks_are_an_error_that_names_them(module, trainer, loader):
+    fit = trainer(callback("so", weight=0.1))
+    fit.callbacks.append(callback("so", weight=0.1))
+    with pytest.raises(UsageError, match=r"two callbacks are so\(\)|weight=0.1: their states"):
+        fit.fit(module(), loader)

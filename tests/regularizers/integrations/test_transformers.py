@@ -85,6 +85,26 @@ def test_two_regularizers_resume_from_a_folder_that_was_renamed(loop, trainer, t
     }
 
 
+def test_callbacks_that_differ_in_their_weight_have_files_of_their_own(loop, trainer, tmp_path):
+    def callbacks(*weights):
+        return [callback("ap-comhe", dim=8, weight=weight) for weight in weights]
+
+    both = callbacks(0.1, 0.2)
+    trainer(tmp_path, *both, epochs=1).train()
+    folder = tmp_path / f"checkpoint-{len(loop.data)}"
+    assert {each.file for each in both} == {path.name for path in folder.glob("regularizer-*")}
+    assert len({each.file for each in both}) == 2
+    again = callbacks(0.2, 0.1)
+    trainer(tmp_path, *again, epochs=2).train(resume_from_checkpoint=str(folder))
+    assert {each.regularizer.step for each in again} == {2 * len(loop.data)}
+    with pytest.raises(RunError, match="resume with the weights that were saved"):
+        trainer(tmp_path, *callbacks(0.3), epochs=2).train(resume_from_checkpoint=str(folder))
+    (folder / both[0].file).unlink()
+    trainer(tmp_path / "other", *callbacks(0.3), epochs=2).train(resume_from_checkpoint=str(folder))
+    with pytest.raises(UsageError, match="two callbacks are ap-comhe"):
+        trainer(tmp_path / "twice", *callbacks(0.1, 0.1), epochs=1).train()
+
+
 def test_a_function_makes_the_regularizer_of_the_model(loop, trainer, tmp_path):
     def both(model):
         first = create_regularizer("ocnn", model, include="*.0", output=None)

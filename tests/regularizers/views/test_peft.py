@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from comhe.regularizers import create_regularizer, neurons
+from comhe.regularizers import RegularizerWarning, create_regularizer, neurons
 
 peft = pytest.importorskip("peft")
 
@@ -53,6 +53,15 @@ LINEAR = [
     ("FourierFTConfig", {"n_frequency": 5}),
     ("RandLoraConfig", {"r": 2}),
     ("ShiraConfig", {"r": 2}),
+    ("BOFTConfig", {"boft_block_size": 3}),
+    ("HRAConfig", {"r": 2}),
+    ("IA3Config", {"feedforward_modules": []}),
+    ("IA3Config", {"feedforward_modules": ["body"]}),
+    ("C3AConfig", {"block_size": 2}),
+    ("DeloraConfig", {"r": 2}),
+    ("GraloraConfig", {"r": 2}),
+    ("VBLoRAConfig", {"num_vectors": 4, "vector_length": 2}),
+    ("WaveFTConfig", {"n_frequency": 5}),
 ]
 
 
@@ -71,7 +80,7 @@ def test_the_view_multiplies_as_the_layer_does(normal, kind, options):
     assert all("body" in name for name in moved)
     assert found.shape == (8, 6)
     names = [item.name for item in (*regularizer.layers, *regularizer.skipped)]
-    assert not any("lora_" in name or "oft_" in name or "base_layer" in name for name in names)
+    assert sum("body" in name for name in names) == 1  # no part of the adapter is a layer
 
 
 @pytest.mark.parametrize("name", ["conv", "grouped"])
@@ -88,6 +97,39 @@ def test_convolutions(normal, name, dora):
     torch.testing.assert_close(plain(x), layer(x))
     with model.disable_adapter():
         assert neurons(layer).shape == neurons(base).shape
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "options"),
+    [
+        ("IA3Config", "conv", {"feedforward_modules": []}),
+        ("IA3Config", "conv", {"feedforward_modules": ["conv"]}),
+        ("IA3Config", "grouped", {"feedforward_modules": []}),
+        ("IA3Config", "grouped", {"feedforward_modules": ["grouped"]}),
+        ("BOFTConfig", "conv", {"boft_block_size": 2}),
+    ],
+)
+def test_scaled_and_rotated_convolutions(kind, name, options):
+    model = adapted(kind, targets=[name], **options).eval()
+    layer = layer_of(model, name)
+    active = neurons(layer).detach().clone()
+    model.merge_adapter()
+    torch.testing.assert_close(neurons(layer.get_base_layer()), active)
+
+
+UNKNOWN = [("MissConfig", {"r": 2}), ("RoadConfig", {"group_size": 2}), ("HiraConfig", {"r": 2})]
+
+
+@pytest.mark.parametrize(("kind", "options"), UNKNOWN, ids=str)
+def test_other_adapters_are_said_in_one_line(kind, options):
+    model = adapted(kind, **options)
+    regularizer = create_regularizer("mhe", nn.ModuleList([model, nn.Linear(4, 3)]), output=None)
+    assert [layer.name for layer in regularizer.layers] == ["1"]
+    (reason,) = [item.reason for item in regularizer.skipped if "body" in item.name]
+    assert "the matrix of the adapter" in reason
+    assert "is not known" in reason
+    model.merge_adapter()
+    assert neurons(layer_of(model, "body")).shape == (8, 6)
 
 
 @pytest.mark.parametrize("dora", [False, True])
@@ -114,6 +156,63 @@ def test_merged_disabled_and_several_adapters(normal):
     model.base_model.set_adapter(["default", "second"])
     assert not torch.allclose(neurons(layer), active)
     torch.testing.assert_close(x @ neurons(layer).mT, layer(x))
+
+
+def test_merging_makes_a_layer_constant_and_says_so():
+    model = adapted(r=2, lora_alpha=6)
+    model.base_model.model.head.requires_grad_(True)
+    regularizer = create_regularizer("mhe", model)
+    both = regularizer().item()
+    model.merge_adapter()
+    with pytest.warns(RegularizerWarning, match="constant: base_model.model.body .its adapters are merged"):
+        head = regularizer().item()
+    assert [layer.name for layer in regularizer.layers] == ["base_model.model.head"]
+    assert "adapters are merged" in {x.name: x.reason for x in regularizer.skipped}["base_model.model.body"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert regularizer().item() == head
+        model.unmerge_adapter()
+        assert regularizer().item() == pytest.approx(both)
+    assert head < both
+    model.merge_adapter()
+    model.base_model.model.body.base_layer.weight.requires_grad_(True)
+    assert len(regularizer.layers) == 2
+
+
+def test_no_part_of_an_adapter_is_taken_for_the_output_layer():
+    model = adapted(targets=["body", "head"], r=2)
+    model.base_model.disable_adapter_layers()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        regularizer = create_regularizer("mhe", model)
+        model.base_model.enable_adapter_layers()
+        roles = {layer.name.rpartition(".")[2]: layer.role for layer in regularizer.layers}
+    assert roles == {"body": "hidden", "head": "output"}
+
+
+@pytest.mark.parametrize("targets", [["gate_up_proj", "down_proj"], ["down_proj"]])
+def test_adapted_parameters_of_experts(targets):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "num_key_value_heads": 2, "num_hidden_layers": 1}
+    sizes |= {"intermediate_size": 24, "num_local_experts": 4, "vocab_size": 50, "head_dim": 8}
+    model = transformers.MixtralForCausalLM(transformers.MixtralConfig(**sizes))
+    parameters = [f"mlp.experts.{name}" for name in targets]
+    config = peft.LoraConfig(r=2, target_modules=[], target_parameters=parameters, init_lora_weights=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = peft.get_peft_model(model, config)
+    regularizer = create_regularizer("mhe", model)
+    experts = "base_model.model.model.layers.0.mlp.experts"
+    assert {layer.name for layer in regularizer.layers} == {f"{experts}.{name}" for name in targets}
+    assert not any("lora" in item.name for item in regularizer.skipped)
+    regularizer().backward()
+    adapters = [p for name, p in model.named_parameters() if "lora" in name]
+    assert len(adapters) == 2 * len(targets)
+    assert all(p.grad.any() for p in adapters)
+    active = {layer.part: layer.neurons().detach() for layer in regularizer.layers}
+    model.merge_adapter()
+    for name, w in active.items():
+        torch.testing.assert_close(getattr(model.get_submodule(experts).get_base_layer(), name), w)
 
 
 def test_transposed_and_attention_layers(normal):

@@ -24,6 +24,12 @@ GRAPHS = ["train", "graphs", *SHORT]
         ([*GRAPHS, "--regularizer", "mhe", "--regularizer-options", "dim", "4"], "name=value"),
         ([*GRAPHS, "--weight", "-1"], "must not be negative"),
         (["train", "graphs", "--data", "citations", "--epochs", "0"], "epochs must be positive"),
+        ([*GRAPHS, "--compile", "--swap-head=maybe"], "--swap-head is given alone, or with True or False"),
+        ([*GRAPHS, "--regularizer", "rp-comhe", "--regularizer-options", "dim=wide"], "rp-comhe cannot be made with"),
+        ([*GRAPHS, "--model-options", "num_layers=many"], "gcn cannot be made with"),
+        ([*GRAPHS, "--hidden-channels", "0"], "hidden_channels must be at least 1"),
+        ([*GRAPHS, "--weights", "/dev/null"], "/dev/null"),
+        ([*GRAPHS, "--device", "meta"], "meta"),
         ([*GRAPHS, "--model", "cnn9"], "comhe train images"),
         ([*GRAPHS, "--recipe", "kip"], "did you mean kipf"),
         ([*GRAPHS, "--device", "cuda:77"], "cuda:77"),
@@ -116,3 +122,27 @@ def test_the_module_is_the_command():
     shown = subprocess.run([sys.executable, "-P", "-m", "comhe", "trian"], capture_output=True, text=True)
     assert shown.returncode == 2
     assert shown.stderr == "comhe: unknown command 'trian'; did you mean train?\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [
+        (["--compile"], True), (["--compile", "True"], True), (["--compile=true"], True), (["--no-compile"], False),
+        (["--compile", "False"], False), (["--compile=FALSE"], False), ([], False),
+    ],
+)  # fmt: skip
+def test_switches_are_written_in_any_way(words, value):
+    command = parse([*GRAPHS, *words, "--swap_head", "true"])
+    assert command.compile is value
+    assert command.swap_head
+    assert parse(["train", "images", "--no-nesterov", "--channels-last", "False"]).nesterov is False
+
+
+def test_our_warnings_are_one_line(tmp_path, capsys):
+    folder = tmp_path / "g"
+    folder.mkdir()
+    files = {"edges.csv": "0,1\n1,0\n", "features.csv": "1,2\n" * 9, "labels.csv": "0\n1\n0\n" * 3, "more.txt": ""}
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    assert main(["data", f"graph:{folder}"]) == 0
+    assert capsys.readouterr().err == f"comhe: warning: {folder}: not used: more.txt\n"

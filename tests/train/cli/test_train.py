@@ -1,8 +1,12 @@
 import pytest
 
+from comhe.errors import UsageError
+from comhe.regularizers import create_regularizer
 from comhe.train.cli.main import main, parse
 from comhe.train.recipe import get_recipe
 from comhe.train.runs.run import Run
+from comhe.train.task import check_recipe
+from comhe.zoo import create_model
 
 
 def test_flags_are_the_fields_and_show_the_defaults_of_the_recipe_that_is_asked_for(capsys):
@@ -36,6 +40,20 @@ def test_options_are_added_to_those_of_the_named_recipe():
     assert parse(command[:-1]).named_recipe().regularizer_options == named
     assert parse([*command, "dim=8"]).named_recipe().regularizer_options == named | {"dim": 8}
     assert parse([*command, "span=False"]).named_recipe().regularizer_options == named | {"span": False}
+
+
+def test_weights_of_layers():
+    command = ["train", "images", "--model", "cnn6", "--data", "glyphs", "--regularizer", "so", "--layer-weights"]
+    recipe = parse([*command, "*.0=0.5", "*=0.1"]).named_recipe()
+    assert recipe == get_recipe(None, "cnn6", "glyphs", "so", layer_weights={"*.0": 0.5, "*": 0.1})
+    assert parse(command[:-1]).named_recipe() == get_recipe(None, "cnn6", "glyphs", "so")
+    regularizer = create_regularizer("so", create_model("cnn6", num_classes=10), **recipe.penalty_weights())
+    weights = {row.name: row.weight for row in regularizer.report().layers}
+    assert set(weights.values()) == {0.1, 0.5}
+    assert all((weight == 0.5) is name.endswith(".0") for name, weight in weights.items())
+    with pytest.raises(UsageError, match=r"weight\['head'\] names no regularized layer"):
+        check_recipe(parse([*command, "head=10"]).named_recipe())
+    check_recipe(recipe)
 
 
 def test_runs_with_other_settings_have_folders_of_their_own(capsys, tmp_path, monkeypatch):

@@ -180,6 +180,6 @@ def test_the_packages_weights_give_their_cards_figures(name):
         pytest.skip("COMHE_DATA is not set")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AlteredDataWarning)
-        figures = evaluate(recipe_of(weights), weights.state_dict())
+        _, figures = evaluate(recipe_of(weights), weights.state_dict())
     for split, said in figures.items():
         assert said["accuracy"] == weights.card["metrics"][split]["accuracy"]

@@ -1,5 +1,6 @@
 import pytest
 
+from comhe.errors import RunError
 from comhe.train.compare.records import (
     read_records,
     record_of,
@@ -54,3 +55,19 @@ def test_a_variant_is_what_differs_and_training_what_the_baseline_shares():
     assert training_of(changed) == "epochs=5"
     assert variant_of(changed.replace(tag="mine")) == "mine"
     assert settings_text({"b": 1, "a": None}) == "a=None b=1"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model,seed\ngcn,0\n", "line 2 is not of a run: no column recipe, data, regularizer"),
+        ("recipe,model,data,regularizer,seed\nkipf,gcn,cora,none,two\n", "line 2 is not of a run: invalid literal"),
+        ("recipe,model,data,regularizer\nkipf,gcn,cora\n", "line 2 is not of a run: another number of cells"),
+        ("\udcff", "not a table of runs"),
+    ],
+)
+def test_a_table_of_something_else_is_one_line(tmp_path, text, message):
+    path = tmp_path / "a-runs.csv"
+    path.write_text(text, errors="surrogateescape")
+    with pytest.raises(RunError, match=rf"^{path}: {message}"):
+        read_records(path)

@@ -13,7 +13,7 @@ from comhe.train.engine import loop
 from comhe.train.engine.loop import fit
 from comhe.train.graphs import GraphTask
 from comhe.train.runs.files import open_atomic
-from comhe.train.runs.run import Run
+from comhe.train.runs.run import Run, commit
 
 
 @pytest.fixture
@@ -174,3 +174,33 @@ def test_a_recipe_that_is_none_of_ours(tmp_path, text):
         Run(tmp_path).recipe()
     with pytest.raises(RunError, match="is not a run folder"):
         Run(tmp_path / "other").recipe()
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_damaged_results_are_one_line(tmp_path, content):
+    (tmp_path / "result.json").write_text(content)
+    with pytest.raises(RunError, match=r"result\.json is damaged"):
+        Run(tmp_path).result()
+
+
+@pytest.mark.parametrize("method", ["start", "regularizer", "loss", "collate"])
+def test_what_fails_before_the_first_epoch_leaves_no_folder(tmp_path, recipe, monkeypatch, method):
+    def fail(*_):
+        raise ValueError("as if something did not fit")
+
+    folder = tmp_path / "runs" / "of" / "mine"
+    task = GraphTask(recipe)
+    monkeypatch.setattr(task, method, fail)
+    with pytest.raises(ValueError, match="as if"):
+        fit(task, Run(folder))
+    assert not list(tmp_path.iterdir())
+    folder.mkdir(parents=True)
+    (folder / "notes.txt").write_text("")
+    with pytest.raises(ValueError, match="as if"):
+        fit(task, Run(folder))
+    assert (folder / "notes.txt").exists()
+
+
+def test_without_git_the_commit_is_unknown(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert commit() == "unknown"

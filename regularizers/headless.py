@@ -1,0 +1,108 @@
+"""Models without a classifier: feature extractors, and networks whose head has been taken away."""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from .computed import walk
+
+HEADS: tuple[str, ...] = ("classifier", "head", "heads", "lm_head", "logits", "score", "cls_head", "to_logits")
+HEADS += ("qa_outputs", "class_head", "cls_score", "fc_out", "output_layer", "mlp_head", "class_embed", "embed_out")
+HEADS += ("class_labels_classifier", "classification_head", "logits_proj", "generator_lm_head", "last_linear")
+_MORE_HEADS = ("fc", "cls")
+_EXTRACTORS: tuple[str, ...] = ("timm.models._features", "torchvision.models._utils.IntermediateLayerGetter")
+_EXTRACTORS += ("torchvision.models.detection.backbone_utils.", "torchvision.models.feature_extraction.")
+_NOTHING = (nn.Identity, nn.Flatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+
+
+class Headless(NamedTuple):
+    """A part of a model that has no classifier, and what there is to say of which module."""
+
+    owner: str
+    name: str
+    reason: str
+
+
+def headless(model: nn.Module, name: str) -> Headless | None:
+    """Why a layer that looks like a model's last one is not its classifier; None if it may well be.
+
+    Example:
+        >>> model = nn.ModuleDict({"body": nn.Linear(4, 3), "fc": nn.Identity()})
+        >>> headless(model, "body")
+        Headless(owner='', name='fc', reason='no weight matrix, so there is no output layer')
+        >>> headless(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)), "0").reason
+        'the last layer, 0, is followed by a normalization, so there is no output layer'
+    """
+    parts = name.split(".") if name else []
+    modules = dict(walk(model))
+    for end in range(len(parts) + 1):
+        path = ".".join(parts[:end])
+        owner = modules.get(path)
+        if owner is None:
+            continue
+        classes = [f"{base.__module__}.{base.__qualname__}" for base in type(owner).__mro__]
+        if any(known.startswith(_EXTRACTORS) or re.match(r"timm\..*Features$", known) for known in classes):
+            return Headless(path, path, f"{type(owner).__name__} returns features, so there is no output layer")
+        if callable(getattr(owner, "get_classifier", None)) and getattr(owner, "num_classes", None) == 0:
+            return Headless(path, path, "num_classes=0, so there is no output layer")
+        for head in removed_heads(owner):
+            full = f"{path}.{head}".removeprefix(".")
+            return Headless(path, full, "no weight matrix, so there is no output layer")
+    layer = modules.get(name)
+    features = getattr(layer, "out_channels", None)
+    if isinstance(features, int) and any(_normalizes(module, features) for module in _after(model, layer)):
+        reason = f"the last layer, {name}, is followed by a normalization, so there is no output layer"
+        return Headless("", "", reason)
+    return None
+
+
+def removed_heads(owner: nn.Module) -> Iterator[str]:
+    """The names of classifiers that a module should have, where it has nothing.
+
+    Example:
+        >>> list(removed_heads(nn.ModuleDict({"head": nn.Identity(), "fc": nn.Softmax(1)})))
+        ['head']
+    """
+    for name in (*HEADS, *_MORE_HEADS):
+        if name in owner._modules and ((head := owner._modules[name]) is None or _is_nothing(head)):
+            yield name
+
+
+def is_cut(head: nn.Module) -> bool:
+    """Whether a head of several layers ends with an activation and an Identity, which has replaced its last layer.
+
+    Example:
+        >>> is_cut(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(), nn.Identity()))
+        True
+        >>> is_cut(nn.Sequential(nn.Linear(4, 8), nn.Identity()))
+        False
+    """
+    leaves = [module for _, module in walk(head) if not module._modules]
+    *before, last = [module for module in leaves if not isinstance(module, nn.Dropout)] or [head]
+    activation = bool(before) and type(before[-1]).__module__ == "torch.nn.modules.activation"
+    return isinstance(last, nn.Identity) and activation
+
+
+def _is_nothing(head: nn.Module) -> bool:
+    leaves = [module for _, module in walk(head) if not module._modules]
+    if any(p is not None and p.dim() != 1 for leaf in leaves for p in leaf._parameters.values()):
+        return False
+    return any(isinstance(leaf, nn.Identity) for leaf in leaves) or all(
+        isinstance(leaf, (*_NOTHING, nn.Sequential)) for leaf in leaves
+    )
+
+
+def _after(model: nn.Module, layer: nn.Module | None) -> Iterator[nn.Module]:
+    seen = False
+    for _, module in walk(model):
+        if seen:
+            yield module
+        seen = seen or module is layer
+
+
+def _normalizes(module: nn.Module, features: int) -> bool:
+    weight = getattr(module, "weight", None)
+    known = any(hasattr(module, name) for name in ("num_features", "num_channels", "normalized_shape", "running_var"))
+    return known and (weight is None or (isinstance(weight, Tensor) and weight.shape == (features,)))

@@ -1,0 +1,134 @@
+"""A model without a classifier has no output layer, and the report says why."""
+
+import warnings
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from comhe.regularizers import create_regularizer
+from comhe.regularizers.selection import select
+
+
+def chosen(model):
+    """The names of the output layers, and what is said where there are none; a warning of ours is an error."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="the output layer")
+        layers, skipped = select(model)
+    return [x.name for x in layers if x.role == "output"], [x for x in skipped if "no output layer" in x.reason]
+
+
+def network(name, head, replacement):
+    with torch.device("meta"):
+        model = torchvision.models.get_model(name)
+    owner, _, key = head.rpartition(".")
+    model.get_submodule(owner)._modules[key] = replacement
+    return model
+
+
+class Wrapped(nn.Module):
+    def __init__(self, **modules):
+        super().__init__()
+        for name, module in modules.items():
+            self.add_module(name, module)
+
+
+def backbone(replacement=None):
+    return network("resnet18", "fc", nn.Identity() if replacement is None else replacement)
+
+
+REMOVED = {
+    "an Identity": (backbone(), "fc"),
+    "an empty Sequential": (backbone(nn.Sequential()), "fc"),
+    "a Flatten": (backbone(nn.Flatten()), "fc"),
+    "wrapped": (Wrapped(encoder=backbone()), "encoder.fc"),
+    "in a Sequential": (nn.Sequential(backbone(), nn.Flatten()), "0.fc"),
+    "a whole classifier": (network("vgg11", "classifier", nn.Identity()), "classifier"),
+    "in a classifier": (network("mobilenet_v2", "classifier.1", nn.Identity()), "classifier"),
+    "in heads": (network("vit_b_16", "heads.head", nn.Identity()), "heads"),
+    "None": (network("resnet18", "fc", None), "fc"),
+}
+
+
+@pytest.mark.parametrize("what", REMOVED)
+def test_a_head_that_was_taken_away_has_no_successor(what):
+    model, name = REMOVED[what]
+    outputs, (said,) = chosen(model)
+    assert outputs == []
+    assert said.name == name
+    assert said.reason == "no weight matrix, so there is no output layer"
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        network("vgg11", "classifier.6", nn.Identity()),
+        network("mobilenet_v3_small", "classifier.3", nn.Identity()),
+        Wrapped(body=nn.Linear(4, 8), head=nn.Sequential(nn.Linear(8, 8), nn.GELU(), nn.Identity())),
+    ],
+)
+def test_the_last_layer_of_a_head(model):
+    outputs, (said,) = chosen(model)
+    assert outputs == []
+    assert "has no classifier" in said.reason
+
+
+def test_a_backbone_that_was_cut_off():
+    with torch.device("meta"):
+        model = nn.Sequential(*list(torchvision.models.resnet18().children())[:-1])
+    outputs, (said,) = chosen(model)
+    assert outputs == []
+    assert "7.1.conv2, is followed by a normalization" in said.reason
+
+
+HEADS = {
+    "a new head": (Wrapped(backbone=backbone(), top=nn.Linear(512, 5)), ["top"]),
+    "as many classes as colors": (Wrapped(backbone=backbone(), top=nn.Linear(512, 3)), ["top"]),
+    "two backbones": (Wrapped(a=backbone(), b=backbone(), top=nn.Linear(1024, 3)), ["top"]),
+    "an activation": (Wrapped(body=nn.Linear(4, 8), out=nn.Linear(8, 3), head=nn.Softmax(1)), ["out"]),
+    "an Identity for none": (
+        Wrapped(body=nn.Linear(4, 8), head=nn.Sequential(nn.Linear(8, 3), nn.Identity())),
+        ["head.0"],
+    ),
+    "another name": (Wrapped(body=nn.Linear(4, 8), fc=nn.Identity(), head=nn.Linear(8, 3)), ["head"]),
+    "convolutions": (nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 5, 1), nn.Flatten()), ["2"]),
+}
+
+
+@pytest.mark.parametrize("what", HEADS)
+def test_a_head_elsewhere_is_found(what):
+    model, expected = HEADS[what]
+    assert chosen(model) == (expected, [])
+
+
+def test_extractors_of_torchvision():
+    model = torchvision.models.resnet18()
+    assert chosen(create_feature_extractor(model, ["layer1"]))[0] == []
+    assert chosen(create_feature_extractor(model, ["fc"]))[0] == ["fc"]
+    fpn = torchvision.models.detection.backbone_utils.resnet_fpn_backbone(backbone_name="resnet18", weights=None)
+    assert chosen(fpn)[0] == []
+
+
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "efficientnet_b0", "swin_tiny_patch4_window7_224"])
+def test_extractors_of_timm(name):
+    timm = pytest.importorskip("timm")
+    with torch.device("meta"):
+        for options in ({"features_only": True}, {"num_classes": 0}):
+            model = timm.create_model(name, **options)
+            outputs, said = chosen(model)
+            assert outputs == []
+            assert len(said) == 1
+            assert chosen(Wrapped(body=model, top=nn.Linear(7, 3)))[0] == ["top"]
+
+
+def test_the_report_says_so():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 1))
+    model.add_module("fc", nn.Identity())
+    regularizer = create_regularizer("mhe", model, weight=1.0, output_weight=10.0)
+    assert "skipped fc: no weight matrix, so there is no output layer" in str(regularizer.report())
+    assert {regularizer.weight_of(layer) for layer in regularizer.layers} == {1.0}
+    named = create_regularizer("mhe", model, output="2")
+    assert not named.skipped
+    assert [layer.role for layer in named.layers] == ["hidden", "output"]
