@@ -168,7 +168,7 @@ def test_the_cuda_recorder_records_and_replays_on_one_stream(monkeypatch, failur
 
     stream, options = recorder.stream, ((1, 0), recorder.stream, "thread_local")
     if failure:
-        with pytest.raises(RuntimeError, match="not permitted|invalidated"):
+        with pytest.raises(RuntimeError, match=r"not permitted|invalidated"):
             recorder.record(work)
         assert calls == ["register", options, ("end", 0, (1, 0))]
         assert current_streams[-1] is current
