@@ -11,7 +11,7 @@ from comhe.errors import UsageError
 SIZE = 256  # tables of each kind that are kept, those used last
 
 
-class device_table:  # noqa: N801, a decorator
+class device_table:
     """Keeps what ``make(..., device)`` returns for the arguments used last, and for good what a CUDA graph has read.
 
     A graph knows a table by its address: were the table dropped, the graph would read whatever comes to lie there. Nor

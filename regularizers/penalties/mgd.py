@@ -53,8 +53,8 @@ def mgd(w: Tensor, *, half_space: bool = False, min_norm: float = 0.0) -> Tensor
     far = (-2 * c - 2).exp() if half_space else None
     ridge = RIDGE * torch.eye(c.shape[-1], dtype=c.dtype, device=c.device)
     kernels = (near,) if far is None else (near + far, near - far)
-    value = -sum(log_determinant(kernel + ridge) for kernel in kernels)
-    return value.to(upcast(w))
+    values = [log_determinant(kernel + ridge) for kernel in kernels]
+    return -sum(values[1:], values[0]).to(upcast(w))
 
 
 @register_regularizer("mgd")

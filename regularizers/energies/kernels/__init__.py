@@ -3,7 +3,8 @@
 :mod:`.pairs` computes the energies of narrow neurons and their gradients in one pass over tiles of cosines that never
 reach memory; :mod:`.wide` those of wide neurons from tiles of their Gram matrix. Each takes a ragged batch of layers in
 a handful of launches, adds up in a fixed order and allocates nothing whose size depends on data: results repeat bit for
-bit, and it all may be captured in a CUDA graph. :mod:`.pairs` states the error. :mod:`.cholesky` factorizes matrices for graphs.
+bit, and it all may be captured in a CUDA graph. :mod:`.pairs` states the error.
+:mod:`.cholesky` factorizes matrices where the library's solvers might not be captured.
 """
 
 import itertools
@@ -40,10 +41,8 @@ def usable(w: Tensor, potential: Potential) -> bool:
     if torch.compiler.is_compiling() or not runs_on(w.device):
         return False
     n, d = w.shape[-2:]
-    if d <= NARROW:
-        fits = _padded([w]) < OFFSETS
-    else:
-        fits = n <= max(d, MATRIX) and n * max(n, d) < OFFSETS
+    is_square = n <= max(d, MATRIX) and n * max(n, d) < OFFSETS
+    fits = _padded([w]) < OFFSETS if d <= NARROW else is_square
     return fits and w.dtype == torch.float32 and not potential.geodesic and w.numel() > 0
 
 
@@ -65,8 +64,9 @@ def energy_sums(
     for compute, narrow in ((pair_sums, True), (gram_sums, False)):
         for chosen in _batches(neurons, narrow):
             some = [neurons[i] for i in chosen]
-            is_all = factors is None or len(chosen) == len(neurons)
-            scale = factors if is_all else torch.stack([factors[i] for i in chosen])
+            scale = factors
+            if factors is not None and len(chosen) < len(neurons):
+                scale = torch.stack([factors[i] for i in chosen])
             totals, slopes = compute(some, terms, scale, with_gradient)
             split = totals.split([len(w) for w in some])
             for i, total, slope in itertools.zip_longest(chosen, split, slopes):

@@ -31,7 +31,7 @@ class Launch:
         return self.shared[0 if is_hopper else 1] <= limit
 
 
-# By the padded width and whether sets are large, in the order of preference; the last fits every GPU. Columns divide rows.
+# By the padded width and whether sets are large, the best first; the last fits every GPU. Columns divide rows.
 PAIRS: dict[tuple[int, bool], tuple[Launch, ...]] = {
     (16, False): (Launch(64, 64, 4, 2, (40_960, 24_576)),),
     (32, False): (Launch(64, 64, 4, 2, (81_920, 49_152)),),

@@ -264,3 +264,21 @@ def test_the_gradient_of_the_gradient_takes_the_ordinary_way(chosen, normal):
     expected = curvature()
     chosen()
     torch.testing.assert_close(curvature(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_numbers_that_32_bits_cannot_count_are_refused_or_divided(monkeypatch):
+    """Offsets of 32 bits would wrap and corrupt memory in silence."""
+    monkeypatch.setattr(kernels, "runs_on", lambda device: True)
+
+    def takes(*shape):
+        return kernels.usable(torch.empty(shape, device="meta"), Potential(2.0, False, True))
+
+    assert takes(2**24 - 128, 65)
+    assert not takes(2**24, 65)  # padded to 2^31 numbers
+    assert not takes(2**18, 128, 40)
+    assert takes(46_336, 46_336)
+    assert not takes(46_341, 46_341)  # the matrix of all pairs
+    assert not takes(4096, 2**19)
+    layers = [torch.empty(8, 2**20, 64, device="meta") for _ in range(6)] + [torch.empty(1, 9, 200, device="meta")]
+    assert kernels._batches(layers, True) == [[0, 1, 2], [3, 4, 5]]
+    assert kernels._batches(layers, False) == [[6]]
