@@ -8,8 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from .energies.transforms import untransformed
 from .energies.tables import device_table
+from .energies.transforms import untransformed
 from .selection import Layer
 
 Distribution = Literal["gaussian", "ternary"]
