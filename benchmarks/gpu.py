@@ -71,7 +71,7 @@ def median(call: Call, device: torch.device, rounds: int) -> float:
 
 
 def ceilings(device: torch.device, size: Size) -> Rows:
-    """TFLOP/s of products in each precision, GB/s of a copy (read and written), reciprocals a second, and how it was found."""
+    """TFLOP/s of products in each precision, GB/s of a copy (read and written), reciprocals a second; and how found."""
     for name, dtype, tf32 in (("bf16", torch.bfloat16, False), ("tf32", torch.float32, True), ("fp32", None, False)):
         with gpu_points._tf32(tf32):
             a, b = (torch.randn(size.matrix, size.matrix, device=device, dtype=dtype) for _ in range(2))

@@ -24,6 +24,7 @@ from comhe.train.task import make_task
 
 from ..recorded import FakeRecorder
 
+pytestmark = pytest.mark.filterwarnings("ignore:this cpu has no units for bf16")
 IMAGES = ImageRecipe(recipe="test", model="resnet8", data="", epochs=4, batch_size=9, lr=0.02)
 POINTS = PointRecipe(recipe="test", model="pointnet", data="solids", points=16, epochs=3, batch_size=9)
 GRAPHS = GraphRecipe(recipe="test", data="citations", epochs=9)
@@ -35,6 +36,7 @@ CASES = {
     "points, batch norm's momentum": POINTS.replace(epochs=4, norm_decay=0.5, augmentation="pointnet"),
     "graphs": GRAPHS.replace(regularizer="mhe", schedule="one-cycle"),
     "graphs, gat": GRAPHS.replace(model="gat", clip=1.0),
+    "graphs, appnp, bf16": GRAPHS.replace(model="appnp", precision="bf16"),
 }
 PROJECTED = {"dim": 8, "count": 2}
 REGULARIZERS = [(name, {}) for name in list_regularizers() if "comhe" not in name] + [
