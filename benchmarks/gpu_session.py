@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None, steps: Sequence[Step] = STEPS) -> in
     flags = parser.parse_args(argv)
     flags.out.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + 60 * flags.minutes
-    environment = package(flags.out.resolve() / "package")
+    environment = package(flags.out.resolve() / "package") | ({"TRITON_INTERPRET": "1"} if flags.rehearse else {})
     failures = 0
     for step in steps:
         left = deadline - time.monotonic() - 20  # for the archive

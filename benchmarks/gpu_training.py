@@ -13,11 +13,9 @@ from typing import Any
 
 import torch
 
-from comhe.datasets import CENTERED, Augmentation, Images
+from comhe.datasets import Augmentation, Images
 from comhe.datasets.images.sets import Split
-from comhe.train.engine.batch_task import BatchTask
 from comhe.train.engine.capture import SideStream, make_recorder
-from comhe.train.engine.distributed import SINGLE_PROCESS
 from comhe.train.engine.loop import fit
 from comhe.train.engine.step import Step
 from comhe.train.graphs import GraphTask
@@ -34,10 +32,10 @@ STEPS = 20  # timed at once, as the loop takes them: one after the other, withou
 PAPER_STEPS = 75_000
 
 
-class RandomImages(ImageTask):
-    """Images of random pixels of any size, on the device."""
+def random_images(recipe: ImageRecipe, device: torch.device, size: int, counts: tuple[int, int, int]) -> ImageTask:
+    """The task of a recipe on images of random pixels of any size, on the device."""
 
-    def __init__(self, recipe: ImageRecipe, device: torch.device, size: int, counts: tuple[int, int, int]) -> None:
+    def load(name: str, root: str | None) -> Images:
         draw = torch.Generator().manual_seed(0)
         splits = {
             name: Split(
@@ -45,26 +43,22 @@ class RandomImages(ImageTask):
             )
             for name, count in zip(("train", "val", "test"), counts, strict=True)
         }
-        augmentation = Augmentation(mode=recipe.pad_mode, cutout=recipe.cutout)
-        data = Images(
-            "random", **splits, classes=tuple(map(str, range(100))), mean=(0.5,) * 3, std=(0.3,) * 3, source="drawn",
-            augmentation=augmentation,
-        ).to(device)  # fmt: skip
-        self.normalization = CENTERED if recipe.normalization == "centered" else (data.mean, data.std)
-        options = {"normalization": self.normalization, "channels_last": recipe.channels_last}
-        BatchTask.__init__(self, recipe, data, str(device), SINGLE_PROCESS, augmentation, 500, **options)
+        classes, numbers = tuple(map(str, range(100))), {"mean": (0.5,) * 3, "std": (0.3,) * 3}
+        return Images("random", **splits, classes=classes, **numbers, source="drawn", augmentation=Augmentation())
+
+    return type("RandomImages", (ImageTask,), {"load": staticmethod(load)})(recipe, device=str(device))
 
 
 def cnn9(regularizer: str, device: torch.device, tiny: bool, **penalty: Any) -> Task:
-    sizes = {"precision": "bf16", "batch_size": 4 if tiny else 128}
+    sizes = {"precision": "fp32" if tiny else "bf16", "batch_size": 4 if tiny else 128}
     recipe = get_recipe("paper", "cnn9", "random", regularizer, **sizes, **penalty)
-    return RandomImages(recipe, device, 32, (64, 4, 4) if tiny else (12_800, 100, 100))
+    return random_images(recipe, device, 32, (64, 4, 4) if tiny else (12_800, 100, 100))
 
 
 def resnet50(regularizer: str, device: torch.device, tiny: bool, **penalty: Any) -> Task:
-    sizes = {"precision": "bf16", "batch_size": 2 if tiny else 64}
+    sizes = {"precision": "fp32" if tiny else "bf16", "batch_size": 2 if tiny else 64}
     recipe = get_recipe("modern", "resnet50", "random", regularizer, **sizes, **penalty)
-    return RandomImages(recipe, device, 32 if tiny else 224, (8, 2, 2) if tiny else (1_280, 100, 100))
+    return random_images(recipe, device, 32 if tiny else 224, (8, 2, 2) if tiny else (1_280, 100, 100))
 
 
 def pointnet2_ssg(regularizer: str, device: torch.device, tiny: bool, **penalty: Any) -> Task:
@@ -170,13 +164,13 @@ def profile(device: torch.device, tiny: bool, most: int = 40) -> Rows:
 
 def training(device: torch.device, tiny: bool, full: bool = False) -> Rows:
     """Seconds of CNN-9's 75,000 steps with RP-CoMHE by the paper's recipe, validation and diagnostics included."""
-    for precision in ("bf16", "fp32"):
+    for precision in ("auto", "fp32") if tiny else ("bf16", "fp32"):
         recipe = get_recipe("paper", "resnet8" if tiny else "cnn9", "random", "rp-comhe", precision=precision)
         if not full:
             recipe = recipe.replace(epochs=2 if tiny else 6)
         if tiny:
             recipe = recipe.replace(batch_size=4)
-        task = RandomImages(recipe, device, 32, (8, 4, 4) if tiny else (45_000, 5_000, 10_000))
+        task = random_images(recipe, device, 32, (8, 4, 4) if tiny else (45_000, 5_000, 10_000))
         ends = []
         with TemporaryDirectory() as folder:
             began = time.perf_counter()

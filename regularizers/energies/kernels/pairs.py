@@ -67,7 +67,8 @@ def _launched(
     x = packed(neurons)
     unit = units(x, rows, width)
     with torch.cuda.device_of(x):
-        _unit_kernel[(len(table),)](x, table, *unit, rows, *norms(x, terms), ROWS=block, WIDTH=width)
+        sizes = {"ROWS": block, "WIDTH": width, "num_warps": launch.num_warps, "num_stages": 1}
+        _unit_kernel[(len(table),)](x, table, *unit, rows, *norms(x, terms), **sizes)
     sums, gradient = energies(unit, table, slots, terms, factors, launch, with_gradient)
     if not with_gradient:
         return sums, []

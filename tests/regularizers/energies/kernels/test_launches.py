@@ -17,25 +17,27 @@ LIMITS = {80: 163 * 1024, 89: 99 * 1024, 90: 227 * 1024}  # bytes of shared memo
 
 
 def choices(architecture):
-    """Each launch of the table that fits, with the kernels it is of and their compile-time sizes."""
-    is_hopper = architecture == 90
+    """Each launch of the table that fits, with a kernel it is of, its stages and its compile-time sizes."""
+    found = []
     for (width, _), options in launches.PAIRS.items():
         for launch in options:
-            if launch.fits(LIMITS[architecture], is_hopper):
+            if launch.fits(LIMITS[architecture], architecture == 90):
                 sizes = {"ROWS": launch.rows, "COLUMNS": launch.columns, "WIDTH": width}
-                yield launch, {"pairs._pairs_kernel": launch.num_stages, "pairs._near_kernel": 1}, sizes
+                found.append((launch, "pairs._pairs_kernel", launch.num_stages, sizes))
+                found.append((launch, "pairs._near_kernel", 1, sizes))
+                found.append((launch, "pairs._unit_kernel", 1, sizes))
     sizes = {"TILE": launches.WIDE.rows, "CHUNK": launches.WIDE.columns}
-    stages = launches.WIDE.num_stages
-    yield launches.WIDE, {"wide._gram_kernel": stages, "wide._push_kernel": stages}, sizes
+    found += [(launches.WIDE, f"wide._{kernel}_kernel", launches.WIDE.num_stages, sizes) for kernel in ("gram", "push")]
     for is_factor in (True, False):
-        sizes = {"SIZE": launches.BLOCK.rows, "FACTOR": is_factor}
-        yield launches.BLOCK, {"cholesky._block_kernel": 1}, sizes
+        found.append((launches.BLOCK, "cholesky._block_kernel", 1, {"SIZE": launches.BLOCK.rows, "FACTOR": is_factor}))
+    return [choice for i, choice in enumerate(found) if choice not in found[:i]]
 
 
-def compiled(architecture, launch, kernels, sizes):
+def compiled(architecture, chosen):
+    """Compile what is chosen, and return the numbers of products on Hopper's tensor cores."""
     jobs = [
         (name, architecture, sizes, {"num_warps": launch.num_warps, "num_stages": stages})
-        for name, stages in kernels.items()
+        for launch, name, stages, sizes in chosen
     ]
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path), "HOME": str(Path.home())}
     script = Path(__file__).with_name("compiled.py")
@@ -45,37 +47,28 @@ def compiled(architecture, launch, kernels, sizes):
     assert made.returncode == 0, made.stderr
     found = [tuple(map(int, line.split())) for line in made.stdout.splitlines()]
     assert len(found) == len(jobs)
-    stated = launch.shared[0 if architecture == 90 else 1]
-    largest = max(shared for shared, _ in found)
-    assert largest <= stated <= LIMITS[architecture], f"{launch} takes {largest} bytes on sm_{architecture}"
-    return found
+    for (launch, name, *_), (shared, _) in zip(chosen, found, strict=True):
+        stated = launch.shared[0 if architecture == 90 else 1]
+        assert shared <= stated <= LIMITS[architecture], f"{name} of {launch}: {shared} bytes on sm_{architecture}"
+    return [products for _, products in found]
 
 
 def test_the_first_choice_compiles_for_hopper():
     """What the interpreter cannot see: types and layouts. The products go to the tensor cores, the tiles fit."""
-    launch = launches.PAIRS[64, False][0]
-    sizes = {"ROWS": launch.rows, "COLUMNS": launch.columns, "WIDTH": 64}
-    ((_, products),) = compiled(90, launch, {"pairs._pairs_kernel": launch.num_stages}, sizes)
+    first = [one for one in choices(90) if one[0] is launches.PAIRS[64, False][0]]
+    (products,) = compiled(90, first[:1])
     assert products > 0
 
 
 def test_the_widest_compiles_for_a_consumers_gpu():
-    launch, *_ = [one for one in launches.PAIRS[128, False] if one.fits(LIMITS[89], False)]
-    sizes = {"ROWS": launch.rows, "COLUMNS": launch.columns, "WIDTH": 128}
-    compiled(89, launch, {"pairs._pairs_kernel": launch.num_stages}, sizes)
+    widest = [one for one in choices(89) if one[-1].get("WIDTH") == 128 and one[1] == "pairs._pairs_kernel"]
+    compiled(89, widest)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("architecture", LIMITS)
 def test_all_choices_compile_and_fit(architecture):
-    seen = set()
-    for launch, kernels, sizes in choices(architecture):
-        key = (launch, tuple(sizes.items()))
-        if key not in seen:
-            seen.add(key)
-            compiled(architecture, launch, kernels, sizes)
-    sizes = {"ROWS": 64, "WIDTH": 128}
-    compiled(architecture, launches.WIDE, {"pairs._unit_kernel": 1}, sizes)
+    compiled(architecture, choices(architecture))
 
 
 @pytest.mark.parametrize("limit", [*LIMITS.values(), launches.SMALLEST])
