@@ -77,7 +77,11 @@ def find_unread(
         if left and module in claimed:
             yield name, f"part of {claimed[module]}, which does not read it at present", []
         elif left and isinstance(module, torch.jit.ScriptModule):
-            yield name, f"{kind_of} is compiled by torch.jit: attach to the model before it", list(left.values())
+            yield (
+                name,
+                f"{kind_of} is compiled by torch.jit; attach the regularizer to the model before that",
+                list(left.values()),
+            )
         elif left:
             shapes = (f"{kind_of}.{k} {'(lazy)' if is_lazy(p) else list(p.shape)}" for k, p in left.items())
             yield name, f"no matrix view for {', '.join(shapes)}; add one with register_neurons", list(left.values())

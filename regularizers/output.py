@@ -88,7 +88,9 @@ def find_outputs(model: nn.Module, matrices: Sequence[Matrix], output: str | Ite
         if answer is None:
             possible = [] if ask is _by_shape else possible
             continue
-        why = next(filter(None, (headless(model, name, beside) for name, how in answer.items() if how in _GUESSES)), None)
+        why = next(
+            filter(None, (headless(model, name, beside) for name, how in answer.items() if how in _GUESSES)), None
+        )
         if why is not None:
             missing = missing or why[1:]
             possible = [m for m in possible if not below(m.name, why.owner)]  # there may be a head elsewhere
@@ -177,10 +179,15 @@ def _by_name(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: Se
                 found[path] = [] if is_cut(child) else lasts
                 if isinstance(child, CONTAINERS) and len(lasts) == 1:
                     _warn_if_alike([m for m in possible if below(m.name, path)], lasts)
-        if len(found) > 1:
-            _warn_ambiguous([last for lasts in found.values() for last in lasts], found[list(found)[-1]])
-        if found:
-            return dict.fromkeys(found[list(found)[-1]], "by its name")
+        if not found:
+            continue
+        taken = found[list(found)[-1]]
+        alike = [last for lasts in found.values() for last in lasts]
+        if known is _WEAK and len(taken) == 1:
+            alike += [name for name in _next_to(core, prefix, possible, every, taken[0]) if name not in alike]
+        if len(found) > 1 or len(alike) > len(taken):
+            _warn_ambiguous(alike, taken)
+        return dict.fromkeys(taken, "by its name")
     return None
 
 
@@ -201,8 +208,19 @@ def _goes_on(named: Matrix, path: str, possible: Sequence[Matrix], every: Sequen
     after = every[every.index(named) :] if named in every else ()
     if any(named.feeds(m) for m in others if m in after):
         return True
-    ends = [m for m in others if m in possible and not any(m.feeds(x) for x in every if x is not m)] if weak else []
-    return any(named.feeds(m, flattened=False) for m in ends)
+    ends = _ends(possible, every) if weak else []
+    return any(named.feeds(m, flattened=False) for m in others if m in ends)
+
+
+def _next_to(
+    core: nn.Module, prefix: str, possible: Sequence[Matrix], every: Sequence[Matrix], taken: str
+) -> list[str]:
+    """What may be the output as well as a layer with a weak name, and is registered before or after it."""
+    named = next(m for m in possible if m.name == taken)
+    rest = [m for m in possible if m is named or not _REGRESSION.search(m.name)]
+    index = rest.index(named)
+    near = rest[max(index - 1, 0) : index + 2]
+    return [m.name for m in _rivals(core, prefix, named, rest, _ends(rest, every)) if m in near]
 
 
 def _warn_if_alike(matrices: Sequence[Matrix], taken: Sequence[str]) -> None:
@@ -216,22 +234,34 @@ def _by_shape(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: S
     possible = [m for m in possible if m.role != "bare" or not m.inputs or any(o.feeds(m) for o in every if o is not m)]
     if not possible:
         return None
-    ends = [m for m in possible if not any(m.feeds(other) for other in every if other is not m)]
+    ends = _ends(possible, every)
     for_classes = [m for m in possible if not _REGRESSION.search(m.name)]
     if any(m in ends for m in for_classes) or not ends:
         possible = for_classes or possible
         ends = [m for m in ends if m in possible]
     last = possible[-1]
-    if not ends and (named := [name for _, _, lasts in _heads(core, prefix, possible, HEADS) for name in lasts]):
-        if last.name not in named:
-            _warn_ambiguous([*named, last.name], named)
+    named = [name for _, _, lasts in _heads(core, prefix, possible, HEADS) for name in lasts]
+    if last.name not in named and any(not ends or last.feeds(m) for m in possible if m.name in named):
+        _warn_ambiguous([*named, last.name], named)
         return dict.fromkeys(named, "by its name")
     taken = last if last in ends or not ends else ends[-1]
     found = _side_by_side(core, prefix, taken, ends)
-    rivals = ends if taken is not last else _rivals(core, prefix, taken, possible, ends)
+    if taken is last:
+        rivals = _rivals(core, prefix, taken, possible, ends)
+    else:
+        rivals = ends if last.feeds(taken) or last in found else [*ends, last]
+    if trained := [m for m in rivals if m.trained and not any(m.trained for m in found)]:
+        found = trained[-1:]
     if not set(rivals) <= set(found):
         _warn_ambiguous([m.name for m in possible if m in rivals or m in found], [m.name for m in found])
     return dict.fromkeys((m.name for m in found), _LAST if taken is last else _BY_SHAPE)
+
+
+def _ends(possible: Sequence[Matrix], every: Sequence[Matrix]) -> list[Matrix]:
+    """The layers whose outputs no other layer takes, but for the first one, which takes the model's inputs."""
+    feeding = {m: [other for other in every if other is not m and m.feeds(other)] for m in possible}
+    stem = [m for m in every[:1] if feeding.get(m, True)]
+    return [m for m in possible if m not in stem and feeding[m] in ([], stem)]
 
 
 def _side_by_side(core: nn.Module, prefix: str, taken: Matrix, ends: Sequence[Matrix]) -> list[Matrix]:
@@ -284,7 +314,7 @@ def _core(model: nn.Module, matrices: Sequence[Matrix]) -> tuple[str, nn.Module,
     stands beside it."""
     prefix, core, beside = "", unwrapped(model), list[str]()
     while _asked(core) is None:
-        if not isinstance(core, (nn.Sequential, nn.ModuleList)):
+        if not isinstance(core, nn.Sequential):
             beside += copies(core, prefix, matrices, (*HEADS, *_WEAK))
         rest = [m for m in matrices if not any(below(m.name, name) for name in beside)]
         full = [(name, child) for name, child in children(core, prefix) if any(below(m.name, name) for m in rest)]
