@@ -104,5 +104,65 @@ def branch_ends(module: nn.Module, path: str, matrices: Sequence[Matrix]) -> lis
     return found
 
 
+def ends(possible: Sequence[Matrix], every: Sequence[Matrix]) -> list[Matrix]:
+    """The layers whose outputs no other layer takes, but for the first one, which takes the model's inputs.
+
+    Example:
+        >>> matrices = [Matrix(str(a), frozenset({a}), frozenset({b})) for a, b in ((2, 4), (4, 8), (3, 5))]
+        >>> [matrix.name for matrix in ends(matrices, matrices)]
+        ['4', '3']
+    """
+    feeding = {m: [other for other in every if other is not m and m.feeds(other)] for m in possible}
+    stem = [m for m in every[:1] if feeding.get(m, True)]
+    return [m for m in possible if m not in stem and feeding[m] in ([], stem)]
+
+
+def side_by_side(core: nn.Module, prefix: str, taken: Matrix, last: Sequence[Matrix]) -> list[Matrix]:
+    """The layer, or all heads of the container that it is in.
+
+    Example:
+        >>> model = nn.Sequential(nn.ModuleList([nn.Linear(4, 2), nn.Linear(4, 3)]))
+        >>> matrices = [Matrix(f"0.{i}", frozenset({4}), frozenset({2 + i})) for i in range(2)]
+        >>> [matrix.name for matrix in side_by_side(model, "", matrices[1], matrices)]
+        ['0.0', '0.1']
+    """
+    inside = [(path, child) for path, child in children(core, prefix) if below(taken.name, path)]
+    while inside:
+        path, module = inside[0]
+        found = branch_ends(module, path, last) if isinstance(module, CONTAINERS) else []
+        if taken in found:
+            return found
+        inside = [(name, child) for name, child in children(module, path) if below(taken.name, name)]
+    return [taken]
+
+
+def rivals(
+    core: nn.Module, prefix: str, taken: Matrix, possible: Sequence[Matrix], last: Sequence[Matrix]
+) -> list[Matrix]:
+    """The ends of other children that may be the output as well as the one that is taken.
+
+    They start from the same inputs; or they end with a layer beside the one that is taken, which nothing else feeds.
+
+    Example:
+        >>> model = nn.ModuleDict({"policy": nn.Linear(4, 2), "value": nn.Linear(4, 3)})
+        >>> policy, value = (Matrix(name, frozenset({4}), frozenset({m.out_features})) for name, m in model.items())
+        >>> [matrix.name for matrix in rivals(model, "", value, [policy, value], [policy, value])]
+        ['policy']
+    """
+    if isinstance(core, (nn.Sequential, nn.ModuleList)):
+        return []
+    parts = [[m for m in possible if below(m.name, path)] for path, _ in children(core, prefix)]
+    own = next((part for part in parts if taken in part), [taken])
+    found = []
+    for part in parts:
+        if not part or part is own or part[-1] not in last:
+            continue
+        feeding = [m for m in possible if m not in part and m not in own and m.feeds(own[0], flattened=False)]
+        beside = part[-1].inputs == own[0].inputs and (len(part) == 1 or not feeding)
+        if beside or part[0].inputs & own[0].inputs:
+            found.append(part[-1])
+    return found
+
+
 def _inside(matrices: Sequence[Matrix], path: str) -> list[Matrix]:
     return [m for m in matrices if below(m.name, path)]

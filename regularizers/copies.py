@@ -1,4 +1,4 @@
-"""Networks that stand beside the one that is trained: teachers, momentum encoders, averaged weights, perceptual losses."""
+"""Networks beside the one that is trained: teachers, momentum encoders, averaged weights, perceptual losses."""
 
 import re
 from collections.abc import Collection, Sequence

@@ -27,7 +27,7 @@ from torch import nn
 
 from comhe.errors import UsageError
 
-from .branches import CONTAINERS, Matrix, below, branch_ends, children, join, unwrapped
+from .branches import CONTAINERS, Matrix, below, branch_ends, children, ends, join, rivals, side_by_side, unwrapped
 from .computed import walk
 from .copies import copies
 from .headless import HEADS, headless, is_cut
@@ -208,8 +208,8 @@ def _goes_on(named: Matrix, path: str, possible: Sequence[Matrix], every: Sequen
     after = every[every.index(named) :] if named in every else ()
     if any(named.feeds(m) for m in others if m in after):
         return True
-    ends = _ends(possible, every) if weak else []
-    return any(named.feeds(m, flattened=False) for m in others if m in ends)
+    free = ends(possible, every) if weak else []
+    return any(named.feeds(m, flattened=False) for m in others if m in free)
 
 
 def _next_to(
@@ -220,7 +220,7 @@ def _next_to(
     rest = [m for m in possible if m is named or not _REGRESSION.search(m.name)]
     index = rest.index(named)
     near = rest[max(index - 1, 0) : index + 2]
-    return [m.name for m in _rivals(core, prefix, named, rest, _ends(rest, every)) if m in near]
+    return [m.name for m in rivals(core, prefix, named, rest, ends(rest, every)) if m in near]
 
 
 def _warn_if_alike(matrices: Sequence[Matrix], taken: Sequence[str]) -> None:
@@ -234,68 +234,27 @@ def _by_shape(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: S
     possible = [m for m in possible if m.role != "bare" or not m.inputs or any(o.feeds(m) for o in every if o is not m)]
     if not possible:
         return None
-    ends = _ends(possible, every)
+    free = ends(possible, every)
     for_classes = [m for m in possible if not _REGRESSION.search(m.name)]
-    if any(m in ends for m in for_classes) or not ends:
+    if any(m in free for m in for_classes) or not free:
         possible = for_classes or possible
-        ends = [m for m in ends if m in possible]
+        free = [m for m in free if m in possible]
     last = possible[-1]
     named = [name for _, _, lasts in _heads(core, prefix, possible, HEADS) for name in lasts]
-    if last.name not in named and any(not ends or last.feeds(m) for m in possible if m.name in named):
+    if last.name not in named and any(not free or last.feeds(m) for m in possible if m.name in named):
         _warn_ambiguous([*named, last.name], named)
         return dict.fromkeys(named, "by its name")
-    taken = last if last in ends or not ends else ends[-1]
-    found = _side_by_side(core, prefix, taken, ends)
+    taken = last if last in free or not free else free[-1]
+    found = side_by_side(core, prefix, taken, free)
     if taken is last:
-        rivals = _rivals(core, prefix, taken, possible, ends)
+        others = rivals(core, prefix, taken, possible, free)
     else:
-        rivals = ends if last.feeds(taken) or last in found else [*ends, last]
-    if trained := [m for m in rivals if m.trained and not any(m.trained for m in found)]:
+        others = free if last.feeds(taken) or last in found else [*free, last]
+    if trained := [m for m in others if m.trained and not any(m.trained for m in found)]:
         found = trained[-1:]
-    if not set(rivals) <= set(found):
-        _warn_ambiguous([m.name for m in possible if m in rivals or m in found], [m.name for m in found])
+    if not set(others) <= set(found):
+        _warn_ambiguous([m.name for m in possible if m in others or m in found], [m.name for m in found])
     return dict.fromkeys((m.name for m in found), _LAST if taken is last else _BY_SHAPE)
-
-
-def _ends(possible: Sequence[Matrix], every: Sequence[Matrix]) -> list[Matrix]:
-    """The layers whose outputs no other layer takes, but for the first one, which takes the model's inputs."""
-    feeding = {m: [other for other in every if other is not m and m.feeds(other)] for m in possible}
-    stem = [m for m in every[:1] if feeding.get(m, True)]
-    return [m for m in possible if m not in stem and feeding[m] in ([], stem)]
-
-
-def _side_by_side(core: nn.Module, prefix: str, taken: Matrix, ends: Sequence[Matrix]) -> list[Matrix]:
-    """The layer, or all heads of the container that it is in."""
-    inside = [(path, child) for path, child in children(core, prefix) if below(taken.name, path)]
-    while inside:
-        path, module = inside[0]
-        found = branch_ends(module, path, ends) if isinstance(module, CONTAINERS) else []
-        if taken in found:
-            return found
-        inside = [(name, child) for name, child in children(module, path) if below(taken.name, name)]
-    return [taken]
-
-
-def _rivals(
-    core: nn.Module, prefix: str, taken: Matrix, possible: Sequence[Matrix], ends: Sequence[Matrix]
-) -> list[Matrix]:
-    """The ends of other children that may be the output as well as the one that is taken.
-
-    They start from the same inputs; or they end with a layer beside the one that is taken, which nothing else feeds.
-    """
-    if isinstance(core, (nn.Sequential, nn.ModuleList)):
-        return []
-    parts = [[m for m in possible if below(m.name, path)] for path, _ in children(core, prefix)]
-    own = next((part for part in parts if taken in part), [taken])
-    found = []
-    for part in parts:
-        if not part or part is own or part[-1] not in ends:
-            continue
-        feeding = [m for m in possible if m not in part and m not in own and m.feeds(own[0], flattened=False)]
-        beside = part[-1].inputs == own[0].inputs and (len(part) == 1 or not feeding)
-        if beside or part[0].inputs & own[0].inputs:
-            found.append(part[-1])
-    return found
 
 
 def _viewed(answer: dict[str, str], possible: Sequence[Matrix]) -> dict[str, str]:
