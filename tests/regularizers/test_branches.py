@@ -1,5 +1,6 @@
 """Which layers follow each other and which stand side by side, told by their shapes."""
 
+import itertools
 import warnings
 
 import pytest
@@ -16,7 +17,7 @@ class Model(nn.Module):
 
 
 def linear(*widths):
-    layers = [nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False)]
+    layers = [nn.Linear(a, b) for a, b in itertools.pairwise(widths)]
     return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
 
 
@@ -40,7 +41,7 @@ def test_a_layer_with_the_name_of_a_head_that_feeds_another_one_is_none(hidden, 
 HEADS = {
     "dictionary": (nn.ModuleDict({"a": linear(16, 5), "b": linear(16, 7)}), ["a", "b"]),
     "list": (nn.ModuleList([linear(16, 5) for _ in range(3)]), ["0", "1", "2"]),
-    "of several layers": (nn.ModuleDict({"a": linear(16, 8, 5), "b": linear(16, 8, 8)}), ["a.1", "b.1"]),
+    "of several layers": (nn.ModuleDict({"a": linear(16, 8, 5), "b": linear(16, 8, 7)}), ["a.1", "b.1"]),
     "of one's own": (Model(a=linear(16, 5), b=linear(16, 7)), ["a", "b"]),
     "after a common layer": (nn.ModuleDict({"x": linear(16, 12), "a": linear(12, 5), "b": linear(12, 7)}), ["a", "b"]),
     "scales": (nn.ModuleList([nn.Conv2d(16, 18, 1), nn.Conv2d(32, 18, 1)]), ["0", "1"]),
@@ -78,7 +79,7 @@ def test_what_shapes_leave_open_is_told(what):
 
 
 def test_a_network_from_images_to_images():
-    stages = dict(inc=nn.Conv2d(3, 16, 3), down=nn.Conv2d(16, 32, 3), up=nn.Conv2d(48, 16, 3))
+    stages = {"inc": nn.Conv2d(3, 16, 3), "down": nn.Conv2d(16, 32, 3), "up": nn.Conv2d(48, 16, 3)}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert outputs(Model(**stages, out=nn.Conv2d(16, 3, 1))) == ["out"]

@@ -32,7 +32,7 @@ MODELS = {
     "averaged": (Wrapped(net=network(), ema=AVERAGED(network())), ["net.fc"]),
     "perceptual": (Wrapped(vgg=frozen(), net=nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 6))), ["net.1"]),
     "a frozen backbone": (Wrapped(backbone=frozen(), top=nn.Linear(3, 4)), ["top"]),
-    "a frozen head": (Wrapped(body=nn.Linear(6, 8), neck=nn.Linear(8, 4), fc=frozen().fc), ["fc"]),
+    "a frozen head": (Wrapped(body=nn.Linear(6, 8), neck=nn.Linear(8, 8), fc=frozen().fc), ["fc"]),
     "nothing is trained": (frozen(), ["fc"]),
 }
 
