@@ -135,8 +135,7 @@ class Attachment:
 
 def _reason(layer: Layer) -> str:
     """Why a layer is not trained."""
-    reason = IDLE if _is_idle(layer) else FROZEN if layer.sources else NO_PARAMETER
-    return f"the output layer, {reason}" if layer.role == "output" else reason
+    return IDLE if _is_idle(layer) else FROZEN if layer.sources else NO_PARAMETER
 
 
 def _is_idle(layer: Layer) -> bool:
