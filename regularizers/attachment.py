@@ -8,13 +8,23 @@ from torch import Tensor, nn
 
 from comhe.errors import UsageError
 
-from .computed import clean_name, walk
+from .computed import WRAPPERS, clean_name, walk
 from .penalties.penalty import Penalty
-from .selection import FROZEN, Layer, Skipped, select
+from .selection import FROZEN, NO_PARAMETER, Layer, Skipped, select
 from .sharding import balance, check_not_sharded
 from .structure import Structure, changes, is_adapter, listed
 
 THAWED = "frozen when the regularizer was attached, and thawed since: it is regularized now"
+_WRAPPERS = {  # the child that is the model; its checkpoint has the names
+    "torch.nn.parallel.distributed.DistributedDataParallel": "module",
+    "torch.nn.parallel.data_parallel.DataParallel": "module",
+    "torch.optim.swa_utils.AveragedModel": "module",
+    "timm.utils.model_ema.ModelEma": "ema",
+    "timm.utils.model_ema.ModelEmaV2": "module",
+    "timm.utils.model_ema.ModelEmaV3": "module",
+    "deepspeed.runtime.engine.DeepSpeedEngine": "module",
+    "opacus.grad_sample.grad_sample_module.GradSampleModule": "_module",
+}
 IDLE = "its adapters are merged or not active, and the weight below them is frozen"
 
 
@@ -83,7 +93,7 @@ class Attachment:
         counted = set(self.trainable)
         frozen = [layer for layer in self.layers if layer not in counted]
         thawed = [layer.name for layer in self.trainable if layer.name in self._frozen_first]
-        reasons = [(layer.name, IDLE if _is_idle(layer) else FROZEN) for layer in frozen]
+        reasons = [(layer.name, _reason(layer)) for layer in frozen]
         reasons += [(name, THAWED) for name in thawed]
         return [*self._skipped, *(Skipped(name, reason) for name, reason in reasons)]
 
@@ -123,16 +133,22 @@ class Attachment:
         return torch.func.functional_call(_Holder(self._model[0], function), named, ())
 
 
+def _reason(layer: Layer) -> str:
+    """Why a layer is not trained."""
+    return IDLE if _is_idle(layer) else FROZEN if layer.sources else NO_PARAMETER
+
+
 def _is_idle(layer: Layer) -> bool:
     """Whether a layer that is not trained has parameters that are, those of adapters."""
     return is_adapter(layer.module) and any(p.requires_grad for p in layer.parameters)
 
 
 def _wrapper(model: nn.Module) -> str:
-    """The name of the model within what DistributedDataParallel, DataParallel or torch.compile made of it, or ""."""
-    if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
-        return "module"
-    return "_orig_mod" if "_orig_mod" in model._modules else ""
+    """The name of the model within what DataParallel, torch.compile, Fabric and others made of it, or ""."""
+    for base in type(model).__mro__:
+        if name := _WRAPPERS.get(f"{base.__module__}.{base.__qualname__}"):
+            return name
+    return next((name for name in WRAPPERS if name in model._modules), "")
 
 
 class _Holder(nn.Module):

@@ -1,17 +1,18 @@
 """Every weight matrix of a model, those without a view included."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from .branches import Matrix, below, join
 from .computed import walk
 from .fused import Fused, split
 from .neurons import WEIGHT, NoNeuronsError, is_whole, kind, own_modules
-from .output import Matrix
 from .sources import traced
+from .views.peft import unused_copies
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,12 @@ def find_unread(
         kind_of = type(module).__name__
         if left and module in claimed:
             yield name, f"part of {claimed[module]}, which does not read it at present", []
+        elif left and isinstance(module, torch.jit.ScriptModule):
+            yield (
+                name,
+                f"{kind_of} is compiled by torch.jit; attach the regularizer to the model before that",
+                list(left.values()),
+            )
         elif left:
             shapes = (f"{kind_of}.{k} {'(lazy)' if is_lazy(p) else list(p.shape)}" for k, p in left.items())
             yield name, f"no matrix view for {', '.join(shapes)}; add one with register_neurons", list(left.values())
@@ -105,15 +112,18 @@ def output_matrices(
         for p in parameters if name not in found else ():  # else the bare one is a bias or recurrent
             if not is_lazy(p) and p.dim() == 2 and min(p.shape) > 1:
                 sizes = frozenset(p.shape)
-                found.setdefault(name, []).append(Matrix(name, sizes, sizes, "bare"))
+                found.setdefault(name, []).append(Matrix(name, sizes, sizes, "bare", p.requires_grad))
     order = {name: place for place, (name, _) in enumerate(walk(model))}
     names = sorted(found, key=lambda name: order.get(name, order.get(name.rpartition(".")[0], 0)))
-    return [matrix for name in names for matrix in found[name]]
+    unused = [join(name, copy) for name, module in walk(model) for copy in unused_copies(module)]
+    matrices = [matrix for name in names for matrix in found[name]]
+    return [replace(m, role="inner") if any(below(m.name, name) for name in unused) else m for m in matrices]
 
 
 def _matrix(item: Candidate) -> Matrix:
+    trained = any(p.requires_grad for p in item.sources or item.module.parameters())
     if not item.shape:
-        return Matrix(item.name, frozenset(), frozenset(), "bare")
+        return Matrix(item.name, frozenset(), frozenset(), "bare", trained)
     inputs, outputs = {item.shape[-1]}, {item.shape[-2], torch.Size(item.shape[:-1]).numel()}
     what = kind(item.module)
     if isinstance(channels := getattr(item.module, "in_channels", None), int):
@@ -124,4 +134,4 @@ def _matrix(item: Candidate) -> Matrix:
         inputs, outputs = set(), {item.shape[-1]}
     role = {"conv": "convolution", "attention": "inner", "embedding": "inner"}.get(what or "", "layer")
     role = "inner" if item.fused is not None or item.note or item.reason is not None else role
-    return Matrix(item.name, frozenset(inputs), frozenset(outputs), role)
+    return Matrix(item.name, frozenset(inputs), frozenset(outputs), role, trained)

@@ -13,11 +13,11 @@ from torch.nn.utils.weight_norm import WeightNorm
 _KNOWN = (WeightNorm, SpectralNorm, BasePruningMethod)  # these set a weight from parameters alone
 
 
-WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
 
 
 def clean_name(name: str) -> str:
-    """A name without the parts that :func:`torch.compile`, FSDP and activation checkpointing add.
+    """A name without the parts that :func:`torch.compile`, FSDP, activation checkpointing and Fabric add.
 
     Example:
         >>> clean_name("blocks.0._orig_mod.fc")

@@ -1,11 +1,12 @@
 """Models without a classifier: feature extractors, and networks whose head has been taken away."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from .branches import below
 from .computed import walk
 
 HEADS: tuple[str, ...] = ("classifier", "head", "heads", "lm_head", "logits", "score", "cls_head", "to_logits")
@@ -25,8 +26,11 @@ class Headless(NamedTuple):
     reason: str
 
 
-def headless(model: nn.Module, name: str) -> Headless | None:
+def headless(model: nn.Module, name: str, beside: Sequence[str] = ()) -> Headless | None:
     """Why a layer that looks like a model's last one is not its classifier; None if it may well be.
+
+    Args:
+        beside: names of networks that do not follow the layer (:mod:`.copies`).
 
     Example:
         >>> model = nn.ModuleDict({"body": nn.Linear(4, 3), "fc": nn.Identity()})
@@ -52,7 +56,7 @@ def headless(model: nn.Module, name: str) -> Headless | None:
             return Headless(path, full, "no weight matrix, so there is no output layer")
     layer = modules.get(name)
     features = getattr(layer, "out_channels", None)
-    if isinstance(features, int) and any(_normalizes(module, features) for module in _after(model, layer)):
+    if isinstance(features, int) and any(_normalizes(module, features) for module in _after(model, layer, beside)):
         reason = f"the last layer, {name}, is followed by a normalization, so there is no output layer"
         return Headless("", "", reason)
     return None
@@ -94,10 +98,10 @@ def _is_nothing(head: nn.Module) -> bool:
     )
 
 
-def _after(model: nn.Module, layer: nn.Module | None) -> Iterator[nn.Module]:
+def _after(model: nn.Module, layer: nn.Module | None, beside: Sequence[str]) -> Iterator[nn.Module]:
     seen = False
-    for _, module in walk(model):
-        if seen:
+    for name, module in walk(model):
+        if seen and not any(below(name, path) for path in beside):
             yield module
         seen = seen or module is layer
 

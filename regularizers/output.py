@@ -4,19 +4,22 @@
 
 1. the library: timm's ``get_classifier()`` and ``default_cfg["classifier"]``, Transformers' ``get_output_embeddings()``
    and what stands outside the base model, torchvision's classification head of a detector;
-2. the name: ``classifier``, ``head``, ``fc``, ``logits``, ... right below the model, and the last layer in it;
+2. the name: ``classifier``, ``head``, ``fc``, ``logits``, ... right below the model, and the last layer in it. A name
+   decides only if no layer registered later takes its outputs, by shape;
 3. the shapes: the last weight matrix whose number of outputs is no other layer's number of inputs, else the last one.
 
-A model that only wraps another one, as peft, Lightning and DistributedDataParallel do, is looked into. Auxiliary heads
-(``aux...``) never count. A classifier that is a bare parameter without a view is not replaced by another layer, nor is
-one that has been taken away: feature extractors have no output layer (:mod:`.headless`), and the report says so.
+Heads side by side in one container (:func:`.branches.branch_ends`) are all output layers. Where other layers may be the
+output as well, a warning lists them. A model that only wraps another one, as peft, Lightning and
+DistributedDataParallel do, is looked into. Frozen and averaged networks beside the one that is trained
+(:mod:`.copies`) and auxiliary heads (``aux...``) never count. A classifier that is a bare parameter without a view is
+not replaced by another layer, nor is one that has been taken away: feature extractors have no output layer
+(:mod:`.headless`), and the report says so. A frozen classifier keeps its role, and no other layer gets it.
 """
 
 import itertools
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -24,7 +27,9 @@ from torch import nn
 
 from comhe.errors import UsageError
 
+from .branches import CONTAINERS, Matrix, below, branch_ends, children, ends, join, rivals, side_by_side, unwrapped
 from .computed import walk
+from .copies import copies
 from .headless import HEADS, headless, is_cut
 
 _WEAK: tuple[str, ...] = ("fc", "cls", "linear", "output", "out", "decoder", "predictor", "out_proj", "prediction")
@@ -35,21 +40,6 @@ _CLASSES = re.compile(r"^(cls|class|logits|classif)|classifier$|logits$")
 _LAST, _OUTSIDE = "the last weight matrix", "the last layer outside the base model"
 _BY_SHAPE = "by its shape: no other layer takes its outputs"
 _GUESSES = (_LAST, _OUTSIDE, _BY_SHAPE)
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """A candidate: a weight with its number of outputs and inputs, or (without a view) both of them in any order."""
-
-    name: str
-    inputs: frozenset[int]
-    outputs: frozenset[int]
-    role: str = "layer"  # or "convolution", which may be flattened; "inner", never the output; "bare", without a view
-
-    def feeds(self, other: "Matrix") -> bool:
-        """Whether the other one may take this one's outputs for its inputs."""
-        flattened = self.role == "convolution" and other.role != "convolution"
-        return any(n == m or (flattened and m % n == 0) for n in self.outputs for m in other.inputs)
 
 
 class Outputs(NamedTuple):
@@ -88,8 +78,9 @@ def find_outputs(model: nn.Module, matrices: Sequence[Matrix], output: str | Ite
             found |= dict.fromkeys(matching, f"named by output={glob!r}")
         return Outputs(found)
     missing = None
-    prefix, core = _core(model, matrices)
-    possible = [m for m in matrices if _below(m.name, prefix) and m.role != "inner" and not _AUXILIARY.search(m.name)]
+    prefix, core, beside = _core(model, matrices)
+    matrices = [m for m in matrices if not any(below(m.name, name) for name in beside)]
+    possible = [m for m in matrices if below(m.name, prefix) and m.role != "inner" and not _AUXILIARY.search(m.name)]
     for ask in itertools.chain((_library, _by_name), itertools.repeat(_by_shape)):
         if not possible:
             break
@@ -97,10 +88,12 @@ def find_outputs(model: nn.Module, matrices: Sequence[Matrix], output: str | Ite
         if answer is None:
             possible = [] if ask is _by_shape else possible
             continue
-        why = next(filter(None, (headless(model, name) for name, how in answer.items() if how in _GUESSES)), None)
+        why = next(
+            filter(None, (headless(model, name, beside) for name, how in answer.items() if how in _GUESSES)), None
+        )
         if why is not None:
             missing = missing or why[1:]
-            possible = [m for m in possible if not _below(m.name, why.owner)]  # there may be a head elsewhere
+            possible = [m for m in possible if not below(m.name, why.owner)]  # there may be a head elsewhere
         elif answer:
             return Outputs(_viewed(answer, possible))
         else:
@@ -138,7 +131,7 @@ def _timm(core: Any, prefix: str, possible: Sequence[Matrix]) -> Answer:
         heads = ()
     heads = heads if isinstance(heads, (tuple, list)) else (heads,)
     names = {name for name, module in walk(core) if any(module is head for head in heads)} | set(keys)
-    lasts = {name for key in names for name in _last(possible, _join(prefix, key))}
+    lasts = {name for key in names for name in _last(core, prefix, possible, join(prefix, key))}
     found = [m.name for m in possible if m.name in lasts]
     if not found and not any(isinstance(head, nn.Identity) for head in heads):
         return None
@@ -152,13 +145,13 @@ def _transformers(core: Any, prefix: str, possible: Sequence[Matrix]) -> Answer:
         head = None
     if isinstance(head, nn.Module):
         names = [name for name, module in walk(core) if module is head]
-        found = [last for name in names for last in _last(possible, _join(prefix, name))]
+        found = [last for name in names for last in _last(core, prefix, possible, join(prefix, name))]
         if found:
             return dict.fromkeys(found, "from get_output_embeddings()")
     base = getattr(core, "base_model_prefix", "")
     if not base or not isinstance(getattr(core, base, None), nn.Module):
         return None if _named(core) or "For" in type(core).__name__ else {}  # a base model has no classifier
-    outside = [m for m in possible if not _below(m.name, _join(prefix, base))]
+    outside = [m for m in possible if not below(m.name, join(prefix, base))]
     if not outside:
         return None
     answer = _by_name(core, prefix, outside, ())
@@ -171,42 +164,97 @@ def _detector(core: object, prefix: str, possible: Sequence[Matrix]) -> Answer:
     heads: tuple[str, ...] = (r"roi_heads\.box_predictor\.cls_score", r"head\.classification_head\.cls_logits")
     heads += (r"head\.classification_head\.module_list\.\d+",)
     for head in heads:
-        found = [name for name in names if re.match(re.escape(_join(prefix, "")) + head, name)]
-        groups = {re.match(re.escape(_join(prefix, "")) + head, name)[0]: name for name in found}  # type: ignore[index]
+        found = [name for name in names if re.match(re.escape(join(prefix, "")) + head, name)]
+        groups = {re.match(re.escape(join(prefix, "")) + head, name)[0]: name for name in found}  # type: ignore[index]
         if groups:
             return dict.fromkeys(groups.values(), "torchvision's classification head")
     return None
 
 
-def _by_name(core: nn.Module, prefix: str, possible: Sequence[Matrix], _: object) -> Answer:
+def _by_name(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: Sequence[Matrix]) -> Answer:
     for known in (HEADS, _WEAK):
         found = {}
-        for name in (name for name, _ in core.named_children() if name in known and not _AUXILIARY.search(name)):
-            if lasts := _last(possible, _join(prefix, name)):
-                found[name] = [] if is_cut(core.get_submodule(name)) else lasts
-        if len(found) > 1:
-            _warn_ambiguous([last for lasts in found.values() for last in lasts], found[list(found)[-1]])
-        if found:
-            return dict.fromkeys(found[list(found)[-1]], "by its name")
+        for path, child, lasts in _heads(core, prefix, possible, known):
+            if not any(_goes_on(m, path, possible, every, known is _WEAK) for m in possible if m.name in lasts):
+                found[path] = [] if is_cut(child) else lasts
+                if isinstance(child, CONTAINERS) and len(lasts) == 1:
+                    _warn_if_alike([m for m in possible if below(m.name, path)], lasts)
+        if not found:
+            continue
+        taken = found[list(found)[-1]]
+        alike = [last for lasts in found.values() for last in lasts]
+        if known is _WEAK and len(taken) == 1:
+            alike += [name for name in _next_to(core, prefix, possible, every, taken[0]) if name not in alike]
+        if len(found) > 1 or len(alike) > len(taken):
+            _warn_ambiguous(alike, taken)
+        return dict.fromkeys(taken, "by its name")
     return None
+
+
+def _heads(
+    core: nn.Module, prefix: str, possible: Sequence[Matrix], known: Sequence[str]
+) -> Iterator[tuple[str, nn.Module, list[str]]]:
+    """The children with a name of a head, and their last layers."""
+    for path, child in children(core, prefix):
+        name = path.rpartition(".")[2]
+        if name in known and not _AUXILIARY.search(name) and (lasts := _last(core, prefix, possible, path)):
+            yield path, child, lasts
+
+
+def _goes_on(named: Matrix, path: str, possible: Sequence[Matrix], every: Sequence[Matrix], weak: bool) -> bool:
+    """Whether another layer takes the outputs of a layer with a head's name: one after it, or the end of the model."""
+    others = [m for m in every if not below(m.name, path) and not _AUXILIARY.search(m.name)]
+    others = [m for m in others if m.role != "bare" or m.inputs != named.inputs | named.outputs]  # centers of classes
+    after = every[every.index(named) :] if named in every else ()
+    if any(named.feeds(m) for m in others if m in after):
+        return True
+    free = ends(possible, every) if weak else []
+    return any(named.feeds(m, flattened=False) for m in others if m in free)
+
+
+def _next_to(
+    core: nn.Module, prefix: str, possible: Sequence[Matrix], every: Sequence[Matrix], taken: str
+) -> list[str]:
+    """What may be the output as well as a layer with a weak name, and is registered before or after it."""
+    named = next(m for m in possible if m.name == taken)
+    rest = [m for m in possible if m is named or not _REGRESSION.search(m.name)]
+    index = rest.index(named)
+    near = rest[max(index - 1, 0) : index + 2]
+    return [m.name for m in rivals(core, prefix, named, rest, ends(rest, every)) if m in near]
+
+
+def _warn_if_alike(matrices: Sequence[Matrix], taken: Sequence[str]) -> None:
+    """Square layers in a list may follow each other or stand side by side."""
+    first = matrices[0]
+    if len(matrices) > 1 and all((m.inputs, m.outputs) == (first.inputs, first.outputs) for m in matrices):
+        _warn_ambiguous([m.name for m in matrices], taken)
 
 
 def _by_shape(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: Sequence[Matrix]) -> Answer:
     possible = [m for m in possible if m.role != "bare" or not m.inputs or any(o.feeds(m) for o in every if o is not m)]
-    possible = [m for m in possible if not _REGRESSION.search(m.name)] or possible
     if not possible:
         return None
-    ends = [m for m in possible if not any(m.feeds(other) for other in every if other is not m)]
+    free = ends(possible, every)
+    for_classes = [m for m in possible if not _REGRESSION.search(m.name)]
+    if any(m in free for m in for_classes) or not free:
+        possible = for_classes or possible
+        free = [m for m in free if m in possible]
     last = possible[-1]
-    if last in ends or not ends:
-        heads = {_join(prefix, name) for name, _ in core.named_children()}  # deeper ones are parts of one layer
-        equals = [m for m in ends if m.inputs == last.inputs and {m.name, last.name} <= heads]
-        if len(equals) > 1:
-            _warn_ambiguous([m.name for m in equals], [last.name])
-        return {last.name: _LAST}
-    if len(ends) > 1:
-        _warn_ambiguous([m.name for m in ends], [ends[-1].name])
-    return {ends[-1].name: _BY_SHAPE}
+    named = [name for _, _, lasts in _heads(core, prefix, possible, HEADS) for name in lasts]
+    if last.name not in named and any(not free or last.feeds(m) for m in possible if m.name in named):
+        _warn_ambiguous([*named, last.name], named)
+        return dict.fromkeys(named, "by its name")
+    taken = last if last in free or not free else free[-1]
+    found = side_by_side(core, prefix, taken, free)
+    if taken is last:
+        others = rivals(core, prefix, taken, possible, free)
+    else:
+        others = free if last.feeds(taken) or last in found else [*free, last]
+    if trained := [m for m in others if m.trained and not any(m.trained for m in found)]:
+        found = trained[-1:]
+    if not set(others) <= set(found):
+        _warn_ambiguous([m.name for m in possible if m in others or m in found], [m.name for m in found])
+    return dict.fromkeys((m.name for m in found), _LAST if taken is last else _BY_SHAPE)
 
 
 def _viewed(answer: dict[str, str], possible: Sequence[Matrix]) -> dict[str, str]:
@@ -220,37 +268,35 @@ def _viewed(answer: dict[str, str], possible: Sequence[Matrix]) -> dict[str, str
     return {name: how for name, how in answer.items() if name not in bare}
 
 
-def _core(model: nn.Module, matrices: Sequence[Matrix]) -> tuple[str, nn.Module]:
-    """The model below its wrappers: as long as one child has all matrices, and the model itself no answer."""
-    prefix, core = "", model
-    while _asked(core) is None and not _named(core):
-        children = [(name, child) for name, child in core.named_children()]
-        full = [(name, c) for name, c in children if any(_below(m.name, _join(prefix, name)) for m in matrices)]
-        inside = all(_below(m.name, _join(prefix, full[0][0])) for m in matrices) if full else False
-        if len(full) != 1 or not inside or isinstance(core, (nn.Sequential, nn.ModuleList)):
+def _core(model: nn.Module, matrices: Sequence[Matrix]) -> tuple[str, nn.Module, list[str]]:
+    """The model below its wrappers, as long as one child has all matrices and the model itself no answer; and what
+    stands beside it."""
+    prefix, core, beside = "", unwrapped(model), list[str]()
+    while _asked(core) is None:
+        if not isinstance(core, nn.Sequential):
+            beside += copies(core, prefix, matrices, (*HEADS, *_WEAK))
+        rest = [m for m in matrices if not any(below(m.name, name) for name in beside)]
+        full = [(name, child) for name, child in children(core, prefix) if any(below(m.name, name) for m in rest)]
+        inside = len(full) == 1 and all(below(m.name, full[0][0]) for m in rest)
+        if _named(core) or not inside or isinstance(core, (nn.Sequential, nn.ModuleList)):
             break
-        prefix, core = _join(prefix, full[0][0]), full[0][1]
-    return prefix, core
+        prefix, core = full[0]
+    return prefix, core, beside
 
 
 def _named(core: nn.Module) -> bool:
     return any(name in HEADS for name, _ in core.named_children())
 
 
-def _last(possible: Sequence[Matrix], prefix: str) -> list[str]:
-    """The last layer below a module; of several branches those for classes."""
-    names = [m.name for m in possible if _below(m.name, prefix)]
-    names = [name for name in names if not _REGRESSION.search(name[len(prefix) :])] or names
-    for_classes = [name for name in names if any(map(_CLASSES.search, name[len(prefix) :].split(".")[1:]))]
-    return for_classes or names[-1:]
-
-
-def _below(name: str, prefix: str) -> bool:
-    return not prefix or name == prefix or name.startswith(prefix + ".")
-
-
-def _join(*parts: str) -> str:
-    return ".".join(part for part in parts if part)
+def _last(core: nn.Module, prefix: str, possible: Sequence[Matrix], path: str) -> list[str]:
+    """The last layer below a module of the core; of several branches those for classes, else all."""
+    inside = [m for m in possible if below(m.name, path)]
+    inside = [m for m in inside if not _REGRESSION.search(m.name[len(path) :])] or inside
+    for_classes = [m.name for m in inside if any(map(_CLASSES.search, m.name[len(path) :].split(".")[1:]))]
+    module = next((module for name, module in walk(core, prefix) if name == path), None)
+    if for_classes or module is None:
+        return for_classes or [m.name for m in inside[-1:]]
+    return [m.name for m in branch_ends(unwrapped(module), path, inside)]
 
 
 def _warn_ambiguous(candidates: Sequence[str], chosen: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ from .sources import sources
 KINDS = ("conv", "linear", "attention", "recurrent", "embedding", "other")
 DEFAULT_KINDS = ("conv", "linear", "attention", "recurrent", "other")
 FROZEN = "frozen (requires_grad is False)"
+NO_PARAMETER = "its weight is not a parameter (a buffer or a plain tensor), so nothing trains it"
 
 
 @dataclass(frozen=True, eq=False)

@@ -60,9 +60,9 @@ class Structure:
         glance = (
             _adapters(self._adapted),
             [len(each) for each in children],
-            [name for each in children for name in each],
+            [name for each in children for name, _ in each.items()],  # those of torch.jit are no dictionaries
             [id(child) for each in children for child in each.values()],
-            [name for each in tensors for name in each],
+            [name for each in tensors for name, _ in each.items()],
             [id(p) for p in parameters],
             shapes,
         )

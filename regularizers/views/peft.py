@@ -14,10 +14,25 @@ from torch import Tensor
 
 from comhe.regularizers.neurons import NoNeuronsError, View, neurons, register_neurons, views
 
-_LORA = "peft.tuners.lora.layer"
+_LORA, _COPIES = "peft.tuners.lora.layer", "peft.utils.other.ModulesToSaveWrapper"
 # Adapters whose get_delta_weight returns what is added to the base layer's weight, in its shape.
 _ADDITIVE: tuple[str, ...] = ("adalora", "c3a", "deft", "delora", "fourierft", "frod", "gralora", "loha", "lokr")
 _ADDITIVE += ("peanut", "pvera", "randlora", "shira", "tinylora", "unilora", "vblora", "vera", "waveft")
+
+
+def unused_copies(module: Any) -> list[str]:
+    """The children of a ``ModulesToSaveWrapper`` that it does not call at present, by their names within it.
+
+    Example:
+        >>> unused_copies(torch.nn.Linear(4, 3))
+        []
+    """
+    if not any(f"{cls.__module__}.{cls.__qualname__}" == _COPIES for cls in type(module).__mro__):
+        return []
+    copied = module._modules["modules_to_save"]._modules
+    used = [] if module.disable_adapters else [name for name in module.active_adapters if name in copied]
+    names = [f"modules_to_save.{name}" for name in copied if name not in used]
+    return [*names, "original_module"] if used else names
 
 
 def _active(module: Any, adapters: Any) -> list[str]:

@@ -324,3 +324,46 @@ def test_a_model_may_change_its_dtype_between_steps(name):
     for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float32):
         model.to(dtype)
         assert torch.isfinite(regularizer())
+
+
+def test_a_weight_that_is_no_parameter_any_more_is_not_called_frozen():
+    model = network()
+    regularizer = small("hs-mhe", model)
+    weight = model[2].weight.detach()
+    del model[2].weight
+    model[2].register_buffer("weight", weight)
+    regularizer().backward()
+    (skipped,) = regularizer.skipped
+    assert skipped.name == "2"
+    assert skipped.reason.startswith("its weight is not a parameter")
+
+
+def averaged(model):
+    return torch.optim.swa_utils.AveragedModel(model)
+
+
+def fabric(model):
+    return pytest.importorskip("lightning.fabric").Fabric(accelerator="cpu", devices=1).setup(model)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("wrap", [nn.DataParallel, averaged, fabric, lambda m: fabric(torch.compile(m))])
+def test_wrappers_leave_the_names_of_the_model(wrap):
+    model = network()
+    options = {"output": "4", "weight": {"0": 0.1}, "dim": 4}
+    saved = create_regularizer("ap-comhe", model, **options)
+    regularizer = create_regularizer("ap-comhe", wrap(model), **options)
+    assert [layer.name for layer in regularizer.layers] == ["0", "2", "4"]
+    regularizer.load_state_dict(saved.state_dict())
+    regularizer().backward()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore:the output layer")
+def test_a_model_compiled_by_torch_jit_is_refused_and_a_part_of_it_skipped():
+    part = torch.jit.script(nn.Sequential(nn.Linear(4, 5), nn.ReLU()))
+    with pytest.raises(UsageError, match=r"compiled by torch\.jit; attach the regularizer to the model before"):
+        create_regularizer("mhe", part)
+    regularizer = create_regularizer("mhe", nn.Sequential(part, torch.jit.script(nn.ReLU()), nn.Linear(5, 3)))
+    assert [(x.name, x.role) for x in regularizer.layers] == [("2", "output")]
+    assert "compiled by torch.jit" in regularizer.skipped[0].reason
+    regularizer().backward()

@@ -209,3 +209,8 @@ def test_adapted_models():
         adapted = peft.get_peft_model(model, peft.LoraConfig(task_type="SEQ_CLS"))
     (name,) = outputs(adapted)
     assert name == "base_model.model.score.modules_to_save.default"
+    with torch.device("meta"):
+        adapted.add_adapter("b", peft.LoraConfig(task_type="SEQ_CLS"))
+    assert outputs(adapted) == [name]
+    adapted.set_adapter("b")
+    assert outputs(adapted) == [name.replace("default", "b")]

@@ -1,0 +1,168 @@
+"""How the matrices of a model follow each other, by their shapes: what feeds what, and which layers are branches."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from .computed import WRAPPERS
+
+CONTAINERS = (nn.ModuleList, nn.ModuleDict)
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A candidate: a weight with its number of outputs and inputs, or (without a view) both of them in any order."""
+
+    name: str
+    inputs: frozenset[int]
+    outputs: frozenset[int]
+    role: str = "layer"  # or "convolution", which may be flattened; "inner", never the output; "bare", without a view
+    trained: bool = True
+
+    def feeds(self, other: "Matrix", flattened: bool = True) -> bool:
+        """Whether the other one may take this one's outputs for its inputs, ``flattened`` maps included or not."""
+        flattened = flattened and self.role == "convolution" and other.role != "convolution"
+        return any(n == m or (flattened and m % n == 0) for n in self.outputs for m in other.inputs)
+
+
+def below(name: str, path: str) -> bool:
+    """Whether a layer is the module at a path, or a part of it.
+
+    Example:
+        >>> below("body.0", "body"), below("body2", "body"), below("body", "")
+        (True, False, True)
+    """
+    return not path or name == path or name.startswith(path + ".")
+
+
+def join(*parts: str) -> str:
+    """A name from its parts, of which some may be empty.
+
+    Example:
+        >>> join("", "body", "0")
+        'body.0'
+    """
+    return ".".join(part for part in parts if part)
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The module within what torch.compile and others made of it, whose names they are.
+
+    Example:
+        >>> import torch
+        >>> layer = nn.Linear(4, 3)
+        >>> unwrapped(torch.compile(layer)) is layer
+        True
+    """
+    while (key := next((key for key in WRAPPERS if key in module._modules), None)) is not None:
+        inner = module._modules[key]
+        if inner is None:
+            break
+        module = inner
+    return module
+
+
+def children(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """The children of a module with their names in the model.
+
+    Example:
+        >>> [name for name, _ in children(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), "body")]
+        ['body.0', 'body.1']
+    """
+    for key, child in module.named_children():
+        yield join(path, key), unwrapped(child)
+
+
+def branch_ends(module: nn.Module, path: str, matrices: Sequence[Matrix]) -> list[Matrix]:
+    """The last matrix below a module; where branches stand side by side in it, the last one of each.
+
+    A child is a branch if its outputs fit the inputs of no later child, and if the module is a ModuleList or ModuleDict
+    or the child takes the same inputs as the last one.
+
+    Example:
+        >>> heads = nn.ModuleDict({"color": nn.Linear(4, 2), "shape": nn.Linear(4, 3)})
+        >>> matrices = [Matrix(f"heads.{k}", frozenset({4}), frozenset({m.out_features})) for k, m in heads.items()]
+        >>> [matrix.name for matrix in branch_ends(heads, "heads", matrices)]
+        ['heads.color', 'heads.shape']
+    """
+    inside = [m for m in matrices if below(m.name, path)]
+    parts = [(part, name, child) for name, child in children(module, path) if (part := _inside(inside, name))]
+    if not parts:
+        return inside[-1:]
+    ends = [branch_ends(child, name, part) for part, name, child in parts]
+    firsts = [part[0] for part, _, _ in parts]
+    if isinstance(module, nn.Sequential):
+        return ends[-1]
+    found = []
+    for index, end in enumerate(ends):
+        later = [(m, first) for m in end for first in firsts[index + 1 :]]
+        alike = bool(firsts[index].inputs & firsts[-1].inputs)
+        apart = isinstance(module, CONTAINERS) and not any(m.feeds(first) for m, first in later)
+        if (alike or apart) and not any(m.feeds(first, flattened=False) for m, first in later):
+            found += end
+    return found
+
+
+def ends(possible: Sequence[Matrix], every: Sequence[Matrix]) -> list[Matrix]:
+    """The layers whose outputs no other layer takes, but for the first one, which takes the model's inputs.
+
+    Example:
+        >>> matrices = [Matrix(str(a), frozenset({a}), frozenset({b})) for a, b in ((2, 4), (4, 8), (3, 5))]
+        >>> [matrix.name for matrix in ends(matrices, matrices)]
+        ['4', '3']
+    """
+    feeding = {m: [other for other in every if other is not m and m.feeds(other)] for m in possible}
+    stem = [m for m in every[:1] if feeding.get(m, True)]
+    return [m for m in possible if m not in stem and feeding[m] in ([], stem)]
+
+
+def side_by_side(core: nn.Module, prefix: str, taken: Matrix, last: Sequence[Matrix]) -> list[Matrix]:
+    """The layer, or all heads of the container that it is in.
+
+    Example:
+        >>> model = nn.Sequential(nn.ModuleList([nn.Linear(4, 2), nn.Linear(4, 3)]))
+        >>> matrices = [Matrix(f"0.{i}", frozenset({4}), frozenset({2 + i})) for i in range(2)]
+        >>> [matrix.name for matrix in side_by_side(model, "", matrices[1], matrices)]
+        ['0.0', '0.1']
+    """
+    inside = [(path, child) for path, child in children(core, prefix) if below(taken.name, path)]
+    while inside:
+        path, module = inside[0]
+        found = branch_ends(module, path, last) if isinstance(module, CONTAINERS) else []
+        if taken in found:
+            return found
+        inside = [(name, child) for name, child in children(module, path) if below(taken.name, name)]
+    return [taken]
+
+
+def rivals(
+    core: nn.Module, prefix: str, taken: Matrix, possible: Sequence[Matrix], last: Sequence[Matrix]
+) -> list[Matrix]:
+    """The ends of other children that may be the output as well as the one that is taken.
+
+    They start from the same inputs; or they end with a layer beside the one that is taken, which nothing else feeds.
+
+    Example:
+        >>> model = nn.ModuleDict({"policy": nn.Linear(4, 2), "value": nn.Linear(4, 3)})
+        >>> policy, value = (Matrix(name, frozenset({4}), frozenset({m.out_features})) for name, m in model.items())
+        >>> [matrix.name for matrix in rivals(model, "", value, [policy, value], [policy, value])]
+        ['policy']
+    """
+    if isinstance(core, (nn.Sequential, nn.ModuleList)):
+        return []
+    parts = [[m for m in possible if below(m.name, path)] for path, _ in children(core, prefix)]
+    own = next((part for part in parts if taken in part), [taken])
+    found = []
+    for part in parts:
+        if not part or part is own or part[-1] not in last:
+            continue
+        feeding = [m for m in possible if m not in part and m not in own and m.feeds(own[0], flattened=False)]
+        beside = part[-1].inputs == own[0].inputs and (len(part) == 1 or not feeding)
+        if beside or part[0].inputs & own[0].inputs:
+            found.append(part[-1])
+    return found
+
+
+def _inside(matrices: Sequence[Matrix], path: str) -> list[Matrix]:
+    return [m for m in matrices if below(m.name, path)]

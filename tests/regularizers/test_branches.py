@@ -1,0 +1,86 @@
+"""Which layers follow each other and which stand side by side, told by their shapes."""
+
+import itertools
+import warnings
+
+import pytest
+from torch import nn
+
+from comhe.regularizers.selection import select
+
+
+class Model(nn.Module):
+    def __init__(self, **modules):
+        super().__init__()
+        for name, module in modules.items():
+            self.add_module(name, module)
+
+
+def linear(*widths):
+    layers = [nn.Linear(a, b) for a, b in itertools.pairwise(widths)]
+    return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
+
+
+def outputs(model):
+    return [layer.name for layer in select(model).layers if layer.role == "output"]
+
+
+HIDDEN = ["fc", "linear", "output", "out", "decoder", "predictor", "head", "cls"]
+LAST = ["final", "generator", "seg_head", "reg_head", "cls_layer", "to_classes", "readout"]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("hidden", HIDDEN)
+@pytest.mark.parametrize("last", LAST)
+def test_a_layer_with_the_name_of_a_head_that_feeds_another_one_is_none(hidden, last):
+    assert outputs(Model(body=linear(7, 8), **{hidden: linear(8, 16), last: linear(16, 3)})) == [last]
+    encoder_decoder = Model(encoder=linear(8, 12, 16), **{hidden: linear(16, 10, 9), last: linear(9, 3)})
+    assert outputs(encoder_decoder) == [last]
+
+
+HEADS = {
+    "dictionary": (nn.ModuleDict({"a": linear(16, 5), "b": linear(16, 7)}), ["a", "b"]),
+    "list": (nn.ModuleList([linear(16, 5) for _ in range(3)]), ["0", "1", "2"]),
+    "of several layers": (nn.ModuleDict({"a": linear(16, 8, 5), "b": linear(16, 8, 7)}), ["a.1", "b.1"]),
+    "of one's own": (Model(a=linear(16, 5), b=linear(16, 7)), ["a", "b"]),
+    "after a common layer": (nn.ModuleDict({"x": linear(16, 12), "a": linear(12, 5), "b": linear(12, 7)}), ["a", "b"]),
+    "scales": (nn.ModuleList([nn.Conv2d(16, 18, 1), nn.Conv2d(32, 18, 1)]), ["0", "1"]),
+    "one after another": (nn.ModuleList([linear(16, 12), linear(12, 5)]), ["1"]),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["heads", "head", "classifiers", "tasks"])
+@pytest.mark.parametrize("what", HEADS)
+def test_heads_side_by_side_are_all_outputs(name, what):
+    heads, expected = HEADS[what]
+    if what == "of one's own" and name not in ("heads", "head"):
+        pytest.skip("it is no container and has no name of a head")
+    assert outputs(Model(body=linear(8, 16), **{name: heads})) == [f"{name}.{end}" for end in expected]
+
+
+AMBIGUOUS = {
+    "square heads": (
+        Model(body=linear(8, 16), heads=nn.ModuleList([linear(16, 16), linear(16, 16)])),
+        "heads.0, heads.1",
+    ),
+    "two networks": (nn.ModuleDict({"g": linear(6, 8, 3), "d": linear(6, 8, 3)}), "g.1, d.1"),
+    "a projection of features": (Model(student=linear(6, 8, 3), projection=linear(8, 16)), "student.1, projection"),
+    "a weak name": (Model(body=linear(3, 8), fc=linear(8, 10), fc2=linear(8, 5)), "fc, fc2"),
+    "a head in a circle": (Model(classifier=linear(16, 8), body=linear(3, 8, 16)), "classifier, body.1"),
+}
+
+
+@pytest.mark.parametrize("what", AMBIGUOUS)
+def test_what_shapes_leave_open_is_told(what):
+    model, candidates = AMBIGUOUS[what]
+    with pytest.warns(UserWarning, match=rf"the output layer may be any of {candidates};"):
+        select(model)
+
+
+def test_a_network_from_images_to_images():
+    stages = {"inc": nn.Conv2d(3, 16, 3), "down": nn.Conv2d(16, 32, 3), "up": nn.Conv2d(48, 16, 3)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert outputs(Model(**stages, out=nn.Conv2d(16, 3, 1))) == ["out"]
+        assert outputs(Model(encoder=linear(6, 8, 4), second=linear(4, 8, 6))) == ["second.1"]
