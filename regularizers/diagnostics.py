@@ -52,7 +52,7 @@ def diagnose(w: Tensor) -> Diagnostics:
     norms = torch.linalg.vector_norm(w, dim=-1)
     dead = int((norms < 1e-3 * norms.median(-1, keepdim=True).values).sum())
     if not bool(w.isfinite().all()):
-        return Diagnostics(*[math.nan] * (len(TITLES) - 1), dead=dead)
+        return Diagnostics(math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, dead)
     u, n = directions(w), w.shape[-2]
     nearest, coherence, angles, least = -math.inf, 0.0, 0.0, 0.0
     for start, c in upper_blocks(u):
@@ -92,7 +92,7 @@ def effective_rank(w: Tensor) -> Tensor:
     w = upcast(w)
     x = w if w.shape[-2] >= w.shape[-1] else w.mT
     x = x / x.abs().amax((-2, -1), keepdim=True).clamp_min(torch.finfo(w.dtype).tiny)  # squares overflow otherwise
-    gram = sum(rows.mT @ rows for rows in map(float64, x.split(ROWS, -2)))
+    gram: Tensor = sum(rows.mT @ rows for rows in map(float64, x.split(ROWS, -2)))  # type: ignore[assignment]
     finite = x.isfinite().all(-1).all(-1)
     gram = gram.where(finite[..., None, None].to(gram.device), 0)  # the eigenvalues of anything else do not exist
     values = torch.linalg.eigvalsh(gram).clamp_min(torch.finfo(torch.float64).tiny).sqrt()

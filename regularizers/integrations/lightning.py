@@ -139,9 +139,10 @@ class RegularizerCallback(Callback):
     def _stepped(self, optimizer: Optimizer, *args: Any) -> None:
         """After each step of an optimizer, whoever has called it."""
         called, self._called = self._called, False
-        if not called and not self._warned and self.regularizer is not None:
-            if self._ownership.of(self.regularizer, _parameters(optimizer)):
-                self._warn_unserved(f"{type(optimizer).__name__} has stepped without Lightning")
+        if called or self._warned or self.regularizer is None:
+            return
+        if self._ownership.of(self.regularizer, _parameters(optimizer)):
+            self._warn_unserved(f"{type(optimizer).__name__} has stepped without Lightning")
 
     def _warn_unserved(self, reason: str) -> None:
         if not self._warned:
@@ -170,8 +171,8 @@ class RegularizerCallback(Callback):
         elif checkpoint.get("global_step", 0) > 0 and trainer.state.fn == "fit":
             others = ", ".join(key for key in states if isinstance(key, str)) or "of no callback"
             _warn(
-                f"the checkpoint has no state of {self.blueprint.key}, which starts at step 0: the run to be resumed did "
-                f"not use this callback, or with other options. Its states: {others}"
+                f"the checkpoint has no state of {self.blueprint.key}, which starts at step 0: the run to be resumed "
+                f"did not use this callback, or with other options. Its states: {others}"
             )
 
     def _log_name(self, trainer: Any) -> str:
