@@ -39,7 +39,7 @@ class Step:
     proves: bool = False  # whether timings mean nothing if it fails
 
 
-PYTEST = ("-m", "pytest", "-q", "-x", "--durations=5", "-p", "no:cacheprovider")
+PYTEST = ("-m", "pytest", "-q", "-n", "6", "--maxfail=30", "--durations=5", "-p", "no:cacheprovider")
 GPU, CPU = ("-m", "benchmarks.gpu"), ("--tiny", "--device", "cpu")
 KERNELS = ("tests/regularizers/energies/kernels", "tests/regularizers/energies/test_span.py")
 TRAINING = ("tests/train/engine/test_capture.py", "tests/train/engine/test_step.py", "tests/train/engine/test_ema.py")

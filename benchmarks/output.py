@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from comhe.train.runs.run import environment
 
 
@@ -15,7 +17,9 @@ class Table:
 
     def __init__(self, path: Path | None) -> None:
         self.path, self.columns = path, None
-        self.header = f"# {json.dumps(environment())}\n" if path else ""  # before the file changes the work tree
+        self.header = (
+            f"# {json.dumps(environment('cuda' if torch.cuda.is_available() else 'cpu'))}\n" if path else ""
+        )  # before the file changes the work tree
 
     def add(self, row: dict[str, Any]) -> None:
         """Write a row, numbers with five digits."""

@@ -38,6 +38,8 @@ class Diagnostics:
 def diagnose(w: Tensor) -> Diagnostics:
     """Diagnostics of neurons [..., N, d]; over several sets the mean, the smallest angle, the largest coherence.
 
+    If any entry is infinite or NaN, all but the number of dead neurons are NaN.
+
     Pairs are looked at by blocks: no N x N matrix is ever whole. The smallest angle is that of the pair with the
     largest cosine, from the difference of the two directions: right to 1e-7 radians in float32, where the arccosine is
     right to 3e-4 near 0.
@@ -48,6 +50,10 @@ def diagnose(w: Tensor) -> Diagnostics:
     """
     check_neurons(w)
     w = as_sets(upcast(w))
+    norms = torch.linalg.vector_norm(w, dim=-1)
+    dead = int((norms < 1e-3 * norms.median(-1, keepdim=True).values).sum())
+    if not bool(w.isfinite().all()):
+        return Diagnostics(math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, dead)
     u, n = directions(w), w.shape[-2]
     nearest, coherence, angles, least = -math.inf, 0.0, 0.0, 0.0
     for start, c in upper_blocks(u):
@@ -59,7 +65,6 @@ def diagnose(w: Tensor) -> Diagnostics:
             nearest = float(c.amax())
             batch, i, j = (int(index) for index in torch.unravel_index(c.argmax(), c.shape))
             least = _angle(u[batch, start + i], u[batch, start + j])
-    norms = torch.linalg.vector_norm(w, dim=-1)
     return Diagnostics(
         energy=float(hyperspherical_energy(w, 2).mean()),
         half_space_energy=float(hyperspherical_energy(w, 2, half_space=True).mean()),
@@ -67,7 +72,7 @@ def diagnose(w: Tensor) -> Diagnostics:
         mean_angle=math.degrees(angles / (len(w) * n * (n - 1) / 2)),
         coherence=min(coherence, 1.0),
         effective_rank=float(effective_rank(w).mean()),
-        dead=int((norms < 1e-3 * norms.median(-1, keepdim=True).values).sum()),
+        dead=dead,
     )
 
 
@@ -78,7 +83,7 @@ def effective_rank(w: Tensor) -> Tensor:
     memory goes with the square of min(N, d). They are computed on the CPU also if the matrix is on a GPU, which gains
     nothing from steps that follow one another.
 
-    Shape: ``[..., N, d] -> [...]``; between 1 and min(N, d), 0 for a zero matrix.
+    Shape: ``[..., N, d] -> [...]``; between 1 and min(N, d), 0 for a zero matrix, NaN for one that is not finite.
 
     Example:
         >>> effective_rank(torch.eye(3, 5))
@@ -90,12 +95,13 @@ def effective_rank(w: Tensor) -> Tensor:
     x = w if w.shape[-2] >= w.shape[-1] else w.mT
     x = x / x.abs().amax((-2, -1), keepdim=True).clamp_min(torch.finfo(w.dtype).tiny)  # squares overflow otherwise
     gram = reduce(torch.add, (rows.mT @ rows for rows in map(float64, x.split(ROWS, -2))))
-    values = (
-        torch.linalg.eigvalsh(gram.cpu() if gram.is_cuda else gram).clamp_min(torch.finfo(torch.float64).tiny).sqrt()
-    )
+    finite = x.isfinite().all(-1).all(-1)
+    gram = gram.where(finite[..., None, None].to(gram.device), 0)  # the eigenvalues of anything else do not exist
+    values = torch.linalg.eigvalsh(gram.cpu() if gram.is_cuda else gram)
+    values = values.clamp_min(torch.finfo(torch.float64).tiny).sqrt()
     total = values.sum(-1, keepdim=True)
     rank = torch.special.entr(values / total).sum(-1).exp().to(w)
-    return torch.where(x.any(-1).any(-1), rank, 0)
+    return torch.where(x.any(-1).any(-1), rank, 0).where(finite, math.nan)
 
 
 def _angle(u: Tensor, v: Tensor) -> float:

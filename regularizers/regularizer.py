@@ -135,7 +135,10 @@ class Regularizer(States):
         return self
 
     def forward(self, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
-        """The weighted penalty, a scalar; advances the step by one. ``parameters`` replace the model's by name."""
+        """The weighted penalty, a scalar; advances the step by one. ``parameters`` replace the model's by name.
+
+        Where it is constant, since all weights are zero or all layers frozen, its backward pass does nothing.
+        """
         if torch.compiler.is_compiling():  # One clean graph break: seeds, schedules and the step are Python.
             return torch.compiler.disable(Regularizer._step)(self, parameters)  # not at import: that takes seconds
         return self._step(parameters)
@@ -246,7 +249,9 @@ class Regularizer(States):
             draws = self._draw(self._look().trained_with(parameters))
             total = self._attached.call_with(parameters, lambda: self.total(draws))
         self.step += 1
-        return total
+        if total.requires_grad or not torch.is_grad_enabled():
+            return total
+        return total + torch.zeros((), dtype=total.dtype, device=total.device, requires_grad=True)
 
     def _look(self) -> Attachment:
         """See the model as it is now; if it has changed, follow it and say so."""

@@ -1,5 +1,7 @@
 """What a penalty learns for each layer: initialized, kept while the model changes, saved and restored."""
 
+import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,11 +12,12 @@ from comhe.errors import UsageError
 
 from .attachment import Attachment
 from .energies.checks import upcast
-from .energies.transforms import unwrapped
+from .energies.transforms import untransformed, unwrapped
 from .penalties.penalty import Penalty
 from .selection import Layer
 
 _EXTRA = "_extra_state"
+_SIZE = 256  # of the extra state is a multiple of this, whatever the step
 
 
 class States(nn.Module):
@@ -76,28 +79,36 @@ class States(nn.Module):
     def update_state(self, layer: Layer, state: Tensor | None) -> None:
         """Keep a state for the next step, in the memory that a captured graph reads if need be.
 
-        Within vmap there is one for each of the batch, and none is kept.
+        Within vmap there is one for each of the batch, and none is kept. Nor is one with infinite or NaN entries, as a
+        step with such weights makes: the layer keeps what it has learned before.
         """
         before = self.state_of(layer)
         state = None if state is None else unwrapped(state)
         if state is not None and before is not None and state.shape != before.shape:
             shapes = f"{list(before.shape)} -> {list(state.shape)}"
             raise UsageError(f"{self.name}: update must return a state of the same shape, not {shapes}")
+        if state is not None and before is not None:
+            state = _if_finite(state, before)
         if state is not None and before is not None and self.capturable and before.device == state.device:
             before.copy_(state)
         elif state is not None:
             self._buffers[self.state_name(layer)] = state
 
-    def get_extra_state(self) -> dict[str, int | str]:
-        return {"step": self.step, "seed": self.seed, "penalty": self.name}
+    def get_extra_state(self) -> Tensor:
+        """Step, seed and the penalty's name, as the bytes of JSON: some formats of files have tensors only."""
+        text = json.dumps({"step": int(self.step), "seed": self.seed, "penalty": self.name}).encode()
+        return torch.tensor(list(text.ljust(-(-len(text) // _SIZE) * _SIZE)), dtype=torch.uint8, device="cpu")
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        self.step, self.seed = state["step"], state["seed"]
+    def set_extra_state(self, state: Tensor | Mapping[str, Any]) -> None:
+        found = _decoded(state)
+        if found is None:
+            raise UsageError("the state of a regularizer has its step and seed in _extra_state; this one has not")
+        self.step, self.seed = found["step"], found["seed"]
 
     def check_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Raise UsageError unless the state is of this penalty and of these layers."""
-        known, extra = self._known(), state_dict.get(_EXTRA)
-        if not isinstance(extra, Mapping) or not {"step", "seed"} <= extra.keys():
+        known, extra = self._known(), _decoded(state_dict.get(_EXTRA))
+        if extra is None:
             hint = "; it is that of combined regularizers, see combine" if _is_combined(state_dict) else ""
             found = f"it has {_listed(state_dict)}" if state_dict else "it is empty"
             raise UsageError(f"not the state of a regularizer, which has its step and seed: {found}{hint}")
@@ -139,6 +150,25 @@ class States(nn.Module):
 
     def _look(self) -> Attachment:
         raise NotImplementedError
+
+
+def _if_finite(state: Tensor, before: Tensor) -> Tensor:
+    """The new state, or the one before if the new one has an entry that is not finite; the host does not wait."""
+    if state.is_meta or before.is_meta or not state.is_floating_point() or not state.numel():
+        return state
+    with torch.no_grad(), untransformed():
+        finite = state.abs().amax() < math.inf
+        return torch.where(finite, state, before.to(state))
+
+
+def _decoded(extra: Any) -> Mapping[str, Any] | None:
+    """The step, the seed and what else there is, a mapping in earlier versions; None if it is something else."""
+    if isinstance(extra, Tensor) and not extra.is_meta:
+        try:
+            extra = json.loads(bytes(map(int, extra.flatten().tolist())))
+        except (ValueError, OverflowError):
+            return None
+    return extra if isinstance(extra, Mapping) and {"step", "seed"} <= extra.keys() else None
 
 
 def _fits(value: Any, buffer: Tensor) -> bool:

@@ -164,7 +164,9 @@ def test_nothing_left_is_zero_and_told_once(name):
     with pytest.warns(RegularizerWarning, match=f"{name} is 0: all its layers are frozen") as told:
         values = [regularizer() for _ in range(3)]
     assert len(told) == 1
-    assert all(value.item() == 0 and not value.requires_grad for value in values)
+    sum(values).backward()
+    assert all(value.item() == 0 for value in values)
+    assert all(p.grad is None for p in model.parameters())
     assert len(regularizer.report().skipped) == 3
     regularizer.value_and_grad(list(model.parameters()), regularizer.draw())
     model.requires_grad_(True)

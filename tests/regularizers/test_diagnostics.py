@@ -60,3 +60,16 @@ def test_a_report_shows_them():
     assert "eff. rank" in str(report)
     with pytest.raises(ValueError, match="one neuron a row"):
         diagnose(torch.zeros(1, 4))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_weights_that_are_not_finite_are_reported(bad):
+    w = torch.eye(4).repeat(2, 1, 1)
+    w[1, 2, 3] = bad
+    assert [math.isnan(value) for value in effective_rank(w)] == [False, True]
+    assert all(math.isnan(value) for name, value in vars(diagnose(w)).items() if name != "dead")
+    model = nn.Sequential(nn.Linear(6, 3), nn.Linear(3, 4))
+    model[1].weight.data[0, 0] = bad
+    first, second = create_regularizer("mhe", model).report().layers
+    assert math.isfinite(first.diagnostics.energy)
+    assert math.isnan(second.diagnostics.smallest_angle)

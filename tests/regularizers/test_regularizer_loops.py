@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from comhe.regularizers import create_regularizer, list_regularizers
+from comhe.regularizers import combine, create_regularizer, list_regularizers
 
 SMALL = {
     "rp-comhe": {"dim": 4, "count": 3, "span": True},
@@ -110,3 +110,18 @@ def test_a_head_that_is_replaced_under_compile():
     with pytest.warns(UserWarning, match=r"replaced: 4 \(7 x 12, was 4 x 12\)"):
         step(BATCHES[0]).backward()
     assert model[4].weight.grad.count_nonzero()
+
+
+@pytest.mark.parametrize("name", ["mhe", "ap-comhe", "none"])
+def test_the_backward_pass_of_a_constant_does_nothing(name):
+    model = nn.Sequential(nn.Linear(40, 8), nn.Linear(8, 3))
+    regularizer = create_regularizer(name, model, weight=lambda step: float(step > 2), output_weight=None)
+    for value in (regularizer(), combine(regularizer)()):
+        value.backward()
+        assert all(p.grad is None for p in model.parameters())
+    loss = regularizer()
+    loss += 1.0
+    loss.backward()
+    with torch.no_grad():
+        assert not regularizer().requires_grad
+    assert list(torch.func.grad(regularizer)(dict(model.named_parameters()))) == list(dict(model.named_parameters()))

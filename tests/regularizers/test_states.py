@@ -64,3 +64,52 @@ def test_what_fits_is_loaded_on_request():
     assert found.unexpected_keys == ["projection:2"]
     assert found.missing_keys == ["projection:1"]
     assert regularizer.state_dict()["projection:0"].equal(saved.state_dict()["projection:0"])
+
+
+@pytest.mark.parametrize("capturable", [False, True])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["ap-comhe", "adv-comhe", "mhp"])
+def test_a_step_with_weights_that_are_not_finite_teaches_nothing(name, bad, capturable):
+    model = network()
+    regularizer = create_regularizer(name, model, output=None, **({"dim": 10} if "comhe" in name else {}))
+    regularizer.capturable = capturable
+    regularizer()
+    before = {key: value.clone() for key, value in regularizer.named_buffers()}
+    good = model[1].weight.detach().clone()
+    model[1].weight.data[0, 0] = bad
+    regularizer()
+    after = dict(regularizer.named_buffers())
+    assert [key for key, value in before.items() if value.equal(after[key])] == [key for key in before if ":1" in key]
+    model[1].weight.data.copy_(good)
+    regularizer().backward()
+    assert all(
+        value.isfinite().all()
+        for value in (*regularizer.buffers(), *(p.grad for p in model[1:2].parameters() if p.grad is not None))
+    )
+
+
+def test_the_state_of_a_model_with_its_regularizer_is_made_of_tensors(tmp_path):
+    torch_files = pytest.importorskip("safetensors.torch")
+
+    class Module(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network()
+            self.regularizer = create_regularizer("ap-comhe", self.network, dim=10, seed=2**70)
+
+    saved, restored = Module(), Module()
+    saved.regularizer()
+    shape = restored.regularizer.get_extra_state().shape
+    saved.regularizer.step = 10**9
+    assert saved.regularizer.get_extra_state().shape == shape
+    torch_files.save_model(saved, str(tmp_path / "model.safetensors"))
+    torch_files.load_model(restored, str(tmp_path / "model.safetensors"))
+    assert (restored.regularizer.step, restored.regularizer.seed) == (10**9, 2**70)
+    for one, other in zip(saved.regularizer.buffers(), restored.regularizer.buffers(), strict=True):
+        assert one.equal(other)
+
+
+def test_states_that_a_module_loads_are_checked_too():
+    regularizer = attached()
+    with pytest.raises(UsageError, match="step and seed in _extra_state"):
+        nn.ModuleDict({"r": regularizer}).load_state_dict({"r._extra_state": torch.zeros(8)}, strict=False)

@@ -315,3 +315,85 @@ def test_equal_callbacks_are_an_error_that_names_them(module, trainer, loader):
     fit.callbacks.append(callback("so", weight=0.1))
     with pytest.raises(UsageError, match=r"two callbacks are so\(\)|weight=0.1: their states"):
         fit.fit(module(), loader)
+
+
+@pytest.fixture
+def split(lightning, loop):
+    """``split(parts)``: a module with an optimizer for each of the lists of parameters."""
+
+    class Split(lightning.LightningModule):
+        automatic_optimization = False
+
+        def __init__(self, network, parts, raw=False):
+            super().__init__()
+            self.network, self.parts, self.raw = network, parts, raw
+
+        def training_step(self, batch, index):
+            self.manual_backward(0 * self.network(batch[0]).sum())
+            for optimizer in self.optimizers(use_pl_optimizer=not self.raw):
+                optimizer.step()
+            self.zero_grad()
+
+        def configure_optimizers(self):
+            return [torch.optim.SGD(part, 0.1) for part in self.parts]
+
+    return Split
+
+
+@pytest.mark.parametrize("name", ["mhe", "ap-comhe"])
+def test_optimizers_that_divide_a_layer_share_a_step(loop, trainer, loader, split, name):
+    """Weights and biases, or the lengths and directions of weight norm."""
+    options = {"dim": 8} if name == "ap-comhe" else {}
+    plain = loop.network()
+    matrices, vectors = ([p for p in plain.parameters() if (p.dim() > 1) is big] for big in (True, False))
+    one = callback(name, **options)
+    trainer(one, limit_train_batches=3).fit(split(plain, [matrices, vectors]), loader)
+    assert one.regularizer.step == 3
+
+    normed, expected = (nn.utils.parametrizations.weight_norm(nn.Linear(50, 12)) for _ in range(2))
+    expected.load_state_dict(normed.state_dict())
+    lengths, directions = (getattr(normed.parametrizations.weight, f"original{i}") for i in (0, 1))
+    one = callback(name, output=None, **options)
+    other = create_regularizer(name, nn.ModuleDict({"network": expected}), output=None, **options)
+    fit = trainer(one, limit_train_batches=1)
+    fit.fit(split(normed, [[lengths, normed.bias], [directions]]), loader)
+    value = other()
+    value.backward()
+    assert one.regularizer.step == 1
+    assert fit.callback_metrics["penalty"].item() == pytest.approx(value.item(), rel=1e-5)
+    target = expected.parametrizations.weight.original1
+    torch.testing.assert_close(directions, target - 0.1 * target.grad, rtol=1e-4, atol=1e-6)
+    for learned, wanted in zip(one.regularizer.buffers(), other.buffers(), strict=True):
+        torch.testing.assert_close(learned, wanted, rtol=1e-4, atol=1e-5)  # once, and not for each optimizer
+
+
+def test_optimizers_without_lightning_are_told_once(loop, trainer, loader, split):
+    network = loop.network()
+    with pytest.warns(RegularizerWarning, match="SGD has stepped without Lightning") as told:
+        trainer(callback("mhe")).fit(split(network, [[network[0].weight], [network[2].weight]], raw=True), loader)
+    assert sum(issubclass(each.category, RegularizerWarning) for each in told) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RegularizerWarning)
+        trainer(callback("mhe")).fit(split(network, [network[0].parameters(), network[2].parameters()]), loader)
+
+
+def test_a_run_without_the_state_is_resumed_with_a_warning(module, trainer, loader, tmp_path):
+    first = trainer(callback("ap-comhe", dim=8), limit_train_batches=2)
+    first.fit(module(), loader)
+    first.save_checkpoint(tmp_path / "one.ckpt")
+    with pytest.warns(RegularizerWarning, match=r"no state of ap-comhe\(dim=6\).*Its states: .*ap-comhe\(dim=8\)"):
+        trainer(callback("ap-comhe", dim=6), epochs=2).fit(module(), loader, ckpt_path=tmp_path / "one.ckpt")
+
+
+def test_what_a_test_has_loaded_is_not_for_the_next_model(module, trainer, loader, tmp_path):
+    class Tested(module):
+        def test_step(self, batch, index):
+            return None
+
+    one = callback("ap-comhe", dim=8)
+    first = trainer(one, limit_train_batches=2, limit_test_batches=1)
+    first.fit(Tested(), loader)
+    first.save_checkpoint(tmp_path / "one.ckpt")
+    first.test(Tested(), loader, ckpt_path=tmp_path / "one.ckpt", weights_only=False)
+    trainer(one, limit_train_batches=1).fit(Tested(), loader)
+    assert one.regularizer.step == 1
