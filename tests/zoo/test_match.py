@@ -226,3 +226,10 @@ def test_names_of_a_models_own_are_not_taken_for_wrappers():
             self.net = nn.Linear(2, 3)
 
     load_weights(Own(), Own().state_dict())
+
+
+@pytest.mark.parametrize("wrapper", ["module", "_orig_mod", "_fsdp_wrapped_module", "_orig_mod.module"])
+def test_a_part_of_the_network_may_be_wrapped(wrapper):
+    model = create_model("vgg16_bn", num_classes=10)
+    state = {name.replace("features.", f"features.{wrapper}."): t for name, t in model.state_dict().items()}
+    assert len(load_weights(model, state).loaded) == len(state)
