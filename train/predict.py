@@ -166,7 +166,6 @@ def files_of(path: Path, kind: str) -> list[Path]:
         has = f", only {counts}" if others else ""
         raise DataError(f"{path} contains no file of {what} ({', '.join(sorted(known))}){has}")
     if others:
-        warnings.warn(
-            f"{path}: {others.total():,} files are not of {what} and were passed over: {counts}", stacklevel=3
-        )
+        count = f"{others.total():,} file{'s are' if others.total() > 1 else ' is'}"
+        warnings.warn(f"{path}: {count} not of {what} and passed over: {counts}", stacklevel=3)
     return found

@@ -141,7 +141,8 @@ class Graph:
         x = fields.check_features(found["x"], name)
         nodes = x.shape[0]
         edges, weight = fields.check_edges(found["edge_index"], found.get("edge_weight"), nodes, name)
-        labels, classes = np.full(nodes, -1), ()
+        labels: Any = np.full(nodes, -1)
+        classes: tuple[str, ...] = ()
         nodes_of, words = (np.empty(0, np.int64),) * 3, "to predict: without labels"
         if labeled:
             labels, classes = fields.check_labels(found["y"], nodes, name)

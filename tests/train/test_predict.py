@@ -75,7 +75,7 @@ def test_files_of_another_kind_are_passed_over_and_counted(tmp_path):
     picture(tmp_path / "a.png", 0)
     for name in ("notes.txt", "cloud.off", "b.heic", "c.heic", "README"):
         (tmp_path / name).write_text("")
-    with pytest.warns(UserWarning, match=r"5 files are not of an image and were passed over: 2 of \.heic, 1 of "):
+    with pytest.warns(UserWarning, match=r"5 files are not of an image and passed over: 2 of \.heic, 1 of "):
         (found,) = predict_files(open_weights("resnet8.glyphs-none"), [tmp_path])
     assert not found.error
 
