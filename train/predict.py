@@ -1,5 +1,7 @@
 """Predicting the classes of files with a run, a published file or named weights."""
 
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,16 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from comhe.datasets import Graph
+from comhe.datasets import Graph, load_graph
+from comhe.datasets.graphs.files import load_unlabeled
 from comhe.datasets.io.layouts import files_below
 from comhe.errors import ComheError, DataError, RunError, UsageError, check_at_least
 from comhe.inputs.pixels import EXTENSIONS
 from comhe.inputs.shapes import SUFFIXES
 from comhe.zoo import Weights, get_weights
+from comhe.zoo.preprocessing import GraphTransform
 
 from .hardware import choose_device
 from .runs.run import Run
 
+INPUTS = {"images": (frozenset(EXTENSIONS), "an image"), "points": (frozenset(SUFFIXES), "a shape")}  # by kind
 BATCH = 64  # files that go through the network at once
 
 
@@ -62,7 +67,9 @@ def open_weights(source: str | Path, which: str = "best") -> Weights:
 def predict_files(
     weights: Weights, paths: Iterable[str | Path], top: int = 5, up: str | None = None, device: str = "auto"
 ) -> Iterator[Prediction]:
-    """Predict images or clouds, a batch at a time; a folder stands for its files. What cannot be read is told.
+    """Predict images or clouds, a batch at a time; a folder stands for its files of the network's kind.
+
+    What cannot be read is told; a warning counts the files of a folder that are of another kind.
 
     Args:
         top: how many classes of each.
@@ -79,7 +86,7 @@ def predict_files(
         raise UsageError(f"up={up!r} is for point clouds, which {weights.name} does not take")
     if kind == "graphs":
         raise UsageError(f"{weights.name} is a network for graphs: give a graph to predict_nodes")
-    files = [file for path in paths for file in files_of(Path(path))]
+    files = [file for path in paths for file in files_of(Path(path), kind)]
     device = choose_device(device)
     model = weights.build().eval().to(device)
     transform: Any = weights.transforms()
@@ -98,9 +105,13 @@ def predict_files(
 
 
 def predict_nodes(
-    weights: Weights, graph: Graph, top: int = 5, nodes: Sequence[int] | None = None
+    weights: Weights, graph: Any, top: int = 5, nodes: Sequence[int] | None = None
 ) -> Iterator[Prediction]:
     """Predict nodes of a graph, all of them unless some are named.
+
+    Args:
+        graph: ours, PyTorch Geometric's ``Data`` or a dictionary of such arrays, of which only features and edges are
+            used.
 
     Example:
         >>> from comhe.datasets import load_graph
@@ -110,10 +121,27 @@ def predict_nodes(
     check_at_least("top", top, 1)
     if weights.card["preprocessing"]["kind"] != "graphs":
         raise UsageError(f"{weights.name} is not a network for graphs: give files to predict_files")
+    if not isinstance(graph, Graph):
+        graph = Graph.from_pyg(graph, undirected=is_undirected(weights), labeled=False)
     found = range(graph.num_nodes) if nodes is None else nodes
     if wrong := [node for node in found if not 0 <= node < graph.num_nodes]:
         raise UsageError(f"{graph.name} has the nodes 0 to {graph.num_nodes - 1}, but not {wrong[0]}")
     return ranked(weights, [str(node) for node in found], weights.predict(graph)[list(found)], top)
+
+
+def open_graph(weights: Weights, source: str, root: str | Path | None = None) -> Graph:
+    """Load the graph that is to be predicted: a file or folder of one's own, labeled or not, or a data set's name.
+
+    Example:
+        >>> open_graph(open_weights("gcn.citations-none"), "citations").num_nodes
+        2500
+    """
+    return load_unlabeled(source, is_undirected(weights)) or load_graph(source, root)
+
+
+def is_undirected(weights: Weights) -> bool:
+    """Return whether a graph network was trained with both directions of every edge."""
+    return isinstance(transform := weights.transforms(), GraphTransform) and transform.undirected
 
 
 def ranked(weights: Weights, names: Sequence[str], probabilities: Tensor, top: int) -> Iterator[Prediction]:
@@ -123,12 +151,21 @@ def ranked(weights: Weights, names: Sequence[str], probabilities: Tensor, top: i
         yield Prediction(name, tuple(weights.classes[index] for index in indices), tuple(row))
 
 
-def files_of(path: Path) -> list[Path]:
-    """Return a file, or those in a folder and its folders that can be inputs, in order of their names."""
+def files_of(path: Path, kind: str) -> list[Path]:
+    """Return a file, or those in a folder and its folders that are ``images`` or ``points``, in order of their names.
+
+    A warning counts the others.
+    """
     if not path.is_dir():
         return [path]
-    known = {*EXTENSIONS, *SUFFIXES}
-    found = [path / name for name in files_below(path) if Path(name).suffix.lower() in known]
-    if not found:
-        raise DataError(f"{path} contains no file of an image or a shape: {', '.join(sorted(known))}")
+    known, what = INPUTS[kind]
+    suffixes = {name: Path(name).suffix.lower() for name in files_below(path)}
+    others = Counter(suffix or "no suffix" for suffix in suffixes.values() if suffix not in known)
+    counts = ", ".join(f"{count:,} of {suffix}" for suffix, count in others.most_common(8))
+    if len(found := [path / name for name, suffix in suffixes.items() if suffix in known]) == 0:
+        has = f", only {counts}" if others else ""
+        raise DataError(f"{path} contains no file of {what} ({', '.join(sorted(known))}){has}")
+    if others:
+        count = f"{others.total():,} file{'s are' if others.total() > 1 else ' is'}"
+        warnings.warn(f"{path}: {count} not of {what} and passed over: {counts}", stacklevel=3)
     return found

@@ -82,15 +82,27 @@ def own_head(state: State, slot: Slot) -> Head | None:
     return _fitted(state, slot.layer, names, slot)
 
 
-def is_part_of_head(name: str, unexpected: State, slot: Slot | None) -> bool:
-    """Whether a tensor is of the last layer or layers of another network: by its name, or because of what it takes."""
+def is_head_name(name: str) -> bool:
+    """Whether a tensor has the name of a last layer, perhaps in a sequence: ``fc.weight``, ``encoder.head.2.bias``."""
     parts = name.split(".")[-3:] if re.search(r"\.(\d+|fc|linear|classifier|head)\.\w+$", name) else [name]
-    if HEAD.fullmatch(".".join(parts)):
-        return True
-    group = [t for other, t in unexpected.items() if other.partition(".")[0] == name.partition(".")[0]]
-    flat = [_flat(tensor) for tensor in group if tensor.dim() > 1]
-    wide = [matrix for matrix in flat if matrix is not None]
-    return slot is not None and len(wide) == len(flat) and any(m.shape[1] == slot.shape[1] for m in wide)
+    return HEAD.fullmatch(".".join(parts)) is not None
+
+
+def heads_of_trunk(unexpected: State, slot: Slot) -> set[str]:
+    """Return the modules, by the first part of their names, that are matrices only and take what the trunk returns.
+
+    Or what another of them returns: ``projection_head``, and ``prototypes`` after it.
+    """
+    groups: dict[str, list[Tensor]] = {}
+    for name, tensor in unexpected.items():
+        groups.setdefault(name.partition(".")[0], []).append(tensor)
+    flat = {group: [_flat(t) for t in tensors if t.dim() > 1] for group, tensors in groups.items()}
+    matrices = {group: [m for m in found if m is not None] for group, found in flat.items() if None not in found}
+    widths, found = {slot.shape[1]}, set[str]()
+    while more := {g for g, ms in matrices.items() if g not in found and any(m.shape[1] in widths for m in ms)}:
+        found |= more
+        widths |= {len(m) for group in more for m in matrices[group]}
+    return found
 
 
 def _flat(weight: Tensor) -> Tensor | None:

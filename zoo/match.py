@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from comhe.errors import WeightsError
 
 from .averages import AVERAGE
-from .heads import Slot, find_head, is_part_of_head, own_head, slot_of
+from .heads import Slot, find_head, heads_of_trunk, is_head_name, own_head, slot_of
 from .state import COUNTERS, NEST, State, alternatives, printable
 
 TRIES = 64  # prefixes that are tried, those of most tensors first
 MAX_DEPTH = 12  # parts of a prefix
 BATCHES = "num_batches_tracked"  # which batch norm counts, and nothing needs
+# Wrappers around a part of a network: DataParallel, torch.compile, FSDP, activation checkpointing.
+WRAPPED = re.compile(r"(?<=\.)(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 # What Lightning keeps next to the state dict that it loads.
 SET_ASIDE = re.compile(rf"(callbacks|current_model_state|averaging_state){NEST}")
 
@@ -111,6 +113,9 @@ def _prefixes(tensors: State, size: int) -> list[str]:
 
 def _match(model: nn.Module, expected: State, head: list[str], tensors: State, prefix: str) -> Match:
     theirs = {name[len(prefix) :].replace(NEST, "."): t for name, t in tensors.items() if name.startswith(prefix)}
+    plain = [name if name in expected else WRAPPED.sub("", name) for name in theirs]
+    if len({*plain}) == len(plain):
+        theirs = dict(zip(plain, theirs.values(), strict=True))
     theirs = {name: t for name, t in theirs.items() if name in expected or not _is_aside(name)}
     match = Match(prefix, theirs)
     slot = slot_of(expected, head) if head else None
@@ -125,9 +130,10 @@ def _match(model: nn.Module, expected: State, head: list[str], tensors: State, p
     match.misshapen = [name for name in expected if name in state and expected[name].shape != state[name].shape]
     extra = {name: state[name] for name in match.unexpected}
     groups = {name.partition(".")[0] for name in expected if name not in head}
+    outer = {name: t for name, t in extra.items() if name.partition(".")[0] not in groups}
+    chain = heads_of_trunk(outer, slot) if slot else set()
     match.headless = bool(head and match.missing) and set(match.missing) == set(head) and all(
-        name.startswith(f"{_output(head)}.")
-        or is_part_of_head(name, extra, None if name.partition(".")[0] in groups else slot)
+        name.startswith(f"{_output(head)}.") or is_head_name(name) or name.partition(".")[0] in chain
         for name in match.unexpected
     )  # fmt: skip
     return match

@@ -10,6 +10,7 @@ from comhe.errors import WeightsError
 
 from .adapters.reparametrized import is_reparametrized, plain_weights
 from .match import Match, find_match, listed, misfit
+from .normalization import Stated, stated_normalization
 from .state import NEST, PREFIXES, State, select
 
 
@@ -19,7 +20,8 @@ class Loaded:
 
     ``missing`` are counters of batches that the weights lack and no forward pass needs; ``initialized``, tensors of a
     swapped head, left as the model initialized them; ``ignored``, tensors of the weights that belong to other modules.
-    ``notes`` say what was decided: an adapted input, what the weights' layout means.
+    ``notes`` say what was decided: an adapted input, what the weights' layout means. ``normalization`` is what a layer
+    before the network, which the weights came with, does to images.
     """
 
     loaded: tuple[str, ...]
@@ -27,6 +29,7 @@ class Loaded:
     initialized: tuple[str, ...]
     ignored: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    normalization: Stated | None = None
 
     def __str__(self) -> str:
         text = f"{len(self.loaded)} tensors loaded"
@@ -61,6 +64,7 @@ def load_state(
             tensors, computed = plain_weights(tensors)
         except WeightsError as error:
             raise WeightsError(f"{source}{error}") from None
+    tensors, stated = stated_normalization(tensors, expected)
     loose = {*head, *(first_layer(expected) if adapt_input else ())}
     match = find_match(model, tensors, head, loose, source)
     notes, initialized = _adapt_input(model, match, source) if adapt_input else ([], [])
@@ -84,9 +88,13 @@ def load_state(
         except WeightsError as error:
             raise WeightsError(f"{source}{error}") from None
     notes += match.notes
+    if stated:
+        notes.append(f"the weights came with a layer that normalizes images: give normalized ones, by {stated}")
     model.load_state_dict(state, strict=False)
     counters = [name for name in expected if name not in match.state and name not in initialized]
-    return Loaded(tuple(loaded), tuple(counters), tuple(initialized), _ignored(tensors, match, state), tuple(notes))
+    return Loaded(
+        tuple(loaded), tuple(counters), tuple(initialized), _ignored(tensors, match, state), tuple(notes), stated
+    )
 
 
 def _other_head(model: nn.Module, match: Match, classes: tuple[int, int] | None, head: list[str]) -> str:

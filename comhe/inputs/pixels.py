@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
@@ -17,6 +18,8 @@ EXTENSIONS = {
 }  # fmt: skip
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # by content: ImageNet has a PNG file named .JPEG
 MAX_PIXELS = 1 << 26  # of one image; decoding takes up to 16 bytes for each
+FAINT = 1 << 13  # the largest number of a 16-bit image below which it is told: it has less than 13 bits
+SCALE = "if the images of its set are 0..4095 (12 bits) or the like, scale all of them to 0..65535"
 CHANNELS = (1, 3, 4)  # gray, RGB, RGBA
 ORIENTATION = 0x0112  # in EXIF data
 _T = Image.Transpose
@@ -57,11 +60,18 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def eight_bits(pixels: np.ndarray) -> np.ndarray:
     """Return the higher byte of 16 bits; the lower one where no number is above 255, as those are 8 bits already.
 
+    A warning tells where the largest number leaves in doubt what the range is: 16 bits are 0..65535 here, so pictures
+    of 12 bits in them should be multiplied by 16.
+
     Example:
         >>> [eight_bits(np.array(pixels, np.uint16)).tolist() for pixels in ([0, 255, 65535], [0, 7, 255])]
         [[0, 0, 255], [0, 7, 255]]
     """
-    return (pixels if pixels.max(initial=0) <= 255 else pixels >> 8).astype(np.uint8)
+    top = int(pixels.max(initial=0))
+    if 0 < top < FAINT:
+        reading = "8 bits, as no number is above 255" if top <= 255 else "0..65535, though no number is above 8191"
+        warnings.warn(f"an image of 16 bits is read as {reading}; {SCALE}", stacklevel=3)
+    return (pixels if top <= 255 else pixels >> 8).astype(np.uint8)
 
 
 def image_size(path: str) -> tuple[int, int]:

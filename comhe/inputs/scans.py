@@ -15,6 +15,7 @@ from .tables import parse_table
 
 COLUMNS = range(3, 16)  # of a cloud; those after the third (normals, colors) are not used
 KEYS = ("points", "xyz", "pos", "pc", "cloud", "vertices", "data", "arr_0")  # of an .npz with several arrays
+VOLUME = ("occupancies", "occupancy", "occ", "sdf", "sdfs", "neg")  # beside points inside and outside of a shape
 MAX_BYTES = 1 << 28
 MAX_HEADER = 1 << 12  # of PCD
 MAX_ROW = 1 << 16  # bytes of a point in PCD
@@ -63,6 +64,11 @@ def parse_npz(data: bytes, path: Path) -> np.ndarray:
         with zipfile.ZipFile(BytesIO(data)) as archive:
             members = {m.filename.removesuffix(".npy"): m for m in archive.infolist() if m.filename.endswith(".npy")}
             known = [key for key in KEYS if key in members] if len(members) > 1 else list(members)
+            if volume := [key for key in VOLUME if key in members]:
+                raise DataError(
+                    f"{path}: has {volume[0]!r}: its points fill a volume and are not on a surface; give a cloud of "
+                    "the surface, for example the file pointcloud.npz next to it"
+                )
             if not known:
                 found = ", ".join(repr(name[:40]) for name in list(members)[:9]) or "no array"
                 raise DataError(f"{path}: has {found}; name the array of the points {KEYS[0]!r}")

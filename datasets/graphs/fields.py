@@ -30,11 +30,16 @@ NAMES = {
 SPLITS = ("split_idx", "split", "splits")  # of dictionaries of node numbers, as OGB gives them
 
 
-def rename(given: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return the arrays of a graph under PyTorch Geometric's names; an adjacency becomes edges."""
+def rename(given: Mapping[str, Any], name: str, labeled: bool = True) -> dict[str, Any]:
+    """Return the arrays of a graph under PyTorch Geometric's names; an adjacency becomes edges.
+
+    Without ``labeled``, labels and splits are neither needed nor read.
+    """
     given, found = expanded(given), dict[str, Any]()
     transposed = False
     for key, known in NAMES.items():
+        if not labeled and key in ("y", "train", "val", "test"):
+            continue
         present = [each for each in known if given.get(each) is not None]
         if len(present) > 1:
             raise DataError(f"{name}: has both {present[0]} and {present[1]}; leave one of them out")
@@ -43,7 +48,7 @@ def rename(given: Mapping[str, Any], name: str) -> dict[str, Any]:
             transposed |= present[0] == "adj_t"
     if (adjacency := found.pop("adj", None)) is not None and "edge_index" not in found:
         found |= _edges_of(adjacency, transposed=transposed, name=name)
-    if missing := [" or ".join(NAMES[key][:2]) for key in ("x", "edge_index", "y") if key not in found]:
+    if missing := [" or ".join(NAMES[key][:2]) for key in ("x", "edge_index", *["y"] * labeled) if key not in found]:
         hint = "; of a graph without features, give each node's degree or a one-hot number" if "x" not in found else ""
         raise DataError(f"{name}: has no {', no '.join(missing)}{hint}")
     return found

@@ -20,6 +20,7 @@ from .splits import random_split, read_split
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
+ONE_WAY = 0.01  # the share of edges in one direction from which a graph is told to be directed
 DENSE = 0.25  # the share of features that are not zero from which they are stored as a dense matrix
 
 
@@ -103,7 +104,7 @@ class Graph:
     @classmethod
     def from_pyg(
         cls, data: Any, name: str = "graph", seed: int | None = None, undirected: bool = False,
-        split: int | None = None,
+        split: int | None = None, labeled: bool = True,
     ) -> Graph:  # fmt: skip
         """Build a graph from PyTorch Geometric's ``Data``, or from a dictionary of such arrays.
 
@@ -116,6 +117,8 @@ class Graph:
             undirected: add the other direction of every edge; duplicates and self-loops go, and of the weights of one
                 pair of nodes the mean stays.
             split: which of several, for masks [n, k] or [k, n], counted from 0; the first by default.
+            labeled: whether ``y`` and a split are needed, to train; without, the graph is one to predict, all of whose
+                labels are -1.
 
         Example:
             >>> data = {"x": np.eye(3), "edge_index": [[0, 1, 1, 2], [1, 0, 2, 1]], "y": [0, 1, 0]}
@@ -125,29 +128,36 @@ class Graph:
         if not isinstance(data, Mapping) and (hasattr(data, "node_types") or not hasattr(data, "to_dict")):
             kind = type(data).__name__
             raise DataError(f"{name}: a {kind} is not a graph with one kind of nodes; give a Data of PyTorch Geometric")
-        return cls.from_fields(name, data if isinstance(data, Mapping) else data.to_dict(), "", seed, undirected, split)
+        found = data if isinstance(data, Mapping) else data.to_dict()
+        return cls.from_fields(name, found, "", seed, undirected, split, labeled)
 
     @classmethod
     def from_fields(
         cls, name: str, data: Mapping[str, Any], source: str, seed: int | None = None, undirected: bool = False,
-        split: int | None = None,
+        split: int | None = None, labeled: bool = True,
     ) -> Graph:  # fmt: skip
         """Build a graph from arrays under the names that others give them; see :meth:`from_pyg`."""
-        found = fields.rename(data, name)
+        found = fields.rename(data, name, labeled)
         x = fields.check_features(found["x"], name)
         nodes = x.shape[0]
         edges, weight = fields.check_edges(found["edge_index"], found.get("edge_weight"), nodes, name)
-        labels, classes = fields.check_labels(found["y"], nodes, name)
-        nodes_of, words = read_split(found, labels, seed, name, split)
+        labels: Any = np.full(nodes, -1)
+        classes: tuple[str, ...] = ()
+        nodes_of, words = (np.empty(0, np.int64),) * 3, "to predict: without labels"
+        if labeled:
+            labels, classes = fields.check_labels(found["y"], nodes, name)
+            nodes_of, words = read_split(found, labels, seed, name, split)
+            warn_of_gaps(labels, name)
         if passed_over := fields.unused(data):
             warnings.warn(f"{name}: not used: {', '.join(passed_over)[:300]}", stacklevel=2)
         if len(np.unique(used := np.concatenate(nodes_of))) != len(used):
             raise DataError(f"{name}: a node is in two of train, val and test")
         if undirected:
             edges, weight = undirected_edges(edges, nodes, weight)
-        elif is_one_way(edges, nodes):
+        elif (share := one_way_share(edges, nodes)) >= ONE_WAY:
             hint = f"graph-undirected{name[name.find(':') :]}" if ":" in name else "undirected=True"
-            warnings.warn(f"{name}: every edge goes in one direction only; {hint} adds the other", stacklevel=2)
+            goes = "every edge goes" if share == 1 else f"{100 * share:.3g} % of its edges go"
+            warnings.warn(f"{name}: {goes} in one direction only; {hint} adds the other", stacklevel=2)
         train, val, test = map(torch.as_tensor, nodes_of)
         return cls(
             name, _features(x), torch.as_tensor(edges.copy()), torch.as_tensor(labels), train, val, test,
@@ -234,10 +244,22 @@ def undirected_edges(edges: np.ndarray, nodes: int, weight: np.ndarray | None = 
     return np.stack([counts.row, counts.col]).astype(np.int64), weight
 
 
-def is_one_way(edges: np.ndarray, nodes: int) -> bool:
-    """Return whether there are edges between different nodes, and none of them goes both ways."""
+def one_way_share(edges: np.ndarray, nodes: int) -> float:
+    """Return the share of the edges between different nodes that go in one direction only."""
     source, target = edges[:, edges[0] != edges[1]]
-    return bool(len(source)) and not np.isin(source * nodes + target, target * nodes + source).any()
+    one_way = ~np.isin(source * nodes + target, target * nodes + source)
+    return float(one_way.mean()) if len(source) else 0.0
+
+
+def warn_of_gaps(labels: np.ndarray, name: str) -> None:
+    """Warn of classes below the largest one that no node belongs to."""
+    counts = np.bincount(labels[labels >= 0])
+    if len(empty := np.flatnonzero(counts == 0)):
+        numbers = ", ".join(map(str, empty[:8])) + ", ..." * (len(empty) > 8)
+        warnings.warn(
+            f"{name}: of its {len(counts)} classes, no node has {numbers}; number the classes from 0 without gaps",
+            stacklevel=3,
+        )
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ def read_pt(path: Path) -> dict[str, Any]:
     try:
         checkpoint = open_checkpoint(path)
         found = {key: _value(checkpoint, value) for key, value in _attributes(checkpoint, path).items()}
+    except DataError:
+        raise
     except (Unreadable, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{path}: not a Data of PyTorch Geometric written by torch.save ({reason})") from error
@@ -52,11 +54,21 @@ def _value(checkpoint: Checkpoint, value: Any) -> Any:
     return value
 
 
+def _is_graph(checkpoint: Checkpoint, value: Any) -> bool:
+    """Whether this is a graph, and not what stands next to one: where each of several begins, or a class."""
+    if isinstance(value, Record):
+        return isinstance(value.state, dict)
+    edges = (value.get(name) for name in NAMES["edge_index"]) if isinstance(value, Mapping) else ()
+    return any(isinstance(each := _value(checkpoint, one), Tensor) and each.dim() == 2 for one in edges)
+
+
 def _attributes(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
     """What a graph has, wherever a version of PyTorch Geometric puts it."""
     content = checkpoint.content
     if isinstance(content, tuple | list) and content:  # a processed data set: the graphs, joined, and where each begins
         first, *slices = content
+        if any(_is_graph(checkpoint, each) for each in slices):
+            raise DataError(f"{path}: a data set of several graphs; save the one to train on by itself")
         if slices and isinstance(slices[0], Mapping):
             ends = [_value(checkpoint, each) for each in slices[0].values()]
             if any(isinstance(each, Tensor | list) and len(each) > 2 for each in ends):

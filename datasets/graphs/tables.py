@@ -105,13 +105,14 @@ class Table:
             raise DataError(f"{self.path}: not a CSV file ({error})") from error
 
 
-def read_tables(folder: Path) -> dict[str, Any]:
+def read_tables(folder: Path, labeled: bool = True) -> dict[str, Any]:
     """Read the files of FILES in a folder: edges, features, and labels unless ``features`` has them.
 
     Rows of features, labels and split are the nodes 0, 1, ... in this order, or those that a column ``id`` names (or
     one without a name, as pandas writes it); without a header, the first of two columns of labels or split is that
     column. Edges are two columns, and perhaps a third of weights. A split is a word for each node in split.csv, or the
-    nodes of each part in train.csv, valid.csv and test.csv, as OGB has them. A warning names what is not used.
+    nodes of each part in train.csv, valid.csv and test.csv, as OGB has them. A warning names what is not used. Without
+    ``labeled``, labels and splits are neither needed nor read.
     """
     tables = {kind: table for kind in FILES if (table := _find(folder, kind)) is not None}
     _check_split(tables, folder)
@@ -129,7 +130,11 @@ def read_tables(folder: Path) -> dict[str, Any]:
     numbers = {each: i for i, each in enumerate(ids)}
     if len(numbers) < len(ids):
         raise DataError(f"{features.path}: two rows have the same id")
-    found: dict[str, Any] = {"x": x}
+    found: dict[str, Any] = {"x": x} | _edges(tables["edges"], numbers)
+    if not labeled:
+        features.used.update(column for column in special.values() if column is not None)
+        _tell_unused(folder, [features, tables["edges"]], {table.path.name for table in tables.values()})
+        return found
     for kind, target in (("labels", "y"), ("split", "split")):
         if kind in tables:
             found[target] = _by_node(tables[kind], numbers, LABEL if kind == "labels" else SPLIT)
@@ -137,11 +142,11 @@ def read_tables(folder: Path) -> dict[str, Any]:
             found[target] = np.array(_cells(features, column), dtype=np.str_)
     if "y" not in found:
         raise DataError(f"{folder}: has no labels.csv, and {features.path.name} no column named label")
-    found |= _edges(tables["edges"], numbers) | _masks(found.pop("split", None), folder)
+    found |= _masks(found.pop("split", None), folder)
     for split in SPLITS_OF_NODES:
         if split in tables:
             found[split] = _listed(tables[split], numbers)
-    _tell_unused(folder, list(tables.values()))
+    _tell_unused(folder, [*tables.values()], {table.path.name for table in tables.values()})
     return found
 
 
@@ -160,9 +165,8 @@ def _listed(table: Table, numbers: dict[str, int]) -> np.ndarray:
     return np.array([_number(node, numbers, table) for node in _cells(table, column)], dtype=np.int64)
 
 
-def _tell_unused(folder: Path, tables: list[Table]) -> None:
-    """Warn of files and columns that are passed over."""
-    names = {table.path.name for table in tables}
+def _tell_unused(folder: Path, tables: list[Table], names: set[str]) -> None:
+    """Warn of files without one of these names, and of columns of tables, that are passed over."""
     found = [child.name for child in children(folder) if child.name not in names]
     found += [f"{name} in {table.path.name}" for table in tables for name in table.unused()]
     if found:

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 
 import numpy as np
 import pytest
@@ -183,3 +184,16 @@ def test_truncated_images_are_refused_or_whole(suffix, tmp_path):
         else:
             assert np.array_equal(found, whole)
     assert refused > 50
+
+
+@pytest.mark.parametrize(("top", "said"), [(4095, "read as 0..65535, though"), (255, "read as 8 bits, as no number")])
+def test_the_range_of_sixteen_bits_is_told_where_it_is_in_doubt(tmp_path, top, said):
+    pixels = np.full((4, 6), top, np.uint16)
+    with pytest.warns(UserWarning, match=f"{said}.*12 bits"):
+        eight_bits(pixels)
+    with pytest.warns(UserWarning, match=said):
+        read(Image.fromarray(pixels), tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        eight_bits(np.array([0, 65535], np.uint16))
+        eight_bits(np.array([0, 0], np.uint16))

@@ -297,3 +297,11 @@ def test_file_beyond_the_bound_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr("comhe.inputs.shapes.MAX_BYTES", 20)
     with pytest.raises(DataError, match="larger than 20 bytes"):
         read(tmp_path, "a.off", off())
+
+
+@pytest.mark.parametrize("beside", ["occupancies", "sdf", "neg"])
+def test_points_of_a_volume_are_not_a_surface(tmp_path, beside):
+    points = np.random.default_rng(0).normal(size=(9, 3))
+    np.savez(tmp_path / "a.npz", **{"pos": points, "points": points, beside: points})
+    with pytest.raises(DataError, match=rf"has '{beside}': its points fill a volume and are not on a surface; give"):
+        read_shape(tmp_path / "a.npz")

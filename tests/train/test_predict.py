@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch_geometric.data import Data
 
 from comhe.datasets import load_graph
 from comhe.errors import UsageError
 from comhe.train import fit, get_recipe, open_weights, predict_files, predict_nodes
-from comhe.train.predict import files_of
+from comhe.train.predict import files_of, open_graph
 
 
 def picture(path, seed):
@@ -65,5 +66,28 @@ def test_mistakes_say_what_to_do(tmp_path):
         predict_nodes(open_weights("gcn.citations-none"), load_graph("citations"), nodes=[2500])
     with pytest.raises(UsageError, match=r"up='z' is for point clouds, which resnet8\.glyphs-none does not take"):
         list(predict_files(open_weights("resnet8.glyphs-none"), [tmp_path], up="z"))
-    with pytest.raises(ValueError, match="contains no file of an image or a shape"):
-        files_of(tmp_path)
+    (tmp_path / "a.heic").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"contains no file of a shape \(.*\), only 1 of \.heic"):
+        files_of(tmp_path, "points")
+
+
+def test_files_of_another_kind_are_passed_over_and_counted(tmp_path):
+    picture(tmp_path / "a.png", 0)
+    for name in ("notes.txt", "cloud.off", "b.heic", "c.heic", "README"):
+        (tmp_path / name).write_text("")
+    with pytest.warns(UserWarning, match=r"5 files are not of an image and passed over: 2 of \.heic, 1 of "):
+        (found,) = predict_files(open_weights("resnet8.glyphs-none"), [tmp_path])
+    assert not found.error
+
+
+def test_a_graph_without_labels_is_predicted_in_every_form(tmp_path):
+    weights, graph = open_weights("gcn.citations-none"), load_graph("citations")
+    expected = torch.tensor([each.probabilities for each in predict_nodes(weights, graph)])
+    data = Data(x=(graph.features.to_dense() > 0).float(), edge_index=graph.edge_index)
+    torch.save(data, tmp_path / "a.pt")
+    np.savez(tmp_path / "a.npz", x=data.x.numpy(), edge_index=data.edge_index.numpy(), y=np.full(graph.num_nodes, -1))
+    for name in ("a.pt", "a.npz"):
+        found = predict_nodes(weights, open_graph(weights, f"graph:{tmp_path / name}"))
+        torch.testing.assert_close(torch.tensor([each.probabilities for each in found]), expected)
+    (found,) = predict_nodes(weights, data, nodes=[3])
+    torch.testing.assert_close(torch.tensor(found.probabilities), expected[3])

@@ -94,3 +94,18 @@ def test_the_name_of_a_head_beside_the_trunk_tells_where_the_shortcut_pads(state
     for prefix in ("", "backbone.", "module.net.backbone."):
         done = load_weights(build(), renamed(state, "linear", prefix))
         assert done.notes == ("shortcut='pad-both': their last layer is called linear, as akamaster's",)
+
+
+def test_a_projection_and_what_follows_it_are_a_head_to_swap():
+    """As in SwAV; a module that takes something else than the trunk's features is not."""
+    model = create_model("resnet18", num_classes=10)
+    trunk = {name: t for name, t in model.state_dict().items() if not name.startswith("fc.")}
+    heads = {
+        "projection_head.0.weight": torch.zeros(64, 512), "projection_head.1.running_mean": torch.zeros(64),
+        "projection_head.3.weight": torch.zeros(32, 64), "prototypes.prototypes0.weight": torch.zeros(300, 32),
+    }  # fmt: skip
+    loaded = load_weights(model, trunk | heads, swap_head=True)
+    assert loaded.initialized == ("fc.weight", "fc.bias")
+    assert set(loaded.ignored) == heads.keys()
+    with pytest.raises(WeightsError, match=r"unexpected: decoder\.weight"):
+        load_weights(model, trunk | {"decoder.weight": torch.zeros(7, 100)}, swap_head=True)

@@ -5,10 +5,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from comhe.datasets import load_graph
-from comhe.datasets.graphs.files import SUFFIXES
 from comhe.errors import DataError, UsageError
-from comhe.train.predict import Prediction, open_weights, predict_files, predict_nodes
+from comhe.train.predict import Prediction, open_graph, open_weights, predict_files, predict_nodes
 from comhe.train.runs.files import write_csv
 
 from .console import console
@@ -43,10 +41,8 @@ class Predict(Command):
         if weights.card["preprocessing"]["kind"] == "graphs":
             if len(self.files) > 1:
                 raise UsageError(f"{weights.name} predicts the nodes of one graph, not of {len(self.files)}")
-            path = Path(self.files[0])
-            is_file = path.exists() or path.suffix.lower() in SUFFIXES
-            name = f"graph:{path}" if is_file else self.files[0]
-            found: Iterable[Prediction] = predict_nodes(weights, load_graph(name, self.data_root), self.top)
+            graph = open_graph(weights, self.files[0], self.data_root)
+            found: Iterable[Prediction] = predict_nodes(weights, graph, self.top)
             shown = SHOWN
         else:
             found = predict_files(weights, self.files, self.top, self.up, self.device)

@@ -30,15 +30,18 @@ def evaluate_file(
     """Evaluate a state dict of any known layout on a recipe's test set: what was decided, and metrics by name.
 
     Only on the test set, because others may have trained on what is the validation set here. Images are normalized as
-    ``normalization`` says, by default as the statistics in the weights suggest.
+    ``normalization`` says; by default as a layer in the weights does, or as their statistics suggest.
     """
     if normalization is not None:
         recipe = recipe.replace(normalization=normalization)
     check_recipe(recipe, device)
     task = make_task(recipe, root, device)
     model = task.model().to(task.device)
-    notes = [str(load_weights(model, path, key=key))]
-    if normalization is None and recipe.domain == "images":
+    loaded = load_weights(model, path, key=key)
+    notes = [str(loaded)]
+    if normalization is None and loaded.normalization:
+        task = make_task(recipe.replace(normalization=str(loaded.normalization)), root, device)
+    elif normalization is None and recipe.domain == "images":
         name, error = find_normalization(model, task)
         notes.append(f"normalization {name}: of those known it fits the first batch norm best (error {error:.4f})")
         task = make_task(recipe.replace(normalization=name), root, device)

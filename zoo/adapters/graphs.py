@@ -6,8 +6,17 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from comhe.errors import WeightsError
 from comhe.zoo.state import State
 
+# Tensors of PyG's layers that change what they compute, and what they are of.
+SAGE_OPTIONS = {
+    r"lin\..*": "project=True", r"aggr_module\..*": "an aggregation that is trained", r"lin_r\.bias": "another layer",
+}  # fmt: skip
+GAT_OPTIONS = {
+    r"res\..*": "residual=True", r"att_edge|lin_edge\..*": "edge_dim", r"res_fc\..*": "DGL's residual=True",
+    r"lin_r\.bias": "GATv2Conv", r"fc_(src|dst)\..*": "DGL's GATv2Conv, or of a graph with two kinds of nodes",
+}  # fmt: skip
 Layer = Mapping[str, Tensor]  # the tensors of one layer, by their names in it
 
 
@@ -52,12 +61,12 @@ def adapt_gcn(state: State) -> State:
     DGL, its ``GraphConv``                ``layers.0.weight`` [in, out], ...           layers from 0
     ====================================  ===========================================  =================
 
-    The layers keep their order. pygcn divides the rows of the adjacency by their sums, where Kipf's paper and this
-    zoo divide by square roots of both degrees: its weights give its logits here only with its own operator. DGL adds no
-    self-loops: its examples do.
+    The layers keep their order. What these layouts leave open is told by :func:`notes_of_gcn`.
     """
 
     def convert(layer: Layer, last: bool) -> Layer | None:
+        if _only(layer, "lin.weight"):
+            return {**layer, "bias": layer["lin.weight"].new_zeros(len(layer["lin.weight"]))}
         if _only(layer, "lin.weight", "bias"):
             return layer
         if _only(layer, "weight", "bias") and layer["weight"].dim() == 2:
@@ -70,6 +79,8 @@ def adapt_gcn(state: State) -> State:
 def adapt_gat(state: State) -> State:
     """Rename the layers of a graph attention network; return other state dicts as they are.
 
+    A layer without a bias gets one of zeros. Other options of PyG's layer are refused, by their name.
+
     ===========================  =================================================================================
     PyTorch Geometric from 2.5   ``lin.weight``, ``att_src``, ``att_dst``, ``bias``
     PyTorch Geometric from 2.0   ``lin_src.weight`` and, the same again, ``lin_dst.weight``
@@ -81,6 +92,10 @@ def adapt_gat(state: State) -> State:
     """
 
     def convert(layer: Layer, last: bool) -> Layer | None:
+        _refuse(layer, GAT_OPTIONS)
+        vector = next((layer[name] for name in ("att_src", "att_l") if name in layer), None)
+        if "bias" not in layer and vector is not None and vector.dim() == 3:
+            layer = {**layer, "bias": vector.new_zeros(vector.shape[2] * (1 if last else vector.shape[1]))}
         for ours in (("lin.weight",), ("lin_src.weight", "lin_dst.weight"), ("lin_src.weight",)):
             if _only(layer, *ours, "att_src", "att_dst", "bias") and _equal(*(layer[name] for name in ours)):
                 lin, source, target = layer[ours[0]], layer["att_src"], layer["att_dst"]
@@ -106,13 +121,16 @@ def adapt_gat(state: State) -> State:
 def adapt_sage(state: State) -> State:
     """Rename PyG's ``conv1.lin_l.weight`` or DGL's ``fc_neigh``, ``fc_self``; return other state dicts as they are.
 
+    What PyG's layer lacks with ``bias=False`` or ``root_weight=False`` is zero; its other options are refused, by name.
     DGL has one bias or two, of which the sum counts. Its aggregator must be ``mean``: that of ``gcn`` has no
     ``fc_self``, that of ``pool`` a layer more.
     """
 
     def convert(layer: Layer, last: bool) -> Layer | None:
-        if _only(layer, "lin_l.weight", "lin_l.bias", "lin_r.weight"):
-            return layer
+        _refuse(layer, SAGE_OPTIONS)
+        if "lin_l.weight" in layer and layer.keys() <= {"lin_l.weight", "lin_l.bias", "lin_r.weight"}:
+            weight = layer["lin_l.weight"]
+            return {"lin_l.bias": weight.new_zeros(len(weight)), "lin_r.weight": torch.zeros_like(weight), **layer}
         biases = [name for name in ("bias", "fc_neigh.bias", "fc_self.bias") if name in layer]
         if biases and _only(layer, "fc_neigh.weight", "fc_self.weight", *biases):
             bias = sum((layer[name] for name in biases[1:]), layer[biases[0]])
@@ -159,6 +177,35 @@ def adapt_gcn2(state: State) -> State:
         name = re.sub(r"^fcs\.(\d+)\.", r"lins.\1.", name)
         result[re.sub(r"^(convs\.\d+)\.weight$", r"\1.weight1", name)] = tensor
     return result
+
+
+def notes_of_gcn(theirs: State, ours: State) -> list[str]:
+    """Tell what the operator is that the weights of a graph convolutional network are used with."""
+    if any(re.match(r"gc\d+\.weight$", name) for name in theirs):
+        return [
+            "weights of tkipf/pygcn, which averages over neighbors, D^-1 (A + I); this network divides by the roots of "
+            "both degrees, D^-1/2 (A + I) D^-1/2, so its logits are others"
+        ]
+    if any(re.match(r"(layers\.|conv)\d+\.weight$", name) for name in theirs):
+        return ["self-loops are added, as PyTorch Geometric does; DGL's GraphConv leaves them to the graph"]
+    return []
+
+
+def notes_of_gat(theirs: State, ours: State) -> list[str]:
+    """Tell how edges are read, which the weights of a graph attention network of others do not say."""
+    return [] if theirs.keys() == ours.keys() else ["read as attention with self-loops, slope 0.2 of the leaky ReLU"]
+
+
+def notes_of_sage(theirs: State, ours: State) -> list[str]:
+    """Tell how neighbors are aggregated, which the weights of a SAGE network of others do not say."""
+    return [] if theirs.keys() == ours.keys() else ["read as mean aggregation, without normalization of the rows"]
+
+
+def _refuse(layer: Layer, reasons: Mapping[str, str]) -> None:
+    """Raise a WeightsError for a tensor of an option that the zoo's layers do not have."""
+    for pattern, reason in reasons.items():
+        if found := next((name for name in layer if re.fullmatch(pattern, name)), None):
+            raise WeightsError(f"its layers have {found}, of {reason}, which this network does not have")
 
 
 def _equal(first: Tensor, *others: Tensor) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from comhe.errors import WeightsError
 from comhe.zoo.state import State
 
 # Names in kuangliu/pytorch-cifar and option B of akamaster/pytorch_resnet_cifar10 (shortcut), weiaicunzai/
@@ -48,8 +49,18 @@ def adapt_resnet(state: State) -> State:
 
 
 def adapt_wide_resnet(state: State) -> State:
-    """Rename the state dict of a wide residual network; one without their names is returned as it is."""
-    return _rename(state, WIDE) if any(name.startswith("block1.layer.") for name in state) else state
+    """Rename the state dict of a wide residual network; one without their names is returned as it is.
+
+    ``sub_block1`` is a stage that yaodongyu/TRADES builds and never calls.
+    """
+    if any(re.match(r"layer\d\.0\.downsample\.0\.", name) for name in state):
+        raise WeightsError(
+            "they are weights of bearpaw/pytorch-classification's PreResNet, another network: its shortcuts project "
+            "a block's input, before batch norm and ReLU, and the stride of a bottleneck is in its 3x3 convolution"
+        )
+    if not any(name.startswith("block1.layer.") for name in state):
+        return state
+    return _rename({n: t for n, t in state.items() if not n.startswith("sub_block1.")}, WIDE)
 
 
 def adapt_vgg(state: State) -> State:

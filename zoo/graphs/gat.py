@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from torch_geometric.nn import GATConv
 from torch_geometric.utils import add_self_loops, remove_self_loops, softmax
 
-from comhe.zoo.adapters.graphs import adapt_gat
+from comhe.zoo.adapters.graphs import adapt_gat, notes_of_gat
 from comhe.zoo.registry import register_model
 
 from .edges import EdgeMatrix, self_looped
@@ -71,4 +71,4 @@ class GAT(LayeredModel):
         out = messages.new_zeros(h.shape).index_add(0, target, messages)
         return (out.flatten(1) if conv.concat else out.mean(1)) + conv.bias
 
-    adapt = staticmethod(adapt_gat)
+    adapt, settle = staticmethod(adapt_gat), staticmethod(notes_of_gat)

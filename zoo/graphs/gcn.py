@@ -5,7 +5,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch_geometric.nn import GCNConv
 
-from comhe.zoo.adapters.graphs import adapt_gcn
+from comhe.zoo.adapters.graphs import adapt_gcn, notes_of_gcn
 from comhe.zoo.registry import register_model
 
 from .model import LayeredModel
@@ -45,4 +45,4 @@ class GCN(LayeredModel):
     def layer(self, conv: GCNConv, x: Features, adjacency: Adjacency) -> Tensor:
         return adjacency.mm(x.mm(conv.lin.weight.t())) + conv.bias
 
-    adapt = staticmethod(adapt_gcn)
+    adapt, settle = staticmethod(adapt_gcn), staticmethod(notes_of_gcn)

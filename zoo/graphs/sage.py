@@ -5,7 +5,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch_geometric.nn import SAGEConv
 
-from comhe.zoo.adapters.graphs import adapt_sage
+from comhe.zoo.adapters.graphs import adapt_sage, notes_of_sage
 from comhe.zoo.registry import register_model
 
 from .model import LayeredModel
@@ -41,4 +41,4 @@ class SAGE(LayeredModel):
     def layer(self, conv: SAGEConv, x: Features, adjacency: Adjacency) -> Tensor:
         return adjacency.mm(x.mm(conv.lin_l.weight.t())) + conv.lin_l.bias + x.mm(conv.lin_r.weight.t())
 
-    adapt = staticmethod(adapt_sage)
+    adapt, settle = staticmethod(adapt_sage), staticmethod(notes_of_sage)

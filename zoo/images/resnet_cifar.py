@@ -71,7 +71,8 @@ class CifarResNet(nn.Module):
     - ``"pad-both"``: the same with zeros on both sides, as in akamaster/pytorch_resnet_cifar10;
     - ``"projection"``: option B, a 1x1 convolution with batch norm;
     - ``"auto"``: ``"pad"``, until weights are loaded that were trained with ``"pad-both"``. Both have the same tensors:
-      the running means of trained weights tell which it was, else the head's name does (``linear`` is akamaster's).
+      the running means of trained weights tell which it was, else the head's name does (``linear`` is akamaster's),
+      else a note says that ``"pad"`` was taken.
 
     With ``zero_init_residual``, blocks start as their shortcuts (Goyal et al. 2017; not in the paper). The state dict
     has torchvision's names (``layer2.0.downsample.0.weight`` exists for projections only).
@@ -150,6 +151,11 @@ class CifarResNet(nn.Module):
             )
         for module in pads:
             module.both = padding == "pad-both"
+        if padding is None and ours["bn1.running_mean"].any():
+            return [
+                "shortcut='pad' (zeros last) was taken, though the weights do not tell; build the model with "
+                "shortcut='pad-both' for weights of akamaster/pytorch_resnet_cifar10 and the like"
+            ]
         return [f"shortcut='pad-both': {how}"] if padding == "pad-both" else []
 
 

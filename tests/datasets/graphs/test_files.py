@@ -7,6 +7,7 @@ from torch_geometric.data import Data
 from torch_geometric.utils import to_undirected
 
 from comhe.datasets import DataError, Graph, MissingDataError, describe, load_data, load_graph
+from comhe.datasets.graphs.files import load_unlabeled
 from comhe.train import fit, get_recipe
 
 N = 30
@@ -116,3 +117,50 @@ def test_attributes_that_are_not_used_are_told(data):
     data.edge_attr, data.edge_weight = data.edge_weight, None
     with pytest.warns(UserWarning, match=r"graph: not used: edge_attr \(name it edge_weight if it is one\)"):
         assert Graph.from_pyg(data).edge_weight is None
+
+
+@pytest.mark.parametrize("labels", ["none", "unknown", "one"])
+def test_a_graph_to_predict_needs_no_labels(data, path, labels):
+    """Nor a split that could be drawn among them."""
+    expected = data.edge_index, data.edge_weight, data.x
+    y = torch.full((N,), -1)
+    y[: labels == "one"] = 0
+    if path.is_dir():
+        (path / "labels.csv").unlink()
+        if labels != "none":
+            np.savetxt(path / "labels.csv", y, fmt="%d")
+    else:
+        fields = {key: value for key, value in data.to_dict().items() if key != "y"}
+        fields |= {} if labels == "none" else {"y": y}
+        if path.suffix == ".pt":
+            torch.save(Data(**fields), path)
+        else:
+            np.savez(path, **{key: value.numpy() for key, value in fields.items()})
+    with pytest.raises(DataError, match=r"has no (y|labels\.csv)|no node has a label|none can be held out"):
+        load_graph(f"graph:{path}")
+    for name in (str(path), f"graph:{path}", f"graph-random3:{path}"):
+        graph = load_unlabeled(name)
+        for found, wanted in zip((graph.edge_index, graph.edge_weight, graph.features), expected, strict=True):
+            torch.testing.assert_close(found, wanted)
+        assert len(graph.train) == len(graph.val) == len(graph.test) == graph.num_classes == 0
+        assert describe(graph)["unlabeled nodes"] == N
+    keep = expected[0][0] != expected[0][1]
+    assert load_unlabeled(f"graph-undirected:{path}").edge_index.equal(to_undirected(expected[0][:, keep]))
+    assert load_unlabeled("citations") is None
+
+
+def test_the_share_of_edges_in_one_direction_is_told(data):
+    there = torch.arange(9)
+    edges = torch.stack((there, there + 1))
+    data.edge_index, data.edge_weight = torch.cat((edges, edges[:, :3].flip(0)), 1), None
+    with pytest.warns(UserWarning, match="50 % of its edges go in one direction only; undirected=True adds"):
+        Graph.from_pyg(data)
+
+
+@pytest.mark.parametrize(
+    ("factor", "first", "said"), [(1, 1, "its 4 classes, no node has 0;"), (2, 0, "5 .* has 1, 3;")]
+)
+def test_classes_without_nodes_are_told(data, factor, first, said):
+    data.y = factor * data.y + first
+    with pytest.warns(UserWarning, match=said):
+        Graph.from_pyg(data, undirected=True)

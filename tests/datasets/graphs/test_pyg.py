@@ -90,3 +90,16 @@ def test_nothing_in_a_file_runs_and_the_fault_is_one_line(tmp_path, data, monkey
     assert not (tmp_path / "ran").exists()
     with pytest.raises(DataError, match="no such file"):
         read_pt(tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize("wrap", [list, tuple])
+@pytest.mark.parametrize("as_dict", [True, False])
+def test_of_several_graphs_none_is_taken_in_silence(tmp_path, wrap, as_dict):
+    data = Data(x=torch.eye(4), edge_index=torch.tensor([[0, 1], [1, 0]]), y=torch.tensor([0, 1, 0, 1]))
+    one = data.to_dict() if as_dict else data
+    torch.save(wrap([one, one]), tmp_path / "a.pt")
+    with pytest.raises(DataError, match=r"a\.pt: a data set of several graphs") as error:
+        read_pt(tmp_path / "a.pt")
+    assert "not a Data" not in str(error.value)
+    torch.save(wrap([one]), tmp_path / "a.pt")
+    assert read_pt(tmp_path / "a.pt")["x"].equal(data.x)

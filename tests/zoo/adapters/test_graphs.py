@@ -1,10 +1,12 @@
 """Graph networks in the layouts of PyTorch Geometric, old and new, of DGL, and of the authors."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch_geometric.nn import GATConv, GCNConv, SAGEConv
+from torch_geometric.nn import GATConv, GATv2Conv, GCNConv, SAGEConv
 
 from comhe.errors import WeightsError
 from comhe.zoo import create_model, load_weights
@@ -175,3 +177,66 @@ def test_deep_networks_with_initial_residuals():
     same_logits("gcn2", biased, ours)
     with pytest.raises(WeightsError, match=r"unexpected: convs\.1\.bias"):
         same_logits("gcn2", biased | {"convs.1.bias": torch.ones(5)}, ours)
+
+
+def layers(conv, widths=(6, 8, 3), **options):
+    """PyG's layers, as an example's module names them."""
+    found = [conv(a, b, **options) for a, b in pairwise(widths)]
+    return found, {f"conv{i}.{n}": t for i, c in enumerate(found, 1) for n, t in c.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "conv", "options"),
+    [
+        ("gcn", GCNConv, {"bias": False}),
+        ("sage", SAGEConv, {"bias": False}),
+        ("sage", SAGEConv, {"root_weight": False}),
+    ],
+)
+def test_what_a_layer_lacks_is_zero(name, conv, options):
+    torch.manual_seed(0)
+    theirs, state = layers(conv, **options)
+    model = create_model(name, in_channels=6, num_classes=3, hidden_channels=8).eval()
+    load_weights(model, state)
+    x, edges = torch.randn(9, 6), torch.randint(9, (2, 30))
+    edges = edges[:, edges[0] != edges[1]].unique(dim=1)
+    expected = theirs[1](theirs[0](x, edges).relu(), edges)
+    torch.testing.assert_close(model(x, edges), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_attention_without_a_bias():
+    model = create_model("gat", in_channels=6, num_classes=3, hidden_channels=4, heads=2)
+    state = {f"conv1.{n}": t for n, t in GATConv(6, 4, 2, bias=False).state_dict().items()}
+    state |= {f"conv2.{n}": t for n, t in GATConv(8, 3, 1, concat=False, bias=False).state_dict().items()}
+    loaded = load_weights(model, state)
+    assert not model.convs[0].bias.any()
+    assert loaded.notes == ("read as attention with self-loops, slope 0.2 of the leaky ReLU",)
+
+
+@pytest.mark.parametrize(
+    ("name", "conv", "options", "said"),
+    [
+        ("sage", SAGEConv, {"project": True}, r"lin\.\w+, of project=True"),
+        ("sage", SAGEConv, {"aggr": "lstm"}, "an aggregation that is trained"),
+        ("gat", GATConv, {"residual": True}, r"res\.weight, of residual=True"),
+        ("gat", GATConv, {"edge_dim": 2}, "of edge_dim"),
+        ("gat", GATv2Conv, {}, "of GATv2Conv"),
+    ],
+)
+def test_options_that_the_zoo_lacks_are_named(name, conv, options, said):
+    model = create_model(name, in_channels=6, num_classes=3, hidden_channels=8)
+    with pytest.raises(WeightsError, match=said):
+        load_weights(model, layers(conv, **options)[1])
+
+
+def test_operators_that_tensors_do_not_tell_are_said():
+    gcn, sage = (create_model(name, in_channels=6, num_classes=3) for name in ("gcn", "sage"))
+    for model in (gcn, sage):
+        assert not load_weights(model, model.state_dict()).notes
+    pygcn = {
+        f"gc{int(name[6]) + 1}.{name.rpartition('.')[2]}": t.t() if t.dim() == 2 else t
+        for name, t in gcn.state_dict().items()
+    }
+    assert "tkipf/pygcn, which averages over neighbors" in str(load_weights(gcn, pygcn))
+    foreign = {name.replace("convs.0", "conv1").replace("convs.1", "conv2"): t for name, t in sage.state_dict().items()}
+    assert "read as mean aggregation" in str(load_weights(sage, foreign))

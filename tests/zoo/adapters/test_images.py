@@ -1,5 +1,6 @@
 """Residual networks and VGG of others: their names, and what their numbers mean."""
 
+import re
 from itertools import pairwise
 
 import pytest
@@ -233,3 +234,31 @@ def test_wide_residual_networks():
     model = create_model("wrn_16_4", num_classes=10)
     load_weights(model, {"state_dict": theirs})
     assert all(tensor.equal(ours[name]) for name, tensor in model.state_dict().items())
+
+
+def test_trades_builds_a_stage_that_it_never_calls():
+    model = create_model("wrn_16_4", num_classes=10)
+    state = {}
+    for name, tensor in model.state_dict().items():
+        name = re.sub(r"^layer(\d)\.", r"block\1.layer.", name).replace("downsample", "convShortcut")
+        state[name := re.sub(r"^bn\.", "bn1.", name)] = tensor
+        if name.startswith("block1."):
+            state[f"sub_{name}"] = torch.full_like(tensor, 7)
+    assert len(load_weights(model, state).loaded) == len(model.state_dict())
+
+
+def test_preactivation_networks_with_another_shortcut_are_refused():
+    model = create_model("resnet164", num_classes=10)
+    state = {name.replace(".downsample.", ".downsample.0."): t for name, t in model.state_dict().items()}
+    with pytest.raises(WeightsError, match="bearpaw/pytorch-classification's PreResNet, another network"):
+        load_weights(model, state)
+
+
+def test_padding_that_nothing_tells_is_said():
+    model = create_model("resnet8", num_classes=10)
+    assert not load_weights(model, model.state_dict()).notes, "an untrained network is not padded wrongly"
+    state = model.state_dict() | {"bn1.running_mean": torch.ones(16)}
+    (note,) = load_weights(model, state).notes
+    assert "shortcut='pad' (zeros last) was taken" in note
+    assert "shortcut='pad-both'" in note
+    assert not load_weights(create_model("resnet8", num_classes=10, shortcut="pad-both"), state).notes
