@@ -74,9 +74,9 @@ def test_a_recorded_run_is_the_run(name, folder, few_clouds, tmp_path, monkeypat
     recipe = CASES[name]
     recipe = recipe if recipe.data else recipe.replace(data=f"folder:{folder}")
     runs, recorder = [Run(tmp_path / which) for which in ("plain", "recorded")], FakeRecorder()
-    fit(make_task(recipe, str(tmp_path)), runs[0])
+    fit(make_task(recipe, str(tmp_path), "cpu"), runs[0])
     monkeypatch.setattr(loop, "make_recorder", lambda device, generators: recorder)
-    fit(make_task(recipe, str(tmp_path)), runs[1])
+    fit(make_task(recipe, str(tmp_path), "cpu"), runs[1])
     assert recorder.recorded == (2 if "momentum" in name else 1)
     assert recorder.replayed > 0
     for table in ("metrics.csv", *(["steps.csv"] if recipe.log_steps else [])):
@@ -151,4 +151,4 @@ def test_a_captured_run_is_the_run_as_written(name, folder, few_clouds, tmp_path
             fit(make_task(recipe, str(tmp_path), "cuda"), runs[-1])
     plain, captured = (run.weights("last") for run in runs)
     for key, tensor in plain.items():
-        torch.testing.assert_close(tensor, captured[key], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(tensor, captured[key], rtol=1e-3, atol=3e-4)  # convolutions round as they are timed

@@ -56,9 +56,9 @@ def test_a_determinant_and_its_gradient(normal, device, chosen):
 
 
 @pytest.mark.parametrize("name", [name for name in list_regularizers() if name != "none"])
-def test_no_penalty_calls_a_solver_where_it_may_be_recorded(name, chosen):
+def test_no_penalty_calls_a_solver_where_it_may_be_recorded(name, chosen, device):
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(12, 5), nn.Linear(5, 3))
+    model = nn.Sequential(nn.Linear(12, 5), nn.Linear(5, 3)).to(device)
     options = {"dim": 4} if name in ("rp-comhe", "ap-comhe", "adv-comhe") else {}
     regularizer = create_regularizer(name, model, **options)
     regularizer.capturable = True
@@ -68,14 +68,14 @@ def test_no_penalty_calls_a_solver_where_it_may_be_recorded(name, chosen):
     assert all(gradient is None or gradient.isfinite().all() for gradient in gradients)
 
 
-def test_the_span_of_neurons_is_the_same(normal, chosen, monkeypatch):
+def test_the_span_of_neurons_is_the_same(normal, chosen, monkeypatch, device):
     """rp-comhe in the span of 40 neurons, more than a block of the factorization has."""
     found = []
     for runs in (False, True):
         monkeypatch.setattr(by_choice, "runs_on", lambda device, runs=runs: runs)
         torch.manual_seed(0)
-        model = nn.Linear(50, 40)
-        regularizer = create_regularizer("rp-comhe", nn.Sequential(model, nn.Linear(40, 3)), dim=4, count=2)
+        model = nn.Linear(50, 40).to(device)
+        regularizer = create_regularizer("rp-comhe", nn.Sequential(model, nn.Linear(40, 3).to(device)), dim=4, count=2)
         value = regularizer()
         value.backward()
         found.append((value.detach(), model.weight.grad))

@@ -223,9 +223,9 @@ def test_regularizers_are_the_same_through_the_kernels(chosen, name, options):
         ("ap-comhe", {"dim": 8}),
     ],
 )
-def test_capturable_steps_are_the_ordinary_ones(chosen, name, options):
+def test_capturable_steps_are_the_ordinary_ones(chosen, name, options, device):
     chosen()
-    models = [network(), network()]
+    models = [network().to(device), network().to(device)]
     models[1].load_state_dict(models[0].state_dict())
     ordinary, capturable = (create_regularizer(name, model, **options) for model in models)
     capturable.capturable = True
@@ -243,18 +243,18 @@ def test_capturable_steps_are_the_ordinary_ones(chosen, name, options):
     assert len(pools) <= 1
 
 
-def test_no_gradient_is_computed_where_none_is_wanted(chosen):
+def test_no_gradient_is_computed_where_none_is_wanted(chosen, device):
     chosen()
-    regularizer = create_regularizer("hs-mhe", network())
+    regularizer = create_regularizer("hs-mhe", network().to(device))
     with torch.no_grad():
         value = regularizer()
     assert not value.requires_grad
     assert torch.isfinite(value)
 
 
-def test_the_gradient_of_the_gradient_takes_the_ordinary_way(chosen, normal):
-    w = normal(12, 6, dtype=torch.float32)
-    v = normal(12, 6, seed=1, dtype=torch.float32)
+def test_the_gradient_of_the_gradient_takes_the_ordinary_way(chosen, normal, device):
+    w = normal(12, 6, dtype=torch.float32).to(device)
+    v = normal(12, 6, seed=1, dtype=torch.float32).to(device)
 
     def curvature():
         x = w.clone().requires_grad_()
