@@ -1,5 +1,7 @@
 """Runs as jobs of a cluster, through submitit: its scheduler starts them, and starts again what it has cut."""
 
+import contextlib
+import io
 import json
 import signal
 import subprocess
@@ -259,10 +261,11 @@ def _submit(executor: Any, works: Sequence[Work]) -> list[Any]:
     import submitit
 
     try:
-        return executor.submit_array(works)
+        with contextlib.redirect_stderr(io.StringIO()):  # what is printed there is in the error as well
+            return executor.submit_array(works)
     except submitit.core.utils.FailedJobError as error:
         lines = [line for line in str(error).splitlines() if "error" in line] or [str(error)]
-        raise RunError(f"SLURM does not take the jobs: {lines[-1].removeprefix('sbatch: error: ')}") from error
+        raise RunError(f"SLURM does not take the jobs: {lines[0].removeprefix('sbatch: error: ')}") from error
 
 
 def _failures(job: Any, missing: Sequence[Recipe]) -> list[str]:

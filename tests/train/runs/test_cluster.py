@@ -1,4 +1,4 @@
-"""Jobs: what is submitted, waited for and told, with commands that only look like SLURM's; and submitit's local jobs."""
+"""Jobs: what is submitted, waited for and told, with stand-ins for SLURM's commands; and submitit's local jobs."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from comhe.errors import RunError, UsageError
 from comhe.train import Cluster, Run, compare, fit
 from comhe.train.plugins import load_plugins
 from comhe.train.runs import cluster as module
-from comhe.train.runs.interruption import Interrupted
+from comhe.train.runs.interruption import Interrupted, handled
 from comhe.train.runs.run import run_folder
 
 submitit = pytest.importorskip("submitit")
@@ -159,9 +159,8 @@ def test_stopping_leaves_the_jobs_of_slurm(slurm, recipes, tmp_path):
 
 
 def test_what_slurm_says_is_told(slurm, recipes, tmp_path, monkeypatch):
-    (slurm / "refusal").write_text(
-        "sbatch: error: invalid partition specified: gpuu\nsbatch: error: Batch job failed\n"
-    )
+    lines = ("invalid partition specified: gpuu", "Batch job submission failed")
+    (slurm / "refusal").write_text("".join(f"sbatch: error: {line}\n" for line in lines))
     with pytest.raises(RunError, match="does not take the jobs: invalid partition specified: gpuu"):
         train(Cluster("slurm", {"partition": "gpuu"}), recipes, tmp_path)
     (slurm / "refusal").unlink()
@@ -198,6 +197,39 @@ def test_debug_trains_in_this_process_what_compare_trains(tmp_path, in_process):
     assert figures[0] == figures[1]
 
 
+@pytest.mark.parametrize(
+    ("signals", "calls"),
+    [
+        ((signal.SIGUSR2,), ["saved", "requeued"]),
+        ((signal.SIGTERM, signal.SIGUSR2), ["saved", "requeued"]),
+        ((signal.SIGTERM,), ["saved", "waits"]),
+    ],
+)
+def test_a_job_saves_before_anything_else_that_a_signal_asks_for(signals, calls, recipe, tmp_path, monkeypatch):
+    told = []
+
+    def train_all(*args, **options):
+        try:
+            signal.raise_signal(signals[0])
+        finally:  # what is saved is not disturbed by a second signal
+            for signum in signals[1:]:
+                signal.raise_signal(signum)
+            told.append("saved")
+
+    monkeypatch.setattr(module, "train_all", train_all)
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: told.append("waits"))
+    work = module.Work((recipe.to_json(),), tmp_path, None, "cpu", 1, None, is_slurm=True)
+    with (
+        handled((signal.SIGUSR2,), lambda *_: told.append("requeued")),
+        handled((signal.SIGTERM,), lambda *_: None),
+        pytest.raises(Interrupted),
+    ):
+        work()
+    assert told == calls
+    assert work.checkpoint().function is work
+
+
+@pytest.mark.long
 def test_a_local_job_that_is_preempted_goes_on_to_the_same_bits(recipe, tmp_path):
     """The job gets the signal of submitit as soon as a run has begun: saved, queued again, gone on with."""
     recipe, bad = recipe.replace(epochs=300), recipe.replace(model_options={"no_such_option": 1}, seed=7)

@@ -1,0 +1,165 @@
+"""Comparisons as jobs of a real SLURM, whose only node is this machine: what is done, cut, cancelled and refused.
+
+    python -m benchmarks.slurm --out benchmarks/slurm.csv
+
+Every row is a command that did what its row says; the first thing that is otherwise ends the script. ``slurm_node.sh``
+starts SLURM, which needs Debian's packages slurm-wlm and munge, or their like.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import submitit
+
+from .output import save
+
+NODE = Path(__file__).with_name("slurm_node.sh")
+COMPARE = "compare --models gcn --data citations"
+PATIENCE = 300.0  # seconds for anything that is waited for
+
+
+class Trial:
+    """Runs commands in a folder, and keeps a row for each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.rows = folder, list[dict[str, Any]]()
+        self.began = time.monotonic()
+
+    def start(self, line: str) -> subprocess.Popen[str]:
+        self.began = time.monotonic()
+        argv = [sys.executable, "-P", "-m", "comhe", *line.split()]
+        return subprocess.Popen(argv, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def end(self, process: subprocess.Popen[str], line: str, what: str, status: int, *parts: str) -> str:
+        """Add a row once a command has ended with a status and a text that has all the parts; return the text."""
+        text = "".join(process.communicate(timeout=PATIENCE))
+        if process.returncode != status or not all(part in text for part in parts):
+            raise SystemExit(f"{line}\nended with {process.returncode}, not with {status} and {parts}:\n{text}")
+        row = {"what": what, "command": f"comhe {line}", "status": status, "seconds": time.monotonic() - self.began}
+        self.rows.append(row)
+        print(f"{row['seconds']:6.1f} s  {what}", flush=True)
+        return text
+
+    def call(self, line: str, what: str, status: int, *parts: str) -> str:
+        return self.end(self.start(line), line, what, status, *parts)
+
+    def run(self, runs: str, label: str) -> Path:
+        return self.folder / runs / "kipf" / label / "seed0"
+
+    def same(self, runs: str) -> None:
+        """All runs of a folder have the bits of those that were trained without SLURM."""
+        found = sorted((self.folder / runs / "kipf").glob("*/seed*"))
+        if not found:
+            raise SystemExit(f"no runs in {runs}")
+        for run in found:
+            for name in ("last.safetensors", "best.safetensors", "metrics.csv"):
+                here = self.folder / "here" / run.relative_to(self.folder / runs) / name
+                if here.read_bytes() != (run / name).read_bytes():
+                    raise SystemExit(f"{run / name} differs from {here}")
+
+
+def queue(form: str = "%i") -> str:
+    command = ["squeue", "--me", "--noheader", "--array", f"--format={form}"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def wait_for(condition: Callable[[], Any], what: str) -> None:
+    until = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > until:
+            raise SystemExit(f"waited in vain for {what}")
+        time.sleep(0.02)
+
+
+def release(job: str) -> bool:
+    """Spare a job that is queued again the two minutes that SLURM lets it wait."""
+    command = ["scontrol", "update", f"JobId={job}", "StartTime=now"]
+    return queue("%T") == "PENDING" and subprocess.run(command, capture_output=True).returncode == 0
+
+
+def trials(folder: Path) -> list[dict[str, Any]]:
+    trial = Trial(folder)
+    short = f"{COMPARE} --regularizers none,hs-mhe --seeds 2 --settings epochs=3 --runs"
+    slurm = "--cluster slurm --cluster-options time=20"
+    trial.call(f"{short} here --jobs 1", "on this machine, without SLURM", 0)
+    one = f"{short} one {slurm}"
+    trial.call(one, "one job for each run, in an array", 0, "4 jobs submitted", "run 4/4", "95 % interval")
+    trial.same("one")
+    text = trial.call(one, "the same command again submits nothing", 0, "95 % interval")
+    if "submitted" in text or len(list((folder / "one" / "jobs").glob("*.sh"))) != 1:
+        raise SystemExit(f"something was submitted again:\n{text}")
+    trial.call(f"{short} packed {slurm} --per-job 4", "one packed job", 0, "1 jobs submitted", "run 4/4")
+    trial.same("packed")
+    trial.call(f"{short} later {slurm} --submit-only", "only submitted", 0, "4 jobs submitted", "4 runs are not done")
+    trial.call(f"{short} later {slurm}", "the same command waits", 0, "0 jobs submitted, 4 under way", "run 4/4")
+    trial.same("later")
+
+    for what in ("stopped", "requeued", "cancelled"):
+        epochs = {"stopped": 601, "requeued": 602, "cancelled": 603}[what]
+        label = f"gcn.citations-none+epochs={epochs}"
+        line = f"{COMPARE} --regularizers none --seeds 1 --settings epochs={epochs} --runs"
+        trial.call(f"{line} here --jobs 1", f"{epochs} epochs without SLURM", 0)
+        process = trial.start(line := f"{line} {what} {slurm}")
+        run = trial.run(what, label)
+        wait_for((run / "recipe.json").exists, run / "recipe.json")
+        job = queue()
+        if what == "stopped":
+            process.send_signal(signal.SIGINT)
+            trial.end(process, line, "Ctrl-C while waiting leaves the job", 130, f"scancel {job} ends them")
+            if queue() != job:
+                raise SystemExit(f"job {job} is not in the queue any more")
+            trial.call(line, "the same command waits for it again", 0, "0 jobs submitted, 1 under way", "run 1/1")
+        elif what == "requeued":
+            subprocess.run(["scancel", "--signal=USR2", job], check=True)
+            wait_for(lambda: queue("%T") == "PENDING", "the job to be queued again")
+            if not (run / "checkpoint.pt").exists():
+                raise SystemExit("the run was not saved")
+            wait_for(lambda job=job: release(job), f"job {job} to be released")
+            trial.end(process, line, "the signal before the end of its time: saved, queued again, done", 0, "run 1/1")
+        else:
+            subprocess.run(["scancel", job], check=True)
+            log = f"job {job} has ended without a result; see {folder}/cancelled/jobs/{job}_0_log.err"
+            trial.end(process, line, "scancel: saved, and one line with the log", 2, f"failed: {label} seed 0: {log}")
+            if not (run / "checkpoint.pt").exists():
+                raise SystemExit("the run was not saved")
+            trial.call(line, "the same command goes on with it", 0, "1 jobs submitted", "run 1/1")
+        trial.same(what)
+
+    bad = f"{COMPARE} --regularizers none --seeds 1 --settings lr=1e30 epochs=3 --runs bad {slurm}"
+    trial.call(bad, "a run that diverges: one line with the log", 2, "DivergedError", "_log.err")
+    refused = f"{short} refused --cluster slurm --cluster-options partition=nowhere"
+    trial.call(
+        refused, "a partition that does not exist: one line", 2, "SLURM does not take the jobs: invalid partition"
+    )
+    version = subprocess.run(["sinfo", "--version"], check=True, capture_output=True, text=True).stdout.strip()
+    return [row | {"slurm": version, "submitit": submitit.__version__} for row in trial.rows]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.inside is not None:
+        return save(options.out, trials(options.inside))
+    with tempfile.TemporaryDirectory() as folder:
+        out = [] if options.out is None else ["--out", str(options.out)]
+        inside = [sys.executable, "-m", "benchmarks.slurm", "--inside", folder, *out]
+        node = ["bash", str(NODE), f"{folder}/node", *inside]
+        # Settings of a job that this script may itself be part of are not those of its own jobs.
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))}
+        sys.exit(subprocess.run(node, env=kept).returncode)
+
+
+if __name__ == "__main__":
+    main()
