@@ -38,16 +38,22 @@ EOF
 
 daemons=()
 trap 'kill "${daemons[@]}" 2> /dev/null || true; wait' EXIT
-munged --foreground --key-file "$folder/munge.key" --socket "$folder/munge.socket" --pid-file "$folder/munge.pid" \
+# --force: the folder may be one that only this user can look into, and nobody else has to.
+munged --foreground --force --key-file "$folder/munge.key" --socket "$folder/munge.socket" --pid-file "$folder/munge.pid" \
   --log-file "$folder/munged.log" --seed-file "$folder/munge.seed" --num-threads 1 > "$folder/munged.out" 2>&1 &
 daemons+=($!)
 for _ in $(seq 100); do [ -S "$folder/munge.socket" ] && break; sleep 0.1; done
+if [ ! -S "$folder/munge.socket" ]; then
+  cat "$folder/munged.out" >&2
+  exit 1
+fi
 slurmctld -D > /dev/null 2>&1 &
 daemons+=($!)
 slurmd -D > /dev/null 2>&1 &
 daemons+=($!)
-for _ in $(seq 200); do [ -n "$(sinfo --noheader --states=idle --format=%n 2> /dev/null)" ] && break; sleep 0.2; done
-if [ -z "$(sinfo --noheader --states=idle --format=%n)" ]; then
+is_idle() { [ -n "$(sinfo --noheader --states=idle --format=%n 2> /dev/null)" ]; }
+until is_idle || [ $SECONDS -gt 60 ]; do sleep 0.2; done
+if ! is_idle; then
   echo "the node does not become idle; see $folder/slurmctld.log and $folder/slurmd.log" >&2
   exit 1
 fi
