@@ -96,7 +96,7 @@ def trials(folder: Path) -> list[dict[str, Any]]:
     trial.call(one, "one job for each run, in an array", 0, "4 jobs submitted", "run 4/4", "95 % interval")
     trial.same("one")
     text = trial.call(one, "the same command again submits nothing", 0, "95 % interval")
-    if "submitted" in text or len(list((folder / "one" / "jobs").glob("*.sh"))) != 1:
+    if "submitted" in text or len(list((folder / "one" / "jobs").glob("*_submission.sh"))) != 1:
         raise SystemExit(f"something was submitted again:\n{text}")
     trial.call(f"{short} packed {slurm} --per-job 4", "one packed job", 0, "1 jobs submitted", "run 4/4")
     trial.same("packed")

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from comhe.train import Cluster
 from comhe.train.cli import compare as module
 from comhe.train.cli.main import main, parse
 from comhe.train.compare.compare import Comparison
@@ -42,3 +43,16 @@ def test_the_commands_of_the_demo_are_understood():
     (shared,) = re.findall(r"^DEMO := \S+ -P -m comhe (.*)$", text, re.MULTILINE)
     commands = [parse(f"{shared} {rest}".split()) for rest in re.findall(r"^\t\$\(DEMO\) (.*)$", text, re.MULTILINE)]
     assert [command.models for command in commands] == ["gcn", "pointnet", "resnet8"]
+
+
+def test_runs_that_jobs_have_not_done_yet_are_counted(monkeypatch, capsys):
+    called = {}
+
+    def compare(*args, **options):
+        called.update(options)
+        return Comparison([None] * 5, options["runs"], [])
+
+    monkeypatch.setattr(module, "compare", compare)
+    assert main(["compare", "--cluster", "slurm", "--submit-only", "--cluster-options", "time=9"]) == 0
+    assert called["cluster"] == Cluster("slurm", {"time": 9}, wait=False)
+    assert "5 runs are not done yet" in capsys.readouterr().out
