@@ -101,6 +101,7 @@ class Cluster:
             submitted = _submit(executor, works[start : start + MOST_IN_ARRAY])
             for job, pack in zip(submitted, packs[start:], strict=False):
                 waiting[job] = pack
+                job.paths.result_pickle.unlink(missing_ok=True)  # of an older job with the same number
                 write_text(folder / f"{job.job_id}.json", json.dumps([_key(recipe) for recipe in pack]) + "\n")
         what = f"{len(packs)} jobs submitted, {attached} under way before; their logs are in {folder}"
         try:
@@ -158,14 +159,12 @@ class Cluster:
         missing = list(wanted)
         failures: list[str] = []
         queued: set[str] | None = None
-        before: set[str] | None = None
+        lag = LAG if self.name == "slurm" else 0.0
         looked, since = -QUEUE_POLL, dict[Any, float]()
         while waiting:
             if self.name == "slurm" and time.monotonic() - looked >= QUEUE_POLL:
-                before, queued, looked = queued, queued_jobs(), time.monotonic()
-            # Twice not in the queue: a result takes a moment to be seen on another machine.
-            seen = None if before is None or queued is None else before | queued
-            ended = [job for job in waiting if self._has_ended(job, seen)]
+                queued, looked = queued_jobs(), time.monotonic()
+            ended = [job for job in waiting if self._has_ended(job, queued)]
             done = [recipe for recipe in missing if Run(run_folder(runs, recipe)).done]
             missing = [recipe for recipe in missing if recipe not in done]
             for recipe in done:
@@ -173,14 +172,16 @@ class Cluster:
                 progress(count, total, name_of(recipe))
             for job in ended:
                 left = [recipe for recipe in waiting[job] if recipe in missing]
-                lines = _failures(job, left)
-                if len(lines) < len(left) and time.monotonic() - since.setdefault(job, time.monotonic()) < LAG:
-                    continue  # a run that the job has finished, and that is not seen here yet
+                has_result = self.name == "debug" or job.paths.result_pickle.exists()
+                reasons = _reasons(job, left) if has_result else {}
+                if len(reasons) < len(left) and time.monotonic() - since.setdefault(job, time.monotonic()) < lag:
+                    continue  # the result of a job or of a run may be there, and not seen here yet
                 del waiting[job]
-                for line in lines:
+                for name in map(name_of, left):
                     count += 1
-                    failures.append(line)
-                    progress(count, total, f"failed: {line}")
+                    reason = reasons.get(name, f"job {job.job_id} has ended without a result")
+                    failures.append(f"{name}: {reason}; see {job.paths.stderr}")
+                    progress(count, total, f"failed: {failures[-1]}")
             if waiting:
                 time.sleep(POLL)
         return failures
@@ -268,20 +269,15 @@ def _submit(executor: Any, works: Sequence[Work]) -> list[Any]:
         raise RunError(f"SLURM does not take the jobs: {lines[0].removeprefix('sbatch: error: ')}") from error
 
 
-def _failures(job: Any, missing: Sequence[Recipe]) -> list[str]:
-    """Return one line for each run of a job that has failed, given those that are not done."""
-    if not missing:
-        return []
-    if job.state == "DONE" or job.paths.result_pickle.exists():
-        try:
-            names = tuple(f"{name_of(recipe)}: " for recipe in missing)
-            lines = [line for line in job.result() if line.startswith(names)]
-        except RuntimeError as error:  # of the job as a whole, with a traceback that ends with what it was
-            trace = str(error).split("-" * 22)[1:2] or [str(error)]
-            lines = [f"{name_of(recipe)}: {trace[0].strip().splitlines()[-1]}" for recipe in missing]
-    else:
-        lines = [f"{name_of(recipe)}: job {job.job_id} has ended without a result" for recipe in missing]
-    return [f"{line}; see {job.paths.stderr}" for line in lines]
+def _reasons(job: Any, missing: Sequence[Recipe]) -> dict[str, str]:
+    """Return why runs have failed, as far as the result of their job tells, by their names."""
+    names = [name_of(recipe) for recipe in missing]
+    try:
+        lines = [line.partition(": ") for line in job.result()]
+    except RuntimeError as error:  # of the job as a whole, with a traceback that ends with what it was
+        trace = (str(error).split("-" * 22)[1:2] or [str(error)])[0]
+        return dict.fromkeys(names, trace.strip().splitlines()[-1])
+    return {name: reason for name, _, reason in lines if name in names}
 
 
 def _key(recipe: Recipe) -> str:
