@@ -88,6 +88,7 @@ def release(job: str) -> bool:
 
 
 def trials(folder: Path) -> list[dict[str, Any]]:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process hands on that it ignores it
     trial = Trial(folder)
     short = f"{COMPARE} --regularizers none,hs-mhe --seeds 2 --settings epochs=3 --runs"
     slurm = "--cluster slurm --cluster-options time=20"
@@ -105,7 +106,7 @@ def trials(folder: Path) -> list[dict[str, Any]]:
     trial.same("later")
 
     for what in ("stopped", "requeued", "cancelled"):
-        epochs = {"stopped": 601, "requeued": 602, "cancelled": 603}[what]
+        epochs = {"stopped": 1001, "requeued": 1002, "cancelled": 1003}[what]
         label = f"gcn.citations-none+epochs={epochs}"
         line = f"{COMPARE} --regularizers none --seeds 1 --settings epochs={epochs} --runs"
         trial.call(f"{line} here --jobs 1", f"{epochs} epochs without SLURM", 0)

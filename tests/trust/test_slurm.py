@@ -16,7 +16,6 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.skipif(not shutil.which("slurmctld", path=f"{os.environ['PATH']}:/usr/sbin"), reason="needs slurm-wlm")
 def test_jobs_of_slurm_end_as_runs_of_this_machine(tmp_path, tally):
     pytest.importorskip("submitit")
-    pytest.importorskip("benchmarks.slurm", reason="benchmarks are not installed")
     argv = [sys.executable, "-m", "benchmarks.slurm", "--out", str(tmp_path / "slurm.csv")]
     path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
     done = subprocess.run(argv, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
