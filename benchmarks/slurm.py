@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from .output import save
 
 NODE = Path(__file__).with_name("slurm_node.sh")
 COMPARE = "compare --models gcn --data citations"
+SLURM = "--cluster slurm --cluster-options time=20"
+PARTS = ("arrays", "signals")
 PATIENCE = 300.0  # seconds for anything that is waited for
 
 
@@ -87,75 +89,90 @@ def release(job: str) -> bool:
     return queue("%T") == "PENDING" and subprocess.run(command, capture_output=True).returncode == 0
 
 
-def trials(folder: Path) -> list[dict[str, Any]]:
+def trials(folder: Path, parts: Sequence[str]) -> list[dict[str, Any]]:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process hands on that it ignores it
     trial = Trial(folder)
+    if "arrays" in parts:
+        arrays(trial)
+    if "signals" in parts:
+        signals(trial)
+    version = subprocess.run(["sinfo", "--version"], check=True, capture_output=True, text=True).stdout.strip()
+    return [row | {"slurm": version, "submitit": submitit.__version__} for row in trial.rows]
+
+
+def scripts(folder: Path) -> int:
+    return len(list((folder / "jobs").glob("*_submission.sh")))
+
+
+def arrays(trial: Trial) -> None:
+    """Jobs that nothing happens to, such as fail, and such as SLURM does not take."""
     short = f"{COMPARE} --regularizers none,hs-mhe --seeds 2 --settings epochs=3 --runs"
-    slurm = "--cluster slurm --cluster-options time=20"
     trial.call(f"{short} here --jobs 1", "on this machine, without SLURM", 0)
-    one = f"{short} one {slurm}"
+    one = f"{short} one {SLURM}"
     trial.call(one, "one job for each run, in an array", 0, "4 jobs submitted", "run 4/4", "95 % interval")
     trial.same("one")
     text = trial.call(one, "the same command again submits nothing", 0, "95 % interval")
-    if "submitted" in text or len(list((folder / "one" / "jobs").glob("*_submission.sh"))) != 1:
+    if "submitted" in text or scripts(trial.folder / "one") != 1:
         raise SystemExit(f"something was submitted again:\n{text}")
-    trial.call(f"{short} packed {slurm} --per-job 4", "one packed job", 0, "1 jobs submitted", "run 4/4")
+    trial.call(f"{short} packed {SLURM} --per-job 4", "one packed job", 0, "1 jobs submitted", "run 4/4")
     trial.same("packed")
-    trial.call(f"{short} later {slurm} --submit-only", "only submitted", 0, "4 jobs submitted", "4 runs are not done")
-    trial.call(f"{short} later {slurm}", "the same command waits", 0, "0 jobs submitted, 4 under way", "run 4/4")
+    trial.call(f"{short} later {SLURM} --submit-only", "only submitted", 0, "4 jobs submitted", "4 runs are not done")
+    trial.call(f"{short} later {SLURM}", "the same command waits", 0, "0 jobs submitted, 4 under way", "run 4/4")
     trial.same("later")
+    bad = f"{COMPARE} --regularizers none --seeds 1 --settings lr=1e30 epochs=3 --runs bad {SLURM}"
+    trial.call(bad, "a run that diverges: one line with the log", 2, "DivergedError", "_log.err")
+    refused = f"{short} refused --cluster slurm --cluster-options partition=nowhere"
+    trial.call(refused, "a partition that does not exist: one line", 2, "SLURM does not take the jobs: ")
 
-    for what in ("stopped", "requeued", "cancelled"):
-        epochs = {"stopped": 1001, "requeued": 1002, "cancelled": 1003}[what]
+
+def signals(trial: Trial) -> None:
+    """Jobs that are left alone, cut or cancelled while they train."""
+    for what, epochs in (("requeued", 401), ("cancelled", 402), ("stopped", 403)):
         label = f"gcn.citations-none+epochs={epochs}"
         line = f"{COMPARE} --regularizers none --seeds 1 --settings epochs={epochs} --runs"
         trial.call(f"{line} here --jobs 1", f"{epochs} epochs without SLURM", 0)
-        process = trial.start(line := f"{line} {what} {slurm}")
+        process = trial.start(line := f"{line} {what} {SLURM}")
         run = trial.run(what, label)
-        wait_for((run / "recipe.json").exists, run / "recipe.json")
+        wait_for(queue, "a job in the queue")
         job = queue()
-        if what == "stopped":
-            process.send_signal(signal.SIGINT)
-            trial.end(process, line, "Ctrl-C while waiting leaves the job", 130, f"scancel {job} ends them")
-            if queue() != job:
-                raise SystemExit(f"job {job} is not in the queue any more")
-            trial.call(line, "the same command waits for it again", 0, "0 jobs submitted, 1 under way", "run 1/1")
-        elif what == "requeued":
+        wait_for((run / "recipe.json").exists, run / "recipe.json")
+        if what == "requeued":
             subprocess.run(["scancel", "--signal=USR2", job], check=True)
             wait_for(lambda: queue("%T") == "PENDING", "the job to be queued again")
-            if not (run / "checkpoint.pt").exists():
-                raise SystemExit("the run was not saved")
+            saved(run)
             wait_for(lambda job=job: release(job), f"job {job} to be released")
             trial.end(process, line, "the signal before the end of its time: saved, queued again, done", 0, "run 1/1")
-        else:
+        elif what == "cancelled":
             subprocess.run(["scancel", job], check=True)
-            log = f"job {job} has ended without a result; see {folder}/cancelled/jobs/{job}_0_log.err"
+            log = f"job {job} has ended without a result; see {trial.folder}/cancelled/jobs/{job}_0_log.err"
             trial.end(process, line, "scancel: saved, and one line with the log", 2, f"failed: {label} seed 0: {log}")
-            if not (run / "checkpoint.pt").exists():
-                raise SystemExit("the run was not saved")
+            saved(run)
             trial.call(line, "the same command goes on with it", 0, "1 jobs submitted", "run 1/1")
+        else:
+            process.send_signal(signal.SIGINT)
+            trial.end(process, line, "Ctrl-C while waiting leaves the job", 130, f"scancel {job} ends them")
+            trial.call(line, "the same command waits for it, and submits nothing", 0, "95 % interval")
+            if scripts(trial.folder / what) != 1:
+                raise SystemExit(f"{what} was submitted again")
         trial.same(what)
 
-    bad = f"{COMPARE} --regularizers none --seeds 1 --settings lr=1e30 epochs=3 --runs bad {slurm}"
-    trial.call(bad, "a run that diverges: one line with the log", 2, "DivergedError", "_log.err")
-    refused = f"{short} refused --cluster slurm --cluster-options partition=nowhere"
-    trial.call(
-        refused, "a partition that does not exist: one line", 2, "SLURM does not take the jobs: invalid partition"
-    )
-    version = subprocess.run(["sinfo", "--version"], check=True, capture_output=True, text=True).stdout.strip()
-    return [row | {"slurm": version, "submitit": submitit.__version__} for row in trial.rows]
+
+def saved(run: Path) -> None:
+    if not (run / "checkpoint.pt").exists():
+        raise SystemExit(f"{run} was not saved")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside is not None:
-        return save(options.out, trials(options.inside))
+        return save(options.out, trials(options.inside, options.parts))
     with tempfile.TemporaryDirectory() as folder:
         out = [] if options.out is None else ["--out", str(options.out)]
-        inside = [sys.executable, "-m", "benchmarks.slurm", "--inside", folder, *out]
+        inside = [sys.executable, "-m", "benchmarks.slurm", "--inside", folder, "--parts", *options.parts, *out]
         node = ["bash", str(NODE), f"{folder}/node", *inside]
         # Settings of a job that this script may itself be part of are not those of its own jobs.
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))}
