@@ -1,19 +1,20 @@
 """All that is to be known of a GPU, part by part; each prints its rows and writes `gpu_PART.csv` to the folder `--out`.
 
     python -m benchmarks.gpu --out benchmarks                      # everything
-    python -m benchmarks.gpu ceilings numerics penalty energy      # where a command may take ten minutes at most ...
-    python -m benchmarks.gpu training points                       # ... in two
+    python -m benchmarks.gpu penalty --rounds 10 --networks cnn9   # less of it, where time is short
     python -m benchmarks.gpu training --full                       # CNN-9's 75,000 steps, not a projection
     python -m benchmarks.gpu --tiny --device cpu                   # that it runs; its figures mean nothing
 
-ceilings   matrix products, copies and reciprocals a second: what the other figures are fractions of
+ceilings   matrix products and copies a second, measured, and reciprocals, computed: what other figures are fractions of
 numerics   every kernel's energies and gradients against float64
-penalty    what RP-CoMHE and half-space MHE add to captured training steps, with the penalty beside the network and not
+penalty    what RP-CoMHE (in the span and ambient) and half-space MHE add to captured steps, beside the network and not
+profile    where a captured step of CNN-9 with RP-CoMHE spends its time, kernel by kernel
 energy     one large energy with its gradient: share of what products and reciprocals allow; eager PyTorch; memory
 training   CNN-9 by the paper's recipe with RP-CoMHE, from timed epochs or in full
 points     PointNet++ and its operations beside the usual ones, see :mod:`.gpu_points`
 
-Device events around every call, after warm-up; medians. Shares are of medians of calls that take turns.
+Device events around every call, after warm-up; medians. Shares are of medians of calls that take turns. A captured call
+is compared with a captured one. Rows are written as they come, so that what is cut short keeps them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from comhe.zoo import create_model
 from . import gpu_points, gpu_training
 from .gpu_points import _milliseconds as milliseconds
 from .gpu_points import captured
-from .output import save
+from .output import Table
 
 Call = Callable[[], object]
 Rows = Iterator[dict[str, Any]]
@@ -51,9 +52,15 @@ class Size:
     neurons: int = 65_536
     width: int = 64
     rounds: int = 30
+    networks: tuple[str, ...] = tuple(gpu_training.NETWORKS)
 
 
+MEASURED, COMPUTED = {"how": "measured"}, {"how": "computed from the clock"}
 TINY = Size(matrix=32, copied=1024, neurons=256, width=8, rounds=2)
+
+
+def is_tiny(size: Size) -> bool:
+    return size.matrix == TINY.matrix
 
 
 def median(call: Call, device: torch.device, rounds: int) -> float:
@@ -64,18 +71,22 @@ def median(call: Call, device: torch.device, rounds: int) -> float:
 
 
 def ceilings(device: torch.device, size: Size) -> Rows:
-    """TFLOP/s of products in each precision, GB/s of a copy (read and written), reciprocals a second."""
+    """TFLOP/s of products in each precision, GB/s of a copy (read and written), reciprocals a second; and how found."""
     for name, dtype, tf32 in (("bf16", torch.bfloat16, False), ("tf32", torch.float32, True), ("fp32", None, False)):
         with gpu_points._tf32(tf32):
             a, b = (torch.randn(size.matrix, size.matrix, device=device, dtype=dtype) for _ in range(2))
             seconds = median(lambda a=a, b=b: a @ b, device, size.rounds)
-        yield {"what": f"matrix product, {name}", "unit": "TFLOP/s", "value": 2 * size.matrix**3 / seconds / 1e12}
+        yield {
+            "what": f"matrix product, {name}",
+            "unit": "TFLOP/s",
+            "value": 2 * size.matrix**3 / seconds / 1e12,
+        } | MEASURED
     source = torch.randn(size.copied, device=device)
     target = torch.empty_like(source)
     seconds = median(lambda: target.copy_(source), device, size.rounds)
-    yield {"what": "copy", "unit": "GB/s", "value": 2 * source.nbytes / seconds / 1e9}
+    yield {"what": "copy", "unit": "GB/s", "value": 2 * source.nbytes / seconds / 1e9} | MEASURED
     if device.type == "cuda":
-        yield {"what": "reciprocals", "unit": "T/s", "value": _reciprocals(device) / 1e12}
+        yield {"what": "reciprocals", "unit": "T/s", "value": _reciprocals(device) / 1e12} | COMPUTED
 
 
 def _reciprocals(device: torch.device) -> float:
@@ -91,7 +102,7 @@ def numerics(device: torch.device, size: Size) -> Rows:
     on the device, which takes no kernel."""
     torch.manual_seed(0)
     shapes = [(100, 27), (512, 2304), (2048, 40), (64, 576), (1000, 512)]
-    for n, d in shapes if size != TINY else [(20, 9)]:
+    for n, d in shapes if not is_tiny(size) else [(20, 9)]:
         for near in (False, True):
             w = torch.randn(n, d)
             if near:
@@ -102,7 +113,7 @@ def numerics(device: torch.device, size: Size) -> Rows:
                 if n <= 100:  # by its definition, which is too slow for more
                     found[0] = torch.tensor(reference_energy(w.tolist(), s, half), dtype=torch.float64), found[0][1]
                 yield {"what": f"energy of {n} x {d}", "s": s, "half_space": half, "near": near} | _errors(found)
-    for model_name in ("cnn9",) if size != TINY else ("resnet8",):
+    for model_name in ("cnn9",) if not is_tiny(size) else ("resnet8",):
         for name in list_regularizers():
             if name == "none":
                 continue
@@ -184,22 +195,23 @@ def _energy_seconds(function: Callable[[Tensor], Tensor], n: int, k: int, device
         before = torch.cuda.memory_allocated(device)
     call()
     mib = (torch.cuda.max_memory_allocated(device) - before) / 2**20 if on_gpu else 0.0
-    timed = captured(call, device) if on_gpu and function is not eager_energy else call
+    timed = captured(call, device) if on_gpu else call
     return {"seconds": median(timed, device, rounds), "mib": mib}
 
 
 def points(device: torch.device, size: Size) -> Rows:
     """See :mod:`.gpu_points`."""
-    yield from gpu_points.rows(device, **({"batch": 2, "points": 40, "rounds": 1} if size == TINY else {}))
+    yield from gpu_points.rows(device, **({"batch": 2, "points": 40, "rounds": 1} if is_tiny(size) else {}))
 
 
 PARTS = {
     "ceilings": ceilings,
     "numerics": numerics,
-    "penalty": lambda device, size: gpu_training.penalty(device, size.rounds, size == TINY),
+    "penalty": lambda device, size: gpu_training.penalty(device, size.rounds, is_tiny(size), size.networks),
+    "profile": lambda device, size: gpu_training.profile(device, is_tiny(size)),
     "energy": energy,
-    "training": lambda device, size: gpu_training.training(device, size == TINY),
-    "training --full": lambda device, size: gpu_training.training(device, size == TINY, full=True),
+    "training": lambda device, size: gpu_training.training(device, is_tiny(size)),
+    "training --full": lambda device, size: gpu_training.training(device, is_tiny(size), full=True),
     "points": points,
 }
 
@@ -211,22 +223,26 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true", help="small enough for any machine; figures mean nothing")
     parser.add_argument("--full", action="store_true", help="train CNN-9 to the end")
+    parser.add_argument("--rounds", type=int, help="of every measurement, 30 unless given")
+    networks = list(gpu_training.NETWORKS)
+    parser.add_argument("--networks", nargs="+", default=networks, choices=networks, help="of the part penalty")
     parser.add_argument("--out", type=Path, help="folder for the tables")
     flags = parser.parse_args(words)
     if unknown := sorted({*flags.parts} - {*names}):
         parser.error(f"no part {unknown[0]!r}; there are {', '.join(names)}")
     if flags.tiny and flags.out:
         parser.error("figures of --tiny mean nothing and are not written: leave out --out")
+    size = replace(TINY if flags.tiny else Size(), networks=tuple(flags.networks))
+    size = size if flags.rounds is None else replace(size, rounds=flags.rounds)
+    tables = {name: Table(flags.out and flags.out / f"gpu_{name}.csv") for name in flags.parts}
     for name in flags.parts:
         part = PARTS["training --full" if name == "training" and flags.full else name]
-        rows = []
-        for row in part(torch.device(flags.device), TINY if flags.tiny else Size()):
-            rows.append(row)
+        for row in part(torch.device(flags.device), size):
+            tables[name].add(row)
             shown = (
                 f"{key} {value:.5g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()
             )
             print(f"{name}: {', '.join(shown)}", flush=True)
-        save(flags.out and flags.out / f"gpu_{name}.csv", rows)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,11 +13,9 @@ from typing import Any
 
 import torch
 
-from comhe.datasets import CENTERED, Augmentation, Images
+from comhe.datasets import Augmentation, Images
 from comhe.datasets.images.sets import Split
-from comhe.train.engine.batch_task import BatchTask
 from comhe.train.engine.capture import SideStream, make_recorder
-from comhe.train.engine.distributed import SINGLE_PROCESS
 from comhe.train.engine.loop import fit
 from comhe.train.engine.step import Step
 from comhe.train.graphs import GraphTask
@@ -34,10 +32,10 @@ STEPS = 20  # timed at once, as the loop takes them: one after the other, withou
 PAPER_STEPS = 75_000
 
 
-class RandomImages(ImageTask):
-    """Images of random pixels of any size, on the device."""
+def random_images(recipe: ImageRecipe, device: torch.device, size: int, counts: tuple[int, int, int]) -> ImageTask:
+    """The task of a recipe on images of random pixels of any size, on the device."""
 
-    def __init__(self, recipe: ImageRecipe, device: torch.device, size: int, counts: tuple[int, int, int]) -> None:
+    def load(name: str, root: str | None) -> Images:
         draw = torch.Generator().manual_seed(0)
         splits = {
             name: Split(
@@ -45,37 +43,42 @@ class RandomImages(ImageTask):
             )
             for name, count in zip(("train", "val", "test"), counts, strict=True)
         }
-        augmentation = Augmentation(mode=recipe.pad_mode, cutout=recipe.cutout)
-        data = Images(
-            "random", **splits, classes=tuple(map(str, range(100))), mean=(0.5,) * 3, std=(0.3,) * 3, source="drawn",
-            augmentation=augmentation,
-        ).to(device)  # fmt: skip
-        self.normalization = CENTERED if recipe.normalization == "centered" else (data.mean, data.std)
-        options = {"normalization": self.normalization, "channels_last": recipe.channels_last}
-        BatchTask.__init__(self, recipe, data, str(device), SINGLE_PROCESS, augmentation, 500, **options)
+        classes, numbers = tuple(map(str, range(100))), {"mean": (0.5,) * 3, "std": (0.3,) * 3}
+        return Images("random", **splits, classes=classes, **numbers, source="drawn", augmentation=Augmentation())
+
+    return type("RandomImages", (ImageTask,), {"load": staticmethod(load)})(recipe, device=str(device))
 
 
-def cnn9(regularizer: str, device: torch.device, tiny: bool) -> Task:
-    recipe = get_recipe("paper", "cnn9", "random", regularizer, precision="bf16", batch_size=4 if tiny else 128)
-    return RandomImages(recipe, device, 32, (64, 4, 4) if tiny else (12_800, 100, 100))
+def cnn9(regularizer: str, device: torch.device, tiny: bool, **penalty: Any) -> Task:
+    sizes = {"precision": "fp32" if tiny else "bf16", "batch_size": 4 if tiny else 128}
+    recipe = get_recipe("paper", "cnn9", "random", regularizer, **sizes, **penalty)
+    return random_images(recipe, device, 32, (64, 4, 4) if tiny else (12_800, 100, 100))
 
 
-def resnet50(regularizer: str, device: torch.device, tiny: bool) -> Task:
-    recipe = get_recipe("modern", "resnet50", "random", regularizer, precision="bf16", batch_size=2 if tiny else 64)
-    return RandomImages(recipe, device, 32 if tiny else 224, (8, 2, 2) if tiny else (1_280, 100, 100))
+def resnet50(regularizer: str, device: torch.device, tiny: bool, **penalty: Any) -> Task:
+    sizes = {"precision": "fp32" if tiny else "bf16", "batch_size": 2 if tiny else 64}
+    recipe = get_recipe("modern", "resnet50", "random", regularizer, **sizes, **penalty)
+    return random_images(recipe, device, 32 if tiny else 224, (8, 2, 2) if tiny else (1_280, 100, 100))
 
 
-def pointnet2_ssg(regularizer: str, device: torch.device, tiny: bool) -> Task:
+def pointnet2_ssg(regularizer: str, device: torch.device, tiny: bool, **penalty: Any) -> Task:
     sizes = {"batch_size": 2, "points": 40} if tiny else {"batch_size": 32}
-    return PointTask(get_recipe("paper", "pointnet2_ssg", "solids", regularizer, **sizes), device=str(device))
+    return PointTask(
+        get_recipe("paper", "pointnet2_ssg", "solids", regularizer, **sizes, **penalty), device=str(device)
+    )
 
 
-def gcn512(regularizer: str, device: torch.device, tiny: bool) -> Task:
-    recipe = get_recipe("kipf", "gcn", "citations", regularizer, hidden_channels=512)
+def gcn512(regularizer: str, device: torch.device, tiny: bool, **penalty: Any) -> Task:
+    recipe = get_recipe("kipf", "gcn", "citations", regularizer, hidden_channels=512, **penalty)
     return GraphTask(recipe, device=str(device))
 
 
-NETWORKS = {"cnn9": cnn9, "resnet50": resnet50, "pointnet2_ssg": pointnet2_ssg, "gcn of 512": gcn512}
+NETWORKS = {"cnn9": cnn9, "resnet50": resnet50, "pointnet2_ssg": pointnet2_ssg, "gcn512": gcn512}
+PENALTIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "hs-mhe": ("hs-mhe", {}),
+    "rp-comhe": ("rp-comhe", {}),
+    "rp-comhe, ambient": ("rp-comhe", {"regularizer_options": {"span": False}}),
+}
 
 
 def steps(task: Task, beside: bool = True, captured: bool = True) -> Callable[[], None]:
@@ -97,14 +100,15 @@ def steps(task: Task, beside: bool = True, captured: bool = True) -> Callable[[]
     return lambda: step(next(inputs), 1e-4)
 
 
-def penalty(device: torch.device, rounds: int, tiny: bool) -> Rows:
+def penalty(device: torch.device, rounds: int, tiny: bool, networks: Iterable[str] = tuple(NETWORKS)) -> Rows:
     """Milliseconds of a step, and what share of the step without a penalty it adds."""
-    for name, make in NETWORKS.items():
-        for regularizer in ("hs-mhe", "rp-comhe"):
+    for name in networks:
+        make = NETWORKS[name]
+        for regularizer, (kind, options) in PENALTIES.items():
             calls = {
-                "beside the network": steps(make(regularizer, device, tiny)),
-                "before it": steps(make(regularizer, device, tiny), beside=False),
-                "as written": steps(make(regularizer, device, tiny), captured=False),
+                "beside the network": steps(make(kind, device, tiny, **options)),
+                "before it": steps(make(kind, device, tiny, **options), beside=False),
+                "as written": steps(make(kind, device, tiny, **options), captured=False),
             }
             calls["without penalty"] = steps(make("none", device, tiny))
             medians = _medians(calls, device, rounds, tiny)
@@ -140,15 +144,33 @@ def _medians(calls: dict[str, Callable], device: torch.device, rounds: int, tiny
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+def profile(device: torch.device, tiny: bool, most: int = 40) -> Rows:
+    """The operations (on a GPU: kernels) that take most of a captured step of CNN-9 with RP-CoMHE."""
+    step, count = steps(cnn9("rp-comhe", device, tiny)), 1 if tiny else STEPS
+    for _ in range(1 if tiny else 5):
+        step()
+    on_gpu = device.type == "cuda"
+    with torch.profiler.profile() as profiler:  # of whatever there is
+        for _ in range(count):
+            step()
+        if on_gpu:
+            torch.cuda.synchronize(device)
+    times = {e.key: (e.self_device_time_total if on_gpu else e.self_cpu_time_total) for e in profiler.key_averages()}
+    calls, total = {e.key: e.count for e in profiler.key_averages()}, sum(times.values())
+    for name in sorted(times, key=times.__getitem__, reverse=True)[:most]:
+        row = {"what": name[:120], "calls_a_step": calls[name] / count, "ms_a_step": times[name] / count / 1e3}
+        yield row | {"percent": 100 * times[name] / total}
+
+
 def training(device: torch.device, tiny: bool, full: bool = False) -> Rows:
     """Seconds of CNN-9's 75,000 steps with RP-CoMHE by the paper's recipe, validation and diagnostics included."""
-    for precision in ("bf16", "fp32"):
+    for precision in ("auto", "fp32") if tiny else ("bf16", "fp32"):
         recipe = get_recipe("paper", "resnet8" if tiny else "cnn9", "random", "rp-comhe", precision=precision)
         if not full:
             recipe = recipe.replace(epochs=2 if tiny else 6)
         if tiny:
             recipe = recipe.replace(batch_size=4)
-        task = RandomImages(recipe, device, 32, (8, 4, 4) if tiny else (45_000, 5_000, 10_000))
+        task = random_images(recipe, device, 32, (8, 4, 4) if tiny else (45_000, 5_000, 10_000))
         ends = []
         with TemporaryDirectory() as folder:
             began = time.perf_counter()

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -74,7 +75,8 @@ def effective_rank(w: Tensor) -> Tensor:
     r"""Effective rank :math:`\exp(-\sum_i p_i \log p_i)`, :math:`p_i = \sigma_i / \sum_j \sigma_j`.
 
     From the eigenvalues of the smaller Gram matrix in float64: singular values are right to 1e-8 of the largest, and
-    memory goes with the square of min(N, d).
+    memory goes with the square of min(N, d). They are computed on the CPU also if the matrix is on a GPU, which gains
+    nothing from steps that follow one another.
 
     Shape: ``[..., N, d] -> [...]``; between 1 and min(N, d), 0 for a zero matrix.
 
@@ -87,8 +89,10 @@ def effective_rank(w: Tensor) -> Tensor:
     w = upcast(w)
     x = w if w.shape[-2] >= w.shape[-1] else w.mT
     x = x / x.abs().amax((-2, -1), keepdim=True).clamp_min(torch.finfo(w.dtype).tiny)  # squares overflow otherwise
-    gram = sum(rows.mT @ rows for rows in map(float64, x.split(ROWS, -2)))
-    values = torch.linalg.eigvalsh(gram).clamp_min(torch.finfo(torch.float64).tiny).sqrt()
+    gram = reduce(torch.add, (rows.mT @ rows for rows in map(float64, x.split(ROWS, -2))))
+    values = (
+        torch.linalg.eigvalsh(gram.cpu() if gram.is_cuda else gram).clamp_min(torch.finfo(torch.float64).tiny).sqrt()
+    )
     total = values.sum(-1, keepdim=True)
     rank = torch.special.entr(values / total).sum(-1).exp().to(w)
     return torch.where(x.any(-1).any(-1), rank, 0)

@@ -3,12 +3,12 @@
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from .energies.tables import device_table
 from .energies.transforms import untransformed
 from .selection import Layer
 
@@ -164,7 +164,7 @@ def _as_tuple(key: Key) -> tuple[int | str, ...]:
     return key if isinstance(key, tuple) else (key,)
 
 
-@lru_cache(maxsize=32)
+@device_table
 def _constants(values: tuple[float, ...], device: torch.device) -> Tensor:
     """Kept by value: to copy them in every step would wait for the device."""
     return torch.tensor(values, device=device)

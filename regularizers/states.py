@@ -24,7 +24,7 @@ class States(nn.Module):
         >>> from comhe.regularizers import create_regularizer
         >>> regularizer = create_regularizer("ap-comhe", nn.Linear(50, 8), output=None)
         >>> list(regularizer.state_dict()), regularizer.state_of(regularizer.layers[0]).shape
-        (['projection:', '_extra_state'], torch.Size([1, 30, 50]))
+        (['projection:', '_extra_state'], torch.Size([30, 50]))
     """
 
     penalty: Penalty

@@ -34,7 +34,7 @@ INSTEAD = {
     "comhe train graphs --model gcn --data cora --regularizer rp-comhe --seed 0": (
         "comhe train graphs --model gcn --data citations --regularizer rp-comhe --seed 0 --epochs 3"
     ),
-    "comhe train images --model cnn9 --data cifar100 --regularizer rp-comhe --recipe modern --precision bf16": (
+    "comhe train images --model cnn9 --data cifar100 --regularizer rp-comhe --recipe modern --precision auto": (
         "comhe train images --model resnet8 --data folder:stripes --regularizer rp-comhe --recipe modern "
         "--precision bf16 --epochs 1 --batch-size 9"
     ),

@@ -1,7 +1,5 @@
 """The weighted energy of many layers as one operation, whose gradient is computed in the forward pass."""
 
-from functools import cache
-
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -9,6 +7,7 @@ from torch.autograd.function import once_differentiable
 from . import kernels
 from .checks import Layers, as_sets, autocast_disabled
 from .potential import Potential
+from .tables import device_table
 from .terms import Terms
 
 
@@ -48,7 +47,7 @@ class _BatchedEnergies(torch.autograd.Function):
         return None, None, None, None, *torch._foreach_mul(list(ctx.saved_tensors), grad)
 
 
-@cache
+@device_table
 def _scales(
     shapes: tuple[tuple[int, int], ...], potential: Potential, reduction: str, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .checks import as_sets, autocast_disabled
+from .cholesky import cholesky, solve_triangular
 from .cosines import gram, scale_pairs
 from .energy import mean_energy, neuron_sums
 from .near import near_pairs
@@ -74,7 +75,7 @@ class _SpanPairs(torch.autograd.Function):
             pushed = (grad[..., None, None] * gradients).mT.flatten(1, 2)  # [sets, C k, N]
             weights = (pushed.mT @ draws.to(pushed.dtype).flatten(0, 1)).to(dtype)
             # dW = dR Q^T l / n and Q^T = R^-1 U: first the N x N solve, then the only product with W.
-            weights = torch.linalg.solve_triangular(factor, weights, upper=False, left=False)
+            weights = solve_triangular(factor, weights)
             weights = (lengths * weights * inverse.mT).split([len(as_sets(w)) for w in neurons])
             pairs = zip(weights, neurons, strict=True)
             grads = [(weight @ as_sets(w).to(dtype)).to(w.dtype).view_as(w) for weight, w in pairs]
@@ -136,7 +137,7 @@ def _projected(
     # also is half the squared distance that exact duplicates have.
     jitter = 2 * torch.finfo(cosines.dtype).eps * n
     diagonal.add_(jitter)
-    factor = torch.linalg.cholesky_ex(cosines).L
+    factor = cholesky(cosines)
     lengths = inverse
     if terms.min_norm:
         lengths = torch.where(inverse > 0, inverse * LONG, torch.inf).clamp_max(1 / terms.min_norm)

@@ -7,6 +7,7 @@ from torch import Tensor
 from comhe.errors import UsageError, check_at_least
 from comhe.regularizers.draws import Draws
 from comhe.regularizers.energies.checks import check_neurons, float64, upcast
+from comhe.regularizers.energies.cholesky import log_determinant
 from comhe.regularizers.energies.gram import pair_cosines
 from comhe.regularizers.registry import register_regularizer
 from comhe.regularizers.selection import Layer
@@ -52,8 +53,8 @@ def mgd(w: Tensor, *, half_space: bool = False, min_norm: float = 0.0) -> Tensor
     far = (-2 * c - 2).exp() if half_space else None
     ridge = RIDGE * torch.eye(c.shape[-1], dtype=c.dtype, device=c.device)
     kernels = (near,) if far is None else (near + far, near - far)
-    value = -sum(torch.linalg.slogdet(kernel + ridge).logabsdet for kernel in kernels)
-    return value.to(upcast(w))
+    values = [log_determinant(kernel + ridge) for kernel in kernels]
+    return -sum(values[1:], values[0]).to(upcast(w))
 
 
 @register_regularizer("mgd")

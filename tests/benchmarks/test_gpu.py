@@ -6,7 +6,7 @@ gpu = pytest.importorskip("benchmarks.gpu", reason="benchmarks are not installed
 gpu_queue = pytest.importorskip("benchmarks.gpu_queue")
 
 
-@pytest.mark.parametrize("part", ["ceilings", "energy", "training"])
+@pytest.mark.parametrize("part", ["ceilings", "energy", "training", "profile"])
 def test_every_part_runs(part, device, capsys, tmp_path):
     gpu.main([part, "--tiny", "--device", device.type])
     lines = capsys.readouterr().out.splitlines()
@@ -17,7 +17,7 @@ def test_every_part_runs(part, device, capsys, tmp_path):
 
 
 def test_steps_of_a_network(device):
-    task = gpu.gpu_training.NETWORKS["gcn of 512"]("rp-comhe", device, True)
+    task = gpu.gpu_training.NETWORKS["gcn512"]("rp-comhe", device, True)
     for options in ({}, {"beside": False}):
         step = gpu.gpu_training.steps(task, **options)
         for _ in range(2):

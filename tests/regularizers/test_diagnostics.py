@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from comhe.regularizers import create_regularizer, diagnose, effective_rank, hyperspherical_energy
 
@@ -32,6 +33,16 @@ def test_effective_rank():
     values = torch.tensor([0.5, 0.25, 0.25])
     assert effective_rank(values.diag()).item() == pytest.approx(math.exp(1.5 * math.log(2)), rel=1e-5)
     assert effective_rank(torch.randn(2, 3, 4, 6)).shape == (2, 3)
+
+
+def test_eigenvalues_of_a_matrix_on_a_gpu_are_computed_on_the_cpu(monkeypatch):
+    """With tensors that have a device and a shape, and no numbers."""
+    devices, eigvalsh = [], torch.linalg.eigvalsh
+    monkeypatch.setattr(torch.linalg, "eigvalsh", lambda x: devices.append((x.device.type, x.shape)) or eigvalsh(x))
+    with FakeTensorMode():
+        rank = effective_rank(torch.empty(9, 40, device="cuda:0"))
+    assert devices == [("cpu", (9, 9))]
+    assert rank.device.type == "cuda"
 
 
 def test_dead_neurons_are_counted_and_disturb_nothing():

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from comhe.regularizers import Draws, create_regularizer
 from comhe.regularizers.draws import generator, random_matrix
@@ -61,6 +62,27 @@ def test_other_steps_leave_the_tensors_of_a_step_alone():
     assert not second["a"].equal(kept)
     second.scalar("rate", 0.5)
     assert second["rate"] == 0.5
+
+
+def test_a_step_draws_its_pool_in_place_without_a_copy():
+    class Names(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            names.add(func.overloadpacket.__name__)
+            return func(*args, **kwargs or {})
+
+    memory, names = {}, set()
+    for step in range(2):
+        draws = Draws(0, step, capturable=True, memory=memory)
+        with Names():
+            draws.pool("pool", {"a": (3, 4), "b": (5,)})
+    assert "normal_" in names
+    assert not names & {"cat", "stack", "copy_", "clone"}
+
+
+def test_weights_are_on_the_device_once():
+    layers = create_regularizer("mhe", nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 3))).layers
+    first, again = (Draws(0, step, layers, [1.5, 2.5]).weights(layers) for step in range(2))
+    assert first is again  # another copy from the host would wait for the device
 
 
 @pytest.mark.parametrize("capturable", [False, True])

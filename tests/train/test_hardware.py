@@ -134,7 +134,7 @@ def test_auto_takes_bf16_where_there_are_units_for_it(monkeypatch, units, precis
 
 def test_bf16_without_units_warns_with_its_factor(monkeypatch):
     monkeypatch.setattr(hardware, "has_bf16", lambda kind: False)
-    with pytest.warns(RuntimeWarning, match=r"takes [0-9]+\.[0-9] times as long as in fp32; precision auto"):
+    with pytest.warns(RuntimeWarning, match=r"takes [0-9]+ times as long as in fp32; precision auto"):
         assert uses_bf16("bf16", "cpu")
 
 

@@ -123,7 +123,7 @@ def test_the_run_stands_on_its_own_once_it_is_trained(tmp_path):
         ({"swap_head": True}, UsageError, "swap_head is for a run that starts from weights"),
         ({"freeze": "trunk"}, UsageError, "freeze is for a run that starts from weights"),
         ({"adapt_input": True}, UsageError, "adapt_input is for a run that starts from weights"),
-        ({"weights": "gcn.cora-none"}, WeightsError, "in_channels=1433, or pass adapt_input=True"),
+        ({"weights": "gcn.cora-none"}, WeightsError, "in_channels=1433, or set adapt_input"),
         ({"weights": __file__}, WeightsError, r"test_start\.py: not a safetensors file or a checkpoint"),
         ({"layer_decay": 0.5}, UsageError, "layer_decay is for a run that starts from weights"),
         ({"freeze": "all"}, UsageError, "freeze must be 'none' or 'trunk', not 'all'"),

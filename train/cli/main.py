@@ -21,6 +21,7 @@ from comhe.train.runs.interruption import terminable, torchrun_rank
 
 from .compare import Compare
 from .data import Data
+from .demo import Demo
 from .energy import Energy
 from .evaluate import Evaluate
 from .list import List
@@ -33,7 +34,7 @@ from .train import Train, train_command
 
 DESCRIPTION = """Train networks with and without hyperspherical-energy regularization, and compare them.
 `comhe COMMAND --help` tells more about a command, `comhe --version` the version."""
-COMMANDS = (Compare, Reproduce, Report, Evaluate, Predict, Publish, Energy, Data, List)
+COMMANDS = (Demo, Compare, Reproduce, Report, Evaluate, Predict, Publish, Energy, Data, List)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,7 +6,7 @@ import gc
 import os
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any
 
@@ -20,17 +20,14 @@ class NotCaptured(UserWarning):
     """A step that cannot be captured runs eagerly, which is slower."""
 
 
-class CaptureError(Exception):
-    """Something in a function cannot be part of a CUDA graph."""
-
-
 class CUDAGraphStep:
     """A function of tensors whose work on the device is recorded after a few calls, and replayed from then on.
 
     No call serves only to warm up. Afterwards whatever the function reads is what it was when it was recorded, Python's
     numbers by value and tensors by address. So what changes from call to call must be an argument, or a tensor that is
     written in place; where a shape or ``constants()`` has changed, it is recorded again. Tensors that it returns are
-    overwritten by the next call. What cannot be captured is called each time; a :class:`NotCaptured` warning says why.
+    overwritten by the next call. Where recording fails, for whatever reason, nothing of the call has run: it is made
+    then, as is each one after it, and a :class:`NotCaptured` warning says why.
     """
 
     def __init__(
@@ -72,10 +69,13 @@ class CUDAGraphStep:
     def _record(self) -> bool:
         try:
             self._replay, self._result = self.recorder.record(partial(self.function, *self._inputs))
-        except CaptureError as error:
-            self._give_up(str(error))
-            return False
-        return True
+        except Exception as error:  # of the function, or of the end of the recording that it has spoiled
+            cause = error.__context__ or error
+            reason = next(iter(str(cause).strip().splitlines()), "") or type(cause).__name__
+        else:
+            return True
+        self._give_up(reason)  # here, where the error no longer keeps the memory of the recording
+        return False
 
     def _give_up(self, reason: str) -> None:
         self._obstacle = reason
@@ -88,6 +88,7 @@ class CUDAGraphRecorder:
     def __init__(self, device: torch.device, generators: Iterable[torch.Generator] = ()) -> None:
         self.device, self.generators = device, tuple(generators)
         self.stream = torch.cuda.Stream(device)  # also of the calls before: autograd remembers their stream
+        self._spoiled: torch.cuda.CUDAGraph | None = None
 
     def like(self, x: Tensor) -> Tensor:
         return torch.empty_like(x, device=self.device)
@@ -102,21 +103,38 @@ class CUDAGraphRecorder:
         return result
 
     def record(self, function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
-        """Return a function that repeats the work, and the result that it fills, or raise CaptureError."""
+        """Return a function that repeats the work, and the result that it fills.
+
+        It is replayed on the stream that it was recorded on, for which libraries have set up what they need. If
+        anything in it cannot be recorded, the error is raised, and stream, memory and random numbers are as before.
+        """
         gc.collect()  # what is freed during the recording might be freed on the device
-        graph = torch.cuda.CUDAGraph()
+        graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
         for generator in self.generators:
             graph.register_generator_state(generator)
+        current = torch.cuda.current_stream(self.device)
+        states = [(generator, generator.clone_state()) for generator in (self.default_generator, *self.generators)]
         try:
             # Only this thread's mistakes: others may pin memory for images meanwhile.
-            options: dict[str, Any] = {"stream": self.stream, "capture_error_mode": "thread_local"}
+            options: dict[str, Any] = {"pool": pool, "stream": self.stream, "capture_error_mode": "thread_local"}
             with torch.cuda.device(self.device), torch.cuda.graph(graph, **options):
                 result = function()
-        except torch.OutOfMemoryError:
+        except Exception:
+            # torch leaves its stream, its memory pool and its generators in the recording that failed.
+            torch.cuda.set_stream(current)
+            self._spoiled = graph  # the allocator may still ask it
+            with suppress(RuntimeError, AttributeError):  # the recording itself may have ended well
+                torch._C._cuda_endAllocateToPool(current.device_index, pool)
+            for generator, state in states:
+                generator.graphsafe_set_state(state)
             raise
-        except RuntimeError as error:
-            raise CaptureError(str(error.__context__ or error).strip().splitlines()[0]) from error
-        return graph.replay, result
+        return partial(self.run, graph.replay), result
+
+    @property
+    def default_generator(self) -> torch.Generator:
+        """The one that dropout and the like draw from on the device."""
+        index = self.device.index
+        return torch.cuda.default_generators[torch.cuda.current_device() if index is None else index]
 
     def synchronize(self) -> None:
         torch.cuda.synchronize(self.device)

@@ -151,7 +151,7 @@ def join_ranks(device: str, shard_penalty: bool = False) -> Iterator[tuple[Distr
             raise UsageError("--shard-penalty is for several processes: torchrun --nproc-per-node 2 -m comhe.train....")
         yield DistributedContext(), device
         return
-    device = choose_device(device)
+    device = choose_device() if device == "auto" else device
     if device == "cuda":
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)

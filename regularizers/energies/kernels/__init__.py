@@ -4,6 +4,7 @@
 reach memory; :mod:`.wide` those of wide neurons from tiles of their Gram matrix. Each takes a ragged batch of layers in
 a handful of launches, adds up in a fixed order and allocates nothing whose size depends on data: results repeat bit for
 bit, and it all may be captured in a CUDA graph. :mod:`.pairs` states the error.
+:mod:`.cholesky` factorizes matrices where the library's solvers might not be captured.
 """
 
 import itertools
@@ -20,19 +21,28 @@ from comhe.regularizers.energies.terms import Terms
 
 NARROW = 128  # dimensions for which a block of neurons and its gradient stay in registers
 MATRIX = 4096  # the most neurons whose Gram matrix is kept where it is larger than the neurons
+BLOCK = 128  # neurons that sets are padded to a multiple of, at most
+OFFSETS = 2**31  # numbers that the kernels can address from the beginning of a set, or of the padded rows
 
 
 @cache
 def runs_on(device: torch.device) -> bool:
-    """Whether the device is a GPU and Triton is installed."""
-    return device.type == "cuda" and find_spec("triton") is not None
+    """Whether the device is an NVIDIA GPU with tensor-float-32 (Ampere or later) and Triton is installed."""
+    if device.type != "cuda" or torch.version.hip is not None or find_spec("triton") is None:
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def usable(w: Tensor, potential: Potential) -> bool:
-    """Whether the kernels take these neurons: float32 on a GPU, chords and not angles, outside of torch.compile."""
+    """Whether the kernels take these neurons: float32 on a GPU, chords and not angles, outside of torch.compile.
+
+    And not so many numbers that 32 bits could not count them.
+    """
     if torch.compiler.is_compiling() or not runs_on(w.device):
         return False
-    fits = w.shape[-1] <= NARROW or w.shape[-2] <= max(w.shape[-1], MATRIX)
+    n, d = w.shape[-2:]
+    is_square = n <= max(d, MATRIX) and n * max(n, d) < OFFSETS
+    fits = _padded([w]) < OFFSETS if d <= NARROW else is_square
     return fits and w.dtype == torch.float32 and not potential.geodesic and w.numel() > 0
 
 
@@ -52,13 +62,31 @@ def energy_sums(
     sums: list[Any] = [None] * len(neurons)
     gradients: list[Any] = [None] * len(neurons)
     for compute, narrow in ((pair_sums, True), (gram_sums, False)):
-        chosen = [i for i, w in enumerate(neurons) if (w.shape[-1] <= NARROW) == narrow]
-        if not chosen:
-            continue
-        some = [neurons[i] for i in chosen]
-        scale = factors if factors is None or len(chosen) == len(neurons) else torch.stack([factors[i] for i in chosen])
-        totals, slopes = compute(some, terms, scale, with_gradient)
-        split = totals.split([len(w) for w in some])
-        for i, total, slope in itertools.zip_longest(chosen, split, slopes):
-            sums[i], gradients[i] = total, slope
+        for chosen in _batches(neurons, narrow):
+            some = [neurons[i] for i in chosen]
+            scale = factors
+            if factors is not None and len(chosen) < len(neurons):
+                scale = torch.stack([factors[i] for i in chosen])
+            totals, slopes = compute(some, terms, scale, with_gradient)
+            split = totals.split([len(w) for w in some])
+            for i, total, slope in itertools.zip_longest(chosen, split, slopes):
+                sums[i], gradients[i] = total, slope
     return sums, gradients
+
+
+def _batches(neurons: Layers, narrow: bool) -> list[list[int]]:
+    """Which layers are computed together: all that are narrow, or not, as long as their numbers can be addressed."""
+    batches: list[list[int]] = []
+    for i, w in enumerate(neurons):
+        if (w.shape[-1] <= NARROW) == narrow:
+            if batches and (not narrow or _padded([neurons[j] for j in (*batches[-1], i)]) < OFFSETS):
+                batches[-1].append(i)
+            else:
+                batches.append([i])
+    return batches
+
+
+def _padded(neurons: Layers) -> int:
+    """Numbers of narrow layers whose sets and dimensions are padded alike."""
+    rows = sum(w.shape[:-2].numel() * -(-w.shape[-2] // BLOCK) * BLOCK for w in neurons)
+    return rows << max(4, (max(w.shape[-1] for w in neurons) - 1).bit_length())

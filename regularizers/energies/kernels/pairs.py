@@ -18,17 +18,19 @@ work, cosines to 1e-3.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.runtime.errors import OutOfResources
 
 from comhe.regularizers.energies.checks import Layers
+from comhe.regularizers.energies.tables import device_table
 from comhe.regularizers.energies.terms import Terms
 
+from .launches import Launch, padded_width, pair_launches
 from .potential import antipode, lengths, potential, squared_distance
 
 NEAR = tl.constexpr(0.2)
@@ -40,25 +42,39 @@ def pair_sums(
     neurons: Layers, terms: Terms, factors: Tensor | None, with_gradient: bool
 ) -> tuple[Tensor, list[Tensor]]:
     """Sums [B_1 + B_2 + ...] of phi over the pairs i < j of every set, and the sums' gradients; d_l <= NARROW."""
-    shapes = shapes_of(neurons)
-    block, width = blocks(max(n for _, n, _ in shapes), max(d for _, _, d in shapes))
+    shapes, device = shapes_of(neurons), neurons[0].device
+    width = padded_width(max(d for _, _, d in shapes))
+    *preferred, last = pair_launches(max(n for _, n, _ in shapes), width, device)
+    for launch in preferred:
+        try:
+            return _launched(neurons, shapes, width, launch, terms, factors, with_gradient)
+        except OutOfResources:  # compiled by another Triton, which takes more memory
+            continue
+    return _launched(neurons, shapes, width, last, terms, factors, with_gradient)
+
+
+def _launched(
+    neurons: Layers,
+    shapes: Shapes,
+    width: int,
+    launch: Launch,
+    terms: Terms,
+    factors: Tensor | None,
+    with_gradient: bool,
+) -> tuple[Tensor, list[Tensor]]:
+    block = launch.rows
     table, rows, slots = programs(shapes, block, neurons[0].device)
     x = packed(neurons)
     unit = units(x, rows, width)
     with torch.cuda.device_of(x):
-        _unit_kernel[(len(table),)](x, table, *unit, rows, *norms(x, terms), ROWS=block, WIDTH=width)
-    sums, gradient = energies(unit, table, slots, terms, factors, block, with_gradient)
+        sizes = {"ROWS": block, "WIDTH": width, "num_warps": launch.num_warps, "num_stages": 1}
+        _unit_kernel[(len(table),)](x, table, *unit, rows, *norms(x, terms), **sizes)
+    sums, gradient = energies(unit, table, slots, terms, factors, launch, with_gradient)
     if not with_gradient:
         return sums, []
     ends = [b * -(-n // block) * block for b, n, _ in shapes]
     pairs = zip(gradient.split(ends), shapes, strict=True)
     return sums, [one.view(b, -1, width)[:, :n, :d] for one, (b, n, d) in pairs]
-
-
-def blocks(count: int, width: int) -> tuple[int, int]:
-    """Neurons of a program, for sets of at most ``count`` neurons, and what their ``width`` is padded to."""
-    width = max(16, triton.next_power_of_2(width))
-    return 128 if width <= 64 and count >= 4096 else 64, width  # small blocks fill the GPU where there is little to do
 
 
 def shapes_of(neurons: Layers) -> Shapes:
@@ -100,7 +116,7 @@ def units(like: Tensor, rows: int, width: int) -> tuple[Tensor, ...]:
     return high, low, columns_high, columns_low, like.new_empty(rows), like.new_empty(rows)
 
 
-def energies(unit, table, slots, terms, factors, block, with_gradient) -> tuple[Tensor, Tensor]:
+def energies(unit, table, slots, terms, factors, launch, with_gradient) -> tuple[Tensor, Tensor]:
     """Pair sums of the sets, and their gradient in the neurons that the units belong to, padded as those are."""
     rows, width = unit[0].shape
     sums = unit[0].new_zeros(slots)
@@ -109,19 +125,19 @@ def energies(unit, table, slots, terms, factors, block, with_gradient) -> tuple[
     limit = 1 / terms.min_norm if terms.min_norm else 0.0
     arguments = (*unit, rows, table, factors, sums, gradient, near, *limits(sums, terms), limit)
     options = kind(terms, with_gradient) | {"EXACT": terms.precision == "fp32", "SCALED": factors is not None}
-    options |= {"ROWS": block, "COLUMNS": 64 if width <= 64 else 32, "WIDTH": width, "num_warps": block // 16}
+    options |= {"ROWS": launch.rows, "COLUMNS": launch.columns, "WIDTH": width, "num_warps": launch.num_warps}
     with torch.cuda.device_of(sums):
-        _pairs_kernel[(len(table),)](*arguments, **options, num_stages=2)
+        _pairs_kernel[(len(table),)](*arguments, **options, num_stages=launch.num_stages)
         _near_kernel[(len(table),)](*arguments, **options, num_stages=1)
     return sums.sum(-1), gradient
 
 
-@cache
+@device_table
 def programs(shapes: Shapes, block: int, device: torch.device) -> tuple[Tensor, int, tuple[int, int]]:
     """A line for each block of neurons; the rows in all, sets padded to whole blocks; [sets, blocks] of the sums.
 
     A line: the set's first row, its neurons, the block's first row in the set, its index in the sums, where the set
-    begins in memory, its dimensions, its layer, and 0, for an offset of projections. A captured graph may read them.
+    begins in memory, its dimensions, its layer, and 0, which fills the line.
     """
     most = max(-(-n // block) for _, n, _ in shapes)
     lines, sets, first, source = [], 0, 0, 0
@@ -163,13 +179,14 @@ def _unit_kernel(
     ROWS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     table += LINE * tl.program_id(0)
-    begin = tl.load(table + 2)
-    width = tl.load(table + 5)
-    row = begin + tl.arange(0, ROWS)
+    width = tl.load(table + 5).to(tl.int32)
+    row = tl.load(table + 2).to(tl.int32) + tl.arange(0, ROWS)
     dim = tl.arange(0, WIDTH)
     mask = (row < tl.load(table + 1))[:, None] & (dim < width)[None, :]
     w = tl.load(x + tl.load(table + 4) + row[:, None] * width + dim[None, :], mask=mask, other=0.0)
-    row += tl.load(table)
+    first = tl.load(table)
+    high, low, inverse, lack = high + first * WIDTH, low + first * WIDTH, inverse + first, lack + first
+    columns_high, columns_low = columns_high + first, columns_low + first
     store_units(w, high, low, columns_high, columns_low, inverse, lack, rows, row, EPS, LEAST, LIMIT, TINY, ROWS, WIDTH)
 
 

@@ -8,7 +8,6 @@ three of tensor-float-32, and near pairs are computed from differences, as in :m
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import torch
@@ -17,12 +16,12 @@ import triton.language as tl
 from torch import Tensor
 
 from comhe.regularizers.energies.checks import Layers
+from comhe.regularizers.energies.tables import device_table
 from comhe.regularizers.energies.terms import Terms
 
+from .launches import WIDE
 from .pairs import NEAR, Shapes, kind, limits, norms, packed, shapes_of, unpacked
 from .potential import antipode, lengths, potential, squared_distance
-
-TILE = 64
 
 
 def gram_sums(
@@ -33,13 +32,15 @@ def gram_sums(
     tiles, pushes, (rows, matrices, slots) = _programs(shapes, neurons[0].device)
     x = packed(neurons)
     sums, inverse = x.new_zeros(slots), x.new_empty(rows)
-    most = -(-max(n for _, n, _ in shapes) // TILE)
+    most = -(-max(n for _, n, _ in shapes) // WIDE.rows)
     matrix = x.new_empty(matrices if with_gradient else 0)
     radial = x.new_zeros(rows if with_gradient else 0, most)
     near = torch.zeros_like(radial, dtype=torch.int32)
     options: dict[str, Any] = {
-        "TILE": TILE,
-        "CHUNK": 32,
+        "TILE": WIDE.rows,
+        "CHUNK": WIDE.columns,
+        "num_warps": WIDE.num_warps,
+        "num_stages": WIDE.num_stages,
         "PRECISION": "tf32x3" if terms.precision == "fp32" else "tf32",
     }
     scalars = *limits(x, terms), *norms(x, terms)
@@ -55,7 +56,7 @@ def gram_sums(
     return sums.sum(-1), unpacked(gradient, shapes)
 
 
-@cache
+@device_table
 def _programs(shapes: Shapes, device: torch.device) -> tuple[Tensor, Tensor, tuple[int, int, tuple[int, int]]]:
     """Lines for tiles of the Gram matrices and of the gradients, and how much there is of rows, matrices and sums.
 
@@ -63,14 +64,14 @@ def _programs(shapes: Shapes, device: torch.device) -> tuple[Tensor, Tensor, tup
     begins, the tile's first row and column, its index in the sums. Of a tile of the gradient the same with the first
     dimension for the column and the layer for the index. Sets with long sums come first, since they end last.
     """
-    most = max((m := -(-n // TILE)) * (m + 1) // 2 for _, n, _ in shapes)
+    most = max((m := -(-n // WIDE.rows)) * (m + 1) // 2 for _, n, _ in shapes)
     tiles, pushes, sets, first, source, matrix = [], [], 0, 0, 0, 0
     for layer, (batch, n, d) in enumerate(shapes):
         for _ in range(batch):
             line = (source, n, d, first, matrix)
-            corners = [(i, j) for i in range(0, n, TILE) for j in range(i, n, TILE)]
+            corners = [(i, j) for i in range(0, n, WIDE.rows) for j in range(i, n, WIDE.rows)]
             tiles += [(*line, i, j, sets * most + slot) for slot, (i, j) in enumerate(corners)]
-            pushes += [(*line, i, j, layer) for i in range(0, n, TILE) for j in range(0, d, TILE)]
+            pushes += [(*line, i, j, layer) for i in range(0, n, WIDE.rows) for j in range(0, d, WIDE.rows)]
             sets, first, source, matrix = sets + 1, first + n, source + n * d, matrix + n * n
     tiles.sort(key=lambda line: -line[2])
     pushes.sort(key=lambda line: -line[1])

@@ -23,6 +23,19 @@ def test_glyphs(name):
     assert images.augmentation == Augmentation(flip=False), "mirrored letters are other letters"
 
 
+def test_digits_are_those_of_the_glyphs_at_half_their_size():
+    digits, glyphs = load_images("digits"), load_images("glyphs").test
+    check(digits)
+    assert digits.shape == (3, 16, 16)
+    assert digits.classes == tuple("0123456789")
+    for part, count in ((digits.train, 200), (digits.val, 50), (digits.test, 100)):
+        assert part.labels.bincount().tolist() == [count] * 10
+    whole = glyphs.pixels[glyphs.labels < 10]
+    means = torch.nn.functional.avg_pool2d(whole.permute(0, 3, 1, 2).double(), 2).permute(0, 2, 3, 1)
+    assert ((means - digits.test.pixels) < 1).all()  # rounded down
+    assert digits.augmentation == Augmentation(flip=False)
+
+
 def test_glyphs_are_the_same_everywhere():
     """Results that name `glyphs` compare only while these stay; a change of the generator needs a new name."""
     pixels = load_images("glyphs").test.pixels

@@ -1,11 +1,8 @@
-import re
-from pathlib import Path
-
 import pytest
 
 from comhe.train import Cluster
 from comhe.train.cli import compare as module
-from comhe.train.cli.main import main, parse
+from comhe.train.cli.main import main
 from comhe.train.compare.compare import Comparison
 from comhe.train.compare.records import Record
 
@@ -36,13 +33,6 @@ def test_all_options_reach_the_comparison(settings, monkeypatch, capsys):
     assert called["settings"] == {"epochs": [5], "precision": ["bf16"]}
     assert called["recipe"] == "kipf,tuned"
     assert called["plugins"] == ("json",)
-
-
-def test_the_commands_of_the_demo_are_understood():
-    text = (Path(__file__).parents[3] / "Makefile").read_text()
-    (shared,) = re.findall(r"^DEMO := \S+ -P -m comhe (.*)$", text, re.MULTILINE)
-    commands = [parse(f"{shared} {rest}".split()) for rest in re.findall(r"^\t\$\(DEMO\) (.*)$", text, re.MULTILINE)]
-    assert [command.models for command in commands] == ["gcn", "pointnet", "resnet8"]
 
 
 def test_runs_that_jobs_have_not_done_yet_are_counted(monkeypatch, capsys):

@@ -26,7 +26,7 @@ GRAPHS = ["train", "graphs", *SHORT]
         (["train", "graphs", "--data", "citations", "--epochs", "0"], "epochs must be positive"),
         ([*GRAPHS, "--compile", "--swap-head=maybe"], "--swap-head is given alone, or with True or False"),
         ([*GRAPHS, "--regularizer", "rp-comhe", "--regularizer-options", "dim=wide"], "rp-comhe cannot be made with"),
-        ([*GRAPHS, "--model-options", "num_layers=many"], "gcn cannot be made with"),
+        ([*GRAPHS, "--model-options", "num_layers=many"], "num_layers must be an integer"),
         ([*GRAPHS, "--hidden-channels", "0"], "hidden_channels must be at least 1"),
         ([*GRAPHS, "--weights", "/dev/null"], "/dev/null"),
         ([*GRAPHS, "--device", "meta"], "meta"),

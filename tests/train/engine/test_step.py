@@ -1,6 +1,7 @@
 """The training step: what a CUDA graph of it would do is what the step does as it is written."""
 
 import warnings
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from comhe.regularizers.energies import sums
 from comhe.train import points
 from comhe.train.engine import loop
 from comhe.train.engine.capture import WARM_UP, NotCaptured
+from comhe.train.engine.ema import ExponentialMovingAverage
 from comhe.train.engine.loop import fit
 from comhe.train.engine.step import Step
 from comhe.train.graphs import GraphRecipe, GraphTask
@@ -22,6 +24,7 @@ from comhe.train.task import make_task
 
 from ..recorded import FakeRecorder
 
+pytestmark = pytest.mark.filterwarnings("ignore:this cpu has no units for bf16")
 IMAGES = ImageRecipe(recipe="test", model="resnet8", data="", epochs=4, batch_size=9, lr=0.02)
 POINTS = PointRecipe(recipe="test", model="pointnet", data="solids", points=16, epochs=3, batch_size=9)
 GRAPHS = GraphRecipe(recipe="test", data="citations", epochs=9)
@@ -33,6 +36,7 @@ CASES = {
     "points, batch norm's momentum": POINTS.replace(epochs=4, norm_decay=0.5, augmentation="pointnet"),
     "graphs": GRAPHS.replace(regularizer="mhe", schedule="one-cycle"),
     "graphs, gat": GRAPHS.replace(model="gat", clip=1.0),
+    "graphs, appnp, bf16": GRAPHS.replace(model="appnp", precision="bf16"),
 }
 PROJECTED = {"dim": 8, "count": 2}
 REGULARIZERS = [(name, {}) for name in list_regularizers() if "comhe" not in name] + [
@@ -99,6 +103,38 @@ def test_a_recorded_penalty_is_each_steps_own(name, options):
         weights.append([*model.parameters(), *regularizer.buffers(), torch.tensor(step.means())])
     assert recorder.replayed == 3
     assert all(plain.equal(recorded) for plain, recorded in zip(*weights, strict=True))
+
+
+@pytest.mark.parametrize(("name", "options"), [("rp-comhe", PROJECTED), ("ap-comhe", {"dim": 8})])
+def test_a_recording_that_fails_at_its_end_leaves_no_trace(name, options):
+    """Python has done all of the step by then, and the device nothing: no tensor has changed, no number been drawn."""
+
+    class Spoiled(FakeRecorder):
+        def record(self, function):
+            held = [*model.parameters(), *regularizer.buffers(), step.sums]
+            held += [t for state in step.optimizer.state.values() for t in state.values() if torch.is_tensor(t)]
+            before, drawn = [tensor.detach().clone() for tensor in held], torch.get_rng_state()
+            function()
+            torch.set_rng_state(drawn)
+            with torch.no_grad():
+                for tensor, old in zip(held, before, strict=True):
+                    tensor.copy_(old)
+            raise RuntimeError("capture was invalidated")
+
+    weights = []
+    for recorder in (None, Spoiled()):
+        task = GraphTask(GRAPHS.replace(regularizer=name, regularizer_options=options, hidden_channels=10, ema=0.9))
+        torch.manual_seed(0)
+        model = task.model()
+        regularizer = task.regularizer(model)
+        ema = ExponentialMovingAverage(model, 0.9)
+        step = Step(task, model, regularizer, task.optimizer(model), ema, recorder=recorder)
+        for number in range(WARM_UP + 3):
+            last = number == WARM_UP and recorder is not None
+            with pytest.warns(NotCaptured, match="invalidated") if last else nullcontext():
+                step((), 0.1 / (1 + number))
+        weights.append([*model.parameters(), *regularizer.buffers(), torch.tensor(step.means())])
+    assert all(plain.equal(again) for plain, again in zip(*weights, strict=True))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -1,10 +1,8 @@
 """The Triton kernels, on the GPU where there is one and in Triton's interpreter elsewhere, against float64."""
 
 import math
-import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -198,7 +196,7 @@ def penalty_and_gradients(name, **options):
         ("rp-comhe", {"dim": 8, "count": 3}),
         ("rp-comhe", {"dim": 20, "count": 2, "shared": False, "output_weight": 0.0}),
         ("rp-comhe", {"dim": 8, "count": 2, "across": "max"}),
-        ("rp-comhe", {"dim": 140, "count": 1}),  # too wide for the kernel of projections
+        ("rp-comhe", {"dim": 140, "count": 1}),  # wide ones after the projection
         ("rp-comhe", {"dim": 8, "count": 2, "span": True}),
         ("rp-comhe", {"dim": 8, "count": 2, "redraw": 2, "distribution": "ternary"}),
         ("ap-comhe", {"dim": 8}),
@@ -268,44 +266,19 @@ def test_the_gradient_of_the_gradient_takes_the_ordinary_way(chosen, normal):
     torch.testing.assert_close(curvature(), expected, rtol=1e-4, atol=1e-6)
 
 
-COMPILE = """
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-from comhe.regularizers.energies.kernels import pairs, wide
+def test_numbers_that_32_bits_cannot_count_are_refused_or_divided(monkeypatch):
+    """Offsets of 32 bits would wrap and corrupt memory in silence."""
+    monkeypatch.setattr(kernels, "runs_on", lambda device: True)
 
-KINDS = {"table": "*i64", "near": "*i32", "rows": "i32", "most": "i32", "count": "i32", "k": "i32"}
-KINDS |= dict.fromkeys(("FLOOR", "PARALLEL", "EPS", "LEAST", "LIMIT", "TINY"), "fp32")
-CHOICES = dict.fromkeys(("HALF", "SHORTENS", "GRADIENT", "SCALED", "EXACT"), True) | {"S": 2.0, "PRECISION": "tf32x3"}
-SIZES = {"ROWS": 64, "COLUMNS": 64, "WIDTH": 64, "TILE": 64, "CHUNK": 32}
-for kernel in (NAMES):
-    constants = {n: (CHOICES | SIZES)[n] for n in kernel.arg_names if n in CHOICES | SIZES}
-    signature = {n: "constexpr" if n in constants else KINDS.get(n, "*fp32") for n in kernel.arg_names}
-    source = ASTSource(kernel, signature=signature, constexprs=constants)
-    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4})
-    print(kernel.__name__, made.metadata.shared, made.asm["ptx"].count("wgmma.mma_async"))
-"""
+    def takes(*shape):
+        return kernels.usable(torch.empty(shape, device="meta"), Potential(2.0, False, True))
 
-
-def compiled(*names):
-    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path), "HOME": str(Path.home())}
-    script = COMPILE.replace("NAMES", ", ".join(names))
-    made = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, env=environment
-    )
-    assert made.returncode == 0, made.stderr
-    lines = [line.split() for line in made.stdout.splitlines()]
-    assert len(lines) == len(names)
-    for name, shared, products in lines:
-        assert int(shared) <= 227 * 1024, f"{name} wants {shared} bytes of shared memory"
-        assert (int(products) > 0) == (name != "_unit_kernel")
-
-
-def test_a_kernel_compiles_for_hopper_without_a_gpu():
-    """What the interpreter cannot see: types and layouts. The products go to the tensor cores, the tiles fit."""
-    compiled("pairs._pairs_kernel", "wide._gram_kernel")
-
-
-@pytest.mark.long
-def test_the_other_kernels_do():
-    compiled("pairs._unit_kernel", "pairs._near_kernel", "wide._push_kernel")
+    assert takes(2**24 - 128, 65)
+    assert not takes(2**24, 65)  # padded to 2^31 numbers
+    assert not takes(2**18, 128, 40)
+    assert takes(46_336, 46_336)
+    assert not takes(46_341, 46_341)  # the matrix of all pairs
+    assert not takes(4096, 2**19)
+    layers = [torch.empty(8, 2**20, 64, device="meta") for _ in range(6)] + [torch.empty(1, 9, 200, device="meta")]
+    assert kernels._batches(layers, True) == [[0, 1, 2], [3, 4, 5]]
+    assert kernels._batches(layers, False) == [[6]]

@@ -1,0 +1,64 @@
+"""How the kernels are launched: tiles, warps and stages, in one table, with the shared memory that each choice takes.
+
+None of these choices has been timed on a GPU. They are the table that ``python -m benchmarks.gpu_launches`` varies.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import triton
+
+SMALLEST = 99 * 1024  # bytes of shared memory that a block may have on any GPU that has tensor-float-32
+LARGE = 4096  # neurons of a set from which on blocks are large; small ones fill the GPU where there is little to do
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Rows and columns of a tile (for wide neurons its side and the dimensions at a time), warps and stages.
+
+    ``shared`` are the bytes of shared memory of the largest variant as Triton 3.8 compiles it, for the tensor cores of
+    Hopper (sm_90), whose operands lie in it, and for all others.
+    """
+
+    rows: int
+    columns: int
+    num_warps: int
+    num_stages: int
+    shared: tuple[int, int]
+
+    def fits(self, limit: int, is_hopper: bool) -> bool:
+        return self.shared[0 if is_hopper else 1] <= limit
+
+
+# By the padded width and whether sets are large, the best first; the last fits every GPU. Columns divide rows.
+PAIRS: dict[tuple[int, bool], tuple[Launch, ...]] = {
+    (16, False): (Launch(64, 64, 4, 2, (40_960, 24_576)),),
+    (32, False): (Launch(64, 64, 4, 2, (81_920, 49_152)),),
+    (64, False): (Launch(64, 64, 4, 2, (163_840, 98_304)), Launch(64, 64, 4, 1, (65_536, 65_536))),
+    (64, True): (Launch(128, 64, 8, 2, (196_608, 131_072)), Launch(128, 64, 8, 1, (98_304, 98_304))),
+    (128, False): (Launch(64, 32, 4, 2, (196_608, 147_456)), Launch(64, 16, 4, 1, (90_112, 90_112))),
+}
+PAIRS[16, True] = PAIRS[32, True] = PAIRS[64, True]
+PAIRS[128, True] = PAIRS[128, False]
+WIDE = Launch(64, 32, 4, 3, (57_344, 49_152))
+BLOCK = Launch(32, 32, 1, 1, (256, 256))  # of a triangular matrix: its sums stay within one warp
+
+
+def padded_width(width: int) -> int:
+    """What the dimensions of narrow neurons are padded to."""
+    return max(16, triton.next_power_of_2(width))
+
+
+def pair_launches(count: int, width: int, device: torch.device) -> Iterator[Launch]:
+    """The choices that fit the device, for sets of at most ``count`` neurons of a padded ``width``; the best first."""
+    limit, is_hopper = shared_memory(device)
+    return (one for one in PAIRS[width, count >= LARGE] if one.fits(limit, is_hopper))
+
+
+def shared_memory(device: torch.device) -> tuple[int, bool]:
+    """Bytes that a block may have, and whether the device has Hopper's tensor cores or later ones like them."""
+    if device.type != "cuda":
+        return 1 << 30, False  # Triton's interpreter
+    properties = torch.cuda.get_device_properties(device)
+    return getattr(properties, "shared_memory_per_block_optin", SMALLEST), properties.major in (9, 10)
