@@ -11,6 +11,7 @@ from .compare.compare import Comparison, compare  # eager, since the subpackage 
 from .plugins import load_plugins
 from .predict import Prediction, open_weights, predict_files, predict_nodes
 from .recipe import Recipe, domains, find_domain, get_recipe, list_recipes, providers, register_domain, register_recipe
+from .runs.cluster import Cluster
 from .runs.launch import fit
 from .runs.run import Run
 from .task import Task, check_recipe, make_task
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .points import PointRecipe
 
 __all__ = [
+    "Cluster",
     "Comparison",
     "GraphRecipe",
     "ImageRecipe",

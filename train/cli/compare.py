@@ -5,13 +5,14 @@ from typing import Annotated
 from tyro.conf import arg
 
 from comhe.errors import RunError
-from comhe.train.compare.compare import compare
+from comhe.train.compare.compare import check, compare, known_records, plan
 from comhe.train.compare.tables import views
 from comhe.train.recipe import find_domain
 from comhe.train.settings import parse_settings
 from comhe.zoo import model_domain
 
-from .console import print_table, show_progress
+from .commands import print_commands
+from .console import console, print_table, show_progress
 from .options import Jobs, ManyRuns
 
 
@@ -33,12 +34,21 @@ class Compare(ManyRuns):
     def run(self) -> None:
         kind = find_domain(model_domain(self.models.split(",")[0].strip())).recipe
         settings = parse_settings(" ".join(self.settings), kind)
+        if self.print_commands:
+            seeds = range(self.first_seed, self.first_seed + self.seeds)
+            recipes = plan(self.models, self.data, self.regularizers, seeds, self.recipe, settings)
+            check(recipes, "cpu", self.jobs)
+            known = known_records(recipes, self.output)
+            return print_commands(self, [recipe for recipe in recipes if recipe.digest not in known])
         options = {name: getattr(self, name) for name in ("first_seed", "recipe", "runs", "device", "jobs", "output")}
         options |= {"settings": settings, "root": self.data_root, "plugins": self.modules}
+        options["cluster"] = self.jobs_of_cluster()
         with show_progress("compare", "run") as progress:
             found = compare(self.models, self.data, self.regularizers, self.seeds, progress=progress, **options)
         for name, rows in found.rows.items():
             for table in views(rows):
                 print_table(f"{name}, {table.title}", table.header, table.cells)
+        if left := len(found.recipes) - len(found.records) - len(found.failures):
+            console.print(f"{left} runs are not done yet; the same command without --submit-only waits for their jobs")
         if failures := found.failures:
             raise RunError(f"{len(failures)} of {len(found.recipes)} runs failed; the first: {failures[0]}")

@@ -28,7 +28,13 @@ def show_progress(label: str, unit: str, shown: bool = True) -> Iterator[Callabl
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeRemainingColumn()
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(label, text="")
-        yield lambda done, total, text: progress.update(task, completed=done, total=total, text=text)
+
+        def update(done: int, total: int, text: str) -> None:
+            if text.startswith("failed"):
+                progress.console.print(text)  # above the bar, where it stays
+            progress.update(task, completed=done, total=total, text=text)
+
+        yield update
 
 
 def print_table(title: str, header: Sequence[str], cells: Sequence[Sequence[str]]) -> None:

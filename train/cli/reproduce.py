@@ -4,7 +4,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from comhe.errors import RunError
+from comhe.errors import RunError, UsageError
 from comhe.train.compare.compare import check
 from comhe.train.compare.reproduce import HEADER, PUBLISHED, cells, comparison_lines, parse_duration, recipes
 from comhe.train.plugins import load_plugins
@@ -13,6 +13,7 @@ from comhe.train.runs.launch import train_all
 from comhe.train.settings import parse_settings
 from comhe.zoo import model_domain
 
+from .commands import print_commands
 from .console import print_table, show_progress
 from .options import Jobs, ManyRuns
 
@@ -33,10 +34,17 @@ class Reproduce(ManyRuns):
         seeds = range(self.first_seed, self.first_seed + self.seeds)
         wanted = recipes(self.table, seeds, self.recipe, settings)
         seconds = None if self.budget is None else parse_duration(self.budget)
-        check(wanted, self.device, self.jobs, [self.runs])
+        cluster = self.jobs_of_cluster()
+        if self.print_commands:
+            check(wanted, "cpu", self.jobs)
+            return print_commands(self, wanted)
+        if cluster is not None and seconds is not None:
+            raise UsageError("--budget is for this machine; --cluster-options time=MINUTES is the time of a job")
+        check(wanted, self.device if cluster is None else "cpu", self.jobs, [self.runs])
+        train = partial(train_all, seconds=seconds) if cluster is None else cluster.train_all
         setup = partial(load_plugins, self.modules)
         with show_progress(self.table, "run") as progress:
-            failures = train_all(wanted, self.runs, self.data_root, self.device, self.jobs, progress, seconds, setup)
+            failures = train(wanted, self.runs, self.data_root, self.device, self.jobs, progress, setup=setup)
         title = f"{PUBLISHED[self.table]['title']}, test, percent; recipe {wanted[0].recipe}"
         print_table(title, HEADER, comparison_lines(self.table, wanted, self.runs))
         if failures:

@@ -11,6 +11,7 @@ from typing import Any
 from comhe.errors import RunError, UsageError, check_at_least
 from comhe.train.plugins import load_plugins
 from comhe.train.recipe import Recipe, get_recipe
+from comhe.train.runs.cluster import Cluster
 from comhe.train.runs.files import check_writable, write_csv, write_text
 from comhe.train.runs.launch import train_all
 from comhe.train.runs.run import Run, run_folder
@@ -73,6 +74,7 @@ def compare(
     jobs: int | None = 1,
     output: str | Path | None = None,
     plugins: Sequence[str] = (),
+    cluster: Cluster | None = None,
     progress: Progress = lambda done, wanted, latest: None,
 ) -> Comparison:
     """Train recipes x data sets x seeds x models x regularizers x settings, as far as runs are missing, and compare.
@@ -84,6 +86,7 @@ def compare(
         recipe: by default the usual recipe of the models' domain.
         settings: settings other than the recipe's, and options of the regularizers; a list of values makes a sweep.
         output: folder to save to; runs that are in its ``NAME-runs.csv`` are not repeated.
+        cluster: where the runs are trained as jobs, with ``jobs`` processes in each; by default this machine.
         plugins: modules that register names which are not built in; each process imports them.
         progress: called as each run ends, with the number of runs that have ended, the number of all, and a name.
 
@@ -93,11 +96,12 @@ def compare(
     """
     load_plugins(plugins)
     recipes = plan(models, data, regularizers, range(first_seed, first_seed + seeds), recipe, settings)
-    check(recipes, device, jobs, [runs] if output is None else [output, runs])
-    known = {} if output is None else records_by_digest({Path(output) / f"{r.recipe}-runs.csv" for r in recipes})
+    here = device if cluster is None else "cpu"  # the device of the jobs is not one of this machine
+    check(recipes, here, jobs, [runs] if output is None else [output, runs])
+    known = known_records(recipes, output)
     missing = [recipe for recipe in recipes if recipe.digest not in known]
-    setup = partial(load_plugins, tuple(plugins))
-    failures = train_all(missing, Path(runs), root, device, jobs, progress, setup=setup)
+    train = train_all if cluster is None else cluster.train_all
+    failures = train(missing, Path(runs), root, device, jobs, progress, setup=partial(load_plugins, tuple(plugins)))
     comparison = Comparison(recipes, Path(runs), collect(recipes, Path(runs), known), failures)
     if output is not None:
         comparison.save(output)
@@ -132,6 +136,11 @@ def check(recipes: Iterable[Recipe], device: str, jobs: int | None, folders: Ite
         check_recipe(recipe, device)
     for folder in folders:
         check_writable(Path(folder))
+
+
+def known_records(recipes: Iterable[Recipe], output: str | Path | None) -> dict[str, Record]:
+    """Return the records of a folder's ``NAME-runs.csv`` by the digests of their recipes; they count as finished."""
+    return {} if output is None else records_by_digest({Path(output) / f"{r.recipe}-runs.csv" for r in recipes})
 
 
 def collect(recipes: Iterable[Recipe], runs: Path, known: Mapping[str, Record] = MappingProxyType({})) -> list[Record]:

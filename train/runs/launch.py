@@ -86,22 +86,15 @@ def train_all(
     """
     device = choose_device(device)
     jobs = jobs or (torch.cuda.device_count() if device == "cuda" else usable_cores() if device == "cpu" else 1)
-    wanted = []
-    for recipe in recipes:
-        run = Run(run_folder(runs, recipe))
-        if run.done:
-            run.tidy()
-        else:
-            wanted.append(recipe)
+    wanted = unfinished(recipes, runs)
     count = 0
     failures: list[str] = []
 
     def ended(recipe: Recipe, error: str | None) -> None:
         nonlocal count
         count += 1
-        name = f"{recipe.label} seed {recipe.seed}"
-        failures.extend([] if error is None else [f"{name}: {error}"])
-        progress(count, len(wanted), name if error is None else f"failed: {failures[-1]}")
+        failures.extend([] if error is None else [f"{name_of(recipe)}: {error}"])
+        progress(count, len(wanted), name_of(recipe) if error is None else f"failed: {failures[-1]}")
 
     try:
         work = partial(fit, runs=runs, root=root, device=device)
@@ -111,6 +104,23 @@ def train_all(
         what = f"stopped with {done} of {len(wanted)} runs done and the others saved"
         raise Interrupted(getattr(stopped, "signum", SIGINT), f"{what}; the same command goes on from there") from None
     return failures
+
+
+def unfinished(recipes: Iterable[Recipe], runs: Path) -> list[Recipe]:
+    """Return the recipes whose runs are not done, and tidy those that are."""
+    wanted = []
+    for recipe in recipes:
+        run = Run(run_folder(runs, recipe))
+        if run.done:
+            run.tidy()
+        else:
+            wanted.append(recipe)
+    return wanted
+
+
+def name_of(recipe: Recipe) -> str:
+    """Return how lines that are printed name a run."""
+    return f"{recipe.label} seed {recipe.seed}"
 
 
 def begin_process(device: str, setup: Callable[[], None] | None, number: int) -> None:

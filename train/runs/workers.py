@@ -95,21 +95,25 @@ def _terminate(workers: list[_Worker]) -> None:
 def _start(work: Callable[[Any], Any], processes: int, number: int, begin: Callable[[int], None] | None) -> _Worker:
     ours, theirs = _SPAWN.Pipe()
     child = _SPAWN.Process(target=_loop, args=(work, theirs, processes, number, begin), daemon=True)
-    with _sigint_blocked():
+    with _signals_blocked():
         child.start()
     theirs.close()  # so that the child's death closes the pipe
     return _Worker(number, child, ours)
 
 
 @contextmanager
-def _sigint_blocked() -> Iterator[None]:
-    """Block SIGINT in processes started here: Ctrl-C reaches all of a terminal, but this one ends them in order."""
+def _signals_blocked() -> Iterator[None]:
+    """Block signals in processes started here, which this one ends in order.
+
+    Ctrl-C reaches all processes of a terminal, and a cluster's warning before it ends a job may reach all of the job.
+    """
     if os.name == "nt":
         yield
         return
-    resource_tracker.ensure_running()  # else it is started with the child, and unblocks SIGINT
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGUSR2})
     try:
+        resource_tracker.ensure_running()  # else it is started with the child, and unblocks SIGINT
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

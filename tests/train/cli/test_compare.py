@@ -1,5 +1,6 @@
 import pytest
 
+from comhe.train import Cluster
 from comhe.train.cli import compare as module
 from comhe.train.cli.main import main
 from comhe.train.compare.compare import Comparison
@@ -32,3 +33,16 @@ def test_all_options_reach_the_comparison(settings, monkeypatch, capsys):
     assert called["settings"] == {"epochs": [5], "precision": ["bf16"]}
     assert called["recipe"] == "kipf,tuned"
     assert called["plugins"] == ("json",)
+
+
+def test_runs_that_jobs_have_not_done_yet_are_counted(monkeypatch, capsys):
+    called = {}
+
+    def compare(*args, **options):
+        called.update(options)
+        return Comparison([None] * 5, options["runs"], [])
+
+    monkeypatch.setattr(module, "compare", compare)
+    assert main(["compare", "--cluster", "slurm", "--submit-only", "--cluster-options", "time=9"]) == 0
+    assert called["cluster"] == Cluster("slurm", {"time": 9}, wait=False)
+    assert "5 runs are not done yet" in capsys.readouterr().out

@@ -11,3 +11,9 @@ def test_our_figures_stand_next_to_the_published_ones(tmp_path, capsys, monkeypa
     assert "recipe kipf" in shown
     assert "82.70" in shown
     assert (tmp_path / "kipf" / "gcn.citations-hs-mhe+epochs=2" / "seed0" / "result.json").exists()
+
+
+def test_a_budget_is_for_this_machine(tmp_path, capsys):
+    assert main(["reproduce", "gcn", "--budget", "20m", "--cluster", "slurm", "--runs", str(tmp_path / "runs")]) == 2
+    assert "--budget is for this machine" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
