@@ -119,7 +119,11 @@ def captured(call: Call, device: torch.device, repeats: int = 1) -> Call:
         with torch.cuda.graph(graph, stream=stream):
             for _ in range(repeats):
                 call()
-    return graph.replay
+
+    def replay(held: Call = call) -> None:  # what the graph reads lives as long as it does
+        graph.replay()
+
+    return replay
 
 
 def _operation(

@@ -79,4 +79,4 @@ def test_the_span_of_neurons_is_the_same(normal, chosen, monkeypatch, device):
         value = regularizer()
         value.backward()
         found.append((value.detach(), model.weight.grad))
-    torch.testing.assert_close(found[0], found[1], rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=2e-6)
