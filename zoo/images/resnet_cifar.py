@@ -144,14 +144,16 @@ class CifarResNet(nn.Module):
         if padding is None and "linear.weight" in theirs:
             padding, how = "pad-both", "their last layer is called linear, as akamaster's"
         counted = any(name.endswith("num_batches_tracked") for name in theirs)
-        if padding is None and not counted and ours["bn1.running_mean"].any():
+        means = ours["bn1.running_mean"]
+        is_trained = not means.is_meta and bool(means.any())
+        if padding is None and not counted and is_trained:
             raise WeightsError(
                 "the weights do not tell on which side option A's shortcuts pad; build the model with shortcut='pad' "
                 "(zeros last) or shortcut='pad-both' (as akamaster/pytorch_resnet_cifar10)"
             )
         for module in pads:
             module.both = padding == "pad-both"
-        if padding is None and ours["bn1.running_mean"].any():
+        if padding is None and is_trained:
             return [
                 "shortcut='pad' (zeros last) was taken, though the weights do not tell; build the model with "
                 "shortcut='pad-both' for weights of akamaster/pytorch_resnet_cifar10 and the like"

@@ -96,7 +96,7 @@ def test_unknown_name(name, nearest):
 
 def test_listed_names():
     names = list_data("images")
-    assert len(set(names)) == len(names) == 2 * 5
+    assert len(set(names)) == len(names) == 2 * 6
     assert {"cifar10", "cifar100-random0", "imagenet", "folder:PATH", "glyphs"} <= set(names)
 
 
