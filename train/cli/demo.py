@@ -19,7 +19,7 @@ from comhe.train.runs.launch import train_all
 from .console import console, print_table, show_progress
 from .options import Command, Device, Jobs, Threads
 
-# Recipe, model, data, regularizers and settings: short enough for two cores and a minute.
+# Recipe, model, data, regularizers and settings: short enough for two cores and a minute or two.
 COMPARISONS: tuple[tuple[str, str, str, str, dict[str, Any]], ...] = (
     ("kipf", "gcn", "citations", "none,hs-mhe,rp-comhe", {}),
     ("short", "pointnet", "solids", "none,rp-comhe", {"epochs": 1, "points": 64, "count": 2}),
@@ -32,7 +32,7 @@ HEADER = ("model", "data", "regularizer", "seeds", "test %", "difference", "95 %
 class Demo(Command):
     """Train a small network of each domain with and without CoMHE, on built-in data, and make a page of the result.
 
-    It takes about a minute on two cores, and needs neither data nor network. The networks are trained too briefly to
+    It takes a minute or two on two cores, and needs neither data nor network. The networks are trained too briefly to
     say whether CoMHE helps; `results/` has comparisons that do.
     """
 
