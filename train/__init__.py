@@ -3,8 +3,8 @@
 import os
 from typing import TYPE_CHECKING, Any
 
-# Where cores are shared with other processes, threads that spin while they wait for each other take several times as
-# long (benchmarks/threads.csv). OpenMP reads this when torch is first imported.
+# Where cores are shared with other processes, threads that spin while they wait for each other slow each other down.
+# OpenMP reads this when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from .compare.compare import Comparison, compare  # eager, since the subpackage has the same name

@@ -21,7 +21,7 @@ from .recipe import Recipe, cell_settings, setting
 from .task import Task
 
 Batch = tuple[Any, Any, Tensor | None, Tensor]  # features, graph, rows of the logits (None: all), labels
-LARGE = 10_000_000  # features of a graph from which a second thread helps
+LARGE = 10_000_000  # features of a graph, nodes times dimensions, that is not small; PubMed has 9.9 million
 CHOICES = Path(__file__).with_name("choices.json")  # by recipe and cell, written by comhe.train.compare.search
 
 
