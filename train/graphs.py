@@ -82,7 +82,9 @@ class GraphTask(Task):
         """Divide features by their sums, and add the other direction of edges, where the weights' graph had it so."""
         graph, done = self.graph, []
         if transform.normalize and not graph.normalized:
-            graph = replace(graph, features=_divided(graph.features), normalized=True)
+            features = transform.divided(graph.features)
+            features = features.to_sparse_csr() if features.is_sparse else features
+            graph = replace(graph, features=features, normalized=True)
             done.append("features are divided by their sum")
         if transform.undirected and not graph.undirected:
             edges, weight = transform.edges(graph.edge_index, graph.num_nodes, graph.edge_weight)
@@ -133,23 +135,6 @@ class GraphTask(Task):
         logits, labels = _logits(model, batch), batch[-1]
         correct = (logits.argmax(1) == labels).sum().item()
         return {"accuracy": correct / len(labels), "loss": F.cross_entropy(logits, labels).item()}
-
-
-def _divided(features: Tensor) -> Tensor:
-    """Divide rows by their sums, dense or CSR; a row whose sum is 0 stays."""
-    is_sparse = features.layout == torch.sparse_csr
-    values = features.values() if is_sparse else features
-    if is_sparse:
-        lengths = features.crow_indices().diff()
-        rows = torch.repeat_interleave(torch.arange(len(lengths), device=values.device), lengths)
-        sums = torch.zeros(len(lengths), dtype=torch.float64, device=values.device)
-        sums = sums.index_add_(0, rows, values.double())[rows]
-    else:
-        sums = values.double().sum(1, keepdim=True)
-    values = (values.double() / sums.where(sums != 0, 1.0)).float()
-    if not is_sparse:
-        return values
-    return torch.sparse_csr_tensor(features.crow_indices(), features.col_indices(), values, features.shape)
 
 
 def _logits(model: nn.Module, batch: Batch) -> Tensor:

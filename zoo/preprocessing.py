@@ -156,14 +156,23 @@ class GraphTransform:
         x = torch.as_tensor(x)
         if x.dim() != 2 or x.shape[1] != self.features:
             raise UsageError(f"features must be [N, {self.features}], not {list(x.shape)}")
+        x = self.divided(x)
         if x.layout == torch.strided:
-            return self._divided(x, x.double().sum(1, keepdim=True)).float()
+            return x
         from .graphs import SparseMatrix  # here, because it brings torch_geometric along
 
+        rows, columns = x.indices()
+        return SparseMatrix.from_coo(rows, columns, x.values(), (len(x), self.features))
+
+    def divided(self, x: Tensor) -> Tensor:
+        """Divide features [N, features], dense or of any sparse layout; they become float32, dense or coalesced COO."""
+        if x.layout == torch.strided:
+            return self._over(x, x.double().sum(1, keepdim=True)).float()
         entries = x.to_sparse_coo().coalesce()
-        (rows, columns), values = entries.indices(), entries.values().double()
-        sums = torch.zeros(len(x), dtype=torch.float64, device=x.device).index_add_(0, rows, values)
-        return SparseMatrix.from_coo(rows, columns, self._divided(values, sums[rows]).float(), (len(x), self.features))
+        indices, values = entries.indices(), entries.values().double()
+        sums = torch.zeros(len(x), dtype=torch.float64, device=x.device).index_add_(0, indices[0], values)
+        values = self._over(values, sums[indices[0]]).float()
+        return torch.sparse_coo_tensor(indices, values, x.shape, is_coalesced=True, check_invariants=False)
 
     def edges(self, edge_index: Tensor, nodes: int, weight: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Prepare edges [2, E] of so many nodes, and weights [E]: of one pair of nodes the mean stays."""
@@ -187,7 +196,7 @@ class GraphTransform:
             weight = (zeros.to(both.device).index_add(0, pair, both) / counts).float()
         return torch.stack((keys // nodes, keys % nodes)) if nodes else edge_index, weight
 
-    def _divided(self, x: Tensor, sums: Tensor) -> Tensor:
+    def _over(self, x: Tensor, sums: Tensor) -> Tensor:
         return x.double() / sums.where(sums != 0, 1.0) if self.normalize else x
 
 
