@@ -17,7 +17,7 @@ from comhe.errors import UsageError, check_at_least
 EXPLICIT = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # who sets one of these has chosen the number of threads
 
 
-def usable_cores(cgroups: str | Path = "/sys/fs/cgroup") -> int:
+def usable_cores() -> int:
     """Return how many cores this process may use: by its affinity, and by the quota of its container.
 
     Example:
@@ -25,7 +25,7 @@ def usable_cores(cgroups: str | Path = "/sys/fs/cgroup") -> int:
         True
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, int(min(cores, _quota(Path(cgroups), Path("/proc/self/cgroup")))))
+    return max(1, int(min(cores, _quota(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")))))
 
 
 def _quota(root: Path, membership: Path) -> float:
