@@ -60,6 +60,16 @@ def check_dropout(p: float) -> None:
         raise UsageError(f"dropout must be in [0, 1), not {p!r}")
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or the name of its class if it has none.
+
+    Example:
+        >>> first_line(RuntimeError("out of memory\\nmore about it")), first_line(EOFError())
+        ('out of memory', 'EOFError')
+    """
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return the end of an error message: the nearest of the known names, or all of them."""
     known = list(known)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from comhe.errors import UsageError, check_at_least, check_choice, check_dropout, did_you_mean
+from comhe.errors import UsageError, check_at_least, check_choice, check_dropout, did_you_mean, first_line
 
 
 def test_a_wrong_argument_is_named():
@@ -22,3 +22,8 @@ def test_near_names_are_suggested_and_else_all():
     assert did_you_mean("gcm", ["gcn", "gat"]) == "did you mean gcn?"
     assert did_you_mean("@", ["gcn", "gat"]) == "there are gcn, gat"
     assert did_you_mean("@", []) == "there are none"
+
+
+@pytest.mark.parametrize(("message", "line"), [("one\ntwo", "one"), ("", "ValueError"), ("\n one \ntwo", "one ")])
+def test_the_first_line_of_an_error(message, line):
+    assert first_line(ValueError(message)) == line

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from comhe.errors import UsageError, check_at_least
+from comhe.errors import UsageError, check_at_least, first_line
 
 EXPLICIT = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # who sets one of these has chosen the number of threads
 
@@ -107,7 +107,7 @@ def choose_device(device: str = "auto") -> str:
     try:
         torch.Generator(torch.empty(0, device=device).device)  # no meta tensors
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise UsageError(f"device {device!r} cannot be used: {reason}") from error
     return device
 

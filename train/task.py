@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from comhe.datasets import check_dataset
-from comhe.errors import ComheError, UsageError
+from comhe.errors import ComheError, UsageError, first_line
 from comhe.regularizers import Regularizer, create_regularizer
 from comhe.zoo import create_model, model_domain
 from comhe.zoo.preprocessing import Transform
@@ -152,5 +152,5 @@ def _told(name: str, options: Mapping[str, Any]) -> Iterator[None]:
         raise
     except (TypeError, ValueError, RuntimeError) as error:
         said = ", ".join(f"{option}={value!r}" for option, value in options.items())
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UsageError(f"{name} cannot be made with {said or 'its defaults'}: {reason}") from error

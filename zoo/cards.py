@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from comhe.errors import UsageError, WeightsError, did_you_mean
+from comhe.errors import UsageError, WeightsError, did_you_mean, first_line
 
 from .catalog import build_model
 from .preprocessing import GraphTransform, PointTransform, Transform, from_card
@@ -75,7 +75,7 @@ class Weights:
         except (TypeError, ValueError, RuntimeError) as error:
             if overrides and isinstance(error, UsageError):  # it is the caller's mistake, not the card's
                 raise
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise WeightsError(f"{self.path}: {self.model!r} cannot be built with {options} ({reason})") from error
         load_state(model, state, swap_head, f"{self.name}: ", adapt_input=adapt_input)
         return model

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from comhe.errors import WeightsError
+from comhe.errors import WeightsError, first_line
 from comhe.inputs.checkpoints import open_checkpoint
 from comhe.inputs.pickles import Record, Unreadable
 from comhe.inputs.signatures import named_kind
@@ -73,7 +73,7 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             content = checkpoint.content
             tensors = flatten(content, checkpoint.tensor) or flatten(content, checkpoint.array)
     except (Unreadable, SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        reason = first_line(error)[:300]
         raise WeightsError(f"{path}: not a safetensors file or a checkpoint of tensors ({reason})") from error
     if not tensors:
         advice = (

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from comhe.errors import first_line
+
 from .arrays import NPY, Buffers, read_npy, read_npz
 from .pickles import Record, Unreadable, read_pickle
 from .signatures import named_archive, named_kind
@@ -193,7 +195,7 @@ def _no_storage(key: Any) -> bytearray:
 
 
 def _damaged(error: Exception) -> Unreadable:
-    return Unreadable(f"a damaged archive: {(str(error).splitlines() or [type(error).__name__])[0][:200]}")
+    return Unreadable(f"a damaged archive: {first_line(error)[:200]}")
 
 
 def _zip(path: Path) -> Checkpoint:

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from comhe.errors import first_line
+
 WARM_UP = 3  # calls before the recorded one, in which libraries, memory and the optimizer's state are initialized
 
 
@@ -70,8 +72,7 @@ class CUDAGraphStep:
         try:
             self._replay, self._result = self.recorder.record(partial(self.function, *self._inputs))
         except Exception as error:  # of the function, or of the end of the recording that it has spoiled
-            cause = error.__context__ or error
-            reason = next(iter(str(cause).strip().splitlines()), "") or type(cause).__name__
+            reason = first_line(error.__context__ or error)
         else:
             return True
         self._give_up(reason)  # here, where the error no longer keeps the memory of the recording

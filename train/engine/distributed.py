@@ -18,7 +18,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from comhe.datasets import Share
-from comhe.errors import UsageError
+from comhe.errors import UsageError, first_line
 from comhe.train.hardware import choose_device
 from comhe.train.runs.interruption import torchrun_rank
 from comhe.zoo.norms import convert_global_batch_norm
@@ -169,7 +169,7 @@ def join_ranks(device: str, shard_penalty: bool = False) -> Iterator[tuple[Distr
         if is_ours:
             _tell_torchrun(error)
             raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         print(f"comhe: rank {rank} of {world_size}: another rank is gone, see its message ({reason})", file=sys.stderr)
         sys.stderr.flush()
         time.sleep(EXIT_DELAY)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from comhe.errors import DivergedError, UsageError
+from comhe.errors import DivergedError, UsageError, first_line
 from comhe.train.hardware import limited_threads
 from comhe.train.runs.interruption import Interrupted, Stop, deferred
 from comhe.train.runs.run import Run
@@ -41,7 +41,7 @@ def fit(task: Task, run: Run, progress: Progress = lambda row, epochs: None) -> 
         try:
             return _fit(task, run, progress, stop, prepared.pop())
         except torch_compile_errors() as error:
-            reason = " ".join((str(error).strip().splitlines() or [type(error).__name__])[0].split())
+            reason = " ".join(first_line(error).split())
             raise UsageError(f"{recipe.model} cannot be compiled here ({reason}); leave out compile") from error
         except NonFiniteError as error:
             what, epoch = str(error), error.epoch  # the error itself would keep the diverged network in memory

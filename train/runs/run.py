@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from comhe.errors import RunError
+from comhe.errors import RunError, first_line
 from comhe.train.engine.log import Log
 from comhe.train.hardware import processor, uses_bf16
 from comhe.train.recipe import Recipe, read_recipe
@@ -162,7 +162,7 @@ class Run:
                 raise zipfile.BadZipFile(f"{damaged} does not have its checksum")
             state = torch.load(path, weights_only=True, map_location="cpu")
         except (zipfile.BadZipFile, zipfile.LargeZipFile, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = first_line(error)
             raise RunError(f"{path} is damaged ({reason}); remove it, and the run starts again") from error
         if (found := state.get("format") if isinstance(state, dict) else None) != FORMAT:
             hint = "continue with the version that wrote it, or remove it, and the run starts again"
