@@ -48,7 +48,8 @@ __all__ = [
 def _register_built_in() -> None:
     from . import graphs, images, points
 
-    register_domain(images.ImageRecipe, images.ImageTask, images.modern, images.paper, images.short)
+    named = images.modern, images.paper, images.short, images.one_cycle, images.airbench
+    register_domain(images.ImageRecipe, images.ImageTask, *named)
     register_domain(points.PointRecipe, points.PointTask, points.modern, points.paper, points.short)
     register_domain(graphs.GraphRecipe, graphs.GraphTask, graphs.kipf, graphs.tuned)
 

@@ -1,10 +1,8 @@
 """Train graph networks on citation graphs: ``python -m comhe.train.graphs`` or ``comhe train graphs``."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property, lru_cache
-from pathlib import Path
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +13,7 @@ from comhe.datasets import Graph, load_graph
 from comhe.errors import UsageError, check_at_least, check_choice
 from comhe.zoo.preprocessing import GraphTransform
 
+from .choices import chosen
 from .engine.batch_task import parameter_groups
 from .engine.distributed import SINGLE_PROCESS, DistributedContext
 from .recipe import Recipe, cell_settings, setting
@@ -22,7 +21,6 @@ from .task import Task
 
 Batch = tuple[Any, Any, Tensor | None, Tensor]  # features, graph, rows of the logits (None: all), labels
 LARGE = 10_000_000  # features of a graph, nodes times dimensions, that is not small; PubMed has 9.9 million
-CHOICES = Path(__file__).with_name("choices.json")  # by recipe and cell, written by comhe.train.compare.search
 
 
 @dataclass(frozen=True)
@@ -154,29 +152,16 @@ def _first_layer(model: nn.Module) -> str:
     return f"{name}.0." if isinstance(child, nn.ModuleList) else f"{name}."
 
 
-def base_recipe(name: str, model: str, data: str, regularizer: str) -> GraphRecipe:
-    """Return Kipf & Welling's settings and the regularizer's defaults, before anything is chosen."""
-    return GraphRecipe(recipe=name, **cell_settings(model, data, regularizer))
-
-
-def _chosen(name: str, model: str, data: str, regularizer: str) -> GraphRecipe:
-    base = base_recipe(name, model, data, regularizer)
-    return base.replace(**_choices().get(name, {}).get(base.name, {}))
-
-
-@cache
-def _choices() -> dict[str, dict[str, dict[str, Any]]]:
-    return json.loads(CHOICES.read_text())
-
-
+@chosen
 def kipf(model: str, data: str, regularizer: str) -> GraphRecipe:
     """Return the published settings of the network and its training, with the regularizer's chosen for the cell."""
-    return _chosen("kipf", model, data, regularizer)
+    return GraphRecipe(**cell_settings(model, data, regularizer))
 
 
+@chosen
 def tuned(model: str, data: str, regularizer: str) -> GraphRecipe:
     """Return settings that were all chosen for the cell, starting from the published ones."""
-    return _chosen("tuned", model, data, regularizer)
+    return GraphRecipe(**cell_settings(model, data, regularizer))
 
 
 if __name__ == "__main__":

@@ -12,9 +12,12 @@ from comhe.errors import check_choice
 from comhe.regularizers import regularizer_options
 from comhe.zoo.preprocessing import ImageTransform
 
+from .choices import chosen
 from .engine.batch_task import BatchTask
 from .normalization import parse_normalization
 from .recipe import BatchRecipe, cell_settings, setting
+
+FITTED = 5000  # images that a network is fitted to before training
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,12 @@ class ImageTask(BatchTask):
         order = torch.channels_last if self.recipe.channels_last else torch.contiguous_format
         return super().model().to(memory_format=order)
 
+    def start(self, model: nn.Module) -> None:
+        """Also fit a network to the images before training, if it has a way to: see :func:`register_model`."""
+        if (fit_inputs := getattr(model, "fit_inputs", None)) is not None:
+            fit_inputs(next(self.batches("train", FITTED))[0])
+        super().start(model)
+
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         x, labels = batch
         logits = model(x).float()
@@ -107,6 +116,23 @@ def short(model: str, data: str, regularizer: str) -> ImageRecipe:
     """Return a training for two CPU cores: a ResNet-20 on CIFAR-100 takes one of them 20 minutes."""
     settings = cell_settings(model, data, regularizer)
     return ImageRecipe(epochs=6, lr=0.2, schedule="one-cycle", warmup=0.2, precision="auto", energies=1, **settings)
+
+
+@chosen
+def one_cycle(model: str, data: str, regularizer: str) -> ImageRecipe:
+    """Return ten epochs in one cycle of the rate: minutes for CNN-6 on a GPU, hours on two CPU cores."""
+    settings = cell_settings(model, data, regularizer)
+    return ImageRecipe(epochs=10, lr=0.1, schedule="one-cycle", warmup=0.2, precision="auto", energies=1, **settings)
+
+
+@chosen
+def airbench(model: str, data: str, regularizer: str) -> ImageRecipe:
+    """Return a training of ``airbench94``, an hour of two CPU cores: large batches, smoothed labels, one cycle."""
+    settings = cell_settings(model, data, regularizer)
+    return ImageRecipe(
+        epochs=12, batch_size=512, lr=1.0, momentum=0.85, weight_decay=1e-3, schedule="one-cycle", warmup=0.2,
+        label_smoothing=0.2, ema=0.99, precision="auto", energies=1, **settings,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ def register_model(
 
     A module may offer more, all of it optional: ``output_layer``, the name of its last layer (``"fc"``), with which
     weights for other classes can be loaded; ``adapt(state)``, which renames the state dict of another implementation;
+    ``fit_inputs(images)`` of image networks, called with normalized training images before training begins;
     ``auxiliary_loss()``, added to the loss of point networks; and ``prepare`` of
     :class:`comhe.zoo.graphs.GraphModel`, which computes at the labeled nodes only.
 

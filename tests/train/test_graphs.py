@@ -5,8 +5,9 @@ import torch
 from torch.nn import functional as F
 
 from comhe.errors import UsageError
+from comhe.train.choices import base_recipe
 from comhe.train.engine.distributed import DistributedContext
-from comhe.train.graphs import GraphRecipe, GraphTask, base_recipe
+from comhe.train.graphs import GraphRecipe, GraphTask
 from comhe.train.recipe import get_recipe
 
 

@@ -25,7 +25,7 @@ BLOCKS_COMPILED = {
     "pointnet",
     "pointnet2_msg",
 }  # elsewhere, or in the networks beside them
-SMALLEST = {"cnn6": 32, "vgg16_bn": 32, "dgcnn": 20}  # pixels a side, or points
+SMALLEST = {"airbench94": 9, "cnn6": 32, "vgg16_bn": 32, "dgcnn": 20}  # pixels a side, or points
 FLOATS = (torch.float64, torch.bfloat16, torch.float16)
 
 

@@ -15,10 +15,10 @@ import tyro
 from tyro.conf import arg
 
 from comhe.errors import RunError
+from comhe.train.choices import CHOICES, base_recipe
 from comhe.train.cli.console import show_progress
 from comhe.train.cli.main import guarded
 from comhe.train.cli.options import DataRoot, Device, Jobs, Runs
-from comhe.train.graphs import CHOICES, base_recipe
 from comhe.train.recipe import Recipe
 from comhe.train.runs.files import write_csv, write_text
 from comhe.train.runs.launch import train_all
@@ -30,7 +30,7 @@ from .statistics import mean_std
 Space = dict[str, tuple[Any, ...]]
 FIRST_SEED = 1000  # none of the seeds 0, 1, ... of a table
 
-# `kipf` searches the settings of the regularizer only: everything else is as published.
+# All recipes but `tuned` search the settings of the regularizer only; a network without one has none.
 REGULARIZER_SPACE: Space = {"weight": (0.1, 0.3, 1.0, 3.0, 10.0), "output_weight": (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)}
 TRAINING_SPACE: Space = {
     "hidden_channels": (16, 32, 64),
@@ -39,6 +39,7 @@ TRAINING_SPACE: Space = {
     "weight_decay": (5e-4, 1e-3, 2e-3),
     "epochs": (200, 400),
 }
+IMAGE_SPACE: Space = {"weight": (0.1, 0.3, 1.0, 3.0, 10.0), "output_weight": (0.0, 1.0, 10.0, 100.0)}
 OPTION_SPACE: dict[str, Space] = {
     "rp-comhe": {"dim": (10, 20, 40), "redraw": (1, 10)},
     "ap-comhe": {"rate": (0.1, 1.0), "mode": ("both", "alternating")},
@@ -49,7 +50,8 @@ OPTION_SPACE: dict[str, Space] = {
 class Search:
     """Choose the settings of a recipe on validation accuracy and write them where the recipe reads them."""
 
-    recipe: Annotated[str, arg(help="kipf: the regularizer's settings only; tuned: all settings")] = "kipf"
+    recipe: Annotated[str, arg(help="tuned: all settings; kipf, one_cycle, airbench: the regularizer's only")] = "kipf"
+    model: Annotated[str, arg(help="a name of `comhe list models`")] = "gcn"
     data: Annotated[str, arg(help="comma-separated")] = "cora,citeseer,pubmed"
     regularizers: Annotated[str, arg(help="comma-separated")] = "none,hs-mhe,rp-comhe,ap-comhe"
     trials: Annotated[int, arg(help="settings drawn for each cell")] = 24
@@ -64,7 +66,7 @@ class Search:
 
     def run(self) -> None:
         cells = [(data, name) for data in self.data.split(",") for name in self.regularizers.split(",")]
-        trials = {cell: draw(self.recipe, *cell, self.trials) for cell in cells}
+        trials = {cell: draw(self.recipe, self.model, *cell, self.trials) for cell in cells}
         records = self._train([trial for found in trials.values() for trial in found], range(self.first))
         finalists = {cell: _best(found, records)[: self.finalists] for cell, found in trials.items()}
         rerun = [trial for found in finalists.values() for trial in found]
@@ -74,7 +76,7 @@ class Search:
         rows: list[dict[str, Any]] = []
         for cell, found in trials.items():
             chosen = _best(finalists[cell], records)[0]
-            base = vars(base_recipe(self.recipe, "gcn", *cell))
+            base = vars(base_recipe(self.recipe, self.model, *cell))
             for trial in _best(found, records):
                 mean, std = mean_std(values := _values(trial, records))
                 settings = {k: v for k, v in vars(trial).items() if v != base[k] and k not in ("tag", "seed")}
@@ -95,14 +97,14 @@ class Search:
         return collect(recipes, self.runs)
 
 
-def draw(recipe: str, data: str, regularizer: str, trials: int) -> list[Recipe]:
+def draw(recipe: str, model: str, data: str, regularizer: str, trials: int) -> list[Recipe]:
     """Return the cell's trials, all different; they depend on the names alone."""
-    base = base_recipe(recipe, "gcn", data, regularizer)
+    base = base_recipe(recipe, model, data, regularizer)
     space = dict(TRAINING_SPACE) if recipe == "tuned" else {}
-    options = OPTION_SPACE.get(regularizer, {})
+    options = OPTION_SPACE.get(regularizer, {}) if base.domain == "graphs" else {}
     if regularizer != "none":
-        space |= REGULARIZER_SPACE
-    source = random.Random(f"{recipe}.{data}-{regularizer}")
+        space |= REGULARIZER_SPACE if base.domain == "graphs" else IMAGE_SPACE
+    source = random.Random(f"{recipe}.{data}-{regularizer}")  # not of the model: graphs had one
     found: list[Recipe] = []
     for _ in range(100 * trials):
         changes = {name: source.choice(values) for name, values in space.items()}

@@ -1,32 +1,32 @@
 import csv
 import json
 
-from comhe.train import graphs
+from comhe.train import choices
 from comhe.train.compare import search
 from comhe.train.compare.search import draw, main
 
 
 def test_trials_are_different_and_depend_on_the_names_alone():
-    trials = draw("tuned", "cora", "rp-comhe", 10)
-    assert trials == draw("tuned", "cora", "rp-comhe", 10)
+    trials = draw("tuned", "gcn", "cora", "rp-comhe", 10)
+    assert trials == draw("tuned", "gcn", "cora", "rp-comhe", 10)
     assert len({trial.replace(tag="").digest for trial in trials}) == 10
-    assert trials != draw("tuned", "citeseer", "rp-comhe", 10)
-    assert len(draw("kipf", "cora", "none", 10)) == 1  # nothing to choose
-    committed = json.loads(graphs.CHOICES.read_text())["kipf"]["gcn.cora-hs-mhe"]
-    trials = draw("kipf", "cora", "hs-mhe", 20)
+    assert trials != draw("tuned", "gcn", "citeseer", "rp-comhe", 10)
+    assert len(draw("kipf", "gcn", "cora", "none", 10)) == 1  # nothing to choose
+    committed = json.loads(choices.CHOICES.read_text())["kipf"]["gcn.cora-hs-mhe"]
+    trials = draw("kipf", "gcn", "cora", "hs-mhe", 20)
     assert any(all(getattr(trial, name) == value for name, value in committed.items()) for trial in trials)
 
 
 def test_the_best_trial_on_validation_is_written_where_the_recipe_reads_it(tmp_path, monkeypatch, in_process):
-    choices = tmp_path / "choices.json"
-    choices.write_text('{"kipf": {"other": {}}}')
-    monkeypatch.setattr(search, "CHOICES", choices)
+    written_to = tmp_path / "choices.json"
+    written_to.write_text('{"kipf": {"other": {}}}')
+    monkeypatch.setattr(search, "CHOICES", written_to)
     monkeypatch.setattr(search, "TRAINING_SPACE", {"epochs": (1, 2)})
     argv = "--recipe tuned --data citations --regularizers hs-mhe --trials 3 --first 1 --finalists 2 --more 1 --jobs 1"
     assert main([*argv.split(), "--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "out")]) == 0
     rows = list(csv.DictReader((tmp_path / "out" / "search-tuned.csv").open()))
     assert sorted(row["n"] for row in rows) == ["1", "2", "2"]
     (chosen,) = [row for row in rows if row["chosen"]]
-    written = json.loads(choices.read_text())
+    written = json.loads(written_to.read_text())
     assert written["tuned"]["gcn.citations-hs-mhe"] == json.loads(chosen["settings"])
     assert "other" in written["kipf"]

@@ -35,6 +35,7 @@ def build(name: str, seed: int = 0, **kwargs) -> nn.Module:
 
 def test_the_names():
     assert MODELS == [
+        "airbench94",
         "cnn6",
         "cnn9",
         "cnn15",
