@@ -8,7 +8,7 @@
 ceilings   matrix products and copies a second, measured, and reciprocals, computed: what other figures are fractions of
 numerics   every kernel's energies and gradients against float64
 penalty    what RP-CoMHE (in the span and ambient) and half-space MHE add to captured steps, beside the network and not
-profile    where a captured step of CNN-9 with RP-CoMHE spends its time, kernel by kernel
+profile    where a captured step of CNN-9 spends its time, kernel by kernel: alone, with half-space MHE and RP-CoMHE
 energy     one large energy with its gradient: share of what products and reciprocals allow; eager PyTorch; memory
 training   CNN-9 by the paper's recipe with RP-CoMHE, from timed epochs or in full
 points     PointNet++ and its operations beside the usual ones, see :mod:`.gpu_points`
@@ -53,6 +53,7 @@ class Size:
     width: int = 64
     rounds: int = 30
     networks: tuple[str, ...] = tuple(gpu_training.NETWORKS)
+    penalties: tuple[str, ...] = tuple(gpu_training.PENALTIES)
 
 
 MEASURED, COMPUTED = {"how": "measured"}, {"how": "computed from the clock"}
@@ -207,7 +208,9 @@ def points(device: torch.device, size: Size) -> Rows:
 PARTS = {
     "ceilings": ceilings,
     "numerics": numerics,
-    "penalty": lambda device, size: gpu_training.penalty(device, size.rounds, is_tiny(size), size.networks),
+    "penalty": lambda device, size: gpu_training.penalty(
+        device, size.rounds, is_tiny(size), size.networks, size.penalties
+    ),
     "profile": lambda device, size: gpu_training.profile(device, is_tiny(size)),
     "energy": energy,
     "training": lambda device, size: gpu_training.training(device, is_tiny(size)),
@@ -226,13 +229,15 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, help="of every measurement, 30 unless given")
     networks = list(gpu_training.NETWORKS)
     parser.add_argument("--networks", nargs="+", default=networks, choices=networks, help="of the part penalty")
+    penalties = list(gpu_training.PENALTIES)
+    parser.add_argument("--penalties", nargs="+", default=penalties, choices=penalties, help="of the part penalty")
     parser.add_argument("--out", type=Path, help="folder for the tables")
     flags = parser.parse_args(words)
     if unknown := sorted({*flags.parts} - {*names}):
         parser.error(f"no part {unknown[0]!r}; there are {', '.join(names)}")
     if flags.tiny and flags.out:
         parser.error("figures of --tiny mean nothing and are not written: leave out --out")
-    size = replace(TINY if flags.tiny else Size(), networks=tuple(flags.networks))
+    size = replace(TINY if flags.tiny else Size(), networks=tuple(flags.networks), penalties=tuple(flags.penalties))
     size = size if flags.rounds is None else replace(size, rounds=flags.rounds)
     tables = {name: Table(flags.out and flags.out / f"gpu_{name}.csv") for name in flags.parts}
     for name in flags.parts:

@@ -100,11 +100,18 @@ def steps(task: Task, beside: bool = True, captured: bool = True) -> Callable[[]
     return lambda: step(next(inputs), 1e-4)
 
 
-def penalty(device: torch.device, rounds: int, tiny: bool, networks: Iterable[str] = tuple(NETWORKS)) -> Rows:
+def penalty(
+    device: torch.device,
+    rounds: int,
+    tiny: bool,
+    networks: Iterable[str] = tuple(NETWORKS),
+    penalties: Iterable[str] = tuple(PENALTIES),
+) -> Rows:
     """Milliseconds of a step, and what share of the step without a penalty it adds."""
     for name in networks:
         make = NETWORKS[name]
-        for regularizer, (kind, options) in PENALTIES.items():
+        for regularizer in penalties:
+            kind, options = PENALTIES[regularizer]
             calls = {
                 "beside the network": steps(make(kind, device, tiny, **options)),
                 "before it": steps(make(kind, device, tiny, **options), beside=False),
@@ -145,21 +152,31 @@ def _medians(calls: dict[str, Callable], device: torch.device, rounds: int, tiny
 
 
 def profile(device: torch.device, tiny: bool, most: int = 40) -> Rows:
-    """The operations (on a GPU: kernels) that take most of a captured step of CNN-9 with RP-CoMHE."""
-    step, count = steps(cnn9("rp-comhe", device, tiny)), 1 if tiny else STEPS
-    for _ in range(1 if tiny else 5):
-        step()
-    on_gpu = device.type == "cuda"
-    with torch.profiler.profile() as profiler:  # of whatever there is
-        for _ in range(count):
+    """The operations (on a GPU: kernels) that take most of a captured step of CNN-9, without a penalty and with each.
+
+    ``once_us`` is the mean time of one of them: those of a penalty run beside the network's.
+    """
+    for regularizer in ("none", "hs-mhe", "rp-comhe"):
+        step, count = steps(cnn9(regularizer, device, tiny)), 1 if tiny else STEPS
+        for _ in range(1 if tiny else 5):
             step()
-        if on_gpu:
-            torch.cuda.synchronize(device)
-    times = {e.key: (e.self_device_time_total if on_gpu else e.self_cpu_time_total) for e in profiler.key_averages()}
-    calls, total = {e.key: e.count for e in profiler.key_averages()}, sum(times.values())
-    for name in sorted(times, key=times.__getitem__, reverse=True)[:most]:
-        row = {"what": name[:120], "calls_a_step": calls[name] / count, "ms_a_step": times[name] / count / 1e3}
-        yield row | {"percent": 100 * times[name] / total}
+        on_gpu = device.type == "cuda"
+        with torch.profiler.profile() as profiler:  # of whatever there is
+            for _ in range(count):
+                step()
+            if on_gpu:
+                torch.cuda.synchronize(device)
+        del step
+        gc.collect()
+        events = {
+            e.key: (e.count, e.self_device_time_total if on_gpu else e.self_cpu_time_total)
+            for e in profiler.key_averages()
+        }
+        total = sum(spent for _, spent in events.values())
+        for name, (calls, spent) in sorted(events.items(), key=lambda item: -item[1][1])[:most]:
+            row = {"regularizer": regularizer, "what": name[:120], "calls_a_step": calls / count}
+            row |= {"once_us": spent / calls, "ms_a_step": spent / count / 1e3}
+            yield row | {"percent": 100 * spent / total if total else 0.0}
 
 
 def training(device: torch.device, tiny: bool, full: bool = False) -> Rows:

@@ -61,8 +61,8 @@ def energy_sums(
 
     sums: list[Any] = [None] * len(neurons)
     gradients: list[Any] = [None] * len(neurons)
-    for compute, narrow in ((pair_sums, True), (gram_sums, False)):
-        for chosen in _batches(neurons, narrow):
+    for compute, kind in ((pair_sums, "narrow"), (gram_sums, "wide"), (gram_sums, "wide, unaligned")):
+        for chosen in _batches(neurons, kind):
             some = [neurons[i] for i in chosen]
             scale = factors
             if factors is not None and len(chosen) < len(neurons):
@@ -74,16 +74,22 @@ def energy_sums(
     return sums, gradients
 
 
-def _batches(neurons: Layers, narrow: bool) -> list[list[int]]:
-    """Which layers are computed together: all that are narrow, or not, as long as their numbers can be addressed."""
+def _batches(neurons: Layers, kind: str) -> list[list[int]]:
+    """Which layers are computed together: all of one kind, as long as their numbers can be addressed."""
     batches: list[list[int]] = []
     for i, w in enumerate(neurons):
-        if (w.shape[-1] <= NARROW) == narrow:
-            if batches and (not narrow or _padded([neurons[j] for j in (*batches[-1], i)]) < OFFSETS):
+        if _kind(w) == kind:
+            if batches and (kind != "narrow" or _padded([neurons[j] for j in (*batches[-1], i)]) < OFFSETS):
                 batches[-1].append(i)
             else:
                 batches.append([i])
     return batches
+
+
+def _kind(w: Tensor) -> str:
+    """Of wide layers, those whose rows and matrices begin at multiples of 16 bytes are read four numbers at a time."""
+    n, d = w.shape[-2:]
+    return "narrow" if d <= NARROW else "wide" if n % 4 == d % 4 == 0 else "wide, unaligned"
 
 
 def _padded(neurons: Layers) -> int:

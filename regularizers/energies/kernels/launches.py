@@ -2,7 +2,7 @@
 
 Those of width 64, and of width 128 for large sets, are the best, or within 2 %, of what
 ``python -m benchmarks.gpu_launches`` tried on an H200 (``benchmarks/gpu_launches.csv``): one stage leaves room for more
-blocks at a time. The others have not been varied yet.
+blocks at a time. The others have not been varied yet; those of wide neurons are what compiles without spilled registers.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ LARGE = 4096  # neurons of a set from which on blocks are large; small ones fill
 
 @dataclass(frozen=True)
 class Launch:
-    """Rows and columns of a tile (for wide neurons its side and the dimensions at a time), warps and stages.
+    """Rows and columns of a tile (for wide neurons its side and what is summed over at a time), warps and stages.
 
     ``shared`` are the bytes of shared memory of the largest variant as Triton 3.8 compiles it, for the tensor cores of
     Hopper (sm_90), whose operands lie in it, and for all others.
@@ -43,7 +43,12 @@ PAIRS: dict[tuple[int, bool], tuple[Launch, ...]] = {
 }
 PAIRS[16, True] = PAIRS[32, True] = PAIRS[64, True]
 PAIRS[128, True] = PAIRS[128, False]
-WIDE = Launch(64, 32, 4, 3, (57_344, 49_152))
+# Of wide neurons: parts of the products, slopes and pushes, all of one tile's side.
+PRODUCTS = Launch(64, 32, 4, 3, (57_344, 49_152))
+SLOPES = Launch(64, 64, 8, 1, (32_768, 32_768))
+PUSHES = Launch(64, 32, 4, 3, (57_344, 49_152))
+EXACT = "tf32x3"  # how products are made of float32: by three on the tensor cores; "ieee" by ordinary arithmetic
+PROGRAMS = 528  # that the products of wide neurons are divided into, at most, besides one for each pair of tiles
 BLOCK = Launch(32, 32, 1, 1, (256, 256))  # of a triangular matrix: its sums stay within one warp
 
 

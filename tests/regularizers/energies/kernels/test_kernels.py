@@ -90,6 +90,26 @@ def test_energies_and_gradients_of_a_ragged_batch(normal, device, s, eps, min_no
         assert error < 1e-4, f"{list(w.shape)}: {error:.1e}"
 
 
+@pytest.mark.parametrize("programs", [1, 1000])
+def test_wide_neurons_in_any_number_of_parts(normal, device, monkeypatch, programs):
+    """Sets of several tiles and parts, aligned and not; near pairs in a tile and across; bit for bit."""
+    wide = pytest.importorskip("comhe.regularizers.energies.kernels.wide")
+    monkeypatch.setattr(wide, "PROGRAMS", programs)
+    made = [normal(*shape, dtype=torch.float32).to(device) for shape in ((1, 68, 132), (2, 8, 200), (1, 66, 129))]
+    made[0][0, 65] = -3 * made[0][0, 2] + 0.05 * made[0][0, 3]
+    made[2][0, 65] = 2 * made[2][0, 64] + 0.05 * made[2][0, 7]
+    sums, gradients = kernels.energy_sums(made, terms())
+    again, same = kernels.energy_sums(made, terms())
+    for w, total, gradient, other, repeated in zip(made, sums, gradients, again, same, strict=True):
+        exact = w.double().requires_grad_()
+        expected = oracle(exact, 2, True)
+        (slope,) = torch.autograd.grad(expected.sum(), exact)
+        torch.testing.assert_close(total.double(), expected.detach(), rtol=2e-5, atol=0)
+        assert (gradient.double() - slope).norm() / slope.norm() < 1e-4
+        assert torch.equal(total, other)
+        assert torch.equal(gradient, repeated)
+
+
 @pytest.mark.parametrize("d", [40, 200])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_nearly_parallel_pairs_keep_their_digits(normal, device, d, sign):
@@ -280,5 +300,7 @@ def test_numbers_that_32_bits_cannot_count_are_refused_or_divided(monkeypatch):
     assert not takes(46_341, 46_341)  # the matrix of all pairs
     assert not takes(4096, 2**19)
     layers = [torch.empty(8, 2**20, 64, device="meta") for _ in range(6)] + [torch.empty(1, 9, 200, device="meta")]
-    assert kernels._batches(layers, True) == [[0, 1, 2], [3, 4, 5]]
-    assert kernels._batches(layers, False) == [[6]]
+    layers.append(torch.empty(1, 8, 200, device="meta"))
+    assert kernels._batches(layers, "narrow") == [[0, 1, 2], [3, 4, 5]]
+    assert kernels._batches(layers, "wide, unaligned") == [[6]]
+    assert kernels._batches(layers, "wide") == [[7]]

@@ -26,8 +26,9 @@ def choices(architecture):
                 found.append((launch, "pairs._pairs_kernel", launch.num_stages, sizes))
                 found.append((launch, "pairs._near_kernel", 1, sizes))
                 found.append((launch, "pairs._unit_kernel", 1, sizes))
-    sizes = {"TILE": launches.WIDE.rows, "CHUNK": launches.WIDE.columns}
-    found += [(launches.WIDE, f"wide._{kernel}_kernel", launches.WIDE.num_stages, sizes) for kernel in ("gram", "push")]
+    for kernel, launch in (("product", launches.PRODUCTS), ("slope", launches.SLOPES), ("push", launches.PUSHES)):
+        sizes = {"TILE": launch.rows, "CHUNK": launch.columns}
+        found.append((launch, f"wide._{kernel}_kernel", launch.num_stages, sizes))
     for is_factor in (True, False):
         found.append((launches.BLOCK, "cholesky._block_kernel", 1, {"SIZE": launches.BLOCK.rows, "FACTOR": is_factor}))
     return [choice for i, choice in enumerate(found) if choice not in found[:i]]
@@ -81,8 +82,9 @@ def test_every_gpu_has_a_choice_for_every_width(monkeypatch, limit, is_hopper):
             found = list(launches.pair_launches(count, launches.padded_width(width), torch.device("cuda")))
             assert found, f"{count} neurons of {width} dimensions"
             assert all(one.rows % one.columns == 0 for one in found)  # padding of a set is whole blocks of rows
-    wanted = [(launches.WIDE, limit), (launches.BLOCK, limit)]
-    assert all(launch.fits(limit, is_hopper) for launch, limit in wanted)
+    wide = (launches.PRODUCTS, launches.SLOPES, launches.PUSHES)
+    assert all(launch.fits(limit, is_hopper) for launch in (*wide, launches.BLOCK))
+    assert len({launch.rows for launch in wide}) == 1  # tables are made for one side
 
 
 def test_what_takes_more_memory_than_stated_gives_way_to_the_next(normal, device, monkeypatch):
