@@ -122,7 +122,8 @@ def short(model: str, data: str, regularizer: str) -> ImageRecipe:
 def one_cycle(model: str, data: str, regularizer: str) -> ImageRecipe:
     """Return ten epochs in one cycle of the rate: minutes for CNN-6 on a GPU, hours on two CPU cores."""
     settings = cell_settings(model, data, regularizer)
-    return ImageRecipe(epochs=10, lr=0.1, schedule="one-cycle", warmup=0.2, precision="auto", energies=1, **settings)
+    schedule: dict[str, Any] = {"epochs": 10, "batch_size": 64, "lr": 0.03, "schedule": "cosine", "warmup": 0.1}
+    return ImageRecipe(precision="auto", energies=1, **schedule, **settings)
 
 
 @chosen
@@ -130,7 +131,7 @@ def airbench(model: str, data: str, regularizer: str) -> ImageRecipe:
     """Return a training of ``airbench94``, an hour of two CPU cores: large batches, smoothed labels, one cycle."""
     settings = cell_settings(model, data, regularizer)
     return ImageRecipe(
-        epochs=12, batch_size=512, lr=1.0, momentum=0.85, weight_decay=1e-3, schedule="one-cycle", warmup=0.2,
+        epochs=12, batch_size=512, lr=1.0, momentum=0.85, schedule="one-cycle", warmup=0.2,
         label_smoothing=0.2, ema=0.99, precision="auto", energies=1, **settings,
     )  # fmt: skip
 
