@@ -2,7 +2,7 @@
 
 Those of width 64, and of width 128 for large sets, are the best, or within 2 %, of what
 ``python -m benchmarks.gpu_launches`` tried on an H200 (``benchmarks/gpu_launches.csv``): one stage leaves room for more
-blocks at a time. The others have not been varied yet; those of wide neurons are what compiles without spilled registers.
+blocks at a time. The others have not been varied yet; those of wide neurons are without spilled registers.
 """
 
 from collections.abc import Iterator
