@@ -92,22 +92,22 @@ def test_energies_and_gradients_of_a_ragged_batch(normal, device, s, eps, min_no
 
 @pytest.mark.parametrize("programs", [1, 1000])
 def test_wide_neurons_in_any_number_of_parts(normal, device, monkeypatch, programs):
-    """Sets of several tiles and parts, aligned and not; near pairs in a tile and across; bit for bit."""
+    """Sets of several tiles and parts, aligned and not; near pairs in a tile and across."""
     wide = pytest.importorskip("comhe.regularizers.energies.kernels.wide")
     monkeypatch.setattr(wide, "PROGRAMS", programs)
     made = [normal(*shape, dtype=torch.float32).to(device) for shape in ((1, 68, 132), (2, 8, 200), (1, 66, 129))]
     made[0][0, 65] = -3 * made[0][0, 2] + 0.05 * made[0][0, 3]
     made[2][0, 65] = 2 * made[2][0, 64] + 0.05 * made[2][0, 7]
     sums, gradients = kernels.energy_sums(made, terms())
-    again, same = kernels.energy_sums(made, terms())
-    for w, total, gradient, other, repeated in zip(made, sums, gradients, again, same, strict=True):
+    for w, total, gradient in zip(made, sums, gradients, strict=True):
         exact = w.double().requires_grad_()
         expected = oracle(exact, 2, True)
         (slope,) = torch.autograd.grad(expected.sum(), exact)
         torch.testing.assert_close(total.double(), expected.detach(), rtol=2e-5, atol=0)
         assert (gradient.double() - slope).norm() / slope.norm() < 1e-4
-        assert torch.equal(total, other)
-        assert torch.equal(gradient, repeated)
+    if device.type == "cuda":  # the interpreter takes programs one after the other
+        again, same = kernels.energy_sums(made, terms())
+        assert all(map(torch.equal, [*sums, *gradients], [*again, *same]))
 
 
 @pytest.mark.parametrize("d", [40, 200])
