@@ -48,7 +48,7 @@ PRODUCTS = Launch(64, 32, 4, 3, (57_344, 49_152))
 SLOPES = Launch(64, 64, 8, 1, (16_384, 16_384))
 PUSHES = Launch(64, 32, 4, 3, (57_344, 49_152))
 EXACT = "tf32x3"  # how products are made of float32: by three on the tensor cores; "ieee" by ordinary arithmetic
-PROGRAMS = 528  # that the products of wide neurons are divided into, at most, besides one for each pair of tiles
+PROGRAMS = 264  # that the products of wide neurons are divided into, at most, besides one for each pair of tiles
 BLOCK = Launch(32, 32, 1, 1, (256, 256))  # of a triangular matrix: its sums stay within one warp
 
 
