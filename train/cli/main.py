@@ -63,7 +63,7 @@ def parse(argv: Sequence[str]) -> Command:
     if list(argv[:1]) == ["train"]:
         _check_name(argv[1:2], domains(), "domain")
     app, training, chosen = SubcommandApp(), SubcommandApp(), commands.get(argv[0] if argv else "")
-    is_leaf = bool(argv) and (argv[0] in (*commands, "-h", "--help") or argv[1:2] and argv[1] in domains())
+    is_leaf = bool(argv) and (argv[0] in (*commands, "-h", "--help") or (argv[1:2] and argv[1] in domains()))
     for domain in domains():
         is_chosen = list(argv[:2]) == ["train", domain]
         # Flags of a domain that is not asked for would import its networks, which takes seconds for those of graphs.
