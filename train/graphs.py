@@ -97,7 +97,7 @@ class GraphTask(Task):
     @cached_property
     def views(self) -> dict[str, Batch]:
         """What each split's logits depend on, and its labels: the full graph's outputs and gradients, in less time."""
-        from comhe.zoo.graphs import prepare_graph  # imports torch_geometric
+        from comhe.zoo.graphs import prepare_graph  # here, because it registers the graph networks
 
         # How the graph is read depends on the layers, not on their weights; tensors have to serve training as well.
         with torch.random.fork_rng(devices=[]), torch.inference_mode(False):

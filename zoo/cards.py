@@ -104,7 +104,7 @@ class Weights:
             inputs = inputs.features if hasattr(inputs, "features") else inputs.x
         if edge_index is None:
             raise UsageError(f"{self.name} classifies the nodes of a graph: give predict(features, edge_index)")
-        from .graphs import prepare_graph  # here, because it brings torch_geometric along
+        from .graphs import prepare_graph  # here, because it registers the graph networks
 
         x = transform(inputs)
         edges, weight = transform.edges(edge_index, x.shape[0], edge_weight)

@@ -58,26 +58,12 @@ def build_model(name: str, /, **options: Any) -> nn.Module:
 
 
 def _find(name: str) -> Entry:
-    _import_networks(until=name)
+    _import_networks()
     if name not in entries:
         raise UsageError(f"unknown model {name!r}; {did_you_mean(name, sorted(entries, key=natural_key))}")
     return entries[name]
 
 
-def _import_networks(until: str = "") -> None:
-    """Import the networks of the zoo, which register themselves, one domain after the other until one has a name.
-
-    They are imported here and not above, because the graph networks bring torch_geometric along, whose import takes
-    seconds that ``create_model("cnn9")`` should not cost; they come last. For the name of a model from elsewhere all
-    are imported, so that a name that is taken twice is an error whatever is asked for first.
-    """
-    if not _is_built_in(until):
-        from . import images  # noqa: F401
-    if not _is_built_in(until):
-        from . import points  # noqa: F401
-    if not _is_built_in(until):
-        from . import graphs  # noqa: F401
-
-
-def _is_built_in(name: str) -> bool:
-    return name in entries and entries[name].builder.__module__.startswith(f"{__package__}.")
+def _import_networks() -> None:
+    """Import the networks of the zoo, which register themselves; all, since a name may have been taken elsewhere."""
+    from . import graphs, images, points  # noqa: F401  # here, since what they import includes this package

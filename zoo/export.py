@@ -52,7 +52,7 @@ class _OnEdges(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor, target: Tensor, source: Tensor, values: Tensor) -> Tensor:
-        from .graphs import EdgeMatrix, Operators  # here, because they bring torch_geometric along
+        from .graphs import EdgeMatrix, Operators  # here, because it registers the graph networks
 
         edges = EdgeMatrix(target, source, values, x.shape[0])  # len(x) would be the example's for good
         return self.model(x, Operators(edges))

@@ -63,9 +63,11 @@ def parse(argv: Sequence[str]) -> Command:
     if list(argv[:1]) == ["train"]:
         _check_name(argv[1:2], domains(), "domain")
     app, training, chosen = SubcommandApp(), SubcommandApp(), commands.get(argv[0] if argv else "")
+    is_leaf = bool(argv) and (argv[0] in (*commands, "-h", "--help") or (argv[1:2] and argv[1] in domains()))
     for domain in domains():
         is_chosen = list(argv[:2]) == ["train", domain]
-        of_domain = train_command(domain, argv[2:] if is_chosen else ())
+        # Flags of a domain that is not asked for would import its networks, which takes seconds for those of graphs.
+        of_domain = Train if is_leaf and not is_chosen else train_command(domain, argv[2:] if is_chosen else ())
         training.command(name=domain)(of_domain)
         chosen = of_domain if is_chosen else chosen
     app.command(training, name="train", help=Train.__doc__)

@@ -262,7 +262,10 @@ def _submit(executor: Any, works: Sequence[Work]) -> list[Any]:
     import submitit
 
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # what is printed there is in the error as well
+        with (
+            contextlib.redirect_stderr(io.StringIO()),  # what is printed there is in the error as well
+            handled((signal.SIGINT,), signal.default_int_handler),  # local jobs are ended by it: if it is ignored here,
+        ):  # as in the background of a script, they must not inherit that
             return executor.submit_array(works)
     except submitit.core.utils.FailedJobError as error:
         lines = [line for line in str(error).splitlines() if "error" in line] or [str(error)]

@@ -19,13 +19,13 @@ def test_every_job_ends_and_failures_are_told_one_by_one():
     assert ended["x"].startswith("TypeError: ")
 
 
-def test_a_process_that_dies_takes_nobody_along():
+def test_a_process_that_dies_takes_nobody_along(forked_workers):
     ended = []
     assert run_all(os._exit, [3, 4], 1, ended=lambda job, error: ended.append((job, error))) == []
     assert ended == [(3, "its process ended with exit code 3"), (4, "its process ended with exit code 4")]
 
 
-def test_a_deadline_cuts_what_runs_and_names_what_did_not_end():
+def test_a_deadline_cuts_what_runs_and_names_what_did_not_end(forked_workers):
     began, ended = time.monotonic(), []
     left = run_all(time.sleep, [300, 301, 302], 2, seconds=6, ended=lambda job, error: ended.append(job))
     assert left == [300, 301, 302]
@@ -37,7 +37,7 @@ def test_nothing_to_do():
     assert run_all(math.sqrt, [], 2) == []
 
 
-def test_each_process_begins_with_a_number_of_its_own():
+def test_each_process_begins_with_a_number_of_its_own(forked_workers):
     ended = []
     run_all(math.sqrt, [4, 9], 2, ended=lambda job, error: ended.append(error), begin=os._exit)
     assert sorted(ended) == [f"its process ended with exit code {number}" for number in (0, 1)]
