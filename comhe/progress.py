@@ -1,7 +1,7 @@
 """Progress of long work: steps of a training, files that are decoded, bytes of a download.
 
-Whoever works calls :func:`track` or :func:`tracked`; whoever watches installs a display with :func:`watched_by`. Without
-one nothing is shown, except for what fetches and decodes data (``always``), on a terminal.
+Whoever works calls :func:`track` or :func:`tracked`; whoever watches installs a display with :func:`watched_by`.
+Without one nothing is shown, except for what fetches and decodes data (``always``), on a terminal.
 """
 
 from __future__ import annotations
@@ -221,4 +221,3 @@ def clock(seconds: float) -> str:
 
 def _rounded(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
-

@@ -30,12 +30,21 @@ def eager(monkeypatch):
 
 def test_a_display_sees_each_report_and_the_end_also_after_an_error(eager):
     display = Recorder()
-    with watched_by(display):
-        assert list(tracked(["ab", "c"], "letters", 3, "letter", len)) == ["ab", "c"]
-        with pytest.raises(KeyError), track("broken", 2, "part") as report:
+
+    def broken():
+        with track("broken", 2, "part") as report:
             report(1)
             raise KeyError
-    assert [(a.label, a.done, a.total) for a in display.seen] == [("letters", 2, 3), ("letters", 3, 3), ("broken", 1, 2)]
+
+    with watched_by(display):
+        assert list(tracked(["ab", "c"], "letters", 3, "letter", len)) == ["ab", "c"]
+        with pytest.raises(KeyError):
+            broken()
+    assert [(a.label, a.done, a.total) for a in display.seen] == [
+        ("letters", 2, 3),
+        ("letters", 3, 3),
+        ("broken", 1, 2),
+    ]
     assert display.ended == 2
     with track("unwatched", 1, "part") as report:
         report(1)

@@ -24,9 +24,7 @@ class ImageRecipe(BatchRecipe):
     model: str = setting("resnet20", "a name of `comhe list models`", WHAT)
     data: str = setting("cifar100", "a name of `comhe list datasets`", WHAT)
     lr: float = setting(0.1, "learning rate")
-    loss: str = setting(
-        "cross-entropy", "`released` is -y log(softmax + 1e-4)", choices=("cross-entropy", "released")
-    )
+    loss: str = setting("cross-entropy", "`released` is -y log(softmax + 1e-4)", choices=("cross-entropy", "released"))
     pad_mode: str = setting(
         "zero", "what images in memory are padded with before a random crop", choices=("zero", "symmetric")
     )

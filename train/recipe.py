@@ -37,8 +37,6 @@ HEADINGS = (WHAT, PENALTY, TRAINING, START, MEASURED)
 def setting(default: Any, help: str, group: str = TRAINING, choices: Sequence[str] = ()) -> Any:
     """Return a recipe field with the line that explains it wherever fields are shown, and what it may be."""
     about = {"help": help, "group": group, "choices": tuple(choices)}
-    if isinstance(default, type):
-        return field(default_factory=default, metadata=about)
     return field(default=default, metadata=about)
 
 
@@ -62,15 +60,19 @@ class Recipe:
 
     recipe: str = setting("custom", "name of the recipe that the other settings come from", WHAT)
     model: str = setting("", "a name of `comhe list models`", WHAT)
-    model_options: Options = setting(dict, "further options of the model", WHAT)
+    model_options: Options = field(
+        default_factory=dict, metadata={"help": "further options of the model", "group": WHAT}
+    )
     data: str = setting("", "a name of `comhe list datasets`", WHAT)
     regularizer: str = setting("none", "a name of `comhe list regularizers`", PENALTY)
-    weight: float | None = setting(None, "factor of each hidden layer's penalty; by default the regularizer's own", PENALTY)
+    weight: float | None = setting(None, "factor of each hidden layer's penalty", PENALTY)
     output_weight: float | None = setting(None, "the same for the output layer", PENALTY)
-    layer_weights: dict[str, float] = setting(
-        dict, "the same by globs of layers, in place of weight; the first match counts", PENALTY
+    layer_weights: dict[str, float] = field(
+        default_factory=dict, metadata={"help": "the same by globs of layers; the first match counts", "group": PENALTY}
     )
-    regularizer_options: Options = setting(dict, "further options of the regularizer", PENALTY)
+    regularizer_options: Options = field(
+        default_factory=dict, metadata={"help": "further options of the regularizer", "group": PENALTY}
+    )
     seed: int = setting(0, "seed of initialization, dropout, data order and projections", WHAT)
     epochs: int = setting(200, "passes over the training set")
     lr: float = setting(0.01, "learning rate")
@@ -80,17 +82,28 @@ class Recipe:
     clip: float = setting(0.0, "largest norm of the gradient, 0 for no limit")
     ema: float = setting(0.0, "decay of an exponential moving average of the weights, which is then evaluated, or 0")
     precision: str = setting(
-        "fp32", "of the network's forward pass: fp32, bf16 (autocast), or auto: bf16 where it is fast", choices=("fp32", "bf16", "auto")
+        "fp32",
+        "of the network's forward pass: fp32, bf16 (autocast), or auto: bf16 where it is fast",
+        choices=("fp32", "bf16", "auto"),
     )
     compile: bool = setting(False, "torch.compile the network")
     energies: int = setting(0, "epochs between entries of each layer's energies in energies.csv, 0 for none", MEASURED)
     log_steps: int = setting(0, "steps between entries in steps.csv, 0 for none", MEASURED)
     domain: str = setting("", "domain of the model, which decides what kind of recipe this is", WHAT)
     weights: str = setting("", "weights to start from: a name of `comhe list weights`, a file or a run folder", START)
-    weights_digest: str = setting("", "beginning of the sha256 of a file of weights, filled in when the run starts", START)
+    weights_digest: str = setting(
+        "", "beginning of the sha256 of a file of weights, filled in when the run starts", START
+    )
     swap_head: bool = setting(False, "give the network a new last layer, for another number of classes", START)
-    adapt_input: bool = setting(False, "fit the weights' first layer to other channels, or begin it anew for features", START)
-    freeze: str = setting("none", "what stays as the weights have it: none, or the trunk, all but the last layer", START, choices=("none", "trunk"))
+    adapt_input: bool = setting(
+        False, "fit the weights' first layer to other channels, or begin it anew for features", START
+    )
+    freeze: str = setting(
+        "none",
+        "what stays as the weights have it: none, or the trunk, all but the last layer",
+        START,
+        choices=("none", "trunk"),
+    )
     layer_decay: float = setting(1.0, "factor of the learning rate from each layer to the one before it", START)
     tag: str = setting("", "name of this variant of the recipe, in place of a list of what was changed", WHAT)
 
@@ -199,10 +212,12 @@ class BatchRecipe(Recipe):
 
     batch_size: int = setting(128, "samples a step")
     accumulate: int = setting(1, "microbatches that a batch goes through the network in, to save memory")
-    optimizer: str = setting("sgd", "sgd, adam or adamw", choices=("sgd", "adam", "adamw"))
+    optimizer: str = setting("sgd", "how weights are updated", choices=("sgd", "adam", "adamw"))
     momentum: float = setting(0.9, "of sgd")
     nesterov: bool = setting(True, "Nesterov's momentum")
-    decay: str = setting("matrices", "weight decay on `matrices` only (no batch norm, no bias) or on `all`", choices=("matrices", "all"))
+    decay: str = setting(
+        "matrices", "weight decay on `matrices` only (no batch norm, no bias) or on `all`", choices=("matrices", "all")
+    )
     label_smoothing: float = setting(0.0, "share of the target that is spread over all classes")
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 import torch
 
-from .catalog import build_model, model_domain, model_options, required_options
+from .catalog import build_model, model_domain, required_options
 
 CORA = {"in_channels": 1433, "num_classes": 7}  # what graph networks, which have no default, are counted for
 # Of the built-in networks, since building them all takes seconds; a test builds them.
@@ -30,10 +30,9 @@ def count_parameters(name: str) -> int | None:
 def build_and_count(name: str) -> int | None:
     """Build a model without memory for its weights, and count them."""
     sizes = CORA if model_domain(name) == "graphs" else {"in_channels": 3, "num_classes": 10}
-    needed = [option for option in required_options(name) if option not in model_options(name)]
     try:
         with torch.device("meta"):
-            model = build_model(name, **{option: sizes[option] for option in needed})
+            model = build_model(name, **{option: sizes[option] for option in required_options(name)})
         return sum(parameter.numel() for parameter in model.parameters())
     except Exception:  # whatever a builder of others raises: the list goes on without the number
         return None

@@ -42,11 +42,9 @@ def load_citations(full: bool, seed: int | None = None) -> Graph:
 
 
 ABOUT = f"built in: 2,500 generated papers with {WORDS:,} words, 7 classes"
+register_dataset("citations", "graphs", lambda seed=None: load_citations(False, seed), license=LICENSE, about=ABOUT)
 register_dataset(
-    "citations", "graphs", lambda seed=None: load_citations(False, seed), license=LICENSE, about=ABOUT
-)
-register_dataset(
-    "citations-full", "graphs", lambda: load_citations(True), license=LICENSE, about=f"{ABOUT}, all other nodes to train"
+    "citations-full", "graphs", lambda: load_citations(True), license=LICENSE, about=f"{ABOUT}, all others to train"
 )
 
 

@@ -7,7 +7,7 @@ from tyro.conf import arg
 from comhe.errors import RunError
 
 from .console import print_table, show_progress
-from .options import DATA, Group, ManyRuns, Seeds, print_json
+from .options import Group, ManyRuns, Seeds, print_json
 
 CELLS = Group("what is compared")
 
@@ -29,9 +29,7 @@ class Compare(ManyRuns):
     models: Annotated[str, arg(metavar="NAME,...", help="names of `comhe list models`"), CELLS] = "gcn"
     data: Annotated[str, arg(metavar="NAME,...", help="names of `comhe list datasets`"), CELLS] = "cora,citeseer,pubmed"
     regularizers: Annotated[
-        str,
-        arg(metavar="NAME,...", help="names of `comhe list regularizers`; differences are taken to `none`"),
-        CELLS,
+        str, arg(metavar="NAME,...", help="names of `comhe list regularizers`; differences are taken to `none`"), CELLS
     ] = "none,hs-mhe,rp-comhe"
     recipe: Annotated[
         str | None,

@@ -1,7 +1,7 @@
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional
+from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg
 from tyro.extras import SubcommandApp
 
 from .help import first_sentence
@@ -24,7 +24,7 @@ class Completion(Command):
     )
     commands: ClassVar[tuple[type[Command], ...]] = ()  # all others
 
-    shell: Positional[Literal["bash", "zsh", "fish", "tcsh"]]
+    shell: Annotated[Positional[Literal["bash", "zsh", "fish", "tcsh"]], arg(help="which shell the script is for")]
 
     def run(self) -> None:
         app, training = SubcommandApp(), SubcommandApp()

@@ -27,7 +27,7 @@ class Evaluate(Computing):
 
     source: Annotated[
         Positional[str],
-        arg(metavar="WEIGHTS", help="a name of `comhe list weights`, a published file, a run folder, or any state dict"),
+        arg(metavar="WEIGHTS", help="a name of `comhe list weights`, a published file, a run folder or a state dict"),
     ]
     data: Annotated[
         str | None,
@@ -41,9 +41,7 @@ class Evaluate(Computing):
     json: Json = False
     model: Annotated[str | None, arg(metavar="NAME", help="the network, a name of `comhe list models`"), OTHERS] = None
     model_options: Annotated[
-        tuple[str, ...],
-        arg(metavar="NAME=VALUE ...", help="options of the network (`comhe show model NAME`)"),
-        OTHERS,
+        tuple[str, ...], arg(metavar="NAME=VALUE ...", help="options of the network (`comhe show model NAME`)"), OTHERS
     ] = ()
     normalization: Annotated[
         str | None,

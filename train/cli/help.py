@@ -23,7 +23,9 @@ def command_help(name: str, command: type[Command]) -> str:
     """Return the help of a command that is called ``name``."""
     width = help_width()
     flags = flags_of(command)
-    usage = " ".join(["usage:", "comhe", name, "[OPTIONS]", *(_value(flag, command) for flag in flags if not flag.names)])
+    usage = " ".join(
+        ["usage:", "comhe", name, "[OPTIONS]", *(_value(flag, command) for flag in flags if not flag.names)]
+    )
     parts = [[_wrapped(usage, width, "", INDENT * 3)], list(paragraphs(inspect.getdoc(command) or "", width))]
     if command.examples:
         parts.append(["examples:", *(_command_line(line, width) for line in command.examples)])
@@ -75,7 +77,9 @@ def _command_line(line: str, width: int) -> str:
 def _option(flag: Flag, command: type[Command], width: int) -> str:
     names = list(flag.names)
     if flag.is_switch:
-        names += [f"--no-{name[2:]}" for name in flag.names if name.startswith("--") and _default(flag, command) is True]
+        names += [
+            f"--no-{name[2:]}" for name in flag.names if name.startswith("--") and _default(flag, command) is True
+        ]
     left = ", ".join(names) if flag.is_switch else f"{', '.join(names)} {_value(flag, command)}".strip()
     said = getattr(flag.about, "help", None) or ""
     return _entry(left, f"{said} {_default_text(flag, command)}".strip(), width)
@@ -130,5 +134,3 @@ def _default_text(flag: Flag, command: type[Command]) -> str:
 def _wrapped(text: str, width: int, first: str = "", rest: str = "") -> str:
     wrapper = textwrap.TextWrapper(width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
     return "\n".join(wrapper.wrap(text)) or first.rstrip()
-
-

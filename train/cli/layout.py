@@ -5,7 +5,14 @@ from collections.abc import Sequence
 
 GAP = "  "
 NARROW = 14  # columns of words are not wrapped to fewer
-LEFT = ("setting", "option", "default", "layer", "what it is", "value")  # headings of columns of words; figures are to the right
+LEFT = (
+    "setting",
+    "option",
+    "default",
+    "layer",
+    "what it is",
+    "value",
+)  # headings of columns of words; figures are to the right
 
 
 def lay_out(
@@ -60,9 +67,12 @@ def _table(header: Sequence[str], rows: list[list[str]], width: int | None) -> l
         ]
         spare = width - len(GAP) * (len(sizes) - 1)
         prose = [i for i, column in enumerate(columns) if left[i] and any(" " in cell for cell in column)]
-        while prose and sum(sizes) > spare and max(sizes[i] for i in prose) > NARROW:
-            sizes[max(prose, key=sizes.__getitem__)] -= 1
-    lines = [textwrap.wrap(name, size, break_long_words=False) or [""] for name, size in zip(header, sizes, strict=True)]
+        least = {i: max(NARROW, *map(_longest_word, columns[i])) for i in prose}
+        while sum(sizes) > spare and (wide := [i for i in prose if sizes[i] > least[i]]):
+            sizes[max(wide, key=sizes.__getitem__)] -= 1
+    lines = [
+        textwrap.wrap(name, size, break_long_words=False) or [""] for name, size in zip(header, sizes, strict=True)
+    ]
     found = _aligned(lines, sizes, left)
     found.append("─" * (sum(sizes) + len(GAP) * (len(sizes) - 1)))
     for row in rows:
@@ -77,7 +87,9 @@ def _aligned(texts: Sequence[Sequence[str]], sizes: Sequence[int], left: Sequenc
     found = []
     for line in range(height):
         parts = [text[line] if line < len(text) else "" for text in texts]
-        aligned = (p.ljust(size) if to_left else p.rjust(size) for p, size, to_left in zip(parts, sizes, left, strict=True))
+        aligned = (
+            p.ljust(size) if to_left else p.rjust(size) for p, size, to_left in zip(parts, sizes, left, strict=True)
+        )
         found.append(GAP.join(aligned).rstrip())
     return found
 

@@ -16,13 +16,11 @@ Rows = list[dict[str, Any]]
 class List(Command):
     """List models, data sets, regularizers, recipes or pretrained weights, with what one chooses them by."""
 
-    examples = (
-        "comhe list models 'resnet*'",
-        "comhe list weights gcn",
-        "comhe list weights --json",
-    )
+    examples = ("comhe list models 'resnet*'", "comhe list weights gcn", "comhe list weights --json")
 
-    what: Annotated[Positional[Literal["models", "datasets", "regularizers", "recipes", "weights"]], arg(help="of what")]
+    what: Annotated[
+        Positional[Literal["models", "datasets", "regularizers", "recipes", "weights"]], arg(help="of what")
+    ]
     pattern: Annotated[
         Positional[str], arg(metavar="[PATTERN]", help="names to list, such as 'resnet*'; all if there is none")
     ] = "*"
@@ -71,18 +69,13 @@ def datasets(pattern: str) -> Rows:
 
     names = [name for name in list_data() if fnmatchcase(name, pattern)]
     return [
-        {
-            "data": name,
-            "domain": ", ".join(dataset_domains(name)),
-            "what it is": sentence(about_data(name)),
-        }
+        {"data": name, "domain": ", ".join(dataset_domains(name)), "what it is": sentence(about_data(name))}
         for name in names
     ]
 
 
 def regularizers(pattern: str) -> Rows:
     from comhe.regularizers import list_regularizers, regularizer_options
-
     from comhe.regularizers.registry import about_regularizer
 
     found = []

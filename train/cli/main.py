@@ -69,7 +69,7 @@ def _run(argv: Sequence[str]) -> None:
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--import", dest="modules", action="append", default=[])
     modules = early.parse_known_args(argv)[0].modules
-    if modules or not _needs_help(argv):
+    if modules or (argv and not _asks_help(argv)):
         load_plugins(modules)  # first: they may register what other options name
     command = parse(argv)
     if torchrun_rank()[1] > 1 and not isinstance(command, Train):
@@ -92,7 +92,7 @@ def parse(argv: Sequence[str]) -> Command:
     if chosen is None:
         _check_name(argv[:1], ["train", *commands], "command")
         if argv[:1] != ["train"]:
-            if argv and not _needs_help(argv):
+            if argv and not _asks_help(argv):
                 raise UsageError(f"the first word is a command, as in `comhe demo`, not {argv[0]!r}; see comhe --help")
             _leave(_overview())
         known = training_domains()
@@ -100,7 +100,7 @@ def parse(argv: Sequence[str]) -> Command:
         if not rest or rest[0] not in known:
             _leave(overview(Train.__doc__ or "", {"domains": known}, TRAIN_EPILOG, "comhe train DOMAIN [OPTIONS]"))
         name, chosen, rest = f"train {rest[0]}", train_command(rest[0], rest[1:]), rest[1:]
-    if _needs_help(rest):
+    if _asks_help(rest):
         _leave(command_help(name, chosen))
     return tyro.cli(chosen, prog=f"comhe {name}", args=normalize(rest, chosen), config=CONFIG)
 
@@ -121,8 +121,8 @@ def _overview() -> str:
     return overview(DESCRIPTION, groups, EPILOG, "comhe COMMAND [OPTIONS]")
 
 
-def _needs_help(argv: Sequence[str]) -> bool:
-    return not argv or any(word in ("-h", "--help") for word in argv) or argv[0] == "help"
+def _asks_help(argv: Sequence[str]) -> bool:
+    return any(word in ("-h", "--help") for word in argv) or list(argv[:1]) == ["help"]
 
 
 def _leave(text: str) -> None:

@@ -72,7 +72,7 @@ class Command:
 
     modules: Annotated[
         UseAppendAction[tuple[str, ...]],
-        arg(name="import", metavar="MODULE", help="module that registers models, data sets, ... of your own; repeatable"),
+        arg(name="import", metavar="MODULE", help="module that registers models, data, ... of your own; repeatable"),
     ] = ()
 
     def run(self) -> None:

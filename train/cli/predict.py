@@ -37,7 +37,7 @@ class Predict(Computing):
     top: Annotated[int, arg(metavar="N", help="how many of the likeliest classes to tell")] = 3
     output: Annotated[
         Path | None,
-        arg(metavar="FILE", help="a CSV file to write, with a line for each input and class", help_behavior_hint="none"),
+        arg(metavar="FILE", help="a CSV file to write: a line for each input and class", help_behavior_hint="none"),
     ] = None
     overwrite: Overwrite = False
     up: Annotated[

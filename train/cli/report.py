@@ -34,7 +34,12 @@ class Report(Command):
             if not source.exists():
                 raise UsageError(f"{source} is neither a folder of runs nor a file *-runs.csv: there is no such path")
         require_new(self.output, self.overwrite)
-        if self.figures is not None and not self.overwrite and self.figures.is_dir() and any(self.figures.glob("*.svg")):
+        if (
+            self.figures is not None
+            and not self.overwrite
+            and self.figures.is_dir()
+            and any(self.figures.glob("*.svg"))
+        ):
             raise UsageError(f"{self.figures} has figures; choose another folder, or replace them with --overwrite")
         for folder in (self.output.parent, *([] if self.figures is None else [self.figures])):
             check_writable(folder)

@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 class Show(Command):
     """Show what is behind a name: the settings of a recipe, a regularizer or a model with its options."""
 
-    examples = (
-        "comhe show recipe paper --domain images",
-        "comhe show regularizer rp-comhe",
-        "comhe show model dgcnn",
-    )
+    examples = ("comhe show recipe paper --domain images", "comhe show regularizer rp-comhe", "comhe show model dgcnn")
 
     what: Annotated[Positional[Literal["recipe", "regularizer", "model"]], arg(help="what the name is of")]
     name: Annotated[Positional[str], arg(metavar="NAME", help="a name of `comhe list`")]
@@ -149,7 +145,9 @@ def _text(value: Any) -> str:
 
 
 def _example(options: dict[str, Any]) -> str:
-    first = next(((k, v) for k, v in options.items() if isinstance(v, int | float) and k not in SIZES), ("name", "value"))
+    first = next(
+        ((k, v) for k, v in options.items() if isinstance(v, int | float) and k not in SIZES), ("name", "value")
+    )
     return f"{first[0]}={first[1]}"
 
 

@@ -82,7 +82,9 @@ def training_domains() -> dict[str, str]:
     for name in domains():
         usual = find_domain(name).recipe()
         recipes = f"recipes {', '.join(list_recipes(name))}" if list_recipes(name) else "no recipe yet"
-        found[name] = f"train a network for {name}; usually {usual.model or 'a model'} on {usual.data or 'data'}; {recipes}"
+        found[name] = (
+            f"train a network for {name}; usually {usual.model or 'a model'} on {usual.data or 'data'}; {recipes}"
+        )
     return found
 
 
@@ -130,9 +132,7 @@ def train_command(domain: str, argv: Sequence[str] = (), completed: bool = False
         shown = arg(metavar=metavar, help=f.metadata["help"], help_behavior_hint=_hint(f.name, base))
         flags.append((f.name, Annotated[hint, shown, Group(f.metadata.get("group", "options"))], default))
     names = f"{base.recipe!r} for {base.model} on {base.data} with regularizer {base.regularizer}"
-    doc = f"""Train one network for {domain}. A run that was interrupted goes on, and one that is finished is left alone.
-
-    The defaults are those of the recipe {names}: name others, and --help shows theirs."""
+    doc = f"{Train.__doc__}\n\nThe defaults are those of the recipe {names}: name others, and --help shows theirs."
     examples = (
         f"comhe train {domain} --model {usual.model} --data {usual.data} --regularizer rp-comhe",
         f"comhe train {domain} --regularizer rp-comhe --regularizer-options dim=30 count=5",
@@ -166,7 +166,7 @@ def _hint(name: str, base: "Recipe") -> str | None:
 
 
 def _said(options: Mapping[str, Any]) -> str:
-    return " ".join(f"{name}={value}" for name, value in options.items()) or "there are none"
+    return " ".join(f"{k}={'none' if v is None else v}" for k, v in options.items()) or "there are none"
 
 
 def _choices(domain: str) -> dict[str, list[str]]:

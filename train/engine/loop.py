@@ -74,12 +74,7 @@ def _prepare(task: Task, tracer: NonFiniteTracer | None = None) -> Training:
 
 
 def _fit(
-    task: Task,
-    run: Run,
-    progress: Progress,
-    stop: Stop,
-    training: Training,
-    observe: Callable[[Log], None] | None,
+    task: Task, run: Run, progress: Progress, stop: Stop, training: Training, observe: Callable[[Log], None] | None
 ) -> dict[str, Any]:
     recipe, steps = task.recipe, task.steps
     if (state := run.load_checkpoint()) is not None:

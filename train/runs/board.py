@@ -32,7 +32,7 @@ class Board:
         self._written = dict.fromkeys(X, 0)
 
     def write(self, log: Log) -> None:
-        """Write the rows that are new; the first call, when the run's folder is this process's own, begins the files."""
+        """Write the rows that are new; the first call, once this process owns the run's folder, begins the files."""
         if self._writer is None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._writer = self._make(str(self._folder))
