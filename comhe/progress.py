@@ -6,6 +6,7 @@ Without one nothing is shown, except for what fetches and decodes data (``always
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -67,8 +68,8 @@ def track(label: str, total: float | None, unit: str, always: bool = False) -> I
         ...     report(1)
     """
     if _display is None and always and sys.stderr.isatty():
-        with Bars() as bars, watched_by(bars), track(label, total, unit) as report:
-            yield report
+        with Bars() as bars, watched_by(bars), track(label, total, unit) as shown:
+            yield shown
         return
     display, key, last = _display, object(), time.monotonic()
     if display is None:
@@ -157,8 +158,8 @@ class Bars:
 
     def _draw_overall(self) -> None:
         if self._overall is not None:
-            runs = [row.amount for row in self._rows.values() if row.amount.unit == "step" and row.amount.total]
-            self._draw(self._overall, sum(run.done / run.total for run in runs))
+            amounts = [row.amount for row in self._rows.values() if row.amount.unit == "step"]
+            self._draw(self._overall, math.fsum(each.done / each.total for each in amounts if each.total))
 
     def _draw(self, row: _Row, more: float = 0.0) -> None:
         figures, amount = row.figures(more), row.amount

@@ -75,8 +75,8 @@ class Compare(ManyRuns):
             found = compare(self.models, self.data, self.regularizers, self.seeds, progress=progress, **options)
         left = len(found.recipes) - len(found.records) - len(found.failures)
         if self.json:
-            rows = {name: [asdict(row) for row in rows] for name, rows in found.rows.items()}
-            print_json({"rows": rows, "runs": found.records, "failures": found.failures, "not done yet": left})
+            shown = {name: [asdict(row) for row in rows] for name, rows in found.rows.items()}
+            print_json({"rows": shown, "runs": found.records, "failures": found.failures, "not done yet": left})
         else:
             for name, rows in found.rows.items():
                 for table in views(rows):

@@ -96,7 +96,7 @@ def parse(argv: Sequence[str]) -> Command:
                 raise UsageError(f"the first word is a command, as in `comhe demo`, not {argv[0]!r}; see comhe --help")
             _leave(_overview())
         known = training_domains()
-        _check_name(rest[:1], known, "domain")
+        _check_name(rest[:1], [*known], "domain")
         if not rest or rest[0] not in known:
             _leave(overview(Train.__doc__ or "", {"domains": known}, TRAIN_EPILOG, "comhe train DOMAIN [OPTIONS]"))
         name, chosen, rest = f"train {rest[0]}", train_command(rest[0], rest[1:]), rest[1:]
