@@ -26,7 +26,7 @@ types: $(VENV)/installed
 
 # The page of the committed results, and the README's figures.
 pages: $(VENV)/installed
-	$(BIN)/comhe report results/*/*-runs.csv --output results/index.html --figures results/figures
+	$(BIN)/comhe report results/*/*-runs.csv --output results/index.html --figures results/figures --overwrite
 
 # The long forms of the tests, an hour on two cores, and how their cases ended.
 trust: $(VENV)/installed

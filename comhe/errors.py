@@ -73,5 +73,5 @@ def first_line(error: BaseException) -> str:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return the end of an error message: the nearest of the known names, or all of them."""
     known = list(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    near = next(filter(None, (difflib.get_close_matches(name, known, n=3, cutoff=least) for least in (0.6, 0.4))), [])
     return f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(known) or 'none'}"

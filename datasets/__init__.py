@@ -14,6 +14,7 @@ from .points import modelnet, solids
 from .points.augment import AUGMENTATIONS, PointAugmentation
 from .points.clouds import Clouds
 from .registry import (
+    about_data,
     check_dataset,
     dataset_domains,
     describe,
@@ -29,7 +30,8 @@ from .sampling import Loader, Share, mixed_seed
 
 __all__ = [
     "AUGMENTATIONS", "CENTERED", "AlteredDataWarning", "Augmentation", "Clouds", "DataError", "Graph", "ImageFiles",
-    "Images", "Loader", "MissingDataError", "PointAugmentation", "ResizedCrop", "Share", "check_dataset", "data_root",
+    "Images", "Loader", "MissingDataError", "PointAugmentation", "ResizedCrop", "Share", "about_data", "check_dataset",
+    "data_root",
     "dataset_domains", "describe", "license_of", "list_data", "load_data",
     "load_graph", "load_images", "load_points", "mixed_seed", "register_dataset",
 ]  # fmt: skip

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from comhe.datasets import Graph, load_graph
-from comhe.errors import UsageError, check_at_least, check_choice
+from comhe.errors import UsageError, check_at_least
 from comhe.zoo.preprocessing import GraphTransform
 
 from .choices import chosen
 from .engine.batch_task import parameter_groups
 from .engine.distributed import SINGLE_PROCESS, DistributedContext
-from .recipe import Recipe, cell_settings, setting
+from .recipe import WHAT, Recipe, cell_settings, setting
 from .task import Task
 
 Batch = tuple[Any, Any, Tensor | None, Tensor]  # features, graph, rows of the logits (None: all), labels
@@ -29,16 +29,15 @@ class GraphRecipe(Recipe):
 
     example_sizes: ClassVar[Mapping[str, int]] = {"in_channels": 8, "num_classes": 4}
 
-    domain: str = setting("graphs", "domain of the model")
-    model: str = setting("gcn", "a name of `comhe list models`")
-    data: str = setting("cora", "a name of `comhe list datasets`")
+    domain: str = setting("graphs", "domain of the model", WHAT)
+    model: str = setting("gcn", "a name of `comhe list models`", WHAT)
+    data: str = setting("cora", "a name of `comhe list datasets`", WHAT)
     hidden_channels: int = setting(16, "width of the hidden layers")
     dropout: float = setting(0.5, "probability of dropping an input or hidden value")
-    decay: str = setting("first", "weight decay on the `first` layer only (Kipf) or on `all`")
+    decay: str = setting("first", "weight decay on the `first` layer only (Kipf) or on `all`", choices=("first", "all"))
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("decay", self.decay, ("first", "all"))
         check_at_least("hidden_channels", self.hidden_channels, 1)
 
     def model_arguments(self, **sizes: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Networks by name, one folder per domain, and pretrained weights by name."""
 
 from .cards import Weights, get_weights, list_weights
-from .catalog import list_models, model_domain
+from .catalog import list_models, model_domain, model_options
 from .factory import create_model, load_weights
 from .registry import register_model
 from .state import read_state
@@ -9,5 +9,5 @@ from .weights import Loaded
 
 __all__ = [
     "Loaded", "Weights", "create_model", "get_weights", "list_models", "list_weights", "load_weights", "model_domain",
-    "read_state", "register_model",
+    "model_options", "read_state", "register_model",
 ]  # fmt: skip

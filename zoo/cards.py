@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -153,7 +154,9 @@ class Weights:
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             try:  # into a temporary file, which is renamed once its sha256 is right
-                torch.hub.download_url_to_file(url, str(path), hash_prefix=self.card["sha256"], progress=False)
+                torch.hub.download_url_to_file(
+                    url, str(path), hash_prefix=self.card["sha256"], progress=sys.stderr.isatty()
+                )
             except (OSError, RuntimeError, ValueError, HTTPException) as error:  # ValueError: it is not an address
                 raise WeightsError(f"{self.name} could not be downloaded from {url} ({error})") from error
         return path

@@ -2,6 +2,7 @@
 
 import fnmatch
 import inspect
+from collections.abc import Iterable
 from numbers import Integral
 from typing import Any
 
@@ -38,6 +39,27 @@ def model_domain(name: str) -> str:
     return _find(name).domain
 
 
+def model_options(name: str) -> dict[str, Any]:
+    """Return every option of a model's builder that has a default, with it.
+
+    Example:
+        >>> model_options("dgcnn")["k"]
+        20
+    """
+    parameters = inspect.signature(_find(name).builder).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+def required_options(name: str) -> list[str]:
+    """Return the options that a model's builder has to be given."""
+    return [p.name for p in _required(inspect.signature(_find(name).builder).parameters.values())]
+
+
+def about_model(name: str) -> str:
+    """Return what is written about a model: the docstring of its builder."""
+    return inspect.getdoc(_find(name).builder) or ""
+
+
 def build_model(name: str, /, **options: Any) -> nn.Module:
     """Call the builder of a model, once its options are checked."""
     builder = _find(name).builder
@@ -46,15 +68,16 @@ def build_model(name: str, /, **options: Any) -> nn.Module:
     variadic = {p.kind for p in parameters.values()} & {inspect.Parameter.VAR_KEYWORD}
     if unknown := [] if variadic else [option for option in options if option not in parameters]:
         raise UnknownOptionError(f"model {name!r} takes no {', '.join(map(repr, unknown))}; it accepts {accepted}")
-    required = [
-        p for p in parameters.values() if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
-    ]
-    if missing := [p.name for p in required if p.name not in options]:
+    if missing := [p.name for p in _required(parameters.values()) if p.name not in options]:
         raise UnknownOptionError(f"model {name!r} needs {', '.join(map(repr, missing))}; it accepts {accepted}")
     for option in COUNTS & options.keys():
         if not isinstance(options[option], Integral) or options[option] < 1:
             raise UsageError(f"{option} must be an integer of at least 1, not {options[option]!r}")
     return builder(**options)
+
+
+def _required(parameters: Iterable[inspect.Parameter]) -> list[inspect.Parameter]:
+    return [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
 
 
 def _find(name: str) -> Entry:

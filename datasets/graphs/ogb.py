@@ -31,5 +31,10 @@ def load_ogb(name: str, root: Path) -> Graph:
     return Graph.from_fields(name, fields, "ogb.stanford.edu", undirected=True)
 
 
+ABOUT = {
+    "ogbn-arxiv": "OGB: 169,343 papers with 128 features, 40 classes (extra ogb)",
+    "ogbn-products": "OGB: 2,449,029 products with 100 features, 47 classes (extra ogb)",
+}
+
 for _name, _license in LICENSES.items():
-    register_dataset(_name, "graphs", partial(load_ogb, _name), license=_license)
+    register_dataset(_name, "graphs", partial(load_ogb, _name), license=_license, about=ABOUT[_name])

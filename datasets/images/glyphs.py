@@ -32,7 +32,10 @@ DRAWN, REDUCED = 256, 64  # sides of the canvas that a glyph is drawn on, and of
 ONE = 1 << 16  # fixed point
 
 
-@register_dataset("glyphs", "images", license="MIT, made by this package")
+@register_dataset(
+    "glyphs", "images", license="MIT, made by this package",
+    about="built in: 12,600 generated images of letters and digits, 32 x 32, 36 classes",
+)  # fmt: skip
 def load_glyphs(seed: int | None = None) -> Images:
     """Load the set; a fifth of each class of train is held out to validate."""
     options: Any = {"source": "built in: Pillow's font under seeded distortions (MIT)", "held_out": 0.2}
@@ -40,7 +43,10 @@ def load_glyphs(seed: int | None = None) -> Images:
     return Images.from_arrays("glyphs", **build_glyphs(), classes=tuple(CLASSES), seed=seed, **options)
 
 
-@register_dataset("digits", "images", license="MIT, made by this package")
+@register_dataset(
+    "digits", "images", license="MIT, made by this package",
+    about="built in: 3,500 generated images of digits, 16 x 16, 10 classes",
+)  # fmt: skip
 def load_digits(seed: int | None = None) -> Images:
     """Load the digits among them at half the size: 2,500 images of 16 x 16 pixels to train, for trials."""
     found: Splits = {}

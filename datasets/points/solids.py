@@ -7,7 +7,7 @@ cylinder, a frustum with a narrow top nearly a cone, and some of each surface is
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -54,8 +54,11 @@ def build_solids(channels: int) -> Tensor:
     return torch.stack([_kind(name, sum(EACH.values()))[..., :channels] for name in SOLIDS])
 
 
-register_dataset("solids", "points", lambda: load_solids(False), license="MIT, made by this package")
-register_dataset("solids-normals", "points", lambda: load_solids(True), license="MIT, made by this package")
+ABOUT = "built in: 3,528 generated clouds of 1,024 points, 12 classes"
+for _name, _normals in (("solids", False), ("solids-normals", True)):
+    _load = partial(load_solids, _normals)
+    about = f"{ABOUT}, with normals" if _normals else ABOUT
+    register_dataset(_name, "points", _load, license="MIT, made by this package", about=about)
 
 
 def _kind(name: str, count: int) -> Tensor:

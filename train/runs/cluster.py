@@ -75,6 +75,7 @@ class Cluster:
         jobs: int | None,
         progress: Callable[[int, int, str], None] = lambda *_: None,
         setup: Callable[[], None] | None = None,
+        tensorboard: bool = False,
     ) -> list[str]:
         """Do what :func:`comhe.train.runs.launch.train_all` does, in jobs; ``jobs`` are the processes of each of them.
 
@@ -96,7 +97,8 @@ class Cluster:
         size = self.per_job or (1 if self.name == "slurm" else len(wanted))
         packs = [new[start : start + size] for start in range(0, len(new), size)]
         is_slurm = self.name == "slurm"
-        works = [Work(tuple(r.to_json() for r in pack), runs, root, device, jobs, setup, is_slurm) for pack in packs]
+        texts = [tuple(recipe.to_json() for recipe in pack) for pack in packs]
+        works = [Work(pack, runs, root, device, jobs, setup, is_slurm, tensorboard) for pack in texts]
         for start in range(0, len(packs), MOST_IN_ARRAY):
             submitted = _submit(executor, works[start : start + MOST_IN_ARRAY])
             for job, pack in zip(submitted, packs[start:], strict=False):
@@ -215,6 +217,7 @@ class Work:
     jobs: int | None
     setup: Callable[[], None] | None
     is_slurm: bool
+    tensorboard: bool = False
 
     def __call__(self) -> list[str]:
         """Train the runs; on a signal save them first, and then leave it to submitit's handler."""
@@ -236,7 +239,8 @@ class Work:
 
         try:
             with handled((signal.SIGTERM, requeue), end):
-                return train_all(recipes, self.runs, self.root, self.device, self.jobs, progress, setup=self.setup)
+                options: dict[str, Any] = {"setup": self.setup, "tensorboard": self.tensorboard}
+                return train_all(recipes, self.runs, self.root, self.device, self.jobs, progress, **options)
         except Interrupted:
             if requeue in received:
                 signal.raise_signal(requeue)  # asks for a checkpoint, queues the job again, ends this process

@@ -1,8 +1,8 @@
 import pytest
 
 from comhe.train import Cluster
-from comhe.train.cli import compare as module
 from comhe.train.cli.main import main
+from comhe.train.compare import compare as module
 from comhe.train.compare.compare import Comparison
 from comhe.train.compare.records import Record
 
