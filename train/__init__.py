@@ -3,18 +3,30 @@
 import os
 from typing import TYPE_CHECKING, Any
 
+from comhe.errors import needs
+
 # Where cores are shared with other processes, threads that spin while they wait for each other slow each other down.
 # OpenMP reads this when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from .compare.compare import Comparison, compare  # eager, since the subpackage has the same name
-from .plugins import load_plugins
-from .predict import Prediction, open_weights, predict_files, predict_nodes
-from .recipe import Recipe, domains, find_domain, get_recipe, list_recipes, providers, register_domain, register_recipe
-from .runs.cluster import Cluster
-from .runs.launch import fit
-from .runs.run import Run
-from .task import Task, check_recipe, make_task
+with needs("train", __name__, "jinja2", "rich", "scipy", "tyro"):
+    from .compare.compare import Comparison, compare  # eager, since the subpackage has the same name
+    from .plugins import load_plugins
+    from .predict import Prediction, open_weights, predict_files, predict_nodes
+    from .recipe import (
+        Recipe,
+        domains,
+        find_domain,
+        get_recipe,
+        list_recipes,
+        providers,
+        register_domain,
+        register_recipe,
+    )
+    from .runs.cluster import Cluster
+    from .runs.launch import fit
+    from .runs.run import Run
+    from .task import Task, check_recipe, make_task
 
 if TYPE_CHECKING:
     from .graphs import GraphRecipe

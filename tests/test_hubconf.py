@@ -9,7 +9,7 @@ import pytest
 
 from comhe.zoo import list_models
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[1]
 # A checkout from which nothing was installed: neither the finder of an editable install nor a path to the package.
 UNINSTALL = """
 import sys
