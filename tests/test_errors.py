@@ -46,7 +46,11 @@ def test_only_packages_of_others_are_told_as_missing():
     assert caught.value.name == "_absent"
     with pytest.raises(MissingPackageError, match=r"needs _late"), needs("a", "b", "json", "_late"):
         raise AssertionError("what is missing is told before anything is imported")
-    with pytest.raises(MissingPackageError, match=r"^c needs _b, .* 'comhe\[all\]'$"), needs("all", "c"), needs("a", "b"):
+    with (
+        pytest.raises(MissingPackageError, match=r"^c needs _b, .* 'comhe\[all\]'$"),
+        needs("all", "c"),
+        needs("a", "b"),
+    ):
         import_module("_b")
     for error in (ModuleNotFoundError("a bug", name="comhe.absent"), ImportError("damaged"), ValueError("other")):
         with pytest.raises(type(error), match=str(error)) as other, needs("a", "b"):

@@ -7,10 +7,21 @@ with needs("zoo", __name__):
     from .catalog import list_models, model_domain
     from .factory import create_model, load_weights
     from .registry import register_model
+    from .saving import push_to_hub, save_pretrained
     from .state import read_state
     from .weights import Loaded
 
 __all__ = [
-    "Loaded", "Weights", "create_model", "get_weights", "list_models", "list_weights", "load_weights", "model_domain",
-    "read_state", "register_model",
-]  # fmt: skip
+    "Loaded",
+    "Weights",
+    "create_model",
+    "get_weights",
+    "list_models",
+    "list_weights",
+    "load_weights",
+    "model_domain",
+    "push_to_hub",
+    "read_state",
+    "register_model",
+    "save_pretrained",
+]

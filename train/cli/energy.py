@@ -14,6 +14,7 @@ from comhe.train.recipe import get_recipe
 from comhe.train.runs.run import Run
 from comhe.train.task import make_task
 from comhe.zoo import create_model, get_weights, list_models, list_weights, model_domain, read_state
+from comhe.zoo.cards import is_shared
 
 from .console import print_table
 from .options import Command, DataRoot, WhichWeights
@@ -43,7 +44,7 @@ def layers_of(source: str, which: str, data: str, seed: int, root: str | None) -
         return _from_state(source, Run(path).weights(which))
     if path.is_file():
         return _from_state(source, read_state(path))
-    if source in list_weights():
+    if is_shared(source) or source in list_weights():
         return _from_state(source, get_weights(source).state_dict())
     if source not in list_models():
         hint = "`comhe list weights` and `comhe list models` show these names"
