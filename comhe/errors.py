@@ -21,7 +21,7 @@ class UnknownOptionError(UsageError, TypeError):
     """An option that the thing created does not have."""
 
 
-class MissingPackageError(ImportError, UsageError):
+class MissingPackageError(ModuleNotFoundError, UsageError):
     """A package of others that is not installed; the message names the extra that brings it."""
 
 
@@ -87,7 +87,7 @@ def needs(extra: str, what: str, *later: str) -> Iterator[None]:
             if (sys.modules[name] if name in sys.modules else find_spec(name)) is None:
                 raise ModuleNotFoundError(name=name)
         yield
-    except (ModuleNotFoundError, MissingPackageError) as error:
+    except ModuleNotFoundError as error:
         missing = (error.name or "comhe").partition(".")[0]
         if missing == "comhe":  # a module of this package: a bug, or a damaged install
             raise

@@ -89,6 +89,9 @@ class Handler(BaseHTTPRequestHandler):
         self.server.branches.setdefault((repository, revision), self.server.branches[repository, "main"])
         return self.answer(200)
 
+    def information(self, body, repository, revision):
+        return self.answer(200, {"id": repository, "sha": self.server.branches[repository, revision], "siblings": []})
+
     def preupload(self, body, repository, revision):
         files = [{"path": each["path"], "uploadMode": "regular"} for each in json.loads(body)["files"]]
         return self.answer(200, {"files": [each | {"shouldIgnore": False} for each in files]})
@@ -113,6 +116,7 @@ ROUTES = (
     ("/api/repos/create", Handler.create),
     ("/api/validate-yaml", Handler.accept),
     (rf"/api/models/{NAME}/branch/{REVISION}", Handler.branch),
+    (rf"/api/models/{NAME}/revision/{REVISION}", Handler.information),
     (rf"/api/models/{NAME}/preupload/{REVISION}", Handler.preupload),
     (rf"/api/models/{NAME}/commit/{REVISION}", Handler.commit),
 )
