@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable
+import sys
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 
 
 class ComheError(Exception):
@@ -16,6 +19,10 @@ class UsageError(ComheError, ValueError):
 
 class UnknownOptionError(UsageError, TypeError):
     """An option that the thing created does not have."""
+
+
+class MissingPackageError(ModuleNotFoundError, UsageError):
+    """A package of others that is not installed; the message names the extra that brings it."""
 
 
 class DataError(ComheError, ValueError):
@@ -58,6 +65,34 @@ def check_dropout(p: float) -> None:
     """Raise UsageError unless ``p`` is a probability of at least 0 and less than 1."""
     if not 0 <= p < 1:
         raise UsageError(f"dropout must be in [0, 1), not {p!r}")
+
+
+@contextmanager
+def needs(extra: str, what: str, *later: str) -> Iterator[None]:
+    """Around imports of other packages: one that is not installed is a MissingPackageError that names our extra.
+
+    Args:
+        extra: the extra of this package that brings them, such as ``"zoo"``.
+        what: what cannot be used without them.
+        later: packages that are imported only when they are used, and told about now.
+
+    Example:
+        >>> with needs("zoo", "this example"):
+        ...     import no_such_package
+        Traceback (most recent call last):
+        comhe.errors.MissingPackageError: this example needs no_such_package, ...: pip install 'comhe[zoo]'
+    """
+    try:
+        for name in later:
+            if (sys.modules[name] if name in sys.modules else find_spec(name)) is None:
+                raise ModuleNotFoundError(name=name)
+        yield
+    except ModuleNotFoundError as error:
+        missing = (error.name or "comhe").partition(".")[0]
+        if missing == "comhe":  # a module of this package: a bug, or a damaged install
+            raise
+        message = f"{what} needs {missing}, which is not installed: pip install 'comhe[{extra}]'"
+        raise MissingPackageError(message, name=missing) from error
 
 
 def first_line(error: BaseException) -> str:

@@ -6,11 +6,14 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from comhe.errors import needs
+
 # Where cores are shared with other processes, threads that spin while they wait for each other slow each other down.
 # OpenMP reads this when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from .plugins import load_plugins, providers
+with needs("train", __name__, "jinja2", "rich", "scipy", "tyro"):
+    from .plugins import load_plugins, providers
 
 if TYPE_CHECKING:
     from .compare.compare import Comparison, compare

@@ -12,6 +12,7 @@ from comhe.errors import UnknownOptionError, UsageError, did_you_mean
 
 from .registry import DOMAINS, Entry, entries, natural_key
 
+BUILT_AS = "_comhe_built_as"  # the attribute of a model that says its name and options, for save_pretrained
 COUNTS = {"num_classes", "in_channels", "hidden_channels", "num_layers", "heads", "output_heads"}
 
 
@@ -73,7 +74,9 @@ def build_model(name: str, /, **options: Any) -> nn.Module:
     for option in COUNTS & options.keys():
         if not isinstance(options[option], Integral) or options[option] < 1:
             raise UsageError(f"{option} must be an integer of at least 1, not {options[option]!r}")
-    return builder(**options)
+    model = builder(**options)
+    model.__dict__[BUILT_AS] = (name, options)
+    return model
 
 
 def _required(parameters: Iterable[inspect.Parameter]) -> list[inspect.Parameter]:

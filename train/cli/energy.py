@@ -60,6 +60,7 @@ def layers_of(source: str, which: str, data: str, seed: int, root: str | None) -
     from comhe.train.runs.run import Run
     from comhe.train.task import make_task
     from comhe.zoo import create_model, get_weights, list_models, list_weights, model_domain, read_state
+    from comhe.zoo.cards import is_shared
 
     path = Path(source)
     if path.is_dir():
@@ -67,7 +68,7 @@ def layers_of(source: str, which: str, data: str, seed: int, root: str | None) -
         return _from_state(source, run.weights(which), (run.recipe().model, run.result().get("options", {})))
     if path.is_file():
         return _from_state(source, read_state(path))
-    if source in list_weights():
+    if is_shared(source) or source in list_weights():
         weights = get_weights(source)
         return _from_state(source, weights.state_dict(), (weights.model, weights.options))
     if source not in list_models():

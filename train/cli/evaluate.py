@@ -75,7 +75,7 @@ class Evaluate(Computing):
             except ComheError as error:
                 hint = "; of a file of others say the --model and the --data" if Path(self.source).is_file() else ""
                 raise UsageError(f"{self.source!r} is not a run folder, and {error}{hint}") from error
-            recipe, state = recipe_of(weights), weights.state_dict()
+            recipe, state = recipe_of(weights, self.data), weights.state_dict()
             card = weights.card["metrics"] if self.data is None else {}
         if self.data is not None:
             recipe = recipe.replace(data=self.data)

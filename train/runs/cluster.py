@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from comhe.errors import RunError, UsageError, check_at_least, check_choice
+from comhe.errors import RunError, UsageError, check_at_least, check_choice, needs
 from comhe.train.recipe import Option, Recipe, read_recipe
 
 from .files import create_folder, write_text
@@ -114,10 +114,8 @@ class Cluster:
             raise Interrupted(signum, self._stop(waiting)) from None
 
     def _executor(self, folder: Path) -> Any:
-        try:
+        with needs("cluster", "a cluster's queue"):
             import submitit
-        except ImportError as error:
-            raise UsageError("jobs are submitted through submitit: pip install 'comhe[cluster]'") from error
         options = {k: [v] if k in LISTS else v for k, v in (DEFAULTS | dict(self.options)).items()}
         executor: submitit.Executor
         if self.name == "debug":

@@ -1,5 +1,13 @@
 """Graph networks, and the sparse operators they run on."""
 
+import warnings
+
+from comhe.errors import needs
+
+with needs("zoo", __name__), warnings.catch_warnings():  # its imports warn of torch.jit: nothing a user can change
+    warnings.simplefilter("ignore", FutureWarning)
+    import torch_geometric.nn  # noqa: F401
+
 from .appnp import APPNP
 from .edges import EdgeMatrix
 from .gat import GAT
