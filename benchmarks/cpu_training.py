@@ -2,19 +2,18 @@
 
     python -m benchmarks.cpu_training --data-root DATA --out benchmarks/cpu_training.csv
 
-Some steps of the recipe ``short`` and some batches of its evaluation are timed, each part with the clock, since on a CPU
-nothing happens later; seconds are those of a whole epoch in proportion. The parts:
+Some steps of the recipe ``short`` and some batches of its evaluation are measured, each part by itself, since on a CPU
+nothing is done later. ``epoch_s`` are the seconds of a whole epoch in proportion, ``cpu_s`` those that the cores were
+busy for it, which neighbors change less; ``percent`` is a share of the latter. The parts:
 
     data        augmentation and the batch, from data in memory
     forward     the network and its loss
     backward    of that
     penalty     random projections, energies and their gradient
     optimizer   its step
-    step, rest  clipping, sums of the log, and all that the loop does between
+    rest        of the step: gradients added, clipping, sums of the log
     evaluation  of the validation set, after the epoch
     logging     each layer's energies, and keeping the best weights
-
-``other_threads`` measures with one thread what by default has all.
 """
 
 from __future__ import annotations
@@ -39,28 +38,32 @@ from comhe.train.hardware import limited_threads
 from .output import Table
 
 NETWORKS = {"cnn9": "cifar100", "resnet20": "cifar100", "pointnet": "modelnet40", "pointnet2_ssg": "modelnet40"}
+PARTS = ("data", "forward", "backward", "penalty", "optimizer", "rest of the step", "evaluation", "logging")
 BATCHES = 2  # of the evaluation
 
 
 class Clock:
-    """Seconds by part."""
+    """Wall and processor seconds by part."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, list[float]] = defaultdict(list)
+        self.seconds: dict[str, list[tuple[float, float]]] = defaultdict(list)
 
     def timed(self, part: str, call: Callable) -> Callable:
         def wrapper(*arguments: Any, **options: Any) -> Any:
-            start = time.perf_counter()
+            start = time.perf_counter(), time.process_time()
             result = call(*arguments, **options)
-            self.seconds[part].append(time.perf_counter() - start)
+            self.seconds[part].append((time.perf_counter() - start[0], time.process_time() - start[1]))
             return result
 
         return wrapper
 
+    def median(self, part: str, which: int) -> float:
+        return statistics.median(pair[which] for pair in self.seconds[part])
 
-def profile(model: str, data: str, steps: int, regularizer: str) -> dict[str, float]:
-    """The seconds of an epoch by part."""
-    task = make_task(get_recipe("short", model, data, regularizer), device="cpu")
+
+def profile(model: str, data: str, steps: int) -> dict[str, tuple[float, float]]:
+    """The wall and processor seconds of an epoch by part."""
+    task = make_task(get_recipe("short", model, data, "rp-comhe"), device="cpu")
     clock, backward = Clock(), torch.Tensor.backward
     with deterministic(task.device), limited_threads(task.threads):
         training = Training(task, None)
@@ -70,7 +73,7 @@ def profile(model: str, data: str, steps: int, regularizer: str) -> dict[str, fl
         step(inputs[0], 1e-3)  # warms up
         task.collate, task.loss = clock.timed("data", task.collate), clock.timed("forward", task.loss)
         regularizer.value_and_grad = clock.timed("penalty", regularizer.value_and_grad)
-        regularizer.draw = clock.timed("penalty, draws", regularizer.draw)
+        regularizer.draw = clock.timed("draws", regularizer.draw)
         step.optimizer.step = clock.timed("optimizer", step.optimizer.step)
         torch.Tensor.backward = clock.timed("backward", backward)
         try:
@@ -78,22 +81,23 @@ def profile(model: str, data: str, steps: int, regularizer: str) -> dict[str, fl
                 clock.timed("step", step)(each, 1e-3)
         finally:
             torch.Tensor.backward = backward
-        batches, count = task.batches, len(task.data.get_split("val"))
+        batches = task.batches
         task.batches = lambda *arguments, **options: islice(batches(*arguments, **options), BATCHES)
         task.evaluate(training.eval_model, "val")
         validation = clock.timed("evaluation", task.evaluate)(training.eval_model, "val")
-        clock.timed("logging", training.log.add_epoch)({"epoch": 0})
-        clock.timed("logging", training.select_best)(0, validation)
-    found = {part: task.steps * statistics.median(taken) for part, taken in clock.seconds.items()}
-    found["penalty"] += found.pop("penalty, draws")
-    found["evaluation"] *= count / (BATCHES * task.evaluation_batch) / task.steps
-    found["logging"] = sum(clock.seconds["logging"])
-    whole = found.pop("step")
-    found["step, rest"] = whole - sum(found[part] for part in PARTS[:5])
-    return {part: found[part] for part in PARTS}
-
-
-PARTS = ("data", "forward", "backward", "penalty", "optimizer", "step, rest", "evaluation", "logging")
+        clock.timed("energies", training.log.add_epoch)({"epoch": 0})
+        clock.timed("best", training.select_best)(0, validation)
+    evaluations = len(task.data.get_split("val")) / (BATCHES * task.evaluation_batch)
+    found = []
+    for which in (0, 1):
+        parts = {part: task.steps * clock.median(part, which) for part in ("step", *PARTS[:3], "optimizer")}
+        parts["penalty"] = task.steps * (clock.median("penalty", which) + clock.median("draws", which))
+        whole = parts.pop("step")
+        parts["rest of the step"] = whole - sum(parts.values())
+        parts["evaluation"] = evaluations * clock.median("evaluation", which)
+        parts["logging"] = clock.median("energies", which) + clock.median("best", which)
+        found.append(parts)
+    return {part: (found[0][part], found[1][part]) for part in PARTS}
 
 
 def main() -> None:
@@ -107,12 +111,12 @@ def main() -> None:
         os.environ["COMHE_DATA"] = flags.data_root
     table = Table(flags.out)
     for model in flags.networks:
-        seconds = profile(model, NETWORKS[model], flags.steps, "rp-comhe")
-        for part, value in seconds.items():
-            share = 100 * value / sum(seconds.values())
-            row = {"network": model, "part": part, "epoch_s": value, "percent": share, "load": os.getloadavg()[0]}
-            table.add(row)
-            print(f"{model:14} {part:12} {value:9.2f} s {share:6.1f} %", flush=True)
+        parts = profile(model, NETWORKS[model], flags.steps)
+        total = sum(busy for _, busy in parts.values())
+        for part, (seconds, busy) in parts.items():
+            row = {"network": model, "part": part, "epoch_s": seconds, "cpu_s": busy, "percent": 100 * busy / total}
+            table.add(row | {"load": os.getloadavg()[0]})
+            print(f"{model:14} {part:16} {seconds:9.1f} s {busy:9.1f} CPU s {100 * busy / total:6.1f} %", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ Every program has a process of its own, which waits while others are measured. `
 threads that ``comhe train`` chooses for the work, and its environment; ports have torch's own number and environment.
 The neighbors are one process for each core, pinned to it, that multiplies matrices; they end by themselves, and with
 this process. Within each round everything takes its turn, first without neighbors and then with them; medians over the
-rounds. ``default_over_best`` is the time with the default over that with the best of the choices, and
-``times_faster_than_port`` that of the port with its default over it.
+rounds, of which what takes long has only one. ``load`` is the machine's, which tells of neighbors of other people,
+``default_over_best`` the time with the default over that with the best of the choices, ``times_faster_than_port`` that
+of the port with its default over it.
 
     comhe train graphs    the command, its `seconds` (200 epochs on Cora), as the README has it, and with rp-comhe
     pointnet[2_ssg]       a step on 32 clouds of 1,024 points, beside the port (see benchmarks.points)
@@ -41,6 +42,7 @@ SPAWN = get_context("spawn")
 PYG_EPOCHS, EPOCHS = 20, 200
 NODES, WIDTH, DEGREE = (10_000, 40_000, 160_000), 128, 14  # the largest is about as large as ogbn-arxiv
 ORDERS = ((0, 1, 2), (0, 1)), ((2, 1, 0), (1, 0))  # numbers of threads by turns, and those of ports; 0: the default
+LOAD: dict[bool, list[float]] = {False: [], True: []}  # the machine's at the end of each part of a round
 SHORT, LONG = 2.0, 8.0  # seconds, of calls in one turn and of all turns, after which there is none more
 
 
@@ -218,12 +220,15 @@ def neighbors(wanted: bool, seconds: float = 300.0) -> Iterator[None]:
             process.join()
 
 
-def measure(names: list[str], rounds: int) -> dict[Key, list[float]]:
-    """The seconds of every program, with neighbors and without, by number of threads (0: default)."""
+def measure(names: list[str], rounds: int, minutes: float) -> Iterator[dict[Key, list[float]]]:
+    """Yield, after each round, the seconds of every program, with neighbors and without, by number of threads."""
     times: dict[Key, list[float]] = {}
+    began = time.monotonic()
     with ExitStack() as stack:
         programs = {name: stack.enter_context(program(name)) for name in names}
         for number in range(rounds):
+            if number and (time.monotonic() - began) * (number + 1) / number > 60 * minutes:
+                return
             for busy in (False, True):
                 with neighbors(busy):
                     for name, timed in programs.items():
@@ -231,12 +236,14 @@ def measure(names: list[str], rounds: int) -> dict[Key, list[float]]:
                             taken = times.setdefault((name, busy, threads), [])
                             if sum(taken) < LONG:
                                 taken.append(timed(threads))
+                    LOAD[busy].append(os.getloadavg()[0])
                     print(f"round {number + 1}{', neighbors' * busy}: load {os.getloadavg()[0]:.1f}", flush=True)
-    return times
+            yield times
 
 
 def report(times: dict[Key, list[float]], table: Table) -> None:
-    """Print and write a row for every program, with neighbors and without."""
+    """Print and write a row for every program, with neighbors and without, in place of those of the rounds before."""
+    table.columns = None
     median = {key: statistics.median(taken) for key, taken in times.items()}
     for name, busy in dict.fromkeys(key[:2] for key in times):
         default, one, two = (median.get((name, busy, threads)) for threads in (0, 1, 2))
@@ -253,6 +260,7 @@ def report(times: dict[Key, list[float]], table: Table) -> None:
             "times_faster_than_port": "" if port is None else port / default,
             "percent_of_step": "" if step is None else 100 * default / step,
             "rounds": len(times[name, busy, 0]),
+            "load": LOAD[busy][-1],
         }
         table.add(row)
         seconds = " ".join(f"{1e3 * x:9.1f}" if x is not None else 9 * " " for x in (default, one, two))
@@ -264,14 +272,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--programs", nargs="+", default=list(PROGRAMS), choices=PROGRAMS)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--minutes", type=float, default=9.0, help="no round begins that would probably end later")
     parser.add_argument("--data-root", help="folder of the data sets; by default $COMHE_DATA")
     parser.add_argument("--out", type=Path, help="CSV file")
     flags = parser.parse_args()
     if flags.data_root:
         os.environ["COMHE_DATA"] = flags.data_root
-    table, before = Table(flags.out), os.getloadavg()
-    print("load before:", *(f"{load:.1f}" for load in before))
-    report(measure(flags.programs, flags.rounds), table)
+    print("load before:", *(f"{load:.1f}" for load in os.getloadavg()))
+    table = Table(flags.out)
+    for times in measure(flags.programs, flags.rounds, flags.minutes):
+        report(times, table)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,11 @@ from comhe.train.runs.launch import train_all
 from .console import console, print_table, show_progress
 from .options import Command, Device, Jobs, Threads
 
-# Recipe, model, data, regularizers and settings: short enough for two cores and a minute or two.
+# Recipe, model, data, regularizers and settings: short enough for two cores and a minute.
 COMPARISONS: tuple[tuple[str, str, str, str, dict[str, Any]], ...] = (
     ("kipf", "gcn", "citations", "none,hs-mhe,rp-comhe", {}),
-    ("short", "pointnet", "solids", "none,rp-comhe", {"epochs": 1, "points": 64, "count": 2}),
-    ("short", "resnet8", "digits", "none,rp-comhe", {"epochs": 6, "batch_size": 64, "lr": 0.1}),
+    ("short", "pointnet", "solids", "none,rp-comhe", {"epochs": 1, "points": 64, "sample": 64}),
+    ("short", "resnet8", "digits", "none,rp-comhe", {"epochs": 4, "batch_size": 32, "lr": 0.005, "optimizer": "adam"}),
 )
 HEADER = ("model", "data", "regularizer", "seeds", "test %", "difference", "95 % interval")
 

@@ -25,9 +25,9 @@ Progress = Callable[[dict[str, Any], int], None]
 def fit(task: Task, run: Run, progress: Progress = lambda row, epochs: None) -> dict[str, Any]:
     """Train to the recipe's end, from the run's checkpoint if there is one; all ranks return the result.
 
-    The test split is evaluated twice, after training: with the last weights, and with those of the epoch of the best
-    validation accuracy (the lower validation loss, then the earlier epoch, among equals). Interrupted and DivergedError
-    leave a checkpoint of a sound state.
+    The test split is evaluated after training, with the last weights and with those of the epoch of the best validation
+    accuracy (the lower validation loss, then the earlier epoch, among equals): once if they are the same. Interrupted
+    and DivergedError leave a checkpoint of a sound state.
     """
     context, recipe = task.context, task.recipe
     with deferred() as stop, deterministic(task.device), limited_threads(task.threads), ExitStack() as held:
