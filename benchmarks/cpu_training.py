@@ -28,8 +28,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from comhe.train import get_recipe, make_task
 from comhe.train.engine.loop import deterministic
 from comhe.train.engine.training import Training
@@ -63,6 +61,8 @@ class Clock:
 
 def profile(model: str, data: str, steps: int) -> dict[str, tuple[float, float]]:
     """The wall and processor seconds of an epoch by part."""
+    import torch  # comhe.train comes first, as for the command: it says how waiting threads wait
+
     task = make_task(get_recipe("short", model, data, "rp-comhe"), device="cpu")
     clock, backward = Clock(), torch.Tensor.backward
     with deterministic(task.device), limited_threads(task.threads):

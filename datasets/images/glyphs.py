@@ -52,7 +52,7 @@ def load_digits(seed: int | None = None) -> Images:
     return Images.from_arrays("digits", **found, classes=tuple(string.digits), seed=seed, **options)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def build_glyphs(classes: int = len(CLASSES)) -> Splits:
     """Build 250 images of each class to train and 100 to test, uint8 [n, 32, 32, 3], of the first ``classes`` only.
 
