@@ -20,16 +20,11 @@ from .console import console, print_table, show_progress
 from .options import Command, Device, Jobs, Threads
 
 # Recipe, model, data, regularizers and settings: short enough for two cores and a minute.
+BRIEF = {"epochs": 5, "batch_size": 32, "lr": 0.002, "optimizer": "adam", "weight_decay": 0.0}
 COMPARISONS: tuple[tuple[str, str, str, str, dict[str, Any]], ...] = (
     ("kipf", "gcn", "citations", "none,hs-mhe,rp-comhe", {}),
     ("short", "pointnet", "solids", "none,rp-comhe", {"epochs": 1, "points": 64, "sample": 64}),
-    (
-        "short",
-        "resnet8",
-        "digits",
-        "none,rp-comhe",
-        {"epochs": 5, "batch_size": 32, "lr": 0.002, "optimizer": "adam", "weight_decay": 0.0},
-    ),
+    ("short", "resnet8", "digits", "none,rp-comhe", BRIEF),
 )
 HEADER = ("model", "data", "regularizer", "seeds", "test %", "difference", "95 % interval")
 
@@ -38,7 +33,7 @@ HEADER = ("model", "data", "regularizer", "seeds", "test %", "difference", "95 %
 class Demo(Command):
     """Train a small network of each domain with and without CoMHE, on built-in data, and make a page of the result.
 
-    It takes a minute on two cores, two and a half if they are busy, and needs neither data nor network. The networks are trained too briefly to
+    It takes a minute or two on two cores, and needs neither data nor network. The networks are trained too briefly to
     say whether CoMHE helps; `results/` has comparisons that do.
     """
 
