@@ -20,7 +20,7 @@ from .recipe import WHAT, Recipe, cell_settings, setting
 from .task import Task
 
 Batch = tuple[Any, Any, Tensor | None, Tensor]  # features, graph, rows of the logits (None: all), labels
-LARGE = 10_000_000  # features of a graph, nodes times dimensions, that is not small; PubMed has 9.9 million
+LARGE = 1_000_000  # stored features that a step reads, from which on two threads help (benchmarks/threads.csv)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,12 @@ class GraphTask(Task):
         self.recipe, self.context = recipe, context
         self.device = torch.device(device)
         self.graph = _graph(recipe.data, root, device)
-        self.threads = 1 if self.graph.features.numel() < LARGE else None
+
+    @property
+    def threads(self) -> int | None:  # type: ignore[override]
+        features = self.views["train"][0]
+        stored = features if isinstance(features, Tensor) else features.values
+        return 1 if stored.numel() < LARGE else None
 
     @property
     def options(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from comhe.errors import UsageError
+from comhe.train import graphs
 from comhe.train.choices import base_recipe
 from comhe.train.engine.distributed import DistributedContext
 from comhe.train.graphs import GraphRecipe, GraphTask
@@ -25,6 +26,16 @@ def test_methods_come_in_any_order_and_leave_the_random_numbers_alone(recipe):
     assert logits.shape == (len(batch[-1]), task.graph.num_classes)
     loss.backward()
     assert x.shape[1] == task.graph.num_features
+
+
+def test_a_graph_gets_one_thread_if_a_step_reads_few_features(recipe, monkeypatch):
+    task = GraphTask(recipe)
+    read = task.collate()[0].values.numel()
+    assert read < task.graph.features.values().numel(), "of most nodes nothing is read"
+    monkeypatch.setattr(graphs, "LARGE", read + 1)
+    assert task.threads == 1
+    monkeypatch.setattr(graphs, "LARGE", read)
+    assert task.threads is None
 
 
 def test_a_batch_is_the_full_graph_at_the_training_nodes(recipe):

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from comhe.train.compare.tables import Row, Table
     from comhe.train.recipe import Recipe
 
-# Recipe, model, data, regularizers and settings: short enough for two cores and a minute or two.
+# Recipe, model, data, regularizers and settings: short enough for two cores and a minute.
+BRIEF = {"epochs": 5, "batch_size": 32, "lr": 0.002, "optimizer": "adam", "weight_decay": 0.0}
 COMPARISONS: tuple[tuple[str, str, str, str, dict[str, Any]], ...] = (
     ("kipf", "gcn", "citations", "none,hs-mhe,rp-comhe", {}),
-    ("short", "pointnet", "solids", "none,rp-comhe", {"epochs": 1, "points": 64, "count": 2}),
-    ("short", "resnet8", "digits", "none,rp-comhe", {"epochs": 6, "batch_size": 64, "lr": 0.1}),
+    ("short", "pointnet", "solids", "none,rp-comhe", {"epochs": 1, "points": 64, "sample": 64}),
+    ("short", "resnet8", "digits", "none,rp-comhe", BRIEF),
 )
 
 

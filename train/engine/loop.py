@@ -34,9 +34,9 @@ def fit(
 
     ``observe`` is called with the log after each epoch, on the main rank.
 
-    The test split is evaluated twice, after training: with the last weights, and with those of the epoch of the best
-    validation accuracy (the lower validation loss, then the earlier epoch, among equals). Interrupted and DivergedError
-    leave a checkpoint of a sound state.
+    The test split is evaluated after training, with the last weights and with those of the epoch of the best validation
+    accuracy (the lower validation loss, then the earlier epoch, among equals): once if they are the same. Interrupted
+    and DivergedError leave a checkpoint of a sound state.
     """
     context, recipe = task.context, task.recipe
     with deferred() as stop, deterministic(task.device), limited_threads(task.threads), ExitStack() as held:

@@ -116,9 +116,12 @@ class Training:
             if self.context.is_main:
                 run.save_weights(which, weights)
             model.load_state_dict(weights)
-            result[which] = {"epoch": epoch}
-            for split in ("val", "test"):
-                result[which] |= {f"{split}_{name}": value for name, value in task.evaluate(model, split).items()}
+            if which == "best" and epoch == last["epoch"]:  # the same weights
+                result[which] = result["last"]
+                continue
+            row = self.log.epochs[epoch]  # which has been validated
+            result[which] = {"epoch": epoch} | {name: row[name] for name in row if name.startswith("val_")}
+            result[which] |= {f"test_{name}": value for name, value in task.evaluate(model, "test").items()}
             result[which]["energy"] = layer_energies(self.regularizer)
         result["penalty_seconds"] = penalty_seconds(self.regularizer, self.step.parameters)
         if self.context.is_main:
