@@ -71,6 +71,8 @@ def _fit(task: Task, run: Run, progress: Progress, stop: Stop, training: Trainin
     step, log = training.step, training.log
     consensus = StopConsensus(task.context, CHECKPOINT_SECONDS)
     for epoch in range(len(log.epochs), recipe.epochs):
+        if training.is_out_of_patience:
+            break
         training.begin_epoch(epoch)
         first = epoch * steps + training.done
         for number, inputs in enumerate(task.inputs(epoch, training.done), start=first):
@@ -92,7 +94,7 @@ def _fit(task: Task, run: Run, progress: Progress, stop: Stop, training: Trainin
         log.add_epoch(row)
         training.select_best(epoch, validation)
         progress(row, recipe.epochs)
-    require_finite_parameters(training.model, recipe.epochs - 1, task.context)  # after the last update
+    require_finite_parameters(training.model, len(log.epochs) - 1, task.context)  # after the last update
     return training.finish(run)
 
 
