@@ -34,11 +34,17 @@ class GraphRecipe(Recipe):
     data: str = setting("cora", "a name of `comhe list datasets`", WHAT)
     hidden_channels: int = setting(16, "width of the hidden layers")
     dropout: float = setting(0.5, "probability of dropping an input or hidden value")
-    decay: str = setting("first", "weight decay on the `first` layer only (Kipf) or on `all`", choices=("first", "all"))
+    decay: str = setting(
+        "first",
+        "weight decay on the `first` layer (Kipf), the `convs` (GCNII) or `all` parameters",
+        choices=("first", "convs", "all"),
+    )
+    other_decay: float = setting(0.0, "weight decay of all other parameters")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least("hidden_channels", self.hidden_channels, 1)
+        self.require(lambda value: value >= 0, "must not be negative", "other_decay")
 
     def model_arguments(self, **sizes: Any) -> dict[str, Any]:
         settings = {"hidden_channels": self.hidden_channels, "dropout": self.dropout}
@@ -113,8 +119,10 @@ class GraphTask(Task):
         return views
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        everything, first = self.recipe.decay == "all", _first_layer(model)
-        groups = parameter_groups(self.recipe, model, lambda name, _: everything or name.startswith(first))
+        prefix = {"all": "", "convs": "convs.", "first": _first_layer(model)}[self.recipe.decay]
+        groups = parameter_groups(self.recipe, model, lambda name, _: name.startswith(prefix))
+        for group in groups:
+            group["weight_decay"] = group["weight_decay"] or self.recipe.other_decay
         return torch.optim.Adam(groups, lr=self.recipe.lr, fused=True, capturable=next(model.parameters()).is_cuda)
 
     def inputs(self, epoch: int, first: int = 0) -> Iterable[tuple[Tensor, ...]]:
@@ -166,6 +174,40 @@ def kipf(model: str, data: str, regularizer: str) -> GraphRecipe:
 def tuned(model: str, data: str, regularizer: str) -> GraphRecipe:
     """Return settings that were all chosen for the cell, starting from the published ones."""
     return GraphRecipe(**cell_settings(model, data, regularizer))
+
+
+@chosen
+def published(model: str, data: str, regularizer: str) -> GraphRecipe:
+    """Return the training of each network's own paper on the public split; of a GCN, Kipf & Welling's.
+
+    GraphSAGE's paper has no citation graphs: it is trained as a GCN, with 64 channels.
+    """
+    recipe = GraphRecipe(**cell_settings(model, data, regularizer), **PUBLISHED.get(model, {}))
+    own = OWN.get((model, data.partition("-")[0]), {})
+    return recipe.replace(**own)
+
+
+# Velickovic et al., 2018, section 3.3; Gasteiger et al., 2019, section 5; Chen et al., 2020, table 7 and
+# github.com/chennnM/GCNII. All wait for 100 epochs without an improvement.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "sage": {"hidden_channels": 64},
+    "gat": {"hidden_channels": 8, "dropout": 0.6, "lr": 0.005, "decay": "all", "epochs": 1000, "patience": 100},
+    "appnp": {"hidden_channels": 64, "weight_decay": 5e-3, "epochs": 1000, "patience": 100},
+    "gcn2": {
+        "hidden_channels": 64, "dropout": 0.6, "decay": "convs", "weight_decay": 0.01, "other_decay": 5e-4,
+        "epochs": 1500, "patience": 100, "model_options": {"num_layers": 64},
+    },
+}  # fmt: skip
+OWN: dict[tuple[str, str], dict[str, Any]] = {  # what differs by data set
+    ("gat", "pubmed"): {"lr": 0.01, "weight_decay": 1e-3, "model_options": {"output_heads": 8}},
+    ("gcn2", "citeseer"): {
+        "hidden_channels": 256, "dropout": 0.7, "model_options": {"num_layers": 32, "theta": 0.6},
+    },
+    ("gcn2", "pubmed"): {
+        "hidden_channels": 256, "dropout": 0.5, "weight_decay": 5e-4,
+        "model_options": {"num_layers": 16, "theta": 0.4},
+    },
+}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ Options = dict[str, Option]
 # Not part of the digest where they have their defaults, so that digests of earlier versions stay.
 LATER_FIELDS = (
     "domain", "tag", "up", "weights", "weights_digest", "swap_head", "adapt_input", "freeze", "layer_decay",
-    "layer_weights",
+    "layer_weights", "patience", "other_decay",
 )  # fmt: skip
 # Settings that name the run, rather than say how it is trained.
 IDENTITY = ("domain", "recipe", "tag", "model", "data", "regularizer", "seed")
@@ -75,6 +75,7 @@ class Recipe:
     )
     seed: int = setting(0, "seed of initialization, dropout, data order and projections", WHAT)
     epochs: int = setting(200, "passes over the training set")
+    patience: int = setting(0, "epochs without a better one on validation after which training ends, 0 for never")
     lr: float = setting(0.01, "learning rate")
     weight_decay: float = setting(5e-4, "L2 penalty on the weights")
     schedule: str = setting("constant", "of the learning rate: constant, cosine, one-cycle, or step:0.5,0.75")
@@ -116,7 +117,7 @@ class Recipe:
                 check_choice(each.name, getattr(self, each.name), choices)
         self.require(lambda value: 0 < value <= 1, "must be greater than 0 and at most 1", "layer_decay")
         factor(self.schedule, 1.0, self.warmup)  # its error, now rather than in the first step
-        names = ("weight", "output_weight", "weight_decay", "seed", "clip", "energies", "log_steps")
+        names = ("weight", "output_weight", "weight_decay", "seed", "clip", "energies", "log_steps", "patience")
         self.require(lambda value: value is None or value >= 0, "must not be negative", *names)
         if self.layer_weights and self.weight is not None:
             raise UsageError(
@@ -310,7 +311,7 @@ def list_recipes(domain: str | None = None) -> list[str]:
 
     Example:
         >>> list_recipes("graphs")
-        ['kipf', 'tuned']
+        ['kipf', 'tuned', 'published']
     """
     names = domains() if domain is None else [domain]
     return list(dict.fromkeys(name for each in names for name in find_domain(each).recipes))

@@ -86,6 +86,21 @@ def test_named_recipes_start_from_the_published_settings_and_have_what_was_chose
     assert get_recipe("kipf", "gat", "cora", "rp-comhe") == base_recipe("kipf", "gat", "cora", "rp-comhe")
 
 
+def test_each_network_has_the_training_of_its_own_paper():
+    deep = get_recipe("published", "gcn2", "cora", "rp-comhe")
+    assert deep.model_options == {"num_layers": 64}
+    narrow = deep.replace(data="citations", model_options={"num_layers": 2}, hidden_channels=4)
+    model = (task := GraphTask(narrow)).model()
+    names = {id(p): name.partition(".")[0] for name, p in model.named_parameters()}
+    decays = {(names[id(p)], g["weight_decay"]) for g in task.optimizer(model).param_groups for p in g["params"]}
+    assert decays == {("convs", 0.01), ("lins", 5e-4)}
+    assert get_recipe("published", "gat", "pubmed", "none").model_options == {"output_heads": 8}
+    assert get_recipe("published", "gat", "pubmed-random3", "none").lr == 0.01
+    assert get_recipe("published", "gcn", "cora", "none") == base_recipe("kipf", "gcn", "cora", "none").replace(
+        recipe="published"
+    )
+
+
 def test_a_graph_is_not_divided():
     with pytest.raises(UsageError, match="a graph is one batch, which 2 processes cannot divide"):
         GraphTask(GraphRecipe(data="citations"), context=DistributedContext(0, 2))

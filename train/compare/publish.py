@@ -34,8 +34,9 @@ Metrics = dict[str, dict[str, float]]  # by split and name
 def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | None = None, device: str = "auto") -> Path:
     """Publish weights of the best seed on validation, of one recipe's ``runs``; return the path of their card.
 
-    Matrices are in half precision if that changes the validation accuracy by less than 0.05 %. Metrics on the card are those of the
-    stored weights; those over seeds are the runs' own. By default ``suffix`` is the tag of the recipe, if it has one.
+    Matrices are in half precision if that changes the validation accuracy by less than 0.05 %. Metrics on the card are
+    those of the stored weights; those over seeds are the runs' own. By default ``suffix`` is the tag of the recipe, if
+    it has one.
     """
     recipe, results = same_recipe(runs)
     best = {run: results[run.folder]["best"] for run in runs}

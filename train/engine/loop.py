@@ -83,6 +83,8 @@ def _fit(
     consensus = StopConsensus(task.context, CHECKPOINT_SECONDS)
     with track(f"{recipe.label} seed {recipe.seed}", recipe.epochs * steps, "step") as report:
         for epoch in range(len(log.epochs), recipe.epochs):
+            if training.is_out_of_patience:
+                break
             training.begin_epoch(epoch)
             first = epoch * steps + training.done
             for number, inputs in enumerate(task.inputs(epoch, training.done), start=first):
@@ -107,7 +109,7 @@ def _fit(
             progress(row, recipe.epochs)
             if observe is not None:
                 observe(log)
-    require_finite_parameters(training.model, recipe.epochs - 1, task.context)  # after the last update
+    require_finite_parameters(training.model, len(log.epochs) - 1, task.context)  # after the last update
     return training.finish(run)
 
 
