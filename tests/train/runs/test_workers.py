@@ -5,6 +5,7 @@ import time
 
 import torch
 
+from comhe.progress import track, watched_by
 from comhe.train.runs.launch import begin_process
 from comhe.train.runs.workers import run_all
 
@@ -51,3 +52,27 @@ def test_processes_take_turns_on_the_gpus(monkeypatch):
         for device in ("cpu", "cuda:1", "cuda"):
             begin_process(device, None, number)
     assert chosen == [0, 1, 0, 1, 0]
+
+
+def watch(job):
+    with track(job, 2, "step") as report:
+        time.sleep(0.2)
+        report(1)
+
+
+def test_progress_of_other_processes_reaches_the_display():
+    class Display:
+        seen, ended = [], []
+
+        def update(self, key, amount):
+            self.seen.append((key, amount))
+
+        def end(self, key):
+            self.ended.append(key)
+
+    failed = []
+    with watched_by(Display()):
+        run_all(watch, ["a", "b"], 1, ended=lambda job, error: failed.append(error))
+    assert failed == [None, None]
+    assert [(amount.label, amount.done, amount.total) for _, amount in Display.seen] == [("a", 1, 2), ("b", 1, 2)]
+    assert Display.ended == [key for key, _ in Display.seen]
