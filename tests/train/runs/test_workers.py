@@ -2,11 +2,13 @@ import math
 import os
 import re
 import time
+from functools import partial
 
 import torch
 
-from comhe.progress import track, watched_by
-from comhe.train.runs.launch import begin_process
+from comhe.progress import watched_by
+from comhe.train.graphs import GraphRecipe
+from comhe.train.runs.launch import begin_process, fit
 from comhe.train.runs.workers import run_all
 
 
@@ -54,13 +56,7 @@ def test_processes_take_turns_on_the_gpus(monkeypatch):
     assert chosen == [0, 1, 0, 1, 0]
 
 
-def watch(job):
-    with track(job, 2, "step") as report:
-        time.sleep(0.2)
-        report(1)
-
-
-def test_progress_of_other_processes_reaches_the_display():
+def test_progress_of_other_processes_reaches_the_display(tmp_path):
     class Display:
         seen, ended = [], []
 
@@ -71,8 +67,11 @@ def test_progress_of_other_processes_reaches_the_display():
             self.ended.append(key)
 
     failed = []
+    recipe = GraphRecipe(recipe="test", data="citations", epochs=600)
     with watched_by(Display()):
-        run_all(watch, ["a", "b"], 1, ended=lambda job, error: failed.append(error))
-    assert failed == [None, None]
-    assert [(amount.label, amount.done, amount.total) for _, amount in Display.seen] == [("a", 1, 2), ("b", 1, 2)]
-    assert Display.ended == [key for key, _ in Display.seen]
+        run_all(partial(fit, runs=tmp_path, device="cpu"), [recipe], 1, ended=lambda job, error: failed.append(error))
+    assert failed == [None]
+    assert {(amount.label, amount.total) for _, amount in Display.seen} == {(f"{recipe.label} seed 0", 600)}
+    done = [amount.done for _, amount in Display.seen]
+    assert done == sorted(done)
+    assert Display.ended == [Display.seen[0][0]]
