@@ -123,7 +123,8 @@ class Bars:
         label = TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
         figures = TextColumn("{task.fields[figures]}", justify="right", table_column=Column(no_wrap=True))
         bar = [] if self.console.width < 72 else [BarColumn(12)]
-        self._progress = Progress(label, *bar, figures, console=self.console, transient=True, expand=True)
+        shown: Any = {"transient": True, "expand": True}
+        self._progress = Progress(label, *bar, figures, console=self.console, refresh_per_second=4, **shown)
         self._rows: dict[Hashable, _Row] = {}
         self._overall: _Row | None = None
 

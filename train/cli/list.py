@@ -121,7 +121,7 @@ def weights(pattern: str) -> Rows:
                 "data": card["data"].get("name", card["recipe"]["data"]),
                 "test %": f"{100 * card['metrics']['test']['accuracy']:.2f}",
                 "all seeds %": f"{100 * over['mean']:.2f}{spread} ({seeds['n']})",
-                "MB": f"{card['bytes'] / 1e6:.2f}",
+                "MB": f"{card['bytes'] / 1e6:.2f}" if "bytes" in card else None,
             }
         )
     return found

@@ -2,10 +2,13 @@ import math
 import os
 import re
 import time
+from functools import partial
 
 import torch
 
-from comhe.train.runs.launch import begin_process
+from comhe.progress import watched_by
+from comhe.train.graphs import GraphRecipe
+from comhe.train.runs.launch import begin_process, fit
 from comhe.train.runs.workers import run_all
 
 
@@ -51,3 +54,24 @@ def test_processes_take_turns_on_the_gpus(monkeypatch):
         for device in ("cpu", "cuda:1", "cuda"):
             begin_process(device, None, number)
     assert chosen == [0, 1, 0, 1, 0]
+
+
+def test_progress_of_other_processes_reaches_the_display(tmp_path):
+    class Display:
+        seen, ended = [], []
+
+        def update(self, key, amount):
+            self.seen.append((key, amount))
+
+        def end(self, key):
+            self.ended.append(key)
+
+    failed = []
+    recipe = GraphRecipe(recipe="test", data="citations", epochs=600)
+    with watched_by(Display()):
+        run_all(partial(fit, runs=tmp_path, device="cpu"), [recipe], 1, ended=lambda job, error: failed.append(error))
+    assert failed == [None]
+    assert {(amount.label, amount.total) for _, amount in Display.seen} == {(f"{recipe.label} seed 0", 600)}
+    done = [amount.done for _, amount in Display.seen]
+    assert done == sorted(done)
+    assert Display.ended == [Display.seen[0][0]]
