@@ -1,4 +1,8 @@
-"""How Sphinx builds these pages: `make docs`."""
+"""How Sphinx builds these pages: `make docs`.
+
+Sphinx, because the docstrings are its own: Google style, with equations and cross-references as reStructuredText roles.
+MyST lets the pages be Markdown, which code hosts show as it is.
+"""
 
 import re
 import sys
@@ -12,7 +16,7 @@ project, author = "comhe", "the comhe developers"
 release = version = comhe.__version__
 copyright = f"2026, {author}"
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "mathml"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "svgmath"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["README.md"]
 nitpicky = True
