@@ -35,11 +35,11 @@ def markdown(header: Sequence[str], rows: Rows) -> str:
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
-def effect(comparisons: Sequence[tuple[str, str, str]]) -> str:
-    """Accuracy without a regularizer and the paired differences to it, at the validation-selected epoch."""
+def effect(epoch: str) -> str:
+    """Accuracy without a regularizer and the paired differences to it, at the ``best`` or the ``last`` epoch."""
     rows = []
-    for name, file, data in comparisons:
-        cells = [row for row in read(f"results/{file}.csv") if row["data"] == data and row["epoch"] == "best"]
+    for name, file, data in (*PUBLISHED, *TUNED, *SHORT):
+        cells = [row for row in read(f"results/{file}.csv") if row["data"] == data and row["epoch"] == epoch]
         found = {row["regularizer"]: row for row in cells}
         none, seeds = found["none"], int(found["none"]["n"])
         plain = f"{float(none['test']):.2f} ± {float(none['std']):.2f}"
@@ -133,7 +133,8 @@ def accuracy(weights: Weights) -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "effect": lambda: effect([*PUBLISHED, *TUNED, *SHORT]),
+    "effect": lambda: effect("best"),
+    "effect-last": lambda: effect("last"),
     "graphs": graphs,
     "cost": cost,
     "weights": weights,
