@@ -88,11 +88,12 @@ def load_images(name: str, root: str | Path | None = None, workers: int | None =
     """Load images, and download them first if they are missing.
 
     - ``cifar10``, ``cifar100``: ROOT/cifar-100-python.tar.gz as published, or extracted to ROOT/cifar-100-python, or
-      ROOT/cifar100/{train,test}/<class>/*.
+      ``ROOT/cifar100/{train,test}/<class>/*``.
     - ``glyphs``: letters and digits, generated; needs no file.
-    - ``imagenet``: ILSVRC 2012 as ROOT/imagenet/{train,val}/<class>/*; its ``val`` is the test split.
-    - ``folder:PATH``: PATH/{train,val,test}/<class>/* (also ``valid``, ``validation``); a ``val`` without ``test`` is
-      the test split. PATH/<class>/*, of which a fifth is drawn to test. Tiny ImageNet, and an extracted CIFAR archive.
+    - ``imagenet``: ILSVRC 2012 as ``ROOT/imagenet/{train,val}/<class>/*``; its ``val`` is the test split.
+    - ``folder:PATH``: ``PATH/{train,val,test}/<class>/*`` (also ``valid``, ``validation``); a ``val`` without ``test``
+      is the test split. ``PATH/<class>/*``, of which a fifth is drawn to test. Tiny ImageNet, and an extracted CIFAR
+      archive.
 
     Small images are held in memory (``Images``) if most have one size, to which the others are resized (to cover it;
     the center is cropped). Larger ones are read when needed (``ImageFiles``). If a set has
