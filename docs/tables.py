@@ -21,7 +21,13 @@ Rows = Iterable[Sequence[object]]
 # A comparison: what it is called, the file of its table, and the data set there.
 PUBLISHED = [(name, "graphs/kipf", name.lower()) for name in ("Cora", "CiteSeer", "PubMed")]
 TUNED = [(f"{name}, tuned", "graphs/tuned", name.lower()) for name in ("Cora", "CiteSeer", "PubMed")]
-SHORT = [("ResNet-20, CIFAR-100", "images/short", "cifar100"), ("PointNet, ModelNet-40", "points/short", "modelnet40")]
+OTHERS = [
+    ("airbench94, CIFAR-10", "cifar10/airbench", "cifar10"),
+    ("airbench94, CIFAR-100", "cifar100/airbench", "cifar100"),
+    ("CNN-6, CIFAR-100", "cifar100/one_cycle", "cifar100"),
+    ("ResNet-20, CIFAR-100", "images/short", "cifar100"),
+    ("PointNet, ModelNet-40", "points/short", "modelnet40"),
+]
 COMPARED = ("hs-mhe", "rp-comhe", "ap-comhe")
 
 
@@ -38,22 +44,25 @@ def markdown(header: Sequence[str], rows: Rows) -> str:
 def effect(epoch: str) -> str:
     """Accuracy without a regularizer and the paired differences to it, at the ``best`` or the ``last`` epoch."""
     rows = []
-    for name, file, data in (*PUBLISHED, *TUNED, *SHORT):
+    for name, file, data in (*PUBLISHED, *TUNED, *OTHERS):
         cells = [row for row in read(f"results/{file}.csv") if row["data"] == data and row["epoch"] == epoch]
         found = {row["regularizer"]: row for row in cells}
         none, seeds = found["none"], int(found["none"]["n"])
         plain = f"{float(none['test']):.2f} ± {float(none['std']):.2f}"
-        rows.append([name, seeds, plain, *(difference(found[key], seeds) for key in COMPARED)])
+        rows.append([name, seeds, plain, *(difference(found.get(key), seeds) for key in COMPARED)])
     return markdown(["test accuracy in %", "seeds", "`none`", *(f"`{name}`" for name in COMPARED)], rows)
 
 
-def difference(row: dict[str, str], seeds: int) -> str:
-    """The mean difference with its 95 % interval, bold if p < 0.05 after Holm's correction."""
+def difference(row: dict[str, str] | None, seeds: int) -> str:
+    """The mean difference with its 95 % interval, bold if p < 0.05 after Holm's correction; nothing if it is missing."""
+    if row is None:
+        return ""
     mean, low, high = (float(row[key]) for key in ("difference", "low", "high"))
     text = f"{mean:+.2f}"
     if seeds >= FEW and float(row["p_holm"]) < 0.05:
         text = f"**{text}**"
-    return f"{text} ({low:+.2f} to {high:+.2f})"
+    fewer = "" if int(row["n"]) == seeds else f", {row['n']} seeds"
+    return f"{text} ({low:+.2f} to {high:+.2f}{fewer})"
 
 
 def graphs() -> str:
