@@ -54,7 +54,7 @@ def effect(epoch: str) -> str:
 
 
 def difference(row: dict[str, str] | None, seeds: int) -> str:
-    """The mean difference with its 95 % interval, bold if p < 0.05 after Holm's correction; nothing if it is missing."""
+    """The mean difference with its 95 % interval, bold if p < 0.05 after Holm's correction; or nothing."""
     if row is None:
         return ""
     mean, low, high = (float(row[key]) for key in ("difference", "low", "high"))
