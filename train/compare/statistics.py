@@ -9,7 +9,10 @@ ROUNDING = 1e-9  # differences of percentages that vary by less are equal
 
 @dataclass(frozen=True)
 class Paired:
-    """Mean difference of two methods, its confidence interval and the paired t-test's p-value (nan for one seed)."""
+    """Mean difference of two methods, its confidence interval and the paired t-test's p-value.
+
+    Interval and p-value are nan where there is no variance to take them from: for one seed, and for equal differences.
+    """
 
     n: int
     difference: float
@@ -35,10 +38,8 @@ def paired(baseline: Sequence[float], other: Sequence[float], confidence: float 
         raise ValueError(f"a paired comparison needs the same seeds: got {len(baseline)} and {len(other)} values")
     mean, std = mean_std([b - a for a, b in zip(baseline, other, strict=True)])
     n = len(baseline)
-    if n < 2:
+    if n < 2 or std < ROUNDING:  # of equal differences the test statistic is infinite, or 0 / 0
         return Paired(n, mean, math.nan, math.nan, math.nan)
-    if std < ROUNDING:  # the same difference on every seed: the test statistic is infinite, or 0 / 0
-        return Paired(n, mean, mean, mean, 1.0 if abs(mean) < ROUNDING else 0.0)
     test = stats.ttest_rel(other, baseline)
     interval = test.confidence_interval(confidence)
     return Paired(n, mean, float(interval.low), float(interval.high), float(test.pvalue))

@@ -9,6 +9,7 @@ from typing import Any
 from .records import CELL, EPOCHS, Record, cell_of
 from .statistics import holm, mean_std, paired
 
+FEW = 5  # seeds; fewer are called so
 Cells = dict[tuple[str, ...], dict[int, Record]]  # by cell, then by seed
 # What a row says besides accuracy, and the column of the runs that it is the mean of.
 COSTS = {name: name for name in ("seconds", "parameters", "gflops", "step_ms", "penalty_ms")}
@@ -118,11 +119,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Some rows under some columns."""
+    """Some rows under some columns; the note says what a reader has to keep in mind."""
 
     title: str
     columns: Sequence[Column]
     rows: Sequence[Row]
+    note: str = ""
 
     @property
     def header(self) -> list[str]:
@@ -136,6 +138,23 @@ class Table:
 def _cell(text: Callable[..., str], *keys: str) -> Callable[[Row], str]:
     """The text of some attributes, empty if one of them is None."""
     return lambda row: "" if None in (values := [getattr(row, key) for key in keys]) else text(*values)
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """Return a difference with its sign; one that rounds to nothing has none.
+
+    Example:
+        >>> signed(0.5), signed(-0.001)
+        ('+0.50', '0.00')
+    """
+    text = f"{round(value, 9):+.{digits}f}"  # a tie reads the same from runs and from their six digits in a CSV file
+    return text if float(text) else text[1:]
+
+
+def _interval(row: Row) -> str:
+    if row.low is None or row.high is None or not row.has_interval:
+        return ""
+    return f"{signed(row.low)} to {signed(row.high)}"
 
 
 def _three_digits(value: float) -> str:
@@ -153,9 +172,8 @@ ACCURACY = (
     Column("n", "n", _cell("{}".format, "n")),
     Column("val %", "val", _cell("{:.2f}".format, "val")),
     Column("test %", "test", lambda row: f"{row.test:.2f}" + (f" ± {row.std:.2f}" if row.n > 1 else "")),
-    # Rounded first: a tie then reads the same whether the row comes from runs or from their six digits in a CSV file.
-    Column("difference", "difference", _cell(lambda value: f"{round(value, 9):+.2f}", "difference")),
-    Column("95 % interval", "low", lambda row: f"{row.low:+.2f} to {row.high:+.2f}" if row.has_interval else ""),
+    Column("difference", "difference", _cell(signed, "difference")),
+    Column("95 % interval", "low", _interval),
     Column("p (Holm)", "p_holm", _p_value),
 )
 COST = (
@@ -173,10 +191,21 @@ def views(rows: Sequence[Row], names: Sequence[str] = ("model", "data", "regular
     """Return the tables to show: accuracy for each rule of choosing the epoch, and cost where it was measured."""
     shown = [NAMES[name] for name in names if name != "settings" or any(row.settings for row in rows)]
     by_epoch = {title: [row for row in rows if row.epoch == epoch] for epoch, title in EPOCHS.items()}
-    tables = [Table(f"{title}, accuracy", [*shown, *ACCURACY], some) for title, some in by_epoch.items()]
+    columns = [*shown, *ACCURACY]
+    tables = [Table(f"{title}, accuracy", columns, some, few_seeds(some)) for title, some in by_epoch.items()]
     measured = [row for row in rows if row.epoch == "last" and row.gflops is not None]
     costs = [Table("cost, and energies before and after training", [*shown, *COST], measured)] if measured else []
     return tables + costs
+
+
+def few_seeds(rows: Sequence[Row]) -> str:
+    """Return the note under rows of fewer than :data:`FEW` seeds; nothing if all have enough."""
+    if not (few := sorted({row.n for row in rows if row.n < FEW})):
+        return ""
+    counts = f"{few[0]}" if len(few) == 1 else f"{few[0]} to {few[-1]}"
+    plural = "s" if few[-1] > 1 else ""
+    what = "one seed shows no spread" if few == [1] else "a spread that so few show is uncertain itself"
+    return f"Few seeds ({counts} seed{plural} a row): {what}. Take {FEW} or more before you conclude."
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -185,4 +214,5 @@ def markdown(rows: Sequence[Row]) -> str:
         lines = [shown.header, ["---"] * len(shown.columns), *shown.cells]
         title = shown.title[:1].upper() + shown.title[1:]
         parts.append(f"**{title}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
+        parts += [shown.note] * bool(shown.note)
     return "\n\n".join(parts) + "\n"

@@ -33,9 +33,10 @@ def test_pairing_removes_what_the_seeds_share():
 
 
 def test_paired_edge_cases():
-    assert paired([1.0, 2.0], [1.0, 2.0]).p == 1.0
-    assert paired([1.0, 2.0], [2.0, 3.0]).p == 0.0
-    assert math.isnan(paired([1.0], [2.0]).p)
+    for a, b in (([1.0, 2.0], [1.0, 2.0]), ([1.0, 2.0], [2.0, 3.0]), ([0.1] * 9, [0.1 + 0.2] * 9), ([1.0], [2.0])):
+        found = paired(a, b)
+        assert found.difference == pytest.approx(b[0] - a[0])
+        assert all(map(math.isnan, (found.low, found.high, found.p))), "no variance, so neither interval nor p-value"
     with pytest.raises(ValueError, match="same seeds"):
         paired([1.0], [1.0, 2.0])
 

@@ -1,6 +1,6 @@
 import pytest
 
-from comhe.train.compare.tables import markdown, table, views
+from comhe.train.compare.tables import FEW, few_seeds, markdown, signed, table, views
 
 
 def record(regularizer: str, seed: int, test: float, variant: str = "", training: str = "") -> dict:
@@ -74,3 +74,22 @@ def test_costs_are_a_table_where_they_were_measured():
     assert {"GFLOP", "ms/step", "penalty ms/step", "s/run"} <= set(shown.header)
     assert "1,000,000" in shown.cells[0]
     assert "12.3" in shown.cells[0]
+
+
+def test_equal_differences_have_no_interval_and_no_p_value():
+    rows = table([record(name, s, 80.0 + s + (name == "mhe")) for name in ("none", "mhe") for s in range(2)])
+    assert "| mhe | 2 | 80.00 | 81.50 ± 0.71 | +1.00 |  |  |" in markdown(rows)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.004, "0.00"), (-0.004, "0.00"), (-0.0, "0.00"), (0.006, "+0.01"), (-1.005, "-1.00")]
+)
+def test_a_difference_that_rounds_to_nothing_has_no_sign(value, text):
+    assert signed(value) == text
+
+
+@pytest.mark.parametrize("seeds", range(1, FEW + 2))
+def test_few_seeds_are_called_so(seeds):
+    rows = table([record("none", s, 80.0 + s) for s in range(seeds)])
+    assert few_seeds(rows).startswith(f"Few seeds ({seeds} seed") is (seeds < FEW)
+    assert ("Few seeds" in markdown(rows)) is (seeds < FEW)
