@@ -84,6 +84,7 @@ class Drawing:
         for stand_in, variable in VARIABLES.items():
             svg = svg.replace(stand_in, variable)
         svg = re.sub(r' id="[\w.]+_\d+"', "", svg)  # of the parts; several figures of a page have the same
+        svg = re.sub(r' (?:d|x|y|width|height|transform)="[^"]*"', lambda found: _short(found[0]), svg)
         svg = svg.replace("xlink:href", "href").replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")
         svg = re.sub(r"'DejaVu Sans'[^\";]*", "system-ui, sans-serif", svg)
         title = escape(self.title)
@@ -131,8 +132,8 @@ def lines(title: str, x_label: str, y_label: str, series: Sequence[Series], boun
         drawing.axes.plot(*zip(*points, strict=True), color=ink, ls=DASHES[color % len(DASHES)], label=label)
         if band:
             x, low, high = zip(*band, strict=True)
-            low, high = ([_within(y, bounds) for y in side] for side in (low, high))
-            drawing.axes.fill_between(x, low, high, color=ink, alpha=0.18, linewidth=0)
+            bottom, top = ([_within(y, bounds) for y in side] for side in (low, high))
+            drawing.axes.fill_between(x, bottom, top, color=ink, alpha=0.18, linewidth=0)
     drawing.axes.locator_params(axis="x", integer=all(x == round(x) for s in series for x, _ in s.points))
     _show(drawing, series, bounds)
     return drawing
@@ -228,6 +229,11 @@ def _arrows(drawing: Drawing, y: int, color: str, is_left: bool, is_right: bool,
     for is_cut, x, marker in ((is_left, ends[0], 4), (is_right, ends[1], 5)):  # matplotlib's carets
         if is_cut:
             drawing.axes.plot([x], [y], marker=marker, color=color, clip_on=False)
+
+
+def _short(attribute: str) -> str:
+    """Round coordinates to a hundredth of a point."""
+    return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), attribute)
 
 
 def _style() -> AbstractContextManager[None]:

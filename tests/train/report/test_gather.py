@@ -31,7 +31,7 @@ def test_a_table_with_its_curves_is_as_good_as_the_folders(finished, tmp_path):
 
 
 def test_sources_that_cannot_be_reported(finished, tmp_path):
-    recipes, folder, records = finished
+    _, _, records = finished
     write_csv(tmp_path / "test-runs.csv", records)
     (tmp_path / "odd.csv").write_text("a,b\n1,2\n")
     for sources, message in (

@@ -180,9 +180,10 @@ def test_run_folders_are_enough(finished, tmp_path, monkeypatch):
 
 
 def test_figures_are_files_that_need_nothing_else(page, tmp_path):
-    folder = tmp_path / "figures"
-    assert main(["report", str(tmp_path / "kipf-runs.csv"), "-o", str(page), "--figures", str(folder)]) == 0
+    folder, again = tmp_path / "figures", tmp_path / "again.html"
+    assert main(["report", str(tmp_path / "kipf-runs.csv"), "-o", str(again), "--figures", str(folder)]) == 0
     assert "kipf-gcn-difference-to-none-last-epoch.svg" in {path.name for path in folder.iterdir()}
+    assert again.read_text() == page.read_text()
     assert len(list(folder.iterdir())) == page.read_text().count("<figure")
 
 
