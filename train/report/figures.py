@@ -86,9 +86,14 @@ class Drawing:
         svg = re.sub(r' id="[\w.]+_\d+"', "", svg)  # of the parts; several figures of a page have the same
         svg = re.sub(r' (?:d|x|y|width|height|transform)="[^"]*"', lambda found: _short(found[0]), svg)
         svg = svg.replace("xlink:href", "href").replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")
-        svg = re.sub(r"'DejaVu Sans'[^\";]*", "system-ui, sans-serif", svg)
+        svg = re.sub(r"font-family: 'DejaVu Sans'[^\";]*;? ?", "", svg)  # the same for all, on the outside
+        svg = re.sub(r' transform="rotate\(-0 [^"]*"|<defs/>', "", re.sub(r"\s+", " ", svg)).replace("> <", "><")
         title = escape(self.title)
-        return svg.replace(">", f' role="img" aria-label="{title}"><title>{title}</title>{style}', 1)
+        return svg.replace(
+            ">",
+            f' font-family="system-ui, sans-serif" role="img" aria-label="{title}"><title>{title}</title>{style}',
+            1,
+        )
 
     def file(self) -> str:
         """Return an SVG file, light or dark as the reader's system is."""
