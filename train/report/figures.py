@@ -123,6 +123,9 @@ def limits(
     low, high = values[count], values[-1 - count]
     near = [x for x in (*values, *ends) if abs(x - (low + high) / 2) <= (0.5 + reach) * (high - low)]
     bottom, top = min(near, default=low), max(near, default=high)
+    little = (top - bottom) / 4  # what would be cut off for so little is not
+    bottom = values[0] if bottom - little <= values[0] < bottom else bottom
+    top = values[-1] if top < values[-1] <= top + little else top
     margin = 0.05 * (top - bottom) or 0.05 * max(abs(top), 1e-3)
     lowest, highest = bounds
     bottom, top = bottom - margin, top + margin
