@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types pages trust clean
+.PHONY: demo test lint types docs tables pages trust clean
 
 # A small network of each domain, with and without CoMHE, on built-in data.
 demo: $(VENV)/installed
@@ -24,9 +24,19 @@ types: $(VENV)/installed
 	ln -sfn $(CURDIR)/comhe/*.* $(CURDIR)/comhe/inputs $(CURDIR)/datasets $(CURDIR)/regularizers $(CURDIR)/train $(CURDIR)/zoo $(VENV)/types/comhe
 	cd $(VENV)/types && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml -p comhe
 
+# The documentation as web pages, without a network; any warning is an error.
+docs: $(VENV)/installed-docs
+	$(BIN)/python -P -m sphinx --fail-on-warning --keep-going --quiet docs $(VENV)/docs
+	@echo "open $(VENV)/docs/index.html"
+
+# The tables and figures of the README and the documentation, from committed results and weights.
+tables: $(VENV)/installed
+	$(BIN)/python -P docs/tables.py
+	$(BIN)/python -P docs/figures.py
+
 # The page of the committed results, and the README's figures.
 pages: $(VENV)/installed
-	$(BIN)/comhe report results/*/*-runs.csv --output results/index.html --figures results/figures
+	$(BIN)/comhe report results/*/*-runs.csv --output results/index.html --figures results/figures --overwrite
 
 # The long forms of the tests, an hour on two cores, and how their cases ended.
 trust: $(VENV)/installed
@@ -37,6 +47,10 @@ trust: $(VENV)/installed
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[test]'
+	touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[docs]'
 	touch $@
 
 clean:

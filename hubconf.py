@@ -11,5 +11,5 @@ if (_root := str(Path(__file__).parent)) not in comhe.__path__:
 
 from comhe.zoo import create_model, get_weights, list_models, list_weights, load_weights  # noqa: F401
 
-dependencies = ["torch", "torchvision", "torch_geometric", "safetensors"]
+dependencies = ["torch", "torchvision", "torch_geometric", "numpy", "PIL", "plyfile", "safetensors"]
 globals().update({name: partial(create_model, name) for name in list_models()})

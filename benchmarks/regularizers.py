@@ -37,7 +37,7 @@ def cnn9() -> tuple[nn.Module, Call]:
     """CNN-9 and its training step: batch 128, fp32, channels-last, SGD with momentum."""
     model = create_model("cnn9", num_classes=100).to(memory_format=torch.channels_last)
     x = torch.randn(128, 3, 32, 32).to(memory_format=torch.channels_last)
-    return model, _step(model, lambda: F.cross_entropy(model(x), torch.zeros(128, dtype=torch.int64)))
+    return model, step_call(model, lambda: F.cross_entropy(model(x), torch.zeros(128, dtype=torch.int64)))
 
 
 def resnet18() -> tuple[nn.Module, Call]:
@@ -46,7 +46,7 @@ def resnet18() -> tuple[nn.Module, Call]:
 
     model = resnet18().to(memory_format=torch.channels_last)
     x = torch.randn(16, 3, 224, 224).to(memory_format=torch.channels_last)
-    return model, _step(model, lambda: F.cross_entropy(model(x), torch.zeros(16, dtype=torch.int64)))
+    return model, step_call(model, lambda: F.cross_entropy(model(x), torch.zeros(16, dtype=torch.int64)))
 
 
 def pointnet_sized() -> tuple[nn.Module, Call]:
@@ -63,7 +63,7 @@ def pointnet_sized() -> tuple[nn.Module, Call]:
         return F.cross_entropy(head(points(x).view(32, 1024, -1).amax(1)), torch.zeros(32, dtype=torch.int64))
 
     model = nn.ModuleDict({"points": points, "head": head})
-    return model, _step(model, loss)
+    return model, step_call(model, loss)
 
 
 def gcn_sized() -> tuple[nn.Module, Call]:
@@ -73,13 +73,13 @@ def gcn_sized() -> tuple[nn.Module, Call]:
     task = GraphTask(GraphRecipe(data="citations"))
     model = task.model()
     batch = task.collate()
-    return model, _step(model, lambda: task.loss(model, batch)[0])
+    return model, step_call(model, lambda: task.loss(model, batch)[0])
 
 
 MODELS = {"cnn9": cnn9, "resnet18": resnet18, "pointnet-sized": pointnet_sized, "gcn-sized": gcn_sized}
 
 
-def _step(model: nn.Module, loss: Callable[[], Tensor]) -> Call:
+def step_call(model: nn.Module, loss: Callable[[], Tensor]) -> Call:
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9)
 
     def step() -> None:
@@ -90,7 +90,7 @@ def _step(model: nn.Module, loss: Callable[[], Tensor]) -> Call:
     return step
 
 
-def _penalty(model: nn.Module, regularizer: Callable[[], Tensor]) -> Call:
+def penalty_call(model: nn.Module, regularizer: Callable[[], Tensor]) -> Call:
     def call() -> None:
         model.zero_grad()
         regularizer().backward()
@@ -134,13 +134,13 @@ def cost(models: list[str], rounds: int) -> list[dict]:
         torch.manual_seed(0)
         model, step = MODELS[model_name]()
         calls: dict[str, Call] = {"training step": step}
-        calls["ported hs-mhe"] = _penalty(model, Released(model))
-        calls["ported rp-comhe"] = _penalty(model, Released(model, count=20, dim=40))
+        calls["ported hs-mhe"] = penalty_call(model, Released(model))
+        calls["ported rp-comhe"] = penalty_call(model, Released(model, count=20, dim=40))
         calls["products of rp-comhe"] = _products(model)
         for name in list_regularizers():
             if name != "none":
                 for label, options in _options(name):
-                    calls[label] = _penalty(model, create_regularizer(name, model, **options))
+                    calls[label] = penalty_call(model, create_regularizer(name, model, **options))
         times = _interleaved(calls, rounds)
         for label, values in times.items():
             port = times["ported hs-mhe" if label == "hs-mhe" else "ported rp-comhe"]
@@ -251,7 +251,7 @@ def scaling(models: list[str], rounds: int) -> list[dict]:
             n, layers = (size, 1) if what == "N" else (128, size)
             # An output layer of two neurons, so that all others are hidden ones.
             model = nn.Sequential(*(nn.Linear(256, n, bias=False) for _ in range(layers)), nn.Linear(8, 2))
-            calls[str(size)] = _penalty(model, create_regularizer("hs-mhe", model))
+            calls[str(size)] = penalty_call(model, create_regularizer("hs-mhe", model))
         times = _interleaved(calls, rounds if what == "layers" else max(3, rounds // 4))
         medians = {int(size): statistics.median(values) for size, values in times.items()}
         for size, seconds in medians.items():

@@ -1,7 +1,20 @@
 """``python -m comhe`` is the command ``comhe``."""
 
 import sys
+from collections.abc import Sequence
 
-from comhe.train.cli.main import main
+from comhe.errors import MissingPackageError
 
-sys.exit(main())
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status; without the packages that commands need, one line says so."""
+    try:
+        from comhe.train.cli.main import main as command
+    except MissingPackageError as error:
+        print(f"comhe: {error}", file=sys.stderr)
+        return 2
+    return command(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

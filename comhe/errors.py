@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable
+import sys
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 
 
 class ComheError(Exception):
@@ -16,6 +19,10 @@ class UsageError(ComheError, ValueError):
 
 class UnknownOptionError(UsageError, TypeError):
     """An option that the thing created does not have."""
+
+
+class MissingPackageError(ModuleNotFoundError, UsageError):
+    """A package of others that is not installed; the message names the extra that brings it."""
 
 
 class DataError(ComheError, ValueError):
@@ -60,6 +67,34 @@ def check_dropout(p: float) -> None:
         raise UsageError(f"dropout must be in [0, 1), not {p!r}")
 
 
+@contextmanager
+def needs(extra: str, what: str, *later: str) -> Iterator[None]:
+    """Around imports of other packages: one that is not installed is a MissingPackageError that names our extra.
+
+    Args:
+        extra: the extra of this package that brings them, such as ``"zoo"``.
+        what: what cannot be used without them.
+        later: packages that are imported only when they are used, and told about now.
+
+    Example:
+        >>> with needs("zoo", "this example"):
+        ...     import no_such_package
+        Traceback (most recent call last):
+        comhe.errors.MissingPackageError: this example needs no_such_package, ...: pip install 'comhe[zoo]'
+    """
+    try:
+        for name in later:
+            if (sys.modules[name] if name in sys.modules else find_spec(name)) is None:
+                raise ModuleNotFoundError(name=name)
+        yield
+    except ModuleNotFoundError as error:
+        missing = (error.name or "comhe").partition(".")[0]
+        if missing == "comhe":  # a module of this package: a bug, or a damaged install
+            raise
+        message = f"{what} needs {missing}, which is not installed: pip install 'comhe[{extra}]'"
+        raise MissingPackageError(message, name=missing) from error
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or the name of its class if it has none.
 
@@ -73,5 +108,5 @@ def first_line(error: BaseException) -> str:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return the end of an error message: the nearest of the known names, or all of them."""
     known = list(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    near = next(filter(None, (difflib.get_close_matches(name, known, n=3, cutoff=least) for least in (0.6, 0.4))), [])
     return f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(known) or 'none'}"

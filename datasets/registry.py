@@ -33,6 +33,7 @@ class _Entry:
     load: Callable[..., DataSet]
     license: str
     parameters: frozenset[str]
+    about: str = ""
 
     @property
     def names(self) -> list[str]:
@@ -46,7 +47,7 @@ _REGISTRY: dict[str, dict[str, _Entry]] = {domain: {} for domain in TYPES}
 
 
 def register_dataset(
-    name: str, domain: Domain, load: Callable[..., DataSet] | None = None, *, license: str = "unknown"
+    name: str, domain: Domain, load: Callable[..., DataSet] | None = None, *, license: str = "unknown", about: str = ""
 ) -> Callable[..., Any]:
     """Register a function that loads a data set, so that its name works wherever a built-in one does.
 
@@ -55,7 +56,7 @@ def register_dataset(
     is 7 for ``NAME-random7`` and None for ``NAME``; ``split``, which is 7 for ``NAME-split7``, of data with several;
     ``path``, the ``Path`` in ``NAME:PATH``; and ``workers``, the number of processes that may decode files. Without
     ``load``, ``register_dataset`` is a decorator. ``license`` goes into the cards of models that are trained on the
-    data.
+    data, ``about`` into lists of data sets; it says what the data are and how many, by default as the function does.
 
     Example:
         >>> import torch
@@ -68,13 +69,13 @@ def register_dataset(
         >>> unregister_dataset("coins", domain="images")
     """
     if load is None:
-        return partial(register_dataset, name, domain, license=license)
+        return partial(register_dataset, name, domain, license=license, about=about)
     check_choice("domain", domain, TYPES)
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or re.search(r"(-random\d*|-split\d*|-up-[xyz])$", name):
         raise UsageError(f"{name!r} cannot be the name of a data set: use letters, digits, '_', '.' and '-'")
     if name in _REGISTRY[domain]:
         raise UsageError(f"{domain} already has a data set {name!r}; register this one under another name")
-    _REGISTRY[domain][name] = _Entry(name, load, license, frozenset(inspect.signature(load).parameters))
+    _REGISTRY[domain][name] = _Entry(name, load, license, frozenset(inspect.signature(load).parameters), about)
     return load
 
 
@@ -87,11 +88,12 @@ def load_images(name: str, root: str | Path | None = None, workers: int | None =
     """Load images, and download them first if they are missing.
 
     - ``cifar10``, ``cifar100``: ROOT/cifar-100-python.tar.gz as published, or extracted to ROOT/cifar-100-python, or
-      ROOT/cifar100/{train,test}/<class>/*.
+      ``ROOT/cifar100/{train,test}/<class>/*``.
     - ``glyphs``: letters and digits, generated; needs no file.
-    - ``imagenet``: ILSVRC 2012 as ROOT/imagenet/{train,val}/<class>/*; its ``val`` is the test split.
-    - ``folder:PATH``: PATH/{train,val,test}/<class>/* (also ``valid``, ``validation``); a ``val`` without ``test`` is
-      the test split. PATH/<class>/*, of which a fifth is drawn to test. Tiny ImageNet, and an extracted CIFAR archive.
+    - ``imagenet``: ILSVRC 2012 as ``ROOT/imagenet/{train,val}/<class>/*``; its ``val`` is the test split.
+    - ``folder:PATH``: ``PATH/{train,val,test}/<class>/*`` (also ``valid``, ``validation``); a ``val`` without ``test``
+      is the test split. ``PATH/<class>/*``, of which a fifth is drawn to test. Tiny ImageNet, and an extracted CIFAR
+      archive.
 
     Small images are held in memory (``Images``) if most have one size, to which the others are resized (to cover it;
     the center is cropped). Larger ones are read when needed (``ImageFiles``). If a set has
@@ -212,6 +214,19 @@ def license_of(name: str) -> str:
     """
     found = next((match for domain in TYPES if (match := _match(name, domain))), None)
     return found[0].license if found else "unknown"
+
+
+def about_data(name: str) -> str:
+    """Return what is written about a data set: what the data are, and how many.
+
+    Example:
+        >>> about_data("cora-random3")
+        'Planetoid: 2,708 papers with 1,433 words, 7 classes'
+    """
+    found = next((match[0] for domain in TYPES if (match := _match(name, domain))), None)
+    if found is None:
+        return ""
+    return found.about or (inspect.getdoc(found.load) or "" if inspect.isfunction(found.load) else "")
 
 
 def list_data(domain: str | None = None) -> list[str]:

@@ -19,7 +19,7 @@ TITLES = ("energy", "half-space", "smallest °", "mean °", "coherence", "eff. r
 @dataclass(frozen=True)
 class Diagnostics:
     """Numbers of one matrix of neurons: energies with s = 2, angles of pairs in degrees (0 to 180), coherence (the
-    largest |cosine|), the effective rank, and how many neurons are dead: of a norm below 1e-3 of the median norm."""
+    largest absolute cosine), the effective rank, and how many neurons are dead: of a norm below 1e-3 of the median."""
 
     energy: float
     half_space_energy: float

@@ -1,6 +1,8 @@
 """Regularizers by name."""
 
 import inspect
+import re
+import sys
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
@@ -102,6 +104,16 @@ def regularizer_options(name: str) -> dict[str, Any]:
     penalty = _find(name)
     plug = {"weight": penalty.default_weight, "output_weight": penalty.default_output_weight, "seed": 0}
     return _penalty_options(penalty) | plug | _keywords(select)
+
+
+def about_regularizer(name: str) -> str:
+    """Return what is written about a regularizer: the docstring of its penalty."""
+    penalty: Any = _find(name)
+    penalty = penalty if isinstance(penalty, type) else penalty.function
+    text = inspect.getdoc(penalty) or ""
+    function = re.search(r":func:`(\w+)`", text.split("\n\n")[0])  # which is what the class says of itself
+    found = getattr(sys.modules[penalty.__module__], function[1], None) if function else None
+    return text if found is None else f"{inspect.getdoc(found)}\n\n{text}"
 
 
 def _find(name: str) -> type[Penalty] | FunctionPenalty:

@@ -1,8 +1,19 @@
 """Checks of arguments, and the ends of their messages."""
 
+from importlib import import_module
+
 import pytest
 
-from comhe.errors import UsageError, check_at_least, check_choice, check_dropout, did_you_mean, first_line
+from comhe.errors import (
+    MissingPackageError,
+    UsageError,
+    check_at_least,
+    check_choice,
+    check_dropout,
+    did_you_mean,
+    first_line,
+    needs,
+)
 
 
 def test_a_wrong_argument_is_named():
@@ -27,3 +38,21 @@ def test_near_names_are_suggested_and_else_all():
 @pytest.mark.parametrize(("message", "line"), [("one\ntwo", "one"), ("", "ValueError"), ("\n one \ntwo", "one ")])
 def test_the_first_line_of_an_error(message, line):
     assert first_line(ValueError(message)) == line
+
+
+def test_only_packages_of_others_are_told_as_missing():
+    with pytest.raises(MissingPackageError, match=r"^b needs _absent, .* 'comhe\[a\]'$") as caught, needs("a", "b"):
+        import_module("_absent.part")
+    assert caught.value.name == "_absent"
+    with pytest.raises(MissingPackageError, match=r"needs _late"), needs("a", "b", "json", "_late"):
+        raise AssertionError("what is missing is told before anything is imported")
+    with (
+        pytest.raises(MissingPackageError, match=r"^c needs _b, .* 'comhe\[all\]'$"),
+        needs("all", "c"),
+        needs("a", "b"),
+    ):
+        import_module("_b")
+    for error in (ModuleNotFoundError("a bug", name="comhe.absent"), ImportError("damaged"), ValueError("other")):
+        with pytest.raises(type(error), match=str(error)) as other, needs("a", "b"):
+            raise error
+        assert other.value is error

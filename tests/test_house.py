@@ -18,8 +18,8 @@ FOLDERS = ("regularizers", "zoo", "datasets", "train")
 ALLOWED = {
     "regularizers": {"errors"},
     "zoo": {"errors", "inputs"},
-    "datasets": {"errors", "inputs"},
-    "train": {"errors", "inputs", "regularizers", "zoo", "datasets", "__version__"},
+    "datasets": {"errors", "inputs", "progress"},
+    "train": {"errors", "inputs", "progress", "regularizers", "zoo", "datasets", "__version__"},
     "inputs": {"errors"},  # the reading of one image or one cloud, which training and prediction share
 }
 MOVED = (

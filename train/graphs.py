@@ -10,17 +10,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from comhe.datasets import Graph, load_graph
-from comhe.errors import UsageError, check_at_least, check_choice
+from comhe.errors import UsageError, check_at_least
 from comhe.zoo.preprocessing import GraphTransform
 
 from .choices import chosen
 from .engine.batch_task import parameter_groups
 from .engine.distributed import SINGLE_PROCESS, DistributedContext
-from .recipe import Recipe, cell_settings, setting
+from .recipe import WHAT, Recipe, cell_settings, setting
 from .task import Task
 
 Batch = tuple[Any, Any, Tensor | None, Tensor]  # features, graph, rows of the logits (None: all), labels
-LARGE = 10_000_000  # features of a graph, nodes times dimensions, that is not small; PubMed has 9.9 million
+LARGE = 1_000_000  # stored features that a step reads, from which on two threads help (benchmarks/threads.csv)
 
 
 @dataclass(frozen=True)
@@ -29,17 +29,22 @@ class GraphRecipe(Recipe):
 
     example_sizes: ClassVar[Mapping[str, int]] = {"in_channels": 8, "num_classes": 4}
 
-    domain: str = setting("graphs", "domain of the model")
-    model: str = setting("gcn", "a name of `comhe list models`")
-    data: str = setting("cora", "a name of `comhe list datasets`")
+    domain: str = setting("graphs", "domain of the model", WHAT)
+    model: str = setting("gcn", "a name of `comhe list models`", WHAT)
+    data: str = setting("cora", "a name of `comhe list datasets`", WHAT)
     hidden_channels: int = setting(16, "width of the hidden layers")
     dropout: float = setting(0.5, "probability of dropping an input or hidden value")
-    decay: str = setting("first", "weight decay on the `first` layer only (Kipf) or on `all`")
+    decay: str = setting(
+        "first",
+        "weight decay on the `first` layer (Kipf), the `convs` (GCNII) or `all` parameters",
+        choices=("first", "convs", "all"),
+    )
+    other_decay: float = setting(0.0, "weight decay of all other parameters")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("decay", self.decay, ("first", "all"))
         check_at_least("hidden_channels", self.hidden_channels, 1)
+        self.require(lambda value: value >= 0, "must not be negative", "other_decay")
 
     def model_arguments(self, **sizes: Any) -> dict[str, Any]:
         settings = {"hidden_channels": self.hidden_channels, "dropout": self.dropout}
@@ -62,7 +67,12 @@ class GraphTask(Task):
         self.recipe, self.context = recipe, context
         self.device = torch.device(device)
         self.graph = _graph(recipe.data, root, device)
-        self.threads = 1 if self.graph.features.numel() < LARGE else None
+
+    @property
+    def threads(self) -> int | None:  # type: ignore[override]
+        features = self.views["train"][0]
+        stored = features if isinstance(features, Tensor) else features.values
+        return 1 if stored.numel() < LARGE else None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -97,7 +107,7 @@ class GraphTask(Task):
     @cached_property
     def views(self) -> dict[str, Batch]:
         """What each split's logits depend on, and its labels: the full graph's outputs and gradients, in less time."""
-        from comhe.zoo.graphs import prepare_graph  # imports torch_geometric
+        from comhe.zoo.graphs import prepare_graph  # here, because it registers the graph networks
 
         # How the graph is read depends on the layers, not on their weights; tensors have to serve training as well.
         with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
@@ -109,8 +119,10 @@ class GraphTask(Task):
         return views
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        everything, first = self.recipe.decay == "all", _first_layer(model)
-        groups = parameter_groups(self.recipe, model, lambda name, _: everything or name.startswith(first))
+        prefix = {"all": "", "convs": "convs.", "first": _first_layer(model)}[self.recipe.decay]
+        groups = parameter_groups(self.recipe, model, lambda name, _: name.startswith(prefix))
+        for group in groups:
+            group["weight_decay"] = group["weight_decay"] or self.recipe.other_decay
         return torch.optim.Adam(groups, lr=self.recipe.lr, fused=True, capturable=next(model.parameters()).is_cuda)
 
     def inputs(self, epoch: int, first: int = 0) -> Iterable[tuple[Tensor, ...]]:
@@ -162,6 +174,40 @@ def kipf(model: str, data: str, regularizer: str) -> GraphRecipe:
 def tuned(model: str, data: str, regularizer: str) -> GraphRecipe:
     """Return settings that were all chosen for the cell, starting from the published ones."""
     return GraphRecipe(**cell_settings(model, data, regularizer))
+
+
+@chosen
+def published(model: str, data: str, regularizer: str) -> GraphRecipe:
+    """Return the training of each network's own paper on the public split; of a GCN, Kipf & Welling's.
+
+    GraphSAGE's paper has no citation graphs: it is trained as a GCN, with 64 channels.
+    """
+    recipe = GraphRecipe(**cell_settings(model, data, regularizer), **PUBLISHED.get(model, {}))
+    own = OWN.get((model, data.partition("-")[0]), {})
+    return recipe.replace(**own)
+
+
+# Velickovic et al., 2018, section 3.3; Gasteiger et al., 2019, section 5; Chen et al., 2020, table 7 and
+# github.com/chennnM/GCNII. All wait for 100 epochs without an improvement.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "sage": {"hidden_channels": 64},
+    "gat": {"hidden_channels": 8, "dropout": 0.6, "lr": 0.005, "decay": "all", "epochs": 1000, "patience": 100},
+    "appnp": {"hidden_channels": 64, "weight_decay": 5e-3, "epochs": 1000, "patience": 100},
+    "gcn2": {
+        "hidden_channels": 64, "dropout": 0.6, "decay": "convs", "weight_decay": 0.01, "other_decay": 5e-4,
+        "epochs": 1500, "patience": 100, "model_options": {"num_layers": 64},
+    },
+}  # fmt: skip
+OWN: dict[tuple[str, str], dict[str, Any]] = {  # what differs by data set
+    ("gat", "pubmed"): {"lr": 0.01, "weight_decay": 1e-3, "model_options": {"output_heads": 8}},
+    ("gcn2", "citeseer"): {
+        "hidden_channels": 256, "dropout": 0.7, "model_options": {"num_layers": 32, "theta": 0.6},
+    },
+    ("gcn2", "pubmed"): {
+        "hidden_channels": 256, "dropout": 0.5, "weight_decay": 5e-4,
+        "model_options": {"num_layers": 16, "theta": 0.4},
+    },
+}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -8,14 +8,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from comhe.datasets import ImageFiles, Images, load_images
-from comhe.errors import check_choice
 from comhe.regularizers import regularizer_options
 from comhe.zoo.preprocessing import ImageTransform
 
 from .choices import chosen
 from .engine.batch_task import BatchTask
 from .normalization import parse_normalization
-from .recipe import BatchRecipe, cell_settings, setting
+from .recipe import WHAT, BatchRecipe, cell_settings, setting
 
 FITTED = 5000  # images that a network is fitted to before training
 
@@ -24,20 +23,20 @@ FITTED = 5000  # images that a network is fitted to before training
 class ImageRecipe(BatchRecipe):
     """All settings of one run on images."""
 
-    domain: str = setting("images", "domain of the model")
-    model: str = setting("resnet20", "a name of `comhe list models`")
-    data: str = setting("cifar100", "a name of `comhe list datasets`")
+    domain: str = setting("images", "domain of the model", WHAT)
+    model: str = setting("resnet20", "a name of `comhe list models`", WHAT)
+    data: str = setting("cifar100", "a name of `comhe list datasets`", WHAT)
     lr: float = setting(0.1, "learning rate")
-    loss: str = setting("cross-entropy", "cross-entropy, or `released`: -y log(softmax + 1e-4)")
-    pad_mode: str = setting("zero", "what images in memory are padded with before a random crop: zero or symmetric")
+    loss: str = setting("cross-entropy", "`released` is -y log(softmax + 1e-4)", choices=("cross-entropy", "released"))
+    pad_mode: str = setting(
+        "zero", "what images in memory are padded with before a random crop", choices=("zero", "symmetric")
+    )
     cutout: int = setting(0, "side of the square that is cut out of images in memory, 0 for none")
     normalization: str = setting("set", "by mean and deviation of the training `set`, `centered`, `imagenet` ...")
     channels_last: bool = setting(True, "memory format of images and convolutions")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("loss", self.loss, ("cross-entropy", "released"))
-        check_choice("pad_mode", self.pad_mode, ("zero", "symmetric"))
         parse_normalization(self.normalization)
 
 

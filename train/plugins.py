@@ -3,13 +3,14 @@
 import importlib
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.metadata import entry_points
 
 from comhe.errors import UsageError
 
 GROUP = "comhe.plugins"
+providers: list[Callable[[], None]] = []  # called once, before the first look-up of a domain; they register domains
 
 
 def load_plugins(modules: Iterable[str] = ()) -> None:

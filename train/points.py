@@ -11,13 +11,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from comhe.datasets import AUGMENTATIONS, Clouds, load_points
 from comhe.datasets.registry import with_up
-from comhe.errors import UsageError, check_at_least, check_choice
+from comhe.errors import UsageError, check_at_least
 from comhe.zoo.points import auxiliary_loss
 from comhe.zoo.preprocessing import PointTransform
 
 from .engine.batch_task import BatchTask, logits_of
 from .engine.distributed import unwrap
-from .recipe import BatchRecipe, cell_settings, setting
+from .recipe import WHAT, BatchRecipe, cell_settings, setting
 
 
 @dataclass(frozen=True)
@@ -26,21 +26,20 @@ class PointRecipe(BatchRecipe):
 
     example_sizes: ClassVar[Mapping[str, int]] = {"in_channels": 3, "num_classes": 10}
 
-    domain: str = setting("points", "domain of the model")
-    model: str = setting("pointnet", "a name of `comhe list models`")
-    data: str = setting("modelnet40", "a name of `comhe list datasets`")
+    domain: str = setting("points", "domain of the model", WHAT)
+    model: str = setting("pointnet", "a name of `comhe list models`", WHAT)
+    data: str = setting("modelnet40", "a name of `comhe list datasets`", WHAT)
     batch_size: int = setting(32, "samples a step")
-    optimizer: str = setting("adamw", "sgd, adam or adamw")
+    optimizer: str = setting("adamw", "how weights are updated", choices=("sgd", "adam", "adamw"))
     lr: float = setting(1e-3, "learning rate")
     points: int = setting(1024, "points of a cloud that the network sees")
-    augmentation: str = setting("pointnext", f"one of {', '.join(AUGMENTATIONS)}")
-    up: str = setting("", "axis that points up in the shapes of a folder, x, y or z, if it is not the usual one")
+    augmentation: str = setting("pointnext", "how clouds are changed at random", choices=tuple(AUGMENTATIONS))
+    up: str = setting("", "axis that points up in the shapes of a folder, x, y or z, if it is not the usual one", WHAT)
     norm_decay: float = setting(0.0, "share of the run after which batch norm's momentum (0.5 to 0.01) halves, or 0")
     votes: int = setting(0, "augmented views of each test cloud whose votes give the column `test_vote_accuracy`")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("augmentation", self.augmentation, AUGMENTATIONS)
         check_at_least("points", self.points, 1)
         if self.up:  # it is a part of the set's name, under which every command finds it
             object.__setattr__(self, "data", with_up(self.data, self.up))

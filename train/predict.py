@@ -61,7 +61,7 @@ def open_weights(source: str | Path, which: str = "best") -> Weights:
     if "preprocessing" not in result:
         raise RunError(f"{folder} is of an earlier version, which recorded no preprocessing; publish it and use that")
     card = {"model": recipe.model, "options": result["options"], "preprocessing": result["preprocessing"]}
-    return RunWeights(recipe.label, folder, card | {"data": {"class names": result["classes"]}}, which)
+    return RunWeights(recipe.label, folder, card | {"data": {"class names": result["classes"]}}, which=which)
 
 
 def predict_files(

@@ -5,7 +5,7 @@ import hashlib
 import inspect
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from types import UnionType
@@ -15,6 +15,7 @@ from comhe.errors import UsageError, check_at_least, check_choice, did_you_mean
 from comhe.zoo import model_domain
 
 from .engine.schedule import factor
+from .plugins import providers
 
 Option = int | float | bool | str
 Options = dict[str, Option]
@@ -22,16 +23,21 @@ Options = dict[str, Option]
 # Not part of the digest where they have their defaults, so that digests of earlier versions stay.
 LATER_FIELDS = (
     "domain", "tag", "up", "weights", "weights_digest", "swap_head", "adapt_input", "freeze", "layer_decay",
-    "layer_weights",
+    "layer_weights", "patience", "other_decay",
 )  # fmt: skip
 # Settings that name the run, rather than say how it is trained.
 IDENTITY = ("domain", "recipe", "tag", "model", "data", "regularizer", "seed")
 LONGEST_LABEL = 80
+# Headings under which settings are shown.
+WHAT, PENALTY, TRAINING, START = "what is trained", "regularizer", "training", "starting from weights"
+MEASURED = "what is recorded"
+HEADINGS = (WHAT, PENALTY, TRAINING, START, MEASURED)
 
 
-def setting(default: Any, help: str) -> Any:
-    """Return a recipe field with the line that explains it wherever fields are shown."""
-    return field(default=default, metadata={"help": help})
+def setting(default: Any, help: str, group: str = TRAINING, choices: Sequence[str] = ()) -> Any:
+    """Return a recipe field with the line that explains it wherever fields are shown, and what it may be."""
+    about = {"help": help, "group": group, "choices": tuple(choices)}
+    return field(default=default, metadata=about)
 
 
 @cache
@@ -52,20 +58,24 @@ class Recipe:
 
     example_sizes: ClassVar[Mapping[str, int]] = {"num_classes": 10}  # what the data tell a model's builder
 
-    recipe: str = setting("custom", "name of the recipe that the other settings come from")
-    model: str = setting("", "a name of `comhe list models`")
-    model_options: Options = field(default_factory=dict, metadata={"help": "further arguments of the model's builder"})
-    data: str = setting("", "a name of `comhe list datasets`")
-    regularizer: str = setting("none", "a name of `comhe list regularizers`")
-    weight: float | None = setting(None, "factor of each hidden layer's penalty; by default the regularizer's own")
-    output_weight: float | None = setting(None, "the same for the output layer")
-    layer_weights: dict[str, float] = field(
-        default_factory=dict,
-        metadata={"help": "the same by globs of layers, in place of weight; the first match counts"},
+    recipe: str = setting("custom", "name of the recipe that the other settings come from", WHAT)
+    model: str = setting("", "a name of `comhe list models`", WHAT)
+    model_options: Options = field(
+        default_factory=dict, metadata={"help": "further options of the model", "group": WHAT}
     )
-    regularizer_options: Options = field(default_factory=dict, metadata={"help": "further options of the regularizer"})
-    seed: int = setting(0, "seed of initialization, dropout, data order and projections")
+    data: str = setting("", "a name of `comhe list datasets`", WHAT)
+    regularizer: str = setting("none", "a name of `comhe list regularizers`", PENALTY)
+    weight: float | None = setting(None, "factor of each hidden layer's penalty", PENALTY)
+    output_weight: float | None = setting(None, "the same for the output layer", PENALTY)
+    layer_weights: dict[str, float] = field(
+        default_factory=dict, metadata={"help": "the same by globs of layers; the first match counts", "group": PENALTY}
+    )
+    regularizer_options: Options = field(
+        default_factory=dict, metadata={"help": "further options of the regularizer", "group": PENALTY}
+    )
+    seed: int = setting(0, "seed of initialization, dropout, data order and projections", WHAT)
     epochs: int = setting(200, "passes over the training set")
+    patience: int = setting(0, "epochs without a better one on validation after which training ends, 0 for never")
     lr: float = setting(0.01, "learning rate")
     weight_decay: float = setting(5e-4, "L2 penalty on the weights")
     schedule: str = setting("constant", "of the learning rate: constant, cosine, one-cycle, or step:0.5,0.75")
@@ -73,29 +83,41 @@ class Recipe:
     clip: float = setting(0.0, "largest norm of the gradient, 0 for no limit")
     ema: float = setting(0.0, "decay of an exponential moving average of the weights, which is then evaluated, or 0")
     precision: str = setting(
-        "fp32", "of the network's forward pass: fp32, bf16 (autocast), or auto: bf16 where it is fast"
+        "fp32",
+        "of the network's forward pass: fp32, bf16 (autocast), or auto: bf16 where it is fast",
+        choices=("fp32", "bf16", "auto"),
     )
     compile: bool = setting(False, "torch.compile the network")
-    energies: int = setting(0, "epochs between entries of each layer's energies in energies.csv, 0 for none")
-    log_steps: int = setting(0, "steps between entries in steps.csv, 0 for none")
-    domain: str = setting("", "domain of the model, which decides what kind of recipe this is")
-    weights: str = setting("", "weights to start from: a name of `comhe list weights`, a file or a run folder")
-    weights_digest: str = setting("", "beginning of the sha256 of a file of weights, filled in when the run starts")
-    swap_head: bool = setting(False, "give the network a new last layer, for another number of classes")
-    adapt_input: bool = setting(False, "fit the weights' first layer to other channels, or begin it anew for features")
-    freeze: str = setting("none", "what stays as the weights have it: none, or the trunk, all but the last layer")
-    layer_decay: float = setting(1.0, "factor of the learning rate from each layer to the one before it")
-    tag: str = setting("", "name of this variant of the recipe, in place of a list of what was changed")
+    energies: int = setting(0, "epochs between entries of each layer's energies in energies.csv, 0 for none", MEASURED)
+    log_steps: int = setting(0, "steps between entries in steps.csv, 0 for none", MEASURED)
+    domain: str = setting("", "domain of the model, which decides what kind of recipe this is", WHAT)
+    weights: str = setting("", "weights to start from: a name of `comhe list weights`, a file or a run folder", START)
+    weights_digest: str = setting(
+        "", "beginning of the sha256 of a file of weights, filled in when the run starts", START
+    )
+    swap_head: bool = setting(False, "give the network a new last layer, for another number of classes", START)
+    adapt_input: bool = setting(
+        False, "fit the weights' first layer to other channels, or begin it anew for features", START
+    )
+    freeze: str = setting(
+        "none",
+        "what stays as the weights have it: none, or the trunk, all but the last layer",
+        START,
+        choices=("none", "trunk"),
+    )
+    layer_decay: float = setting(1.0, "factor of the learning rate from each layer to the one before it", START)
+    tag: str = setting("", "name of this variant of the recipe, in place of a list of what was changed", WHAT)
 
     def __post_init__(self) -> None:
         self._check_types()
         self.require(lambda value: value > 0, "must be positive", "epochs", "lr")
         self.require(lambda value: 0 <= value < 1, "must be at least 0 and less than 1", "warmup", "ema")
-        check_choice("precision", self.precision, ("auto", "fp32", "bf16"))
-        check_choice("freeze", self.freeze, ("none", "trunk"))
+        for each in dataclasses.fields(self):
+            if choices := each.metadata.get("choices"):
+                check_choice(each.name, getattr(self, each.name), choices)
         self.require(lambda value: 0 < value <= 1, "must be greater than 0 and at most 1", "layer_decay")
         factor(self.schedule, 1.0, self.warmup)  # its error, now rather than in the first step
-        names = ("weight", "output_weight", "weight_decay", "seed", "clip", "energies", "log_steps")
+        names = ("weight", "output_weight", "weight_decay", "seed", "clip", "energies", "log_steps", "patience")
         self.require(lambda value: value is None or value >= 0, "must not be negative", *names)
         if self.layer_weights and self.weight is not None:
             raise UsageError(
@@ -191,16 +213,16 @@ class BatchRecipe(Recipe):
 
     batch_size: int = setting(128, "samples a step")
     accumulate: int = setting(1, "microbatches that a batch goes through the network in, to save memory")
-    optimizer: str = setting("sgd", "sgd, adam or adamw")
+    optimizer: str = setting("sgd", "how weights are updated", choices=("sgd", "adam", "adamw"))
     momentum: float = setting(0.9, "of sgd")
     nesterov: bool = setting(True, "Nesterov's momentum")
-    decay: str = setting("matrices", "weight decay on `matrices` only (no batch norm, no bias) or on `all`")
+    decay: str = setting(
+        "matrices", "weight decay on `matrices` only (no batch norm, no bias) or on `all`", choices=("matrices", "all")
+    )
     label_smoothing: float = setting(0.0, "share of the target that is spread over all classes")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("optimizer", self.optimizer, ("sgd", "adam", "adamw"))
-        check_choice("decay", self.decay, ("matrices", "all"))
         check_at_least("batch_size", self.batch_size, 1)
         check_at_least("accumulate", self.accumulate, 1)
         if self.accumulate > self.batch_size:
@@ -218,7 +240,6 @@ class Domain:
 
 
 _domains: dict[str, Domain] = {}
-providers: list[Callable[[], None]] = []  # called once, before the first look-up; they register domains
 
 
 def register_domain(recipe: type[Recipe], task: Callable[..., Any], *named: Callable[[str, str, str], Any]) -> None:
@@ -290,7 +311,7 @@ def list_recipes(domain: str | None = None) -> list[str]:
 
     Example:
         >>> list_recipes("graphs")
-        ['kipf', 'tuned']
+        ['kipf', 'tuned', 'published']
     """
     names = domains() if domain is None else [domain]
     return list(dict.fromkeys(name for each in names for name in find_domain(each).recipes))

@@ -1,4 +1,7 @@
-"""Settings as text, ``weight=0.1,1 dim=30``, and the variants of recipes that several values make."""
+"""Settings as text, ``weight=0.1,1 dim=30``, and the variants of recipes that several values make.
+
+The syntax is one everywhere: ``name=value`` with spaces between, or commas, and values of a sweep with commas between.
+"""
 
 import ast
 import dataclasses
@@ -9,6 +12,7 @@ from typing import Any, get_args, get_type_hints
 
 from comhe.errors import UsageError, did_you_mean
 from comhe.regularizers import regularizer_options
+from comhe.zoo import model_options
 
 from .recipe import Option, Recipe
 
@@ -24,7 +28,7 @@ def parse_settings(text: str, kind: type[Recipe]) -> dict[str, list[Any]]:
     """Parse settings, each with one value or several; a name that is not a field of ``kind`` is taken for an option."""
     hints = get_type_hints(kind)
     settings: dict[str, list[Any]] = {}
-    for item in filter(None, re.split(r"[\s,]+(?=[A-Za-z][\w-]*=)", text.strip())):
+    for item in _items(text):
         name, values = _name_and_value(item)
         if name in OTHER_FLAGS or name in settings:
             reason = f"separate its values by commas: {name}=value,value" if name in settings else "it has its own flag"
@@ -35,20 +39,37 @@ def parse_settings(text: str, kind: type[Recipe]) -> dict[str, list[Any]]:
     return settings
 
 
-def parse_options(texts: Sequence[str]) -> dict[str, Option]:
-    """Parse options of a model or regularizer, each with one value."""
-    return {name: parse_value(name, value, Option) for name, value in map(_name_and_value, texts)}
+def parse_options(texts: Sequence[str], divided: bool = True) -> dict[str, Option]:
+    """Parse options of a model or regularizer, each with one value; ``divided`` by commas and spaces, as settings are.
+
+    Example:
+        >>> parse_options(["dim=30,count=5", "span=True"])
+        {'dim': 30, 'count': 5, 'span': True}
+    """
+    found: dict[str, Option] = {}
+    for item in (part for text in texts for part in (_items(text) if divided else [text])):
+        name, value = _name_and_value(item)
+        if name in found:
+            raise UsageError(f"{name} is given twice, as {found[name]!r} and as {value!r}")
+        if divided and "," in value and all(re.fullmatch(r"[-+.\w]+", each) for each in value.split(",")):
+            raise UsageError(f"{name} takes one value here, not {value!r}; comhe compare --settings takes several")
+        found[name] = parse_value(name, value, Option)
+    return found
 
 
 def parse_weights(texts: Sequence[str]) -> dict[str, float]:
     """Parse weights of layers, ``blocks.*=0.1``, in their order."""
     found = {}
-    for text in texts:
+    for text in (part for each in texts for part in re.split(r",(?=[^,]*=)|\s+", each) if part):
         glob, equals, value = text.rpartition("=")
         if not equals or not glob:
             raise UsageError(f"weights of layers are written as layer=weight, with spaces between them, not {text!r}")
         found[glob] = parse_value(f"the weight of {glob}", value, float)
     return found
+
+
+def _items(text: str) -> list[str]:
+    return [item for item in re.split(r"[\s,]+(?=[A-Za-z][\w-]*=)", text.strip()) if item]
 
 
 def parse_value(name: str, text: str, hint: Any) -> Any:
@@ -84,19 +105,22 @@ def variants(recipes: Sequence[Recipe], settings: Mapping[str, Any]) -> list[Rec
     for recipe in recipes:
         fields = {f.name for f in dataclasses.fields(recipe)}
         options = set(regularizer_options(recipe.regularizer)) - fields
+        builder = set(model_options(recipe.model)) - fields - options - set(recipe.example_sizes)
         fields -= set(OTHER_FLAGS)
         if recipe.regularizer == "none":
             fields, options = fields - PENALTY, set()
-        suggestions |= fields | options
-        applied = {name: settings[name] for name in settings if name in fields | options}
+        suggestions |= fields | options | builder
+        applied = {name: settings[name] for name in settings if name in fields | options | builder}
         known |= dict.fromkeys(applied, True)
         sweep = (value if isinstance(value, list | tuple) else [value] for value in applied.values())
         for values in itertools.product(*sweep):
             changes = dict(zip(applied, values, strict=True))
-            chosen = {name: changes.pop(name) for name in applied if name in options}
-            found.append(recipe.replace(**changes, regularizer_options={**recipe.regularizer_options, **chosen}))
+            for kind, names in (("regularizer_options", options), ("model_options", builder)):
+                chosen = {name: changes.pop(name) for name in applied if name in names}
+                changes[kind] = {**getattr(recipe, kind), **chosen}
+            found.append(recipe.replace(**changes))
     for name, applies in known.items():
         if not applies:
             hint = did_you_mean(name, sorted(suggestions))
-            raise UsageError(f"no recipe or regularizer here has a setting {name!r}; {hint}")
+            raise UsageError(f"no recipe, regularizer or model here has a setting {name!r}; {hint}")
     return found

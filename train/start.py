@@ -12,7 +12,7 @@ from torch import nn
 
 from comhe.errors import RunError, UsageError, WeightsError
 from comhe.zoo import Loaded, get_weights, list_weights, load_weights
-from comhe.zoo.cards import card_path, is_path
+from comhe.zoo.cards import card_path, is_path, is_shared
 from comhe.zoo.preprocessing import Transform, from_card
 
 from .recipe import Recipe
@@ -21,8 +21,8 @@ from .recipe import Recipe
 def with_start(recipe: Recipe) -> Recipe:
     """Return the recipe with the options that its starting weights' network was built with; ``model_options`` go first.
 
-    If the weights are a file or a run, the beginning of the file's sha256 is in ``weights_digest``: another file under
-    the same name makes another run.
+    If the weights are a file, a run or from the Hub, the beginning of the file's sha256 is in ``weights_digest``:
+    another file under the same name makes another run.
 
     Raises:
         UsageError: the weights are those of another network.
@@ -58,6 +58,8 @@ def with_start(recipe: Recipe) -> Recipe:
 def _digest(weights: str, model: str) -> str:
     """Return the beginning of the sha256 of a file of weights; nothing for named ones, which have a card."""
     source = _source(weights, model)
+    if is_shared(source):
+        return get_weights(source).card["sha256"][:12]
     if isinstance(source, str) and not is_path(source):
         return ""
     path = Path(source)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,8 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from comhe.errors import UsageError, WeightsError, did_you_mean, first_line
+from comhe.errors import MissingPackageError, UsageError, WeightsError, did_you_mean, first_line
 
+from . import hub
 from .catalog import build_model
 from .preprocessing import GraphTransform, PointTransform, Transform, from_card
 from .registry import natural_key
@@ -30,13 +32,16 @@ FIELDS: dict[str, type] = {
     "seeds": dict, "file": str, "sha256": str,
 }  # fmt: skip
 MAX_CARD = 1 << 22  # bytes; published ones have some thousand
+CARD = "model.json"  # in a folder, or a repository, that has the weights of one model
+LOCAL = "local-dir:"
 
 
 @dataclass(frozen=True, repr=False)
 class Weights:
     """Pretrained weights: their card, their tensors (checked against it), their network and their preprocessing.
 
-    The name is ``<model>.<data>-<regularizer>``, perhaps with a suffix; ``path`` is the card's.
+    The name is ``<model>.<data>-<regularizer>``, perhaps with a suffix; ``path`` is the card's, ``source`` the
+    repository and commit of weights from the Hugging Face Hub.
 
     Example:
         >>> get_weights("gcn.cora-rp-comhe").card["metrics"]["test"]["accuracy"]
@@ -46,6 +51,7 @@ class Weights:
     name: str
     path: Path
     card: Mapping[str, Any]
+    source: str = ""
 
     @property
     def model(self) -> str:
@@ -73,7 +79,8 @@ class Weights:
         try:
             model = build_model(self.model, **options)
         except (TypeError, ValueError, RuntimeError) as error:
-            if overrides and isinstance(error, UsageError):  # it is the caller's mistake, not the card's
+            mistakes = UsageError if overrides else MissingPackageError  # the caller's, not the card's
+            if isinstance(error, mistakes):
                 raise
             reason = first_line(error)
             raise WeightsError(f"{self.path}: {self.model!r} cannot be built with {options} ({reason})") from error
@@ -104,7 +111,7 @@ class Weights:
             inputs = inputs.features if hasattr(inputs, "features") else inputs.x
         if edge_index is None:
             raise UsageError(f"{self.name} classifies the nodes of a graph: give predict(features, edge_index)")
-        from .graphs import prepare_graph  # here, because it brings torch_geometric along
+        from .graphs import prepare_graph  # here, because it registers the graph networks
 
         x = transform(inputs)
         edges, weight = transform.edges(edge_index, x.shape[0], edge_weight)
@@ -127,24 +134,31 @@ class Weights:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the tensors of the file that the card describes, in float32 where it stores half precision."""
+        try:
+            state = load(self.read())
+        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:  # the last three: of an unknown type
+            if isinstance(error, WeightsError):
+                raise
+            raise WeightsError(f"{self._file()}: not a safetensors file ({error})") from error
+        return {name: t.float() if t.dtype == torch.float16 else t for name, t in state.items()}
+
+    def read(self) -> bytes:
+        """Return the content of the file that the card describes, if it has the sha256 that the card says."""
         path = self._file()
         data = path.read_bytes()
         digest, expected = hashlib.sha256(data).hexdigest(), self.card["sha256"]
         if digest != expected:
-            raise WeightsError(
-                f"{path}: truncated or altered: sha256 of its {len(data):,} bytes is {digest[:12]}..., its card says "
-                f"{expected[:12]}...; remove it and install or download it again"
-            )
-        try:
-            state = load(data)
-        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:  # the last three: of an unknown type
-            raise WeightsError(f"{path}: not a safetensors file ({error})") from error
-        return {name: t.float() if t.dtype == torch.float16 else t for name, t in state.items()}
+            found = f"sha256 of its {len(data):,} bytes is {digest[:12]}..., its card says {expected[:12]}..."
+            how = "remove it and install or download it again"
+            raise WeightsError(f"{path.resolve()}: truncated or altered: {found}; {how}")
+        return data
 
     def _file(self) -> Path:
         path, url = self.path.with_name(self.card["file"]), self.card.get("url")
         if path.is_file():
             return path
+        if self.source:
+            return hub.fetch(self.source, self.card["file"])
         if not url:
             raise WeightsError(f"{path}: no such file, and its card {self.path.name} has no url to download it from")
         if not isinstance(url, str):
@@ -153,13 +167,15 @@ class Weights:
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             try:  # into a temporary file, which is renamed once its sha256 is right
-                torch.hub.download_url_to_file(url, str(path), hash_prefix=self.card["sha256"], progress=False)
+                torch.hub.download_url_to_file(
+                    url, str(path), hash_prefix=self.card["sha256"], progress=sys.stderr.isatty()
+                )
             except (OSError, RuntimeError, ValueError, HTTPException) as error:  # ValueError: it is not an address
                 raise WeightsError(f"{self.name} could not be downloaded from {url} ({error})") from error
         return path
 
     def __repr__(self) -> str:
-        return f"get_weights({self.name!r})"
+        return f"get_weights({(self.source or self.name)!r})"
 
 
 def list_weights(pattern: str = "*") -> list[str]:
@@ -177,11 +193,23 @@ def list_weights(pattern: str = "*") -> list[str]:
 def get_weights(name: str | os.PathLike[str]) -> Weights:
     """Return the weights with this name, or those of a published file or card at this path.
 
+    ``hf-hub:OWNER/NAME`` names those of a repository on the Hugging Face Hub (``pip install 'comhe[hub]'``), perhaps
+    with ``@REVISION``: a branch, a tag or a commit. ``local-dir:PATH`` names those of a folder that ``save_pretrained``
+    wrote.
+
     Example:
         >>> get_weights("gcn.cora-rp-comhe").model
         'gcn'
     """
-    if is_path(name):
+    source = ""
+    if is_shared(name) and str(name).startswith(hub.PREFIX):
+        path = hub.fetch(str(name), CARD)
+        source = f"{hub.PREFIX}{hub.split_name(str(name))[0]}@{path.parent.name}"
+    elif is_shared(name):
+        path = Path(str(name).removeprefix(LOCAL)).expanduser() / CARD
+        if not path.is_file():
+            raise WeightsError(f"{name}: the folder has no {CARD}; save_pretrained writes one")
+    elif is_path(name):
         path = card_path(name)
         if not path.is_file():
             raise WeightsError(f"{name}: there is no card {path.name} next to it")
@@ -189,19 +217,26 @@ def get_weights(name: str | os.PathLike[str]) -> Weights:
         path = FOLDER / f"{name}.json"
         if not path.is_file():
             raise WeightsError(f"unknown weights {str(name)!r}; {did_you_mean(str(name), list_weights())}")
-    card = _read_card(path)
-    return Weights(card["name"], path, card)
+    card = read_card(path)
+    return Weights(card["name"], path, card, source)
 
 
 def find_weights(model: str, name: str) -> Weights | None:
     """Return the weights with this name, with or without the model's before it; None if there are none."""
+    if is_shared(name):
+        return get_weights(name)
     known = [full for full in (name, f"{model}.{name}") if (FOLDER / f"{full}.json").is_file()]
     return get_weights(known[0]) if known else None
 
 
+def is_shared(name: object) -> bool:
+    """Whether this is meant as ``hf-hub:OWNER/NAME`` or ``local-dir:PATH``."""
+    return isinstance(name, str) and name.startswith((hub.PREFIX, LOCAL))
+
+
 def is_path(name: str | os.PathLike[str]) -> bool:
     """Whether this is meant as a path and not as a name."""
-    return not isinstance(name, str) or os.sep in name or Path(name).is_file()
+    return not isinstance(name, str) or (not is_shared(name) and (os.sep in name or Path(name).is_file()))
 
 
 def card_path(path: str | os.PathLike[str]) -> Path:
@@ -211,7 +246,8 @@ def card_path(path: str | os.PathLike[str]) -> Path:
     return path.with_name(f"{stem}.json")
 
 
-def _read_card(path: Path) -> dict[str, Any]:
+def read_card(path: Path) -> dict[str, Any]:
+    """Return the card in a file, once it has what a card must have."""
     try:
         with path.open("rb") as file:
             card = json.loads(file.read(MAX_CARD))

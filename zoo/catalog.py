@@ -2,6 +2,7 @@
 
 import fnmatch
 import inspect
+from collections.abc import Iterable
 from numbers import Integral
 from typing import Any
 
@@ -11,6 +12,7 @@ from comhe.errors import UnknownOptionError, UsageError, did_you_mean
 
 from .registry import DOMAINS, Entry, entries, natural_key
 
+BUILT_AS = "_comhe_built_as"  # the attribute of a model that says its name and options, for save_pretrained
 COUNTS = {"num_classes", "in_channels", "hidden_channels", "num_layers", "heads", "output_heads"}
 
 
@@ -38,6 +40,27 @@ def model_domain(name: str) -> str:
     return _find(name).domain
 
 
+def model_options(name: str) -> dict[str, Any]:
+    """Return every option of a model's builder that has a default, with it.
+
+    Example:
+        >>> model_options("dgcnn")["k"]
+        20
+    """
+    parameters = inspect.signature(_find(name).builder).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+def required_options(name: str) -> list[str]:
+    """Return the options that a model's builder has to be given."""
+    return [p.name for p in _required(inspect.signature(_find(name).builder).parameters.values())]
+
+
+def about_model(name: str) -> str:
+    """Return what is written about a model: the docstring of its builder."""
+    return inspect.getdoc(_find(name).builder) or ""
+
+
 def build_model(name: str, /, **options: Any) -> nn.Module:
     """Call the builder of a model, once its options are checked."""
     builder = _find(name).builder
@@ -46,38 +69,27 @@ def build_model(name: str, /, **options: Any) -> nn.Module:
     variadic = {p.kind for p in parameters.values()} & {inspect.Parameter.VAR_KEYWORD}
     if unknown := [] if variadic else [option for option in options if option not in parameters]:
         raise UnknownOptionError(f"model {name!r} takes no {', '.join(map(repr, unknown))}; it accepts {accepted}")
-    required = [
-        p for p in parameters.values() if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
-    ]
-    if missing := [p.name for p in required if p.name not in options]:
+    if missing := [p.name for p in _required(parameters.values()) if p.name not in options]:
         raise UnknownOptionError(f"model {name!r} needs {', '.join(map(repr, missing))}; it accepts {accepted}")
     for option in COUNTS & options.keys():
         if not isinstance(options[option], Integral) or options[option] < 1:
             raise UsageError(f"{option} must be an integer of at least 1, not {options[option]!r}")
-    return builder(**options)
+    model = builder(**options)
+    model.__dict__[BUILT_AS] = (name, options)
+    return model
+
+
+def _required(parameters: Iterable[inspect.Parameter]) -> list[inspect.Parameter]:
+    return [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
 
 
 def _find(name: str) -> Entry:
-    _import_networks(until=name)
+    _import_networks()
     if name not in entries:
         raise UsageError(f"unknown model {name!r}; {did_you_mean(name, sorted(entries, key=natural_key))}")
     return entries[name]
 
 
-def _import_networks(until: str = "") -> None:
-    """Import the networks of the zoo, which register themselves, one domain after the other until one has a name.
-
-    They are imported here and not above, because the graph networks bring torch_geometric along, whose import takes
-    seconds that ``create_model("cnn9")`` should not cost; they come last. For the name of a model from elsewhere all
-    are imported, so that a name that is taken twice is an error whatever is asked for first.
-    """
-    if not _is_built_in(until):
-        from . import images  # noqa: F401
-    if not _is_built_in(until):
-        from . import points  # noqa: F401
-    if not _is_built_in(until):
-        from . import graphs  # noqa: F401
-
-
-def _is_built_in(name: str) -> bool:
-    return name in entries and entries[name].builder.__module__.startswith(f"{__package__}.")
+def _import_networks() -> None:
+    """Import the networks of the zoo, which register themselves; all, since a name may have been taken elsewhere."""
+    from . import graphs, images, points  # noqa: F401  # here, since what they import includes this package

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from comhe.errors import needs
+
 
 def export_model(model: nn.Module, *inputs: Tensor) -> ExportedProgram:
     """Export the model in evaluation mode as a program of tensor operations.
@@ -27,10 +29,8 @@ def export_model(model: nn.Module, *inputs: Tensor) -> ExportedProgram:
 
 def export_onnx(model: nn.Module, path: str | os.PathLike, *inputs: Tensor) -> None:
     """Write the program of :func:`export_model` as an ONNX file."""
-    try:
+    with needs("export", "an ONNX file"):
         import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ImportError("ONNX needs packages that are not installed: pip install 'comhe[export]'") from error
     torch.onnx.export(export_model(model, *inputs), f=path, dynamo=True, external_data=False, verbose=False)
 
 
@@ -52,7 +52,7 @@ class _OnEdges(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor, target: Tensor, source: Tensor, values: Tensor) -> Tensor:
-        from .graphs import EdgeMatrix, Operators  # here, because they bring torch_geometric along
+        from .graphs import EdgeMatrix, Operators  # here, because it registers the graph networks
 
         edges = EdgeMatrix(target, source, values, x.shape[0])  # len(x) would be the example's for good
         return self.model(x, Operators(edges))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from comhe.errors import UsageError, WeightsError, did_you_mean
 
-from .cards import card_path, find_weights, get_weights, is_path, list_weights
+from .cards import card_path, find_weights, get_weights, is_path, is_shared, list_weights
 from .catalog import build_model, model_domain
 from .state import read_tensors, tensors_of
 from .weights import Loaded, load_state
@@ -27,6 +27,8 @@ def create_model(
 ) -> nn.Module:
     """Build the model with this name.
 
+    ``hf-hub:OWNER/NAME`` and ``local-dir:PATH`` are the model and the weights of :func:`comhe.zoo.get_weights`.
+
     Args:
         weights: a name of ``list_weights()``, with or without the model's before it; the path of a state dict, also of
             other implementations (see :func:`load_weights`); or, for the ImageNet networks, a name of torchvision's.
@@ -41,6 +43,11 @@ def create_model(
         Conv2d(256, 10, kernel_size=(1, 1), stride=(1, 1), bias=False)
         >>> model = create_model("gcn", weights="cora-rp-comhe")
     """
+    if is_shared(name):
+        for flag, given in (("weights", weights is not None), ("key", key)):
+            if given:
+                raise UsageError(f"{name} is a model with its weights: leave {flag} out")
+        return get_weights(name).build(swap_head, adapt_input, **options)
     if weights is None:
         for flag, given in (("swap_head=True", swap_head), ("adapt_input=True", adapt_input), ("key", key)):
             if given:
@@ -83,7 +90,8 @@ def load_weights(
 
     Args:
         model: left unchanged if there is an error; may be wrapped by ``torch.compile`` or ``DataParallel``.
-        weights: a full name of ``list_weights()``, whose file is checked against its card; the path of a file of
+        weights: a full name of ``list_weights()``, ``hf-hub:OWNER/NAME`` or ``local-dir:PATH``, whose file is checked
+            against its card; the path of a file of
             safetensors, ``torch.save``, ``torch.jit.save``, ``pickle.dump``, ``numpy.save`` or ``savez``, of which
             nothing is executed; or tensors or arrays by name, as of ``model.state_dict()``.
         swap_head: leave the head as it is where the weights have none, or one for other classes.

@@ -159,7 +159,7 @@ class GraphTransform:
         x = self.divided(x)
         if x.layout == torch.strided:
             return x
-        from .graphs import SparseMatrix  # here, because it brings torch_geometric along
+        from .graphs import SparseMatrix  # here, because it registers the graph networks
 
         rows, columns = x.indices()
         return SparseMatrix.from_coo(rows, columns, x.values(), (len(x), self.features))

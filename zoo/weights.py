@@ -54,7 +54,7 @@ def load_state(
     key: str | None = None,
 ) -> Loaded:
     """Load tensors by name, as :func:`comhe.zoo.load_weights` describes; errors begin with their ``source``."""
-    model = _unwrap(model)
+    model = unwrap(model)
     expected = model.state_dict()
     head = [name for name in expected if name.startswith(f"{getattr(model, 'output_layer', None)}.")]
     tensors = select(tensors, key, source) if key else tensors
@@ -178,7 +178,7 @@ def _other_classes(head: list[tuple[Tensor, Tensor]]) -> tuple[int, int] | None:
     return min(pairs) if len({Fraction(*pair) for pair in pairs}) == 1 else None
 
 
-def _unwrap(model: nn.Module) -> nn.Module:
+def unwrap(model: nn.Module) -> nn.Module:
     """The model inside the wrappers of ``torch.compile`` and ``DataParallel``."""
     while len(children := dict(model.named_children())) == 1 and f"{next(iter(children))}." in PREFIXES:
         (model,) = children.values()

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from comhe.errors import DataError, UsageError
+from comhe.errors import DataError, UsageError, needs
 
 EXTENSIONS = {
     ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
@@ -103,7 +103,8 @@ def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 def center(resize: int, size: int | tuple[int, ...]) -> Callable[[Image.Image], Image.Image]:
     """Return torchvision's evaluation: resize the shorter side, crop the center."""
-    from torchvision.transforms import v2  # takes a second to import
+    with needs("zoo", "resizing as torchvision does"):
+        from torchvision.transforms import v2  # takes a second to import
 
     return v2.Compose([v2.Resize(resize), v2.CenterCrop(size)])
 

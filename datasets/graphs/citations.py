@@ -41,8 +41,11 @@ def load_citations(full: bool, seed: int | None = None) -> Graph:
     return split_graph("citations", raw, "built in: seeded planted partition (MIT); fixed split", full, seed)
 
 
-register_dataset("citations", "graphs", lambda seed=None: load_citations(False, seed), license=LICENSE)
-register_dataset("citations-full", "graphs", lambda: load_citations(True), license=LICENSE)
+ABOUT = f"built in: 2,500 generated papers with {WORDS:,} words, 7 classes"
+register_dataset("citations", "graphs", lambda seed=None: load_citations(False, seed), license=LICENSE, about=ABOUT)
+register_dataset(
+    "citations-full", "graphs", lambda: load_citations(True), license=LICENSE, about=f"{ABOUT}, all others to train"
+)
 
 
 def build_citations() -> tuple[csr_array, np.ndarray, np.ndarray]:

@@ -18,13 +18,15 @@ OWN = re.compile(r"(?P<kind>graph-undirected|graph|folder)(-(random|split)\d+)?:
 LICENSE = "its owner's"
 
 
-@register_dataset("graph", "graphs", license=LICENSE)
+@register_dataset("graph", "graphs", license=LICENSE, about="a graph of your own: a .pt or .npz file, or CSV files")
 def load_own(path: Path, seed: int | None = None, split: int | None = None) -> Graph:
     """Load a graph of one's own, with edges as they are given."""
     return _load("graph", path, seed, split, undirected=False)
 
 
-@register_dataset("graph-undirected", "graphs", license=LICENSE)
+@register_dataset(
+    "graph-undirected", "graphs", license=LICENSE, about="a graph of your own, with both directions of every edge"
+)
 def load_undirected(path: Path, seed: int | None = None, split: int | None = None) -> Graph:
     """Load a graph of one's own, with both directions of every edge, and without duplicates and self-loops."""
     return _load("graph-undirected", path, seed, split, undirected=True)

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from comhe.datasets.registry import register_dataset
-from comhe.errors import DataError, UsageError
+from comhe.errors import DataError, needs
 
 from .graph import Graph
 
@@ -16,10 +16,8 @@ LICENSES = {"ogbn-arxiv": "ODC-BY 1.0", "ogbn-products": "Amazon's license, see 
 
 def load_ogb(name: str, root: Path) -> Graph:
     """Load ROOT/<set> with OGB's split, after OGB has downloaded it. Edges go both ways, as in OGB's own baselines."""
-    try:
+    with needs("ogb", name):
         from ogb.nodeproppred import NodePropPredDataset
-    except ImportError as error:
-        raise UsageError(f"{name} is read by a package that is not installed: pip install 'comhe[ogb]'") from error
     try:
         data = NodePropPredDataset(name=name, root=str(root))
         (graph, labels), split = data[0], data.get_idx_split()
@@ -31,5 +29,10 @@ def load_ogb(name: str, root: Path) -> Graph:
     return Graph.from_fields(name, fields, "ogb.stanford.edu", undirected=True)
 
 
+ABOUT = {
+    "ogbn-arxiv": "OGB: 169,343 papers with 128 features, 40 classes (extra ogb)",
+    "ogbn-products": "OGB: 2,449,029 products with 100 features, 47 classes (extra ogb)",
+}
+
 for _name, _license in LICENSES.items():
-    register_dataset(_name, "graphs", partial(load_ogb, _name), license=_license)
+    register_dataset(_name, "graphs", partial(load_ogb, _name), license=_license, about=ABOUT[_name])

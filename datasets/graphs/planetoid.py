@@ -122,9 +122,12 @@ def load_planetoid(name: str, full: bool, root: Path, seed: int | None = None) -
     return split_graph(name, result, source, full, seed)
 
 
-for _name in SETS:
-    register_dataset(_name, "graphs", partial(load_planetoid, _name, False), license=LICENSE)
-    register_dataset(f"{_name}-full", "graphs", lambda root, n=_name: load_planetoid(n, True, root), license=LICENSE)
+for _name, _spec in SETS.items():
+    _about = f"Planetoid: {_spec.nodes:,} papers with {_spec.features:,} words, {_spec.classes} classes"
+    _options = {"license": LICENSE, "about": _about}
+    register_dataset(_name, "graphs", partial(load_planetoid, _name, False), **_options)
+    _options["about"] += ", all other nodes to train"
+    register_dataset(f"{_name}-full", "graphs", lambda root, n=_name: load_planetoid(n, True, root), **_options)
 
 
 def parse_planetoid(data: dict[str, bytes], prefix: Path, validation: int = 500) -> LabeledGraph:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad as zero_padded
 
-from comhe.errors import UsageError
+from comhe.errors import UsageError, needs
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -103,7 +103,8 @@ class ResizedCrop:
 
     def transform(self, size: int) -> Callable[[Image], Image]:
         """Return torchvision's transforms, which draw from torch's global generator."""
-        from torchvision.transforms import v2  # takes a second to import
+        with needs("zoo", "the augmentation of ImageNet"):
+            from torchvision.transforms import v2  # takes a second to import
 
         crop = v2.RandomResizedCrop(size, self.scale, self.ratio)
         return v2.Compose([crop, v2.RandomHorizontalFlip()]) if self.flip else crop

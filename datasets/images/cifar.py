@@ -122,7 +122,8 @@ def load_batches(name: str, folder: Path, spec: CifarSet, root: Path, seed: int 
 
 
 for _name in SETS:
-    register_dataset(_name, "images", partial(load_cifar, _name), license=LICENSE)
+    _about = f"60,000 photos, 32 x 32, {_name.removeprefix('cifar')} classes"
+    register_dataset(_name, "images", partial(load_cifar, _name), license=LICENSE, about=_about)
 
 
 def read_archive(path: Path, spec: CifarSet) -> Decoded:

@@ -18,6 +18,7 @@ from comhe.datasets.io.cache import Decoded
 from comhe.datasets.sampling import mixed_seed
 from comhe.errors import DataError
 from comhe.inputs.pixels import decode, fit
+from comhe.progress import tracked
 
 from .tree import Tree
 
@@ -32,7 +33,8 @@ def decode_tree(tree: Tree, size: tuple[int, int], workers: int, resized: bool =
     for split, (paths, labels) in tree.splits.items():
         pixels, done = np.empty((len(paths), size[1], size[0], 3), dtype=np.uint8), 0
         batches = torch.arange(len(paths)).split(512)
-        for batch in read_images(tree.folder, paths, batches, workers, transform):
+        images = read_images(tree.folder, paths, batches, workers, transform)
+        for batch in tracked(images, f"decoding {tree.folder.name} {split}", len(paths), "file", len, always=True):
             pixels[done : done + len(batch)] = batch.numpy()
             done += len(batch)
         splits[split] = pixels, labels

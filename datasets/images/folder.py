@@ -26,7 +26,7 @@ IMAGENET_LICENSE = "for non-commercial research and education; the images are th
 CENSUS = (1000, 1_281_167, 50_000)  # classes, images to train, images to test
 
 
-@register_dataset("folder", "images", license="its owner's")
+@register_dataset("folder", "images", license="its owner's", about="images of your own, in a folder for each class")
 def load_folder(path: Path, root: Path, seed: int | None = None, workers: int = 0) -> Images | ImageFiles:
     """Load PATH/{train,val,test}/<class>/*, PATH/<class>/*, Tiny ImageNet, or the extracted archive of a CIFAR set.
 
@@ -71,7 +71,9 @@ def resident_size(tree: Tree) -> tuple[tuple[int, int] | None, bool]:
     return (size, bool(others)) if small and 2 * count >= sizes.total() else (None, False)
 
 
-@register_dataset("imagenet", "images", license=IMAGENET_LICENSE)
+@register_dataset(
+    "imagenet", "images", license=IMAGENET_LICENSE, about="ILSVRC 2012: 1,331,167 photos of any size, 1,000 classes"
+)
 def load_imagenet(root: Path, seed: int | None = None, workers: int = 0) -> ImageFiles:
     """Load ILSVRC 2012, and not a subset of it; a hundredth of each class of train is held out to validate."""
     folder = root / "imagenet"

@@ -32,7 +32,10 @@ DRAWN, REDUCED = 256, 64  # sides of the canvas that a glyph is drawn on, and of
 ONE = 1 << 16  # fixed point
 
 
-@register_dataset("glyphs", "images", license="MIT, made by this package")
+@register_dataset(
+    "glyphs", "images", license="MIT, made by this package",
+    about="built in: 12,600 generated images of letters and digits, 32 x 32, 36 classes",
+)  # fmt: skip
 def load_glyphs(seed: int | None = None) -> Images:
     """Load the set; a fifth of each class of train is held out to validate."""
     options: Any = {"source": "built in: Pillow's font under seeded distortions (MIT)", "held_out": 0.2}
@@ -40,29 +43,34 @@ def load_glyphs(seed: int | None = None) -> Images:
     return Images.from_arrays("glyphs", **build_glyphs(), classes=tuple(CLASSES), seed=seed, **options)
 
 
-@register_dataset("digits", "images", license="MIT, made by this package")
+@register_dataset(
+    "digits", "images", license="MIT, made by this package",
+    about="built in: 3,500 generated images of digits, 16 x 16, 10 classes",
+)  # fmt: skip
 def load_digits(seed: int | None = None) -> Images:
     """Load the digits among them at half the size: 2,500 images of 16 x 16 pixels to train, for trials."""
     found: Splits = {}
-    for split, (pixels, labels) in build_glyphs().items():
-        digits = pixels[labels < 10].astype(np.int32)
-        halved = digits.reshape(-1, SIDE // 2, 2, SIDE // 2, 2, 3).sum((2, 4)) // 4
-        found[split] = halved.astype(np.uint8), labels[labels < 10]
+    for split, (pixels, labels) in build_glyphs(len(string.digits)).items():
+        halved = pixels.astype(np.int32).reshape(-1, SIDE // 2, 2, SIDE // 2, 2, 3).sum((2, 4)) // 4
+        found[split] = halved.astype(np.uint8), labels
     options: Any = {"source": "built in: the digits of glyphs at half their size (MIT)", "held_out": 0.2}
     options["augmentation"] = Augmentation(flip=False)
     return Images.from_arrays("digits", **found, classes=tuple(string.digits), seed=seed, **options)
 
 
-@lru_cache(maxsize=1)
-def build_glyphs() -> Splits:
-    """Build 9,000 images to train and 3,600 to test, uint8 [n, 32, 32, 3]; every 36 in a row have all classes."""
+@lru_cache(maxsize=2)
+def build_glyphs(classes: int = len(CLASSES)) -> Splits:
+    """Build 250 images of each class to train and 100 to test, uint8 [n, 32, 32, 3], of the first ``classes`` only.
+
+    Every 36 of all images in a row have all classes.
+    """
     if not features.check("freetype2"):
         raise DataError("glyphs: Pillow was built without FreeType, which its font needs; install a binary wheel of it")
     draw, shapes, splits = torch.Generator().manual_seed(SEED), _shapes(), {}
     for split, count in (("train", TRAIN), ("test", TEST)):
         labels = np.tile(np.arange(len(CLASSES)), count)
-        pixels = np.concatenate([_render(shapes, piece, draw) for piece in np.split(labels, count // 5)])
-        splits[split] = pixels, labels
+        pieces = [_render(shapes, piece, draw, classes) for piece in np.split(labels, count // 5)]
+        splits[split] = np.concatenate(pieces), labels[labels < classes]
     return splits
 
 
@@ -80,13 +88,16 @@ def _shapes() -> np.ndarray:
     return shapes
 
 
-def _render(shapes: np.ndarray, labels: np.ndarray, draw: torch.Generator) -> np.ndarray:
-    """One image of each label."""
+def _render(shapes: np.ndarray, labels: np.ndarray, draw: torch.Generator, classes: int) -> np.ndarray:
+    """One image of each label among the first ``classes``; of the others only the numbers are drawn."""
+    drawn, chosen = len(labels), labels < classes
+    kept = slice(None) if chosen.all() else chosen
+    labels = labels[kept]
     n = len(labels)
 
     def between(low: int, high: int, *shape: int) -> np.ndarray:
         """Integers in low..high, [n, *shape]."""
-        return torch.randint(low, high + 1, (n, *shape), generator=draw, dtype=torch.int32).numpy()
+        return torch.randint(low, high + 1, (drawn, *shape), generator=draw, dtype=torch.int32).numpy()[kept]
 
     y, x = np.mgrid[:SIDE, :SIDE].astype(np.int32)
     x, y = (2 * axis.ravel() - SIDE + 1 for axis in (x, y))  # in half pixels from the middle

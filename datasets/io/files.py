@@ -15,6 +15,7 @@ from pathlib import Path
 
 from comhe.errors import DataError
 from comhe.inputs.files import read_bounded
+from comhe.progress import track
 
 MAX_LIST_BYTES = 1 << 22
 CHUNK = 1 << 16
@@ -115,8 +116,8 @@ def fetch(path: Path, urls: Iterable[str], sha256: str, limit: int, lacking: str
     for url in urls:
         try:
             with atomic_write(path) as partial:
-                done, total = _download(url, path.name, partial, sha256, limit)
-            _progress(path.name, done, total, end=True)
+                done = _download(url, path.name, partial, sha256, limit)
+            print(f"{path.name}: {done / 1e6:.1f} MB", file=sys.stderr, flush=True)
             return path
         # HTTPException: a broken answer; ValueError: a malformed address.
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -132,26 +133,19 @@ def _remove_stale(path: Path) -> None:
                 partial.unlink()
 
 
-def _download(url: str, name: str, target: Path, sha256: str, limit: int) -> tuple[int, str | None]:
+def _download(url: str, name: str, target: Path, sha256: str, limit: int) -> int:
     digest, done = hashlib.sha256(), 0
     with target.open("wb") as file, urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
-        total = answer.headers.get("Content-Length")
-        while chunk := answer.read(CHUNK):
-            done += len(chunk)
-            if done > limit:
-                raise DataError(f"more than {limit:,} bytes")
-            file.write(chunk)
-            digest.update(chunk)
-            _progress(name, done, total)
+        total = answer.headers.get("Content-Length") or ""
+        size = int(total) if total.isdecimal() else None
+        with track(f"downloading {name}", size, "byte", always=True) as report:
+            while chunk := answer.read(CHUNK):
+                done += len(chunk)
+                if done > limit:
+                    raise DataError(f"more than {limit:,} bytes")
+                file.write(chunk)
+                digest.update(chunk)
+                report(done)
     if digest.hexdigest() != sha256:
         raise DataError(f"sha256 of the {done:,} bytes is {digest.hexdigest()[:12]}..., not {sha256[:12]}...")
-    return done, total
-
-
-def _progress(name: str, done: int, total: str | None, end: bool = False) -> None:
-    """Print one line on stderr: redrawn on a terminal, printed once elsewhere (a log wants no carriage returns)."""
-    terminal = sys.stderr.isatty()
-    if terminal or end:
-        size = f" of {int(total) / 1e6:.1f}" if total and total.isdecimal() else ""
-        line = f"{name}: {done / 1e6:.1f}{size} MB"
-        print(f"\r{line}" if terminal else line, end="\n" if end else "", file=sys.stderr, flush=True)
+    return done

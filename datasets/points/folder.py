@@ -21,6 +21,7 @@ from comhe.datasets.sampling import shuffled
 from comhe.errors import DataError, UsageError
 from comhe.inputs.files import text_seed
 from comhe.inputs.shapes import POINTS, SUFFIXES, check_clouds, read_cloud, unit_sphere
+from comhe.progress import tracked
 
 from .clouds import HOLD_OUT_SEED, Clouds
 
@@ -150,7 +151,7 @@ def _dataset(file: h5py.File, key: str, path: Path) -> h5py.Dataset:
     return dataset
 
 
-@register_dataset("folder", "points", license="its owner's")
+@register_dataset("folder", "points", license="its owner's", about="meshes or clouds of your own, by class")
 def load_folder(path: Path, root: Path, seed: int | None = None, up: str | None = None) -> Clouds:
     """Load HDF5 files (y is up), or meshes and clouds by class (z is up); ``up`` says if it is another axis.
 
@@ -205,7 +206,8 @@ def load_shape_folder(folder: Path, root: Path) -> Decoded:
             raise DataError(f"{folder / file}: not one of {', '.join(SUFFIXES)}; keep it outside of the classes")
 
     def read() -> Decoded:
-        points = np.stack([read_cloud(folder / file, POINTS, file) for _, _, file in shapes])
+        watched = tracked(shapes, f"decoding {folder.name}", len(shapes), "file", always=True)
+        points = np.stack([read_cloud(folder / file, POINTS, file) for _, _, file in watched])
         labels = np.array([classes.index(name) for _, name, _ in shapes])
         split_of = np.array([split for split, _, _ in shapes])
         chosen = {split: split_of == split for split in np.unique(split_of).tolist()}

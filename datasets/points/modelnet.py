@@ -25,6 +25,7 @@ from comhe.errors import DataError
 from comhe.inputs.files import read_bounded
 from comhe.inputs.shapes import check_clouds, unit_sphere
 from comhe.inputs.tables import parse_table
+from comhe.progress import tracked
 
 from .clouds import Clouds
 from .folder import build, is_h5_folder, load_h5_folder, load_shape_folder
@@ -99,9 +100,12 @@ def load_modelnet10(root: Path) -> Clouds:
 
 
 _LICENSE = "for academic research; the models are their authors', the labels are given freely"
-register_dataset("modelnet40", "points", load_modelnet40, license=_LICENSE)
-register_dataset("modelnet10", "points", load_modelnet10, license=_LICENSE)
-register_dataset("modelnet40-normals", "points", load_modelnet40_normals, license=_LICENSE)
+for _name, _load_set, _about in (
+    ("modelnet40", load_modelnet40, "clouds of 2,048 points of 12,311 CAD models, 40 classes"),
+    ("modelnet10", load_modelnet10, "clouds of 2,048 points of 4,899 CAD models, 10 classes"),
+    ("modelnet40-normals", load_modelnet40_normals, "clouds of 10,000 points with normals of CAD models, 40 classes"),
+):
+    register_dataset(_name, "points", _load_set, license=_LICENSE, about=_about)
 
 
 def _checked(name: str, folder: Path, decoded: Decoded, front: str = "") -> Clouds:
@@ -143,7 +147,7 @@ def load_text_release(folder: Path, root: Path) -> Decoded:
 
 def _read(folder: Path, files: list[str]) -> np.ndarray:
     clouds = np.empty((0, 0, 0))
-    for i, file in enumerate(files):
+    for i, file in enumerate(tracked(files, f"decoding {folder.name}", len(files), "file", always=True)):
         path = folder / file
         points = parse_table(read_bounded(path, MAX_BYTES), path, columns=(6,))
         check_clouds(points[None], path)

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
+from comhe.errors import needs
 from comhe.regularizers.regularizer import Regularizer
 from comhe.regularizers.selection import Layer
 from comhe.regularizers.structure import RegularizerWarning
@@ -14,13 +15,14 @@ from comhe.regularizers.structure import RegularizerWarning
 from .blueprint import AnyRegularizer, Blueprint
 from .ownership import Key, Ownership
 
-try:
-    from lightning.pytorch.callbacks import Callback
-except ImportError:
+with needs("lightning", __name__):
     try:
-        from pytorch_lightning.callbacks import Callback  # type: ignore[assignment]
-    except ImportError as error:
-        raise ImportError("comhe.regularizers.integrations.lightning needs Lightning: pip install lightning") from error
+        from lightning.pytorch.callbacks import Callback
+    except ModuleNotFoundError as error:
+        try:
+            from pytorch_lightning.callbacks import Callback  # type: ignore[assignment]
+        except ModuleNotFoundError:
+            raise error from None
 
 
 class RegularizerCallback(Callback):

@@ -8,14 +8,12 @@ from typing import Any
 
 import torch
 
-from comhe.errors import RunError
+from comhe.errors import RunError, needs
 
 from .blueprint import AnyRegularizer, Blueprint
 
-try:
+with needs("transformers", __name__):
     from transformers import TrainerCallback
-except ImportError as error:
-    raise ImportError(f"{__name__} needs Transformers: pip install transformers") from error
 
 
 class RegularizerCallback(TrainerCallback):

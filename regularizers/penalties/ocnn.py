@@ -33,7 +33,7 @@ def ocnn(kernel: Tensor, stride: int | tuple[int, ...] = 1, *, padding: Padding 
             of one pixel either way and not of zero, with the identity where the shift is +1. Where the stride is at
             least the kernel's size, both have the zero shift alone.
 
-    Shape: ``kernel`` [out, in, *spatial], 1 to 3 spatial dimensions -> scalar.
+    Shape: ``kernel`` ``[out, in, *spatial]``, 1 to 3 spatial dimensions -> scalar.
 
     Example:
         >>> ocnn(torch.eye(2).view(2, 2, 1, 1), stride=2)

@@ -1,8 +1,10 @@
+from multiprocessing import get_context
+
 import pytest
 
 from comhe.train.compare.compare import collect
 from comhe.train.graphs import GraphRecipe
-from comhe.train.runs import launch
+from comhe.train.runs import launch, workers
 from comhe.train.runs.launch import fit
 
 
@@ -43,3 +45,11 @@ def in_process(monkeypatch):
 
     monkeypatch.setattr(launch, "run_all", run_all)
     return done
+
+
+@pytest.fixture
+def forked_workers(monkeypatch):
+    """Worker processes are forks of one that has imported all they need, and not each a new one."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["comhe.train.runs.launch", "comhe.zoo.graphs", "torch_geometric.nn"])
+    monkeypatch.setattr(workers, "_SPAWN", context)

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from comhe.errors import UsageError
+from comhe.train import graphs
 from comhe.train.choices import base_recipe
 from comhe.train.engine.distributed import DistributedContext
 from comhe.train.graphs import GraphRecipe, GraphTask
@@ -25,6 +26,16 @@ def test_methods_come_in_any_order_and_leave_the_random_numbers_alone(recipe):
     assert logits.shape == (len(batch[-1]), task.graph.num_classes)
     loss.backward()
     assert x.shape[1] == task.graph.num_features
+
+
+def test_a_graph_gets_one_thread_if_a_step_reads_few_features(recipe, monkeypatch):
+    task = GraphTask(recipe)
+    read = task.collate()[0].values.numel()
+    assert read < task.graph.features.values().numel(), "of most nodes nothing is read"
+    monkeypatch.setattr(graphs, "LARGE", read + 1)
+    assert task.threads == 1
+    monkeypatch.setattr(graphs, "LARGE", read)
+    assert task.threads is None
 
 
 def test_a_batch_is_the_full_graph_at_the_training_nodes(recipe):
@@ -73,6 +84,21 @@ def test_named_recipes_start_from_the_published_settings_and_have_what_was_chose
     assert chosen != base
     assert chosen.replace(weight=None, output_weight=None, regularizer_options=base.regularizer_options) == base
     assert get_recipe("kipf", "gat", "cora", "rp-comhe") == base_recipe("kipf", "gat", "cora", "rp-comhe")
+
+
+def test_each_network_has_the_training_of_its_own_paper():
+    deep = get_recipe("published", "gcn2", "cora", "rp-comhe")
+    assert deep.model_options == {"num_layers": 64}
+    narrow = deep.replace(data="citations", model_options={"num_layers": 2}, hidden_channels=4)
+    model = (task := GraphTask(narrow)).model()
+    names = {id(p): name.partition(".")[0] for name, p in model.named_parameters()}
+    decays = {(names[id(p)], g["weight_decay"]) for g in task.optimizer(model).param_groups for p in g["params"]}
+    assert decays == {("convs", 0.01), ("lins", 5e-4)}
+    assert get_recipe("published", "gat", "pubmed", "none").model_options == {"output_heads": 8}
+    assert get_recipe("published", "gat", "pubmed-random3", "none").lr == 0.01
+    assert get_recipe("published", "gcn", "cora", "none") == base_recipe("kipf", "gcn", "cora", "none").replace(
+        recipe="published"
+    )
 
 
 def test_a_graph_is_not_divided():

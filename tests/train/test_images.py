@@ -21,7 +21,7 @@ from comhe.train.runs.run import Run
 
 @pytest.fixture
 def recipe(folder, tmp_path):
-    return ImageRecipe(recipe="test", model="resnet20", data=f"folder:{folder}", epochs=2, batch_size=9, lr=0.02)
+    return ImageRecipe(recipe="test", model="resnet8", data=f"folder:{folder}", epochs=2, batch_size=9, lr=0.02)
 
 
 def make(recipe, tmp_path):

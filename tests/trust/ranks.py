@@ -14,13 +14,14 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))  # also where Python does not look there (-P)
-from killing import fork, shrink
+from killing import fork, recipe_of, shrink
 
 
 def end_at(step: int, what: str) -> None:
@@ -79,11 +80,11 @@ def answer(request: dict[str, Any]) -> list[dict[str, Any]]:
 def main() -> int:
     import torch
 
-    from comhe.train import images, points
     from comhe.train.cli import main as cli
     from comhe.train.engine import distributed, loop
+    from comhe.train.runs import launch
 
-    assert all((cli, images, points))  # imported here once, not in every fork
+    assert cli  # imported here once, not in every fork
     torch.set_num_threads(1)
     loop.CHECKPOINT_SECONDS = 0.0
     shrink()
@@ -91,6 +92,9 @@ def main() -> int:
         rank, size = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
         return be(rank, size, int(os.environ["MASTER_PORT"]), json.loads(sys.argv[1]))
     distributed.EXIT_DELAY = 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in ("images", "points"):  # so is whatever a run imports or makes, such as its data
+            launch.fit(recipe_of(kind).replace(epochs=1), runs=folder)
     print("ready", flush=True)
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), flush=True)

@@ -26,12 +26,16 @@ def test_it_is_one_graph_break_of_a_compiled_program():
 
 
 def test_imports_load_neither_the_compiler_nor_scipy_nor_torch_geometric():
-    """PyTorch Geometric and torchvision load the compiler themselves, so the zoo imports them where it needs them."""
+    """PyTorch Geometric and torchvision load the compiler themselves, so the zoo imports them where it needs them.
+
+    Networks of images and points are built here; those of graphs are only listed.
+    """
     code = """if True:
         import sys, torch
         assert "torch._dynamo" not in sys.modules
         import comhe.zoo, comhe.zoo.points, comhe.zoo.images, comhe.datasets
-        from comhe.zoo import create_model
+        from comhe.zoo import create_model, list_models, model_domain
+        assert 'gcn' in list_models() and model_domain('gcn') == 'graphs'
         create_model("cnn9", num_classes=10), create_model("dgcnn", num_classes=10)
         print([name for name in ("torch._dynamo", "scipy.sparse", "torch_geometric") if name in sys.modules])
     """

@@ -124,5 +124,5 @@ def test_other_image_networks_do_without_torchvision(monkeypatch):
     assert create is not create_model
     for name in ("cnn6", "resnet20", "wrn_16_4", "vgg16_bn"):
         create(name)
-    with pytest.raises(ModuleNotFoundError):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'comhe\[zoo\]'"):
         create("resnet18")

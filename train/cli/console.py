@@ -1,46 +1,74 @@
-"""The terminal: tables, and progress as a bar, or as lines where the output is a file or a pipe."""
+"""The terminal: results on standard output, progress on standard error."""
 
+import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from comhe.progress import Amount, Bars, watched_by
 
-# A file or pipe has no width to fit into: tables are as wide as they need.
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 250)
-NAMES = ("model", "data", "regularizer", "settings", "layer")  # columns that are not figures
+from .layout import lay_out
+
+
+def width_of(stream: Any) -> int | None:
+    """Return the columns that text has to fit into: ``$COLUMNS``, else the terminal's; None for a file or a pipe."""
+    if (columns := os.environ.get("COLUMNS", "")).isdecimal() and int(columns) > 0:
+        return int(columns)
+    try:
+        return (os.get_terminal_size(stream.fileno()).columns or None) if stream.isatty() else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def print_table(title: str, header: Sequence[str], cells: Sequence[Sequence[str]], note: str = "") -> None:
+    """Print a table that fits the terminal: no cell is cut."""
+    print(lay_out(title, header, cells, width_of(sys.stdout), note))
+
+
+def tell(note: str) -> None:
+    """Print what was decided on the way, which is no result."""
+    print(note, file=sys.stderr, flush=True)
+
+
+class _Unseen:
+    """Shows nothing: of the processes of one run, the first one tells."""
+
+    def update(self, key: object, amount: Amount) -> None: ...
+
+    def end(self, key: object) -> None: ...
 
 
 @contextmanager
 def show_progress(label: str, unit: str, shown: bool = True) -> Iterator[Callable[[int, int, str], None]]:
-    """Yield ``report(done, total, text)``, which shows how far something is; in a pipe, in about twenty lines."""
+    """Yield ``report(done, total, text)``, which says on standard error how far something is.
 
-    def line(done: int, total: int, text: str) -> None:
-        if shown and (done == total or done % max(1, total // 20) == 0 or text.startswith("failed")):
-            console.print(f"{label}  {unit} {done}/{total}  {text}")
+    An epoch, or on no terminal a run, is a line that stays: each one that took a second, else one in twenty. On a
+    terminal bars show steps, those of other processes too, with rate and time left.
+    """
+    printed = time.monotonic()
 
-    if not shown or not console.is_terminal:
-        yield line
+    def line(done: int, total: int, text: str, write: Callable[[str], None]) -> None:
+        nonlocal printed
+        is_due = done == total or done % max(1, total // 20) == 0 or time.monotonic() - printed >= 1
+        if is_due or text.startswith("failed"):
+            printed = time.monotonic()
+            write(f"{label}  {unit} {done}/{total}  {text}")
+
+    if not shown:
+        with watched_by(_Unseen()):
+            yield lambda done, total, text: None
         return
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeRemainingColumn()
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task(label, text="")
+    if not sys.stderr.isatty():
+        yield lambda done, total, text: line(done, total, text, tell)
+        return
+    with Bars() as bars, watched_by(bars):
 
         def update(done: int, total: int, text: str) -> None:
-            if text.startswith("failed"):
-                progress.console.print(text)  # above the bar, where it stays
-            progress.update(task, completed=done, total=total, text=text)
+            if unit == "run":
+                bars.overall(Amount(label, done, total, unit))
+            if unit != "run" or text.startswith("failed"):
+                line(done, total, text, bars.print)
 
         yield update
-
-
-def print_table(title: str, header: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    for name in header:
-        shown.add_column(name, justify="left" if name in NAMES else "right", no_wrap=True)
-    for line in cells:
-        shown.add_row(*line)
-    console.print(shown)

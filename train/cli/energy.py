@@ -1,52 +1,78 @@
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
-from torch import Tensor
 from tyro.conf import Positional, arg
 
-from comhe.errors import UsageError
-from comhe.regularizers import NoNeuronsError, diagnose, neurons
-from comhe.regularizers.diagnostics import TITLES
-from comhe.train.recipe import get_recipe
-from comhe.train.runs.run import Run
-from comhe.train.task import make_task
-from comhe.zoo import create_model, get_weights, list_models, list_weights, model_domain, read_state
+from comhe.errors import ComheError, UsageError, did_you_mean
 
 from .console import print_table
-from .options import Command, DataRoot, WhichWeights
+from .options import Command, DataRoot, Json, WhichWeights, print_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
 class Energy(Command):
-    """Diagnose how the neurons of each layer lie on the sphere: energies, angles, coherence, rank, dead neurons."""
+    """Diagnose how the neurons of each layer lie on the sphere: energies, angles, coherence, rank, dead neurons.
 
-    source: Annotated[Positional[str], arg(help="a run folder, a state dict file, or a name of weights or a model")]
+    Layers stand in the order of the network.
+    """
+
+    examples = (
+        "comhe energy resnet20.cifar100-rp-comhe",
+        "comhe energy runs/kipf/gcn.cora-none/seed0",
+        "comhe energy cnn9 --seed 1",
+    )
+
+    source: Annotated[
+        Positional[str],
+        arg(metavar="WEIGHTS", help="a run folder, a file with a state dict, or a name of weights or of a model"),
+    ]
     weights: WhichWeights = "best"
-    data: Annotated[str, arg(help="for the name of a graph model: the data set that decides its width")] = "citations"
-    seed: Annotated[int, arg(help="for the name of a model: seed of its initialization")] = 0
+    data: Annotated[
+        str, arg(metavar="NAME", help="for the name of a graph model: the data set that decides its width")
+    ] = "citations"
+    seed: Annotated[int, arg(metavar="SEED", help="for the name of a model: seed of its initialization")] = 0
     data_root: DataRoot = None
+    json: Json = False
 
     def run(self) -> None:
+        from comhe.regularizers import diagnose
+        from comhe.regularizers.diagnostics import TITLES
+
         layers = layers_of(self.source, self.weights, self.data, self.seed, self.data_root)
-        several = {name: w for name, w in layers.items() if w.shape[-2] >= 2}
-        lines = [[name, " x ".join(map(str, w.shape)), *diagnose(w).cells()] for name, w in several.items()]
+        found = {name: (w, diagnose(w)) for name, w in layers.items() if w.shape[-2] >= 2}
+        if self.json:
+            return print_json([{"layer": name, "neurons": w.shape, **asdict(d)} for name, (w, d) in found.items()])
+        lines = [[name, " x ".join(map(str, w.shape)), *d.cells()] for name, (w, d) in found.items()]
         print_table(self.source, ["layer", "neurons", *TITLES], lines)
 
 
-def layers_of(source: str, which: str, data: str, seed: int, root: str | None) -> dict[str, Tensor]:
+def layers_of(source: str, which: str, data: str, seed: int, root: str | None) -> "dict[str, Tensor]":
     """Return matrices of neurons by layer; in a state dict all tensors of two or more dimensions named *weight."""
+    import torch
+
+    from comhe.regularizers import NoNeuronsError, neurons
+    from comhe.train.recipe import get_recipe
+    from comhe.train.runs.run import Run
+    from comhe.train.task import make_task
+    from comhe.zoo import create_model, get_weights, list_models, list_weights, model_domain, read_state
+    from comhe.zoo.cards import is_shared
+
     path = Path(source)
     if path.is_dir():
-        return _from_state(source, Run(path).weights(which))
+        run = Run(path)
+        return _from_state(source, run.weights(which), (run.recipe().model, run.result().get("options", {})))
     if path.is_file():
         return _from_state(source, read_state(path))
-    if source in list_weights():
-        return _from_state(source, get_weights(source).state_dict())
+    if is_shared(source) or source in list_weights():
+        weights = get_weights(source)
+        return _from_state(source, weights.state_dict(), (weights.model, weights.options))
     if source not in list_models():
-        hint = "`comhe list weights` and `comhe list models` show these names"
+        hint = did_you_mean(source, [*list_models(), *list_weights()])
         raise UsageError(f"{source!r} is neither a folder, nor a file, nor the name of weights or a model; {hint}")
     torch.manual_seed(seed)
     if model_domain(source) == "graphs":  # the data decide its width
@@ -62,9 +88,25 @@ def layers_of(source: str, which: str, data: str, seed: int, root: str | None) -
     return found
 
 
-def _from_state(source: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    weights = {name: w for name, w in state.items() if isinstance(w, Tensor) and name.endswith("weight")}
+def _from_state(
+    source: str, state: "Mapping[str, Tensor]", network: tuple[str, Mapping[str, Any]] | None = None
+) -> "dict[str, Tensor]":
+    """Matrices of a state dict, in the order of the network if that is known: some files sort their tensors."""
+    import torch
+
+    from comhe.zoo import create_model
+    from comhe.zoo.registry import natural_key
+
+    weights = {name: w for name, w in state.items() if isinstance(w, torch.Tensor) and name.endswith("weight")}
     found = {name: w.flatten(1) for name, w in weights.items() if w.is_floating_point() and w.dim() >= 2}
     if not found:
         raise UsageError(f"{source} has no weight matrix: no tensor of two or more dimensions that is named *weight")
-    return found
+    order: dict[str, int] = {}
+    if network is not None:
+        try:
+            order = {name: i for i, name in enumerate(create_model(network[0], **network[1]).state_dict())}
+        except ComheError:  # the model is registered by a module that was not imported
+            order = {}
+    if not order and [*found] == sorted(found):  # as safetensors sorts them
+        return {name: found[name] for name in sorted(found, key=natural_key)}
+    return dict(sorted(found.items(), key=lambda pair: order.get(pair[0], len(order))))

@@ -5,43 +5,63 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 from comhe.errors import ComheError, UsageError
-from comhe.train.compare.foreign import evaluate_file
-from comhe.train.compare.publish import evaluate, recipe_of
-from comhe.train.predict import open_weights
-from comhe.train.recipe import get_recipe
-from comhe.train.runs.run import Run
-from comhe.train.settings import parse_options
-from comhe.zoo.preprocessing import ImageTransform
 
-from .console import console
-from .options import Command, DataRoot, Device, Threads, WhichWeights
+from .console import show_progress, tell
+from .options import Computing, Group, Json, WhichWeights, print_json
+
+OTHERS = Group("a file of another implementation")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(Command):
+class Evaluate(Computing):
     """Evaluate pretrained weights, those of a run, or a file of another implementation (with --model and --data).
 
-    For pretrained weights it says whether the metrics are the card's."""
+    For pretrained weights it says whether the metrics are the card's.
+    """
+
+    examples = (
+        "comhe evaluate gcn.citations-rp-comhe",
+        "comhe evaluate runs/kipf/gcn.cora-none/seed0 --weights last",
+        "comhe evaluate theirs.pth --model resnet20 --data cifar10",
+    )
 
     source: Annotated[
-        Positional[str], arg(help="a name of `comhe list weights`, a published file, a run folder, or any state dict")
+        Positional[str],
+        arg(metavar="WEIGHTS", help="a name of `comhe list weights`, a published file, a run folder or a state dict"),
     ]
-    data: Annotated[str | None, arg(help="another data set, with the same features and classes")] = None
-    model: Annotated[str | None, arg(help="for a file of others: the network, a name of `comhe list models`")] = None
-    model_options: Annotated[tuple[str, ...], arg(help="for a file of others: options of the network, name=value")] = ()
+    data: Annotated[
+        str | None,
+        arg(
+            metavar="NAME",
+            help="another data set, with the same features and classes",
+            help_behavior_hint="what the weights were trained on",
+        ),
+    ] = None
+    weights: WhichWeights = "best"
+    json: Json = False
+    model: Annotated[str | None, arg(metavar="NAME", help="the network, a name of `comhe list models`"), OTHERS] = None
+    model_options: Annotated[
+        tuple[str, ...], arg(metavar="NAME=VALUE ...", help="options of the network (`comhe show model NAME`)"), OTHERS
+    ] = ()
     normalization: Annotated[
         str | None,
-        arg(help="of images, for a file of others: set, imagenet ..., or 0.5,0.5,0.5/0.2,0.2,0.2; by default found"),
+        arg(
+            metavar="NAME",
+            help="of images: set, imagenet, ..., or 0.5,0.5,0.5/0.2,0.2,0.2",
+            help_behavior_hint="found from the weights",
+        ),
+        OTHERS,
     ] = None
-    key: Annotated[str | None, arg(help="for a file of others with several state dicts: which, as state_dict_ema")] = (
-        None
-    )
-    weights: WhichWeights = "best"
-    data_root: DataRoot = None
-    device: Device = "auto"
-    threads: Threads = None
+    key: Annotated[
+        str | None, arg(metavar="NAME", help="which of several state dicts in the file, as state_dict_ema"), OTHERS
+    ] = None
 
     def run(self) -> None:
+        from comhe.train.compare.publish import evaluate, recipe_of
+        from comhe.train.predict import open_weights
+        from comhe.train.runs.run import Run
+        from comhe.zoo.preprocessing import ImageTransform
+
         if self.model is not None:
             return self.evaluate_file(self.model)
         card: dict[str, Any] = {}
@@ -55,33 +75,43 @@ class Evaluate(Command):
             except ComheError as error:
                 hint = "; of a file of others say the --model and the --data" if Path(self.source).is_file() else ""
                 raise UsageError(f"{self.source!r} is not a run folder, and {error}{hint}") from error
-            recipe, state = recipe_of(weights), weights.state_dict()
+            recipe, state = recipe_of(weights, self.data), weights.state_dict()
             card = weights.card["metrics"] if self.data is None else {}
         if self.data is not None:
             recipe = recipe.replace(data=self.data)
             if weights is not None and isinstance(transform := weights.transforms(), ImageTransform):
                 values = (",".join(map(repr, each)) for each in (transform.mean, transform.std))
                 recipe = recipe.replace(normalization="/".join(values))
-        notes, found = evaluate(recipe, state, self.data_root, self.device, weights)
+        with show_progress("evaluate", "epoch"):
+            notes, found = evaluate(recipe, state, self.data_root, self.device, weights)
         for note in notes:
-            console.print(note, soft_wrap=True, markup=False)
+            tell(note)
+        if self.json:
+            return print_json({"data": recipe.data, "metrics": found, "card": card or None})
         for split, metrics in found.items():
             comment = ""
             if card:
                 is_equal = metrics["accuracy"] == card[split]["accuracy"]
                 comment = ", as its card says" if is_equal else f"; its card says {100 * card[split]['accuracy']:.2f} %"
             figures = f"accuracy {100 * metrics['accuracy']:.2f} %, loss {metrics['loss']:.4f}"
-            console.print(f"{recipe.data} {split}: {figures}{comment}", soft_wrap=True)
+            print(f"{recipe.data} {split}: {figures}{comment}")
 
     def evaluate_file(self, model: str) -> None:
+        from comhe.train.compare.foreign import evaluate_file
+        from comhe.train.recipe import get_recipe
+        from comhe.train.settings import parse_options
+
         if self.data is None:
             raise UsageError(f"say with --data what to evaluate {self.source} on")
         recipe = get_recipe(None, model, self.data, "none", model_options=parse_options(self.model_options))
         if self.normalization is not None and not hasattr(recipe, "normalization"):
             raise UsageError(f"normalization is for images, and {model} is a model for {recipe.domain}")
         arguments = self.normalization, self.key, self.data_root, self.device
-        notes, metrics = evaluate_file(recipe, Path(self.source), *arguments)
+        with show_progress("evaluate", "epoch"):
+            notes, metrics = evaluate_file(recipe, Path(self.source), *arguments)
         for note in notes:
-            console.print(note, soft_wrap=True)
+            tell(note)
+        if self.json:
+            return print_json({"data": recipe.data, "metrics": {"test": metrics}})
         figures = f"accuracy {100 * metrics['accuracy']:.2f} %, loss {metrics['loss']:.4f}"
-        console.print(f"{recipe.data} test: {figures}", soft_wrap=True)
+        print(f"{recipe.data} test: {figures}")

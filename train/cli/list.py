@@ -1,30 +1,142 @@
+import inspect
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from comhe.datasets import list_data
-from comhe.regularizers import list_regularizers
-from comhe.train.recipe import list_recipes
-from comhe.zoo import list_models, list_weights
+from .console import print_table
+from .options import Command, Json, print_json
+from .show import named, plain
 
-from .options import Command
-
-LISTS: Any = {"models": list_models, "datasets": list_data, "regularizers": list_regularizers, "recipes": list_recipes}
+Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class List(Command):
-    """List the names of models, data sets, regularizers, recipes or pretrained weights."""
+    """List models, data sets, regularizers, recipes or pretrained weights, with what one chooses them by."""
 
-    what: Positional[Literal["models", "datasets", "regularizers", "recipes", "weights"]]
-    pattern: Annotated[Positional[str], arg(help="such as 'resnet*'")] = "*"
+    examples = ("comhe list models 'resnet*'", "comhe list weights gcn", "comhe list weights --json")
+
+    what: Annotated[
+        Positional[Literal["models", "datasets", "regularizers", "recipes", "weights"]], arg(help="of what")
+    ]
+    pattern: Annotated[
+        Positional[str], arg(metavar="[PATTERN]", help="names to list, such as 'resnet*'; all if there is none")
+    ] = "*"
+    json: Json = False
 
     def run(self) -> None:
-        if self.what == "weights":
-            names = list_weights(self.pattern)  # the pattern may also be the name of a model
-        else:
-            names = [name for name in LISTS[self.what]() if fnmatchcase(name, self.pattern)]
-        for name in names:
-            print(name)
+        rows = {"models": models, "datasets": datasets, "regularizers": regularizers, "recipes": recipes}
+        found = weights(self.pattern) if self.what == "weights" else rows[self.what](self.pattern)
+        if self.json:
+            return print_json(found)
+        if not found:
+            return print(f"no name of {self.what} matches {self.pattern}")
+        header = [*found[0]]
+        print_table("", header, [[_cell(row[name]) for name in header] for row in found], NOTES.get(self.what, ""))
+
+
+NOTES = {
+    "models": "Parameters for the number of classes that is the default; of graph networks for Cora.",
+    "weights": "Test accuracy of the weights, and of all seeds they were chosen from: mean ± deviation (seeds).",
+    "datasets": "Any seed may replace the 0 of -random0, and any number the 0 of -split0.",
+}
+
+
+def models(pattern: str) -> Rows:
+    from comhe.zoo import list_models, list_weights, model_domain
+    from comhe.zoo.catalog import about_model
+    from comhe.zoo.sizes import count_parameters
+
+    counts: dict[str, int] = {}
+    for name in list_weights():
+        counts[name.split(".")[0]] = counts.get(name.split(".")[0], 0) + 1
+    return [
+        {
+            "model": name,
+            "domain": model_domain(name),
+            "parameters": count_parameters(name),
+            "weights": counts.get(name, 0),
+            "what it is": sentence(about_model(name)),
+        }
+        for name in list_models(pattern)
+    ]
+
+
+def datasets(pattern: str) -> Rows:
+    from comhe.datasets import about_data, dataset_domains, list_data
+
+    names = [name for name in list_data() if fnmatchcase(name, pattern)]
+    return [
+        {"data": name, "domain": ", ".join(dataset_domains(name)), "what it is": sentence(about_data(name))}
+        for name in names
+    ]
+
+
+def regularizers(pattern: str) -> Rows:
+    from comhe.regularizers import list_regularizers, regularizer_options
+    from comhe.regularizers.registry import about_regularizer
+
+    found = []
+    for name in list_regularizers(pattern):
+        options = regularizer_options(name)
+        weight, output = options["weight"], options["output_weight"]
+        found.append(
+            {
+                "regularizer": name,
+                "weight": weight,
+                "output weight": weight if output is None else output,
+                "what it is": sentence(about_regularizer(name)),
+            }
+        )
+    return found
+
+
+def recipes(pattern: str) -> Rows:
+    from comhe.train.recipe import domains, find_domain, list_recipes
+
+    found = []
+    for domain in domains():
+        for name in [name for name in list_recipes(domain) if fnmatchcase(name, pattern)]:
+            recipe = named(name, domain)
+            row = {"recipe": name, "domain": domain, "epochs": recipe.epochs, "lr": recipe.lr}
+            text = inspect.getdoc(find_domain(domain).recipes[name]) or ""
+            found.append(row | {"schedule": recipe.schedule, "what it is": sentence(text).removeprefix("Return ")})
+    return found
+
+
+def weights(pattern: str) -> Rows:
+    from comhe.zoo import get_weights, list_weights
+
+    found = []
+    for name in list_weights(pattern):  # the pattern may also be the name of a model
+        card = get_weights(name).card
+        seeds = card["seeds"]
+        over = seeds["best"]["test_accuracy"]
+        spread = "" if over["std"] is None else f" ± {100 * over['std']:.2f}"
+        found.append(
+            {
+                "weights": name,
+                "data": card["data"].get("name", card["recipe"]["data"]),
+                "test %": f"{100 * card['metrics']['test']['accuracy']:.2f}",
+                "all seeds %": f"{100 * over['mean']:.2f}{spread} ({seeds['n']})",
+                "MB": f"{card['bytes'] / 1e6:.2f}" if "bytes" in card else None,
+            }
+        )
+    return found
+
+
+def sentence(text: str) -> str:
+    """Return the first sentence of a docstring.
+
+    Example:
+        >>> sentence("Kipf's network. It has\\ntwo layers.")
+        "Kipf's network"
+    """
+    first = " ".join(plain(text).strip().split("\n\n")[0].split())
+    return first.split(". ")[0].rstrip(".:;,").replace("`", "")
+
+
+def _cell(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else "" if value is None else str(value)

@@ -7,34 +7,53 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from signal import SIGINT
-from typing import Any, get_type_hints
+from typing import Any
 
 import tyro
-from tyro.extras import SubcommandApp
 
 from comhe import __version__
 from comhe.errors import ComheError, UsageError, did_you_mean
-from comhe.train.hardware import set_threads
 from comhe.train.plugins import load_plugins
-from comhe.train.recipe import domains
 from comhe.train.runs.interruption import terminable, torchrun_rank
 
+from .arguments import normalize
 from .compare import Compare
+from .completion import Completion
 from .data import Data
 from .demo import Demo
 from .energy import Energy
 from .evaluate import Evaluate
+from .help import command_help, first_sentence, overview
 from .list import List
 from .options import Command
 from .predict import Predict
 from .publish import Publish
 from .report import Report
 from .reproduce import Reproduce
-from .train import Train, train_command
+from .show import Show
+from .train import Train, train_command, training_domains
 
-DESCRIPTION = """Train networks with and without hyperspherical-energy regularization, and compare them.
-`comhe COMMAND --help` tells more about a command, `comhe --version` the version."""
-COMMANDS = (Demo, Compare, Reproduce, Report, Evaluate, Predict, Publish, Energy, Data, List)
+DESCRIPTION = "Train networks with and without hyperspherical-energy regularization, and compare them."
+GROUPS: dict[str, tuple[type[Command], ...]] = {
+    "train and compare": (Demo, Train, Compare, Reproduce),
+    "look at results": (Report, Evaluate, Energy),
+    "use networks": (Predict, Publish),
+    "what there is": (List, Show, Data, Completion),
+}
+COMMANDS = tuple(command for group in GROUPS.values() for command in group if command is not Train)
+Completion.commands = COMMANDS
+EPILOG = """`comhe COMMAND --help` says more about a command, `comhe --version` which version this is.
+
+examples:
+
+  comhe demo
+  comhe train graphs --data cora --regularizer rp-comhe
+  comhe compare --data cora --regularizers none,hs-mhe,rp-comhe
+
+Tab completes commands and options once your shell has read the output of `comhe completion bash` (or zsh, fish, tcsh):
+
+  source <(comhe completion bash)"""
+CONFIG = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,62 +62,72 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> None:
-    if list(argv) == ["--version"]:
+    argv = list(argv)
+    if argv == ["--version"]:
         print(f"comhe {__version__}")
         return
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--import", dest="modules", action="append", default=[])
-    load_plugins(early.parse_known_args(argv)[0].modules)  # first: they may register what other options name
+    modules = early.parse_known_args(argv)[0].modules
+    if modules or (argv and not _asks_help(argv)):
+        load_plugins(modules)  # first: they may register what other options name
     command = parse(argv)
     if torchrun_rank()[1] > 1 and not isinstance(command, Train):
         raise UsageError(f"torchrun is for comhe train, not for comhe {argv[0]}")
-    set_threads(getattr(command, "threads", None))
+    if (threads := getattr(command, "threads", None)) is not None:
+        from comhe.train.hardware import set_threads
+
+        set_threads(threads)
     command.run()
 
 
 def parse(argv: Sequence[str]) -> Command:
-    """Return the command that the arguments name; a mistake in them, and ``--help``, raise SystemExit."""
+    """Return the command that the arguments name; ``--help`` and values of another type raise SystemExit."""
+    argv = list(argv)
+    if argv[:1] == ["help"]:
+        argv = [*argv[1:], "--help"]
     commands: dict[str, type[Command]] = {command.__name__.lower(): command for command in COMMANDS}
-    _check_name(argv[:1], ["train", *commands], "command")
-    if list(argv[:1]) == ["train"]:
-        _check_name(argv[1:2], domains(), "domain")
-    app, training, chosen = SubcommandApp(), SubcommandApp(), commands.get(argv[0] if argv else "")
-    for domain in domains():
-        is_chosen = list(argv[:2]) == ["train", domain]
-        of_domain = train_command(domain, argv[2:] if is_chosen else ())
-        training.command(name=domain)(of_domain)
-        chosen = of_domain if is_chosen else chosen
-    app.command(training, name="train", help=Train.__doc__)
-    for name, command in commands.items():
-        app.command(name=name)(command)
-    config = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
-    arguments = list(argv) if chosen is None else switches(argv, chosen)
-    return app.cli(prog="comhe", description=DESCRIPTION, args=arguments or ["--help"], config=config)
+    name, chosen = " ".join(argv[:1]), commands.get(argv[0] if argv else "")
+    rest = argv[1:]
+    if chosen is None:
+        _check_name(argv[:1], ["train", *commands], "command")
+        if argv[:1] != ["train"]:
+            if argv and not _asks_help(argv):
+                raise UsageError(f"the first word is a command, as in `comhe demo`, not {argv[0]!r}; see comhe --help")
+            _leave(_overview())
+        known = training_domains()
+        _check_name(rest[:1], [*known], "domain")
+        if not rest or rest[0] not in known:
+            _leave(overview(Train.__doc__ or "", {"domains": known}, TRAIN_EPILOG, "comhe train DOMAIN [OPTIONS]"))
+        name, chosen, rest = f"train {rest[0]}", train_command(rest[0], rest[1:]), rest[1:]
+    if _asks_help(rest):
+        _leave(command_help(name, chosen))
+    return tyro.cli(chosen, prog=f"comhe {name}", args=normalize(rest, chosen), config=CONFIG)
 
 
-def switches(argv: Sequence[str], command: type[Command]) -> list[str]:
-    """Return the arguments with every ``--flag True`` and ``--flag=false`` of a switch as ``--flag`` and ``--no-flag``.
+TRAIN_EPILOG = """`comhe train DOMAIN --help` lists the options; they are the settings of a recipe, and have its values.
 
-    Example:
-        >>> switches(["--compile", "True", "--nesterov=false", "--swap-head"], train_command("images"))
-        ['--compile', '--no-nesterov', '--swap-head']
-    """
-    hints = get_type_hints(command)
-    names = {f"--{name.replace('_', '-')}" for name, hint in hints.items() if hint is bool}
-    found, rest = list[str](), list(argv)
-    while rest:
-        word = rest.pop(0)
-        name, equals, value = word.partition("=")
-        name = name.replace("_", "-")
-        if name not in names:
-            found.append(word)
-            continue
-        if not equals and rest and rest[0].lower() in ("true", "false"):
-            value = rest.pop(0)
-        if value.lower() not in ("true", "false", "") or (equals and not value):
-            raise UsageError(f"{name} is given alone, or with True or False, not with {value!r}")
-        found.append(name.replace("--", "--no-", 1) if value.lower() == "false" else name)
-    return found
+examples:
+
+  comhe train graphs --data cora --regularizer rp-comhe
+  comhe train images --recipe paper --help"""
+
+
+def _overview() -> str:
+    groups = {
+        title: {command.__name__.lower(): first_sentence(command) for command in commands}
+        for title, commands in GROUPS.items()
+    }
+    return overview(DESCRIPTION, groups, EPILOG, "comhe COMMAND [OPTIONS]")
+
+
+def _asks_help(argv: Sequence[str]) -> bool:
+    return any(word in ("-h", "--help") for word in argv) or list(argv[:1]) == ["help"]
+
+
+def _leave(text: str) -> None:
+    print(text)
+    raise SystemExit(0)
 
 
 def _check_name(argument: Sequence[str], known: Sequence[str], kind: str) -> None:
@@ -114,11 +143,15 @@ def guarded(function: Callable[[Sequence[str]], object], argv: Sequence[str] | N
         with terminable(), warnings.catch_warnings():
             warnings.showwarning = partial(_show_warning, warnings.showwarning, name)
             function(sys.argv[1:] if argv is None else argv)
+            sys.stdout.flush()
     except SystemExit as parsed:  # the parser has printed what there is to say
         return parsed.code if isinstance(parsed.code, int) else 0
     except KeyboardInterrupt as stopped:
         print(f"{name}: {str(stopped) or 'stopped'}", file=sys.stderr)
         return 128 + getattr(stopped, "signum", SIGINT)
+    except BrokenPipeError:  # whoever reads has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it ends
+        return 0
     except ComheError as error:
         if os.environ.get("COMHE_TRACEBACK"):
             raise

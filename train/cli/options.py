@@ -1,32 +1,78 @@
-"""What commands have in common: their base, and options with their help."""
+"""What commands have in common: their bases, and options with their help.
 
+A command's class is what its help and its parser are made of. What it runs with is imported in ``run``: torch takes
+seconds to import, and help should not.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from tyro.conf import UseAppendAction, arg
 
 from comhe.errors import UsageError
-from comhe.train.runs.cluster import Cluster
-from comhe.train.settings import parse_options
 
-DataRoot = Annotated[str | None, arg(help="folder of the data sets; by default $COMHE_DATA, else the cache folder")]
-Runs = Annotated[Path, arg(help="folder of the run folders")]
-Device = Annotated[
-    str, arg(help="cpu, cuda, cuda:1, ...; auto is a GPU where there is one; under torchrun, each its own")
+if TYPE_CHECKING:
+    from comhe.train.runs.cluster import Cluster
+
+
+@dataclass(frozen=True)
+class Group:
+    """Heading under which the help lists an option."""
+
+    title: str
+
+
+MACHINE, DATA, JOBS = Group("machine"), Group("data and folders"), Group("jobs on a cluster")
+
+DataRoot = Annotated[
+    str | None,
+    arg(metavar="FOLDER", help="folder of the data sets", help_behavior_hint="$COMHE_DATA, else the user's cache"),
+    DATA,
 ]
-Threads = Annotated[int | None, arg(help="of a process on the CPU; by default $OMP_NUM_THREADS, else as many as help")]
-Jobs = Annotated[int | None, arg(help="processes that train at a time; by default one for each core, or each GPU")]
-WhichWeights = Annotated[Literal["last", "best"], arg(help="which weights of a run")]
+Runs = Annotated[Path, arg(metavar="FOLDER", help="folder of the run folders"), DATA]
+Device = Annotated[
+    str,
+    arg(
+        metavar="DEVICE",
+        help="cpu, cuda, cuda:1, ...; auto is a GPU where there is one; under torchrun, each process has its own",
+    ),
+    MACHINE,
+]
+Threads = Annotated[
+    int | None,
+    arg(
+        metavar="N",
+        help="threads of a process on the CPU",
+        help_behavior_hint="$OMP_NUM_THREADS, else as many of the cores as help",
+    ),
+    MACHINE,
+]
+Jobs = Annotated[
+    int | None,
+    arg(metavar="N", help="processes that train at a time", help_behavior_hint="one for each core, or each GPU"),
+    MACHINE,
+]
+Seeds = Annotated[int, arg(metavar="N", help="runs of each cell, one for each seed; five or more tell something")]
+WhichWeights = Annotated[Literal["last", "best"], arg(help="which weights of a run: of the last epoch, or the best")]
+Json = Annotated[bool, arg(help="print JSON instead of text, for scripts")]
+Overwrite = Annotated[bool, arg(help="replace files that exist")]
+TensorBoard = Annotated[
+    bool, arg(help="also write each run's figures for TensorBoard, in its folder (pip install 'comhe[tensorboard]')")
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
     """One command with its options."""
 
+    examples: ClassVar[tuple[str, ...]] = ()  # lines for its help
+
     modules: Annotated[
         UseAppendAction[tuple[str, ...]],
-        arg(name="import", metavar="MODULE", help="a module that registers models, data sets, regularizers or recipes"),
+        arg(name="import", metavar="MODULE", help="module that registers models, data, ... of your own; repeatable"),
     ] = ()
 
     def run(self) -> None:
@@ -35,32 +81,85 @@ class Command:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ManyRuns(Command):
-    """A command that trains runs which are missing."""
+class Computing(Command):
+    """A command that computes with a network, on some data."""
 
-    first_seed: Annotated[int, arg(help="the first of the seeds")] = 0
-    settings: Annotated[tuple[str, ...], arg(metavar="NAME=VALUE ...", help="settings and regularizers' options")] = ()
     data_root: DataRoot = None
-    runs: Runs = Path("runs")
     device: Device = "auto"
     threads: Threads = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManyRuns(Computing):
+    """A command that trains runs which are missing."""
+
+    first_seed: Annotated[int, arg(metavar="SEED", help="the first of the seeds")] = 0
+    settings: Annotated[
+        tuple[str, ...],
+        arg(
+            metavar="NAME=VALUE ...",
+            help="settings of the recipe (`comhe show recipe NAME`), and options of regularizers and models",
+            help_behavior_hint="as in the recipe",
+        ),
+    ] = ()
+    runs: Runs = Path("runs")
+    jobs: Jobs = None
+    tensorboard: TensorBoard = False
+    json: Json = False
     cluster: Annotated[
         Literal["slurm", "local", "debug"] | None,
-        arg(help="train in jobs, submitted through submitit; local and debug are this machine, for trials"),
+        arg(
+            metavar="{slurm,local,debug}",
+            help="train in jobs, submitted through submitit; local and debug are this machine, for trials",
+            help_behavior_hint="train here",
+        ),
+        JOBS,
     ] = None
     cluster_options: Annotated[
         tuple[str, ...],
-        arg(metavar="NAME=VALUE ...", help="of sbatch: partition=gpu gpus_per_node=1 time=60 (minutes, the default)"),
+        arg(
+            metavar="NAME=VALUE ...",
+            help="of sbatch, such as partition=gpu gpus_per_node=1 time=60 (minutes)",
+            help_behavior_hint="time=60",
+        ),
+        JOBS,
     ] = ()
-    per_job: Annotated[int | None, arg(help="runs in a job, by default one; --jobs of them at a time")] = None
-    submit_only: Annotated[bool, arg(help="do not wait for the jobs; the same command without it does")] = False
-    print_commands: Annotated[bool, arg(help="print a command for each missing run, and train nothing")] = False
+    per_job: Annotated[
+        int | None, arg(metavar="N", help="runs in a job, --jobs of them at a time", help_behavior_hint="1"), JOBS
+    ] = None
+    submit_only: Annotated[bool, arg(help="do not wait for the jobs; the same command without it does"), JOBS] = False
+    print_commands: Annotated[bool, arg(help="print a command for each missing run, and train nothing"), JOBS] = False
 
-    def jobs_of_cluster(self) -> Cluster | None:
+    def jobs_of_cluster(self) -> "Cluster | None":
         """Return what the options say about jobs; None for training on this machine."""
+        from comhe.train.runs.cluster import Cluster
+        from comhe.train.settings import parse_options
+
         if self.cluster is None:
             for name in ("cluster_options", "per_job", "submit_only"):
                 if getattr(self, name):
                     raise UsageError(f"--{name.replace('_', '-')} is about jobs; name a --cluster as well")
             return None
-        return Cluster(self.cluster, parse_options(self.cluster_options), self.per_job, not self.submit_only)
+        options = parse_options(self.cluster_options, divided=False)
+        return Cluster(self.cluster, options, self.per_job, not self.submit_only)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON; a number that is none is null."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {str(key): plain(each) for key, each in value.items()}
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            return [plain(each) for each in value]
+        if isinstance(value, float) and not abs(value) < float("inf"):
+            return None
+        return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+    print(json.dumps(plain(value), indent=1, ensure_ascii=False))
+
+
+def require_new(path: Path, overwrite: bool) -> None:
+    """Raise UsageError if a file exists that may not be replaced."""
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} exists; choose another --output, or replace it with --overwrite")

@@ -1,34 +1,50 @@
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
 from comhe.errors import RunError, UsageError
-from comhe.train.compare.compare import check
-from comhe.train.compare.reproduce import HEADER, PUBLISHED, cells, comparison_lines, parse_duration, recipes
-from comhe.train.plugins import load_plugins
-from comhe.train.recipe import find_domain
-from comhe.train.runs.launch import train_all
-from comhe.train.settings import parse_settings
-from comhe.zoo import model_domain
 
-from .commands import print_commands
 from .console import print_table, show_progress
-from .options import Jobs, ManyRuns
+from .options import ManyRuns, Seeds, print_json
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduce(ManyRuns):
     """Train the runs of one of the paper's tables, and print our figures next to the published ones."""
 
-    table: Annotated[Positional[str], arg(help=", ".join(PUBLISHED))]
-    seeds: Annotated[int, arg(help="runs of each cell, one for each seed")] = 5
-    budget: Annotated[str | None, arg(help="time after which runs are left for later: 90s, 20m, 1.5h")] = None
-    recipe: Annotated[str | None, arg(help="by default the one that goes with the table")] = None
-    jobs: Jobs = None
+    examples = ("comhe reproduce gcn --seeds 5 --budget 20m",)
+
+    table: Annotated[
+        Positional[str], arg(metavar="TABLE", help="gcn, cnn-depth, cifar, pointnet or imagenet, of the paper")
+    ]
+    seeds: Seeds = 5
+    budget: Annotated[
+        str | None,
+        arg(
+            metavar="TIME",
+            help="after which runs are left for later: 90s, 20m, 1.5h",
+            help_behavior_hint="all runs are trained",
+        ),
+    ] = None
+    recipe: Annotated[
+        str | None,
+        arg(metavar="NAME", help="a name of `comhe list recipes`", help_behavior_hint="the one of the table"),
+    ] = None
 
     def run(self) -> None:
+        from comhe.train.compare.compare import check
+        from comhe.train.compare.reproduce import HEADER, PUBLISHED, cells, comparison_lines, parse_duration, recipes
+        from comhe.train.compare.tables import few_note
+        from comhe.train.plugins import load_plugins
+        from comhe.train.recipe import find_domain
+        from comhe.train.runs.launch import train_all
+        from comhe.train.settings import parse_settings
+        from comhe.zoo import model_domain
+
+        from .commands import print_commands
+
         kind = find_domain(model_domain(cells(self.table)[0].model)).recipe
         settings = parse_settings(" ".join(self.settings), kind)
         seeds = range(self.first_seed, self.first_seed + self.seeds)
@@ -41,11 +57,15 @@ class Reproduce(ManyRuns):
         if cluster is not None and seconds is not None:
             raise UsageError("--budget is for this machine; --cluster-options time=MINUTES is the time of a job")
         check(wanted, self.device if cluster is None else "cpu", self.jobs, [self.runs])
-        train = partial(train_all, seconds=seconds) if cluster is None else cluster.train_all
-        setup = partial(load_plugins, self.modules)
+        train: Any = partial(train_all, seconds=seconds) if cluster is None else cluster.train_all
+        options = {"setup": partial(load_plugins, self.modules), "tensorboard": self.tensorboard}
         with show_progress(self.table, "run") as progress:
-            failures = train(wanted, self.runs, self.data_root, self.device, self.jobs, progress, setup=setup)
-        title = f"{PUBLISHED[self.table]['title']}, test, percent; recipe {wanted[0].recipe}"
-        print_table(title, HEADER, comparison_lines(self.table, wanted, self.runs))
+            failures = train(wanted, self.runs, self.data_root, self.device, self.jobs, progress, **options)
+        lines = comparison_lines(self.table, wanted, self.runs)
+        if self.json:
+            print_json([dict(zip(HEADER, line, strict=True)) for line in lines])
+        else:
+            title = f"{PUBLISHED[self.table]['title']}, test, percent; recipe {wanted[0].recipe}"
+            print_table(title, HEADER, lines, few_note(int(line[4]) for line in lines))
         if failures:
             raise RunError(f"{len(failures)} of {len(wanted)} runs failed; the first: {failures[0]}")

@@ -74,6 +74,7 @@ def compare(
     output: str | Path | None = None,
     plugins: Sequence[str] = (),
     cluster: Cluster | None = None,
+    tensorboard: bool = False,
     progress: Progress = lambda done, wanted, latest: None,
 ) -> Comparison:
     """Train recipes x data sets x seeds x models x regularizers x settings, as far as runs are missing, and compare.
@@ -87,6 +88,7 @@ def compare(
         output: folder to save to; runs that are in its ``NAME-runs.csv`` are not repeated.
         cluster: where the runs are trained as jobs, with ``jobs`` processes in each; by default this machine.
         plugins: modules that register names which are not built in; each process imports them.
+        tensorboard: whether each run also writes its figures for TensorBoard.
         progress: called as each run ends, with the number of runs that have ended, the number of all, and a name.
 
     Example:
@@ -100,7 +102,8 @@ def compare(
     known = known_records(recipes, output)
     missing = [recipe for recipe in recipes if recipe.digest not in known]
     train = train_all if cluster is None else cluster.train_all
-    failures = train(missing, Path(runs), root, device, jobs, progress, setup=partial(load_plugins, tuple(plugins)))
+    options: Any = {"setup": partial(load_plugins, tuple(plugins)), "tensorboard": tensorboard}
+    failures = train(missing, Path(runs), root, device, jobs, progress, **options)
     comparison = Comparison(recipes, Path(runs), collect(recipes, Path(runs), known), failures)
     if output is not None:
         comparison.save(output)

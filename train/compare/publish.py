@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from comhe.datasets import AlteredDataWarning, describe, license_of, load_data
 from comhe.errors import RunError, UsageError, WeightsError
 from comhe.train.engine.training import layer_energies
-from comhe.train.recipe import Recipe, find_domain
+from comhe.train.recipe import Recipe, find_domain, get_recipe
 from comhe.train.runs.files import check_writable, open_atomic, write_text
 from comhe.train.runs.run import Run, environment
 from comhe.train.task import Task, check_recipe, make_task
@@ -34,8 +34,9 @@ Metrics = dict[str, dict[str, float]]  # by split and name
 def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | None = None, device: str = "auto") -> Path:
     """Publish weights of the best seed on validation, of one recipe's ``runs``; return the path of their card.
 
-    Matrices are in half precision if that changes the validation accuracy by less than 0.05 %. Metrics on the card are those of the
-    stored weights; those over seeds are the runs' own. By default ``suffix`` is the tag of the recipe, if it has one.
+    Matrices are in half precision if that changes the validation accuracy by less than 0.05 %. Metrics on the card are
+    those of the stored weights; those over seeds are the runs' own. By default ``suffix`` is the tag of the recipe, if
+    it has one.
     """
     recipe, results = same_recipe(runs)
     best = {run: results[run.folder]["best"] for run in runs}
@@ -128,8 +129,17 @@ def _other_classes(classes: Sequence[str], trained: Weights) -> str:
     return f"class {pairs.index(odd[0])} is {odd[0][1]!r}, but {odd[0][0]!r} in the data of these weights"
 
 
-def recipe_of(weights: Weights) -> Recipe:
-    """Return the recipe on a card. A setting that the card does not have yet has its default, which was done then."""
+def recipe_of(weights: Weights, data: str | None = None) -> Recipe:
+    """Return the recipe on a card. A setting that the card does not have yet has its default, which was done then.
+
+    A card of a model that was not trained here has none: then it is the usual one of the network, for these ``data``.
+    """
+    if not weights.card["recipe"]:
+        if data is None:
+            raise UsageError(f"{weights.name} was not trained by comhe: say with --data what to evaluate it on")
+        recipe = get_recipe(None, weights.model, data, "none")
+        sizes = recipe.example_sizes
+        return recipe.replace(model_options={k: v for k, v in weights.options.items() if k not in sizes})
     kind = find_domain(weights.card["preprocessing"]["kind"]).recipe
     known = {f.name for f in dataclasses.fields(kind)}
     if unknown := sorted(set(weights.card["recipe"]) - known):

@@ -1,7 +1,7 @@
 """Rows over seeds, and the tables of them that the terminal, Markdown and the report page show."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -199,13 +199,22 @@ def views(rows: Sequence[Row], names: Sequence[str] = ("model", "data", "regular
 
 
 def few_seeds(rows: Sequence[Row]) -> str:
-    """Return the note under rows of fewer than :data:`FEW` seeds; nothing if all have enough."""
-    if not (few := sorted({row.n for row in rows if row.n < FEW})):
+    """Return the note under rows of which some have few seeds."""
+    return few_note(row.n for row in rows)
+
+
+def few_note(counts: Iterable[int]) -> str:
+    """Return the note under figures of which some are of fewer than :data:`FEW` seeds; else nothing.
+
+    Example:
+        >>> few_note([2, 10])
+        'Few seeds (2 a row): a spread that so few show is uncertain itself. Take 5 or more before you conclude.'
+    """
+    if not (few := sorted({n for n in counts if 0 < n < FEW})):
         return ""
-    counts = f"{few[0]}" if len(few) == 1 else f"{few[0]} to {few[-1]}"
-    plural = "s" if few[-1] > 1 else ""
+    found = f"{few[0]}" if len(few) == 1 else f"{few[0]} to {few[-1]}"
     what = "one seed shows no spread" if few == [1] else "a spread that so few show is uncertain itself"
-    return f"Few seeds ({counts} seed{plural} a row): {what}. Take {FEW} or more before you conclude."
+    return f"Few seeds ({found} a row): {what}. Take {FEW} or more before you conclude."
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from comhe.datasets import Share
 from comhe.datasets.labeled import LabeledSet
+from comhe.progress import tracked
 from comhe.regularizers import Regularizer, create_regularizer, regularizer_options
 from comhe.train.recipe import BatchRecipe, Recipe
 from comhe.train.start import layer_scales
@@ -80,7 +81,12 @@ class BatchTask(Task):
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         batches = self.batches(split, self.context.world_size * self.evaluation_batch, share=self.evaluation_share)
-        return evaluate_batches(model, batches, self.bf16, self.context)
+        return evaluate_batches(model, self.watched(batches, split), self.bf16, self.context)
+
+    def watched(self, batches: Iterable[Batch], split: str) -> Iterator[Batch]:
+        """Iterate over a split's batches, and report how many of its samples are done."""
+        label, total, ranks = f"{self.recipe.data} {split}", len(self.data.get_split(split)), self.share.ranks
+        return tracked(batches, label, total, "sample", lambda batch: ranks * len(batch[1]))
 
     def batches(self, split: str, batch_size: int, **options: Any) -> Iterator[Batch]:
         """Iterate over a split in its stored order, without augmentation."""

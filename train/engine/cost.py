@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from comhe.regularizers import Regularizer
 
@@ -21,6 +20,8 @@ PROCESSOR_TIMES = Path("/proc/stat")  # of Linux
 @torch.no_grad()
 def forward_flops(model: nn.Module, inputs: tuple) -> int:
     """Count a forward pass's matrix products and convolutions, 2 for a multiply-add; sparse ones by their entries."""
+    from torch.utils.flop_counter import FlopCounterMode  # here, because it brings Triton along
+
     training = model.training
     model.eval()
     with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.mm: _operations}) as counter:

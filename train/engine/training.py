@@ -67,6 +67,11 @@ class Training:
         self.step.reset()
         self.done = 0
 
+    @property
+    def is_out_of_patience(self) -> bool:
+        """Whether validation has not improved for as many epochs as the recipe waits for."""
+        return 0 < self.task.recipe.patience < len(self.log.epochs) - self._best["epoch"]
+
     def select_best(self, epoch: int, validation: dict[str, float]) -> None:
         """Keep the weights if they are the best so far: accuracy, then the lower loss, then the earlier epoch."""
         key = (validation["accuracy"], -validation["loss"])
@@ -100,28 +105,31 @@ class Training:
 
     def finish(self, run: Run) -> dict[str, Any]:
         """Write weights, log and result: of the last epoch, and of the one that validation selects."""
-        task, recipe, model = self.task, self.task.recipe, self.model
+        task, model = self.task, self.model
         ranks = self.context.gather(self._others.own())
         result: dict[str, Any] = {
             "seconds": self._seconds + time.perf_counter() - self._began,
             "options": task.options,
             "preprocessing": to_card(task.transforms()),
             "classes": list(task.classes),
-            "step_seconds": self._step_seconds / (recipe.epochs * task.steps),
+            "step_seconds": self._step_seconds / (len(self.log.epochs) * task.steps),
             "other_cores": self._others.cores(ranks),  # since the run was last resumed
             "parameters": sum(p.numel() for p in model.parameters()),
             "flops": forward_flops(model, task.example()),
             "start": self._start,
         }
-        last: dict[str, Any] = {"epoch": recipe.epochs - 1, "weights": self.eval_model.state_dict()}
+        last: dict[str, Any] = {"epoch": len(self.log.epochs) - 1, "weights": self.eval_model.state_dict()}
         for which, chosen in (("last", last), ("best", self._best)):
             epoch, weights = chosen["epoch"], chosen["weights"]
             if self.context.is_main:
                 run.save_weights(which, weights)
             model.load_state_dict(weights)
-            result[which] = {"epoch": epoch}
-            for split in ("val", "test"):
-                result[which] |= {f"{split}_{name}": value for name, value in task.evaluate(model, split).items()}
+            if which == "best" and epoch == last["epoch"]:  # the same weights
+                result[which] = result["last"]
+                continue
+            row = self.log.epochs[epoch]  # which has been validated
+            result[which] = {"epoch": epoch} | {name: row[name] for name in row if name.startswith("val_")}
+            result[which] |= {f"test_{name}": value for name, value in task.evaluate(model, "test").items()}
             result[which]["energy"] = layer_energies(self.regularizer)
         result["penalty_seconds"] = penalty_seconds(self.regularizer, self.step.parameters)
         if self.context.is_main:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from comhe.errors import RunError, UsageError, check_at_least, check_choice
+from comhe.errors import RunError, UsageError, check_at_least, check_choice, needs
 from comhe.train.recipe import Option, Recipe, read_recipe
 
 from .files import create_folder, write_text
@@ -75,6 +75,7 @@ class Cluster:
         jobs: int | None,
         progress: Callable[[int, int, str], None] = lambda *_: None,
         setup: Callable[[], None] | None = None,
+        tensorboard: bool = False,
     ) -> list[str]:
         """Do what :func:`comhe.train.runs.launch.train_all` does, in jobs; ``jobs`` are the processes of each of them.
 
@@ -96,7 +97,8 @@ class Cluster:
         size = self.per_job or (1 if self.name == "slurm" else len(wanted))
         packs = [new[start : start + size] for start in range(0, len(new), size)]
         is_slurm = self.name == "slurm"
-        works = [Work(tuple(r.to_json() for r in pack), runs, root, device, jobs, setup, is_slurm) for pack in packs]
+        texts = [tuple(recipe.to_json() for recipe in pack) for pack in packs]
+        works = [Work(pack, runs, root, device, jobs, setup, is_slurm, tensorboard) for pack in texts]
         for start in range(0, len(packs), MOST_IN_ARRAY):
             submitted = _submit(executor, works[start : start + MOST_IN_ARRAY])
             for job, pack in zip(submitted, packs[start:], strict=False):
@@ -112,10 +114,8 @@ class Cluster:
             raise Interrupted(signum, self._stop(waiting)) from None
 
     def _executor(self, folder: Path) -> Any:
-        try:
+        with needs("cluster", "a cluster's queue"):
             import submitit
-        except ImportError as error:
-            raise UsageError("jobs are submitted through submitit: pip install 'comhe[cluster]'") from error
         options = {k: [v] if k in LISTS else v for k, v in (DEFAULTS | dict(self.options)).items()}
         executor: submitit.Executor
         if self.name == "debug":
@@ -215,6 +215,7 @@ class Work:
     jobs: int | None
     setup: Callable[[], None] | None
     is_slurm: bool
+    tensorboard: bool = False
 
     def __call__(self) -> list[str]:
         """Train the runs; on a signal save them first, and then leave it to submitit's handler."""
@@ -236,7 +237,8 @@ class Work:
 
         try:
             with handled((signal.SIGTERM, requeue), end):
-                return train_all(recipes, self.runs, self.root, self.device, self.jobs, progress, setup=self.setup)
+                options: dict[str, Any] = {"setup": self.setup, "tensorboard": self.tensorboard}
+                return train_all(recipes, self.runs, self.root, self.device, self.jobs, progress, **options)
         except Interrupted:
             if requeue in received:
                 signal.raise_signal(requeue)  # asks for a checkpoint, queues the job again, ends this process
@@ -262,7 +264,10 @@ def _submit(executor: Any, works: Sequence[Work]) -> list[Any]:
     import submitit
 
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # what is printed there is in the error as well
+        with (
+            contextlib.redirect_stderr(io.StringIO()),  # what is printed there is in the error as well
+            handled((signal.SIGINT,), signal.default_int_handler),  # local jobs are ended by it: if it is ignored here,
+        ):  # as in the background of a script, they must not inherit that
             return executor.submit_array(works)
     except submitit.core.utils.FailedJobError as error:
         lines = [line for line in str(error).splitlines() if "error" in line] or [str(error)]

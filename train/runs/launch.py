@@ -1,5 +1,6 @@
 """Train one run, or several in processes of their own."""
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -16,6 +17,7 @@ from comhe.train.recipe import Recipe
 from comhe.train.start import start_transform, with_start
 from comhe.train.task import Task, check_recipe, make_task
 
+from .board import Board
 from .interruption import Interrupted
 from .run import Run, run_folder
 from .workers import run_all
@@ -30,6 +32,7 @@ def fit(
     device: str = "auto",
     progress: Progress = lambda row, epochs: None,
     context: DistributedContext = SINGLE_PROCESS,
+    tensorboard: bool = False,
 ) -> Run:
     """Train a recipe to its end, or go on with a run that was interrupted, or find it done; return the run.
 
@@ -38,6 +41,7 @@ def fit(
         run: its folder; by default the folder in ``runs`` that is named by the recipe and its changed settings.
         root: folder of the data sets; by default ``$COMHE_DATA``, else the user's cache folder.
         progress: called after each epoch with its row of ``metrics.csv`` and the number of epochs.
+        tensorboard: also write the figures for TensorBoard, in the run's folder (extra ``tensorboard``).
 
     Raises:
         UsageError: an unknown name or option; nothing has been written then.
@@ -64,7 +68,11 @@ def fit(
             task = make_task(recipe, root, device, context)
             if (transform := start_transform(recipe)) is not None and (note := task.adopt(transform)):
                 warnings.warn(note, stacklevel=2)
-        loop.fit(task, run, progress)
+        if tensorboard and context.is_main:
+            with contextlib.closing(Board(run.folder)) as board:
+                loop.fit(task, run, progress, board.write)
+        else:
+            loop.fit(task, run, progress)
     return run
 
 
@@ -77,6 +85,7 @@ def train_all(
     progress: Callable[[int, int, str], None] = lambda *_: None,
     seconds: float | None = None,
     setup: Callable[[], None] | None = None,
+    tensorboard: bool = False,
 ) -> list[str]:
     """Train all recipes whose runs are not done, and return one line for each that failed.
 
@@ -97,7 +106,7 @@ def train_all(
         progress(count, len(wanted), name_of(recipe) if error is None else f"failed: {failures[-1]}")
 
     try:
-        work = partial(fit, runs=runs, root=root, device=device)
+        work = partial(fit, runs=runs, root=root, device=device, tensorboard=tensorboard)
         run_all(work, wanted, jobs, seconds, ended, partial(begin_process, device, setup))
     except KeyboardInterrupt as stopped:
         done = sum(Run(run_folder(runs, recipe)).done for recipe in wanted)

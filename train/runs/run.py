@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from comhe import __version__
 from comhe.errors import RunError, first_line
 from comhe.train.engine.log import Log
 from comhe.train.hardware import processor, uses_bf16
@@ -34,7 +36,7 @@ class Run:
 
     ==================  ==================================================================================
     recipe.json         every setting
-    environment.json    commit, versions, machine, threads, device, precision
+    environment.json    version, commit, libraries, machine, threads, device, precision
     metrics.csv         one line an epoch
     energies.csv        diagnostics of every layer, where the recipe asks for them
     steps.csv           single steps, where the recipe asks for them
@@ -236,6 +238,7 @@ def environment(device: str | torch.device = "cpu", precision: str = "fp32") -> 
 def _constant() -> dict[str, Any]:
     """What does not change while a process lives."""
     return {
+        "comhe": __version__,
         "commit": commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -244,9 +247,25 @@ def _constant() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Return the commit of a checkout, ``-dirty`` if files have changed; ``unknown`` without a checkout or git."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
+    """Return the commit of a checkout, ``-dirty`` if files have changed, or the one that pip installed from.
+
+    Otherwise the code is known by its version: ``version 0.2.0``. The repository that a virtual environment lies in is
+    somebody else's, so this file has to be one of the checkout's.
+    """
+    file = Path(__file__).resolve()
+    questions = (["ls-files", "--error-unmatch", str(file)], ["describe", "--always", "--dirty", "--exclude=*"])
     try:
-        return subprocess.run(command, capture_output=True, text=True).stdout.strip() or "unknown"
+        for arguments in questions:
+            found = subprocess.run(["git", "-C", str(file.parent), *arguments], capture_output=True, text=True)
+            if found.returncode:
+                return _installed_commit()
+        return found.stdout.strip()
     except OSError:
-        return "unknown"
+        return _installed_commit()
+
+
+def _installed_commit() -> str:
+    """What ``pip install git+https://...`` has noted, else the version."""
+    with contextlib.suppress(PackageNotFoundError, ValueError, KeyError, TypeError):
+        return str(json.loads(distribution("comhe").read_text("direct_url.json") or "")["vcs_info"]["commit_id"])
+    return f"version {__version__}"

@@ -6,13 +6,14 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import connection, get_context, parent_process, process, resource_tracker
 from typing import Any
 
 from comhe.errors import ComheError
+from comhe.progress import Amount, current_display, watched_by
 from comhe.train.hardware import limited_threads
 
 from .interruption import Interrupted
@@ -27,6 +28,20 @@ class _Worker:
     process: process.BaseProcess
     pipe: connection.Connection
     job: Any = None
+    shown: set[Hashable] = field(default_factory=set)  # what the display knows of the job
+
+
+@dataclass(frozen=True)
+class _Relay:
+    """A display in a worker's process, which tells the parent's."""
+
+    pipe: connection.Connection
+
+    def update(self, key: Hashable, amount: Amount) -> None:
+        self.pipe.send((id(key), amount))
+
+    def end(self, key: Hashable) -> None:
+        self.pipe.send((id(key), None))
 
 
 def run_all(
@@ -67,10 +82,15 @@ def run_all(
                     continue
                 try:
                     error = worker.pipe.recv()
-                except (EOFError, ConnectionError):
+                    if isinstance(error, tuple):
+                        _show(worker, *error)
+                        continue
+                except (EOFError, OSError):
                     worker.process.join()
                     workers.remove(worker)
                     error = f"its process ended with exit code {worker.process.exitcode}"
+                for key in [*worker.shown]:
+                    _show(worker, key, None)
                 job, worker.job = worker.job, None
                 ended(job, error)
     finally:
@@ -80,6 +100,18 @@ def run_all(
             for worker in workers:
                 worker.process.kill()
                 worker.process.join()
+
+
+def _show(worker: _Worker, key: Hashable, amount: Amount | None) -> None:
+    """Pass on how far a worker is; None when it has ended."""
+    if (display := current_display()) is None:
+        return
+    if amount is not None:
+        worker.shown.add(key)
+        display.update((worker.number, key), amount)
+    elif key in worker.shown:
+        worker.shown.remove(key)
+        display.end((worker.number, key))
 
 
 def _terminate(workers: list[_Worker]) -> None:
@@ -94,7 +126,9 @@ def _terminate(workers: list[_Worker]) -> None:
 
 def _start(work: Callable[[Any], Any], processes: int, number: int, begin: Callable[[int], None] | None) -> _Worker:
     ours, theirs = _SPAWN.Pipe()
-    child = _SPAWN.Process(target=_loop, args=(work, theirs, processes, number, begin), daemon=True)
+    child = _SPAWN.Process(
+        target=_loop, args=(work, theirs, processes, number, begin, current_display() is not None), daemon=True
+    )
     with _signals_blocked():
         child.start()
     theirs.close()  # so that the child's death closes the pipe
@@ -125,9 +159,10 @@ def _loop(
     processes: int,
     number: int,
     begin: Callable[[int], None] | None,
+    is_watched: bool,
 ) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    with limited_threads(processes=processes):
+    with limited_threads(processes=processes), watched_by(_Relay(pipe) if is_watched else None):
         if begin is not None:
             begin(number)
         while True:

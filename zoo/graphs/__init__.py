@@ -2,7 +2,9 @@
 
 import warnings
 
-with warnings.catch_warnings():  # its imports warn of torch.jit: nothing a user can change
+from comhe.errors import needs
+
+with needs("zoo", __name__), warnings.catch_warnings():  # its imports warn of torch.jit: nothing a user can change
     warnings.simplefilter("ignore", FutureWarning)
     import torch_geometric.nn  # noqa: F401
 

@@ -2,12 +2,12 @@
 
 from torch import Tensor
 from torch.nn import functional as F
-from torch_geometric.nn import Linear
 
 from comhe.zoo.adapters.graphs import adapt_appnp
 from comhe.zoo.registry import register_model
 
 from .model import Graph, GraphModel
+from .pyg import pyg_nn
 from .sparse import Features, check_alpha, dropout
 
 
@@ -36,6 +36,7 @@ class APPNP(GraphModel):
         super().__init__(in_channels, num_classes, dropout)
         check_alpha(alpha)
         self.num_steps, self.alpha = num_steps, alpha
+        Linear = pyg_nn().Linear
         self.lin1 = Linear(in_channels, hidden_channels, weight_initializer="glorot", bias_initializer="zeros")
         self.lin2 = Linear(hidden_channels, num_classes, weight_initializer="glorot", bias_initializer="zeros")
 

@@ -1,10 +1,10 @@
 """Graph attention network."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch_geometric.nn import GATConv
-from torch_geometric.utils import add_self_loops, remove_self_loops, softmax
 
 from comhe.zoo.adapters.graphs import adapt_gat, notes_of_gat
 from comhe.zoo.registry import register_model
@@ -13,6 +13,7 @@ from .edges import EdgeMatrix, self_looped
 from .model import LayeredModel
 from .operators import Adjacency
 from .products import is_traced
+from .pyg import pyg_nn
 from .sparse import Features, SparseMatrix, check_edge_index, dropout
 
 
@@ -42,6 +43,7 @@ class GAT(LayeredModel):
         dropout: float = 0.6,
     ) -> None:
         super().__init__(in_channels, num_classes, dropout, num_layers)
+        GATConv = pyg_nn().GATConv
         widths = [in_channels] + [hidden_channels * heads] * (num_layers - 1)
         self.convs = nn.ModuleList(GATConv(width, hidden_channels, heads) for width in widths[:-1])
         self.convs.append(GATConv(widths[-1], num_classes, output_heads, concat=False))
@@ -52,13 +54,17 @@ class GAT(LayeredModel):
         edge_index = check_edge_index(edge_index, num_nodes)
         if is_traced():
             return self_looped(edge_index, num_nodes, None, self.operator_dtype)
+        from torch_geometric.utils import add_self_loops, remove_self_loops
+
         edge_index, _ = add_self_loops(remove_self_loops(edge_index)[0], num_nodes=num_nodes)
         return SparseMatrix.from_coo(edge_index[1], edge_index[0], None, (num_nodes, num_nodes), sum_duplicates=False)
 
     def activation(self, h: Tensor) -> Tensor:
         return F.elu(h)
 
-    def layer(self, conv: GATConv, x: Features, adjacency: Adjacency) -> Tensor:
+    def layer(self, conv: Any, x: Features, adjacency: Adjacency) -> Tensor:
+        from torch_geometric.utils import softmax
+
         target, source = (index.long() for index in adjacency.indices())
         h = x.mm(conv.lin.weight.t()).view(-1, conv.heads, conv.out_channels)
         score = (h * conv.att_src).sum(-1)[source] + (h * conv.att_dst).sum(-1)[target]  # [E, heads]

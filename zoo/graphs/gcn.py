@@ -1,15 +1,16 @@
 """Graph convolutional network."""
 
 from itertools import pairwise
+from typing import Any
 
 from torch import Tensor, nn
-from torch_geometric.nn import GCNConv
 
 from comhe.zoo.adapters.graphs import adapt_gcn, notes_of_gcn
 from comhe.zoo.registry import register_model
 
 from .model import LayeredModel
 from .operators import Adjacency, Operators, receptive_field
+from .pyg import pyg_nn
 from .sparse import Features, SparseMatrix
 
 
@@ -32,7 +33,7 @@ class GCN(LayeredModel):
     ) -> None:
         super().__init__(in_channels, num_classes, dropout, num_layers)
         widths = [in_channels] + [hidden_channels] * (num_layers - 1) + [num_classes]
-        self.convs = nn.ModuleList(GCNConv(a, b) for a, b in pairwise(widths))
+        self.convs = nn.ModuleList(pyg_nn().GCNConv(a, b) for a, b in pairwise(widths))
 
     def prepare(
         self, edge_index: Tensor, num_nodes: int, nodes: Tensor | None = None, edge_weight: Tensor | None = None
@@ -42,7 +43,7 @@ class GCN(LayeredModel):
             return Operators(adjacency, outputs=nodes)
         return receptive_field(adjacency, nodes, len(self.convs))
 
-    def layer(self, conv: GCNConv, x: Features, adjacency: Adjacency) -> Tensor:
+    def layer(self, conv: Any, x: Features, adjacency: Adjacency) -> Tensor:
         return adjacency.mm(x.mm(conv.lin.weight.t())) + conv.bias
 
     adapt, settle = staticmethod(adapt_gcn), staticmethod(notes_of_gcn)

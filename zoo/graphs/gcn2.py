@@ -5,12 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch_geometric.nn import GCN2Conv, Linear
 
 from comhe.zoo.adapters.graphs import adapt_gcn2
 from comhe.zoo.registry import register_model
 
 from .model import Graph, GraphModel
+from .pyg import pyg_nn
 from .sparse import Features, check_alpha, dropout
 
 
@@ -45,6 +45,7 @@ class GCN2(GraphModel):
         super().__init__(in_channels, num_classes, dropout, num_layers)
         check_alpha(alpha)
         ends = [(in_channels, hidden_channels), (hidden_channels, num_classes)]
+        Linear, GCN2Conv = pyg_nn().Linear, pyg_nn().GCN2Conv
         self.lins = nn.ModuleList(Linear(a, b, weight_initializer="glorot", bias_initializer="zeros") for a, b in ends)
         self.convs = nn.ModuleList(GCN2Conv(hidden_channels, alpha, theta, layer) for layer in range(1, num_layers + 1))
 

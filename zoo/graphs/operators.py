@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch_geometric.nn.conv.gcn_conv import gcn_norm as pyg_gcn_norm
 
 from comhe.errors import UsageError
 
 from .edges import EdgeMatrix, self_looped
 from .products import is_traced
+from .pyg import pyg_nn
 from .sparse import Features, SparseMatrix, as_index, check_edge_index
 
 Adjacency = SparseMatrix | EdgeMatrix
@@ -40,7 +40,7 @@ def gcn_norm(
         scale = torch.where(degree == 0, 0, degree.pow(-0.5))
         return replace(edges, values=scale[edges.source] * edges.values * scale[edges.target])
     edge_weight = None if edge_weight is None else edge_weight.to(dtype)
-    edge_index, weight = pyg_gcn_norm(edge_index, edge_weight, num_nodes, dtype=dtype)
+    edge_index, weight = pyg_nn().conv.gcn_conv.gcn_norm(edge_index, edge_weight, num_nodes, dtype=dtype)
     return SparseMatrix.from_edge_index(edge_index, num_nodes, weight)
 
 

@@ -1,15 +1,16 @@
 """GraphSAGE with the mean aggregator."""
 
 from itertools import pairwise
+from typing import Any
 
 from torch import Tensor, nn
-from torch_geometric.nn import SAGEConv
 
 from comhe.zoo.adapters.graphs import adapt_sage, notes_of_sage
 from comhe.zoo.registry import register_model
 
 from .model import LayeredModel
 from .operators import Adjacency, mean_norm
+from .pyg import pyg_nn
 from .sparse import Features
 
 
@@ -31,14 +32,14 @@ class SAGE(LayeredModel):
     ) -> None:
         super().__init__(in_channels, num_classes, dropout, num_layers)
         widths = [in_channels] + [hidden_channels] * (num_layers - 1) + [num_classes]
-        self.convs = nn.ModuleList(SAGEConv(a, b) for a, b in pairwise(widths))
+        self.convs = nn.ModuleList(pyg_nn().SAGEConv(a, b) for a, b in pairwise(widths))
 
     uses_edge_weight = False
 
     def propagation(self, edge_index: Tensor, num_nodes: int, edge_weight: Tensor | None = None) -> Adjacency:
         return mean_norm(edge_index, num_nodes, self.operator_dtype)
 
-    def layer(self, conv: SAGEConv, x: Features, adjacency: Adjacency) -> Tensor:
+    def layer(self, conv: Any, x: Features, adjacency: Adjacency) -> Tensor:
         return adjacency.mm(x.mm(conv.lin_l.weight.t())) + conv.lin_l.bias + x.mm(conv.lin_r.weight.t())
 
     adapt, settle = staticmethod(adapt_sage), staticmethod(notes_of_sage)

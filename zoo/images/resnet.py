@@ -6,14 +6,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from comhe.errors import WeightsError
+from comhe.errors import WeightsError, needs
 from comhe.zoo.adapters.images import adapt_resnet, blocks_of
 from comhe.zoo.state import State
 
 from .blocks import he_init
 
 try:
-    import torchvision
+    with needs("zoo", __name__):
+        import torchvision
 except (RuntimeError, AttributeError) as error:  # its operators do not fit this torch
     raise ImportError(
         f"torchvision {version('torchvision')} does not fit torch {torch.__version__} ({error}); reinstall both, "

@@ -4,11 +4,13 @@ import hashlib
 import os
 import threading
 import time
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from comhe.datasets import MissingDataError
+from comhe.datasets.io import files
 from comhe.datasets.io.files import fetch
 
 BODY = bytes(range(256)) * 1000
@@ -50,7 +52,7 @@ def test_good_download(mirror, tmp_path, capsys):
     path = fetch(tmp_path / "new" / "file", [f"{mirror}/good"], SHA256, LIMIT, "set: no file")
     assert path.read_bytes() == BODY
     assert [p.name for p in path.parent.iterdir()] == ["file"]
-    assert capsys.readouterr().err == "file: 0.3 of 0.3 MB\n"
+    assert capsys.readouterr().err == "file: 0.3 MB\n"
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,12 @@ def test_file_is_never_seen_unfinished(mirror, tmp_path, monkeypatch):
     path = tmp_path / "file"
     path.write_bytes(b"old")
     seen = []
-    monkeypatch.setattr("comhe.datasets.io.files._progress", lambda *args, **end: end or seen.append(path.read_bytes()))
+
+    @contextmanager
+    def track(label, total, unit, always):
+        yield lambda done: seen.append(path.read_bytes())
+
+    monkeypatch.setattr(files, "track", track)
     fetch(path, [f"{mirror}/good"], SHA256, LIMIT, "set: no file")
     assert set(seen) == {b"old"}
     assert path.read_bytes() == BODY
@@ -89,7 +96,7 @@ def test_interrupt_leaves_nothing(mirror, tmp_path, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("comhe.datasets.io.files._progress", interrupt)
+    monkeypatch.setattr(files, "track", interrupt)
     with pytest.raises(KeyboardInterrupt):
         fetch(tmp_path / "file", [f"{mirror}/good"], SHA256, LIMIT, "set: no file")
     assert list(tmp_path.iterdir()) == []

@@ -32,6 +32,14 @@ def test_normals_are_unit_and_the_plain_set_is_the_same_clouds(solids):
     assert torch.equal(plain.test.labels, solids.test.labels)
 
 
+def test_who_changes_a_set_changes_no_other():
+    changed, again = load_points("solids"), load_points("solids")
+    expected = again.train.points.clone()
+    changed.train.points.zero_()
+    assert torch.equal(again.train.points, expected)
+    assert torch.equal(load_points("solids").train.points, expected)
+
+
 def test_no_cloud_comes_twice(solids):
     first = torch.cat([part.points[:, 0, :3] for part in (solids.train, solids.val, solids.test)])
     assert len(first.unique(dim=0)) == 3528

@@ -1,8 +1,10 @@
+import json
+
 import pytest
 
 from comhe.train import Cluster
-from comhe.train.cli import compare as module
 from comhe.train.cli.main import main
+from comhe.train.compare import compare as module
 from comhe.train.compare.compare import Comparison
 from comhe.train.compare.records import Record
 
@@ -46,3 +48,15 @@ def test_runs_that_jobs_have_not_done_yet_are_counted(monkeypatch, capsys):
     assert main(["compare", "--cluster", "slurm", "--submit-only", "--cluster-options", "time=9"]) == 0
     assert called["cluster"] == Cluster("slurm", {"time": 9}, wait=False)
     assert "5 runs are not done yet" in capsys.readouterr().out
+
+
+def test_options_of_models_are_settings_too_and_rows_are_json(tmp_path, capsys, in_process):
+    argv = ["compare", "--data", "citations", "--regularizers", "none", "--seeds", "1", "--json"]
+    argv += ["--runs", str(tmp_path)]
+    assert main([*argv, "--settings", "num_layers=2,3", "epochs=2"]) == 0
+    assert [recipe.model_options for recipe in in_process] == [{"num_layers": 2}, {"num_layers": 3}]
+    found = json.loads(capsys.readouterr().out)
+    assert {row["settings"] for row in found["rows"]["kipf"]} == {"epochs=2 num_layers=2", "epochs=2 num_layers=3"}
+    assert found["failures"] == []
+    assert main([*argv, "--settings", "num_layer=2"]) == 2
+    assert "did you mean num_layers" in capsys.readouterr().err

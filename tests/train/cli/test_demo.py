@@ -43,4 +43,12 @@ def test_a_single_seed_has_no_spread(count):
     from comhe.train.compare.tables import Row
 
     row = Row("kipf", "gcn", "citations", "none", "best", n=count, val=80.0, test=81.25, std=0.5)
-    assert demo.lines([row])[0][3:5] == [str(count), "81.2" + (" ± 0.5" if count > 1 else "")]
+    shown = demo.summary([row])
+    assert shown.cells[0][3:5] == [str(count), "81.25" + (" ± 0.50" if count > 1 else "")]
+    assert shown.note.startswith("Few seeds")
+
+
+def test_columns_are_those_of_a_comparison():
+    from comhe.train.compare.tables import ACCURACY
+
+    assert set(demo.summary([]).header[3:]) < {column.title for column in ACCURACY}

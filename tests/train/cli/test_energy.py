@@ -1,9 +1,14 @@
+import json
+
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
+from comhe.train.cli.energy import layers_of
 from comhe.train.cli.main import main
 from comhe.train.runs.run import run_folder
+from comhe.zoo import create_model
 
 
 @pytest.mark.parametrize(
@@ -30,3 +35,21 @@ def test_a_state_dict_of_ones_own(capsys, tmp_path):
     torch.save({"bias": torch.zeros(3)}, tmp_path / "model.pt")
     assert main(["energy", str(tmp_path / "model.pt")]) == 2
     assert "no weight matrix" in capsys.readouterr().err
+
+
+def test_layers_stand_in_the_order_of_the_network(capsys):
+    order = list(create_model("resnet8", num_classes=36).state_dict())
+    names = list(layers_of("resnet8.glyphs-none", "best", "citations", 0, None))
+    assert names == sorted(names, key=order.index)
+    assert names[-1] == "fc.weight"
+    assert main(["energy", "resnet8.glyphs-none", "--json"]) == 0
+    assert [row["layer"] for row in json.loads(capsys.readouterr().out)] == names
+
+
+def test_a_file_that_sorts_its_tensors_is_read_with_numbers_as_numbers(tmp_path):
+    state = {f"layers.{i}.weight": torch.randn(4, 3) for i in range(12)}
+    save_file(state, tmp_path / "theirs.safetensors")
+    assert list(layers_of(str(tmp_path / "theirs.safetensors"), "best", "citations", 0, None)) == list(state)
+    backwards = dict(reversed(state.items()))
+    torch.save(backwards, tmp_path / "theirs.pt")
+    assert list(layers_of(str(tmp_path / "theirs.pt"), "best", "citations", 0, None)) == list(backwards)

@@ -1,3 +1,5 @@
+import json
+
 from comhe.train.cli.main import main
 from comhe.train.runs.run import Run, run_folder
 
@@ -16,3 +18,10 @@ def test_pretrained_weights_have_the_metrics_of_their_card(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert all(line.endswith(", as its card says") for line in lines)
+
+
+def test_figures_for_a_script(capsys):
+    assert main(["evaluate", "gcn.citations-rp-comhe", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["data"] == "citations"
+    assert all(found["metrics"][split]["accuracy"] == found["card"][split]["accuracy"] for split in ("val", "test"))

@@ -1,28 +1,70 @@
+import json
+import subprocess
+import sys
+
 import pytest
 
 from comhe.datasets import list_data
 from comhe.regularizers import list_regularizers
+from comhe.train.cli.list import sentence
 from comhe.train.cli.main import main
-from comhe.train.recipe import list_recipes
-from comhe.zoo import list_models, list_weights
+from comhe.train.recipe import domains, list_recipes
+from comhe.zoo import get_weights, list_models, list_weights
 
 LISTS = {
     "models": list_models,
     "datasets": list_data,
     "regularizers": list_regularizers,
-    "recipes": list_recipes,
+    "recipes": lambda: [name for domain in domains() for name in list_recipes(domain)],
     "weights": list_weights,
 }
 
 
 @pytest.mark.parametrize("what", LISTS)
-def test_names(what, capsys):
+def test_every_name_is_a_line_and_an_entry_of_the_json(what, capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
     assert main(["list", what]) == 0
-    assert capsys.readouterr().out.split() == list(LISTS[what]())
+    shown = capsys.readouterr().out.split("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in shown[2:]] == list(LISTS[what]())
+    assert main(["list", what, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [next(iter(row.values())) for row in found] == list(LISTS[what]())
+    assert all(row.get("what it is", "none") not in ("", None) for row in found), "each says what it is"
 
 
 def test_a_pattern_selects(capsys):
-    main(["list", "regularizers", "*comhe"])
-    assert capsys.readouterr().out.split() == [name for name in list_regularizers() if name.endswith("comhe")]
-    main(["list", "weights", "gcn"])
-    assert all(name.startswith("gcn.") for name in capsys.readouterr().out.split())
+    assert main(["list", "regularizers", "*comhe", "--json"]) == 0
+    names = [row["regularizer"] for row in json.loads(capsys.readouterr().out)]
+    assert names == [name for name in list_regularizers() if name.endswith("comhe")]
+    main(["list", "weights", "gcn", "--json"])
+    assert all(row["weights"].startswith("gcn.") for row in json.loads(capsys.readouterr().out))
+    assert main(["list", "models", "nothing*"]) == 0
+    assert "no name of models matches nothing*" in capsys.readouterr().out
+
+
+def test_figures_are_those_of_the_card(capsys):
+    main(["list", "weights", "gcn.cora-rp-comhe", "--json"])
+    (row,) = json.loads(capsys.readouterr().out)
+    card = get_weights("gcn.cora-rp-comhe").card
+    assert row["test %"] == f"{100 * card['metrics']['test']['accuracy']:.2f}"
+    assert row["all seeds %"].endswith(f"({card['seeds']['n']})")
+    assert row["data"] == "cora"
+    assert float(row["MB"]) == round(card["bytes"] / 1e6, 2)
+
+
+def test_a_closed_pipe_is_no_error():
+    script = (
+        "import os, sys; from comhe.train.cli.main import main; r, w = os.pipe(); os.close(r); os.dup2(w, 1);"
+        "sys.exit(main(['list', 'datasets']))"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [("One. Two.", "One"), ("A ``b`` of :math:`x`", "A b of x"), ("", ""), ("First\nline.\n\nMore", "First line")],
+)
+def test_a_sentence_is_the_first_without_markup(text, first):
+    assert sentence(text) == first

@@ -94,7 +94,7 @@ def test_help_names_every_command(capsys):
     assert main([]) == main(["--help"]) == 0
     shown = capsys.readouterr().out
     for command in ("train", "compare", "reproduce", "report", "evaluate", "publish", "energy", "data", "list"):
-        assert f"• {command}" in shown
+        assert f"\n  {command} " in shown
     assert main(["compare", "--help"]) == 0
     assert "--import" in capsys.readouterr().out
     assert main(["compare", "--no-such-flag"]) == 2

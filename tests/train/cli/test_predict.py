@@ -1,6 +1,7 @@
 """``comhe predict``."""
 
 import csv
+import json
 
 import numpy as np
 from PIL import Image
@@ -31,3 +32,17 @@ def test_nodes_of_a_graph(capsys, tmp_path):
 def test_one_graph_at_a_time(capsys):
     assert main(["predict", "gcn.citations-none", "citations", "cora"]) == 2
     assert "one graph, not of 2" in capsys.readouterr().err
+
+
+def test_json_and_a_file_that_exists(capsys, tmp_path):
+    output = tmp_path / "nodes.csv"
+    output.write_text("mine")
+    argv = ["predict", "gcn.citations-none", "citations", "--top", "1", "--output", str(output)]
+    assert main(argv) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert output.read_text() == "mine"
+    assert main([*argv, "--overwrite", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found) == 2500
+    assert found[7]["input"] == "7"
+    assert 0 < found[7]["classes"][0]["probability"] <= 1

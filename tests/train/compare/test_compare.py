@@ -86,7 +86,7 @@ def test_all_cells_of_a_data_set_come_with_one_seed_before_the_next():
     check(recipes, "cpu", 1)
 
 
-def test_missing_runs_are_trained_finished_ones_left_and_failures_named(tmp_path, recipe):
+def test_missing_runs_are_trained_finished_ones_left_and_failures_named(tmp_path, recipe, forked_workers):
     good = [recipe.replace(seed=seed, epochs=3) for seed in range(2)]
     bad = recipe.replace(model_options={"no_such_option": 1}, seed=7)
     fit(good[0], runs=tmp_path)

@@ -55,7 +55,7 @@ def test_a_file_has_the_figures_of_its_network(recipe, model, tmp_path, capsys):
         assert len(notes) == 1 + (normalization is None)
     command = ["evaluate", str(tmp_path / "ckpt.pth"), "--model", "resnet8", "--data", recipe.data]
     assert main([*command, "--model-options", "shortcut=pad", "--key", "net"]) == 0
-    said = capsys.readouterr().out
+    said = "".join(capsys.readouterr())
     assert "normalization imagenet: of those known" in said
     assert f"test: accuracy {100 * expected['accuracy']:.2f} %" in said
 

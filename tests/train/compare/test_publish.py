@@ -104,8 +104,8 @@ def test_by_name_they_give_the_cards_figures(published, monkeypatch, capsys):
     accuracy = (logits.argmax(1) == labels).double().mean().item()
     assert accuracy == pytest.approx(weights.card["metrics"]["test"]["accuracy"], abs=2e-3)  # batches differ
 
-    assert main(["list", "weights", weights.model]) == 0
-    assert capsys.readouterr().out.split() == [path.stem]
+    assert main(["list", "weights", weights.model, "--json"]) == 0
+    assert [row["weights"] for row in json.loads(capsys.readouterr().out)] == [path.stem]
     assert main(["evaluate", path.stem]) == 0
     lines = capsys.readouterr().out.splitlines()
     for line, split in zip(lines, ("val", "test"), strict=True):

@@ -91,5 +91,5 @@ def test_a_difference_that_rounds_to_nothing_has_no_sign(value, text):
 @pytest.mark.parametrize("seeds", range(1, FEW + 2))
 def test_few_seeds_are_called_so(seeds):
     rows = table([record("none", s, 80.0 + s) for s in range(seeds)])
-    assert few_seeds(rows).startswith(f"Few seeds ({seeds} seed") is (seeds < FEW)
+    assert few_seeds(rows).startswith(f"Few seeds ({seeds} a row)") is (seeds < FEW)
     assert ("Few seeds" in markdown(rows)) is (seeds < FEW)

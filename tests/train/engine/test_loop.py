@@ -44,6 +44,27 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, monkeypatch, regulariz
     assert not (cut.folder / "checkpoint.pt").exists()
 
 
+def test_patience_ends_a_run_where_validation_stands_still(tmp_path, monkeypatch, recipe):
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    patient, cut = Run(tmp_path / "patient"), Run(tmp_path / "cut")
+    recipe = recipe.replace(epochs=200, patience=3)
+    result = fit(GraphTask(recipe), patient)
+    assert result["last"]["epoch"] == result["best"]["epoch"] + 3 < 199
+    with (patient.folder / "metrics.csv").open() as file:
+        accuracies = [float(row["val_accuracy"]) for row in csv.DictReader(file)]
+    assert len(accuracies) == result["last"]["epoch"] + 1
+    assert max(accuracies[: result["best"]["epoch"] + 1]) >= max(accuracies)
+
+    def stop(row, epochs):
+        if row["epoch"] == result["last"]["epoch"]:  # nothing but the end is left
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(GraphTask(recipe), cut, stop)
+    fit(GraphTask(recipe), cut)
+    _same(patient, cut)
+
+
 def test_the_seed_decides_everything(tmp_path, recipe):
     runs = [Run(tmp_path / name) for name in ("a", "b", "c")]
     fit(GraphTask(recipe), runs[0])

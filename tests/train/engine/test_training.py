@@ -7,6 +7,7 @@ from comhe.errors import UsageError
 from comhe.train.engine.distributed import DistributedContext
 from comhe.train.engine.training import Training, adapt_optimizer_state, check_output, load_ranks
 from comhe.train.graphs import GraphTask
+from comhe.train.runs.run import Run
 
 
 def test_the_best_epoch_has_the_best_accuracy_then_the_lower_loss_then_comes_first(recipe):
@@ -20,6 +21,25 @@ def test_the_best_epoch_has_the_best_accuracy_then_the_lower_loss_then_comes_fir
         next(training.model.parameters()).add_(1.0)
     name = next(iter(training._best["weights"]))
     assert not training._best["weights"][name].equal(training.model.state_dict()[name])  # copies
+
+
+@pytest.mark.parametrize(("best", "splits"), [(0, ["test", "test"]), (1, ["test"])])
+def test_weights_are_evaluated_once_in_each_split(recipe, tmp_path, best, splits):
+    task = GraphTask(recipe.replace(epochs=2))
+    training, run, asked = Training(task, None), Run(tmp_path / "run"), []
+    evaluate = task.evaluate
+    for epoch in range(2):
+        training.log.add_epoch({"epoch": epoch, "val_accuracy": 0.25 + epoch, "val_loss": 1.5})
+        training.select_best(epoch, {"accuracy": float(epoch == best), "loss": 1.0})
+    task.evaluate = lambda model, split: asked.append(split) or evaluate(model, split)
+    run.start(task.recipe)
+    result = training.finish(run)
+    assert asked == splits
+    assert [result[which]["epoch"] for which in ("last", "best")] == [1, best]
+    assert [result[which]["val_accuracy"] for which in ("last", "best")] == [1.25, 0.25 + best]
+    assert all(
+        {"test_accuracy", "test_loss", "val_loss", "energy"} <= result[which].keys() for which in ("last", "best")
+    )
 
 
 def test_a_model_with_other_outputs_than_classes_is_refused(recipe, monkeypatch):

@@ -41,7 +41,7 @@ def test_a_task_of_an_unregistered_domain_goes_on(tmp_path, recipe):
     assert fit(task, tmp_path).result() == run.result()
 
 
-def test_failures_are_named_and_what_is_done_is_left_alone(tmp_path, recipe):
+def test_failures_are_named_and_what_is_done_is_left_alone(tmp_path, recipe, forked_workers):
     good = [recipe.replace(seed=seed, epochs=3) for seed in range(2)]
     bad = recipe.replace(model_options={"no_such_option": 1}, seed=7)
     result = fit(good[0], runs=tmp_path).folder / "result.json"

@@ -13,7 +13,7 @@ from comhe.train.engine import loop
 from comhe.train.engine.loop import fit
 from comhe.train.graphs import GraphTask
 from comhe.train.runs.files import open_atomic
-from comhe.train.runs.run import Run, commit
+from comhe.train.runs.run import Run
 
 
 @pytest.fixture
@@ -199,8 +199,3 @@ def test_what_fails_before_the_first_epoch_leaves_no_folder(tmp_path, recipe, mo
     with pytest.raises(ValueError, match="as if"):
         fit(task, Run(folder))
     assert (folder / "notes.txt").exists()
-
-
-def test_without_git_the_commit_is_unknown(monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    assert commit() == "unknown"

@@ -2,10 +2,13 @@ import math
 import os
 import re
 import time
+from functools import partial
 
 import torch
 
-from comhe.train.runs.launch import begin_process
+from comhe.progress import watched_by
+from comhe.train.graphs import GraphRecipe
+from comhe.train.runs.launch import begin_process, fit
 from comhe.train.runs.workers import run_all
 
 
@@ -19,13 +22,13 @@ def test_every_job_ends_and_failures_are_told_one_by_one():
     assert ended["x"].startswith("TypeError: ")
 
 
-def test_a_process_that_dies_takes_nobody_along():
+def test_a_process_that_dies_takes_nobody_along(forked_workers):
     ended = []
     assert run_all(os._exit, [3, 4], 1, ended=lambda job, error: ended.append((job, error))) == []
     assert ended == [(3, "its process ended with exit code 3"), (4, "its process ended with exit code 4")]
 
 
-def test_a_deadline_cuts_what_runs_and_names_what_did_not_end():
+def test_a_deadline_cuts_what_runs_and_names_what_did_not_end(forked_workers):
     began, ended = time.monotonic(), []
     left = run_all(time.sleep, [300, 301, 302], 2, seconds=6, ended=lambda job, error: ended.append(job))
     assert left == [300, 301, 302]
@@ -37,7 +40,7 @@ def test_nothing_to_do():
     assert run_all(math.sqrt, [], 2) == []
 
 
-def test_each_process_begins_with_a_number_of_its_own():
+def test_each_process_begins_with_a_number_of_its_own(forked_workers):
     ended = []
     run_all(math.sqrt, [4, 9], 2, ended=lambda job, error: ended.append(error), begin=os._exit)
     assert sorted(ended) == [f"its process ended with exit code {number}" for number in (0, 1)]
@@ -51,3 +54,24 @@ def test_processes_take_turns_on_the_gpus(monkeypatch):
         for device in ("cpu", "cuda:1", "cuda"):
             begin_process(device, None, number)
     assert chosen == [0, 1, 0, 1, 0]
+
+
+def test_progress_of_other_processes_reaches_the_display(tmp_path):
+    class Display:
+        seen, ended = [], []
+
+        def update(self, key, amount):
+            self.seen.append((key, amount))
+
+        def end(self, key):
+            self.ended.append(key)
+
+    failed = []
+    recipe = GraphRecipe(recipe="test", data="citations", epochs=600)
+    with watched_by(Display()):
+        run_all(partial(fit, runs=tmp_path, device="cpu"), [recipe], 1, ended=lambda job, error: failed.append(error))
+    assert failed == [None]
+    assert {(amount.label, amount.total) for _, amount in Display.seen} == {(f"{recipe.label} seed 0", 600)}
+    done = [amount.done for _, amount in Display.seen]
+    assert done == sorted(done)
+    assert Display.ended == [Display.seen[0][0]]

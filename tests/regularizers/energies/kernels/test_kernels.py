@@ -197,8 +197,9 @@ def penalty_and_gradients(name, **options):
     model = network()
     regularizer = create_regularizer(name, model, **options)
     values = []
-    for _ in range(2):
-        regularizer.report()  # looks at the step to come, and changes nothing
+    for step in range(2):
+        if step:
+            regularizer.report()  # looks at the step to come, and changes nothing
         value = regularizer()
         values.append(value.item())
     value.backward()

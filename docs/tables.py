@@ -1,0 +1,162 @@
+"""The tables of the README and the documentation, made from committed results and cards: ``make tables``.
+
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->`` and is replaced there.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from comhe.regularizers import list_regularizers
+from comhe.zoo import Weights, get_weights, list_weights
+
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+TABLE = re.compile(r"(<!-- table: ([\w-]+) -->\n)(?:(?!<!--).)*(<!-- end of table -->)", re.DOTALL)
+FEW = 5  # runs with fewer seeds are named as such, and nothing is marked
+Rows = Iterable[Sequence[object]]
+
+# A comparison: what it is called, the file of its table, and the data set there.
+PUBLISHED = [(name, "graphs/kipf", name.lower()) for name in ("Cora", "CiteSeer", "PubMed")]
+TUNED = [(f"{name}, tuned", "graphs/tuned", name.lower()) for name in ("Cora", "CiteSeer", "PubMed")]
+OTHERS = [
+    ("airbench94, CIFAR-10", "cifar10/airbench", "cifar10"),
+    ("airbench94, CIFAR-100", "cifar100/airbench", "cifar100"),
+    ("CNN-6, CIFAR-100", "cifar100/one_cycle", "cifar100"),
+    ("ResNet-20, CIFAR-100", "images/short", "cifar100"),
+    ("PointNet, ModelNet-40", "points/short", "modelnet40"),
+]
+COMPARED = ("hs-mhe", "rp-comhe", "ap-comhe")
+
+
+def read(path: str) -> list[dict[str, str]]:
+    lines = (ROOT / path).read_text().splitlines()
+    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
+
+
+def markdown(header: Sequence[str], rows: Rows) -> str:
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def effect(epoch: str) -> str:
+    """Accuracy without a regularizer and the paired differences to it, at the ``best`` or the ``last`` epoch."""
+    rows = []
+    for name, file, data in (*PUBLISHED, *TUNED, *OTHERS):
+        cells = [row for row in read(f"results/{file}.csv") if row["data"] == data and row["epoch"] == epoch]
+        found = {row["regularizer"]: row for row in cells}
+        none, seeds = found["none"], int(found["none"]["n"])
+        plain = f"{float(none['test']):.2f} ± {float(none['std']):.2f}"
+        rows.append([name, seeds, plain, *(difference(found.get(key), seeds) for key in COMPARED)])
+    return markdown(["test accuracy in %", "seeds", "`none`", *(f"`{name}`" for name in COMPARED)], rows)
+
+
+def difference(row: dict[str, str] | None, seeds: int) -> str:
+    """The mean difference with its 95 % interval, bold if p < 0.05 after Holm's correction; or nothing."""
+    if row is None:
+        return ""
+    mean, low, high = (float(row[key]) for key in ("difference", "low", "high"))
+    text = f"{mean:+.2f}"
+    if seeds >= FEW and float(row["p_holm"]) < 0.05:
+        text = f"**{text}**"
+    fewer = "" if int(row["n"]) == seeds else f", {row['n']} seeds"
+    return f"{text} ({low:+.2f} to {high:+.2f}{fewer})"
+
+
+def graphs() -> str:
+    """The graph networks with the paper's figures, which are single numbers, and p-values after Holm's correction."""
+    published = json.loads((ROOT / "train/compare/published.json").read_text())["gcn"]
+    rows = []
+    for name in ("cora", "citeseer", "pubmed"):
+        paper = dict(zip(published["regularizers"], published["cells"][f"gcn.{name}"], strict=True))
+        for regularizer in ("none", *COMPARED):
+            row: list[object] = [name, f"`{regularizer}`", paper[regularizer]]
+            for recipe in ("kipf", "tuned"):
+                (found,) = (
+                    line
+                    for line in read(f"results/graphs/{recipe}.csv")
+                    if (line["data"], line["regularizer"], line["epoch"]) == (name, regularizer, "best")
+                )
+                row.append(f"{float(found['test']):.2f} ± {float(found['std']):.2f}")
+                if regularizer != "none":
+                    p = float(found["p_holm"])
+                    row.append(f"{difference(found, 0)}, p {'< 0.0001' if p < 1e-4 else f'= {p:.4f}'}")
+                else:
+                    row.append("")
+            rows.append(row)
+    versus = "difference to `none`"
+    return markdown(["data", "regularizer", "paper", "`kipf`", versus, "`tuned`", versus], rows)
+
+
+def cost() -> str:
+    """What a regularizer adds to a training step."""
+    rows = read("benchmarks/regularizer_cost.csv")
+    share = {(row["model"], row["what"]): float(row["percent_of_step"]) for row in rows}
+    step = {row["model"]: float(row["median_ms"]) for row in rows if row["what"] == "training step"}
+    names = [name for name in (*list_regularizers(), "rp-comhe, ambient") if name != "none"]
+    names.sort(key=lambda name: share["cnn9", name])
+    titles = {"cnn9": "CNN-9", "resnet18": "ResNet-18", "pointnet-sized": "PointNet", "gcn-sized": "GCN"}
+    header = ["", *(f"{titles[model]} ({duration(ms)})" for model, ms in step.items())]
+    labels = {"rp-comhe, ambient": "`rp-comhe`, `span=False`"}
+    return markdown(
+        header, [[labels.get(name, f"`{name}`"), *(f"{share[model, name]:.1f} %" for model in step)] for name in names]
+    )
+
+
+def duration(ms: float) -> str:
+    return f"{ms / 1000:.2f} s" if ms >= 100 else f"{ms:.1f} ms"
+
+
+def weights() -> str:
+    """The pretrained weights, a line for each network and data set: their test accuracy over seeds."""
+    groups: dict[tuple[str, str, str], dict[str, Weights]] = {}
+    for name in list_weights():
+        found = get_weights(name)
+        key = found.model, found.card["data"]["name"], found.card["recipe"]["recipe"]
+        groups.setdefault(key, {})[found.card["regularizer"]] = found
+    columns = ("none", *COMPARED)
+    header = ["`MODEL.DATA`", "recipe", "seeds", "parameters", "kB", *(f"`-{name}`" for name in columns)]
+    rows = []
+    for (model, data, recipe), group in groups.items():
+        cards = [each.card for each in group.values()]
+        parameters, size = (
+            spread([card[key] // unit for card in cards]) for key, unit in (("parameters", 1), ("bytes", 1000))
+        )
+        seeds = spread([card["seeds"]["n"] for card in cards])
+        cells = [accuracy(group[name]) if name in group else "" for name in columns]
+        rows.append([f"`{model}.{data}`", f"`{recipe}`", seeds, parameters, size, *cells])
+    return markdown(header, rows)
+
+
+def spread(numbers: Sequence[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def accuracy(weights: Weights) -> str:
+    found = weights.card["seeds"]["best"]["test_accuracy"]
+    std = "" if found["std"] is None else f" ± {100 * found['std']:.1f}"
+    return f"{100 * found['mean']:.1f}{std}"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "effect": lambda: effect("best"),
+    "effect-last": lambda: effect("last"),
+    "graphs": graphs,
+    "cost": cost,
+    "weights": weights,
+}
+
+
+def render(text: str) -> str:
+    """The page with its tables made again."""
+    return TABLE.sub(lambda match: f"{match[1]}{TABLES[match[2]]()}\n{match[3]}", text)
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        if (made := render(page.read_text())) != page.read_text():
+            page.write_text(made)
+            print(page.relative_to(ROOT))
