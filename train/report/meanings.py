@@ -3,13 +3,10 @@
 import inspect
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
-
-from torch import nn
+from typing import NamedTuple
 
 from comhe.errors import ComheError
-from comhe.regularizers import create_regularizer
-from comhe.regularizers.penalties.penalty import FunctionPenalty
+from comhe.regularizers.registry import about_regularizer
 from comhe.train.compare.reproduce import PUBLISHED, cells
 from comhe.train.compare.tables import Column, Row, signed
 from comhe.train.recipe import Recipe, find_domain, get_recipe
@@ -53,12 +50,11 @@ def recipe_meanings(panels: Sequence[Panel]) -> dict[str, str]:
     for panel in panels:
         try:
             domain = model_domain(panel.model)
-            about = find_domain(domain).recipes.get(panel.recipe)
-            recipe = get_recipe(panel.recipe, panel.model, panel.data, "none") if about else None
-        except ComheError:  # of a module that is not imported here
+            about = inspect.getdoc(find_domain(domain).recipes[panel.recipe]) or ""
+            recipe = get_recipe(panel.recipe, panel.model, panel.data, "none")
+        except (ComheError, KeyError):  # of a module that is not imported here
             continue
-        if about is not None and recipe is not None:
-            found.setdefault(f"{panel.recipe} ({domain})", (_sentence(about), []))[1].append(recipe)
+        found.setdefault(f"{panel.recipe} ({domain})", (_sentence(about), []))[1].append(recipe)
     return {name: f"{text} {_settings(recipes)}".strip() for name, (text, recipes) in found.items()}
 
 
@@ -67,12 +63,9 @@ def regularizer_meanings(names: Iterable[str]) -> dict[str, str]:
     found = {"none": "The network as it is, without a regularizer."}
     for name in names:
         try:
-            penalty = create_regularizer(name, nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 8))).penalty
+            text = _sentence(about_regularizer(name))
         except ComheError:  # of a module that is not imported here
             continue
-        kind: Any = penalty.function if isinstance(penalty, FunctionPenalty) else type(penalty)
-        named = re.search(r":func:`(\w+)`", (inspect.getdoc(kind) or "").split("\n\n")[0])  # which says what it is
-        text = _sentence(getattr(inspect.getmodule(kind), named[1], kind) if named else kind)
         if text and "\\" not in text:
             found.setdefault(name, text)
     return found
@@ -103,9 +96,9 @@ _PUBLISHED = {
 }
 
 
-def _sentence(documented: Any) -> str:
+def _sentence(text: str) -> str:
     """The first sentence of a docstring, without its markup."""
-    text = re.sub(r":\w+:`[~.]?([^`]*)`|``([^`]*)``", r"\1\2", inspect.getdoc(documented) or "")
+    text = re.sub(r":\w+:`[~.]?([^`]*)`|``([^`]*)``", r"\1\2", text)
     text = " ".join(text.split("\n\n")[0].removeprefix("Return ").split())
     first = re.split(r"(?<=[.])\s+(?=[A-Z])", text)[0]
     return first[:1].upper() + first[1:]
