@@ -46,7 +46,7 @@ class Comparison:
         return "\n".join(f"## {name}\n\n{markdown(rows)}" for name, rows in self.rows.items())
 
     def save(self, folder: str | Path) -> None:
-        """Write for each recipe its tables and ``NAME-runs.csv``, and the curves of runs of one model and data set."""
+        """Write for each recipe its tables, ``NAME-runs.csv`` and the curves of the runs."""
         for name, rows in self.rows.items():
             path = Path(folder) / name
             write_csv(path.with_name(f"{name}-runs.csv"), [r for r in self.records if r["recipe"] == name])
@@ -55,8 +55,7 @@ class Comparison:
             without_nan = [{key: None if value != value else value for key, value in row.items()} for row in dicts]
             write_text(path.with_name(f"{name}.json"), json.dumps(without_nan, indent=1, allow_nan=False) + "\n")
             write_text(path.with_name(f"{name}.md"), markdown(rows))
-            if len({(row.model, row.data) for row in rows}) == 1:
-                save_curves(path, [(r, run_folder(self.runs, r)) for r in self.recipes if r.recipe == name])
+            save_curves(path, [(r, run_folder(self.runs, r)) for r in self.recipes if r.recipe == name])
 
 
 def compare(

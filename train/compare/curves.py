@@ -1,7 +1,7 @@
 """Accuracy and energies over epochs, from run folders and from the files that go with a table of runs."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from comhe.train.recipe import Recipe
@@ -10,6 +10,8 @@ from comhe.train.runs.files import write_csv
 from .records import variant_of
 from .statistics import mean_std
 
+NAMES = ("model", "data", "regularizer", "variant", "seed")
+LONGEST = 50  # epochs of a curve that are written
 Curve = list[tuple[float, float]]
 Bands = list[tuple[float, float, float]]
 Curves = dict[str, Curve]  # by kind: accuracy, and energies of the hidden and of the output layers
@@ -28,41 +30,72 @@ def curves_of(folder: Path) -> Curves:
     return curves
 
 
-def read_curves(path: Path) -> dict[tuple[str, str, int], Curves]:
-    """Return the curves that go with the runs in ``NAME-runs.csv``, by regularizer, variant and seed."""
+def read_curves(path: Path) -> dict[tuple[str, str, str, str, int], Curves]:
+    """Return the curves that go with ``NAME-runs.csv``, by model, data set, regularizer, variant and seed.
+
+    Files of older versions are of one model and data set, and leave both names empty.
+    """
     name = path.name.removesuffix("-runs.csv")
-    found: dict[tuple[str, str, int], Curves] = {}
+    found: dict[tuple[str, str, str, str, int], Curves] = {}
     energies = {"hidden": "hidden_half_space", "output": "output_full_space"}
     for table, columns in {"curves": {"accuracy": "val_accuracy"}, "energies": energies}.items():
         for row in _rows(path.with_name(f"{name}-{table}.csv")):
-            run = found.setdefault((row["regularizer"], row.get("variant", ""), int(row["seed"])), {})
+            model, data, regularizer, variant, seed = _key(row)
+            run = found.setdefault((model, data, regularizer, variant, int(seed)), {})
             for kind, column in columns.items():
-                x, y = int(row["epoch"]), float(row[column])
-                run.setdefault(kind, []).append((x + 1, 100 * y) if kind == "accuracy" else (x, y))
+                if row[column]:
+                    x, y = int(row["epoch"]), float(row[column])
+                    run.setdefault(kind, []).append((x + 1, 100 * y) if kind == "accuracy" else (x, y))
     return found
 
 
 def save_curves(path: Path, runs: Sequence[tuple[Recipe, Path]]) -> None:
-    """Write the curves of runs of one recipe, model and data set; rows of runs that are gone are kept."""
+    """Write the curves of a recipe's runs, at most :data:`LONGEST` epochs each; rows of runs that are gone stay."""
+    panels = {(recipe.model, recipe.data) for recipe, _ in runs}
     runs = [(recipe, folder) for recipe, folder in runs if (folder / "metrics.csv").exists()]
-    known = {(recipe.regularizer, variant_of(recipe), str(recipe.seed)) for recipe, _ in runs}
+    cells = [
+        dict(zip(NAMES, (r.model, r.data, r.regularizer, variant_of(r), str(r.seed)), strict=True)) for r, _ in runs
+    ]
+    known = {_key(cell) for cell in cells}
     for table in ("curves", "energies"):
         file = path.with_name(f"{path.name}-{table}.csv")
-        rows = [r for r in _rows(file) if (r["regularizer"], r.get("variant", ""), r["seed"]) not in known]
-        for recipe, run in runs:
-            cell = {"regularizer": recipe.regularizer, "seed": str(recipe.seed)}
-            if variant := variant_of(recipe):
-                cell["variant"] = variant
-            rows += [cell | row for row in (_rows(run / "metrics.csv") if table == "curves" else _energies(run))]
+        rows = _rows(file)
+        if len(panels) == 1:  # the names that older versions left out
+            rows = [dict(zip(NAMES, min(panels), strict=False)) | row for row in rows]
+        rows = [row for row in rows if _key(row)[:2] in panels and _key(row) not in known]
+        for cell, (_, run) in zip(cells, runs, strict=True):
+            rows += [
+                cell | row for row in _thinned(_rows(run / "metrics.csv") if table == "curves" else _energies(run))
+            ]
         if rows:
+            rows = [dict(zip(NAMES, _key(row), strict=True)) | row for row in rows]
+            if not any(row["variant"] for row in rows):
+                rows = [{name: value for name, value in row.items() if name != "variant"} for row in rows]
             write_csv(file, sorted(rows, key=lambda row: int(row["seed"])))
+
+
+def _key(row: Mapping[str, str]) -> tuple[str, str, str, str, str]:
+    model, data, regularizer, variant, seed = (row.get(name) or "" for name in NAMES)
+    return model, data, regularizer, variant, seed
+
+
+def _thinned(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Keep the first and the last epoch, and those between them in equal steps."""
+    step = -(-len(rows) // LONGEST)
+    return [row for i, row in enumerate(rows, 1) if i in (1, len(rows)) or i % step == 0]
 
 
 def _energies(run: Path) -> list[dict[str, str]]:
     curves = curves_of(run)
-    names = ("epoch", "hidden_half_space", "output_full_space")
-    pairs = zip(curves["hidden"], curves["output"], strict=True)
-    return [dict(zip(names, (f"{epoch}", f"{x:.6g}", f"{y:.6g}"), strict=True)) for (epoch, x), (_, y) in pairs]
+    by_epoch = {
+        name: dict(curves[kind]) for kind, name in (("hidden", "hidden_half_space"), ("output", "output_full_space"))
+    }
+    epochs = sorted({epoch for curve in by_epoch.values() for epoch in curve})
+    return [
+        {"epoch": f"{epoch:g}"}
+        | {name: f"{curve[epoch]:.6g}" if epoch in curve else "" for name, curve in by_epoch.items()}
+        for epoch in epochs
+    ]
 
 
 def over_seeds(curves: Iterable[Curve]) -> tuple[Curve, Bands]:

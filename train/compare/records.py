@@ -13,7 +13,7 @@ Record = dict[str, Any]
 
 EPOCHS = {"last": "last epoch", "best": "validation-selected"}
 CELL = ("recipe", "model", "data", "regularizer")  # with the variant, what the runs of one row share
-_TEXT = (*CELL, "settings", "variant", "training")
+_TEXT = (*CELL, "settings", "variant", "training", "device")
 _INTEGER = ("seed", *(f"{epoch}_epoch" for epoch in EPOCHS))
 REQUIRED = (*CELL, "seed", *(f"{epoch}_{split}" for epoch in EPOCHS for split in ("val", "test")), "seconds")
 
@@ -49,6 +49,7 @@ def record_of(run: Run) -> Record:
         record[f"{epoch}_test"] = 100 * result[epoch]["test_accuracy"]
     record["seconds"] = result["seconds"]
     if "flops" in result:
+        record |= {"device": device_of(run), "other_cores": result.get("other_cores")}
         record |= {"parameters": result["parameters"], "gflops": result["flops"] / 1e9}
         record |= {f"{what}_ms": 1e3 * result[f"{what}_seconds"] for what in ("step", "penalty")}
         for when in ("start", *EPOCHS):
@@ -57,6 +58,15 @@ def record_of(run: Run) -> Record:
                 energies = [layer[space] for layer in layers if layer["role"] == role]
                 record[f"{when}_{role}"] = sum(energies) / len(energies) if energies else None
     return record | {"settings": recipe.digest, "variant": variant_of(recipe), "training": training_of(recipe)}
+
+
+def device_of(run: Run) -> str:
+    """Return the name of what computed the run: the GPU, or the processor."""
+    try:
+        found = run.environment()
+    except RunError:  # of an older version
+        return ""
+    return str(found.get("processor") if found.get("device", "cpu") == "cpu" else found["device"])
 
 
 def read_records(path: Path) -> list[Record]:

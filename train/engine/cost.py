@@ -1,8 +1,11 @@
-"""The cost of a network and its regularizer: floating-point operations, and seconds of the penalty."""
+"""The cost of a network and its regularizer: operations, seconds of the penalty, and whether others were at work."""
 
+import os
+import platform
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +14,7 @@ from torch import Tensor, nn
 from comhe.regularizers import Regularizer
 
 CALLS = 5  # timed calls of a penalty
+PROCESSOR_TIMES = Path("/proc/stat")  # of Linux
 
 
 @torch.no_grad()
@@ -51,3 +55,45 @@ def _now() -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
+
+
+class OtherWork:
+    """Counts the processor cores that other programs keep busy from now on, as times then say little of the cost.
+
+    Example:
+        >>> others = OtherWork()
+        >>> (cores := others.cores([others.own()])) is None or cores >= 0
+        True
+    """
+
+    def __init__(self) -> None:
+        self._busy, self._own, self._began = _busy_seconds(), _own_seconds(), time.perf_counter()
+
+    def own(self) -> tuple[str, float]:
+        """Return the name of this machine, and the seconds that this process has computed on it."""
+        return platform.node(), _own_seconds() - self._own
+
+    def cores(self, ranks: Iterable[tuple[str, float]]) -> float | None:
+        """Return the mean number of cores that others have used; None where the system does not count them.
+
+        Args:
+            ranks: what :meth:`own` says in all processes of the run.
+        """
+        busy = _busy_seconds()
+        if busy is None or self._busy is None:
+            return None
+        own = sum(seconds for node, seconds in ranks if node == platform.node())
+        return max(0.0, busy - self._busy - own) / max(time.perf_counter() - self._began, 1e-9)
+
+
+def _own_seconds() -> float:
+    return sum(os.times()[:4])  # also of processes that it has waited for
+
+
+def _busy_seconds() -> float | None:
+    try:
+        ticks = PROCESSOR_TIMES.read_text().split("\n", 1)[0].split()[1:9]
+        user, nice, system, _, _, *interrupts = map(int, ticks)
+    except (OSError, ValueError):
+        return None
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")

@@ -14,7 +14,7 @@ from comhe.train.task import Task
 from comhe.zoo.preprocessing import to_card
 
 from .capture import CUDAGraphRecorder
-from .cost import forward_flops, penalty_seconds
+from .cost import OtherWork, forward_flops, penalty_seconds
 from .ema import ExponentialMovingAverage
 from .log import Log
 from .nonfinite import NonFiniteTracer, require_finite_means, require_finite_parameters
@@ -47,6 +47,7 @@ class Training:
         self._best: dict[str, Any] = {"key": (-1.0, 0.0), "epoch": -1, "weights": {}}
         self._seconds = self._step_seconds = 0.0  # of earlier sessions, and of training steps in all
         self._began = self._saved = self._resumed = time.perf_counter()
+        self._others = OtherWork()
         if not context.is_main:  # the main rank continues the stream of one process
             torch.manual_seed(mixed_seed(recipe.seed, context.rank))
 
@@ -105,12 +106,14 @@ class Training:
     def finish(self, run: Run) -> dict[str, Any]:
         """Write weights, log and result: of the last epoch, and of the one that validation selects."""
         task, model = self.task, self.model
+        ranks = self.context.gather(self._others.own())
         result: dict[str, Any] = {
             "seconds": self._seconds + time.perf_counter() - self._began,
             "options": task.options,
             "preprocessing": to_card(task.transforms()),
             "classes": list(task.classes),
             "step_seconds": self._step_seconds / (len(self.log.epochs) * task.steps),
+            "other_cores": self._others.cores(ranks),  # since the run was last resumed
             "parameters": sum(p.numel() for p in model.parameters()),
             "flops": forward_flops(model, task.example()),
             "start": self._start,

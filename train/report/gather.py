@@ -63,10 +63,14 @@ def _add_table(found: Findings, path: Path) -> None:
     records, curves = read_records(path), read_curves(path)
     found.records += records
     panels = {cell_of(record)[:3] for record in records}
-    if curves and len(panels) > 1:
-        raise DataError(f"{path} has curves, but several recipes, models or data sets; give each a folder of its own")
-    for (regularizer, variant, _), run in curves.items():
-        found.curves.setdefault((*min(panels), regularizer, variant), []).append(run)
+    for (model, data, *method, _), run in curves.items():
+        fitting = [panel for panel in panels if panel[1:] == (model, data) or not (model or data)]
+        if len(fitting) > 1:
+            raise DataError(
+                f"{path} has curves, but several recipes, models or data sets; give each a folder of its own"
+            )
+        if fitting:
+            found.curves.setdefault((*fitting[0], *method), []).append(run)
 
 
 def _check(found: Findings) -> None:

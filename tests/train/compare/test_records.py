@@ -26,6 +26,13 @@ def test_a_record_has_the_figures_of_both_epochs_in_percent(finished):
     assert record["last_hidden"] < record["start_hidden"]  # what the penalty is for
 
 
+def test_a_record_says_what_computed_the_run_and_how_busy_others_were(finished):
+    recipes, folder, records = finished
+    run = Run(run_folder(folder, recipes[0]))
+    assert records[0]["device"] == run.environment()["processor"]
+    assert records[0]["other_cores"] == run.result()["other_cores"]
+
+
 def test_records_come_back_from_a_file(finished, tmp_path):
     recipes, _, records = finished
     write_csv(tmp_path / "test-runs.csv", records)

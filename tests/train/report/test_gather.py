@@ -31,7 +31,7 @@ def test_a_table_with_its_curves_is_as_good_as_the_folders(finished, tmp_path):
 
 
 def test_sources_that_cannot_be_reported(finished, tmp_path):
-    recipes, folder, records = finished
+    _, _, records = finished
     write_csv(tmp_path / "test-runs.csv", records)
     (tmp_path / "odd.csv").write_text("a,b\n1,2\n")
     for sources, message in (
@@ -42,10 +42,18 @@ def test_sources_that_cannot_be_reported(finished, tmp_path):
     ):
         with pytest.raises(ComheError, match=message):
             gather(sources)
-    save_curves(tmp_path / "test", [(recipes[0], run_folder(folder, recipes[0]))])
+    (tmp_path / "test-curves.csv").write_text("regularizer,seed,epoch,val_accuracy\nnone,0,0,0.5\n")  # of which data?
     write_csv(tmp_path / "test-runs.csv", [*records, *(record | {"data": "other"} for record in records)])
     with pytest.raises(ComheError, match="a folder of its own"):
         gather([tmp_path / "test-runs.csv"])
+
+
+def test_a_table_of_several_data_sets_has_the_curves_of_each(finished, tmp_path):
+    recipes, folder, records = finished
+    save_curves(tmp_path / "test", [(recipe, run_folder(folder, recipe)) for recipe in recipes])
+    write_csv(tmp_path / "test-runs.csv", [*records, *(record | {"data": "other"} for record in records)])
+    found = gather([tmp_path / "test-runs.csv"])
+    assert found.curves.keys() == gather([folder]).curves.keys()
 
 
 def test_runs_of_one_name_with_different_settings(finished, recipe, tmp_path):
