@@ -1,22 +1,17 @@
 """Graph networks, and the sparse operators they run on."""
 
-import warnings
-
 from comhe.errors import needs
 
-with needs("zoo", __name__), warnings.catch_warnings():  # its imports warn of torch.jit: nothing a user can change
-    warnings.simplefilter("ignore", FutureWarning)
-    import torch_geometric.nn  # noqa: F401
-
-from .appnp import APPNP
-from .edges import EdgeMatrix
-from .gat import GAT
-from .gcn import GCN
-from .gcn2 import GCN2
-from .model import GraphModel, prepare_graph
-from .operators import Operators, gcn_norm, mean_norm, receptive_field
-from .sage import SAGE
-from .sparse import SparseMatrix
+with needs("zoo", __name__, "torch_geometric"):  # imported with the first network
+    from .appnp import APPNP
+    from .edges import EdgeMatrix
+    from .gat import GAT
+    from .gcn import GCN
+    from .gcn2 import GCN2
+    from .model import GraphModel, prepare_graph
+    from .operators import Operators, gcn_norm, mean_norm, receptive_field
+    from .sage import SAGE
+    from .sparse import SparseMatrix
 
 __all__ = [
     "APPNP",
