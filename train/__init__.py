@@ -12,7 +12,7 @@ from comhe.errors import needs
 # OpenMP reads this when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-with needs("train", __name__, "filelock", "jinja2", "rich", "scipy", "tyro"):
+with needs("train", __name__, "filelock", "jinja2", "numpy", "rich", "safetensors", "scipy", "tyro"):
     from .plugins import load_plugins, providers
 
 if TYPE_CHECKING:

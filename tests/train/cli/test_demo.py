@@ -18,6 +18,7 @@ def test_it_compares_in_every_domain_on_built_in_data_over_several_seeds():
 
 
 def test_it_ends_with_one_table_and_the_page(tmp_path, capsys, monkeypatch, in_process):
+    monkeypatch.setenv("COLUMNS", "120")  # a narrow table has other lines
     short = [(recipe, *names, settings | {"epochs": 1}) for recipe, *names, settings in demo.COMPARISONS]
     short = [case for case in short if case[1] == "gcn"]
     monkeypatch.setattr(demo, "COMPARISONS", (short[0], (*short[0][:2], "citations-random1", *short[0][3:])))
