@@ -46,7 +46,7 @@ def test_help_is_also_a_command(capsys):
     [
         (
             ["images"],
-            ["{modern,paper,short,one_cycle,airbench}", "(default: modern)", "(default: 200)", "{sgd,adam,adamw}"],
+            ["{modern,paper,short,one_cycle,airbench", "(default: modern)", "(default: 200)", "{sgd,adam,adamw}"],
         ),
         (["images", "--recipe", "paper"], ["(default: 214)", "(default: step:0.4,0.6667,0.8667)"]),
         (["points"], ["{fp32,bf16,auto}", "(default: adamw)", "(default: 0.001)"]),

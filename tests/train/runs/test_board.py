@@ -23,6 +23,7 @@ def read(folder):
 
 
 def test_the_figures_are_those_of_the_csv_files(tmp_path):
+    pytest.importorskip("tensorboard")
     run = fit(RECIPE, tmp_path / "run", device="cpu", tensorboard=True)
     found = read(run.folder / FOLDER)
     for table, x in (("metrics", "epoch"), ("steps", "step")):
