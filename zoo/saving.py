@@ -38,7 +38,7 @@ def save_pretrained(source: Source, folder: str | os.PathLike[str], **fields: An
     Args:
         source: weights, by their name or as of :func:`comhe.zoo.get_weights`; or a model.
         fields: what the card of a model says, and what to change in a card. For a model ``data`` (``name``, ``class
-            names``, ``license`` ...), ``preprocessing`` (one of :mod:`comhe.zoo.preprocessing`) and ``metrics`` (by
+            names``, ``license`` ...), ``preprocessing`` (one of ``comhe.zoo.preprocessing``) and ``metrics`` (by
             split and name) are required, for one that ``create_model`` did not build also ``model`` and ``options``.
 
     Raises:

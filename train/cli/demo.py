@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from comhe.train.recipe import Recipe
 
 # Recipe, model, data, regularizers and settings: short enough for two cores and a minute.
-BRIEF = {"epochs": 5, "batch_size": 32, "lr": 0.002, "optimizer": "adam", "weight_decay": 0.0}
+BRIEF = {"epochs": 4, "batch_size": 32, "lr": 0.002, "optimizer": "adam", "weight_decay": 0.0}
 COMPARISONS: tuple[tuple[str, str, str, str, dict[str, Any]], ...] = (
     ("kipf", "gcn", "citations", "none,hs-mhe,rp-comhe", {}),
     ("short", "pointnet", "solids", "none,rp-comhe", {"epochs": 1, "points": 64, "sample": 64}),
