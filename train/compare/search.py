@@ -31,7 +31,10 @@ Space = dict[str, tuple[Any, ...]]
 FIRST_SEED = 1000  # none of the seeds 0, 1, ... of a table
 
 # All recipes but `tuned` search the settings of the regularizer only; a network without one has none.
-REGULARIZER_SPACE: Space = {"weight": (0.1, 0.3, 1.0, 3.0, 10.0), "output_weight": (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)}
+# Weights by domain; what a domain does not name is searched as for images.
+WEIGHTS = (0.1, 0.3, 1.0, 3.0, 10.0)
+IMAGE_SPACE: Space = {"weight": WEIGHTS, "output_weight": (0.0, 1.0, 10.0, 100.0)}
+REGULARIZER_SPACE: dict[str, Space] = {"graphs": {"weight": WEIGHTS, "output_weight": (0.0, *WEIGHTS)}}
 TRAINING_SPACE: Space = {
     "hidden_channels": (16, 32, 64),
     "dropout": (0.5, 0.6, 0.7, 0.8),
@@ -39,8 +42,7 @@ TRAINING_SPACE: Space = {
     "weight_decay": (5e-4, 1e-3, 2e-3),
     "epochs": (200, 400),
 }
-IMAGE_SPACE: Space = {"weight": (0.1, 0.3, 1.0, 3.0, 10.0), "output_weight": (0.0, 1.0, 10.0, 100.0)}
-OPTION_SPACE: dict[str, Space] = {
+OPTION_SPACE: dict[str, Space] = {  # for graphs
     "rp-comhe": {"dim": (10, 20, 40), "redraw": (1, 10)},
     "ap-comhe": {"rate": (0.1, 1.0), "mode": ("both", "alternating")},
 }
@@ -103,7 +105,7 @@ def draw(recipe: str, model: str, data: str, regularizer: str, trials: int) -> l
     space = dict(TRAINING_SPACE) if recipe == "tuned" else {}
     options = OPTION_SPACE.get(regularizer, {}) if base.domain == "graphs" else {}
     if regularizer != "none":
-        space |= REGULARIZER_SPACE if base.domain == "graphs" else IMAGE_SPACE
+        space |= REGULARIZER_SPACE.get(base.domain, IMAGE_SPACE)
     source = random.Random(f"{recipe}.{data}-{regularizer}")  # not of the model: graphs had one
     found: list[Recipe] = []
     for _ in range(100 * trials):

@@ -24,11 +24,12 @@ CHECKPOINT_SECONDS = 60.0
 Progress = Callable[[dict[str, Any], int], None]
 
 
+def _ignore(log: Log) -> None:
+    """Observe nothing."""
+
+
 def fit(
-    task: Task,
-    run: Run,
-    progress: Progress = lambda row, epochs: None,
-    observe: Callable[[Log], None] = lambda log: None,
+    task: Task, run: Run, progress: Progress = lambda row, epochs: None, observe: Callable[[Log], None] = _ignore
 ) -> dict[str, Any]:
     """Train to the recipe's end, from the run's checkpoint if there is one; all ranks return the result.
 
@@ -48,7 +49,7 @@ def fit(
         if not context.is_main:
             run.follow(recipe)
         try:
-            return _fit(task, run, progress, stop, prepared.pop(), observe if context.is_main else None)
+            return _fit(task, run, progress, stop, prepared.pop(), observe if context.is_main else _ignore)
         except torch_compile_errors() as error:
             reason = " ".join(first_line(error).split())
             raise UsageError(f"{recipe.model} cannot be compiled here ({reason}); leave out compile") from error
@@ -59,7 +60,7 @@ def fit(
         else:
             try:
                 with torch.compiler.set_stance("force_eager"):
-                    _fit(task, run, lambda row, epochs: None, stop, _prepare(task, NonFiniteTracer(epoch)), None)
+                    _fit(task, run, lambda row, epochs: None, stop, _prepare(task, NonFiniteTracer(epoch)), _ignore)
             except DivergedError as error:
                 what += f"; {error}"
         what = f"{recipe.label} seed {recipe.seed}: {what}; lower lr {recipe.lr}, or give it a warmup"
@@ -74,7 +75,7 @@ def _prepare(task: Task, tracer: NonFiniteTracer | None = None) -> Training:
 
 
 def _fit(
-    task: Task, run: Run, progress: Progress, stop: Stop, training: Training, observe: Callable[[Log], None] | None
+    task: Task, run: Run, progress: Progress, stop: Stop, training: Training, observe: Callable[[Log], None]
 ) -> dict[str, Any]:
     recipe, steps = task.recipe, task.steps
     if (state := run.load_checkpoint()) is not None:
@@ -107,8 +108,7 @@ def _fit(
             log.add_epoch(row)
             training.select_best(epoch, validation)
             progress(row, recipe.epochs)
-            if observe is not None:
-                observe(log)
+            observe(log)
     require_finite_parameters(training.model, len(log.epochs) - 1, task.context)  # after the last update
     return training.finish(run)
 

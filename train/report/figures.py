@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from comhe.errors import UsageError
+from comhe.errors import needs
 
 STYLE = Path(__file__).with_name("figures.css")
 # Stand-ins that become variables of figures.css, so that figures are legible on light and on dark.
@@ -245,8 +245,6 @@ def _short(attribute: str) -> str:
 
 
 def _style() -> AbstractContextManager[None]:
-    try:
+    with needs("report", "a figure"):
         from matplotlib import rc_context
-    except ImportError as error:
-        raise UsageError("figures are drawn by matplotlib: pip install 'comhe[report]'") from error
     return rc_context(SETTINGS)

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from comhe.errors import UsageError
+from comhe.errors import needs
 from comhe.train.engine.log import Log
 
 FOLDER = "tensorboard"
@@ -17,16 +17,14 @@ class Board:
     Tags are ``metrics/loss``, ``steps/penalty`` and, for each layer, ``energies/energy/LAYER``.
 
     Raises:
-        UsageError: tensorboard is not installed.
+        MissingPackageError: tensorboard is not installed.
     """
 
     _writer: Any
 
     def __init__(self, folder: Path) -> None:
-        try:
+        with needs("tensorboard", "--tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise UsageError("--tensorboard needs the package: pip install 'comhe[tensorboard]'") from error
         self._folder, self._make = folder / FOLDER, SummaryWriter
         self._writer = None
         self._written = dict.fromkeys(X, 0)

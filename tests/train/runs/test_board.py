@@ -57,7 +57,7 @@ def test_a_missing_package_is_named_and_nothing_is_written(tmp_path, monkeypatch
 
     def without(name, *args, **options):
         if name.startswith("torch.utils.tensorboard"):
-            raise ImportError
+            raise ModuleNotFoundError(name="tensorboard")
         return usual(name, *args, **options)
 
     monkeypatch.setattr(builtins, "__import__", without)
