@@ -4,6 +4,7 @@
 are made of such a file by `python tests/tally_table.py FILE`.
 """
 
+import dataclasses
 import json
 import os
 from collections import Counter
@@ -103,3 +104,13 @@ def pytest_sessionfinish(session, exitstatus):
 def pytest_testnodedown(node, error):
     for row in getattr(node, "workeroutput", {}).get("counts", ()):
         node.config.stash[COUNTS][row["kind"], row["outcome"]] += row["cases"]
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    """Whatever recipe a test registers is forgotten: other tests sweep over all that there are."""
+    from comhe.train import recipe
+
+    recipe.domains()
+    copies = {name: dataclasses.replace(d, recipes=dict(d.recipes)) for name, d in recipe._domains.items()}
+    monkeypatch.setattr(recipe, "_domains", copies)

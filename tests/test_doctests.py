@@ -22,6 +22,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", [*(package.__name__ for package in PACKAGES), *NAMES])
+@pytest.mark.usefixtures("registry")
 def test_examples(name, tmp_path, monkeypatch):
     module = importlib.import_module(name)
     monkeypatch.chdir(tmp_path)

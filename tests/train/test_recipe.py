@@ -13,7 +13,6 @@ from comhe.train.images import ImageRecipe
 from comhe.train.points import PointRecipe
 from comhe.train.recipe import (
     Recipe,
-    _domains,
     domains,
     find_domain,
     get_recipe,
@@ -24,14 +23,6 @@ from comhe.train.recipe import (
 )
 
 RESULTS = Path(__file__).parents[2] / "results"
-
-
-@pytest.fixture
-def registry(monkeypatch):
-    """Whatever a test registers is forgotten."""
-    domains()
-    copies = {name: dataclasses.replace(domain, recipes=dict(domain.recipes)) for name, domain in _domains.items()}
-    monkeypatch.setattr("comhe.train.recipe._domains", copies)
 
 
 @pytest.mark.parametrize(
