@@ -4,7 +4,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from .options import Computing
+from .options import Computing, Overwrite, require_new
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,13 +21,15 @@ class Publish(Computing):
         str,
         arg(metavar="TEXT", help="appended to the name, to tell recipes apart", help_behavior_hint="the recipe's tag"),
     ] = ""
+    overwrite: Overwrite = False
 
     def run(self) -> None:
-        from comhe.train.compare.publish import publish
+        from comhe.train.compare.publish import card_path, publish, same_recipe
         from comhe.train.runs.run import Run
         from comhe.zoo import get_weights
 
         runs = [Run(folder) for folder in self.folders]
+        require_new(card_path(same_recipe(runs)[0], self.output, self.suffix), self.overwrite)
         card = get_weights(publish(runs, self.output, self.suffix, self.data_root, self.device)).card
         over = card["seeds"]["best"]["test_accuracy"]
         deviation = "" if over["std"] is None else f" ± {100 * over['std']:.2f}"

@@ -53,10 +53,9 @@ def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | Non
     if stored is None or abs(_accuracy(task, model, stored) - _accuracy(task, model, state)) >= 5e-4:
         stored = state
     load_weights(model, stored)
-    suffix = suffix or recipe.tag
-    name = f"{recipe.name}-{suffix}" if suffix else recipe.name
+    path = card_path(recipe, output, suffix)
+    name, file = path.stem, path.with_suffix(".safetensors").name
     data = save(stored)
-    file = f"{name}.safetensors"
     trained = chosen.environment()
     card = {
         "name": name,
@@ -86,9 +85,13 @@ def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | Non
     }
     with open_atomic(output / file) as weights:
         weights.write(data)
-    path = output / f"{name}.json"
     write_text(path, json.dumps(card, indent=1, allow_nan=False) + "\n")  # last: a card promises that its file is there
     return path
+
+
+def card_path(recipe: Recipe, output: Path, suffix: str = "") -> Path:
+    """Return where the card of weights that this recipe trained is put; the weights stand next to it."""
+    return output / ("-".join(filter(None, (recipe.name, suffix or recipe.tag))) + ".json")
 
 
 def evaluate(

@@ -11,3 +11,16 @@ def test_a_summary_is_printed(finished, tmp_path, capsys):
     assert shown.startswith("gcn.citations-none-mine: test ")
     assert "% over 2)" in shown
     assert get_weights(tmp_path / "gcn.citations-none-mine").card["seeds"]["n"] == 2
+
+
+def test_weights_that_are_there_stay_unless_told(finished, tmp_path, capsys):
+    recipes, folder, _ = finished
+    command = ["publish", str(run_folder(folder, recipes[0])), "--output", str(tmp_path)]
+    assert main(command) == 0
+    (card,) = tmp_path.glob("*.json")
+    card.write_text("kept")
+    assert main(command) == 2
+    assert f"{card} exists; choose another --output, or replace it with --overwrite" in capsys.readouterr().err
+    assert card.read_text() == "kept"
+    assert main([*command, "--overwrite"]) == 0
+    assert get_weights(card).card["seeds"]["n"] == 1

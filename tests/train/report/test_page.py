@@ -225,10 +225,14 @@ png(figures[0].querySelector("svg")).then(done);
 def test_chromium_sorts_filters_copies_and_downloads(tmp_path):
     records = [r | {"data": data, "model": "g_n"} for data in ("b", "a") for r in _records()]
     (tmp_path / "page.html").write_text(Page(Findings(records=records)).html() + CHECK)
-    dom, errors = _browse(tmp_path / "profile", f"{(tmp_path / 'page.html').as_uri()}#last-test")
-    assert "CONSOLE" not in errors
-    assert 'id="last-test" aria-sort="ascending"' in dom
-    found = json.loads(unescape(re.search(r"<title>(.*?)</title>", dom, re.DOTALL)[1]))
+    for _ in range(5):  # Chromium's clock may run ahead of the thread that makes the PNG
+        dom, errors = _browse(tmp_path / "profile", f"{(tmp_path / 'page.html').as_uri()}#last-test")
+        assert "CONSOLE" not in errors
+        assert 'id="last-test" aria-sort="ascending"' in dom
+        title = unescape(re.search(r"<title>(.*?)</title>", dom, re.DOTALL)[1])
+        if title.startswith("{"):
+            break
+    found = json.loads(title)
     tests = [float(text.split()[0]) for text in found["sorted"]]
     assert tests == sorted(tests[:3]) + sorted(tests[3:])  # within each group
     assert [float(text.split()[0]) for text in found["flat"]] == sorted(tests)
