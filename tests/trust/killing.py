@@ -33,7 +33,7 @@ KINDS = {  # of runs: a small one of each domain, between them everything that h
         "regularizer_options": {"redraw": 2, "dim": 8},
     },
     "images": {
-        "model": "resnet8", "data": "glyphs", "epochs": 2, "batch_size": 16, "regularizer": "adv-comhe", "ema": 0.9,
+        "model": "resnet8", "data": "digits", "epochs": 2, "batch_size": 16, "regularizer": "adv-comhe", "ema": 0.9,
         "energies": 2, "log_steps": 2, "schedule": "one-cycle", "cutout": 4, "accumulate": 2,
     },
     "points": {

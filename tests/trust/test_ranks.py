@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 SERVER = Path(__file__).with_name("ranks.py")
 SETTINGS = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 IMAGES = (
-    "train images --model resnet8 --data glyphs --epochs 2 --batch-size 15 --accumulate 2 --lr 0.02 --clip 0.5 "
+    "train images --model resnet8 --data digits --epochs 2 --batch-size 15 --accumulate 2 --lr 0.02 --clip 0.5 "
     "--ema 0.9 --cutout 4 --schedule one-cycle --regularizer ap-comhe --energies 1 --log-steps 1"
 )
 POINTS = (
