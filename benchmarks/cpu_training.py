@@ -15,6 +15,10 @@ busy for it, which neighbors change less; ``percent`` is a share of the latter. 
     evaluation  of the validation set, after the epoch
     logging     each layer's energies, and keeping the best weights
 
+Then a step without a penalty in other ways that PyTorch has, in turn: as it is, compiled by ``--compile`` (Inductor's
+C++ for what lies between products and convolutions), and with denormal numbers flushed to zero; ``percent`` is of the
+first.
+
 Then, on one thread, energy and gradient of PointNet's widest layer under 20 projections, by the size of the blocks that
 its cosines are computed in and the least side of one; the first is what is built in.
 """
@@ -103,6 +107,33 @@ def profile(model: str, data: str, steps: int) -> dict[str, tuple[float, float]]
     return {part: (found[0][part], found[1][part]) for part in PARTS}
 
 
+def ways(model: str, data: str, rounds: int) -> Iterator[dict[str, Any]]:
+    """Yield the median seconds of a step without a penalty, by the way it is computed; the ways take turns."""
+    import torch
+
+    clock, taking = Clock(), {}
+    for way in ("as it is", "compiled", "denormals flushed"):
+        recipe = get_recipe("short", model, data, "none").replace(compile=way == "compiled")
+        task = make_task(recipe, device="cpu")
+        with deterministic(task.device), limited_threads(task.threads):
+            training = Training(task, None)
+            training.begin_epoch(0)
+            inputs = list(islice(task.inputs(0), rounds + 1))
+            training.step(inputs[0], 1e-3)  # warms up, and compiles
+            taking[way] = training, inputs[1:]
+    for i in range(rounds):
+        for way, (training, inputs) in taking.items():
+            torch.set_flush_denormal(way == "denormals flushed")
+            with deterministic(training.task.device), limited_threads(training.task.threads):
+                clock.timed(way, training.step)(inputs[i], 1e-3)
+    torch.set_flush_denormal(False)
+    first = clock.median("as it is", 0)
+    for way in taking:
+        seconds, busy = (clock.median(way, which) for which in (0, 1))
+        share = 100 * seconds / first
+        yield {"network": model, "part": f"a step, {way}", "seconds": seconds, "cpu_s": busy, "percent": share}
+
+
 def blocks(rounds: int = 4) -> Iterator[dict[str, Any]]:
     """Yield the processor seconds of 20 sets of 1,024 neurons of 40 numbers by blocks, the least of the rounds."""
     import torch
@@ -141,6 +172,10 @@ def main() -> None:
             row = {"network": model, "part": part, "seconds": seconds, "cpu_s": busy, "percent": 100 * busy / total}
             table.add(row | {"load": os.getloadavg()[0]})
             print(f"{model:14} {part:16} {seconds:9.1f} s {busy:9.1f} CPU s {100 * busy / total:6.1f} %", flush=True)
+    for model in flags.networks:
+        for row in ways(model, NETWORKS[model], flags.steps):
+            table.add(row | {"load": os.getloadavg()[0]})
+            print(f"{model:14} {row['part']:28} {row['seconds']:9.3f} s {row['percent']:6.1f} %", flush=True)
     for row in blocks():
         table.add(row | {"load": os.getloadavg()[0]})
         print(f"{row['part']:30} {1e3 * row['cpu_s']:9.1f} CPU ms")
