@@ -1,6 +1,7 @@
-"""The tables of the README and the documentation, made from committed results and cards: ``make tables``.
+"""The tables of the README, the documentation and ``results``, from committed runs and cards: ``make tables``.
 
-A table stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->`` and is replaced there.
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->`` and is replaced there. Each
+``RECIPE-runs.csv`` has its tables in ``RECIPE.md``.
 """
 
 import csv
@@ -10,6 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from comhe.regularizers import list_regularizers
+from comhe.train.compare import tables
+from comhe.train.compare.records import read_records
+from comhe.train.compare.tables import percent, signed
 from comhe.zoo import Weights, get_weights, list_weights
 
 ROOT = Path(__file__).parents[1]
@@ -48,7 +52,7 @@ def effect(epoch: str) -> str:
         cells = [row for row in read(f"results/{file}.csv") if row["data"] == data and row["epoch"] == epoch]
         found = {row["regularizer"]: row for row in cells}
         none, seeds = found["none"], int(found["none"]["n"])
-        plain = f"{float(none['test']):.2f} ± {float(none['std']):.2f}"
+        plain = f"{percent(float(none['test']))} ± {percent(float(none['std']))}"
         rows.append([name, seeds, plain, *(difference(found.get(key), seeds) for key in COMPARED)])
     return markdown(["test accuracy in %", "seeds", "`none`", *(f"`{name}`" for name in COMPARED)], rows)
 
@@ -58,11 +62,11 @@ def difference(row: dict[str, str] | None, seeds: int) -> str:
     if row is None:
         return ""
     mean, low, high = (float(row[key]) for key in ("difference", "low", "high"))
-    text = f"{mean:+.2f}"
+    text = signed(mean)
     if seeds >= FEW and float(row["p_holm"]) < 0.05:
         text = f"**{text}**"
     fewer = "" if int(row["n"]) == seeds else f", {row['n']} seeds"
-    return f"{text} ({low:+.2f} to {high:+.2f}{fewer})"
+    return f"{text} ({signed(low)} to {signed(high)}{fewer})"
 
 
 def graphs() -> str:
@@ -79,7 +83,7 @@ def graphs() -> str:
                     for line in read(f"results/graphs/{recipe}.csv")
                     if (line["data"], line["regularizer"], line["epoch"]) == (name, regularizer, "best")
                 )
-                row.append(f"{float(found['test']):.2f} ± {float(found['std']):.2f}")
+                row.append(f"{percent(float(found['test']))} ± {percent(float(found['std']))}")
                 if regularizer != "none":
                     p = float(found["p_holm"])
                     row.append(f"{difference(found, 0)}, p {'< 0.0001' if p < 1e-4 else f'= {p:.4f}'}")
@@ -155,8 +159,16 @@ def render(text: str) -> str:
     return TABLE.sub(lambda match: f"{match[1]}{TABLES[match[2]]()}\n{match[3]}", text)
 
 
+def contents() -> dict[Path, str]:
+    """Every file that has tables, with them made again."""
+    found = {page: render(page.read_text()) for page in PAGES}
+    for runs in sorted(ROOT.glob("results/*/*-runs.csv")):
+        found[runs.with_name(runs.name.replace("-runs.csv", ".md"))] = tables.markdown(tables.table(read_records(runs)))
+    return found
+
+
 if __name__ == "__main__":
-    for page in PAGES:
-        if (made := render(page.read_text())) != page.read_text():
+    for page, made in contents().items():
+        if made != page.read_text():
             page.write_text(made)
             print(page.relative_to(ROOT))

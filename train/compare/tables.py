@@ -147,8 +147,18 @@ def signed(value: float, digits: int = 2) -> str:
         >>> signed(0.5), signed(-0.001)
         ('+0.50', '0.00')
     """
-    text = f"{round(value, 9):+.{digits}f}"  # a tie reads the same from runs and from their six digits in a CSV file
+    text = f"{round(value, 5):+.{digits}f}"
     return text if float(text) else text[1:]
+
+
+def percent(value: float) -> str:
+    """Return a share with two digits; a tie reads the same from runs and from their six digits in a CSV file.
+
+    Example:
+        >>> percent(63.2149999999999), percent(63.215)
+        ('63.22', '63.22')
+    """
+    return f"{round(value, 5):.2f}"
 
 
 def _interval(row: Row) -> str:
@@ -170,8 +180,8 @@ def _p_value(row: Row) -> str:
 NAMES = {name: Column(name, name, attrgetter(name), True) for name in (*CELL[1:], "settings", "recipe")}
 ACCURACY = (
     Column("n", "n", _cell("{}".format, "n")),
-    Column("val %", "val", _cell("{:.2f}".format, "val")),
-    Column("test %", "test", lambda row: f"{row.test:.2f}" + (f" ± {row.std:.2f}" if row.n > 1 else "")),
+    Column("val %", "val", _cell(percent, "val")),
+    Column("test %", "test", lambda row: percent(row.test) + (f" ± {percent(row.std)}" if row.n > 1 else "")),
     Column("difference", "difference", _cell(signed, "difference")),
     Column("95 % interval", "low", _interval),
     Column("p (Holm)", "p_holm", _p_value),
