@@ -70,7 +70,7 @@ INSTEAD = {
     ),
     "comhe reproduce gcn --seeds 5 --budget 20m": "comhe reproduce gcn --seeds 1 --budget 20m --settings epochs=3",
     "comhe evaluate runs/kipf/gcn.cora-rp-comhe/seed0": f"comhe evaluate {CITATIONS}/seed0",
-    "comhe evaluate resnet20.cifar100-rp-comhe": "comhe evaluate gcn.citations-rp-comhe",
+    "comhe evaluate airbench94.cifar100-rp-comhe": "comhe evaluate gcn.citations-rp-comhe",
     "comhe energy runs/kipf/gcn.cora-rp-comhe/seed0": f"comhe energy {CITATIONS}/seed0",
     "comhe publish runs/kipf/gcn.cora-rp-comhe/seed* --output my-weights": (
         f"comhe publish {CITATIONS}/seed* --output my-weights"
