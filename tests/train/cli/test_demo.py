@@ -25,7 +25,7 @@ def test_it_ends_with_one_table_and_the_page(tmp_path, capsys, monkeypatch, in_p
     assert main(["demo", "--seeds", "2", "--output", str(tmp_path / "out"), "--device", "cpu", "--jobs", "1"]) == 0
     shown = capsys.readouterr().out
     table = [line.split() for line in shown[shown.index("model ") :].splitlines() if line.strip().startswith("gcn")]
-    assert [line[1:4] for line in table[:3]] == [["citations", name, "2"] for name in ("hs-mhe", "none", "rp-comhe")]
+    assert [line[1:4] for line in table[:3]] == [["citations", name, "2"] for name in ("none", "hs-mhe", "rp-comhe")]
     assert [line[1] for line in table[3:]] == ["citations-random1"] * 3
     assert shown.rstrip().endswith(f"the page is {tmp_path / 'out' / 'page.html'}")
     assert "<html" in (tmp_path / "out" / "page.html").read_text()
