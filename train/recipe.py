@@ -75,7 +75,7 @@ class Recipe:
     )
     seed: int = setting(0, "seed of initialization, dropout, data order and projections", WHAT)
     epochs: int = setting(200, "passes over the training set")
-    patience: int = setting(0, "epochs without a better one on validation after which training ends, 0 for never")
+    patience: int = setting(0, "epochs without a better accuracy or loss on validation that end training, 0 for none")
     lr: float = setting(0.01, "learning rate")
     weight_decay: float = setting(5e-4, "L2 penalty on the weights")
     schedule: str = setting("constant", "of the learning rate: constant, cosine, one-cycle, or step:0.5,0.75")

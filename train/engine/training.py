@@ -1,5 +1,6 @@
 """The state of a run, all that it needs to go on to the same bits, and its result."""
 
+import math
 import time
 from typing import Any
 
@@ -45,6 +46,7 @@ class Training:
         self.done = 0
         self._start = {"energy": layer_energies(self.regularizer)}
         self._best: dict[str, Any] = {"key": (-1.0, 0.0), "epoch": -1, "weights": {}}
+        self._highest, self._lowest, self._waited = -math.inf, math.inf, 0  # epochs since validation was last at a best
         self._seconds = self._step_seconds = 0.0  # of earlier sessions, and of training steps in all
         self._began = self._saved = self._resumed = time.perf_counter()
         self._others = OtherWork()
@@ -69,15 +71,21 @@ class Training:
 
     @property
     def is_out_of_patience(self) -> bool:
-        """Whether validation has not improved for as many epochs as the recipe waits for."""
-        return 0 < self.task.recipe.patience < len(self.log.epochs) - self._best["epoch"]
+        """Whether the recipe has waited long enough: neither accuracy nor loss on validation came back to its best."""
+        return 0 < self.task.recipe.patience <= self._waited
 
     def select_best(self, epoch: int, validation: dict[str, float]) -> None:
         """Keep the weights if they are the best so far: accuracy, then the lower loss, then the earlier epoch."""
+        self._wait(validation["accuracy"], validation["loss"])
         key = (validation["accuracy"], -validation["loss"])
         if key > tuple(self._best["key"]):
             weights = {name: tensor.detach().clone() for name, tensor in self.eval_model.state_dict().items()}
             self._best = {"key": key, "epoch": epoch, "weights": weights}
+
+    def _wait(self, accuracy: float, loss: float) -> None:
+        is_better = accuracy >= self._highest or loss <= self._lowest
+        self._waited = 0 if is_better else self._waited + 1
+        self._highest, self._lowest = max(self._highest, accuracy), min(self._lowest, loss)
 
     def save(self, run: Run, epoch: int, done: int) -> None:
         """Write checkpoint and log, on all ranks at once; nothing if the run has diverged."""
@@ -99,6 +107,8 @@ class Training:
         for name, part in self._stateful().items():
             part.load_state_dict(state[name])
         self._best, self.done = state["best"], state["done"]
+        for row in self.log.epochs:
+            self._wait(row["val_accuracy"], row["val_loss"])
         self._seconds, self._step_seconds = state["seconds"], state["step_seconds"]
         load_ranks(state["ranks"], self.step, self.done)
         self._began = self._saved = time.perf_counter()

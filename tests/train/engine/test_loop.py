@@ -1,4 +1,5 @@
 import csv
+from itertools import pairwise
 
 import pytest
 import torch
@@ -49,11 +50,12 @@ def test_patience_ends_a_run_where_validation_stands_still(tmp_path, monkeypatch
     patient, cut = Run(tmp_path / "patient"), Run(tmp_path / "cut")
     recipe = recipe.replace(epochs=200, patience=3)
     result = fit(GraphTask(recipe), patient)
-    assert result["last"]["epoch"] == result["best"]["epoch"] + 3 < 199
     with (patient.folder / "metrics.csv").open() as file:
-        accuracies = [float(row["val_accuracy"]) for row in csv.DictReader(file)]
-    assert len(accuracies) == result["last"]["epoch"] + 1
-    assert max(accuracies[: result["best"]["epoch"] + 1]) >= max(accuracies)
+        rows = [(float(row["val_accuracy"]), -float(row["val_loss"])) for row in csv.DictReader(file)]
+    at_best = [i for i, row in enumerate(rows) if any(row[k] >= max(each[k] for each in rows[: i + 1]) for k in (0, 1))]
+    assert len(rows) == at_best[-1] + 4 < 200, "three epochs after accuracy or loss was last at its best"
+    assert all(later - earlier <= 3 for earlier, later in pairwise(at_best))
+    assert result["last"]["epoch"] > result["best"]["epoch"] + 3, "the loss was better after the highest accuracy"
 
     def stop(row, epochs):
         if row["epoch"] == result["last"]["epoch"]:  # nothing but the end is left
