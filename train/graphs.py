@@ -77,7 +77,7 @@ class GraphTask(Task):
     @property
     def options(self) -> dict[str, Any]:
         sizes = {"in_channels": self.graph.num_features, "num_classes": self.graph.num_classes}
-        return self.recipe.model_arguments(**sizes)
+        return self.recipe.arguments_for(**sizes)
 
     @property
     def classes(self) -> Sequence[str]:

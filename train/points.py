@@ -63,7 +63,7 @@ class PointTask(BatchTask):
     @property
     def options(self) -> dict[str, Any]:
         sizes = {"in_channels": self.data.num_channels, "num_classes": self.data.num_classes}
-        return self.recipe.model_arguments(**sizes)
+        return self.recipe.arguments_for(**sizes)
 
     def adopt(self, transform: Any) -> str:
         """Turn the clouds so that the same axis points up."""

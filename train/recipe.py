@@ -68,7 +68,8 @@ class Recipe:
     weight: float | None = setting(None, "factor of each hidden layer's penalty", PENALTY)
     output_weight: float | None = setting(None, "the same for the output layer", PENALTY)
     layer_weights: dict[str, float] = field(
-        default_factory=dict, metadata={"help": "the same by globs of layers; the first match counts", "group": PENALTY}
+        default_factory=dict,
+        metadata={"help": "the weight by globs of layers, where it differs; the first match counts", "group": PENALTY},
     )
     regularizer_options: Options = field(
         default_factory=dict, metadata={"help": "further options of the regularizer", "group": PENALTY}
@@ -119,10 +120,6 @@ class Recipe:
         factor(self.schedule, 1.0, self.warmup)  # its error, now rather than in the first step
         names = ("weight", "output_weight", "weight_decay", "seed", "clip", "energies", "log_steps", "patience")
         self.require(lambda value: value is None or value >= 0, "must not be negative", *names)
-        if self.layer_weights and self.weight is not None:
-            raise UsageError(
-                f"weight={self.weight} and layer_weights exclude each other; '*={self.weight}' may go last"
-            )
         if self.tag and not re.fullmatch(r"[A-Za-z0-9._-]+", self.tag):
             raise UsageError(f"tag becomes part of a file name: letters, digits, '.', '_' and '-', not {self.tag!r}")
 
@@ -149,9 +146,18 @@ class Recipe:
         """Return the arguments of the model's builder, given those that the data set decides."""
         return sizes | self.model_options
 
+    def arguments_for(self, num_classes: int, **sizes: int) -> dict[str, Any]:
+        """Return :meth:`model_arguments` for the data themselves; UsageError if an option gives other classes."""
+        if (other := self.model_options.get("num_classes", num_classes)) != num_classes:
+            raise UsageError(f"num_classes={other}, but {self.data} has {num_classes} classes; leave the option out")
+        return self.model_arguments(num_classes=num_classes, **sizes)
+
     def penalty_weights(self) -> dict[str, Any]:
         """Return the weights of the penalty that differ from the regularizer's own."""
-        weights = {"weight": dict(self.layer_weights) or self.weight, "output_weight": self.output_weight}
+        by_layer = dict(self.layer_weights)
+        if by_layer and self.weight is not None:
+            by_layer.setdefault("*", self.weight)  # last: the first glob that matches counts
+        weights = {"weight": by_layer or self.weight, "output_weight": self.output_weight}
         return {name: value for name, value in weights.items() if value is not None}
 
     @property

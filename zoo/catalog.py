@@ -86,7 +86,8 @@ def _required(parameters: Iterable[inspect.Parameter]) -> list[inspect.Parameter
 def _find(name: str) -> Entry:
     _import_networks()
     if name not in entries:
-        raise UsageError(f"unknown model {name!r}; {did_you_mean(name, sorted(entries, key=natural_key))}")
+        hint = did_you_mean(name, sorted(entries, key=natural_key))
+        raise UsageError(f"unknown model {name!r}; {hint} One of your own needs its module: --import MODULE")
     return entries[name]
 
 

@@ -32,7 +32,7 @@ def load_undirected(path: Path, seed: int | None = None, split: int | None = Non
     return _load("graph-undirected", path, seed, split, undirected=True)
 
 
-@register_dataset("folder", "graphs", license=LICENSE)
+@register_dataset("folder", "graphs", license=LICENSE, about="a graph of your own: a folder of CSV files")
 def load_folder(path: Path, seed: int | None = None, split: int | None = None) -> Graph:
     """Load a folder of CSV files, with edges as they are given."""
     return _load("folder", path, seed, split, undirected=False)

@@ -26,7 +26,12 @@ IMAGENET_LICENSE = "for non-commercial research and education; the images are th
 CENSUS = (1000, 1_281_167, 50_000)  # classes, images to train, images to test
 
 
-@register_dataset("folder", "images", license="its owner's", about="images of your own, in a folder for each class")
+@register_dataset(
+    "folder",
+    "images",
+    license="its owner's",
+    about="files of your own, in a folder for each class; of a graph, CSV files",
+)
 def load_folder(path: Path, root: Path, seed: int | None = None, workers: int = 0) -> Images | ImageFiles:
     """Load PATH/{train,val,test}/<class>/*, PATH/<class>/*, Tiny ImageNet, or the extracted archive of a CIFAR set.
 

@@ -30,6 +30,7 @@ MAX_VALUES = 1 << 28  # coordinates a file: 20 times as many as in the published
 UNSTORED, EXPANSION = 1 << 26, 100
 MATERIALS = (".mtl", ".jpg", ".jpeg", ".png")  # of meshes, which lie next to them
 PAIR = re.compile(r"(?P<split>training|train|test)_?(?P<rest>.*)\.(h5|hdf5)")
+TERMS = "for research, as its authors' terms of use say"
 SCANS = (
     "bag", "bin", "box", "cabinet", "chair", "desk", "display", "door", "shelf", "table", "bed", "pillow", "sink",
     "sofa", "toilet",
@@ -79,19 +80,28 @@ def load_pair(folder: Path, pair: tuple[Path, Path] | None = None) -> Decoded:
     return Decoded(splits, classes)
 
 
-@register_dataset("scanobjectnn", "points", license="for research, as its authors' terms of use say")
+@register_dataset(
+    "scanobjectnn", "points", license=TERMS,
+    about="clouds of 2,048 points of scanned objects with background, 15 classes (OBJ_BG)",
+)  # fmt: skip
 def load_scanobjectnn(root: Path) -> Clouds:
     """Load ScanObjectNN's objects with their background (OBJ_BG)."""
     return _load_scans(root, "scanobjectnn", "main_split", "objectdataset")
 
 
-@register_dataset("scanobjectnn-objects", "points", license="for research, as its authors' terms of use say")
+@register_dataset(
+    "scanobjectnn-objects", "points", license=TERMS,
+    about="the same objects without background (OBJ_ONLY)",
+)  # fmt: skip
 def load_scanobjectnn_objects(root: Path) -> Clouds:
     """Load ScanObjectNN's objects without background (OBJ_ONLY)."""
     return _load_scans(root, "scanobjectnn-objects", "main_split_nobg", "objectdataset")
 
 
-@register_dataset("scanobjectnn-hardest", "points", license="for research, as its authors' terms of use say")
+@register_dataset(
+    "scanobjectnn-hardest", "points", license=TERMS,
+    about="the same objects shifted, turned and scaled, with background (PB_T50_RS)",
+)  # fmt: skip
 def load_scanobjectnn_hardest(root: Path) -> Clouds:
     """Load ScanObjectNN's hardest variant, of shifted, turned and scaled objects with background (PB_T50_RS)."""
     return _load_scans(root, "scanobjectnn-hardest", "main_split", "objectdataset_augmentedrot_scale75")

@@ -187,5 +187,6 @@ def test_weights_of_layers_are_part_of_the_recipe_where_there_are_any():
     assert read_recipe(json.dumps(earlier)).digest == plain.digest
     assert recipe.label == "resnet20.glyphs-hs-mhe+_=2.0,layer1._=0.5"
     assert recipe.penalty_weights() == {"weight": {"layer1.*": 0.5, "*": 2.0}}
-    with pytest.raises(UsageError, match="layer_weights exclude each other"):
-        recipe.replace(weight=1.0)
+    rest = plain.replace(layer_weights={"layer1.*": 0.5}, weight=0.1)  # a weight that the cell may have brought along
+    assert rest.penalty_weights() == {"weight": {"layer1.*": 0.5, "*": 0.1}}
+    assert recipe.replace(weight=0.1).penalty_weights() == recipe.penalty_weights()

@@ -34,12 +34,14 @@ class List(Command):
         if not found:
             return print(f"no name of {self.what} matches {self.pattern}")
         header = [*found[0]]
-        print_table("", header, [[_cell(row[name]) for name in header] for row in found], NOTES.get(self.what, ""))
+        print_table(
+            "", header, [[_cell(name, row[name]) for name in header] for row in found], NOTES.get(self.what, "")
+        )
 
 
 NOTES = {
     "models": "Parameters for the number of classes that is the default; of graph networks for Cora.",
-    "weights": "Test accuracy of the weights, and of all seeds they were chosen from: mean ± deviation (seeds).",
+    "weights": "Test accuracy of the weights, and mean and standard deviation of all seeds they were chosen from.",
     "datasets": "Any seed may replace the 0 of -random0, and any number the 0 of -split0.",
 }
 
@@ -114,14 +116,15 @@ def weights(pattern: str) -> Rows:
         card = get_weights(name).card
         seeds = card["seeds"]
         over = seeds["best"]["test_accuracy"]
-        spread = "" if over["std"] is None else f" ± {100 * over['std']:.2f}"
         found.append(
             {
                 "weights": name,
                 "data": card["data"].get("name", card["recipe"]["data"]),
-                "test %": f"{100 * card['metrics']['test']['accuracy']:.2f}",
-                "all seeds %": f"{100 * over['mean']:.2f}{spread} ({seeds['n']})",
-                "MB": f"{card['bytes'] / 1e6:.2f}" if "bytes" in card else None,
+                "test %": round(100 * card["metrics"]["test"]["accuracy"], 6),
+                "mean %": round(100 * over["mean"], 6),
+                "std %": None if over["std"] is None else round(100 * over["std"], 6),
+                "seeds": seeds["n"],
+                "MB": card["bytes"] / 1e6 if "bytes" in card else None,
             }
         )
     return found
@@ -138,5 +141,7 @@ def sentence(text: str) -> str:
     return first.split(". ")[0].rstrip(".:;,").replace("`", "")
 
 
-def _cell(value: Any) -> str:
+def _cell(name: str, value: Any) -> str:
+    if value is not None and (name.endswith("%") or name == "MB"):
+        return f"{value:.2f}"
     return f"{value:,}" if isinstance(value, int) else "" if value is None else str(value)

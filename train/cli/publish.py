@@ -4,7 +4,9 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from .options import Computing, Overwrite, require_new
+from comhe.errors import UsageError
+
+from .options import Computing, Overwrite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +31,9 @@ class Publish(Computing):
         from comhe.zoo import get_weights
 
         runs = [Run(folder) for folder in self.folders]
-        require_new(card_path(same_recipe(runs)[0], self.output, self.suffix), self.overwrite)
+        path = card_path(same_recipe(runs)[0], self.output, self.suffix)
+        if path.exists() and not self.overwrite:
+            raise UsageError(f"{path} exists; tell these weights apart with --suffix, or replace it with --overwrite")
         card = get_weights(publish(runs, self.output, self.suffix, self.data_root, self.device)).card
         over = card["seeds"]["best"]["test_accuracy"]
         deviation = "" if over["std"] is None else f" ± {100 * over['std']:.2f}"

@@ -52,7 +52,7 @@ class BatchTask(Task):
 
     @property
     def options(self) -> dict[str, Any]:
-        return self.recipe.model_arguments(num_classes=self.data.num_classes)
+        return self.recipe.arguments_for(num_classes=self.data.num_classes)
 
     @property
     def classes(self) -> Sequence[str]:

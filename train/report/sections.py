@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from comhe.errors import RunError
+from comhe.errors import ComheError
 from comhe.train.compare.curves import over_seeds
 from comhe.train.compare.records import EPOCHS, Record
 from comhe.train.compare.tables import Row, Table
@@ -167,7 +167,7 @@ def angle_histograms(found: Findings, panels: Sequence[Panel], colors: Colors) -
         for method, run in ((method, seeds[seed]) for method, seeds in runs.items() if seed in seeds):
             try:
                 layer, before, after = angles_before_and_after(run)
-            except (RunError, RuntimeError) as error:  # RuntimeError: state dicts of other shapes
+            except (ComheError, RuntimeError) as error:  # a model not imported here, state dicts of other shapes
                 missing.setdefault(str(error).splitlines()[0], []).append(f"{panel.title} {method}")
                 continue
             if not shown:  # all methods start from the same weights

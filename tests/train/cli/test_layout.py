@@ -43,8 +43,8 @@ def tables():
         yield f"{kind} energy", ["layer", "neurons", *TITLES], [energies, energies]
         yield (
             f"{kind} weights",
-            ["weights", "data", "test %", "all seeds %", "MB"],
-            [[f"{names[0]}.{names[1]}", names[1], "81.25", "81.25 ± 10.87 (100)", "1,234.56"]],
+            ["weights", "data", "test %", "mean %", "std %", "seeds", "MB"],
+            [[f"{names[0]}.{names[1]}", names[1], "81.25", "81.25", "10.87", "100", "1,234.56"]],
         )
         yield (
             f"{kind} list",

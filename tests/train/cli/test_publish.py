@@ -20,7 +20,10 @@ def test_weights_that_are_there_stay_unless_told(finished, tmp_path, capsys):
     (card,) = tmp_path.glob("*.json")
     card.write_text("kept")
     assert main(command) == 2
-    assert f"{card} exists; choose another --output, or replace it with --overwrite" in capsys.readouterr().err
+    assert (
+        f"{card} exists; tell these weights apart with --suffix, or replace it with --overwrite"
+        in capsys.readouterr().err
+    )
     assert card.read_text() == "kept"
     assert main([*command, "--overwrite"]) == 0
     assert get_weights(card).card["seeds"]["n"] == 1

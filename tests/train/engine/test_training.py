@@ -58,6 +58,12 @@ def test_a_model_with_other_outputs_than_classes_is_refused(recipe, monkeypatch)
         check_output(Wider(9), task)
 
 
+@pytest.mark.parametrize("classes", [3, 9])
+def test_a_number_of_classes_that_the_data_do_not_have_is_refused(recipe, classes):
+    with pytest.raises(UsageError, match=f"num_classes={classes}, but {recipe.data} has 7 classes; leave"):
+        GraphTask(recipe.replace(model_options={"num_classes": classes})).model()
+
+
 def test_an_optimizers_state_takes_the_memory_order_of_its_parameters():
     x = torch.randn(4, 3, 2, 2)
     models = [torch.nn.Conv2d(3, 4, 2) for _ in range(2)]
