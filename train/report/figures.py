@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from html import escape
 from pathlib import Path
+from textwrap import fill
 from typing import Any, NamedTuple
 
 from comhe.errors import needs
@@ -34,6 +35,7 @@ SETTINGS: Any = {
 }
 
 
+WIDEST = 60  # letters of a legend's line; more leave no room to draw
 FEW_POINTS = 5  # of which none can be called far from the others
 Bounds = tuple[float | None, float | None]  # what is possible
 Limits = tuple[float, float]
@@ -63,7 +65,7 @@ class Drawing:
     """A figure with one pair of axes, as part of a page or as a file."""
 
     def __init__(self, title: str, x_label: str, y_label: str, height: float = 3.3) -> None:
-        self.title = title
+        self.title, self.height = title, height
         with _style():
             from matplotlib.figure import Figure
 
@@ -74,9 +76,14 @@ class Drawing:
         """Return the figure as an ``<svg>`` element, the same on every call."""
         text = io.StringIO()
         with _style():
-            if labels := self.axes.get_legend_handles_labels()[1]:
+            handles, labels = self.axes.get_legend_handles_labels()
+            if labels:
+                labels = [fill(label, WIDEST) for label in labels]
+                columns = min(3, len(labels), WIDEST // (max(map(len, labels)) + 4) or 1)
+                rows = math.ceil(len(labels) / columns) * max(label.count("\n") + 1 for label in labels)
+                self.figure.set_figheight(self.height + 0.2 * max(0, rows - 2))
                 self.figure.legends.clear()
-                self.figure.legend(loc="outside upper left", ncols=min(3, len(labels)))
+                self.figure.legend(handles, labels, loc="outside upper left", ncols=columns)
             nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
             self.figure.savefig(text, format="svg", transparent=True, metadata=nothing)
         svg = text.getvalue()
@@ -225,7 +232,7 @@ def forest(title: str, x_label: str, groups: Mapping[str, Sequence[Estimate]]) -
             face = color if kind in ("better", "worse") else "none"
             axes.plot([], [], marker, color=color, markerfacecolor=face, label=kind)
     labeled = {y: row.label for y, row in enumerate(rows) if isinstance(row, Estimate)}
-    axes.set_yticks(list(labeled), list(labeled.values()))
+    axes.set_yticks(list(labeled), [fill(label, WIDEST // 2) for label in labeled.values()])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(left, right)
     axes.grid(False, axis="y")

@@ -28,6 +28,18 @@ def test_a_point_has_a_bar_where_there_is_a_band():
     assert axes.get_xlim()[0] == 0
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_long_names_leave_room_to_draw(count):
+    names = [f"rp-comhe batch_size={i} epochs=4 lr=0.002 optimizer=adam schedule=step:0.5,0.75" for i in range(count)]
+    drawings = [lines("t", "x", "y", [Series(name, i, [(0, 1.0), (1, 2.0)]) for i, name in enumerate(names)])]
+    drawings.append(forest("t", "x", {"a group": [Estimate(name, 1.0, 0.5, 1.5) for name in names]}))
+    for drawing in drawings:
+        drawing.svg()
+        assert drawing.axes.get_position().width > 0.4
+        assert drawing.axes.get_position().height > 0.3
+
+
 def test_nothing_is_drawn_beyond_what_is_possible():
     low = [Series("a", 1, [(0, 0.2), (1, 0.1)], [(0, -0.3, 0.7), (1, -1.0, 1.2)])]
     (axes,) = lines("t", "x", "energy", low, (0.0, None)).figure.axes

@@ -33,7 +33,8 @@ def test_differences_of_every_variant(finished):
         "test gcn: difference to none, last epoch",
         "test gcn: difference to none, validation-selected",
     ]
-    labels = [label.get_text() for label in section.figures[0].drawing.figure.axes[0].get_yticklabels()]
+    ticks = section.figures[0].drawing.figure.axes[0].get_yticklabels()
+    labels = [label.get_text().replace("\n", " ") for label in ticks]
     assert labels == [row.method for row in rows[1:3]]
 
 
