@@ -208,7 +208,8 @@ def get_weights(name: str | os.PathLike[str]) -> Weights:
     elif is_shared(name):
         path = Path(str(name).removeprefix(LOCAL)).expanduser() / CARD
         if not path.is_file():
-            raise WeightsError(f"{name}: the folder has no {CARD}; save_pretrained writes one")
+            why = f"the folder has no {CARD}; save_pretrained writes one"
+            raise WeightsError(f"{name}: {why if path.parent.is_dir() else 'there is no such folder'}")
     elif is_path(name):
         path = card_path(name)
         if not path.is_file():
