@@ -54,10 +54,6 @@ GRAPHS = ["train", "graphs", *SHORT]
         (["data", "cora", "--data-root", "no-such-folder"], "no-such-folder"),
         (["report"], "at least one folder"),
         (["report", "no-such-folder"], "neither a folder"),
-        (
-            ["train", "graphs", "--data", "citations", "--weight", "0.5"],
-            "--weight is for a regularizer, and there is none",
-        ),
         (["predict", "local-dir:nowhere", "a.png"], "local-dir:nowhere: there is no such folder"),
         (["predict", "nowhere.png", "a.png"], "there is no such file either, and `comhe list weights` shows the names"),
         (["train", "graphs", "--data", "citations", "--model", "no-such"], "needs its module: --import MODULE"),
