@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test lint types docs tables pages trust clean
 
@@ -12,7 +13,7 @@ demo: $(VENV)/installed
 
 # No command puts this folder on the import path: `datasets` is also the name of somebody else's package.
 test: lint types
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -40,7 +41,7 @@ pages: $(VENV)/installed
 
 # The long forms of the tests, an hour on two cores, and how their cases ended.
 trust: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m long --tally tests/trust/long.json
+	$(PYTEST) -m long --tally tests/trust/long.json
 	$(BIN)/python -P tests/tally_table.py tests/trust/long.json
 
 # The stamp is newer than pyproject.toml only after an install that went through.

@@ -105,8 +105,10 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the end of an error message: the nearest of the known names, or all of them."""
+def did_you_mean(name: str, known: Iterable[str], many: str = "") -> str:
+    """Return the end of an error: the nearest of the known names, or all of them; of more than ten `many`, if given."""
     known = list(known)
     near = next(filter(None, (difflib.get_close_matches(name, known, n=3, cutoff=least) for least in (0.6, 0.4))), [])
-    return f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(known) or 'none'}"
+    if near:
+        return f"did you mean {', '.join(near)}?"
+    return many if many and len(known) > 10 else f"there are {', '.join(known) or 'none'}"

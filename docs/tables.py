@@ -103,13 +103,13 @@ def architectures() -> str:
     rows = []
     for model, name in names.items():
         for index, data in enumerate(("Cora", "CiteSeer", "PubMed")):
-            none, ours = (cells.get((model, data.lower(), key, "best")) for key in ("none", "rp-comhe"))
-            if none is None:
+            plain, ours = (cells.get((model, data.lower(), key, "best")) for key in ("none", "rp-comhe"))
+            if plain is None:
                 continue
             paper = theirs[model][index] if model in theirs else ""
             last = percent(float(cells[model, data.lower(), "none", "last"]["test"]))
-            accuracy = f"{percent(float(none['test']))} ± {percent(float(none['std']))}"
-            rows.append([name, data, none["n"], paper, accuracy, last, difference(ours, int(none["n"]))])
+            accuracy = f"{percent(float(plain['test']))} ± {percent(float(plain['std']))}"
+            rows.append([name, data, plain["n"], paper, accuracy, last, difference(ours, int(plain["n"]))])
     return markdown(["network", "data", "seeds", "paper", "`none`", "last epoch", "`rp-comhe`"], rows)
 
 

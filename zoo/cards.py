@@ -217,10 +217,8 @@ def get_weights(name: str | os.PathLike[str]) -> Weights:
     else:
         path = FOLDER / f"{name}.json"
         if not path.is_file():
-            hint = did_you_mean(str(name), names := list_weights())
-            if len(names) > 10 and hint.startswith("there are"):  # 80 names would hide what is wrong
-                hint = "there is no such file either, and `comhe list weights` shows the names"
-            raise WeightsError(f"unknown weights {str(name)!r}; {hint}")
+            many = "there is no such file either, and `comhe list weights` shows the names"
+            raise WeightsError(f"unknown weights {str(name)!r}; {did_you_mean(str(name), list_weights(), many)}")
     card = read_card(path)
     return Weights(card["name"], path, card, source)
 

@@ -78,10 +78,11 @@ def planned(seeds: int) -> "list[Recipe]":
 def summary(rows: "Sequence[Row]") -> "Table":
     """Return the table of the demo: rows in the order of :data:`COMPARISONS`, columns that say what came out."""
     from comhe.train.compare.tables import ACCURACY, NAMES, Table, few_seeds
+    from comhe.train.report.page import method_order
 
     order = {(model, data): index for index, (_, model, data, *_) in enumerate(COMPARISONS)}
     names = [NAMES[name] for name in ("model", "data", "regularizer")]
     figures = [column for column in ACCURACY if column.key in ("n", "test", "difference", "low")]
-    chosen = sorted(rows, key=lambda row: (order[row.model, row.data], row.difference is not None))
+    chosen = sorted(rows, key=lambda row: (order[row.model, row.data], method_order(row.regularizer)))
     title = "Test accuracy at the epoch that validation selects, difference to `none`"
     return Table(title, [*names, *figures], chosen, few_seeds(chosen))

@@ -159,7 +159,7 @@ def print_json(value: Any) -> None:
     print(json.dumps(plain(value), indent=1, ensure_ascii=False))
 
 
-def require_new(path: Path, overwrite: bool) -> None:
+def require_new(path: Path, overwrite: bool, remedy: str = "choose another --output") -> None:
     """Raise UsageError if a file exists that may not be replaced."""
     if path.exists() and not overwrite:
-        raise UsageError(f"{path} exists; choose another --output, or replace it with --overwrite")
+        raise UsageError(f"{path} exists; {remedy}, or replace it with --overwrite")

@@ -4,9 +4,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from comhe.errors import UsageError
-
-from .options import Computing, Overwrite
+from .options import Computing, Overwrite, require_new
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +30,7 @@ class Publish(Computing):
 
         runs = [Run(folder) for folder in self.folders]
         path = card_path(same_recipe(runs)[0], self.output, self.suffix)
-        if path.exists() and not self.overwrite:
-            raise UsageError(f"{path} exists; tell these weights apart with --suffix, or replace it with --overwrite")
+        require_new(path, self.overwrite, "tell these weights apart with --suffix")
         card = get_weights(publish(runs, self.output, self.suffix, self.data_root, self.device)).card
         over = card["seeds"]["best"]["test_accuracy"]
         deviation = "" if over["std"] is None else f" ± {100 * over['std']:.2f}"
