@@ -87,7 +87,7 @@ def _find(name: str) -> Entry:
     _import_networks()
     if name not in entries:
         hint = did_you_mean(name, sorted(entries, key=natural_key))
-        raise UsageError(f"unknown model {name!r} (one of your own needs its module: --import MODULE); {hint}")
+        raise UsageError(f"unknown model {name!r}; {hint} (one of your own needs its module: --import MODULE)")
     return entries[name]
 
 
