@@ -35,7 +35,7 @@ NOISE = 0.03  # largest standard deviation of the noise; most solids have a radi
 def load_solids(normals: bool) -> Clouds:
     """Load points [n, 1024, 3] or with normals [n, 1024, 6]: the same in every process, up to rounding everywhere."""
     kinds = tuple(SOLIDS)
-    clouds = build_solids(6 if normals else 3)
+    clouds = build_solids()[..., : 6 if normals else 3]
     splits: dict[str, Any] = {}
     start = 0
     for split, each in EACH.items():
@@ -49,9 +49,9 @@ def load_solids(normals: bool) -> Clouds:
 
 
 @lru_cache(maxsize=1)
-def build_solids(channels: int) -> Tensor:
-    """Build the clouds of all splits, float32 [kinds, n, 1024, channels]."""
-    return torch.stack([_kind(name, sum(EACH.values()))[..., :channels] for name in SOLIDS])
+def build_solids() -> Tensor:
+    """Build the clouds of all splits, points and normals, float32 [kinds, n, 1024, 6]."""
+    return torch.stack([_kind(name, sum(EACH.values())) for name in SOLIDS])
 
 
 ABOUT = "built in: 3,528 generated clouds of 1,024 points, 12 classes"

@@ -22,6 +22,12 @@ def clean_registry():
     registry.entries.update(entries)
 
 
+def networks(deep, without=()):
+    """Every network but some, as a parameter of tests; the deep ones, with the blocks of others, in the long form."""
+    names = [name for name in list_models() if name not in without]
+    return [pytest.param(name, marks=[pytest.mark.long] if name in deep else []) for name in names]
+
+
 OPTIONS = {"in_channels": 5, "num_classes": 3, "hidden_channels": 4, "dropout": 0.5}
 
 

@@ -1,7 +1,8 @@
 """Every network as an exported program and as ONNX, against itself, also on sizes other than the example's.
 
-``torch.export`` is checked for all but the deepest networks, which have the blocks of their smaller kin; ONNX for one
-network of each kind, because writing it takes longer than all else. PointNet++ has fewer centers here.
+``torch.export`` is checked for all but the deepest networks, which have the blocks of their smaller kin (deep ones in
+the long form); ONNX for one network of each kind, because writing it takes longer than all else. PointNet++ has fewer
+centers here.
 """
 
 import importlib.util
@@ -11,10 +12,13 @@ import pytest
 import torch
 from torch import nn
 
-from comhe.zoo import create_model, list_models, model_domain
+from comhe.zoo import create_model, model_domain
 from comhe.zoo.export import export_model, export_onnx, graph_inputs
 
-DEEP = {"resnet1001", "resnet164", "resnet110", "resnet56", "resnet44", "wrn_28_10"}  # the same blocks, more of them
+from .conftest import networks
+
+DEEPEST = {"resnet1001", "resnet164", "resnet110", "resnet56", "resnet44", "wrn_28_10"}  # the same blocks, more of them
+DEEP = {"resnet32", "resnet32_wide", "resnet34", "resnet34_cifar", "resnet50_cifar"}
 ONNX = ["cnn6", "resnet8", "wrn_16_4", "resnet18", "pointnet_t", "pointnet2_ssg", "dgcnn", "gcn", "gat", "sage", "gcn2"]
 
 
@@ -43,7 +47,7 @@ def example(model, domain, more):
     return (x,), model(x)
 
 
-@pytest.mark.parametrize("name", [name for name in list_models() if name not in DEEP])
+@pytest.mark.parametrize("name", networks(DEEP, without=DEEPEST))
 def test_torch_export(name):
     model = build(name)
     with torch.no_grad():

@@ -12,7 +12,6 @@ from comhe.errors import UsageError, WeightsError
 from comhe.zoo import (
     create_model,
     get_weights,
-    list_models,
     list_weights,
     load_weights,
     model_domain,
@@ -21,7 +20,7 @@ from comhe.zoo import (
 )
 from comhe.zoo.preprocessing import GraphTransform, ImageTransform, PointTransform
 
-from .conftest import message_of, same
+from .conftest import message_of, networks, same
 
 SMALL = {
     "images": {"num_classes": 3},
@@ -35,7 +34,6 @@ TRANSFORMS = {
 }
 DEEP = {"resnet110", "resnet164", "resnet1001", "wrn_28_10", "resnet32_wide", "vgg16_bn", "resnet34", "resnet50"}
 DEEP |= {f"{name}_cifar" for name in ("resnet18", "resnet34", "resnet50")}
-NAMES = [pytest.param(name, marks=[pytest.mark.long] if name in DEEP else []) for name in list_models()]
 
 
 def fields(domain, **changes):
@@ -44,7 +42,7 @@ def fields(domain, **changes):
     return {"data": data, "preprocessing": TRANSFORMS[domain], "metrics": {"test": {"accuracy": 0.5}}} | changes
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", networks(DEEP))
 def test_every_network_comes_back_as_it_was_saved(name, tmp_path):
     """The network in evaluation has the same tensors, so it computes the same; what it is trained further from, too."""
     domain = model_domain(name)

@@ -1,10 +1,11 @@
 """Every network of the zoo in every mode that PyTorch runs a network in, on small inputs of odd sizes.
 
-Deep networks are left out where they repeat the blocks of their smaller kin. The modes in which graph networks need
-care of their own, compiled training and transformed functions, are at the end.
+The deepest networks are left out where they repeat the blocks of their smaller kin, and the widest. The modes in which
+graph networks need care of their own, compiled training and transformed functions, are at the end.
 """
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -14,9 +15,11 @@ from comhe.errors import UsageError
 from comhe.zoo import create_model, list_models, model_domain
 from comhe.zoo.graphs import SparseMatrix
 
-DEEP = {"resnet32", "resnet34", "resnet44", "resnet50", "resnet56", "resnet110", "resnet164", "resnet1001"}
+from .conftest import networks
+
+DEEPEST = {"resnet32", "resnet34", "resnet44", "resnet50", "resnet56", "resnet110", "resnet164", "resnet1001"}
 WIDE = {"resnet32_wide", "wrn_28_10", "cnn9", "cnn15"}
-NAMES = [name for name in list_models() if name not in DEEP | WIDE]
+sweep = partial(networks, {"resnet34_cifar", "resnet50_cifar"})
 GRAPHS = list_models(domain="graphs")
 BLOCKS_COMPILED = {
     "resnet18",
@@ -60,7 +63,7 @@ def example(name, count=2, size=None, dtype=torch.float32):
     return (torch.randn(shape, generator=generator).to(dtype),)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sweep(DEEPEST | WIDE))
 def test_batches_of_none_and_of_one_and_odd_sizes(models, name):
     model = models(name)
     with torch.inference_mode():
@@ -80,7 +83,7 @@ def test_batches_of_none_and_of_one_and_odd_sizes(models, name):
                 model(*example(name, 1, least - 1))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sweep(DEEPEST | WIDE))
 def test_every_dtype_and_autocast(models, name):
     model, arguments = models(name), example(name, 1)
     with torch.inference_mode():
@@ -95,7 +98,7 @@ def test_every_dtype_and_autocast(models, name):
         torch.testing.assert_close(found.float(), logits, atol=0.2 * (1 + logits.abs().max().item()), rtol=0)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("cnn6", "vgg16_bn", "resnet18", "wrn_16_4")])
+@pytest.mark.parametrize("name", sweep(DEEPEST | WIDE | {"cnn6", "vgg16_bn", "resnet18", "wrn_16_4"}))
 def test_training_under_autocast_and_in_bfloat16(models, name):
     size = 8 if name.endswith("_cifar") else None  # their blocks are wide
     for model, autocast in ((copy.deepcopy(models(name)), True), (copy.deepcopy(models(name)).bfloat16(), False)):
@@ -107,14 +110,14 @@ def test_training_under_autocast_and_in_bfloat16(models, name):
             assert parameter.grad.isfinite().all(), key
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sweep(DEEPEST | WIDE))
 def test_functional_call(models, name):
     model, arguments = models(name), example(name, 1)
     with torch.inference_mode():
         assert functional_call(model, dict(model.state_dict()), arguments).equal(model(*arguments))
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in BLOCKS_COMPILED])
+@pytest.mark.parametrize("name", sweep(DEEPEST | WIDE | BLOCKS_COMPILED))
 def test_compiled(models, name):
     model, arguments = models(name), example(name)
     torch._dynamo.reset()
