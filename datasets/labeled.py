@@ -12,6 +12,7 @@ from comhe.errors import DataError, UsageError
 
 from .io.cache import Splits
 from .sampling import Batch, Loader, hold_out
+from .scarcity import draw_labels
 
 SPLITS = ("train", "val", "test")
 TESTED = 0.2  # of each class, of a set without splits
@@ -29,6 +30,12 @@ class LabeledSplit:
     def to(self, device: torch.device | str) -> Self:
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})  # type: ignore[type-var]
+
+    def take(self, rows: np.ndarray, labels: np.ndarray) -> Self:
+        """Return the samples of these numbers with other labels."""
+        taken = {name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor | np.ndarray)}
+        taken["labels"] = torch.as_tensor(labels, device=self.labels.device)
+        return replace(self, **taken)  # type: ignore[type-var]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} samples)"
@@ -61,6 +68,13 @@ class LabeledSet:
         if split not in SPLITS:
             raise UsageError(f"unknown split {split!r}; the splits are {', '.join(SPLITS)}")
         return getattr(self, split)
+
+    def with_labels(self, per_class: int = 0, noise: float = 0.0, seed: int = 0) -> Self:
+        """Return the set with fewer or wrong labels in ``train``; see :func:`.draw_labels`."""
+        if not (per_class or noise):
+            return self
+        rows, labels = draw_labels(self.train.labels.cpu().numpy(), self.num_classes, per_class, noise, seed)
+        return replace(self, train=self.train.take(rows, labels))
 
     def batches(
         self, split: str, batch_size: int, seed: int | None = None, epoch: int = 0, augmentation: Any = None,

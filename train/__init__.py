@@ -58,7 +58,7 @@ def _register_built_in() -> None:
     named = images.modern, images.paper, images.short, images.one_cycle, images.airbench
     register_domain(images.ImageRecipe, images.ImageTask, *named)
     register_domain(points.PointRecipe, points.PointTask, points.modern, points.paper, points.short)
-    register_domain(graphs.GraphRecipe, graphs.GraphTask, graphs.kipf, graphs.tuned, graphs.published)
+    register_domain(graphs.GraphRecipe, graphs.GraphTask, graphs.kipf, graphs.tuned, graphs.few_labels, graphs.published)
 
 
 providers.append(_register_built_in)

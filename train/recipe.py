@@ -23,7 +23,7 @@ Options = dict[str, Option]
 # Not part of the digest where they have their defaults, so that digests of earlier versions stay.
 LATER_FIELDS = (
     "domain", "tag", "up", "weights", "weights_digest", "swap_head", "adapt_input", "freeze", "layer_decay",
-    "layer_weights", "patience", "other_decay",
+    "layer_weights", "patience", "other_decay", "labels_per_class", "label_noise",
 )  # fmt: skip
 # Settings that name the run, rather than say how it is trained.
 IDENTITY = ("domain", "recipe", "tag", "model", "data", "regularizer", "seed")
@@ -75,6 +75,8 @@ class Recipe:
         default_factory=dict, metadata={"help": "further options of the regularizer", "group": PENALTY}
     )
     seed: int = setting(0, "seed of initialization, dropout, data order and projections", WHAT)
+    labels_per_class: int = setting(0, "training samples of each class, drawn by the seed, 0 for all", WHAT)
+    label_noise: float = setting(0.0, "share of the training labels that become another class, drawn by the seed", WHAT)
     epochs: int = setting(200, "passes over the training set")
     patience: int = setting(0, "epochs without a better accuracy or loss on validation that end training, 0 for none")
     lr: float = setting(0.01, "learning rate")
@@ -112,14 +114,14 @@ class Recipe:
     def __post_init__(self) -> None:
         self._check_types()
         self.require(lambda value: value > 0, "must be positive", "epochs", "lr")
-        self.require(lambda value: 0 <= value < 1, "must be at least 0 and less than 1", "warmup", "ema")
+        self.require(lambda value: 0 <= value < 1, "must be at least 0 and less than 1", "warmup", "ema", "label_noise")
         for each in dataclasses.fields(self):
             if choices := each.metadata.get("choices"):
                 check_choice(each.name, getattr(self, each.name), choices)
         self.require(lambda value: 0 < value <= 1, "must be greater than 0 and at most 1", "layer_decay")
         factor(self.schedule, 1.0, self.warmup)  # its error, now rather than in the first step
         names = ("weight", "output_weight", "weight_decay", "seed", "clip", "energies", "log_steps", "patience")
-        self.require(lambda value: value is None or value >= 0, "must not be negative", *names)
+        self.require(lambda value: value is None or value >= 0, "must not be negative", *names, "labels_per_class")
         if self.tag and not re.fullmatch(r"[A-Za-z0-9._-]+", self.tag):
             raise UsageError(f"tag becomes part of a file name: letters, digits, '.', '_' and '-', not {self.tag!r}")
 
@@ -317,7 +319,7 @@ def list_recipes(domain: str | None = None) -> list[str]:
 
     Example:
         >>> list_recipes("graphs")
-        ['kipf', 'tuned', 'published']
+        ['kipf', 'tuned', 'few_labels', 'published']
     """
     names = domains() if domain is None else [domain]
     return list(dict.fromkeys(name for each in names for name in find_domain(each).recipes))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from comhe.datasets.labeled import check_labels
+from comhe.datasets.scarcity import draw_labels
 from comhe.errors import DataError
 
 from . import fields
@@ -67,6 +68,18 @@ class Graph:
     def to(self, device: torch.device | str) -> Graph:
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})  # type: ignore[arg-type]
+
+    def with_labels(self, per_class: int = 0, noise: float = 0.0, seed: int = 0) -> Graph:
+        """Return the graph with fewer or wrong labels in ``train``; see :func:`.draw_labels`.
+
+        Nodes that leave ``train`` are in no split.
+        """
+        if not (per_class or noise):
+            return self
+        rows, labels = draw_labels(self.labels[self.train].cpu().numpy(), self.num_classes, per_class, noise, seed)
+        train = self.train[rows]
+        wrong = torch.as_tensor(labels, device=train.device)
+        return replace(self, train=train, labels=self.labels.index_copy(0, train, wrong))
 
     @classmethod
     def from_arrays(

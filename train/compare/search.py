@@ -30,7 +30,8 @@ from .statistics import mean_std
 Space = dict[str, tuple[Any, ...]]
 FIRST_SEED = 1000  # none of the seeds 0, 1, ... of a table
 
-# All recipes but `tuned` search the settings of the regularizer only; a network without one has none.
+# All recipes but these search the settings of the regularizer only; a network without one has none.
+TRAINED = ("tuned", "few_labels")
 # Weights by domain; what a domain does not name is searched as for images.
 WEIGHTS = (0.1, 0.3, 1.0, 3.0, 10.0)
 IMAGE_SPACE: Space = {"weight": WEIGHTS, "output_weight": (0.0, 1.0, 10.0, 100.0)}
@@ -52,7 +53,7 @@ OPTION_SPACE: dict[str, Space] = {  # for graphs
 class Search:
     """Choose the settings of a recipe on validation accuracy and write them where the recipe reads them."""
 
-    recipe: Annotated[str, arg(help="tuned: all settings; kipf, one_cycle, airbench: the regularizer's only")] = "kipf"
+    recipe: Annotated[str, arg(help="tuned, few_labels: all settings; kipf, one_cycle, airbench: the regularizer's only")] = "kipf"
     model: Annotated[str, arg(help="a name of `comhe list models`")] = "gcn"
     data: Annotated[str, arg(help="comma-separated")] = "cora,citeseer,pubmed"
     regularizers: Annotated[str, arg(help="comma-separated")] = "none,hs-mhe,rp-comhe,ap-comhe"
@@ -102,7 +103,7 @@ class Search:
 def draw(recipe: str, model: str, data: str, regularizer: str, trials: int) -> list[Recipe]:
     """Return the cell's trials, all different; they depend on the names alone."""
     base = base_recipe(recipe, model, data, regularizer)
-    space = dict(TRAINING_SPACE) if recipe == "tuned" else {}
+    space = dict(TRAINING_SPACE) if recipe in TRAINED else {}
     options = OPTION_SPACE.get(regularizer, {}) if base.domain == "graphs" else {}
     if regularizer != "none":
         space |= REGULARIZER_SPACE.get(base.domain, IMAGE_SPACE)
