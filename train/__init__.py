@@ -55,10 +55,11 @@ def _register_built_in() -> None:
     from . import graphs, images, points
     from .recipe import register_domain
 
-    named = images.modern, images.paper, images.short, images.one_cycle, images.airbench
-    register_domain(images.ImageRecipe, images.ImageTask, *named)
+    of_images = images.modern, images.paper, images.short, images.one_cycle, images.airbench
+    of_graphs = graphs.kipf, graphs.tuned, graphs.few_labels, graphs.published
+    register_domain(images.ImageRecipe, images.ImageTask, *of_images)
     register_domain(points.PointRecipe, points.PointTask, points.modern, points.paper, points.short)
-    register_domain(graphs.GraphRecipe, graphs.GraphTask, graphs.kipf, graphs.tuned, graphs.few_labels, graphs.published)
+    register_domain(graphs.GraphRecipe, graphs.GraphTask, *of_graphs)
 
 
 providers.append(_register_built_in)

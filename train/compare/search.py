@@ -53,7 +53,7 @@ OPTION_SPACE: dict[str, Space] = {  # for graphs
 class Search:
     """Choose the settings of a recipe on validation accuracy and write them where the recipe reads them."""
 
-    recipe: Annotated[str, arg(help="tuned, few_labels: all settings; kipf, one_cycle, airbench: the regularizer's only")] = "kipf"
+    recipe: Annotated[str, arg(help="all settings of tuned and few_labels, the regularizer's of others")] = "kipf"
     model: Annotated[str, arg(help="a name of `comhe list models`")] = "gcn"
     data: Annotated[str, arg(help="comma-separated")] = "cora,citeseer,pubmed"
     regularizers: Annotated[str, arg(help="comma-separated")] = "none,hs-mhe,rp-comhe,ap-comhe"
