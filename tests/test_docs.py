@@ -69,6 +69,7 @@ INSTEAD = {
         f"{SWEEP} --data citations --regularizers none,hs-mhe --settings weight=0.1,1 epochs=2 --seeds 1"
     ),
     "comhe reproduce gcn --seeds 5 --budget 20m": "comhe reproduce gcn --seeds 1 --budget 20m --settings epochs=3",
+    "comhe reproduce all --results results/*/*-runs.csv": f"comhe reproduce all --results {ROOT}/results/*/*-runs.csv",
     "comhe evaluate runs/kipf/gcn.cora-rp-comhe/seed0": f"comhe evaluate {CITATIONS}/seed0",
     "comhe evaluate airbench94.cifar100-rp-comhe": "comhe evaluate gcn.citations-rp-comhe",
     "comhe energy runs/kipf/gcn.cora-rp-comhe/seed0": f"comhe energy {CITATIONS}/seed0",
@@ -305,7 +306,7 @@ def test_commands_as_written_are_understood(command, workplace):
                 check([recipe], "cpu", 1)
         case cli.Compare():
             check(plan(parsed.models, parsed.data, parsed.regularizers, [0], parsed.recipe), "cpu", 1)
-        case cli.Reproduce():
+        case cli.Reproduce(results=()):
             check(recipes(parsed.table, [0], parsed.recipe), "cpu", 1)
         case cli.Data():
             assert parsed.name in list_data()

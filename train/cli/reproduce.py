@@ -1,5 +1,6 @@
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
@@ -14,11 +15,20 @@ from .options import ManyRuns, Seeds, print_json
 class Reproduce(ManyRuns):
     """Train the runs of one of the paper's tables, and print our figures next to the published ones."""
 
-    examples = ("comhe reproduce gcn --seeds 5 --budget 20m",)
+    examples = ("comhe reproduce gcn --seeds 5 --budget 20m", "comhe reproduce all --results results/*/*-runs.csv")
 
     table: Annotated[
-        Positional[str], arg(metavar="TABLE", help="gcn, cnn-depth, cifar, pointnet or imagenet, of the paper")
+        Positional[str],
+        arg(metavar="TABLE", help="gcn, cnn-depth, cifar, pointnet or imagenet, of the paper; with --results also all"),
     ]
+    results: Annotated[
+        tuple[Path, ...],
+        arg(
+            metavar="PATH ...",
+            help="folders of runs or files *-runs.csv to take our figures from, whatever their recipe",
+            help_behavior_hint="the table's runs are trained",
+        ),
+    ] = ()
     seeds: Seeds = 5
     budget: Annotated[
         str | None,
@@ -34,6 +44,8 @@ class Reproduce(ManyRuns):
     ] = None
 
     def run(self) -> None:
+        if self.results:
+            return self._print_recorded()
         from comhe.train.compare.compare import check
         from comhe.train.compare.reproduce import HEADER, PUBLISHED, cells, comparison_lines, parse_duration, recipes
         from comhe.train.compare.tables import few_note
@@ -45,6 +57,8 @@ class Reproduce(ManyRuns):
 
         from .commands import print_commands
 
+        if self.table == "all":
+            raise UsageError("all tables would take months to train; name one, or give --results to print them")
         kind = find_domain(model_domain(cells(self.table)[0].model)).recipe
         settings = parse_settings(" ".join(self.settings), kind)
         seeds = range(self.first_seed, self.first_seed + self.seeds)
@@ -69,3 +83,19 @@ class Reproduce(ManyRuns):
             print_table(title, HEADER, lines, few_note(int(line[4]) for line in lines))
         if failures:
             raise RunError(f"{len(failures)} of {len(wanted)} runs failed; the first: {failures[0]}")
+
+    def _print_recorded(self) -> None:
+        from comhe.train.compare.reproduce import PUBLISHED, RECORDED_HEADER, recorded_lines
+        from comhe.train.compare.tables import few_note
+        from comhe.train.report.gather import gather
+
+        names = list(PUBLISHED) if self.table == "all" else [self.table]
+        records = gather(self.results).records
+        found = {name: recorded_lines(name, records) for name in names}
+        if self.json:
+            rows = [(name, dict(zip(RECORDED_HEADER, line, strict=True))) for name in names for line in found[name]]
+            return print_json([{"table": name} | row for name, row in rows])
+        for i, (name, lines) in enumerate(found.items()):
+            print("\n" * bool(i), end="")
+            title = f"{name}: {PUBLISHED[name]['title']}, test, percent"
+            print_table(title, RECORDED_HEADER, lines, few_note(int(line[5]) for line in lines))

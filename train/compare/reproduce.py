@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -12,11 +12,13 @@ from comhe.train.recipe import Recipe, get_recipe
 from comhe.train.runs.run import Run, run_folder
 from comhe.train.settings import variants
 
+from .records import EPOCHS, Record
 from .statistics import mean_std
 
 # Lin et al., CVPR 2020, as printed: percent, single figures, null where the paper says that training did not converge.
 PUBLISHED: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("published.json").read_text())
 HEADER = ["model", "data", "regularizer", "published", "n", "last epoch", "validation-selected", "difference"]
+RECORDED_HEADER = [*HEADER[:4], "recipe", *HEADER[4:]]
 
 
 class Cell(NamedTuple):
@@ -53,26 +55,58 @@ def recipes(
 
 def comparison_lines(table: str, wanted: Sequence[Recipe], runs: Path) -> list[list[str]]:
     """Return lines under :data:`HEADER`: our mean ± deviation next to the published figure."""
-    is_error = PUBLISHED[table]["figure"] == "error"
     lines = []
     for cell in cells(table):
-        results = []
+        figures = []
         for recipe in (each for each in wanted if (each.model, each.data, each.regularizer) == cell[:3]):
             if (run := Run(run_folder(runs, recipe))).done:
                 run.check(recipe)
-                results.append(run.result())
-        published = "did not converge" if cell.published is None else f"{cell.published:.2f}"
-        line = [*cell[:3], published, str(len(results))]
-        if not results:
-            lines.append([*line, "not run", "not run", ""])
-            continue
-        for epoch in ("last", "best"):
-            figures = [100 * result[epoch]["test_accuracy"] for result in results]
-            mean, std = mean_std([100 - figure for figure in figures] if is_error else figures)
-            line.append(f"{mean:.2f}" + (f" ± {std:.2f}" if len(figures) > 1 else ""))
-        difference = "" if cell.published is None else f"{mean - cell.published:+.2f}"
-        lines.append([*line, difference])
+                result = run.result()
+                figures.append([100 * result[epoch]["test_accuracy"] for epoch in EPOCHS])
+        lines.append([*cell[:3], _published(cell), *_ours(table, cell, figures)])
     return lines
+
+
+def recorded_lines(table: str, records: Iterable[Record]) -> list[list[str]]:
+    """Return lines under :data:`RECORDED_HEADER`, of the finished runs in ``records``: one for each recipe of a cell.
+
+    Runs with other settings than their recipe's, and those with fewer labels or wrong ones, are left out.
+    """
+    found: dict[tuple[str, ...], dict[str, list[list[float]]]] = {}
+    for record in records:
+        if not record.get("variant") and has_all_labels(record):
+            by_recipe = found.setdefault((record["model"], record["data"], record["regularizer"]), {})
+            by_recipe.setdefault(record["recipe"], []).append([record[f"{epoch}_test"] for epoch in EPOCHS])
+    lines = []
+    for cell in cells(table):
+        for recipe, figures in sorted(found.get(cell[:3], {"": []}).items()):
+            lines.append([*cell[:3], _published(cell), recipe, *_ours(table, cell, figures)])
+    return lines
+
+
+def has_all_labels(record: Record) -> bool:
+    """Return whether a recipe by its name trains on all labels as they are; one that is not known here is taken to."""
+    try:
+        recipe = get_recipe(record["recipe"], record["model"], record["data"], record["regularizer"])
+    except UsageError:
+        return True
+    return not recipe.labels_per_class and not recipe.label_noise
+
+
+def _published(cell: Cell) -> str:
+    return "did not converge" if cell.published is None else f"{cell.published:.2f}"
+
+
+def _ours(table: str, cell: Cell, figures: Sequence[Sequence[float]]) -> list[str]:
+    """Number of runs, mean ± deviation at each epoch, and the selected one's difference to the published figure."""
+    if not figures:
+        return ["0", "not run", "not run", ""]
+    is_error = PUBLISHED[table]["figure"] == "error"
+    line = [str(len(figures))]
+    for values in zip(*figures, strict=True):
+        mean, std = mean_std([100 - value for value in values] if is_error else values)
+        line.append(f"{mean:.2f}" + (f" ± {std:.2f}" if len(values) > 1 else ""))
+    return [*line, "" if cell.published is None else f"{mean - cell.published:+.2f}"]
 
 
 def parse_duration(text: str) -> float:

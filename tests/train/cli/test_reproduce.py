@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 from comhe.train.cli.main import main
 from comhe.train.compare.reproduce import PUBLISHED
 
@@ -16,4 +19,24 @@ def test_our_figures_stand_next_to_the_published_ones(tmp_path, capsys, monkeypa
 def test_a_budget_is_for_this_machine(tmp_path, capsys):
     assert main(["reproduce", "gcn", "--budget", "20m", "--cluster", "slurm", "--runs", str(tmp_path / "runs")]) == 2
     assert "--budget is for this machine" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+RESULTS = sorted(map(str, (Path(__file__).parents[3] / "results").glob("*/*-runs.csv")))
+
+
+def test_all_tables_are_printed_from_committed_runs(capsys):
+    assert main(["reproduce", "all", "--results", *RESULTS]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"{name}: {table['title']}" in shown for name, table in PUBLISHED.items())
+    assert main(["reproduce", "all", "--json", "--results", *RESULTS]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert list(dict.fromkeys(row["table"] for row in rows)) == list(PUBLISHED)
+    cora = next(row for row in rows if (row["data"], row["regularizer"], row["recipe"]) == ("cora", "none", "kipf"))
+    assert (cora["published"], cora["n"]) == ("81.30", "100")
+
+
+def test_all_tables_are_not_trained(capsys, tmp_path):
+    assert main(["reproduce", "all", "--runs", str(tmp_path / "runs")]) == 2
+    assert "--results" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()

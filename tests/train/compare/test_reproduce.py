@@ -2,7 +2,7 @@ import pytest
 
 from comhe.errors import UsageError
 from comhe.regularizers import list_regularizers
-from comhe.train.compare.reproduce import PUBLISHED, cells, comparison_lines, parse_duration, recipes
+from comhe.train.compare.reproduce import PUBLISHED, cells, comparison_lines, parse_duration, recipes, recorded_lines
 from comhe.train.recipe import get_recipe, list_recipes
 from comhe.train.runs.run import Run, run_folder
 from comhe.zoo import model_domain
@@ -52,6 +52,24 @@ def test_figures_stand_next_to_the_published_ones(tmp_path, monkeypatch):
     ]
     # A run with other settings has a folder of its own.
     assert comparison_lines("small", recipes("small", [0], settings={"lr": 0.5}), tmp_path)[0][4] == "0"
+
+
+def record(recipe, seed, last, best, variant="", regularizer="none"):
+    cell = {"recipe": recipe, "model": "gcn", "data": "cora", "regularizer": regularizer, "seed": seed}
+    return cell | {"variant": variant, "last_test": last, "best_test": best}
+
+
+def test_recorded_runs_stand_there_by_recipe():
+    records = [record("kipf", 0, 80.0, 81.0), record("kipf", 1, 82.0, 83.0), record("mine", 0, 70.0, 71.0)]
+    records += [
+        record("kipf", 0, 1.0, 1.0, "lr=0.5"),
+        record("few_labels", 0, 2.0, 2.0),  # five labels of a class are not the paper's twenty
+        record("kipf", 0, 79.0, 80.0, regularizer="mhe"),  # of which the table has no figure
+    ]
+    first, second, *others = recorded_lines("gcn", records)
+    assert first == ["gcn", "cora", "none", "81.30", "kipf", "2", "81.00 ± 1.41", "82.00 ± 1.41", "+0.70"]
+    assert second == ["gcn", "cora", "none", "81.30", "mine", "1", "70.00", "71.00", "-10.30"]
+    assert [line[4:] for line in others] == [["", "0", "not run", "not run", ""]] * 11
 
 
 def test_a_budget_is_a_duration():
