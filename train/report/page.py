@@ -17,6 +17,7 @@ from .figures import STYLE
 from .gather import Findings
 from .meanings import PAPER, Panel, enumerate_names, published, recipe_meanings, regularizer_meanings
 from .sections import Section, angle_histograms, costs, doubts, energies, forests, learning, overview
+from .sweeps import sweeps
 from .verdict import headline, kind_of, verdicts
 
 METHODS = ("none", "mhe", "hs-mhe", "rp-comhe", "ap-comhe", "adv-comhe", "group-comhe")
@@ -61,7 +62,9 @@ class Page:
         one = len({panel[:2] for panel in panels}) == 1  # then the first of its figures is the overview
         self.overview = pairs.figures[:1] if one else overview(panels)
         pairs.figures = pairs.figures[one:]
-        self.sections = [Section("Accuracy", tables=tables), pairs, costs(found.records, panels, colors, cost)]
+        swept = sweeps(rows)
+        self.sections = [Section("Accuracy", tables=tables), pairs, *[swept] * bool(swept.figures)]
+        self.sections.append(costs(found.records, panels, colors, cost))
         self.sections += [draw(found, panels, colors) for draw in (learning, energies, angle_histograms)]
 
     def html(self) -> str:
