@@ -42,6 +42,16 @@ _BY_SHAPE = "by its shape: no other layer takes its outputs"
 _GUESSES = (_LAST, _OUTSIDE, _BY_SHAPE)
 
 
+def listed(names: str | Iterable[str]) -> tuple[str, ...]:
+    """Return names or globs that were given as a sequence, or as one text with commas between.
+
+    Example:
+        >>> listed("fc,blocks.*"), listed(["fc"])
+        (('fc', 'blocks.*'), ('fc',))
+    """
+    return tuple(each.strip() for each in names.split(",")) if isinstance(names, str) else tuple(names)
+
+
 class Outputs(NamedTuple):
     """The names of the output layers and how each was found; or the name of a module, and why there is none."""
 
@@ -70,11 +80,11 @@ def find_outputs(model: nn.Module, matrices: Sequence[Matrix], output: str | Ite
     names = [matrix.name for matrix in matrices if matrix.role != "bare"]
     if output != "auto":
         found: dict[str, str] = {}
-        for glob in (output,) if isinstance(output, str) else tuple(output):
+        for glob in listed(output):
             matching = [name for name in names if fnmatchcase(name, glob)]
             if not matching and names:
-                listed = ", ".join(name or "(the model itself)" for name in names)
-                raise UsageError(f"output={glob!r} names no layer; the model has {listed}")
+                there = ", ".join(name or "(the model itself)" for name in names)
+                raise UsageError(f"output={glob!r} names no layer; the model has {there}")
             found |= dict.fromkeys(matching, f"named by output={glob!r}")
         return Outputs(found)
     missing = None

@@ -128,6 +128,9 @@ def _split(name: str, options: dict[str, Any]) -> tuple[Penalty, dict[str, Any]]
     for option in options:
         if option not in accepted:
             raise UnknownOptionError(f"{name} has no option {option!r}; its options are {', '.join(accepted)}")
+        if isinstance(options[option], str) and isinstance(accepted[option], int | float):  # as from a command line
+            wanted = "True or False" if isinstance(accepted[option], bool) else "a number"
+            raise UsageError(f"{option} must be {wanted}, not {options[option]!r}")
     rest = dict(options)
     theirs = {key: rest.pop(key) for key in _penalty_options(penalty) if key in rest}
     return penalty(**theirs) if isinstance(penalty, type) else penalty, rest

@@ -14,7 +14,7 @@ from .candidates import Candidate, find_candidates, find_unread, output_matrices
 from .computed import walk
 from .fused import Fused
 from .neurons import WEIGHT, kind, neurons
-from .output import find_outputs
+from .output import find_outputs, listed
 from .sources import sources
 
 KINDS = ("conv", "linear", "attention", "recurrent", "embedding", "other")
@@ -101,10 +101,11 @@ def select(
     """Split a model's weight matrices into regularized layers and skipped ones, each skipped one with the reason.
 
     Args:
-        include, exclude: globs on layer names (``"blocks.*.conv?"``), one or several.
+        include, exclude: globs on layer names, ``"blocks.*.conv?"``; several in a sequence or separated by commas, as
+            are kinds.
         kinds: which of ``conv linear attention recurrent embedding other``. Embeddings have to be named.
         min_neurons, max_neurons: bounds on the neurons of a set.
-        output: globs of the output layers, one or several; ``"auto"`` finds the classifier, see
+        output: globs of the output layers, in the same forms; ``"auto"`` finds the classifier, see
             :mod:`comhe.regularizers.output`; None treats every layer as hidden.
 
     Raises:
@@ -115,7 +116,7 @@ def select(
         >>> [(layer.name, layer.role) for layer in layers], [item.reason for item in skipped]
         ([('1', 'hidden'), ('2', 'output')], ["kind 'embedding' is not among kinds"])
     """
-    include, exclude, kinds = ((x,) if isinstance(x, str) else tuple(x) for x in (include, exclude, kinds))
+    include, exclude, kinds = map(listed, (include, exclude, kinds))
     for name in kinds:
         if name not in KINDS:
             raise UsageError(f"unknown kind of layer {name!r}; the kinds are {', '.join(KINDS)}")

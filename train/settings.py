@@ -22,6 +22,7 @@ OTHER_FLAGS = (
     "weights_digest",
 )  # fmt: skip
 PENALTY = {"weight", "output_weight"}  # settings that do not apply to `none`
+SEVERAL = {"include", "exclude", "kinds", "output"}  # options that take names with commas between
 
 
 def parse_settings(text: str, kind: type[Recipe]) -> dict[str, list[Any]]:
@@ -51,7 +52,12 @@ def parse_options(texts: Sequence[str], divided: bool = True) -> dict[str, Optio
         name, value = _name_and_value(item)
         if name in found:
             raise UsageError(f"{name} is given twice, as {found[name]!r} and as {value!r}")
-        if divided and "," in value and all(re.fullmatch(r"[-+.\w]+", each) for each in value.split(",")):
+        if (
+            divided
+            and name not in SEVERAL
+            and "," in value
+            and all(re.fullmatch(r"[-+.\w]+", each) for each in value.split(","))
+        ):
             raise UsageError(f"{name} takes one value here, not {value!r}; comhe compare --settings takes several")
         found[name] = parse_value(name, value, Option)
     return found

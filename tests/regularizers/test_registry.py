@@ -118,3 +118,12 @@ def test_a_penalty_that_updates_a_state_has_a_first_one():
 
     with pytest.raises(TypeError, match=r"Forgetful has update, but no init\(w, layer, seed\)"):
         register_regularizer("forgetful")(Forgetful)
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "wanted"),
+    [("rp-comhe", {"dim": "abc"}, "dim must be a number"), ("hs-mhe", {"geodesic": "yes"}, "geodesic must be True or")],
+)
+def test_words_for_numbers_are_refused(name, option, wanted):
+    with pytest.raises(UsageError, match=wanted):
+        create_regularizer(name, nn.Linear(5, 4), **option)

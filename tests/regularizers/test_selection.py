@@ -47,6 +47,7 @@ def test_defaults():
         ({"include": ["body.0", "c*"]}, ["conv", "body.0"]),
         ({"exclude": "*o*"}, ["mix", "head"]),
         ({"include": ("body.*", "head"), "exclude": ["*.2"]}, ["body.0", "head"]),
+        ({"include": "body.0, c*", "kinds": "conv,linear"}, ["conv", "body.0"]),
         ({"kinds": "conv"}, ["conv"]),
         ({"kinds": ("embedding", "recurrent")}, ["words", "memory"]),
         ({"kinds": "attention"}, ["attention"]),
@@ -63,7 +64,14 @@ def test_include_exclude_kinds_and_sizes(selection, names):
 
 
 @pytest.mark.parametrize(
-    ("output", "outputs"), [("auto", ["head"]), (None, []), ("body.*", ["body.0", "body.2"]), ("conv", ["conv"])]
+    ("output", "outputs"),
+    [
+        ("auto", ["head"]),
+        (None, []),
+        ("body.*", ["body.0", "body.2"]),
+        ("conv", ["conv"]),
+        ("conv,head", ["conv", "head"]),
+    ],
 )
 def test_output(output, outputs):
     assert [name for name, role in roles(output=output).items() if role == "output"] == outputs

@@ -1,7 +1,9 @@
 """The arguments of a command in the form that its parser takes, and what is wrong with them in one line."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from tyro.conf import Positional
 
@@ -64,9 +66,11 @@ def normalize(argv: Sequence[str], command: type[Command]) -> list[str]:
         ['--compile', '--no-nesterov', '--swap-head']
 
     Raises:
-        UsageError: a flag that the command does not have; the message says which it has that is like it.
+        UsageError: a flag that the command does not have (the message says which it has that is like it), a value that
+            an option cannot have or that is missing, or too few or too many words.
     """
     flags = {name: flag for flag in flags_of(command) for name in flag.names}
+    words = list[str]()
     switches = {f"--no-{name[2:]}" for name, flag in flags.items() if flag.is_switch}
     found, rest = list[str](), list(argv)
     places: dict[str, int] = {}  # where further values of an option go
@@ -79,6 +83,7 @@ def normalize(argv: Sequence[str], command: type[Command]) -> list[str]:
             if name.startswith("--") and len(name) > 2 and name not in switches:
                 raise UsageError(f"unknown option {name}; {_suggestion(name, [*flags, *switches])}")
             found.append(name + equals + value if name in switches else word)
+            words += [] if word.startswith("-") else [word]
         elif flag.is_switch:
             found.append(_switch(name, equals, value, rest))
         elif flag.takes_many:
@@ -90,8 +95,54 @@ def normalize(argv: Sequence[str], command: type[Command]) -> list[str]:
             found[inserted:inserted] = values
             places = {other: at + len(values) * (at > place) for other, at in places.items()} | {name: place}
         else:
-            found.append(name + equals + value)
+            if not equals and not rest:
+                raise UsageError(f"{name} needs a value")
+            _check_value(name, value if equals else rest[0], flag.hint)
+            found += [name + equals + value, *([] if equals else [rest.pop(0)])]
+    _check_words(words, command)
     return found
+
+
+def _check_value(name: str, text: str, hint: Any) -> None:
+    kinds = get_args(hint) if get_origin(hint) in (UnionType, Union) else (hint,)
+    if text == "None" and type(None) in kinds:
+        return
+    if choices := _choices(hint):
+        if text not in choices:
+            raise UsageError(f"{name} must be {_one_of(choices)}, not {text!r}")
+        return
+    for kind, called in ((int, "a whole number"), (float, "a number")):
+        try:
+            _ = kind(text) if kind in kinds else 0
+        except ValueError:
+            raise UsageError(f"{name} must be {called}, not {text!r}") from None
+
+
+def _choices(hint: Any) -> list[str]:
+    kinds = get_args(hint) if get_origin(hint) in (UnionType, Union) else (hint,)
+    return [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+
+
+def _one_of(choices: Sequence[str]) -> str:
+    return f"{', '.join(choices[:-1])} or {choices[-1]}"
+
+
+def _check_words(words: list[str], command: type[Command]) -> None:
+    """Raise UsageError for words without an option that are too many, too few or not among the choices."""
+    arguments = [flag for flag in flags_of(command) if not flag.names]
+    needed = {field.name for field in dataclasses.fields(command) if field.default is dataclasses.MISSING}
+    for i, flag in enumerate(arguments):
+        name = flag.about.metavar or flag.field.upper()
+        if get_origin(flag.hint) is tuple:
+            return  # all further words
+        if i < len(words):
+            _check_value(name, words[i], flag.hint)
+        elif flag.field in needed:
+            choices = _choices(flag.hint)
+            raise UsageError(f"{name} is missing: {_one_of(choices) if choices else flag.about.help}")
+    if more := words[len(arguments) :]:
+        many = "a word" if len(more) == 1 else "words"
+        raise UsageError(f"{' '.join(more)}: {many} too many; options begin with --")
 
 
 def _values(rest: list[str]) -> Iterator[str]:

@@ -58,6 +58,43 @@ def test_an_option_takes_one_value_in_a_training():
         parse(["train", "graphs", "--regularizer", "rp-comhe", "--regularizer-options", "dim=30,40"]).named_recipe()
 
 
+@pytest.mark.parametrize("words", ["kinds=conv,linear", "exclude=fc,stem.*", "include=a,b dim=8", "output=fc,head"])
+def test_options_that_take_several_names(words):
+    recipe = parse(["train", "images", "--regularizer", "rp-comhe", "--regularizer-options", words]).named_recipe()
+    name, _, value = words.split()[0].partition("=")
+    assert recipe.regularizer_options[name] == value
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["train", "graphs", "--epochs", "three"], "--epochs must be a whole number, not 'three'"),
+        (["train", "graphs", "--energies=1.5"], "--energies must be a whole number, not '1.5'"),
+        (["train", "graphs", "--lr=fast"], "--lr must be a number, not 'fast'"),
+        (["compare", "--jobs", "many"], "--jobs must be a whole number, not 'many'"),
+        (["compare", "--cluster", "slum"], "--cluster must be slurm, local or debug, not 'slum'"),
+        (["train", "graphs", "--epochs"], "--epochs needs a value"),
+        (["train", "graphs", "cora"], "cora: a word too many"),
+        (["show", "recipe", "kipf", "more", "words"], "more words: words too many"),
+        (["energy"], "WEIGHTS is missing: a run folder"),
+        (["list"], "WHAT is missing: models, datasets, regularizers, recipes or weights"),
+        (["list", "modls"], "WHAT must be models, datasets, regularizers, recipes or weights, not 'modls'"),
+        (["reproduce"], "TABLE is missing: gcn"),
+    ],
+)
+def test_what_a_command_does_not_take_is_one_line(argv, message, capsys):
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"comhe: {message}")
+    assert error.count("\n") == 1
+
+
+def test_values_that_look_odd_are_taken():
+    command = parse(["compare", "--jobs", "None", "--cluster", "None", "--settings", "weight=1", "--seeds", "3"])
+    assert (command.jobs, command.cluster, command.seeds) == (None, None, 3)
+    assert parse(["train", "graphs", "--weight", "1e-3", "--lr", "1"]).named_recipe().weight == 1e-3
+
+
 @pytest.mark.parametrize("command", [*COMMANDS, train_command("images")], ids=lambda command: command.__name__)
 def test_every_option_has_help(command):
     flags = flags_of(command)

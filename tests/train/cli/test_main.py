@@ -25,7 +25,10 @@ GRAPHS = ["train", "graphs", *SHORT]
         ([*GRAPHS, "--weight", "-1"], "must not be negative"),
         (["train", "graphs", "--data", "citations", "--epochs", "0"], "epochs must be positive"),
         ([*GRAPHS, "--compile", "--swap-head=maybe"], "--swap-head is given alone, or with True or False"),
-        ([*GRAPHS, "--regularizer", "rp-comhe", "--regularizer-options", "dim=wide"], "rp-comhe cannot be made with"),
+        (
+            [*GRAPHS, "--regularizer", "rp-comhe", "--regularizer-options", "dim=wide"],
+            "dim must be a number, not 'wide'",
+        ),
         ([*GRAPHS, "--model-options", "num_layers=many"], "num_layers must be an integer"),
         ([*GRAPHS, "--hidden-channels", "0"], "hidden_channels must be at least 1"),
         ([*GRAPHS, "--weights", "/dev/null"], "/dev/null"),
