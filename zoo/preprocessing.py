@@ -155,7 +155,7 @@ class GraphTransform:
     def __call__(self, x: Tensor) -> Tensor | SparseMatrix:
         x = torch.as_tensor(x)
         if x.dim() != 2 or x.shape[1] != self.features:
-            raise UsageError(f"features must be [N, {self.features}], not {list(x.shape)}")
+            raise UsageError(f"the network reads features [N, {self.features}], not {list(x.shape)}")
         x = self.divided(x)
         if x.layout == torch.strided:
             return x

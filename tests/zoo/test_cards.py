@@ -44,7 +44,7 @@ def test_predictions_from_raw_inputs(folder, state):
         logits = create_model("gcn", weights="cora-mhe").eval()(weights.transforms()(counts), edges)
     assert probabilities.equal(logits.softmax(-1))
     assert weights.classes == ("0", "1", "2")
-    with pytest.raises(ValueError, match="features must be"):
+    with pytest.raises(ValueError, match="the network reads features"):
         weights.predict(counts.t(), edges)
     write(folder, "gcn.cora-named", data={"class names": ["a", "b", "c"]})
     assert get_weights("gcn.cora-named").classes == ("a", "b", "c")

@@ -36,4 +36,4 @@ class Publish(Computing):
         deviation = "" if over["std"] is None else f" ± {100 * over['std']:.2f}"
         best = f"test {100 * card['metrics']['test']['accuracy']:.2f} % (seed {card['seed']}"
         mean = f"{100 * over['mean']:.2f}{deviation} % over {card['seeds']['n']})"
-        print(f"{card['name']}: {best}; {mean}, {card['bytes'] / 1e6:.2f} MB")
+        print(f"{card['name']}: {best}; {mean}, {card['bytes'] / 1e3:,.0f} kB")

@@ -1,4 +1,5 @@
 import argparse
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, make_dataclass
 from pathlib import Path
@@ -51,6 +52,10 @@ class Train(Computing):
 
         recipe = self.named_recipe()
         check_recipe(recipe)
+        if recipe.regularizer == "none":
+            for name in ("weight", "output_weight", "layer_weights"):
+                if getattr(recipe, name) != getattr(self.base, name):
+                    warnings.warn(f"{name} has no effect without a regularizer; name one: --regularizer", stacklevel=1)
         is_first = torchrun_rank()[0] == 0
         with (
             join_ranks(self.device, self.shard_penalty) as (context, device),

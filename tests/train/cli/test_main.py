@@ -144,6 +144,14 @@ def test_switches_are_written_in_any_way(words, value):
     assert parse(["train", "images", "--no-nesterov", "--channels-last", "False"]).nesterov is False
 
 
+def test_a_weight_without_a_regularizer_is_told(tmp_path, capsys):
+    argv = [*GRAPHS, "--epochs", "1", "--weight", "3", "--runs", str(tmp_path)]
+    assert main(argv) == 0
+    assert capsys.readouterr().err.startswith("comhe: warning: weight has no effect without a regularizer")
+    assert main([*argv, "--regularizer", "hs-mhe"]) == 0
+    assert "no effect" not in capsys.readouterr().err
+
+
 def test_our_warnings_are_one_line(tmp_path, capsys):
     folder = tmp_path / "g"
     folder.mkdir()
