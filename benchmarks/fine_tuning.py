@@ -2,7 +2,7 @@
 
     python -m benchmarks.fine_tuning --out benchmarks/fine_tuning.csv
 
-Images: ResNet-20 of CIFAR-100, on 20 images of each class of CIFAR-10. Points: PointNet of ModelNet-40, on 5 clouds of
+Images: airbench94 of CIFAR-100, on 20 images of each class of CIFAR-10. Points: PointNet of ModelNet-40, on 5 clouds of
 each class of the built-in solids. Graphs: the GCN of one half of PubMed, on 3 labeled nodes of each class of the other
 half. Both ways have the same epochs and the same two learning rates, between which validation accuracy chooses.
 """
@@ -82,10 +82,10 @@ def second_half(root: Path) -> Graph:
     return half_of_pubmed("pubmed-second", root, 1, 3)
 
 
-IMAGES: dict[str, Any] = {"epochs": 30, "precision": "fp32"}
+IMAGES: dict[str, Any] = {"epochs": 20, "batch_size": 50, "precision": "fp32"}
 POINTS: dict[str, Any] = {"epochs": 30, "batch_size": 20}
 CASES: dict[str, tuple[str, str, str, str, dict[str, Any], tuple[float, float]]] = {
-    "images": ("short", "resnet20", "cifar10-few", "resnet20.cifar100-none", IMAGES, (0.1, 0.01)),
+    "images": ("short", "airbench94", "cifar10-few", "airbench94.cifar100-none", IMAGES, (0.1, 0.01)),
     "points": ("short", "pointnet", "solids-few", "pointnet.modelnet40-none", POINTS, (1e-3, 1e-4)),
     "graphs": ("kipf", "gcn", "pubmed-second", "", {"epochs": 100}, (0.01, 0.001)),
 }  # fmt: skip

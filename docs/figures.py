@@ -72,8 +72,8 @@ def potentials() -> Figure:
 
 
 def trained_layer() -> Tensor:
-    """A convolution of a trained ResNet-20: 64 neurons with 576 dimensions."""
-    return get_weights("resnet20.cifar100-none").state_dict()["layer3.2.conv2.weight"].flatten(1)
+    """A convolution of a trained airbench94: 64 neurons with 576 dimensions."""
+    return get_weights("airbench94.cifar100-none").state_dict()["features.5.weight"].flatten(1)
 
 
 def projections() -> Figure:

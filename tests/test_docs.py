@@ -80,11 +80,11 @@ INSTEAD = {
         f"comhe publish {CITATIONS}/seed* --output my-weights"
     ),
     "comhe data cora": "comhe data citations",
-    "comhe train images --data folder:my-photos --weights resnet20.cifar100-rp-comhe --swap-head --tag mine": (
+    "comhe train images --data folder:my-photos --weights airbench94.cifar100-rp-comhe --swap-head --tag mine": (
         "comhe train images --data folder:stripes --weights resnet8.glyphs-none --swap-head --tag mine "
         "--epochs 1 --batch-size 9"
     ),
-    "comhe predict runs/modern/resnet20.folder_my-photos-none+mine/seed0 photo.jpg --output classes.csv": (
+    "comhe predict runs/modern/airbench94.folder_my-photos-none+mine/seed0 photo.jpg --output classes.csv": (
         "comhe predict runs/modern/resnet8.folder_stripes-none+mine/seed0 photo.jpg --output classes.csv"
     ),
 }

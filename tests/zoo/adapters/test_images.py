@@ -136,7 +136,7 @@ def test_without_statistics_the_heads_name_decides_or_it_is_asked():
     load_weights(create_model("resnet20", num_classes=10, shortcut="pad"), unclear)
 
 
-@pytest.mark.parametrize("name", ["resnet8.glyphs-none", "resnet20.cifar100-none", "resnet20.cifar100-rp-comhe"])
+@pytest.mark.parametrize("name", ["resnet8.glyphs-none", "resnet8.glyphs-rp-comhe"])
 def test_weights_of_this_package_were_padded_at_the_end(name):
     padding, ratio = padding_of(get_weights(name).state_dict())
     assert padding == "pad"
