@@ -113,6 +113,34 @@ def architectures() -> str:
     return markdown(["network", "data", "seeds", "paper", "`none`", "last epoch", "`rp-comhe`"], rows)
 
 
+def methods() -> str:
+    """The differences of all regularizers to a GCN without one, by the recipe `published`; a column for each graph."""
+    graphs = ("Cora", "CiteSeer", "PubMed")
+    found = [row for row in read(PUBLISHED_RUNS) if (row["model"], row["epoch"]) == ("gcn", "best")]
+    cells = {(row["regularizer"], row["data"]): row for row in found}
+    rows = []
+    for name in list_regularizers():
+        of_name = [cells.get((name, data.lower())) for data in graphs]
+        if name != "none" and any(of_name):
+            seeds = max(int(row["n"]) for row in of_name if row)
+            rows.append([f"`{name}`", seeds, *(difference(row, seeds) for row in of_name)])
+    return markdown(["difference to `none`", "seeds", *graphs], rows)
+
+
+def few_labels() -> str:
+    """GCNs with few labels of each class: accuracy without a regularizer, and the differences to it."""
+    rows = []
+    found = [row for row in read("results/graphs/few_labels.csv") if row["epoch"] == "best"]
+    for data in ("Cora", "CiteSeer", "PubMed"):
+        for count in (1, 2, 5, 10):
+            setting = "" if count == 5 else f"labels_per_class={count}"  # the recipe has five
+            cells = {r["regularizer"]: r for r in found if (r["data"], r["settings"]) == (data.lower(), setting)}
+            seeds = int(cells["none"]["n"])
+            plain = f"{percent(float(cells['none']['test']))} ± {percent(float(cells['none']['std']))}"
+            rows.append([data, count, seeds, plain, *(difference(cells.get(name), seeds) for name in COMPARED)])
+    return markdown(["graph", "labels of a class", "seeds", "`none`", *(f"`{name}`" for name in COMPARED)], rows)
+
+
 def cost() -> str:
     """What a regularizer adds to a training step."""
     rows = read("benchmarks/regularizer_cost.csv")
@@ -169,6 +197,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "effect-last": lambda: effect("last"),
     "graphs": graphs,
     "architectures": architectures,
+    "methods": methods,
+    "few-labels": few_labels,
     "cost": cost,
     "weights": weights,
 }

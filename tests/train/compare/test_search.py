@@ -12,6 +12,9 @@ def test_trials_are_different_and_depend_on_the_names_alone():
     assert len({trial.replace(tag="").digest for trial in trials}) == 10
     assert trials != draw("tuned", "gcn", "citeseer", "rp-comhe", 10)
     assert len(draw("kipf", "gcn", "cora", "none", 10)) == 1  # nothing to choose
+    few = draw("few_labels", "gcn", "cora", "none", 10)  # its training is searched, as that of tuned
+    assert len(few) == 10
+    assert {trial.labels_per_class for trial in few} == {5}
     committed = json.loads(choices.CHOICES.read_text())["kipf"]["gcn.cora-hs-mhe"]
     trials = draw("kipf", "gcn", "cora", "hs-mhe", 20)
     assert any(all(getattr(trial, name) == value for name, value in committed.items()) for trial in trials)
