@@ -71,6 +71,9 @@ INSTEAD = {
     f"{SWEEP} --data cora --regularizers none,hs-mhe --settings labels_per_class=1,2,5 --seeds 10": (
         f"{SWEEP} --data citations --regularizers none,hs-mhe --settings labels_per_class=1,2,5 epochs=2 --seeds 2"
     ),
+    f"{SWEEP} --data cora-random --regularizers none,hs-mhe --seeds 100": (
+        f"{SWEEP} --data citations-random --regularizers none,hs-mhe --seeds 2 --settings epochs=2"
+    ),
     "comhe reproduce gcn --seeds 5 --budget 20m": "comhe reproduce gcn --seeds 1 --budget 20m --settings epochs=3",
     "comhe reproduce all --results results/*/*-runs.csv": f"comhe reproduce all --results {ROOT}/results/*/*-runs.csv",
     "comhe evaluate runs/kipf/gcn.cora-rp-comhe/seed0": f"comhe evaluate {CITATIONS}/seed0",

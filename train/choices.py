@@ -1,6 +1,7 @@
 """Settings that were chosen on validation, by recipe and cell; ``python -m comhe.train.compare.search`` writes them."""
 
 import json
+import re
 from collections.abc import Callable
 from functools import cache, wraps
 from pathlib import Path
@@ -25,7 +26,9 @@ def chosen(function: Function[R]) -> Function[R]:
     @wraps(function)
     def recipe(model: str, data: str, regularizer: str) -> R:
         base = function(model, data, regularizer)
-        return base.replace(**_choices().get(function.__name__, {}).get(base.name, {}))
+        found = _choices().get(function.__name__, {})
+        of_data = base.replace(data=re.sub(r"-random\d*$", "", data)).name  # another split of the same data
+        return base.replace(**found.get(base.name, found.get(of_data, {})))
 
     return recipe
 

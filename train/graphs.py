@@ -66,7 +66,7 @@ class GraphTask(Task):
             raise UsageError(f"{divided}: {hint}")
         self.recipe, self.context = recipe, context
         self.device = torch.device(device)
-        graph = _graph(recipe.data, root, device)
+        graph = _graph(recipe.dataset, root, device)
         self.graph = graph.with_labels(recipe.labels_per_class, recipe.label_noise, recipe.seed)
 
     @property

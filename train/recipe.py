@@ -163,6 +163,12 @@ class Recipe:
         return {name: value for name, value in weights.items() if value is not None}
 
     @property
+    def dataset(self) -> str:
+        """The name under which the data are loaded: a split that is ``-random`` without a number is the seed's own."""
+        kind, colon, path = self.data.partition(":")
+        return re.sub("-random$", f"-random{self.seed}", kind) + colon + path
+
+    @property
     def name(self) -> str:
         return f"{self.model}.{re.sub(r'[^A-Za-z0-9._-]+', '_', self.data)}-{self.regularizer}"
 

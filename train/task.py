@@ -123,7 +123,7 @@ def check_recipe(recipe: Recipe, device: str = "auto") -> None:
     find_domain(recipe.domain)
     if (domain := model_domain(recipe.model)) != recipe.domain:
         raise UsageError(f"{recipe.model} is a model for {domain}, but this is a recipe for {recipe.domain}")
-    check_dataset(recipe.data, recipe.domain)
+    check_dataset(recipe.dataset, recipe.domain)
     kind, _, path = recipe.data.partition(":")
     if kind == "folder" and not Path(path).is_dir():
         raise UsageError(f"{recipe.data}: {path or 'an empty path'} is not a folder")

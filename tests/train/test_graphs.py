@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from comhe.datasets import load_graph
 from comhe.errors import UsageError
 from comhe.train import graphs
 from comhe.train.choices import base_recipe
@@ -104,3 +105,11 @@ def test_each_network_has_the_training_of_its_own_paper():
 def test_a_graph_is_not_divided():
     with pytest.raises(UsageError, match="a graph is one batch, which 2 processes cannot divide"):
         GraphTask(GraphRecipe(data="citations"), context=DistributedContext(0, 2))
+
+
+def test_a_random_split_is_the_seeds_own():
+    tasks = [GraphTask(get_recipe("kipf", "gcn", "citations-random", "none", seed=seed)) for seed in (1, 2)]
+    for task, name in zip(tasks, ("citations-random1", "citations-random2"), strict=True):
+        assert task.graph.train.equal(load_graph(name).train)
+        assert task.graph.test.equal(load_graph(name).test)
+    assert not tasks[0].graph.test.equal(tasks[1].graph.test)

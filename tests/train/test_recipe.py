@@ -190,3 +190,25 @@ def test_weights_of_layers_are_part_of_the_recipe_where_there_are_any():
     rest = plain.replace(layer_weights={"layer1.*": 0.5}, weight=0.1)  # a weight that the cell may have brought along
     assert rest.penalty_weights() == {"weight": {"layer1.*": 0.5, "*": 0.1}}
     assert recipe.replace(weight=0.1).penalty_weights() == recipe.penalty_weights()
+
+
+@pytest.mark.parametrize(
+    ("data", "loaded"),
+    [
+        ("cora-random", "cora-random7"),
+        ("cora-random3", "cora-random3"),
+        ("cora", "cora"),
+        ("folder-random:my/-random", "folder-random7:my/-random"),
+        ("folder:a-random", "folder:a-random"),
+    ],
+)
+def test_a_split_may_be_the_seeds_own(data, loaded):
+    assert get_recipe("kipf", "gcn", data, "none", seed=7).dataset == loaded
+
+
+def test_another_split_of_the_same_data_has_the_settings_that_were_chosen():
+    for split in ("cora-random", "cora-random3"):
+        found = get_recipe("tuned", "gcn", split, "none")
+        assert found == get_recipe("tuned", "gcn", "cora", "none").replace(data=split)
+    full = get_recipe("tuned", "gcn", "cora-full", "none")
+    assert full.hidden_channels == 16 != found.hidden_channels

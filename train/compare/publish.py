@@ -159,10 +159,10 @@ def census(recipe: Recipe, root: str | None) -> dict[str, Any]:
     """Return a description of the data set, with its license and whether the files on disk were the published ones."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", AlteredDataWarning)
-        data = load_data(recipe.data, root, model_domain(recipe.model))
+        data = load_data(recipe.dataset, root, model_domain(recipe.model))
     altered = any(issubclass(warning.category, AlteredDataWarning) for warning in caught)
     names = {"class names": list(data.classes)} if getattr(data, "classes", ()) else {}
-    return describe(data) | names | {"license": license_of(recipe.data), "as published": not altered}
+    return describe(data) | names | {"license": license_of(recipe.dataset), "as published": not altered}
 
 
 def same_recipe(runs: Sequence[Run]) -> tuple[Recipe, dict[Path, dict[str, Any]]]:

@@ -65,7 +65,7 @@ class Run:
             (self.folder / "checkpoint.pt").unlink(missing_ok=True)  # of the other recipe's first epoch
         (self.folder / "failure.txt").unlink(missing_ok=True)
         write_text(self.folder / "recipe.json", recipe.to_json())
-        here = environment(device, recipe.precision) | {"data": data_digest(recipe.data)}
+        here = environment(device, recipe.precision) | {"data": data_digest(recipe.dataset)}
         write_text(self.folder / "environment.json", json.dumps(here, indent=2) + "\n")
 
     def follow(self, recipe: Recipe) -> None:
@@ -82,7 +82,7 @@ class Run:
             return
         other = self._other(recipe)
         if other is None:
-            now, then = data_digest(recipe.data), self.environment().get("data")
+            now, then = data_digest(recipe.dataset), self.environment().get("data")
             if now and then and now != then:
                 hint = "choose another --runs folder, give the recipe a tag, or remove this folder"
                 raise RunError(f"the files of {recipe.data} have changed since {self.folder} was trained; {hint}")
