@@ -1,5 +1,6 @@
 """Training with few labels, or with wrong ones."""
 
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -30,13 +31,16 @@ def draw_labels(
         >>> len(rows), labels.tolist()
         (4, [0, 0, 1, 1])
     """
-    if per_class < 0:
-        raise UsageError(f"labels_per_class must not be negative, but is {per_class}")
-    if not 0 <= noise < 1:
-        raise UsageError(f"label_noise must be at least 0 and less than 1, but is {noise}")
+    if not isinstance(per_class, Integral) or isinstance(per_class, bool) or per_class < 0:
+        raise UsageError(f"labels_per_class must be a whole number of at least 0, not {per_class!r}")
+    if not isinstance(noise, Real) or not 0 <= noise < 1:
+        raise UsageError(f"label_noise must be at least 0 and less than 1, not {noise!r}")
     if noise and num_classes < 2:
         raise UsageError(f"label_noise={noise} needs another class, but there is only one")
-    labels = np.asarray(labels, dtype=np.int64)
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "iu" or (labels.size and not 0 <= labels.min() <= labels.max() < num_classes):
+        raise UsageError(f"labels must be integers in 0..{num_classes - 1}")
+    labels = labels.astype(np.int64)
     rows = np.arange(len(labels))
     if per_class:
         counts = np.bincount(labels)

@@ -49,7 +49,13 @@ def listed(names: str | Iterable[str]) -> tuple[str, ...]:
         >>> listed("fc,blocks.*"), listed(["fc"])
         (('fc', 'blocks.*'), ('fc',))
     """
-    return tuple(each.strip() for each in names.split(",")) if isinstance(names, str) else tuple(names)
+    if isinstance(names, str):
+        return tuple(filter(None, map(str.strip, re.split(r",(?![^\[]*\])", names))))  # [1,2] is part of a glob
+    found = tuple(names) if isinstance(names, Iterable) else (names,)
+    for name in found:
+        if not isinstance(name, str):
+            raise UsageError(f"layers and kinds are given as text, one or several, not {name!r}")
+    return found
 
 
 class Outputs(NamedTuple):
@@ -75,7 +81,7 @@ def find_outputs(model: nn.Module, matrices: Sequence[Matrix], output: str | Ite
         >>> find_outputs(model, matrices, "auto").found
         {'fc': 'by its name'}
     """
-    if output is None:
+    if output is None or output in ("none", "None"):
         return Outputs({})
     names = [matrix.name for matrix in matrices if matrix.role != "bare"]
     if output != "auto":

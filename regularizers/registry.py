@@ -3,9 +3,10 @@
 import inspect
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from fnmatch import fnmatchcase
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from torch import Tensor, nn
 
@@ -128,23 +129,39 @@ def _split(name: str, options: dict[str, Any]) -> tuple[Penalty, dict[str, Any]]
     for option in options:
         if option not in accepted:
             raise UnknownOptionError(f"{name} has no option {option!r}; its options are {', '.join(accepted)}")
-        if isinstance(options[option], str) and isinstance(accepted[option], int | float):  # as from a command line
-            wanted = "True or False" if isinstance(accepted[option], bool) else "a number"
-            raise UsageError(f"{option} must be {wanted}, not {options[option]!r}")
+    for option, kinds in _numbers(penalty).items():
+        if isinstance(value := options.get(option), str):  # as from a command line
+            wanted = "True or False" if kinds == {bool} else "a number"
+            raise UsageError(f"{option} must be {wanted}, not {value!r}")
     rest = dict(options)
     theirs = {key: rest.pop(key) for key in _penalty_options(penalty) if key in rest}
     return penalty(**theirs) if isinstance(penalty, type) else penalty, rest
 
 
+def _numbers(penalty: type[Penalty] | FunctionPenalty) -> dict[str, set[type]]:
+    """The types of those options that are annotated with numbers or truth values only, and perhaps None."""
+    hints: dict[str, Any] = {}
+    for function in (select, *_initializers(penalty)):
+        with suppress(NameError, TypeError):  # annotations of somebody else's that cannot be read here
+            hints = get_type_hints(function) | hints
+    kinds = {name: {*get_args(hint)} - {type(None)} or {hint} for name, hint in hints.items()}
+    return {name: found for name, found in kinds.items() if found <= {int, float, bool}}
+
+
 def _penalty_options(penalty: type[Penalty] | FunctionPenalty) -> dict[str, Any]:
     """Arguments of the class and, as far as it passes on ``**options``, of its bases."""
     options: dict[str, Any] = {}
+    for init in _initializers(penalty):
+        options = _keywords(init) | options
+    return options
+
+
+def _initializers(penalty: type[Penalty] | FunctionPenalty) -> Iterator[Callable[..., Any]]:
     for base in penalty.__mro__ if isinstance(penalty, type) else ():
         if base is not object and (init := vars(base).get("__init__")):
-            options = _keywords(init) | options
+            yield init
             if all(p.kind is not p.VAR_KEYWORD for p in inspect.signature(init).parameters.values()):
                 break
-    return options
 
 
 def _keywords(function: Callable[..., Any]) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def select(
         kinds: which of ``conv linear attention recurrent embedding other``. Embeddings have to be named.
         min_neurons, max_neurons: bounds on the neurons of a set.
         output: globs of the output layers, in the same forms; ``"auto"`` finds the classifier, see
-            :mod:`comhe.regularizers.output`; None treats every layer as hidden.
+            :mod:`comhe.regularizers.output`; None or ``"none"`` treats every layer as hidden.
 
     Raises:
         UsageError: an option is out of range, or ``output`` names no layer.

@@ -59,7 +59,7 @@ def parse_options(texts: Sequence[str], divided: bool = True) -> dict[str, Optio
             and all(re.fullmatch(r"[-+.\w]+", each) for each in value.split(","))
         ):
             raise UsageError(f"{name} takes one value here, not {value!r}; comhe compare --settings takes several")
-        found[name] = parse_value(name, value, Option)
+        found[name] = parse_value(name, value, str if divided and name in SEVERAL else Option)
     return found
 
 

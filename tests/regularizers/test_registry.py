@@ -122,8 +122,29 @@ def test_a_penalty_that_updates_a_state_has_a_first_one():
 
 @pytest.mark.parametrize(
     ("name", "option", "wanted"),
-    [("rp-comhe", {"dim": "abc"}, "dim must be a number"), ("hs-mhe", {"geodesic": "yes"}, "geodesic must be True or")],
+    [
+        ("rp-comhe", {"dim": "abc"}, "dim must be a number"),
+        ("rp-comhe", {"span": "abc"}, "span must be True or False"),
+        ("hs-mhe", {"geodesic": "yes"}, "geodesic must be True or False"),
+        ("hs-mhe", {"max_neurons": "5"}, "max_neurons must be a number"),
+        ("hs-mhe", {"exclude": 0}, "given as text, one or several, not 0"),
+        ("hs-mhe", {"kinds": None}, "given as text, one or several, not None"),
+    ],
 )
-def test_words_for_numbers_are_refused(name, option, wanted):
+def test_words_for_numbers_are_refused_and_numbers_for_words(name, option, wanted):
     with pytest.raises(UsageError, match=wanted):
         create_regularizer(name, nn.Linear(5, 4), **option)
+
+
+def test_an_option_that_may_be_a_word_is_one(monkeypatch):
+    class TakesWords(Penalty):
+        """Has an option that is a number or a word."""
+
+        def __init__(self, *, power: float | str = 2.0) -> None:
+            self.power = power
+
+        def function(self, w):
+            return w.square().mean((-2, -1))
+
+    monkeypatch.setitem(_REGISTRY, "takes-words", TakesWords)
+    assert create_regularizer("takes-words", nn.Linear(5, 4), power="auto").penalty.power == "auto"

@@ -47,7 +47,8 @@ def test_defaults():
         ({"include": ["body.0", "c*"]}, ["conv", "body.0"]),
         ({"exclude": "*o*"}, ["mix", "head"]),
         ({"include": ("body.*", "head"), "exclude": ["*.2"]}, ["body.0", "head"]),
-        ({"include": "body.0, c*", "kinds": "conv,linear"}, ["conv", "body.0"]),
+        ({"include": "body.0, c*,", "kinds": "conv,linear"}, ["conv", "body.0"]),
+        ({"include": "body.[0,2]"}, ["body.0", "body.2"]),
         ({"kinds": "conv"}, ["conv"]),
         ({"kinds": ("embedding", "recurrent")}, ["words", "memory"]),
         ({"kinds": "attention"}, ["attention"]),
@@ -71,6 +72,7 @@ def test_include_exclude_kinds_and_sizes(selection, names):
         ("body.*", ["body.0", "body.2"]),
         ("conv", ["conv"]),
         ("conv,head", ["conv", "head"]),
+        ("none", []),
     ],
 )
 def test_output(output, outputs):

@@ -1,7 +1,9 @@
 """The arguments of a command in the form that its parser takes, and what is wrong with them in one line."""
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
@@ -12,6 +14,7 @@ from comhe.errors import UsageError, did_you_mean
 from .options import Command, Group
 
 POSITIONAL = get_args(Positional[str])[1]
+NUMBER = re.compile(r"-\.?\d.*")  # what begins with a dash and is a value
 
 
 class Flag(NamedTuple):
@@ -59,6 +62,7 @@ def normalize(argv: Sequence[str], command: type[Command]) -> list[str]:
     """Return the arguments as the parser takes them.
 
     A switch may be written ``--flag True`` or ``--flag=false``, and what takes ``NAME=VALUE ...`` may be given twice.
+    Words without an option may stand between options.
 
     Example:
         >>> from .train import train_command
@@ -70,7 +74,7 @@ def normalize(argv: Sequence[str], command: type[Command]) -> list[str]:
             an option cannot have or that is missing, or too few or too many words.
     """
     flags = {name: flag for flag in flags_of(command) for name in flag.names}
-    words = list[str]()
+    words, spare, given = list[str](), list[str](), set[str]()
     switches = {f"--no-{name[2:]}" for name, flag in flags.items() if flag.is_switch}
     found, rest = list[str](), list(argv)
     places: dict[str, int] = {}  # where further values of an option go
@@ -79,15 +83,24 @@ def normalize(argv: Sequence[str], command: type[Command]) -> list[str]:
         name, equals, value = word.partition("=")
         name = name.replace("_", "-") if name.startswith("--") else name
         flag = flags.get(name)
-        if flag is None:
+        given.add(flag.field if flag else "")
+        if word == "--":  # what follows is no option
+            words, rest = words + rest, []
+        elif flag is None:
             if name.startswith("--") and len(name) > 2 and name not in switches:
                 raise UsageError(f"unknown option {name}; {_suggestion(name, [*flags, *switches])}")
-            found.append(name + equals + value if name in switches else word)
-            words += [] if word.startswith("-") else [word]
+            if name in switches and equals:
+                raise UsageError(f"{name} is given alone, not with {value!r}")
+            if re.match(r"-[^-]", word) and not NUMBER.match(word) and word[:2] not in flags:
+                raise UsageError(f"unknown option {word}; what begins with a dash and is none goes behind --")
+            (found if name in switches or word[:2] in flags else words).append(name if name in switches else word)
         elif flag.is_switch:
             found.append(_switch(name, equals, value, rest))
         elif flag.takes_many:
             values = [value] * bool(equals) + list(_values(rest))
+            spare = [] if rest else values
+            if not values and Path in get_args(flag.hint):
+                raise UsageError(f"{name} needs a value")
             place = places.get(name, len(found))
             if place == len(found):
                 found.append(name)
@@ -95,12 +108,13 @@ def normalize(argv: Sequence[str], command: type[Command]) -> list[str]:
             found[inserted:inserted] = values
             places = {other: at + len(values) * (at > place) for other, at in places.items()} | {name: place}
         else:
-            if not equals and not rest:
-                raise UsageError(f"{name} needs a value")
+            if not equals and (not rest or (re.match("-.", rest[0]) and not NUMBER.match(rest[0]))):
+                hint = f"; one that begins with a dash is written {name}={rest[0]}" if rest else ""
+                raise UsageError(f"{name} needs a value{hint}")
             _check_value(name, value if equals else rest[0], flag.hint)
             found += [name + equals + value, *([] if equals else [rest.pop(0)])]
-    _check_words(words, command)
-    return found
+    _check_words(words, spare, given, command)
+    return [*found, "--", *words] if any(word.startswith("-") for word in words) else [*words, *found]
 
 
 def _check_value(name: str, text: str, hint: Any) -> None:
@@ -127,19 +141,28 @@ def _one_of(choices: Sequence[str]) -> str:
     return f"{', '.join(choices[:-1])} or {choices[-1]}"
 
 
-def _check_words(words: list[str], command: type[Command]) -> None:
-    """Raise UsageError for words without an option that are too many, too few or not among the choices."""
+def _check_words(words: list[str], spare: Sequence[str], given: set[str], command: type[Command]) -> None:
+    """Raise UsageError for words without an option that are too many, too few or not among the choices.
+
+    The parser takes what is missing from the end of ``spare``, the values of an option at the end of the line.
+    """
+    fields = {field.name for field in dataclasses.fields(command) if field.default is dataclasses.MISSING}
+    needed = [flag for flag in flags_of(command) if flag.field in fields]
     arguments = [flag for flag in flags_of(command) if not flag.names]
-    needed = {field.name for field in dataclasses.fields(command) if field.default is dataclasses.MISSING}
+    lacking = sum(not flag.names for flag in needed) - len(words)
+    words = words + list(spare[-lacking:] if lacking > 0 else ())
     for i, flag in enumerate(arguments):
         name = flag.about.metavar or flag.field.upper()
-        if get_origin(flag.hint) is tuple:
-            return  # all further words
         if i < len(words):
             _check_value(name, words[i], flag.hint)
-        elif flag.field in needed:
+        elif flag in needed:
             choices = _choices(flag.hint)
             raise UsageError(f"{name} is missing: {_one_of(choices) if choices else flag.about.help}")
+    for flag in needed:
+        if flag.names and flag.field not in given:
+            raise UsageError(f"{flag.names[0]} is missing: {flag.about.help}")
+    if any(get_origin(flag.hint) is tuple for flag in arguments):
+        return  # it takes all further words
     if more := words[len(arguments) :]:
         many = "a word" if len(more) == 1 else "words"
         raise UsageError(f"{' '.join(more)}: {many} too many; options begin with --")

@@ -1,4 +1,4 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +9,8 @@ from comhe.errors import RunError, UsageError
 
 from .console import print_table, show_progress
 from .options import ManyRuns, Seeds, print_json
+
+TAKEN_WITH_RESULTS = ("table", "results", "recipe", "json", "modules")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +91,12 @@ class Reproduce(ManyRuns):
         from comhe.train.compare.tables import few_note
         from comhe.train.report.gather import gather
 
+        for field in fields(self):
+            if field.name not in TAKEN_WITH_RESULTS and getattr(self, field.name) != field.default:
+                option = f"--{field.name.replace('_', '-')}"
+                raise UsageError(f"--results prints runs that are there, and {option} is for training; leave one out")
         names = list(PUBLISHED) if self.table == "all" else [self.table]
-        records = gather(self.results).records
+        records = [r for r in gather(self.results).records if self.recipe in (None, r["recipe"])]
         found = {name: recorded_lines(name, records) for name in names}
         if self.json:
             rows = [(name, dict(zip(RECORDED_HEADER, line, strict=True))) for name in names for line in found[name]]

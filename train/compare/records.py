@@ -1,6 +1,7 @@
 """Records: the figures of one finished run as a flat dictionary, and the CSV files they are kept in."""
 
 import csv
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ EPOCHS = {"last": "last epoch", "best": "validation-selected"}
 CELL = ("recipe", "model", "data", "regularizer")  # with the variant, what the runs of one row share
 _TEXT = (*CELL, "settings", "variant", "training", "device")
 _INTEGER = ("seed", *(f"{epoch}_epoch" for epoch in EPOCHS))
-REQUIRED = (*CELL, "seed", *(f"{epoch}_{split}" for epoch in EPOCHS for split in ("val", "test")), "seconds")
+_ACCURACIES = tuple(f"{epoch}_{split}" for epoch in EPOCHS for split in ("val", "test"))
+REQUIRED = (*CELL, "seed", *_ACCURACIES, "seconds")
 
 
 def cell_of(record: Record) -> tuple[str, ...]:
@@ -76,7 +78,7 @@ def read_records(path: Path) -> list[Record]:
         return text if key in _TEXT else None if text == "" else int(text) if key in _INTEGER else float(text)
 
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file, restval=None))
     except (OSError, ValueError, csv.Error) as error:
         raise RunError(f"{path}: not a table of runs ({' '.join(str(error).split())[:160]})") from error
@@ -87,10 +89,17 @@ def read_records(path: Path) -> list[Record]:
                 raise ValueError("another number of cells than its header")
             if missing := [key for key in CELL if key not in row]:
                 raise ValueError(f"no column {', '.join(missing)}")
-            records.append({key: value(key, text) for key, text in row.items()})
+            record = {key: value(key, text) for key, text in row.items()}
+            if wrong := [key for key in _ACCURACIES if key in row and not _is_number(record[key])]:
+                raise ValueError(f"{wrong[0]} is {row[wrong[0]] or 'empty'}")
+            records.append(record)
         except ValueError as error:
             raise RunError(f"{path}: line {number} is not of a run: {error}") from error
     return records
+
+
+def _is_number(value: Any) -> bool:
+    return value is not None and math.isfinite(value)
 
 
 def records_by_digest(paths: Iterable[Path]) -> dict[str, Record]:

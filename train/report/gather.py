@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from comhe.errors import DataError, RunError, UsageError
+from comhe.errors import DataError, RunError, UsageError, first_line
 from comhe.train.compare.curves import Curves, curves_of, read_curves
 from comhe.train.compare.records import REQUIRED, Record, cell_of, read_records, record_of
 from comhe.train.runs.run import Run
@@ -56,8 +56,11 @@ def _add_run(found: Findings, run: Run) -> None:
 
 
 def _add_table(found: Findings, path: Path) -> None:
-    with path.open(newline="") as file:
-        names = next(csv.reader(file), [])
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            names = next(csv.reader(file), [])
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{path} is not a table of runs (*-runs.csv): {first_line(error)}") from error
     if missing := [name for name in REQUIRED if name not in names]:
         raise DataError(f"{path} is not a table of runs (*-runs.csv): it has no column {', '.join(missing)}")
     records, curves = read_records(path), read_curves(path)

@@ -12,6 +12,7 @@ from .figures import SOFT, Drawing, Series, lines
 from .sections import POINTS, Figure, Section
 
 FEWEST = 3  # values that make a sweep
+WITHOUT_ZERO = {"labels_per_class", "patience", "clip"}  # whose 0 is no number: all labels, no end, no limit
 WIDE = 8.0  # from which ratio of the largest to the smallest value on the axis is logarithmic
 Point = tuple[float, Row]
 
@@ -42,7 +43,7 @@ def _by_method(rows: Iterable[Row], name: str) -> dict[str, list[Point]]:
     for row in rows:
         settings = settings_of(row)
         value = _number(settings.pop(name, _default(row, name)))
-        if value is not None:
+        if value is not None and (value or name not in WITHOUT_ZERO):
             label = " ".join([row.regularizer, *(f"{key}={text}" for key, text in settings.items())])
             found.setdefault(label, {})[value] = row
     return {label: sorted(points.items()) for label, points in found.items() if len(points) >= FEWEST}

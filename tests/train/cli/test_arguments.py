@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from comhe.errors import UsageError
@@ -80,6 +82,12 @@ def test_options_that_take_several_names(words):
         (["list"], "WHAT is missing: models, datasets, regularizers, recipes or weights"),
         (["list", "modls"], "WHAT must be models, datasets, regularizers, recipes or weights, not 'modls'"),
         (["reproduce"], "TABLE is missing: gcn"),
+        (["reproduce", "gcn", "--results"], "--results needs a value"),
+        (["train", "graphs", "--tag", "-x"], "--tag needs a value; one that begins with a dash is written --tag=-x"),
+        (["publish", "a"], "--output is missing: folder"),
+        (["report", "-a"], "unknown option -a"),
+        (["train", "images", "--no-nesterov=True"], "--no-nesterov is given alone"),
+        (["reproduce", "-1"], "unknown table '-1'"),
     ],
 )
 def test_what_a_command_does_not_take_is_one_line(argv, message, capsys):
@@ -87,6 +95,23 @@ def test_what_a_command_does_not_take_is_one_line(argv, message, capsys):
     error = capsys.readouterr().err
     assert error.startswith(f"comhe: {message}")
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "field", "value"),
+    [
+        (["reproduce", "--settings", "weight=1", "gcn"], "table", "gcn"),
+        (["reproduce", "--results", "a.csv", "b.csv", "gcn"], "table", "gcn"),
+        (["reproduce", "--results", "a.csv", "--", "gcn"], "table", "gcn"),
+        (["evaluate", "--model-options", "num_layers=3", "run"], "source", "run"),
+        (["evaluate", "--", "-a"], "source", "-a"),
+        (["predict", "a", "--", "-b", "--top"], "files", ("-b", "--top")),
+        (["report", "a", "--overwrite", "b"], "sources", (Path("a"), Path("b"))),
+        (["report", "-opage.html", "a"], "output", Path("page.html")),
+    ],
+)
+def test_words_stand_anywhere(argv, field, value):
+    assert getattr(parse(argv), field) == value
 
 
 def test_values_that_look_odd_are_taken():

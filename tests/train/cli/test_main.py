@@ -55,7 +55,7 @@ GRAPHS = ["train", "graphs", *SHORT]
         (["evaluate", "gcn.citations-rp-comhe", "--device", "cuda:77"], "cuda:77"),
         (["energy", "no-such-thing"], "neither a folder"),
         (["data", "cora", "--data-root", "no-such-folder"], "no-such-folder"),
-        (["report"], "at least one folder"),
+        (["report"], "SOURCES is missing: folders of runs"),
         (["report", "no-such-folder"], "neither a folder"),
         (["predict", "local-dir:nowhere", "a.png"], "local-dir:nowhere: there is no such folder"),
         (["predict", "nowhere.png", "a.png"], "there is no such file either, and `comhe list weights` shows the names"),

@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from comhe.train.cli.main import main
 from comhe.train.compare.reproduce import PUBLISHED
 
@@ -34,6 +36,19 @@ def test_all_tables_are_printed_from_committed_runs(capsys):
     assert list(dict.fromkeys(row["table"] for row in rows)) == list(PUBLISHED)
     cora = next(row for row in rows if (row["data"], row["regularizer"], row["recipe"]) == ("cora", "none", "kipf"))
     assert (cora["published"], cora["n"]) == ("81.30", "100")
+
+
+def test_the_recipe_chooses_among_recorded_runs(capsys):
+    assert main(["reproduce", "--results", *RESULTS, "--json", "--recipe", "tuned", "gcn"]) == 0
+    assert {row["recipe"] for row in json.loads(capsys.readouterr().out)} == {"tuned"}
+
+
+@pytest.mark.parametrize(
+    "words", ["--budget 20m", "--print-commands", "--cluster slurm", "--settings epochs=3", "--seeds 9"]
+)
+def test_what_is_for_training_is_refused_with_results(words, capsys):
+    assert main(["reproduce", "gcn", *words.split(), "--results", *RESULTS]) == 2
+    assert f"{words.split()[0]} is for training" in capsys.readouterr().err
 
 
 def test_all_tables_are_not_trained(capsys, tmp_path):

@@ -1,6 +1,6 @@
 import pytest
 
-from comhe.errors import RunError
+from comhe.errors import DataError, RunError
 from comhe.train.compare.records import (
     read_records,
     record_of,
@@ -10,6 +10,7 @@ from comhe.train.compare.records import (
     variant_of,
 )
 from comhe.train.recipe import get_recipe
+from comhe.train.report.gather import gather
 from comhe.train.runs.files import write_csv
 from comhe.train.runs.run import Run, run_folder
 
@@ -78,3 +79,25 @@ def test_a_table_of_something_else_is_one_line(tmp_path, text, message):
     path.write_text(text, errors="surrogateescape")
     with pytest.raises(RunError, match=rf"^{path}: {message}"):
         read_records(path)
+
+
+@pytest.mark.parametrize(
+    ("cell", "reason"), [("", "last_test is empty"), ("nan", "last_test is nan"), ("inf", "is inf")]
+)
+def test_a_figure_that_is_none_is_told_with_its_line(finished, tmp_path, cell, reason):
+    path = tmp_path / "test-runs.csv"
+    write_csv(path, [finished[2][0], finished[2][1] | {"last_test": cell}])
+    with pytest.raises(RunError, match=f"line 3 is not of a run: .*{reason}"):
+        read_records(path)
+
+
+def test_a_file_that_a_spreadsheet_saved_is_read(finished, tmp_path):
+    path = tmp_path / "test-runs.csv"
+    write_csv(path, finished[2])
+    plain = read_records(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_records(path) == plain
+    assert gather([path]).records == plain
+    path.write_bytes(b"\xff\xfe" + path.read_bytes())
+    with pytest.raises(DataError, match="not a table of runs"):
+        gather([path])

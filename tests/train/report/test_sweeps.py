@@ -29,15 +29,15 @@ def test_differences_against_the_number_of_labels():
     assert last.heading == "kipf gcn cora: difference to none against labels_per_class, last epoch"
     assert best[2:] == ("kipf", "gcn", "cora")
     curve, zero = last.drawing.figure.axes[0].lines
-    assert list(curve.get_xdata()) == [0, 1, 2, 5, 20]
-    assert list(curve.get_ydata()) == pytest.approx([0.6, 5.1, 2.6, 1.1, 0.35])
+    assert list(curve.get_xdata()) == [1, 2, 5, 20]  # 0 is no number of labels, but all of them
+    assert list(curve.get_ydata()) == pytest.approx([5.1, 2.6, 1.1, 0.35])
     assert curve.get_label() == "hs-mhe"
     assert list(zero.get_ydata()) == [0, 0]
     assert len(last.drawing.figure.axes[0].collections) == 1  # the band
 
 
 def test_an_axis_over_a_wide_range_is_logarithmic():
-    for values, scale in (((1, 2, 20), "log"), ((5, 10, 20), "linear"), ((0, 1, 20), "linear")):
+    for values, scale in (((1, 2, 20), "log"), ((5, 10, 20), "linear")):
         figure, _ = sweeps(table(labels(values))).figures
         axes = figure.drawing.figure.axes[0]
         assert axes.get_xscale() == scale
@@ -52,6 +52,14 @@ def test_a_weight_is_compared_with_the_one_run_without_it():
     curve = figure.drawing.figure.axes[0].lines[0]
     assert list(curve.get_xdata()) == [0.1, 3, 10]
     assert list(curve.get_ydata()) == pytest.approx([-0.15, 2.75, 9.75])
+
+
+def test_from_a_weight_of_0_the_axis_is_linear():
+    records = [record("none", seed, "", 80 + seed) for seed in range(2)]
+    for weight in (0, 1, 100):
+        records += [record("hs-mhe", seed, f"weight={weight}", 80 + weight) for seed in range(2)]
+    figure, _ = sweeps(table(records)).figures
+    assert figure.drawing.figure.axes[0].get_xscale() == "linear"
 
 
 def test_other_settings_make_other_curves():
