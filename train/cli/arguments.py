@@ -108,13 +108,18 @@ def normalize(argv: Sequence[str], command: type[Command]) -> list[str]:
             found[inserted:inserted] = values
             places = {other: at + len(values) * (at > place) for other, at in places.items()} | {name: place}
         else:
-            if not equals and (not rest or (re.match("-.", rest[0]) and not NUMBER.match(rest[0]))):
-                hint = f"; one that begins with a dash is written {name}={rest[0]}" if rest else ""
-                raise UsageError(f"{name} needs a value{hint}")
-            _check_value(name, value if equals else rest[0], flag.hint)
-            found += [name + equals + value, *([] if equals else [rest.pop(0)])]
+            found += _single(name, equals, value, rest, flag.hint)
     _check_words(words, spare, given, command)
     return [*found, "--", *words] if any(word.startswith("-") for word in words) else [*words, *found]
+
+
+def _single(name: str, equals: str, value: str, rest: list[str], hint: Any) -> list[str]:
+    """An option with one value, in one word or in two."""
+    if not equals and (not rest or (re.match("-.", rest[0]) and not NUMBER.match(rest[0]))):
+        dashed = f"; one that begins with a dash is written {name}={rest[0]}" if rest else ""
+        raise UsageError(f"{name} needs a value{dashed}")
+    _check_value(name, value if equals else rest[0], hint)
+    return [name + equals + value] if equals else [name, rest.pop(0)]
 
 
 def _check_value(name: str, text: str, hint: Any) -> None:
