@@ -24,6 +24,7 @@ Rows = Iterable[Sequence[object]]
 
 # A comparison: what it is called, the file of its table, and the data set there.
 PUBLISHED = [(name, "graphs/kipf", name.lower()) for name in ("Cora", "CiteSeer", "PubMed")]
+RANDOM = [(f"{name}, random splits", "splits/kipf", f"{name.lower()}-random") for name in ("Cora", "CiteSeer")]
 TUNED = [(f"{name}, tuned", "graphs/tuned", name.lower()) for name in ("Cora", "CiteSeer", "PubMed")]
 OTHERS = [
     ("airbench94, CIFAR-10", "cifar10/airbench", "cifar10"),
@@ -49,7 +50,7 @@ def markdown(header: Sequence[str], rows: Rows) -> str:
 def effect(epoch: str) -> str:
     """Accuracy without a regularizer and the paired differences to it, at the ``best`` or the ``last`` epoch."""
     rows = []
-    for name, file, data in (*PUBLISHED, *TUNED, *OTHERS):
+    for name, file, data in (*PUBLISHED, *RANDOM, *TUNED, *OTHERS):
         cells = [row for row in read(f"results/{file}.csv") if row["data"] == data and row["epoch"] == epoch]
         found = {row["regularizer"]: row for row in cells}
         none, seeds = found["none"], int(found["none"]["n"])
@@ -127,12 +128,28 @@ def methods() -> str:
     return markdown(["difference to `none`", "seeds", *graphs], rows)
 
 
+def splits() -> str:
+    """The differences on random splits, at both epochs."""
+    rows = []
+    for file in ("kipf", "tuned"):
+        there = {row["data"] for row in read(f"results/splits/{file}.csv")}
+        for data in (name for name in ("Cora", "CiteSeer") if f"{name.lower()}-random" in there):
+            for epoch, title in (("best", "selected"), ("last", "last")):
+                found = [r for r in read(f"results/splits/{file}.csv") if r["data"] == f"{data.lower()}-random"]
+                cells = {row["regularizer"]: row for row in found if row["epoch"] == epoch}
+                seeds = int(cells["none"]["n"])
+                plain = f"{percent(float(cells['none']['test']))} ± {percent(float(cells['none']['std']))}"
+                of_methods = (difference(cells.get(name), seeds) for name in COMPARED)
+                rows.append([data, f"`{file}`", seeds, title, plain, *of_methods])
+    return markdown(["graph", "recipe", "splits", "epoch", "`none`", *(f"`{name}`" for name in COMPARED)], rows)
+
+
 def few_labels() -> str:
     """GCNs with few labels of each class: accuracy without a regularizer, and the differences to it."""
     rows = []
     found = [row for row in read("results/graphs/few_labels.csv") if row["epoch"] == "best"]
     for data in ("Cora", "CiteSeer", "PubMed"):
-        for count in (1, 2, 5, 10):
+        for count in (1, 2, 5, 10) * any(row["data"] == data.lower() for row in found):
             setting = "" if count == 5 else f"labels_per_class={count}"  # the recipe has five
             cells = {r["regularizer"]: r for r in found if (r["data"], r["settings"]) == (data.lower(), setting)}
             seeds = int(cells["none"]["n"])
@@ -199,6 +216,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "architectures": architectures,
     "methods": methods,
     "few-labels": few_labels,
+    "splits": splits,
     "cost": cost,
     "weights": weights,
 }
