@@ -2,9 +2,7 @@
 
 import io
 import mmap
-import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from torch import Tensor
 from comhe.errors import first_line
 
 from .arrays import NPY, Buffers, read_npy, read_npz
+from .files import ARCHIVE_ERRORS
 from .pickles import Record, Unreadable, read_pickle
 from .signatures import named_archive, named_kind
 
@@ -36,9 +35,8 @@ SPARSE_LAYOUTS: dict[str, Callable[..., Tensor]] = {
     "torch.sparse_csr": torch.sparse_csr_tensor,
     "torch.sparse_csc": torch.sparse_csc_tensor,
 }
+DAMAGE = tuple(kind for kind in ARCHIVE_ERRORS if kind is not OSError)  # which says that a file cannot be read
 REBUILD = "torch._utils._rebuild_"  # what functions that make tensors begin with
-
-ARCHIVE_ERRORS = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, struct.error, zlib.error)
 
 Storages = Callable[[Any], bytearray]  # the bytes of a storage, by its key
 
@@ -186,7 +184,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
             return Checkpoint(read_npy(path.read_bytes()), _no_storage)
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _old(data, data)
-    except ARCHIVE_ERRORS as error:
+    except DAMAGE as error:
         raise _damaged(error) from error
 
 
@@ -219,7 +217,7 @@ def _zip(path: Path) -> Checkpoint:
             raise Unreadable(f"it lacks its part {name[:60]!r}")
         try:
             return archive.read(root + name)
-        except ARCHIVE_ERRORS as error:
+        except DAMAGE as error:
             raise _damaged(error) from error
 
     if f"{root}byteorder" in members and member("byteorder") != b"little":

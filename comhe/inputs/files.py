@@ -1,9 +1,16 @@
 """Reading one file with a bound on its size, and numbers that depend on its name alone."""
 
 import hashlib
+import struct
+import zipfile
+import zlib
 from pathlib import Path
 
 from comhe.errors import DataError
+
+# What reading a damaged zip archive raises: an encrypted member or an unknown compression (RuntimeError), an offset
+# before the beginning (OSError), a name that is not UTF-8 (ValueError), ...
+ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, KeyError, OSError, RuntimeError, ValueError)
 
 
 def read_bounded(path: Path, limit: int) -> bytes:

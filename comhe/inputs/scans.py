@@ -2,7 +2,6 @@
 
 import math
 import zipfile
-import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from comhe.errors import DataError
 
 from .columns import find_axes
+from .files import ARCHIVE_ERRORS
 from .tables import parse_table
 
 COLUMNS = range(3, 16)  # of a cloud; those after the third (normals, colors) are not used
@@ -80,8 +80,7 @@ def parse_npz(data: bytes, path: Path) -> np.ndarray:
                 array = member.read(size + 1)  # without a bound, it would unpack more than it claims
     except DataError:
         raise
-    # RuntimeError: an encrypted member or an unknown compression; OSError: an offset before the file's beginning.
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, KeyError) as error:
+    except ARCHIVE_ERRORS as error:
         raise DataError(f"{path}: not an .npz file ({' '.join(str(error).split())[:160]})") from error
     return parse_npy(array, path)
 

@@ -9,10 +9,8 @@ import hashlib
 import os
 import re
 import shutil
-import struct
 import tempfile
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +20,7 @@ from comhe.datasets.io.cache import Decoded, cached
 from comhe.datasets.io.files import fetch, missing, read_lines
 from comhe.datasets.registry import register_dataset
 from comhe.errors import DataError
-from comhe.inputs.files import read_bounded
+from comhe.inputs.files import ARCHIVE_ERRORS, read_bounded
 from comhe.inputs.shapes import check_clouds, unit_sphere
 from comhe.inputs.tables import parse_table
 from comhe.progress import tracked
@@ -203,8 +201,7 @@ def _unpack(archive: Path, folder: Path) -> None:
         os.replace(partial, folder)
     except DataError:
         raise
-    # RuntimeError: an encrypted member or an unknown compression; OSError: an offset before the file's beginning.
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, struct.error) as error:
+    except ARCHIVE_ERRORS as error:
         raise DataError(f"{archive}: cannot be unpacked ({str(error)[:200]})") from error
     finally:
         with contextlib.suppress(FileNotFoundError):  # renamed

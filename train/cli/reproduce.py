@@ -96,7 +96,7 @@ class Reproduce(ManyRuns):
                 option = f"--{field.name.replace('_', '-')}"
                 raise UsageError(f"--results prints runs that are there, and {option} is for training; leave one out")
         names = list(PUBLISHED) if self.table == "all" else [self.table]
-        records = [r for r in gather(self.results).records if self.recipe in (None, r["recipe"])]
+        records = [r for r in gather(self.results, with_curves=False).records if self.recipe in (None, r["recipe"])]
         found = {name: recorded_lines(name, records) for name in names}
         if self.json:
             rows = [(name, dict(zip(RECORDED_HEADER, line, strict=True))) for name in names for line in found[name]]

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from comhe.train.recipe import Recipe, get_recipe
 from comhe.train.runs.run import Run, run_folder
 from comhe.train.settings import variants
 
-from .records import EPOCHS, Record
+from .records import CELL, EPOCHS, Record
 from .statistics import mean_std
 
 # Lin et al., CVPR 2020, as printed: percent, single figures, null where the paper says that training did not converge.
@@ -74,7 +75,8 @@ def recorded_lines(table: str, records: Iterable[Record]) -> list[list[str]]:
     """
     found: dict[tuple[str, ...], dict[str, list[list[float]]]] = {}
     for record in records:
-        if not record.get("variant") and has_all_labels(record):
+        names = [record[key] for key in CELL]
+        if not record.get("variant") and _has_all_labels(*names):
             by_recipe = found.setdefault((record["model"], record["data"], record["regularizer"]), {})
             by_recipe.setdefault(record["recipe"], []).append([record[f"{epoch}_test"] for epoch in EPOCHS])
     lines = []
@@ -84,10 +86,11 @@ def recorded_lines(table: str, records: Iterable[Record]) -> list[list[str]]:
     return lines
 
 
-def has_all_labels(record: Record) -> bool:
-    """Return whether a recipe by its name trains on all labels as they are; one that is not known here is taken to."""
+@cache
+def _has_all_labels(name: str, model: str, data: str, regularizer: str) -> bool:
+    """Whether the recipe of this name trains on all labels as they are; one that is not known here is taken to."""
     try:
-        recipe = get_recipe(record["recipe"], record["model"], record["data"], record["regularizer"])
+        recipe = get_recipe(name, model, data, regularizer)
     except UsageError:
         return True
     return not recipe.labels_per_class and not recipe.label_noise

@@ -26,7 +26,7 @@ class Findings:
     unfinished: int = 0
 
 
-def gather(sources: Sequence[Path]) -> Findings:
+def gather(sources: Sequence[Path], with_curves: bool = True) -> Findings:
     """Find all runs in folders, at any depth, and in files ``*-runs.csv``; a ComheError if there are none."""
     found = Findings()
     for source in sources:
@@ -34,7 +34,7 @@ def gather(sources: Sequence[Path]) -> Findings:
             for path in sorted(source.rglob("recipe.json")):
                 _add_run(found, Run(path.parent))
         elif source.suffix == ".csv" and source.is_file():
-            _add_table(found, source)
+            _add_table(found, source, with_curves)
         else:
             raise UsageError(f"{source} is neither a folder of runs nor a file like kipf-runs.csv")
     if not found.records:
@@ -55,7 +55,7 @@ def _add_run(found: Findings, run: Run) -> None:
     found.environments.append(run.environment())
 
 
-def _add_table(found: Findings, path: Path) -> None:
+def _add_table(found: Findings, path: Path, with_curves: bool) -> None:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             names = next(csv.reader(file), [])
@@ -63,7 +63,7 @@ def _add_table(found: Findings, path: Path) -> None:
         raise DataError(f"{path} is not a table of runs (*-runs.csv): {first_line(error)}") from error
     if missing := [name for name in REQUIRED if name not in names]:
         raise DataError(f"{path} is not a table of runs (*-runs.csv): it has no column {', '.join(missing)}")
-    records, curves = read_records(path), read_curves(path)
+    records, curves = read_records(path), read_curves(path) if with_curves else {}
     found.records += records
     panels = {cell_of(record)[:3] for record in records}
     for (model, data, *method, _), run in curves.items():

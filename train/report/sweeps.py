@@ -9,7 +9,7 @@ from comhe.train.compare.tables import Row
 from comhe.train.recipe import get_recipe
 
 from .figures import SOFT, Drawing, Series, lines
-from .sections import POINTS, Figure, Section
+from .sections import Figure, Section
 
 FEWEST = 3  # values that make a sweep
 WITHOUT_ZERO = {"labels_per_class", "patience", "clip"}  # whose 0 is no number: all labels, no end, no limit
@@ -71,7 +71,7 @@ def _draw(title: str, name: str, swept: dict[str, list[Point]]) -> Drawing:
     for color, (label, points) in enumerate(swept.items(), 1):  # the first color is that of `none`
         band = [(x, r.low, r.high) for x, r in points if r.has_interval and r.low is not None and r.high is not None]
         series.append(Series(label, color, [(x, r.difference or 0.0) for x, r in points], band))
-    drawing = lines(title, name, POINTS, series)
+    drawing = lines(title, name, "difference (percentage points)", series)
     drawing.axes.axhline(0, color=SOFT, linestyle="--", linewidth=1)
     values = sorted({x for points in swept.values() for x, _ in points})
     if values[0] > 0 and values[-1] / values[0] >= WIDE:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from comhe import __version__
 from comhe.errors import RunError, first_line
+from comhe.inputs.files import ARCHIVE_ERRORS
 from comhe.train.engine.log import Log
 from comhe.train.hardware import processor, uses_bf16
 from comhe.train.recipe import Recipe, read_recipe
@@ -163,7 +164,7 @@ class Run:
             if damaged is not None:
                 raise zipfile.BadZipFile(f"{damaged} does not have its checksum")
             state = torch.load(path, weights_only=True, map_location="cpu")
-        except (zipfile.BadZipFile, zipfile.LargeZipFile, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        except (*ARCHIVE_ERRORS, zipfile.LargeZipFile, pickle.UnpicklingError) as error:
             reason = first_line(error)
             raise RunError(f"{path} is damaged ({reason}); remove it, and the run starts again") from error
         if (found := state.get("format") if isinstance(state, dict) else None) != FORMAT:

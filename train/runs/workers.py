@@ -7,7 +7,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection, get_context, parent_process, process, resource_tracker
 from typing import Any
@@ -69,7 +69,8 @@ def run_all(
             for worker in workers:
                 if worker.job is None and waiting:
                     worker.job = waiting.pop(0)
-                    worker.pipe.send(worker.job)
+                    with suppress(OSError):  # it has died already, which reading from it tells below
+                        worker.pipe.send(worker.job)
             busy = [worker for worker in workers if worker.job is not None]
             if not busy:
                 return []

@@ -69,6 +69,19 @@ def test_no_flipped_bit_goes_unseen(cut, recipe):
     assert found > 40
 
 
+def test_every_bit_of_a_small_checkpoint(cut):
+    """Names, offsets and flags of the archive too, whatever Python's reader of archives raises."""
+    path = cut.folder / "checkpoint.pt"
+    torch.save({"format": 99, "recipe": "", "model": {"w": torch.ones(3)}}, path)
+    good = path.read_bytes()
+    for index in range(0, 8 * len(good), 7):
+        bad = bytearray(good)
+        bad[index // 8] ^= 1 << index % 8
+        path.write_bytes(bad)
+        with pytest.raises(RunError, match=r"is damaged|has format"):
+            cut.load_checkpoint()
+
+
 def test_garbage_and_foreign_pickles(cut, recipe):
     path = cut.folder / "checkpoint.pt"
     path.write_bytes(os.urandom(5000))

@@ -8,6 +8,7 @@ import torch
 
 from comhe.progress import watched_by
 from comhe.train.graphs import GraphRecipe
+from comhe.train.runs import workers
 from comhe.train.runs.launch import begin_process, fit
 from comhe.train.runs.workers import run_all
 
@@ -44,6 +45,20 @@ def test_each_process_begins_with_a_number_of_its_own(forked_workers):
     ended = []
     run_all(math.sqrt, [4, 9], 2, ended=lambda job, error: ended.append(error), begin=os._exit)
     assert sorted(ended) == [f"its process ended with exit code {number}" for number in (0, 1)]
+
+
+def test_a_process_that_is_gone_before_it_gets_its_job_is_told(monkeypatch, forked_workers):
+    start = workers._start
+
+    def gone(*arguments):
+        worker = start(*arguments)
+        worker.process.join()
+        return worker
+
+    monkeypatch.setattr(workers, "_start", gone)
+    ended = []
+    run_all(math.sqrt, [4, 9], 1, ended=lambda job, error: ended.append((job, error)), begin=os._exit)
+    assert ended == [(job, "its process ended with exit code 0") for job in (4, 9)]
 
 
 def test_processes_take_turns_on_the_gpus(monkeypatch):
