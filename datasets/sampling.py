@@ -36,13 +36,23 @@ def shuffled(count: int, generator: torch.Generator) -> np.ndarray:
     return np.argsort(torch.randint(2**31 - 1, (count,), generator=generator).numpy(), kind="stable")
 
 
+def by_class(labels: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return sample numbers class by class, within each in the given order, and the rank of each in its class.
+
+    Example:
+        >>> [found.tolist() for found in by_class(np.array([1, 0, 1]), np.array([2, 1, 0]))]
+        [[1, 2, 0], [0, 0, 1]]
+    """
+    counts = np.bincount(labels)
+    rank = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return order[np.argsort(labels[order], kind="stable")], rank
+
+
 def hold_out(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return numbers of samples to train on and of ``fraction`` of each class (one or more) to validate on, sorted."""
-    order = shuffled(len(labels), torch.Generator().manual_seed(seed))
-    order = order[np.argsort(labels[order], kind="stable")]  # by class, and shuffled within each
+    order, rank = by_class(labels, shuffled(len(labels), torch.Generator().manual_seed(seed)))
     counts = np.bincount(labels)
     held = np.where(counts > 1, np.maximum(1, np.floor(fraction * counts + 0.5)), 0)
-    rank = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
     chosen = rank < np.repeat(held, counts)
     return np.sort(order[~chosen]), np.sort(order[chosen])
 

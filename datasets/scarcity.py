@@ -8,6 +8,8 @@ import numpy as np
 from comhe.errors import UsageError
 from comhe.inputs.files import text_seed
 
+from .sampling import by_class
+
 
 def draw_labels(
     labels: Any, num_classes: int, per_class: int = 0, noise: float = 0.0, seed: int = 0
@@ -47,9 +49,8 @@ def draw_labels(
         if (short := np.flatnonzero((counts > 0) & (counts < per_class))).size:
             fewest = min(short, key=lambda each: counts[each])
             raise UsageError(f"labels_per_class={per_class}, but class {fewest} has {counts[fewest]} training samples")
-        order = np.random.Generator(np.random.Philox(text_seed(f"few of seed {seed}"))).random(len(labels)).argsort()
-        order = order[labels[order].argsort(kind="stable")]  # by class, and shuffled within each
-        rank = np.arange(len(labels)) - np.repeat(counts.cumsum() - counts, counts)
+        shuffled = np.random.Generator(np.random.Philox(text_seed(f"few of seed {seed}"))).random(len(labels)).argsort()
+        order, rank = by_class(labels, shuffled)
         rows = np.sort(order[rank < per_class])
     kept = labels[rows]
     draw = np.random.Generator(np.random.Philox(text_seed(f"noise of seed {seed}")))

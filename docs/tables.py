@@ -54,9 +54,13 @@ def effect(epoch: str) -> str:
         cells = [row for row in read(f"results/{file}.csv") if row["data"] == data and row["epoch"] == epoch]
         found = {row["regularizer"]: row for row in cells}
         none, seeds = found["none"], int(found["none"]["n"])
-        plain = f"{percent(float(none['test']))} ± {percent(float(none['std']))}"
+        plain = mean_std(none)
         rows.append([name, seeds, plain, *(difference(found.get(key), seeds) for key in COMPARED)])
     return markdown(["test accuracy in %", "seeds", "`none`", *(f"`{name}`" for name in COMPARED)], rows)
+
+
+def mean_std(row: dict[str, str]) -> str:
+    return f"{percent(float(row['test']))} ± {percent(float(row['std']))}"
 
 
 def difference(row: dict[str, str] | None, seeds: int) -> str:
@@ -85,7 +89,7 @@ def graphs() -> str:
                     for line in read(f"results/graphs/{recipe}.csv")
                     if (line["data"], line["regularizer"], line["epoch"]) == (name, regularizer, "best")
                 )
-                row.append(f"{percent(float(found['test']))} ± {percent(float(found['std']))}")
+                row.append(mean_std(found))
                 if regularizer != "none":
                     p = float(found["p_holm"])
                     row.append(f"{difference(found, 0)}, p {'< 0.0001' if p < 1e-4 else f'= {p:.4f}'}")
@@ -109,7 +113,7 @@ def architectures() -> str:
                 continue
             paper = theirs[model][index] if model in theirs else ""
             last = percent(float(cells[model, data.lower(), "none", "last"]["test"]))
-            accuracy = f"{percent(float(plain['test']))} ± {percent(float(plain['std']))}"
+            accuracy = mean_std(plain)
             rows.append([name, data, plain["n"], paper, accuracy, last, difference(ours, int(plain["n"]))])
     return markdown(["network", "data", "seeds", "paper", "`none`", "last epoch", "`rp-comhe`"], rows)
 
@@ -138,7 +142,7 @@ def splits() -> str:
                 found = [r for r in read(f"results/splits/{file}.csv") if r["data"] == f"{data.lower()}-random"]
                 cells = {row["regularizer"]: row for row in found if row["epoch"] == epoch}
                 seeds = int(cells["none"]["n"])
-                plain = f"{percent(float(cells['none']['test']))} ± {percent(float(cells['none']['std']))}"
+                plain = mean_std(cells["none"])
                 of_methods = (difference(cells.get(name), seeds) for name in COMPARED)
                 rows.append([data, f"`{file}`", seeds, title, plain, *of_methods])
     return markdown(["graph", "recipe", "splits", "epoch", "`none`", *(f"`{name}`" for name in COMPARED)], rows)
@@ -153,7 +157,7 @@ def few_labels() -> str:
             setting = "" if count == 5 else f"labels_per_class={count}"  # the recipe has five
             cells = {r["regularizer"]: r for r in found if (r["data"], r["settings"]) == (data.lower(), setting)}
             seeds = int(cells["none"]["n"])
-            plain = f"{percent(float(cells['none']['test']))} ± {percent(float(cells['none']['std']))}"
+            plain = mean_std(cells["none"])
             rows.append([data, count, seeds, plain, *(difference(cells.get(name), seeds) for name in COMPARED)])
     return markdown(["graph", "labels of a class", "seeds", "`none`", *(f"`{name}`" for name in COMPARED)], rows)
 

@@ -81,7 +81,7 @@ def find_outputs(model: nn.Module, matrices: Sequence[Matrix], output: str | Ite
         >>> find_outputs(model, matrices, "auto").found
         {'fc': 'by its name'}
     """
-    if output is None or output in ("none", "None"):
+    if output in (None, "none", "None"):
         return Outputs({})
     names = [matrix.name for matrix in matrices if matrix.role != "bare"]
     if output != "auto":

@@ -123,7 +123,7 @@ def _single(name: str, equals: str, value: str, rest: list[str], hint: Any) -> l
 
 
 def _check_value(name: str, text: str, hint: Any) -> None:
-    kinds = get_args(hint) if get_origin(hint) in (UnionType, Union) else (hint,)
+    kinds = _kinds(hint)
     if text == "None" and type(None) in kinds:
         return
     if choices := _choices(hint):
@@ -137,9 +137,12 @@ def _check_value(name: str, text: str, hint: Any) -> None:
             raise UsageError(f"{name} must be {called}, not {text!r}") from None
 
 
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (UnionType, Union) else (hint,)
+
+
 def _choices(hint: Any) -> list[str]:
-    kinds = get_args(hint) if get_origin(hint) in (UnionType, Union) else (hint,)
-    return [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+    return [choice for kind in _kinds(hint) if get_origin(kind) is Literal for choice in get_args(kind)]
 
 
 def _one_of(choices: Sequence[str]) -> str:
