@@ -56,9 +56,10 @@ def _register_built_in() -> None:
     from .recipe import register_domain
 
     of_images = images.modern, images.paper, images.short, images.one_cycle, images.airbench
+    of_points = points.modern, points.paper, points.short, points.one_cycle
     of_graphs = graphs.kipf, graphs.tuned, graphs.few_labels, graphs.published
     register_domain(images.ImageRecipe, images.ImageTask, *of_images)
-    register_domain(points.PointRecipe, points.PointTask, points.modern, points.paper, points.short)
+    register_domain(points.PointRecipe, points.PointTask, *of_points)
     register_domain(graphs.GraphRecipe, graphs.GraphTask, *of_graphs)
 
 
