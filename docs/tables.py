@@ -22,16 +22,18 @@ TABLE = re.compile(r"(<!-- table: ([\w-]+) -->\n)(?:(?!<!--).)*(<!-- end of tabl
 FEW = 5  # runs with fewer seeds are named as such, and nothing is marked
 Rows = Iterable[Sequence[object]]
 
-# A comparison: what it is called, the file of its table, and the data set there.
-PUBLISHED = [(name, "graphs/kipf", name.lower()) for name in ("Cora", "CiteSeer", "PubMed")]
-RANDOM = [(f"{name}, random splits", "splits/kipf", f"{name.lower()}-random") for name in ("Cora", "CiteSeer")]
-TUNED = [(f"{name}, tuned", "graphs/tuned", name.lower()) for name in ("Cora", "CiteSeer", "PubMed")]
-OTHERS = [
-    ("airbench94, CIFAR-10", "cifar10/airbench", "cifar10"),
-    ("airbench94, CIFAR-100", "cifar100/airbench", "cifar100"),
-    ("CNN-6, CIFAR-100", "cifar100/one_cycle", "cifar100"),
-    ("ResNet-20, CIFAR-100", "images/short", "cifar100"),
-    ("PointNet, ModelNet-40", "points/short", "modelnet40"),
+# A comparison: what it is called, the file of its table, and model and data set there.
+GRAPHS = ("Cora", "CiteSeer", "PubMed")
+COMPARISONS = [
+    *((name, "graphs/kipf", "gcn", name.lower()) for name in GRAPHS),
+    *((f"{name}, random splits", "splits/kipf", "gcn", f"{name.lower()}-random") for name in GRAPHS),
+    *((f"{name}, tuned", "graphs/tuned", "gcn", name.lower()) for name in GRAPHS),
+    ("airbench94, CIFAR-10", "cifar10/airbench", "airbench94", "cifar10"),
+    ("airbench94, CIFAR-100", "cifar100/airbench", "airbench94", "cifar100"),
+    ("CNN-6, CIFAR-100", "cifar100/one_cycle", "cnn6", "cifar100"),
+    ("CNN-9, CIFAR-100", "cifar100/one_cycle", "cnn9", "cifar100"),
+    ("ResNet-20, CIFAR-100", "images/short", "resnet20", "cifar100"),
+    ("PointNet, ModelNet-40", "points/short", "pointnet", "modelnet40"),
 ]
 PUBLISHED_RUNS = "results/graphs/published.csv"  # each network by the recipe `published`
 COMPARED = ("hs-mhe", "rp-comhe", "ap-comhe")
@@ -50,9 +52,9 @@ def markdown(header: Sequence[str], rows: Rows) -> str:
 def effect(epoch: str) -> str:
     """Accuracy without a regularizer and the paired differences to it, at the ``best`` or the ``last`` epoch."""
     rows = []
-    for name, file, data in (*PUBLISHED, *RANDOM, *TUNED, *OTHERS):
-        cells = [row for row in read(f"results/{file}.csv") if row["data"] == data and row["epoch"] == epoch]
-        found = {row["regularizer"]: row for row in cells}
+    for name, file, *cell in COMPARISONS:
+        rows_of = read(f"results/{file}.csv")
+        found = {r["regularizer"]: r for r in rows_of if [r["model"], r["data"], r["epoch"]] == [*cell, epoch]}
         none, seeds = found["none"], int(found["none"]["n"])
         plain = mean_std(none)
         rows.append([name, seeds, plain, *(difference(found.get(key), seeds) for key in COMPARED)])
@@ -67,12 +69,14 @@ def difference(row: dict[str, str] | None, seeds: int) -> str:
     """The mean difference with its 95 % interval, bold if p < 0.05 after Holm's correction; or nothing."""
     if row is None:
         return ""
-    mean, low, high = (float(row[key]) for key in ("difference", "low", "high"))
-    text = signed(mean)
-    if seeds >= FEW and float(row["p_holm"]) < 0.05:
+    text, count = signed(float(row["difference"])), int(row["n"])
+    if count == 1:  # no spread
+        return f"{text} (1 seed)"
+    low, high = (signed(float(row[key])) for key in ("low", "high"))
+    if count >= FEW and float(row["p_holm"]) < 0.05:
         text = f"**{text}**"
-    fewer = "" if int(row["n"]) == seeds else f", {row['n']} seeds"
-    return f"{text} ({signed(low)} to {signed(high)}{fewer})"
+    fewer = "" if count == seeds else f", {count} seeds"
+    return f"{text} ({low} to {high}{fewer})"
 
 
 def graphs() -> str:
@@ -92,7 +96,7 @@ def graphs() -> str:
                 row.append(mean_std(found))
                 if regularizer != "none":
                     p = float(found["p_holm"])
-                    row.append(f"{difference(found, 0)}, p {'< 0.0001' if p < 1e-4 else f'= {p:.4f}'}")
+                    row.append(f"{difference(found, int(found['n']))}, p {'< 0.0001' if p < 1e-4 else f'= {p:.4f}'}")
                 else:
                     row.append("")
             rows.append(row)
@@ -107,7 +111,7 @@ def architectures() -> str:
     cells = {(row["model"], row["data"], row["regularizer"], row["epoch"]): row for row in read(PUBLISHED_RUNS)}
     rows = []
     for model, name in names.items():
-        for index, data in enumerate(("Cora", "CiteSeer", "PubMed")):
+        for index, data in enumerate(GRAPHS):
             plain, ours = (cells.get((model, data.lower(), key, "best")) for key in ("none", "rp-comhe"))
             if plain is None:
                 continue
@@ -120,16 +124,15 @@ def architectures() -> str:
 
 def methods() -> str:
     """The differences of all regularizers to a GCN without one, by the recipe `published`; a column for each graph."""
-    graphs = ("Cora", "CiteSeer", "PubMed")
     found = [row for row in read(PUBLISHED_RUNS) if (row["model"], row["epoch"]) == ("gcn", "best")]
     cells = {(row["regularizer"], row["data"]): row for row in found}
     rows = []
     for name in list_regularizers():
-        of_name = [cells.get((name, data.lower())) for data in graphs]
+        of_name = [cells.get((name, data.lower())) for data in GRAPHS]
         if name != "none" and any(of_name):
             seeds = max(int(row["n"]) for row in of_name if row)
             rows.append([f"`{name}`", seeds, *(difference(row, seeds) for row in of_name)])
-    return markdown(["difference to `none`", "seeds", *graphs], rows)
+    return markdown(["difference to `none`", "seeds", *GRAPHS], rows)
 
 
 def splits() -> str:
@@ -137,7 +140,7 @@ def splits() -> str:
     rows = []
     for file in ("kipf", "tuned"):
         there = {row["data"] for row in read(f"results/splits/{file}.csv")}
-        for data in (name for name in ("Cora", "CiteSeer") if f"{name.lower()}-random" in there):
+        for data in (name for name in GRAPHS if f"{name.lower()}-random" in there):
             for epoch, title in (("best", "selected"), ("last", "last")):
                 found = [r for r in read(f"results/splits/{file}.csv") if r["data"] == f"{data.lower()}-random"]
                 cells = {row["regularizer"]: row for row in found if row["epoch"] == epoch}
@@ -152,7 +155,7 @@ def few_labels() -> str:
     """GCNs with few labels of each class: accuracy without a regularizer, and the differences to it."""
     rows = []
     found = [row for row in read("results/graphs/few_labels.csv") if row["epoch"] == "best"]
-    for data in ("Cora", "CiteSeer", "PubMed"):
+    for data in GRAPHS:
         for count in (1, 2, 5, 10) * any(row["data"] == data.lower() for row in found):
             setting = "" if count == 5 else f"labels_per_class={count}"  # the recipe has five
             cells = {r["regularizer"]: r for r in found if (r["data"], r["settings"]) == (data.lower(), setting)}

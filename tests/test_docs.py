@@ -77,13 +77,13 @@ INSTEAD = {
     "comhe reproduce gcn --seeds 5 --budget 20m": "comhe reproduce gcn --seeds 1 --budget 20m --settings epochs=3",
     "comhe reproduce all --results results/*/*-runs.csv": f"comhe reproduce all --results {ROOT}/results/*/*-runs.csv",
     "comhe evaluate runs/kipf/gcn.cora-rp-comhe/seed0": f"comhe evaluate {CITATIONS}/seed0",
-    "comhe evaluate airbench94.cifar100-rp-comhe": "comhe evaluate gcn.citations-rp-comhe",
+    "comhe evaluate airbench94.cifar10-rp-comhe": "comhe evaluate gcn.citations-rp-comhe",
     "comhe energy runs/kipf/gcn.cora-rp-comhe/seed0": f"comhe energy {CITATIONS}/seed0",
     "comhe publish runs/kipf/gcn.cora-rp-comhe/seed* --output my-weights": (
         f"comhe publish {CITATIONS}/seed* --output my-weights"
     ),
     "comhe data cora": "comhe data citations",
-    "comhe train images --data folder:my-photos --weights airbench94.cifar100-rp-comhe --swap-head --tag mine": (
+    "comhe train images --data folder:my-photos --weights airbench94.cifar10-rp-comhe --swap-head --tag mine": (
         "comhe train images --data folder:stripes --weights resnet8.glyphs-none --swap-head --tag mine "
         "--epochs 1 --batch-size 9"
     ),

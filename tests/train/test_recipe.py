@@ -30,7 +30,8 @@ RESULTS = Path(__file__).parents[2] / "results"
     [
         ("points/short-runs.csv", {}),
         ("images/short-runs.csv", {"precision": "bf16"}),
-        ("pointnet2/short-runs.csv", {"epochs": 6, "log_steps": 20}),
+        ("pointnet2/one_cycle-runs.csv", {"epochs": 40}),
+        ("cifar100/one_cycle-runs.csv", {}),
     ],
 )
 def test_the_digests_in_committed_results_are_those_of_todays_recipes(path, changes):

@@ -22,7 +22,7 @@ class Energy(Command):
     """
 
     examples = (
-        "comhe energy airbench94.cifar100-rp-comhe",
+        "comhe energy airbench94.cifar10-rp-comhe",
         "comhe energy runs/kipf/gcn.cora-none/seed0",
         "comhe energy cnn9 --seed 1",
     )

@@ -22,7 +22,7 @@ class Predict(Computing):
     """Predict the classes of pictures, of point clouds or of the nodes of a graph."""
 
     examples = (
-        "comhe predict airbench94.cifar100-rp-comhe photo.jpg more-photos",
+        "comhe predict airbench94.cifar10-rp-comhe photo.jpg more-photos",
         "comhe predict gcn.citations-rp-comhe citations --output classes.csv",
     )
 
