@@ -4,6 +4,7 @@ For each data set and regularizer the same number of trials is drawn, with a gen
 is run with ``first`` seeds, the ``finalists`` best of them with ``more``; the best mean over all seeds is chosen.
 """
 
+import csv
 import json
 import random
 import sys
@@ -36,6 +37,8 @@ TRAINED = ("tuned", "few_labels")
 WEIGHTS = (0.1, 0.3, 1.0, 3.0, 10.0)
 IMAGE_SPACE: Space = {"weight": WEIGHTS, "output_weight": (0.0, 1.0, 10.0, 100.0)}
 REGULARIZER_SPACE: dict[str, Space] = {"graphs": {"weight": WEIGHTS, "output_weight": (0.0, *WEIGHTS)}}
+SMALL = (0.001, 0.01, 0.1, 1.0, 10.0)  # of penalties that are sums or norms of all that deviates, and ruin a GCN at 1
+WEIGHTS_OF = {name: {"weight": SMALL, "output_weight": (0.0, *SMALL)} for name in ("orthogonal", "orthonormal", "srip")}
 TRAINING_SPACE: Space = {
     "hidden_channels": (16, 32, 64),
     "dropout": (0.5, 0.6, 0.7, 0.8),
@@ -88,7 +91,9 @@ class Search:
                 rows.append(row | {"settings": json.dumps(settings)})
                 if trial == chosen:
                     choices.setdefault(self.recipe, {})[trial.name] = settings
-        write_csv(self.output / f"search-{self.recipe}.csv", rows)
+        table = self.output / f"search-{self.recipe}.csv"
+        before = csv.DictReader(table.read_text().splitlines()) if table.exists() else ()
+        write_csv(table, [row for row in before if (row["data"], row["regularizer"]) not in trials] + rows)
         write_text(CHOICES, json.dumps(choices, indent=2, sort_keys=True) + "\n")
 
     def _train(self, trials: list[Recipe], seeds: range) -> list[Record]:
@@ -106,7 +111,7 @@ def draw(recipe: str, model: str, data: str, regularizer: str, trials: int) -> l
     space = dict(TRAINING_SPACE) if recipe in TRAINED else {}
     options = OPTION_SPACE.get(regularizer, {}) if base.domain == "graphs" else {}
     if regularizer != "none":
-        space |= REGULARIZER_SPACE.get(base.domain, IMAGE_SPACE)
+        space |= WEIGHTS_OF.get(regularizer) or REGULARIZER_SPACE.get(base.domain, IMAGE_SPACE)
     source = random.Random(f"{recipe}.{data}-{regularizer}")  # not of the model: graphs had one
     found: list[Recipe] = []
     for _ in range(100 * trials):

@@ -33,3 +33,7 @@ def test_the_best_trial_on_validation_is_written_where_the_recipe_reads_it(tmp_p
     written = json.loads(written_to.read_text())
     assert written["tuned"]["gcn.citations-hs-mhe"] == json.loads(chosen["settings"])
     assert "other" in written["kipf"]
+
+    more = "--recipe tuned --data citations --regularizers none --trials 1 --first 1 --finalists 1 --more 1 --jobs 1"
+    assert main([*more.split(), "--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "out")]) == 0
+    assert list(csv.DictReader((tmp_path / "out" / "search-tuned.csv").open()))[:3] == rows  # of cells not searched now
