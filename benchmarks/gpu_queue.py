@@ -3,15 +3,18 @@
     python -m benchmarks.gpu_queue --budget 25m --jobs 3          # the same again goes on from there
     python -m benchmarks.gpu_queue publish                        # weights to zoo/pretrained, tables to results/gpu
 
-CNN-9 on CIFAR-100 and PointNet, PointNet with transforms and PointNet++ on ModelNet-40, each by the paper's recipe, in
-bf16 where the network is a CNN: seed 0 of all before seed 1 of any, so that whatever is cut has pairs.
+CNN-9 on CIFAR-100, PointNet and PointNet++ on ModelNet-40 by `one_cycle`, minutes each, and GCNII by `published`: seed
+0 of all before seed 1 of any, so that whatever is cut has pairs. PointNet++ fills a GPU and holds up what runs next to it:
+if the budget is short, leave it to a session of its own (`--models`).
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from comhe.train.cli.console import show_progress
 from comhe.train.compare.compare import Comparison, collect
@@ -21,22 +24,26 @@ from comhe.train.recipe import Recipe, get_recipe
 from comhe.train.runs.launch import train_all
 from comhe.train.runs.run import Run, run_folder
 
-CELLS = [("cnn9", "cifar100", name) for name in ("none", "rp-comhe", "hs-mhe", "ap-comhe", "adv-comhe")]
-CELLS += [(m, "modelnet40", name) for m in ("pointnet", "pointnet2_ssg", "pointnet_t") for name in ("none", "rp-comhe")]
-CELLS += [
-    (m, "modelnet40", name) for m in ("pointnet", "pointnet2_ssg", "pointnet_t") for name in ("hs-mhe", "ap-comhe")
-]
+TRAININGS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {  # recipe, data sets and changed settings
+    "cnn9": ("one_cycle", ("cifar100",), {}),
+    "pointnet": ("one_cycle", ("modelnet40",), {}),
+    "gcn2": ("published", ("cora", "citeseer", "pubmed"), {}),
+    "pointnet2_ssg": ("one_cycle", ("modelnet40",), {"epochs": 40}),
+}
+PAIRS, OTHERS = ("none", "rp-comhe"), ("hs-mhe", "ap-comhe")
 OUTPUT = Path("results/gpu")
 
 
-def recipes(seeds: int, epochs: int | None = None) -> list[Recipe]:
+def recipes(seeds: int, models: Sequence[str] = tuple(TRAININGS), epochs: int | None = None) -> list[Recipe]:
     """In the order in which they are trained; ``epochs``: of all, for a try."""
-    changes = {} if epochs is None else {"epochs": epochs}
-    return [
-        get_recipe("paper", *cell, seed=seed, **changes, **({"precision": "bf16"} if cell[0] == "cnn9" else {}))
-        for seed in range(seeds)
-        for cell in CELLS
-    ]
+    found = []
+    for seed in range(seeds):
+        for names in (PAIRS, OTHERS):
+            for model in models:
+                recipe, sets, changes = TRAININGS[model]
+                changed = changes if epochs is None else {"epochs": epochs}
+                found += [get_recipe(recipe, model, d, name, seed=seed, **changed) for d in sets for name in names]
+    return found
 
 
 def publish_all(wanted: list[Recipe], folder: Path, pretrained: Path, root: str | None, device: str) -> None:
@@ -44,8 +51,8 @@ def publish_all(wanted: list[Recipe], folder: Path, pretrained: Path, root: str 
     comparison = Comparison(wanted, folder, collect(wanted, folder))
     print(comparison.markdown())
     comparison.save(OUTPUT)
-    for cell in CELLS:
-        mine = [Run(run_folder(folder, r)) for r in wanted if (r.model, r.data, r.regularizer) == cell]
+    for name in dict.fromkeys(recipe.name for recipe in wanted):
+        mine = [Run(run_folder(folder, recipe)) for recipe in wanted if recipe.name == name]
         if done := [run for run in mine if run.done]:
             print(publish(done, pretrained, root=root, device=device))
 
@@ -53,6 +60,7 @@ def publish_all(wanted: list[Recipe], folder: Path, pretrained: Path, root: str 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", default="train", choices=("train", "publish"))
+    parser.add_argument("--models", nargs="+", choices=TRAININGS, default=list(TRAININGS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=1, help="processes at once, taking turns on the GPUs")
     parser.add_argument("--budget", help="time after which runs are cut, to be continued later: 90s, 20m, 1.5h")
@@ -61,7 +69,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--epochs", type=int, help="fewer, for a try")
     flags = parser.parse_args()
-    wanted = recipes(flags.seeds, flags.epochs)
+    wanted = recipes(flags.seeds, flags.models, flags.epochs)
     if flags.what == "publish":
         publish_all(wanted, flags.runs, Path("zoo/pretrained"), flags.data_root, flags.device)
         return

@@ -36,7 +36,7 @@ def test_kernels_are_as_exact_as_float32(device):
 
 def test_the_queue_has_pairs_before_more_seeds():
     recipes = gpu_queue.recipes(2)
-    assert len({recipe.digest for recipe in recipes}) == len(recipes) == 2 * len(gpu_queue.CELLS)
+    assert len({recipe.digest for recipe in recipes}) == len(recipes)
     assert [recipe.seed for recipe in recipes] == sorted(recipe.seed for recipe in recipes)
     assert [recipe.regularizer for recipe in recipes[:2]] == ["none", "rp-comhe"]
     for model in {recipe.model for recipe in recipes}:
