@@ -165,6 +165,30 @@ def few_labels() -> str:
     return markdown(["graph", "labels of a class", "seeds", "`none`", *(f"`{name}`" for name in COMPARED)], rows)
 
 
+def fresh() -> str:
+    """The effects that were seen first, on seeds that nothing was looked at with before, at both epochs."""
+    rows = []
+    for path in sorted(ROOT.glob("results/fresh/*.csv")):
+        if "-" in path.stem:  # runs and curves
+            continue
+        found = read(f"results/fresh/{path.name}")
+        for row in (row for row in found if row["difference"]):
+            (plain,) = (
+                other
+                for other in found
+                if other["regularizer"] == "none"
+                and all(other[k] == row[k] for k in ("model", "data", "settings", "epoch"))
+            )
+            what = f"{row['model']}, {row['data']}, `{path.stem}`" + (
+                f", `{row['settings']}`" if row["settings"] else ""
+            )
+            p = float(row["p_holm"])
+            name, epoch = f"`{row['regularizer']}`", {"best": "selected"}.get(row["epoch"], row["epoch"])
+            p_text = "< 0.0001" if p < 1e-4 else f"{p:.4f}"
+            rows.append([what, name, row["n"], epoch, mean_std(plain), difference(row, int(row["n"])), p_text])
+    return markdown(["what", "regularizer", "seeds", "epoch", "`none`", "difference", "p (Holm)"], rows)
+
+
 def cost() -> str:
     """What a regularizer adds to a training step."""
     rows = read("benchmarks/regularizer_cost.csv")
@@ -223,6 +247,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "architectures": architectures,
     "methods": methods,
     "few-labels": few_labels,
+    "fresh": fresh,
     "splits": splits,
     "cost": cost,
     "weights": weights,
