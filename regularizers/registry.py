@@ -88,7 +88,7 @@ def check_regularizer(name: str, **options: Any) -> None:
     Example:
         >>> check_regularizer("rp-comhe", dim=1)
         Traceback (most recent call last):
-        comhe.errors.UsageError: dim must be at least 2: a projection to 1 dimension(s) leaves no angles
+        comhe.errors.UsageError: dim must be at least 2, not 1
     """
     penalty, rest = _split(name, options)
     check_weights(penalty, rest.pop("weight", None), rest.pop("output_weight", "default"))

@@ -147,6 +147,19 @@ def select(
     return Selection(layers, skipped)
 
 
+def idle_globs(model: nn.Module, layers: Iterable[str], globs: str | Iterable[str]) -> list[str]:
+    """Those of the globs that match neither one of ``layers`` nor any module or parameter of the model.
+
+    Example:
+        >>> idle_globs(nn.Sequential(nn.Linear(4, 3)), ["0"], "0, *.bias, 1")
+        ['1']
+    """
+    names = list(layers)
+    for name, module in walk(model):
+        names += [name, *(f"{name}.{key}" for key, _ in module._parameters.items())]
+    return [glob for glob in listed(globs) if not any(fnmatchcase(name, glob) for name in names)]
+
+
 def _reason(item: Candidate, include, exclude, kinds, min_neurons, max_neurons) -> str | None:
     """Why the layer is skipped; None if it is not."""
     if not any(fnmatchcase(item.name, glob) for glob in include):

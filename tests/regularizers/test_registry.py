@@ -1,5 +1,6 @@
 """Regularizers by name, and their options."""
 
+import numpy as np
 import pytest
 from torch import nn
 
@@ -134,6 +135,21 @@ def test_a_penalty_that_updates_a_state_has_a_first_one():
 def test_words_for_numbers_are_refused_and_numbers_for_words(name, option, wanted):
     with pytest.raises(UsageError, match=wanted):
         create_regularizer(name, nn.Linear(5, 4), **option)
+
+
+@EVERY
+def test_numbers_of_numpy_are_numbers_and_counts_are_whole(name):
+    model = nn.Sequential(nn.Linear(50, 4), nn.Linear(4, 3))
+    options = {key: value for key, value in regularizer_options(name).items() if type(value) in (int, float)}
+    usual = create_regularizer(name, model)().item()
+    for option, value in options.items():
+        number = np.int64(value) if type(value) is int else np.float32(value)
+        found = create_regularizer(name, model, **{option: number})().item()
+        assert found == pytest.approx(usual, rel=1e-4)
+        if type(value) is int and option not in ("s", "min_neurons"):
+            for wrong in (value + 0.5, float(value), None):
+                with pytest.raises(UsageError, match=f"{option} must be a whole number.*, not {wrong!r}"):
+                    create_regularizer(name, model, **{option: wrong})
 
 
 def test_an_option_that_may_be_a_word_is_one(monkeypatch):
