@@ -118,6 +118,8 @@ def about_regularizer(name: str) -> str:
 
 
 def _find(name: str) -> type[Penalty] | FunctionPenalty:
+    if not isinstance(name, str):
+        raise TypeError(f"the first argument is the name of a regularizer, such as 'mhe', not a {type(name).__name__}")
     if name not in _REGISTRY:
         raise UsageError(f"unknown regularizer {name!r}; {did_you_mean(name, _REGISTRY)}")
     return _REGISTRY[name]

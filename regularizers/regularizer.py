@@ -83,6 +83,9 @@ class Regularizer(States):
                 f"model must be a torch.nn.Module, not {type(model).__name__}; for the energy of a matrix call "
                 "hyperspherical_energy, or give it a module of its own and a view (register_neurons)"
             )
+        if not isinstance(penalty, Penalty):
+            given = f"the class {penalty.__name__}" if isinstance(penalty, type) else repr(penalty)
+            raise TypeError(f"penalty must be a Penalty such as MHE(), not {given}; by name: create_regularizer")
         self.penalty = penalty
         self._weights = check_weights(penalty, weight, output_weight)
         self.seed, self.step, self.capturable = _whole(seed), 0, capturable
@@ -184,6 +187,9 @@ class Regularizer(States):
                 terms, rest = self.penalty.batched(rest, draws)
                 terms += bounds
                 for member, (value, state) in zip(rest, self.penalty.values(rest, draws), strict=True):
+                    if not (isinstance(value, Tensor) and value.is_floating_point()):
+                        found = value.dtype if isinstance(value, Tensor) else type(value).__name__
+                        raise TypeError(f"{self.name} must return a floating-point tensor, not {found}")
                     if value.dim() and value.shape != member.w.shape[:-2]:
                         shapes = f"{list(member.w.shape)} -> {list(value.shape)}"
                         raise UsageError(f"{self.name} must return one value for each set of neurons, not {shapes}")

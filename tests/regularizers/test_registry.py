@@ -33,6 +33,8 @@ def test_unknown_names_and_options():
         create_regularizer("rp-cohme", nn.Linear(3, 3))
     with pytest.raises(ValueError, match=r"unknown regularizer '!'; there are .*mhe"):
         create_regularizer("!", nn.Linear(3, 3))
+    with pytest.raises(TypeError, match="the first argument is the name of a regularizer, such as 'mhe', not a Linear"):
+        create_regularizer(nn.Linear(3, 3), "mhe")
     with pytest.raises(TypeError, match=r"hs-mhe has no option 'dim'; its options are .*half_space.*weight.*include"):
         create_regularizer("hs-mhe", nn.Linear(3, 3), dim=4)
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from comhe.errors import UsageError
-from comhe.regularizers import Penalty, Regularizer, create_regularizer, list_regularizers, regularizer_options
+from comhe.regularizers import MHE, Penalty, Regularizer, create_regularizer, list_regularizers, regularizer_options
 
 LAYERS = {
     "linear": lambda: nn.Linear(12, 6),
@@ -289,6 +289,16 @@ def test_weights_may_be_set_between_steps():
         regularizer.output_weight = float("nan")
     regularizer.output_weight = 2.0
     assert [regularizer.weight_of(layer) for layer in regularizer.layers] == [5.0, 2.0]
+
+
+def test_what_is_not_a_penalty_or_a_value_of_one():
+    for wrong, message in ((MHE, "not the class MHE; by name: create_regularizer"), ("mhe", "not 'mhe'; by name")):
+        with pytest.raises(TypeError, match=f"penalty must be a Penalty such as MHE.., {message}"):
+            Regularizer(nn.Linear(4, 3), wrong)
+    for result, message in ((0.5, "float"), (None, "NoneType"), (torch.tensor(True), "torch.bool")):
+        penalty = type("Mine", (Penalty,), {"function": lambda self, w, result=result: result})()
+        with pytest.raises(TypeError, match=f"Mine must return a floating-point tensor, not {message}"):
+            Regularizer(nn.Linear(4, 3), penalty)()
 
 
 def test_what_a_regularizer_is_not_called_with():
