@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import math
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from typing import SupportsFloat, SupportsIndex
 
 
 class ComheError(Exception):
@@ -55,10 +57,18 @@ def check_choice(name: str, value: object, choices: Collection[object]) -> None:
         raise UsageError(f"{name} must be {' or '.join(map(repr, choices))}, not {value!r}")
 
 
-def check_at_least(name: str, value: float, least: float) -> None:
-    """Raise UsageError unless ``value`` is a number of at least ``least``."""
-    if not value >= least:
-        raise UsageError(f"{name} must be at least {least}, not {value!r}")
+def check_at_least(name: str, value: SupportsFloat, least: float) -> None:
+    """Raise UsageError unless ``value`` is a finite number of at least ``least``."""
+    number = float(value) if isinstance(value, SupportsFloat) else math.nan
+    if not least <= number < math.inf:
+        raise UsageError(f"{name} must be at least {least}{' and finite' * (number > least)}, not {value!r}")
+
+
+def check_count(name: str, value: object, least: int) -> None:
+    """Raise UsageError unless ``value`` is a whole number of at least ``least``."""
+    if not isinstance(value, SupportsIndex):
+        raise UsageError(f"{name} must be a whole number of at least {least}, not {value!r}")
+    check_at_least(name, int(value), least)
 
 
 def check_dropout(p: float) -> None:

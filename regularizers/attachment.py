@@ -1,16 +1,16 @@
 """The layers of a model that a regularizer looks at: as they are now, and on this rank."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from comhe.errors import UsageError
+from comhe.errors import UsageError, did_you_mean
 
 from .computed import WRAPPERS, clean_name, walk
 from .penalties.penalty import Penalty
-from .selection import FROZEN, NO_PARAMETER, Layer, Skipped, select
+from .selection import FROZEN, NO_PARAMETER, Layer, Skipped, idle_globs, select
 from .sharding import balance, check_not_sharded
 from .structure import Structure, changes, is_adapter, listed
 
@@ -83,6 +83,13 @@ class Attachment:
         self.layers, self._skipped = select(self._model[0], **(self._options | changed))
         self._structure = Structure(self._model[0])
         self._find_trainable()
+
+    def idle_globs(self) -> Iterator[tuple[str, str]]:
+        """Globs of ``include`` and ``exclude`` that match nothing in the model, and what there is instead."""
+        names = [layer.name for layer in self.layers] + [item.name for item in self._skipped]
+        for option in ("include", "exclude"):
+            for glob in idle_globs(self._model[0], names, self._options.get(option, ())):
+                yield f"{option}={glob!r}", did_you_mean(glob, [name for name in names if name])
 
     def _find_trainable(self) -> None:
         self.trainable = [layer for layer in self.layers if layer.trainable]

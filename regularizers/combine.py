@@ -22,10 +22,13 @@ from .structure import RegularizerWarning
 StepDraws = tuple[Draws, ...]
 
 
-def combine(*regularizers: Regularizer) -> "CombinedRegularizer":
+def combine(*regularizers: "Regularizer | CombinedRegularizer") -> "CombinedRegularizer":
     """The sum of several regularizers as one regularizer, such as a different penalty for each group of layers.
 
+    Combined regularizers among them are taken apart.
+
     Raises:
+        TypeError: one is something else, such as a name or a list.
         UsageError: there is none, or they have made different numbers of steps.
 
     Example:
@@ -39,7 +42,12 @@ def combine(*regularizers: Regularizer) -> "CombinedRegularizer":
         >>> [(row.name, row.regularizer) for row in regularizer.report().layers]
         [('0', 'ocnn'), ('2', 'hs-mhe'), ('3', 'hs-mhe')]
     """
-    return CombinedRegularizer(regularizers)
+    parts: list[Regularizer] = []
+    for each in regularizers:
+        if not isinstance(each, Regularizer | CombinedRegularizer):
+            raise TypeError(f"combine takes regularizers, one after another, not a {type(each).__name__}")
+        parts += each._parts() if isinstance(each, CombinedRegularizer) else [each]
+    return CombinedRegularizer(parts)
 
 
 class CombinedRegularizer(nn.Module):

@@ -1,6 +1,5 @@
 """Weights that hooks and parametrizations compute, read as the next forward pass would use them."""
 
-import copy
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -73,7 +72,8 @@ def up_to_date(module: nn.Module) -> nn.Module:
     stale = plain_tensors(module) if module._forward_pre_hooks else {}
     if not stale and not renewed:
         return module
-    stand_in = copy.copy(module)
+    stand_in = module.__class__.__new__(module.__class__)  # copy.copy pickles, which parametrized modules refuse
+    stand_in.__dict__.update(vars(module))
     for name in ("_parameters", "_buffers", "_modules"):
         stand_in.__dict__[name] = dict(getattr(module, name))
     stand_in._modules.update(children)

@@ -124,7 +124,8 @@ class Draws:
 
 def generator(device: torch.device | str, *key: int | str) -> torch.Generator:
     """A generator seeded by a hash of the key: ranks and restarted runs on the same kind of device draw the same."""
-    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    plain = tuple(part if isinstance(part, str) else int(part) for part in key)  # 3 and NumPy's 3 are the same
+    digest = hashlib.blake2b(repr(plain).encode(), digest_size=8).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)
 
 

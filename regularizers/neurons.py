@@ -102,7 +102,12 @@ def views(module: nn.Module, ordered: bool = True) -> dict[str, Tensor]:
                 if (reason := odd(p)) is not None:
                     raise NoNeuronsError(f"{name}.{key} is {reason}") from error
             raise
-    parts = {key: _full(w) for key, w in ({WEIGHT: found} if isinstance(found, Tensor) else found).items()}
+    whole = {WEIGHT: found} if not isinstance(found, Mapping) else found
+    for w in whole.values():
+        if not isinstance(w, Tensor) or w.dim() < 2:
+            wrong = list(w.shape) if isinstance(w, Tensor) else type(w).__name__
+            raise UsageError(f"the view of {name} must return a tensor [..., N, d], or several by name, not {wrong}")
+    parts = {key: _full(w) for key, w in whole.items()}
     for key, w in parts.items():
         if (reason := odd(w)) is not None:
             raise NoNeuronsError(f"{name}.{key} is {reason}")

@@ -88,7 +88,7 @@ def check_regularizer(name: str, **options: Any) -> None:
     Example:
         >>> check_regularizer("rp-comhe", dim=1)
         Traceback (most recent call last):
-        comhe.errors.UsageError: dim must be at least 2: a projection to 1 dimension(s) leaves no angles
+        comhe.errors.UsageError: dim must be at least 2, not 1
     """
     penalty, rest = _split(name, options)
     check_weights(penalty, rest.pop("weight", None), rest.pop("output_weight", "default"))
@@ -118,6 +118,8 @@ def about_regularizer(name: str) -> str:
 
 
 def _find(name: str) -> type[Penalty] | FunctionPenalty:
+    if not isinstance(name, str):
+        raise TypeError(f"the first argument is the name of a regularizer, such as 'mhe', not a {type(name).__name__}")
     if name not in _REGISTRY:
         raise UsageError(f"unknown regularizer {name!r}; {did_you_mean(name, _REGISTRY)}")
     return _REGISTRY[name]

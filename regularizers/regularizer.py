@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, SupportsIndex
 
 import torch
 from torch import Tensor, distributed, nn
@@ -83,9 +83,12 @@ class Regularizer(States):
                 f"model must be a torch.nn.Module, not {type(model).__name__}; for the energy of a matrix call "
                 "hyperspherical_energy, or give it a module of its own and a view (register_neurons)"
             )
+        if not isinstance(penalty, Penalty):
+            given = f"the class {penalty.__name__}" if isinstance(penalty, type) else repr(penalty)
+            raise TypeError(f"penalty must be a Penalty such as MHE(), not {given}; by name: create_regularizer")
         self.penalty = penalty
-        self.weight, self.output_weight = check_weights(penalty, weight, output_weight)
-        self.seed, self.step, self.capturable = int(seed), 0, capturable
+        self._weights = check_weights(penalty, weight, output_weight)
+        self.seed, self.step, self.capturable = _whole(seed), 0, capturable
         self._attached = Attachment(model, selection)
         self._memory: Memory = {}
         self._warned: set[str] = set()
@@ -94,7 +97,29 @@ class Regularizer(States):
             reasons = reasons or "none of its modules has a weight matrix"
             raise UsageError(f"{type(model).__name__} has no layer to regularize: {reasons}")
         check_globs(self.weight, (layer.name for layer in self._attached.layers))
+        for option, hint in self._attached.idle_globs():
+            self._warn(f"{option} matches nothing in {type(model).__name__}; {hint}")
         self.renew_states()
+
+    @property
+    def weight(self) -> Weights:
+        """The factor of the hidden layers, or a table by layer; it may be set between steps."""
+        return self._weights[0]
+
+    @weight.setter
+    def weight(self, weight: Weights | None) -> None:
+        checked = check_weights(self.penalty, weight, self.output_weight)
+        check_globs(checked[0], (layer.name for layer in self._attached.layers))
+        self._weights = checked
+
+    @property
+    def output_weight(self) -> Weight:
+        """The factor of the output layer; it may be set between steps."""
+        return self._weights[1]
+
+    @output_weight.setter
+    def output_weight(self, output_weight: Weight | Literal["default"] | None) -> None:
+        self._weights = check_weights(self.penalty, self.weight, output_weight)
 
     @property
     def layers(self) -> list[Layer]:
@@ -162,6 +187,9 @@ class Regularizer(States):
                 terms, rest = self.penalty.batched(rest, draws)
                 terms += bounds
                 for member, (value, state) in zip(rest, self.penalty.values(rest, draws), strict=True):
+                    if not (isinstance(value, Tensor) and value.is_floating_point()):
+                        found = value.dtype if isinstance(value, Tensor) else type(value).__name__
+                        raise TypeError(f"{self.name} must return a floating-point tensor, not {found}")
                     if value.dim() and value.shape != member.w.shape[:-2]:
                         shapes = f"{list(member.w.shape)} -> {list(value.shape)}"
                         raise UsageError(f"{self.name} must return one value for each set of neurons, not {shapes}")
@@ -243,6 +271,11 @@ class Regularizer(States):
         return f"{self.name}({self.extra_repr()})"
 
     def _step(self, parameters: Mapping[str, Tensor] | None) -> Tensor:
+        if not isinstance(parameters, Mapping | None):
+            raise TypeError(
+                "a regularizer is called without arguments, or with a dictionary of its model's parameters by name, "
+                f"not {type(parameters).__name__}"
+            )
         if parameters is None:
             total = self.total(self.draw())
         else:
@@ -331,3 +364,9 @@ class Regularizer(States):
         weight = self.weight_of(layer)
         found = diagnose(layer.neurons())
         return LayerReport(layer.name, layer.role, layer.shape, weight, float(value), found, layer.found)
+
+
+def _whole(seed: SupportsIndex) -> int:
+    if not isinstance(seed, SupportsIndex):
+        raise UsageError(f"seed must be a whole number, not {seed!r}")
+    return int(seed)

@@ -20,7 +20,7 @@ from .sources import sources
 KINDS = ("conv", "linear", "attention", "recurrent", "embedding", "other")
 DEFAULT_KINDS = ("conv", "linear", "attention", "recurrent", "other")
 FROZEN = "frozen (requires_grad is False)"
-NO_PARAMETER = "its weight is not a parameter (a buffer or a plain tensor), so nothing trains it"
+NO_PARAMETER = "its weight is not a parameter (a buffer, a plain or a detached tensor), so nothing trains it"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +38,7 @@ class Layer:
     part: str = WEIGHT
     fused: Fused | None = None
     found: str = ""
+    traced: bool = True  # whether the weight is computed from parameters
 
     @property
     def device(self) -> torch.device:
@@ -57,7 +58,7 @@ class Layer:
         if parameters and not any(p.requires_grad for p in parameters):
             return False
         matrices = [p.requires_grad for p in parameters if p.dim() > 1]
-        if matrices and all(matrices):
+        if self.traced and matrices and all(matrices):
             return True  # whichever of them the weight is computed from
         with torch.inference_mode(False), torch.enable_grad():
             return neurons(self.module, part=self.part).requires_grad
@@ -140,11 +141,25 @@ def select(
             owners[identity] = len(layers)
             role: Literal["hidden", "output"] = "output" if item.name in outputs else "hidden"
             found = outputs.get(item.name, "")
-            layers.append(Layer(item.name, item.module, role, item.shape, item.part, item.fused, found))
+            traced = bool(item.sources)
+            layers.append(Layer(item.name, item.module, role, item.shape, item.part, item.fused, found, traced))
             skipped += [Skipped(item.name, item.note)] if item.note else []
         else:
             skipped.append(Skipped(item.name, reason))
     return Selection(layers, skipped)
+
+
+def idle_globs(model: nn.Module, layers: Iterable[str], globs: str | Iterable[str]) -> list[str]:
+    """Those of the globs that match neither one of ``layers`` nor any module or parameter of the model.
+
+    Example:
+        >>> idle_globs(nn.Sequential(nn.Linear(4, 3)), ["0"], "0, *.bias, 1")
+        ['1']
+    """
+    names = list(layers)
+    for name, module in walk(model):
+        names += [name, *(f"{name}.{key}" for key, _ in module._parameters.items())]
+    return [glob for glob in listed(globs) if not any(fnmatchcase(name, glob) for name in names)]
 
 
 def _reason(item: Candidate, include, exclude, kinds, min_neurons, max_neurons) -> str | None:

@@ -51,7 +51,7 @@ class States(nn.Module):
 
     def state_name(self, layer: Layer) -> str:
         """The layer's key in ``state_dict()``."""
-        return f"{self.penalty.state_name}:{layer.name.replace('.', '/')}"
+        return f"{self.penalty.state_name}:{layer.name.replace('/', '//').replace('.', '/')}"
 
     def initial_state(self, layer: Layer) -> Tensor | None:
         """What the penalty starts with for a layer."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
+from numbers import Real
 from typing import Any, Literal
 
 from comhe.errors import UsageError, did_you_mean
@@ -27,6 +28,8 @@ def check_weights(
     output_weight = defaults.default_output_weight if output_weight == "default" else output_weight
     hidden = weight = defaults.default_weight if weight is None else weight
     if isinstance(weight, Mapping):
+        if others := [glob for glob in weight if not isinstance(glob, str)]:
+            raise UsageError(f"a table of weights has globs on the names of layers, given as text, not {others[0]!r}")
         weight = {glob: _checked(each, f"weight[{glob!r}]") for glob, each in weight.items()}
         hidden = defaults.default_weight
     else:
@@ -41,7 +44,7 @@ def check_number(weight: Any, what: str) -> float:
         >>> check_number(1, "weight")
         1.0
     """
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not (weight >= 0 and math.isfinite(weight)):
+    if isinstance(weight, bool) or not isinstance(weight, Real) or not 0 <= float(weight) < math.inf:
         raise UsageError(f"{what} must be a finite number >= 0 or a function of the step, not {weight!r}")
     return float(weight)
 

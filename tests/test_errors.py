@@ -9,6 +9,7 @@ from comhe.errors import (
     UsageError,
     check_at_least,
     check_choice,
+    check_count,
     check_dropout,
     did_you_mean,
     first_line,
@@ -21,9 +22,16 @@ def test_a_wrong_argument_is_named():
     check_at_least("count", 1, 1)
     with pytest.raises(UsageError, match=r"^shortcut must be 'pad' or 'projection', not 'A'$"):
         check_choice("shortcut", "A", ("pad", "projection"))
-    for count in (0, float("nan")):
+    for count in (0, float("nan"), None):
         with pytest.raises(UsageError, match=rf"^count must be at least 1, not {count}$"):
             check_at_least("count", count, 1)
+    with pytest.raises(UsageError, match=r"^count must be at least 1 and finite, not inf$"):
+        check_at_least("count", float("inf"), 1)
+    for count in (2.5, 2.0, None, "2"):
+        with pytest.raises(UsageError, match=rf"^count must be a whole number of at least 1, not {count!r}$"):
+            check_count("count", count, 1)
+    with pytest.raises(UsageError, match=r"^count must be at least 2, not 1$"):
+        check_count("count", 1, 2)
     check_dropout(0)
     with pytest.raises(UsageError, match=r"^dropout must be in \[0, 1\), not 1$"):
         check_dropout(1)

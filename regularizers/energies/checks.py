@@ -15,9 +15,11 @@ PRECISIONS = ("fp32", "tf32")
 
 
 def check_neurons(w: Tensor) -> None:
-    """Raise TypeError unless ``w`` is a floating-point tensor, UsageError unless it is ``[..., N >= 2, d >= 1]``."""
-    if not (isinstance(w, Tensor) and w.is_floating_point()):
-        kind = w.dtype if isinstance(w, Tensor) else type(w).__name__
+    """Raise TypeError unless ``w`` is a dense tensor of floats, UsageError unless it is ``[..., N >= 2, d >= 1]``."""
+    if not (isinstance(w, Tensor) and w.is_floating_point() and w.layout is torch.strided):
+        kind: object = type(w).__name__
+        if isinstance(w, Tensor):
+            kind = w.dtype if w.layout is torch.strided else f"a sparse one ({w.layout}): call to_dense()"
         raise TypeError(f"neurons must be a floating-point tensor [..., N, d], not {kind}")
     if w.dim() < 2 or w.shape[-2] < 2 or w.shape[-1] < 1:
         raise UsageError(f"neurons must be [..., N >= 2, d >= 1], one neuron a row, not {list(w.shape)}")

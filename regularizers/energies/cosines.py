@@ -62,9 +62,12 @@ def scale_pairs(products: Tensor, factors: Tensor) -> Tensor:
 
 
 def inverse_norms(squared: Tensor) -> Tensor:
-    """1 / |w_i| from squared norms; 0 for a neuron too small to have a direction, or too large for a finite square."""
+    """1 / |w_i| from squared norms; 0 for a neuron too small to have a direction, or too large for a finite square.
+
+    NaN stays NaN, so that weights that are lost do not count as neurons without direction.
+    """
     tiny = torch.finfo(squared.dtype).tiny
-    return torch.where(squared > tiny, squared.clamp_min(tiny).rsqrt(), 0.0)
+    return torch.where(squared <= tiny, 0.0, squared.clamp_min(tiny).rsqrt())
 
 
 def weighted_gram(slope: Tensor, c: Tensor, inverse: Tensor, radial: Tensor | None = None) -> Tensor:

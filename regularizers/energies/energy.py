@@ -57,7 +57,8 @@ def hyperspherical_energy(
         precision: of products on a GPU, where ``"tf32"`` is up to three times faster and has cosines right to 1e-3.
 
     Shape: ``[..., N, d] -> [...]``, in float32 or float64, differentiable twice, also by :mod:`torch.func`. A zero
-    neuron has no direction: it counts as orthogonal to all others and, with ``min_norm=0``, gets no gradient.
+    neuron has no direction: it counts as orthogonal to all others and, with ``min_norm=0``, gets no gradient. NaN
+    in any neuron makes the energy of its set NaN.
 
     The gradient of a pair at angle t is right to 1e-4, and for t > 0.15 to 1e-5, relative to its own size, as long as
     t > 1e-3 in float32 and t > 1e-9 in float64. Below, it falls to zero in proportion to t, since the energy goes on

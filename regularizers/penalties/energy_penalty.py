@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from comhe.errors import UsageError, check_at_least, check_choice
+from comhe.errors import check_at_least, check_choice, check_count
 from comhe.regularizers.draws import Draws
 from comhe.regularizers.energies.batched import batched_energies
 from comhe.regularizers.energies.checks import PRECISIONS, Precision
@@ -54,15 +54,14 @@ class EnergyPenalty(Penalty):
         sample: int | None = None,
         precision: Precision = "fp32",
     ) -> None:
-        if self.dim < 2:
-            raise UsageError(f"dim must be at least 2: a projection to {self.dim} dimension(s) leaves no angles")
-        check_at_least("sample", 2 if sample is None else sample, 2)
+        check_count("dim", self.dim, 2)  # a projection to one dimension leaves no angles
+        check_count("sample", 2 if sample is None else sample, 2)
         check_at_least("eps", eps, 0)
         check_at_least("min_norm", min_norm, 0)
-        Potential(float(s), geodesic)  # raises its error now rather than in the first step
         check_choice("reduction", reduction, ("mean", "sum"))
         check_choice("precision", precision, PRECISIONS)
-        self.s, self.geodesic, self.half_space, self.reduction = s, geodesic, half_space, reduction
+        self.s, self.geodesic = Potential(s, geodesic).s, geodesic  # raises its error now rather than in the first step
+        self.half_space, self.reduction = half_space, reduction
         self.eps, self.min_norm, self.sample, self.precision = float(eps), float(min_norm), sample, precision
 
     def is_projected(self, layer: Layer) -> bool:

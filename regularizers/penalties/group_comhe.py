@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from comhe.errors import check_at_least, check_choice
+from comhe.errors import check_choice, check_count
 from comhe.regularizers.draws import Draws
 from comhe.regularizers.registry import register_regularizer
 from comhe.regularizers.selection import Layer
@@ -40,8 +40,8 @@ class GroupProjection(EnergyPenalty):
         self, *, groups: int | None = None, partition: Partition = "contiguous", redraw: int = 1, **options: Any
     ) -> None:
         super().__init__(**options)
-        check_at_least("groups", 1 if groups is None else groups, 1)
-        check_at_least("redraw", redraw, 1)
+        check_count("groups", 1 if groups is None else groups, 1)
+        check_count("redraw", redraw, 1)
         check_choice("partition", partition, ("contiguous", "random"))
         self.groups, self.partition, self.redraw = groups, partition, redraw
 

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, SupportsFloat
 
 import torch
 from torch import Tensor
 
-from comhe.errors import UsageError, check_at_least, check_choice
+from comhe.errors import UsageError, check_at_least, check_choice, check_count
 from comhe.regularizers.draws import Draws, random_matrix
 from comhe.regularizers.energies.checks import autocast_disabled
 from comhe.regularizers.energies.cosines import gram, inverse_norms, scale_pairs
@@ -80,9 +80,9 @@ class LearnedProjection(EnergyPenalty):
         self.dim = dim
         super().__init__(**options)
         check_choice("mode", mode, ("alternating", "unrolled", "both"))
-        check_at_least("steps", steps, 1)
+        check_count("steps", steps, 1)
         check_at_least("decay", decay, 0)
-        if not callable(rate) and not 0 < rate < math.inf:
+        if not callable(rate) and not (isinstance(rate, SupportsFloat) and 0 < float(rate) < math.inf):
             raise UsageError(f"rate must be a finite number > 0 or a function of the step, not {rate!r}")
         self.mode, self.steps, self.rate, self.decay = mode, steps, rate, decay
 
@@ -181,10 +181,10 @@ class LearnedProjection(EnergyPenalty):
         inverse = inverse_norms(squared)
         if self.eps:
             most = torch.finfo(w.dtype).max ** 0.5  # second derivatives go with the third power of the length
-            scale = ((squared > 1 / most) & (squared < most)).to(w.dtype)
+            scale = ((squared <= 1 / most) | (squared >= most)).logical_not().to(w.dtype)  # of NaN, 1
         elif self.min_norm:
             scale = torch.where(inverse > 0, inverse * LONG, torch.inf).clamp_max(1 / self.min_norm)
-            scale = scale.where(squared < torch.inf, 0.0)
+            scale = scale.masked_fill(squared == torch.inf, 0.0)
         else:
             scale = inverse
         potential, looks = self.terms().potential, w.dtype != torch.float64 and can_branch(w)

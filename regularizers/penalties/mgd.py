@@ -4,7 +4,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from comhe.errors import UsageError, check_at_least
+from comhe.errors import UsageError, check_count
 from comhe.regularizers.draws import Draws
 from comhe.regularizers.energies.checks import check_neurons, float64, upcast
 from comhe.regularizers.energies.cholesky import log_determinant
@@ -72,7 +72,7 @@ class GramDeterminant(HalfSpaceDirectional):
 
     def __init__(self, *, sample: int = 1024, **options: Any) -> None:
         super().__init__(**options)
-        check_at_least("sample", sample, 2)
+        check_count("sample", sample, 2)
         self.sample = sample
 
     def draw(self, layers: Sequence[Layer], draws: Draws) -> None:

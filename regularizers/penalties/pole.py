@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from comhe.errors import UsageError, check_at_least
+from comhe.errors import UsageError, check_count
 from comhe.regularizers.draws import Draws, random_matrix
 from comhe.regularizers.energies.checks import check_neurons, upcast
 from comhe.regularizers.energies.cosines import directions
@@ -35,7 +35,7 @@ class PolePenalty(HalfSpaceDirectional):
 
     def __init__(self, *, steps: int = 10, rate: float = 0.1, momentum: float = 0.9, **options: Any) -> None:
         super().__init__(**options)
-        check_at_least("steps", steps, 1)
+        check_count("steps", steps, 1)
         if not rate > 0:
             raise UsageError(f"rate must be > 0, not {rate!r}")
         if not 0 <= momentum < 1:

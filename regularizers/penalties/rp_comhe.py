@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from comhe.errors import UsageError, check_at_least, check_choice
+from comhe.errors import UsageError, check_choice, check_count
 from comhe.regularizers.draws import DISTRIBUTIONS, Distribution, Draws
 from comhe.regularizers.energies.span import span_energies
 from comhe.regularizers.registry import register_regularizer
@@ -55,8 +55,8 @@ class RandomProjection(EnergyPenalty):
     ) -> None:
         self.dim = dim
         super().__init__(**options)
-        check_at_least("count", count, 1)
-        check_at_least("redraw", redraw, 1)
+        check_count("count", count, 1)
+        check_count("redraw", redraw, 1)
         check_choice("distribution", distribution, DISTRIBUTIONS)
         check_choice("across", across, ("mean", "max"))
         if span and distribution != "gaussian":

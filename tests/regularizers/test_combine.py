@@ -137,3 +137,19 @@ def test_states_of_other_parts_are_refused_whole():
     found = other.load_state_dict(state, strict=False)
     assert found.missing_keys == ["parts.2._extra_state"]
     assert {part.step for part in other.parts} == {1}
+
+
+def test_combined_ones_are_taken_apart_and_nothing_else_is_taken():
+    model = network()
+    one, other = parts(model)
+    third = create_regularizer("so", model, include="4", output=None)
+    expected = sum(part().item() for part in (*parts(model), create_regularizer("so", model, include="4", output=None)))
+    with pytest.warns(RegularizerWarning, match="penalized by several"):
+        nested = combine(combine(one, other), third)
+    assert list(nested.parts) == [one, other, third]
+    assert nested().item() == pytest.approx(expected)
+    for wrong in ("mhe", [one, other], None):
+        with pytest.raises(
+            TypeError, match=f"combine takes regularizers, one after another, not a {type(wrong).__name__}"
+        ):
+            combine(wrong)

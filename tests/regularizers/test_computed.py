@@ -47,6 +47,12 @@ def recorded(module):
     return nn.utils.weight_norm(module)
 
 
+def pruned_below(module, original):
+    """A parametrization of a parameter that is pruned."""
+    prune.l1_unstructured(module.parametrizations.weight, original, 0.5)
+    return module
+
+
 HOOKS = {
     "weight norm": nn.utils.weight_norm,
     "spectral norm": nn.utils.spectral_norm,
@@ -59,6 +65,8 @@ HOOKS = {
     "parametrized weight norm": parametrizations.weight_norm,
     "parametrized spectral norm": parametrizations.spectral_norm,
     "orthogonal": parametrizations.orthogonal,
+    "pruned directions": lambda module: pruned_below(parametrizations.weight_norm(module), "original1"),
+    "pruned and spectral norm": lambda module: pruned_below(parametrizations.spectral_norm(module), "original"),
 }
 
 

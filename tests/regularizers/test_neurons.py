@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
+from comhe.errors import UsageError
 from comhe.regularizers import NoNeuronsError, create_regularizer, neurons, register_neurons
 
 
@@ -234,3 +235,33 @@ def test_a_parametrization_is_not_a_layer():
     report = create_regularizer("mhe", model).report()
     assert [row.name for row in report.layers] == ["0", "1"]
     assert report.skipped == ()
+
+
+class Directions(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.directions = nn.Parameter(torch.randn(4, 8))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (lambda module: module.directions[0], r"\[8\]"),
+        (lambda module: None, "NoneType"),
+        (lambda module: [module.directions], "list"),
+        (lambda module: {"a": module.directions, "b": None}, "NoneType"),
+    ],
+)
+def test_a_rule_returns_matrices(wrong, told):
+    layer = type("Mine", (Directions,), {})
+    register_neurons(layer)(wrong)
+    with pytest.raises(UsageError, match=rf"^the view of Mine must return a tensor \[\.\.\., N, d\], .*, not {told}$"):
+        create_regularizer("mhe", nn.Sequential(layer(), nn.Linear(8, 3)))
+
+
+def test_a_layer_whose_view_is_detached_is_not_trained():
+    layer = type("Mine", (Directions,), {})
+    register_neurons(layer)(lambda module: module.directions.data)
+    regularizer = create_regularizer("mhe", nn.Sequential(layer(), nn.Linear(8, 3)))
+    assert [item.name for item in regularizer.layers] == ["1"]
+    assert any("so nothing trains it" in item.reason for item in regularizer.skipped if item.name == "0")

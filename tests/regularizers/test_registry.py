@@ -1,5 +1,6 @@
 """Regularizers by name, and their options."""
 
+import numpy as np
 import pytest
 from torch import nn
 
@@ -32,6 +33,8 @@ def test_unknown_names_and_options():
         create_regularizer("rp-cohme", nn.Linear(3, 3))
     with pytest.raises(ValueError, match=r"unknown regularizer '!'; there are .*mhe"):
         create_regularizer("!", nn.Linear(3, 3))
+    with pytest.raises(TypeError, match="the first argument is the name of a regularizer, such as 'mhe', not a Linear"):
+        create_regularizer(nn.Linear(3, 3), "mhe")
     with pytest.raises(TypeError, match=r"hs-mhe has no option 'dim'; its options are .*half_space.*weight.*include"):
         create_regularizer("hs-mhe", nn.Linear(3, 3), dim=4)
 
@@ -134,6 +137,21 @@ def test_a_penalty_that_updates_a_state_has_a_first_one():
 def test_words_for_numbers_are_refused_and_numbers_for_words(name, option, wanted):
     with pytest.raises(UsageError, match=wanted):
         create_regularizer(name, nn.Linear(5, 4), **option)
+
+
+@EVERY
+def test_numbers_of_numpy_are_numbers_and_counts_are_whole(name):
+    model = nn.Sequential(nn.Linear(50, 4), nn.Linear(4, 3))
+    options = {key: value for key, value in regularizer_options(name).items() if type(value) in (int, float)}
+    usual = create_regularizer(name, model)().item()
+    for option, value in options.items():
+        number = np.int64(value) if type(value) is int else np.float32(value)
+        found = create_regularizer(name, model, **{option: number})().item()
+        assert found == pytest.approx(usual, rel=1e-4)
+        if type(value) is int and option not in ("s", "min_neurons"):
+            for wrong in (value + 0.5, float(value), None):
+                with pytest.raises(UsageError, match=f"{option} must be a whole number.*, not {wrong!r}"):
+                    create_regularizer(name, model, **{option: wrong})
 
 
 def test_an_option_that_may_be_a_word_is_one(monkeypatch):

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from comhe.errors import UsageError
-from comhe.regularizers import Penalty, Regularizer, create_regularizer, list_regularizers, regularizer_options
+from comhe.regularizers import MHE, Penalty, Regularizer, create_regularizer, list_regularizers, regularizer_options
 
 LAYERS = {
     "linear": lambda: nn.Linear(12, 6),
@@ -267,3 +267,59 @@ def test_shapes_of_a_penalty_of_ones_own_are_checked():
         Regularizer(model, EachNeuron())()
     with pytest.raises(UsageError, match=r"a state of the same shape, not \[4\] -> \[8\]"):
         Regularizer(model, Growing())()
+
+
+def test_weights_may_be_set_between_steps():
+    model = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 3))
+    regularizer = create_regularizer("so", model, weight=1.0, output_weight=0.0)
+    value = regularizer().item()
+    regularizer.weight = 3
+    assert regularizer().item() == pytest.approx(3 * value)
+    regularizer.weight = lambda step: 2.0 * step
+    assert regularizer().item() == pytest.approx(4 * value)
+    regularizer.weight = {"0": 5.0}
+    assert [row.weight for row in regularizer.report().layers] == [5.0, 0.0]
+    for wrong, message in (
+        (-1, "weight must be a finite number >= 0"),
+        ({"head": 1.0}, r"weight\['head'\] names no regularized layer; there are 0, 1"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            regularizer.weight = wrong
+    with pytest.raises(UsageError, match="output_weight must be a finite number >= 0"):
+        regularizer.output_weight = float("nan")
+    regularizer.output_weight = 2.0
+    assert [regularizer.weight_of(layer) for layer in regularizer.layers] == [5.0, 2.0]
+
+
+def test_what_is_not_a_penalty_or_a_value_of_one():
+    for wrong, message in ((MHE, "not the class MHE; by name: create_regularizer"), ("mhe", "not 'mhe'; by name")):
+        with pytest.raises(TypeError, match=f"penalty must be a Penalty such as MHE.., {message}"):
+            Regularizer(nn.Linear(4, 3), wrong)
+    for result, message in ((0.5, "float"), (None, "NoneType"), (torch.tensor(True), "torch.bool")):
+        penalty = type("Mine", (Penalty,), {"function": lambda self, w, result=result: result})()
+        with pytest.raises(TypeError, match=f"Mine must return a floating-point tensor, not {message}"):
+            Regularizer(nn.Linear(4, 3), penalty)()
+
+
+def test_what_a_regularizer_is_not_called_with():
+    model = nn.Linear(4, 3)
+    regularizer = create_regularizer("mhe", model)
+    for wrong in (model, torch.ones(3, 4), list(model.parameters()), model.named_parameters()):
+        with pytest.raises(TypeError, match=f"without arguments, or with a dictionary.*, not {type(wrong).__name__}$"):
+            regularizer(wrong)
+    assert regularizer.step == 0
+
+
+@pytest.mark.parametrize("seed", [None, 0.5, "1"])
+def test_a_seed_is_a_whole_number(seed):
+    with pytest.raises(UsageError, match=f"seed must be a whole number, not {seed!r}"):
+        create_regularizer("mhe", nn.Linear(4, 3), seed=seed)
+
+
+@pytest.mark.parametrize("name", [name for name in list_regularizers() if name != "none"])
+def test_lost_weights_make_the_penalty_nan(name):
+    model = nn.Linear(50, 8)
+    regularizer = create_regularizer(name, model, output=None)
+    for lost in ((3, 7), ...):
+        model.weight.data[lost] = torch.nan
+        assert regularizer().isnan()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from comhe.regularizers import create_regularizer
+from comhe.regularizers import RegularizerWarning, create_regularizer
 from comhe.regularizers.selection import KINDS, select
 
 
@@ -181,6 +181,17 @@ def test_parts_of_a_layer_are_layers_with_names_of_their_own():
     assert model["attn"].k_proj_weight.grad.any()
     alone = select(nn.MultiheadAttention(8, 2, kdim=4), output=None).layers
     assert [layer.name for layer in alone] == ["q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj"]
+
+
+def test_a_glob_that_matches_nothing_is_told(recwarn):
+    model = nn.ModuleDict({"stem": nn.Linear(4, 6), "norm": nn.BatchNorm1d(6), "head": nn.Linear(6, 3)})
+    create_regularizer("mhe", model, include="*", exclude=["norm", "*.bias", "stem.*"])
+    create_regularizer("mhe", nn.DataParallel(model), exclude="head")
+    assert [str(item.message) for item in recwarn if item.category is RegularizerWarning] == []
+    with pytest.warns(RegularizerWarning, match=r"^exclude='heed' matches nothing in ModuleDict; did you mean head\?$"):
+        create_regularizer("mhe", model, exclude="norm,heed")
+    with pytest.warns(RegularizerWarning, match=r"^include='encoder\.\*' matches nothing"):
+        create_regularizer("mhe", model, include=["stem", "encoder.*"])
 
 
 def test_the_model_may_be_a_single_layer():

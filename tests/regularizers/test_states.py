@@ -48,6 +48,12 @@ def test_a_penalty_that_learns_nothing_does_not_take_the_state_of_another():
     attached("so").load_state_dict(state)
 
 
+def test_each_layer_has_a_state_of_its_own_whatever_its_name():
+    model = nn.ModuleDict({"a/b": nn.Linear(40, 8), "a": nn.ModuleDict({"b": nn.Linear(40, 8)})})
+    regularizer = create_regularizer("ap-comhe", model, dim=10, output=None)
+    assert {regularizer.state_name(layer) for layer in regularizer.layers} == {"projection:a//b", "projection:a/b"}
+
+
 def test_states_of_earlier_versions_do_not_tell_their_penalty():
     saved, regularizer = attached(), attached()
     saved()

@@ -1,5 +1,6 @@
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -21,7 +22,18 @@ def test_defaults():
     assert check_weights(MHE(), None, 0.0) == (1.0, 0.0)
 
 
-@pytest.mark.parametrize("weight", [-1, float("nan"), float("inf"), True, "1"])
+@pytest.mark.parametrize("number", [np.float32(0.5), np.int64(2), np.float64(0.5)])
+def test_numbers_of_numpy(number):
+    assert check_number(number, "x") == number
+    assert type(check_number(number, "x")) is float
+
+
+def test_a_table_has_globs():
+    with pytest.raises(UsageError, match="a table of weights has globs on the names of layers, given as text, not 0"):
+        check_weights(MHE(), {"1": 2.0, 0: 1.0}, None)
+
+
+@pytest.mark.parametrize("weight", [-1, float("nan"), float("inf"), True, "1", None])
 def test_wrong_numbers(weight):
     with pytest.raises(UsageError, match="x must be a finite number >= 0 or a function of the step"):
         check_number(weight, "x")

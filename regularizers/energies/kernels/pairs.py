@@ -162,7 +162,7 @@ def store_units(
 ):  # fmt: skip
     """Neurons w divided by their norms; 1 / norm is 0 for one that has no direction, as the neuron is then."""
     scale, short_of = lengths(tl.sum(w * w, axis=1), EPS, LEAST, LIMIT, TINY)
-    alive = scale > 0
+    alive = scale != 0
     big, small = halves(tl.where(alive[:, None], tl.where(alive[:, None], w, 0.0) * scale[:, None], 0.0))
     dim = tl.arange(0, WIDTH)
     tl.store(high + row[:, None] * WIDTH + dim[None, :], big)
@@ -242,7 +242,7 @@ def _pairs_kernel(
         pair = row[:, None] != column[None, :]
         value, slope = potential(z, c, FLOOR, S, HALF)
         close += tl.sum(tl.where(pair & (z < NEAR), 1.0, 0.0), axis=1)
-        pair &= z >= NEAR
+        pair &= ~(z < NEAR)  # NaN counts
         energy += tl.sum(tl.where(pair & (column < count)[None, :], value, 0.0), axis=1)
         if GRADIENT:  # padding does not push
             pushes = _pushed(pushes, tl.where(pair, slope, 0.0), columns_high, columns_low, down, EXACT)

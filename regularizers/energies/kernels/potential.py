@@ -65,7 +65,7 @@ def lengths(squared, EPS, LEAST, LIMIT, TINY):
     LIMIT is 1 / LEAST, or 0 if that is 0. A neuron is short, so that n does not go with its length, if 1 / n is LIMIT.
     """
     longer = squared + EPS
-    alive = (longer > TINY) & (longer < float("inf"))
+    alive = (longer > TINY) & (longer < float("inf")) | (longer != longer)  # NaN stays NaN
     inverse = tl.where(alive, 1.0 / tl.sqrt_rn(tl.where(alive, longer, 1.0)), 0.0)
     short = longer < LEAST * LEAST
     inverse = tl.where(short, LIMIT, inverse)

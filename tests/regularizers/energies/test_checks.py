@@ -17,6 +17,11 @@ def test_wrong_types(w):
         check_neurons(w)
 
 
+def test_a_sparse_matrix_is_named():
+    with pytest.raises(TypeError, match=r"not a sparse one \(torch.sparse_coo\): call to_dense\(\)"):
+        check_neurons(torch.eye(3).to_sparse())
+
+
 def test_precision():
     for dtype in (torch.float16, torch.bfloat16, torch.float32):
         assert upcast(torch.ones(2, 2, dtype=dtype)).dtype == torch.float32

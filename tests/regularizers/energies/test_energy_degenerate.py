@@ -169,3 +169,17 @@ def test_cosines_and_orthonormal_of_dead_and_extreme_rows(normal, dtype):
     (grad,) = torch.autograd.grad(orthonormal(w), w)
     assert grad.isfinite().all()
     assert grad[0].count_nonzero() == 0
+
+
+@pytest.mark.parametrize("s", [0, 2, 3.5])
+@SPACES
+@METRICS
+@SHAPES
+def test_weights_that_are_lost_have_no_energy(normal, s, half_space, geodesic, shape):
+    w = normal(2, *shape, dtype=torch.float32)
+    w[1, 2, 3] = torch.nan
+    for lost in (w, w.masked_fill(w == w, torch.nan)):  # one entry, or all
+        for options in ({}, {"eps": 1e-4}, {"min_norm": 0.01}):
+            value = hyperspherical_energy(lost, s, half_space, geodesic=geodesic, **options)
+            assert value[1].isnan()
+            assert lost is not w or value[0].isfinite()

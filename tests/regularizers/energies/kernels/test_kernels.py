@@ -90,6 +90,16 @@ def test_energies_and_gradients_of_a_ragged_batch(normal, device, s, eps, min_no
         assert error < 1e-4, f"{list(w.shape)}: {error:.1e}"
 
 
+def test_neurons_that_are_lost_have_no_energy(normal, device):
+    made = layers(normal, device)
+    for w in made:
+        w[0, 3, 2] = torch.nan
+    for eps, min_norm in ((0.0, 0.0), (0.1, 0.0), (0.0, 5.0)):
+        sums, gradients = kernels.energy_sums(made, terms(2, True, eps, min_norm))
+        assert all(total[0].isnan() and total[1:].isfinite().all() for total in sums)
+        assert all(gradient[0].isnan().any() for gradient in gradients)
+
+
 @pytest.mark.parametrize("programs", [1, 1000])
 def test_wide_neurons_in_any_number_of_parts(normal, device, monkeypatch, programs):
     """Sets of several tiles and parts, aligned and not; near pairs in a tile and across."""
