@@ -16,7 +16,7 @@ from comhe.datasets.scarcity import draw_labels
 from comhe.errors import DataError
 
 from . import fields
-from .splits import random_split, read_split
+from .splits import SPLITS, random_split, read_split
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -163,8 +163,11 @@ class Graph:
             warn_of_gaps(labels, name)
         if passed_over := fields.unused(data):
             warnings.warn(f"{name}: not used: {', '.join(passed_over)[:300]}", stacklevel=2)
-        if len(np.unique(used := np.concatenate(nodes_of))) != len(used):
-            raise DataError(f"{name}: a node is in two of train, val and test")
+        shared, counts = np.unique(np.concatenate(nodes_of), return_counts=True)
+        if len(shared := shared[counts > 1]):
+            where = " and ".join(split for split, part in zip(SPLITS, nodes_of, strict=True) if shared[0] in part)
+            others = f"; so are {len(shared) - 1:,} others in two splits" * (len(shared) > 1)
+            raise DataError(f"{name}: node {shared[0]} is in both {where}{others}")
         if undirected:
             edges, weight = undirected_edges(edges, nodes, weight)
         elif (share := one_way_share(edges, nodes)) >= ONE_WAY:
