@@ -233,7 +233,7 @@ def unknown_weights(name: str, full: str = "") -> str:
         >>> unknown_weights("best.pth")
         'there is no such file either, and `comhe list weights` shows the names'
     """
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         return "it is a folder; give the file of weights in it"
     many = "there is no such file either, and `comhe list weights` shows the names"
     return many if name.lower().endswith(FILES) else did_you_mean(full or name, list_weights(), many)

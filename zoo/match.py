@@ -125,7 +125,8 @@ def _match(model: nn.Module, expected: State, head: list[str], tensors: State, p
     except WeightsError as error:
         match.error = str(error)
         return match
-    state = match.state = {n: t for n, t in match.state.items() if n in expected or not n.endswith(BATCHES)}
+    counted = {name: _counted(name, tensor, expected) for name, tensor in match.state.items()}
+    state = match.state = {name: tensor for name, tensor in counted.items() if tensor is not None}
     match.missing = [n for n in expected if n not in state and not n.endswith(BATCHES)]
     match.unexpected = [name for name in state if name not in expected]
     match.misshapen = [name for name in expected if name in state and expected[name].shape != state[name].shape]
@@ -138,6 +139,15 @@ def _match(model: nn.Module, expected: State, head: list[str], tensors: State, p
         for name in match.unexpected
     )  # fmt: skip
     return match
+
+
+def _counted(name: str, tensor: Tensor, expected: State) -> Tensor | None:
+    """A tensor; a counter of batches as the model has it, whatever a conversion made of it, or None if it is lost."""
+    if not name.endswith(BATCHES):
+        return tensor
+    if name not in expected or tensor.is_meta or tensor.numel() != 1 or not tensor.isfinite().all():
+        return None
+    return tensor.reshape(()).long() if tensor.dim() or tensor.is_floating_point() else tensor
 
 
 def _is_aside(name: str) -> bool:

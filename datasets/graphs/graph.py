@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from comhe.datasets.labeled import check_labels
+from comhe.datasets.labeled import check_integers, check_labels
 from comhe.datasets.scarcity import draw_labels
 from comhe.errors import DataError
 
@@ -99,12 +99,17 @@ class Graph:
         """
         from scipy.sparse import csr_array
 
-        labels, links, counts = np.asarray(labels), np.asarray(edge_index), csr_array(features)
+        labels, links = np.asarray(labels), np.asarray(edge_index)
+        counts = csr_array(fields.as_array(features, f"{name}: features"))
         nodes = len(labels)
+        check_integers(labels, counts.shape[0], name)
         check_labels(labels, counts.shape[0], int(labels.max(initial=0)) + 1, name)
         if links.ndim != 2 or len(links) != 2 or (links.size and not 0 <= links.min() <= links.max() < nodes):
             raise DataError(f"{name}: edge_index is not [2, m] of the node numbers 0..{nodes - 1}")
         splits = [np.flatnonzero(s) if s.dtype == bool else s for s in map(np.asarray, (train, val, test))]
+        for split, given in zip(SPLITS, map(np.asarray, (train, val, test)), strict=True):
+            if given.dtype == bool and len(given) != nodes:
+                raise DataError(f"{name}: the mask of {split} is {list(given.shape)}, but there are {nodes} nodes")
         used = np.concatenate(splits)
         if len(np.unique(used)) != len(used) or not 0 <= used.min(initial=0) <= used.max(initial=0) < nodes:
             raise DataError(f"{name}: train, val and test are not disjoint node numbers in 0..{nodes - 1}")
