@@ -143,9 +143,9 @@ def _match(model: nn.Module, expected: State, head: list[str], tensors: State, p
 
 def _counted(name: str, tensor: Tensor, expected: State) -> Tensor | None:
     """A tensor; a counter of batches as the model has it, whatever a conversion made of it, or None if it is lost."""
-    if not name.endswith(BATCHES):
+    if not name.endswith(BATCHES) or (name in expected and tensor.is_meta):
         return tensor
-    if name not in expected or tensor.is_meta or tensor.numel() != 1 or not tensor.isfinite().all():
+    if name not in expected or tensor.numel() != 1 or not tensor.isfinite().all():
         return None
     return tensor.reshape(()).long() if tensor.dim() or tensor.is_floating_point() else tensor
 
