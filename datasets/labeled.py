@@ -100,7 +100,7 @@ def prepare(
 ) -> tuple[Splits, tuple[str, ...]]:  # fmt: skip
     """Check arrays, name the classes by their numbers if they have no names, and hold out ``val`` if it is missing."""
     found = {"train": train, "test": test} | ({} if val is None else {"val": val})
-    splits = {split: (np.asarray(samples), np.asarray(labels)) for split, (samples, labels) in found.items()}
+    splits = {split: _as_arrays(*pair, f"{name}: {split}") for split, pair in found.items()}
     samples, labels = splits["train"]
     names = range(labels.max(initial=-1) + 1) if classes is None else classes
     for split, (each, each_labels) in splits.items():
@@ -115,6 +115,17 @@ def prepare(
     return {s: (each, y.astype(np.int64, copy=False)) for s, (each, y) in splits.items()}, tuple(map(str, names))
 
 
+def _as_arrays(samples: Any, labels: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        arrays = np.asarray(samples), np.asarray(labels)
+    except ValueError as error:
+        raise DataError(f"{name}: samples are not of one size") from error
+    if not arrays[0].ndim:
+        raise DataError(f"{name}: samples must be an array, a tensor or a list of these, not {type(samples).__name__}")
+    check_integers(arrays[1], len(arrays[0]), name)
+    return arrays
+
+
 def draw_test(splits: Splits, seed: int) -> tuple[Splits, str]:
     """Draw samples of each class of ``train`` to test; return both splits, and the share that was drawn."""
     samples, labels = splits["train"]
@@ -126,7 +137,13 @@ def draw_test(splits: Splits, seed: int) -> tuple[Splits, str]:
 
 def check_labels(labels: np.ndarray, count: int, classes: int, name: str) -> None:
     """Raise a DataError unless ``labels`` are ``count`` integers in 0..classes-1."""
+    check_integers(labels, count, name)
+    if count and not 0 <= labels.min() <= labels.max() < classes:
+        wrong = labels.min() if labels.min() < 0 else labels.max()
+        raise DataError(f"{name}: label {wrong} is outside 0..{classes - 1}")
+
+
+def check_integers(labels: np.ndarray, count: int, name: str) -> None:
+    """Raise a DataError unless ``labels`` are ``count`` integers."""
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
         raise DataError(f"{name}: labels are {labels.dtype} {list(labels.shape)}, not one integer for {count} samples")
-    if count and not 0 <= labels.min() <= labels.max() < classes:
-        raise DataError(f"{name}: a label is outside 0..{classes - 1}")

@@ -12,7 +12,7 @@ from torch import nn
 
 from comhe.errors import RunError, UsageError, WeightsError
 from comhe.zoo import Loaded, get_weights, list_weights, load_weights
-from comhe.zoo.cards import card_path, is_path, is_shared
+from comhe.zoo.cards import has_card, is_path, is_shared
 from comhe.zoo.preprocessing import Transform, from_card
 
 from .recipe import Recipe
@@ -63,7 +63,7 @@ def _digest(weights: str, model: str) -> str:
     if isinstance(source, str) and not is_path(source):
         return ""
     path = Path(source)
-    if card_path(path).is_file():
+    if has_card(path):
         return get_weights(path).card["sha256"][:12]
     try:
         status = path.stat()
@@ -111,7 +111,7 @@ def start_transform(recipe: Recipe) -> Transform | None:
     if isinstance(source, Path):
         found = _read(source.parent, "result.json").get("preprocessing")
         return None if found is None else from_card(found)
-    if is_path(source) and not card_path(source).is_file():
+    if is_path(source) and not has_card(source):
         return None
     return get_weights(source).transforms()
 
@@ -165,7 +165,7 @@ def _origin(weights: str, model: str) -> tuple[str, Mapping[str, Any]]:
     source = _source(weights, model)
     if isinstance(source, Path):
         return _read(source.parent, "recipe.json")["model"], _read(source.parent, "result.json")["options"]
-    if is_path(source) and not card_path(source).is_file():
+    if is_path(source) and not has_card(source):
         if not Path(source).is_file():
             raise WeightsError(f"{source}: no such file")
         return "", {}

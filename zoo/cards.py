@@ -34,6 +34,7 @@ FIELDS: dict[str, type] = {
 MAX_CARD = 1 << 22  # bytes; published ones have some thousand
 CARD = "model.json"  # in a folder, or a repository, that has the weights of one model
 LOCAL = "local-dir:"
+FILES = (".pt", ".pth", ".ckpt", ".tar", ".bin", ".safetensors", ".pkl", ".npy", ".npz", ".json")  # not names
 
 
 @dataclass(frozen=True, repr=False)
@@ -102,6 +103,8 @@ class Weights:
         transform = self.transforms()
         if up is not None and not isinstance(transform, PointTransform):
             raise UsageError(f"up={up!r} is for point clouds, which {self.name} does not take")
+        if not isinstance(transform, GraphTransform) and not (edge_index is None and edge_weight is None):
+            raise UsageError(f"{self.name} takes no edges; give several images or clouds as one list, predict([a, b])")
         if isinstance(transform, PointTransform):
             return self._network(transform(inputs, up)).softmax(-1)
         if not isinstance(transform, GraphTransform):
@@ -213,14 +216,27 @@ def get_weights(name: str | os.PathLike[str]) -> Weights:
     elif is_path(name):
         path = card_path(name)
         if not path.is_file():
-            raise WeightsError(f"{name}: there is no card {path.name} next to it")
+            how = "load_weights(model, path) reads weights without one"
+            raise WeightsError(f"{name}: there is no card {path.name} next to it; {how}")
     else:
         path = FOLDER / f"{name}.json"
         if not path.is_file():
-            many = "there is no such file either, and `comhe list weights` shows the names"
-            raise WeightsError(f"unknown weights {str(name)!r}; {did_you_mean(str(name), list_weights(), many)}")
+            raise WeightsError(f"unknown weights {str(name)!r}; {unknown_weights(str(name))}")
     card = read_card(path)
     return Weights(card["name"], path, card, source)
+
+
+def unknown_weights(name: str, full: str = "") -> str:
+    """Return the end of an error about weights that have no such name: what it may be instead.
+
+    Example:
+        >>> unknown_weights("best.pth")
+        'there is no such file either, and `comhe list weights` shows the names'
+    """
+    if name and Path(name).is_dir():
+        return "it is a folder; give the file of weights in it"
+    many = "there is no such file either, and `comhe list weights` shows the names"
+    return many if name.lower().endswith(FILES) else did_you_mean(full or name, list_weights(), many)
 
 
 def find_weights(model: str, name: str) -> Weights | None:
@@ -239,6 +255,25 @@ def is_shared(name: object) -> bool:
 def is_path(name: str | os.PathLike[str]) -> bool:
     """Whether this is meant as a path and not as a name."""
     return not isinstance(name, str) or (not is_shared(name) and (os.sep in name or Path(name).is_file()))
+
+
+def has_card(path: str | os.PathLike[str]) -> bool:
+    """Whether the card of a weights file is next to it; any other JSON file of that name is none.
+
+    Example:
+        >>> _ = Path("best.json").write_text('{"lr": 0.1}')  # a note of its trainer
+        >>> has_card("best.safetensors")
+        False
+    """
+    card = card_path(path)
+    if not card.is_file():
+        return False
+    try:
+        with card.open("rb") as file:
+            content = json.loads(file.read(MAX_CARD))
+    except (ValueError, RecursionError):
+        return True  # a damaged one
+    return isinstance(content, dict) and any(field in content for field in ("sha256", "preprocessing"))
 
 
 def card_path(path: str | os.PathLike[str]) -> Path:

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from comhe.errors import UsageError, WeightsError, did_you_mean
+from comhe.errors import UsageError, WeightsError
 
-from .cards import card_path, find_weights, get_weights, is_path, is_shared, list_weights
+from .cards import find_weights, get_weights, has_card, is_path, is_shared, unknown_weights
 from .catalog import build_model, model_domain
 from .state import read_tensors, tensors_of
 from .weights import Loaded, load_state
@@ -54,9 +54,11 @@ def create_model(
                 raise UsageError(f"{flag} is for a model with weights, and {name!r} is built without any")
         return build_model(name, **options)
     model_domain(name)  # an unknown model is told before anything is read
+    if not isinstance(weights, str | os.PathLike):
+        raise UsageError(f"weights must be a name or a path, not {type(weights).__name__}; load_weights takes tensors")
     found: Any
     if is_path(weights):
-        found = get_weights(weights) if card_path(weights).is_file() else read_tensors(weights)
+        found = get_weights(weights) if has_card(weights) else read_tensors(weights)
     else:
         found = find_weights(name, str(weights)) or _published_weights(name, str(weights))
     if isinstance(found, dict):
@@ -109,7 +111,10 @@ def load_weights(
     """
     if isinstance(weights, Mapping):
         return load_state(model, tensors_of(weights), swap_head, adapt_input=adapt_input, key=key)
-    named = not is_path(weights) or card_path(weights).is_file()
+    if not isinstance(weights, str | os.PathLike):
+        what = "tensors by name, as of a state_dict(), a path or a name of list_weights()"
+        raise UsageError(f"weights must be {what}, not {type(weights).__name__}")
+    named = not is_path(weights) or has_card(weights)
     state = get_weights(weights).state_dict() if named else read_tensors(weights)
     return load_state(model, state, swap_head, f"{weights}: ", adapt_input=adapt_input, key=key)
 
@@ -121,4 +126,4 @@ def _published_weights(model: str, name: str) -> dict[str, Tensor]:
 
         return published_weights(model, name)
     full = name if name.startswith(f"{model}.") else f"{model}.{name}"
-    raise WeightsError(f"unknown weights {name!r} of {model}; {did_you_mean(full, list_weights())}")
+    raise WeightsError(f"unknown weights {name!r} of {model}; {unknown_weights(name, full)}")

@@ -1,7 +1,7 @@
 """Which tensors of a state dict are the last layer, whatever it is called."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import torch
@@ -12,6 +12,8 @@ from .state import State
 # What others call the last layer. Trailing parts: the sequence or the module that it may be in.
 HEAD = re.compile(r"(fc|linear|classifier|head|heads|last_linear|output|out|logits|cls|cls_head|predictions?|final)"
                   r"(\.\d+|\.fc|\.linear|\.classifier|\.head)?\.(weight|bias)")  # fmt: skip
+
+SIDE = re.compile(r"proj|pred|proto|aux|decod|momentum")  # in names of what takes the trunk's output beside the head
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,10 @@ def slot_of(expected: State, head: list[str]) -> Slot | None:
     return Slot(weights[0], next(iter(biases), None), shape) if _flat(expected[weights[0]]) is not None else None
 
 
-def find_head(state: State, unmatched: Iterable[str], slot: Slot) -> tuple[Head | None, list[str]]:
+def find_head(state: State, unmatched: Collection[str], slot: Slot) -> tuple[Head | None, list[str]]:
     """Find the last layer among the tensors that the model has no names for: by its name, else by its shape.
+
+    It is not taken if another layer may stand between it and the trunk.
 
     Returns:
         the head, or None; and the layers among which the shape does not decide
@@ -62,16 +66,30 @@ def find_head(state: State, unmatched: Iterable[str], slot: Slot) -> tuple[Head 
         groups.setdefault(name.partition(".")[0], set()).add(layer)
     known = [layer for layer, names in layers.items() if any(map(HEAD.fullmatch, names))]
     fitting = {layer: head for layer, names in layers.items() if (head := _fitted(state, layer, names, slot))}
+    trunk = {name.partition(".")[0] for name in state.keys() - {*unmatched}}
+    outer = (layer for layer in layers if layer.partition(".")[0] not in trunk and not SIDE.search(layer))
+    between = {layer for layer in outer if _is_between(state, layer, slot)}
     if len(known) == 1 and known[0] in fitting:
-        return fitting[known[0]], []
+        before = between - {known[0]}
+        return (None, sorted({*before, known[0]})) if before else (fitting[known[0]], [])
     alone = {layer: head for layer, head in fitting.items() if len(groups[layer.partition(".")[0]]) == 1}
     exact = [layer for layer, head in alone.items() if len(head.tensors[slot.weight]) == slot.shape[0]]
     if len(found := exact or list(alone)) != 1:
         return None, sorted(found)
+    if between - {*found}:
+        return None, sorted({*between, *found})
     head = alone.pop(found[0])
     head.notes.insert(0, f"{found[0]!r} is taken as the last layer, by its shape")
     head.others.extend(name for other in alone.values() for name in other.originals)
     return head, []
+
+
+def _is_between(state: State, layer: str, slot: Slot) -> bool:
+    """Whether a layer may stand between trunk and head: a norm of the head's inputs, or as many outputs as inputs."""
+    weight = state.get(f"{layer}.weight")
+    if weight is None or weight.shape[0:1] != slot.shape[1:2] or slot.shape[0] == slot.shape[1]:
+        return False
+    return weight.dim() == 1 or weight.shape[1:2] == slot.shape[1:2]
 
 
 def own_head(state: State, slot: Slot) -> Head | None:

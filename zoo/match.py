@@ -36,6 +36,7 @@ class Match:
     headless: bool = False  # only the head is missing, or is made of other layers
     error: str = ""  # of the layout
     notes: list[str] = field(default_factory=list)
+    head_notes: list[str] = field(default_factory=list)  # of a last layer that is taken
     undecided: list[str] = field(default_factory=list)  # layers of which each could be the head
     aside: list[str] = field(default_factory=list)  # tensors of auxiliary heads
 
@@ -124,7 +125,8 @@ def _match(model: nn.Module, expected: State, head: list[str], tensors: State, p
     except WeightsError as error:
         match.error = str(error)
         return match
-    state = match.state = {n: t for n, t in match.state.items() if n in expected or not n.endswith(BATCHES)}
+    counted = {name: _counted(name, tensor, expected) for name, tensor in match.state.items()}
+    state = match.state = {name: tensor for name, tensor in counted.items() if tensor is not None}
     match.missing = [n for n in expected if n not in state and not n.endswith(BATCHES)]
     match.unexpected = [name for name in state if name not in expected]
     match.misshapen = [name for name in expected if name in state and expected[name].shape != state[name].shape]
@@ -137,6 +139,15 @@ def _match(model: nn.Module, expected: State, head: list[str], tensors: State, p
         for name in match.unexpected
     )  # fmt: skip
     return match
+
+
+def _counted(name: str, tensor: Tensor, expected: State) -> Tensor | None:
+    """A tensor; a counter of batches as the model has it, whatever a conversion made of it, or None if it is lost."""
+    if not name.endswith(BATCHES) or (name in expected and tensor.is_meta):
+        return tensor
+    if name not in expected or tensor.numel() != 1 or not tensor.isfinite().all():
+        return None
+    return tensor.reshape(()).long() if tensor.dim() or tensor.is_floating_point() else tensor
 
 
 def _is_aside(name: str) -> bool:
@@ -160,7 +171,7 @@ def _renamed(
         return state
     if any(name in state for name in head):
         own = own_head(state, slot)
-        match.notes += own.notes if own else []
+        match.head_notes += own.notes if own else []
         return {**state, **own.tensors} if own else state
     for names, unmatched in [(state, [name for name in state if name not in expected])] + [
         (names, [*names]) for names in _levels_above(tensors, match.prefix)
@@ -170,7 +181,7 @@ def _renamed(
             rest = {name: t for name, t in state.items() if name not in {*found.originals, *found.others}}
             match.aside = [name for name in found.others if name in state]
             match.theirs = {**match.theirs, **found.originals}
-            match.notes += found.notes
+            match.head_notes += found.notes
             return rest | dict(found.tensors)
         match.undecided = match.undecided or undecided
     return state
@@ -208,6 +219,12 @@ def _advice(model: nn.Module, match: Match, expected: State) -> str:
         images = any(expected[name].dim() == 4 for name in match.misshapen)
         if options.keys() == {"in_channels"} and match.faults == 1 and images:
             texts[-1] += ", or pass adapt_input=True"
+    inside = {name.partition(".")[0] for name in expected}
+    outer = [name for name in match.unexpected if name.partition(".")[0] not in inside]
+    if not texts and outer and len(outer) == match.faults:
+        return "give the state dict without these, if they are no part of the network"
+    if not texts and len(match.missing) + len(match.misshapen) >= len(expected) // 2:
+        return "they are of another network, or of one with other options"
     return "; ".join(texts) or "build the model with the options that they were saved with"
 
 

@@ -153,10 +153,20 @@ class GraphTransform:
     undirected: bool = True
 
     def __call__(self, x: Tensor) -> Tensor | SparseMatrix:
-        x = torch.as_tensor(x)
+        try:
+            x = torch.as_tensor(x)
+        except (TypeError, ValueError, RuntimeError) as error:
+            kinds = f"[N, {self.features}] in an array or a tensor, dense or sparse of torch"
+            raise UsageError(f"features must be numbers {kinds}, not {type(x).__name__}") from error
         if x.dim() != 2 or x.shape[1] != self.features:
             raise UsageError(f"the network reads features [N, {self.features}], not {list(x.shape)}")
         x = self.divided(x)
+        if not (finite := (x if x.layout == torch.strided else x.values()).isfinite()).all():
+            first = (~finite).nonzero()[0, 0]
+            node = first if x.layout == torch.strided else x.indices()[0, first]
+            raise UsageError(
+                f"a feature of node {int(node)} is not finite; give numbers, such as 0, for what is missing"
+            )
         if x.layout == torch.strided:
             return x
         from .graphs import SparseMatrix  # here, because it registers the graph networks
@@ -181,9 +191,13 @@ class GraphTransform:
         sound = edge_index.dim() == 2 and len(edge_index) == 2 and not edge_index.is_floating_point()
         if not sound or (edge_index.numel() and not 0 <= int(edge_index.min()) <= int(edge_index.max()) < nodes):
             kind = f"{edge_index.dtype} {list(edge_index.shape)}"
+            if sound:
+                kind += f" of the nodes {int(edge_index.min())}..{int(edge_index.max())}"
             raise UsageError(f"edges must be [2, E] numbers of the nodes 0..{nodes - 1}, not {kind}")
         if weight is not None and weight.shape != edge_index.shape[1:]:
             raise UsageError(f"weights must be [{edge_index.shape[1]}], one for an edge, not {list(weight.shape)}")
+        if weight is not None and not (good := weight.isfinite() & (weight >= 0)).all():
+            raise UsageError(f"the weight {float(weight[~good][0]):g} of an edge is negative or not finite")
         edge_index = edge_index.long()
         if not self.undirected:
             return edge_index, weight

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from comhe.errors import WeightsError, first_line
-from comhe.inputs.checkpoints import open_checkpoint
+from comhe.inputs.checkpoints import REBUILD, open_checkpoint
 from comhe.inputs.pickles import Record, Unreadable
 from comhe.inputs.signatures import named_kind
 
@@ -76,9 +76,8 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         reason = first_line(error)[:300]
         raise WeightsError(f"{path}: not a safetensors file or a checkpoint of tensors ({reason})") from error
     if not tensors:
-        advice = (
-            "save its state_dict() where it can be loaded" if isinstance(content, Record) else "give tensors by name"
-        )
+        is_object = isinstance(content, Record) and not content.name.startswith(REBUILD)
+        advice = "save its state_dict() where it can be loaded" if is_object else "give tensors by name"
         raise WeightsError(f"{path}: not a state dict but {_shown(content)}; {advice}")
     return tensors
 
@@ -169,9 +168,18 @@ def select(tensors: State, key: str, source: str = "") -> dict[str, Tensor]:
     length = len(key) + 1
     found = {name[length:]: t for name, t in tensors.items() if name[:length].replace(NEST, ".") == f"{key}."}
     if not found:
-        known = list(dict.fromkeys(printable(re.split(f"[{NEST}.]", name)[0]) for name in tensors))
-        raise WeightsError(f"{source}there is no state dict at key={key!r}; its keys are {', '.join(known[:8])}")
+        levels = dict.fromkeys(part for name in tensors for part in _levels(name))
+        inside = [level for level in levels if level.endswith(f".{key.strip('.')}") or level == key.strip(".")]
+        known = map(printable, dict.fromkeys(re.split(f"[{NEST}.]", name)[0] for name in tensors))
+        hint = f"did you mean key={alternatives(inside[:4])}?" if inside else f"its keys are {', '.join([*known][:8])}"
+        raise WeightsError(f"{source}there is no state dict at key={key!r}; {hint}")
     return found
+
+
+def _levels(name: str) -> list[str]:
+    """The keys and prefixes that stand before a name, the outermost first."""
+    ends = [match.start() for match in re.finditer(f"[{NEST}.]", name[:300])][:MAX_DEPTH]
+    return [name[:end].replace(NEST, ".") for end in ends]
 
 
 def alternatives(values: Any) -> str:
@@ -181,6 +189,7 @@ def alternatives(values: Any) -> str:
 
 def _shown(content: Any) -> str:
     kind = content.name if isinstance(content, Record) else type(content).__name__
+    kind = "torch.Tensor" if kind.startswith(REBUILD) else kind
     keys = [printable(key) for key in list(content)[:4]] if isinstance(content, Mapping) else []
     return f"a {printable(kind)}" + (f" with the keys {', '.join(keys)}" if keys else "")
 

@@ -87,7 +87,7 @@ def load_state(
             notes += model.settle(match.theirs, state)  # type: ignore[operator]
         except WeightsError as error:
             raise WeightsError(f"{source}{error}") from None
-    notes += match.notes
+    notes += match.notes if set(head) & set(initialized) else match.notes + match.head_notes
     if stated:
         notes.append(f"the weights came with a layer that normalizes images: give normalized ones, by {stated}")
     model.load_state_dict(state, strict=False)

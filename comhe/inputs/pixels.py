@@ -5,18 +5,22 @@ import io
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from comhe.errors import DataError, UsageError, needs
+
+from .signatures import HEAD, named_stand_in
 
 EXTENSIONS = {
     ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 }  # fmt: skip
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # by content: ImageNet has a PNG file named .JPEG
+UNKNOWN = f"cannot identify it as {', '.join(FORMATS)}; convert it to one of these"
 MAX_PIXELS = 1 << 26  # of one image; decoding takes up to 16 bytes for each
 FAINT = 1 << 13  # the largest number of a 16-bit image below which it is told: it has less than 13 bits
 SCALE = "if the images of its set are 0..4095 (12 bits) or the like, scale all of them to 0..65535"
@@ -45,7 +49,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "I" and source in ("PNG", "PPM"):  # 16 bits, which Pillow makes 32
         image = Image.fromarray(np.asarray(image).astype(np.uint16))
     if image.mode in ("I", "F"):
-        raise DataError(f"has 32 bits a pixel (mode {image.mode}) of an unknown range")
+        raise DataError(f"has 32 bits a pixel (mode {image.mode}) of an unknown range; save it with 8 or 16 bits")
     if image.mode.startswith("I;16"):  # convert() would cut off at 255
         image = Image.fromarray(eight_bits(np.asarray(image)))
     if image.mode in ("La", "RGBa"):  # multiplied by alpha
@@ -195,7 +199,9 @@ def _opened(path: str | IO[bytes]) -> Iterator[Image.Image]:
                 raise DataError(f"claims {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
             yield image
     except Exception as error:  # Pillow's decoders raise whatever the damage makes them raise
-        reason = getattr(error, "strerror", None) or str(error).replace(repr(path), "it")
+        reason = getattr(error, "strerror", None) or str(error)
         reason = " ".join(reason.split()) or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):
+            reason = (isinstance(path, str) and named_stand_in(Path(path).read_bytes()[:HEAD])) or UNKNOWN
         name = path if isinstance(path, str) else getattr(path, "name", "the bytes of an image")
         raise DataError(f"{name}: cannot be decoded ({reason})") from error

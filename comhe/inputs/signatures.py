@@ -1,7 +1,7 @@
 """What a file is that is not what was expected: told by its first bytes, in one line that says what to do."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 _KERAS = "weights of Keras; load them there, transpose them to torch's layout, and save tensors by name"
@@ -19,6 +19,7 @@ SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"Rar!", f"a rar archive; {_UNPACK}"),
     (b"PK", "an archive that is cut off: it has no table of contents; download or copy it again"),
 )
+HEAD = 512  # bytes that tell what a file is
 MARKUP = (b"<!doctype html", b"<html", b"<?xml", b"<head", b"<body")
 # Members of a zip file, by their ends.
 MEMBERS = {
@@ -26,7 +27,7 @@ MEMBERS = {
     "MANIFEST.json": f"an archive of TorchServe; {_UNPACK}",
     "archive_format": "a program of torch.export; load it with torch.export.load and save its state_dict",
     "models/model.json": "a program of torch.export; load it with torch.export.load and save its state_dict",
-    "pytorch_model.bin": f"an archive; {_UNPACK}",
+    **dict.fromkeys((".bin", ".ckpt", ".pt", ".pth", ".tar", ".safetensors"), f"an archive; {_UNPACK}"),
 }
 SUFFIXES = {
     ".onnx": _ONNX,
@@ -40,6 +41,20 @@ SUFFIXES = {
 }  # fmt: skip
 
 
+def named_stand_in(head: bytes) -> str:
+    """Say by its first bytes what lies in a file's place, whatever it was to be: a web page, a pointer; else nothing.
+
+    Example:
+        >>> named_stand_in(b"")
+        'an empty file; download or copy it again'
+    """
+    if not head:
+        return "an empty file; download or copy it again"
+    if head.lstrip().lower().startswith(MARKUP):
+        return "a web page, not the file; its address asks for a login, or has moved: download the file itself"
+    return next((kind for signature, kind in SIGNATURES[:1] if head.startswith(signature)), "")
+
+
 def named_kind(path: Path) -> str:
     """Say what a file is by its first bytes, or else by its name; nothing if neither tells.
 
@@ -49,11 +64,9 @@ def named_kind(path: Path) -> str:
         'a web page, not the file; its address asks for a login, or has moved: download the file itself'
     """
     with path.open("rb") as file:
-        head = file.read(512)
-    if not head:
-        return "an empty file; download or copy it again"
-    if head.lstrip().lower().startswith(MARKUP):
-        return "a web page, not the file; its address asks for a login, or has moved: download the file itself"
+        head = file.read(HEAD)
+    if stand_in := named_stand_in(head):
+        return stand_in
     if head[257:262] == b"ustar":
         return f"a tar archive; {_UNPACK}"
     if head[:2] == b"\x08\x01" and path.suffix == ".onnx":
@@ -68,9 +81,9 @@ def named_kind(path: Path) -> str:
     return SUFFIXES.get(path.suffix.lower(), "")
 
 
-def named_archive(names: Iterable[str]) -> str:
+def named_archive(names: Collection[str]) -> str:
     """Say what a zip file is by the names in it; nothing if they do not tell."""
-    return next((kind for name in names for end, kind in MEMBERS.items() if name.endswith(end)), "")
+    return next((kind for end, kind in MEMBERS.items() if any(name.endswith(end) for name in names)), "")
 
 
 def _is_index(path: Path) -> bool:

@@ -126,8 +126,11 @@ def check_features(x: Any, name: str) -> Any:
         raise DataError(f"{name}: x is {x.dtype} {list(x.shape)}, not numbers [nodes, features]")
     with np.errstate(over="ignore"):
         x = x.astype(np.float32)
-    if not np.isfinite(x if isinstance(x, np.ndarray) else x.data).all():
-        raise DataError(f"{name}: a feature is not finite in float32")
+    if not (finite := np.isfinite(x if isinstance(x, np.ndarray) else x.data)).all():
+        first = np.argwhere(~finite)[0][0]
+        node = first if isinstance(x, np.ndarray) else np.searchsorted(x.indptr, first, side="right") - 1
+        how = "give numbers, such as 0, for what is missing"
+        raise DataError(f"{name}: a feature of node {node} is not finite in float32; {how}")
     return x
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from comhe.datasets.labeled import check_labels
+from comhe.datasets.labeled import check_integers, check_labels
 from comhe.datasets.scarcity import draw_labels
 from comhe.errors import DataError
 
 from . import fields
-from .splits import random_split, read_split
+from .splits import SPLITS, random_split, read_split
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -99,12 +99,17 @@ class Graph:
         """
         from scipy.sparse import csr_array
 
-        labels, links, counts = np.asarray(labels), np.asarray(edge_index), csr_array(features)
+        labels, links = np.asarray(labels), np.asarray(edge_index)
+        counts = csr_array(fields.as_array(features, f"{name}: features"))
         nodes = len(labels)
+        check_integers(labels, counts.shape[0], name)
         check_labels(labels, counts.shape[0], int(labels.max(initial=0)) + 1, name)
         if links.ndim != 2 or len(links) != 2 or (links.size and not 0 <= links.min() <= links.max() < nodes):
             raise DataError(f"{name}: edge_index is not [2, m] of the node numbers 0..{nodes - 1}")
         splits = [np.flatnonzero(s) if s.dtype == bool else s for s in map(np.asarray, (train, val, test))]
+        for split, given in zip(SPLITS, map(np.asarray, (train, val, test)), strict=True):
+            if given.dtype == bool and len(given) != nodes:
+                raise DataError(f"{name}: the mask of {split} is {list(given.shape)}, but there are {nodes} nodes")
         used = np.concatenate(splits)
         if len(np.unique(used)) != len(used) or not 0 <= used.min(initial=0) <= used.max(initial=0) < nodes:
             raise DataError(f"{name}: train, val and test are not disjoint node numbers in 0..{nodes - 1}")
@@ -163,8 +168,11 @@ class Graph:
             warn_of_gaps(labels, name)
         if passed_over := fields.unused(data):
             warnings.warn(f"{name}: not used: {', '.join(passed_over)[:300]}", stacklevel=2)
-        if len(np.unique(used := np.concatenate(nodes_of))) != len(used):
-            raise DataError(f"{name}: a node is in two of train, val and test")
+        shared, counts = np.unique(np.concatenate(nodes_of), return_counts=True)
+        if len(shared := shared[counts > 1]):
+            where = " and ".join(split for split, part in zip(SPLITS, nodes_of, strict=True) if shared[0] in part)
+            others = f"; so are {len(shared) - 1:,} others in two splits" * (len(shared) > 1)
+            raise DataError(f"{name}: node {shared[0]} is in both {where}{others}")
         if undirected:
             edges, weight = undirected_edges(edges, nodes, weight)
         elif (share := one_way_share(edges, nodes)) >= ONE_WAY:

@@ -49,8 +49,9 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> np.
     readers = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
     shape, _, kind = readers[version[0]](file)
     if kind.kind not in "biufUS" or math.prod(shape) * kind.itemsize != len(data) - file.tell():
+        hint = "; save words by .astype(str)" if kind.kind == "O" else ""
         raise DataError(
-            f"{path}: {member.filename[:60]!r} is {str(kind)[:40]} {str(shape)[:60]}, which is not read here"
+            f"{path}: {member.filename[:60]!r} is {str(kind)[:40]} {str(shape)[:60]}, which is not read here{hint}"
         )
     array = np.load(BytesIO(data), allow_pickle=False)
     return array.astype(np.str_) if array.dtype.kind == "S" else array

@@ -14,7 +14,7 @@ import numpy as np
 
 from comhe.datasets.io.cache import Splits
 from comhe.datasets.io.files import MAX_LIST_BYTES, MissingDataError
-from comhe.datasets.io.layouts import SPLIT_NAMES, children, files_below, split_folders
+from comhe.datasets.io.layouts import SPLIT_NAMES, children, files_below, require_classes, split_folders
 from comhe.errors import DataError
 from comhe.inputs.files import read_bounded
 from comhe.inputs.pixels import EXTENSIONS
@@ -52,7 +52,8 @@ def list_tree(folder: Path, splits: Sequence[str] = SPLITS) -> Tree:
     """
     note = ""
     if not folder.is_dir():
-        raise MissingDataError(f"{folder}: has no folder {splits[0]}; there is no such folder")
+        how = "it is a file; unpack it, and name the folder" if folder.exists() else "there is no such folder"
+        raise MissingDataError(f"{folder}: has no folder {splits[0]}; {how}")
     present = {split: path for split, path in split_folders(folder).items() if split in splits and _has_folders(path)}
     if not present and splits == SPLITS and (classes := _class_folders(folder)):
         return Tree(folder, classes, {"train": _list_classes(folder, folder, classes)})
@@ -64,6 +65,7 @@ def list_tree(folder: Path, splits: Sequence[str] = SPLITS) -> Tree:
         raise MissingDataError(f"{folder}: has no folder {lacks}; {_advice(folder, 'train' in present)}")
     classes = tuple(child.name for child in children(present["train"]) if _is_folder(child))
     found = {split: _list_split(folder, path, classes) for split, path in present.items() if split in splits}
+    require_classes(present["train"], classes)
     if "test" not in found:
         found["test"] = found.pop("val")
     return Tree(folder, _names(folder, classes), found, note)
@@ -125,7 +127,7 @@ def _check_others(folder: Path, present: dict[str, Path]) -> None:
     """A folder of images that would be ignored is an error."""
     classes = {child.name for child in children(present["train"])}
     for child in children(folder):
-        if child in present.values() or not child.is_dir():
+        if not child.is_dir() or any(child.samefile(split) for split in present.values()):
             continue
         known = [name for names in SPLIT_NAMES.values() for name in names]
         if classes & {entry.name for entry in children(child)}:

@@ -1,6 +1,7 @@
 """What folders of data have in common: the names of splits, and the files that operating systems leave behind."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from comhe.errors import DataError
@@ -55,6 +56,12 @@ def files_below(folder: Path, depth: int = 0) -> list[str]:
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed ({error.strerror or error})") from error
     return sorted(found)
+
+
+def require_classes(folder: Path, classes: Sequence[str]) -> None:
+    """Raise a DataError if the folder of a split has one class: there is nothing to learn, or one folder too many."""
+    if len(classes) == 1:
+        raise DataError(f"{folder}: has one class only, {classes[0]!r}; a split has one folder for each of its classes")
 
 
 def split_folders(folder: Path) -> dict[str, Path]:

@@ -5,6 +5,7 @@ Source: Uy et al., "Revisiting Point Cloud Classification", ICCV 2019 (ScanObjec
 
 import math
 import re
+import warnings
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 
 from comhe.datasets.io.cache import Decoded, cached
 from comhe.datasets.io.files import MissingDataError, missing, read_lines
-from comhe.datasets.io.layouts import children, files_below, split_folders
+from comhe.datasets.io.layouts import children, files_below, require_classes, split_folders
 from comhe.datasets.labeled import SPLITS, draw_test
 from comhe.datasets.registry import register_dataset
 from comhe.datasets.sampling import shuffled
@@ -28,6 +29,7 @@ from .clouds import HOLD_OUT_SEED, Clouds
 MAX_VALUES = 1 << 28  # coordinates a file: 20 times as many as in the published files
 # A file may claim more than it stores (chunks unwritten or well compressed): so many bytes, or so many times its size.
 UNSTORED, EXPANSION = 1 << 26, 100
+MAX_CLASSES = 1000  # where labels alone say how many there are
 MATERIALS = (".mtl", ".jpg", ".jpeg", ".png")  # of meshes, which lie next to them
 PAIR = re.compile(r"(?P<split>training|train|test)_?(?P<rest>.*)\.(h5|hdf5)")
 TERMS = "for research, as its authors' terms of use say"
@@ -70,11 +72,19 @@ def find_pair(folder: Path) -> tuple[Path, Path] | None:
 
 
 def load_pair(folder: Path, pair: tuple[Path, Path] | None = None) -> Decoded:
-    """Load ``train`` and ``test`` from a pair of files; the classes are ScanObjectNN's, or those in shape_names.txt."""
+    """Load ``train`` and ``test`` from a pair of files; the classes are those in shape_names.txt, or of ScanObjectNN.
+
+    Files with other names than ScanObjectNN's have as many classes as the largest label says.
+    """
     train, test = pair or find_pair(folder) or (folder / "train.h5", folder / "test.h5")
     names = folder / "shape_names.txt"
-    classes = tuple(read_lines(names)) if names.is_file() else SCANS
-    splits = {split: read_h5(file, len(classes)) for split, file in (("train", train), ("test", test))}
+    classes = tuple(read_lines(names)) if names.is_file() else SCANS if "objectdataset" in train.name else ()
+    splits = {split: read_h5(file, len(classes) or None) for split, file in (("train", train), ("test", test))}
+    if not classes:
+        classes = tuple(map(str, range(1 + max(int(labels.max()) for _, labels in splits.values()))))
+        if absent := {*range(len(classes))} - {*splits["train"][1].tolist()}:
+            found = f"of its {len(classes)} classes, no cloud to train has {', '.join(map(str, sorted(absent)[:8]))}"
+            warnings.warn(f"{folder}: {found}; number the classes from 0 without gaps", stacklevel=2)
     if (a := splits["train"][0].shape[1]) != (b := splits["test"][0].shape[1]):
         raise DataError(f"{folder}: its files have clouds of {a} and {b} points")
     return Decoded(splits, classes)
@@ -117,7 +127,7 @@ def _load_scans(root: Path, name: str, split: str, rest: str) -> Clouds:
     return build(name, f"ScanObjectNN, {split}/*_{rest}.h5", ready(load_pair(pair[0].parent, pair)), "y")
 
 
-def read_h5(path: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
+def read_h5(path: Path, classes: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Read ``data`` as float32 [n, P, 3] and ``label`` [n] or [n, 1]; sizes are checked before memory is allocated."""
     if not path.is_file():
         raise DataError(f"{path}: no such file" if not path.exists() else f"{path}: not a regular file")
@@ -125,7 +135,8 @@ def read_h5(path: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
         with h5py.File(path, "r") as file:
             data, label = _dataset(file, "data", path), _dataset(file, "label", path)
             if data.dtype.kind != "f" or data.ndim != 3 or data.shape[2] != 3 or 0 in data.shape:
-                raise DataError(f"{path}: data is {data.dtype} {list(data.shape)}, not float [n, P, 3]")
+                how = "; swap its last two axes" if data.ndim == 3 and data.shape[1] == 3 else ""
+                raise DataError(f"{path}: data is {data.dtype} {list(data.shape)}, not float [n, P, 3]{how}")
             if label.dtype.kind not in "iu" or label.shape not in (data.shape[:1], (*data.shape[:1], 1)):
                 raise DataError(f"{path}: label is {label.dtype} {list(label.shape)}, not int [{data.shape[0]}, 1]")
             if math.prod(data.shape) > MAX_VALUES:
@@ -143,10 +154,11 @@ def read_h5(path: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
     except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"{path}: truncated or damaged ({' '.join(str(error).split())})") from error
     check_clouds(points, path)
-    wrong = (labels < 0) | (labels >= classes)
+    most = MAX_CLASSES if classes is None else classes
+    wrong = (labels < 0) | (labels >= most)
     if wrong.any():
         row = wrong.argmax()
-        raise DataError(f"{path}: label {labels[row]} of cloud {row} (from 0) is outside 0..{classes - 1}")
+        raise DataError(f"{path}: label {labels[row]} of cloud {row} (from 0) is outside 0..{most - 1}")
     return points, labels.astype(np.int64)
 
 
@@ -168,7 +180,8 @@ def load_folder(path: Path, root: Path, seed: int | None = None, up: str | None 
     Without splits, a fifth of each class is drawn to test; without ``val``, a tenth of the rest to validate.
     """
     if not path.is_dir():
-        raise MissingDataError(f"folder:{path}: no such folder")
+        how = "a file; unpack it, and name the folder" if path.exists() else "no such folder"
+        raise MissingDataError(f"folder:{path}: {how}")
     if is_h5_folder(path) or find_pair(path):
         decoded, axis = ready(load_h5_folder(path) if is_h5_folder(path) else load_pair(path)), "y"
     else:
@@ -214,6 +227,7 @@ def load_shape_folder(folder: Path, root: Path) -> Decoded:
             raise DataError(f"{folder / file}: class {name!r} of {split} has no shape in train")
         if not file.lower().endswith(SUFFIXES):
             raise DataError(f"{folder / file}: not one of {', '.join(SUFFIXES)}; keep it outside of the classes")
+    require_classes(folder, classes)
 
     def read() -> Decoded:
         watched = tracked(shapes, f"decoding {folder.name}", len(shapes), "file", always=True)
@@ -236,7 +250,7 @@ def list_shapes(folder: Path) -> list[tuple[str, str, str]]:
         if others := [
             f
             for f in folders
-            if f not in splits.values() and {c.name for c in _folders(f)} & {c.name for _, c in pairs}
+            if not any(map(f.samefile, splits.values())) and {c.name for c in _folders(f)} & {c.name for _, c in pairs}
         ]:
             raise DataError(f"{others[0]}: has classes of train, but is not named as a split; keep it elsewhere")
         shapes = [(split, child.name, path) for split, child in pairs for path in _shapes(folder, child)]
@@ -255,6 +269,9 @@ def list_shapes(folder: Path) -> list[tuple[str, str, str]]:
         shapes = [("test" if split == "val" else split, name, path) for split, name, path in shapes]
     if not {"train"} < found:
         advice = f"; its data may be folder:{folders[0]}" if len(folders) == 1 else ""
+        if any(child.suffix in (".h5", ".hdf5") for child in children(folder)):
+            listed = "train_files.txt, test_files.txt and shape_names.txt"
+            advice = f"; HDF5 files are train.h5 and test.h5, or listed in {listed}"
         layouts = "train/<class>/* and test/<class>/*, nor <class>/train/* and <class>/test/*, nor <class>/*"
         raise DataError(f"{folder}: has no {layouts} of two classes{advice}")
     return shapes

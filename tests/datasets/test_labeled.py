@@ -36,14 +36,28 @@ def test_clouds_have_their_columns():
         ((PIXELS, LABELS), (PIXELS[:, :3], LABELS), r"samples of test are \[20, 3, 5, 3\]"),
         ((PIXELS, LABELS[:-1]), (PIXELS, LABELS), r"train: labels are int64 \[19\]"),
         ((PIXELS, LABELS * 1.0), (PIXELS, LABELS), "train: labels are float64"),
-        ((PIXELS, LABELS), (PIXELS, LABELS + 1), r"test: a label is outside 0\.\.1"),
-        ((PIXELS, LABELS - 1), (PIXELS, LABELS), "train: a label is outside"),
+        ((PIXELS, LABELS), (PIXELS, LABELS + 1), r"test: label 2 is outside 0\.\.1"),
+        ((PIXELS, LABELS - 1), (PIXELS, LABELS), "train: label -1 is outside"),
         ((PIXELS[:2], LABELS[:2]), (PIXELS, LABELS), "no class has two training samples"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(train, test, message):
     with pytest.raises(DataError, match=f"^a: {message}"):
         Images.from_arrays("a", train, test, classes=("x", "y"))
+
+
+@pytest.mark.parametrize(
+    ("samples", "labels", "message"),
+    [
+        (PIXELS, np.eye(2)[LABELS], r"train: labels are float64 \[20, 2\], not one integer"),
+        (PIXELS, np.array(["cat", "dog"])[LABELS], "train: labels are <U3"),
+        (None, LABELS, "train: samples must be an array, a tensor or a list of these, not NoneType"),
+        ([each[: 2 + i % 2] for i, each in enumerate(PIXELS)], LABELS, "train: samples are not of one size"),
+    ],
+)
+def test_what_is_no_array_of_samples_or_labels(samples, labels, message):
+    with pytest.raises(DataError, match=f"^a: {message}"):
+        Images.from_arrays("a", (samples, labels), (samples, labels))
 
 
 @pytest.mark.parametrize(
@@ -54,11 +68,15 @@ def test_arrays_that_do_not_fit_are_refused(train, test, message):
         ({"labels": [0, 1]}, "labels are"),
         ({"val": [0]}, "not disjoint"),
         ({"test": [3]}, "not disjoint node numbers"),
+        ({"val": np.array([False, True])}, r"the mask of val is \[2\], but there are 3 nodes"),
+        ({"labels": ["x", "y", "x"]}, "labels are <U1"),
     ],
 )
 def test_a_graph_that_does_not_fit_is_refused(changes, message):
     parts = {"features": np.eye(3), "edge_index": [[0, 1], [1, 2]], "labels": [0, 1, 0]}
     splits = {"train": [0], "val": np.array([False, True, False]), "test": [2]}
     assert Graph.from_arrays("a", **parts, **splits).val.tolist() == [1]
+    sparse = Graph.from_arrays("a", **{**parts, "features": torch.eye(3).to_sparse()}, **splits)
+    assert sparse.features.to_dense().equal(torch.eye(3))
     with pytest.raises(DataError, match=f"^a: .*{message}"):
         Graph.from_arrays("a", **{**parts, **splits, **changes})

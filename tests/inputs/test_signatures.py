@@ -48,6 +48,7 @@ def test_a_tar_archive_and_what_is_not_known(tmp_path):
 def test_archives_by_what_is_in_them():
     assert "Keras" in named_archive(["config.json", "model.weights.h5"])
     assert named_archive(["a", "b/c"]) == ""
+    assert "unpack it" in named_archive(["run/log.txt", "run/best.pth"])
     buffer = io.BytesIO()
     torch.export.save(torch.export.export(nn.Linear(2, 3), (torch.ones(1, 2),)), buffer)
     with zipfile.ZipFile(buffer) as archive:

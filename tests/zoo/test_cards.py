@@ -153,6 +153,16 @@ def test_edges_are_prepared_for_a_prediction_as_for_training(folder, state):
         ((counts, edges + 3), r"edges must be \[2, E\] numbers of the nodes 0..5"),
         ((counts, edges.T), r"edges must be \[2, E\] numbers"),
         ((counts, edges, weight), r"weights must be \[5\], one for an edge"),
+        ((counts, edges, -torch.ones(5)), "the weight -1 of an edge is negative or not finite"),
+        ((counts, edges, torch.ones(5) * torch.nan), "the weight nan of an edge is negative or not finite"),
     ):
         with pytest.raises(UsageError, match=fault):
             weights.predict(*arguments)
+
+
+def test_a_second_image_is_not_passed_over():
+    image = torch.zeros(32, 32, 3, dtype=torch.uint8)
+    weights = get_weights("resnet8.glyphs-none")
+    with pytest.raises(UsageError, match=r"takes no edges; give several images or clouds as one list"):
+        weights.predict(image, image)
+    assert weights.predict([image, image]).shape == (2, 36)

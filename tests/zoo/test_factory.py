@@ -52,6 +52,40 @@ def test_unknown_names_tell_the_nearest(state):
     assert message_of(get_weights, "####").endswith("there are gcn.cora-mhe")
     assert "of gcn, not of gat" in message_of(create_model, "gat", weights="gcn.cora-mhe")
     assert "no such file" in message_of(create_model, "gcn", weights="no/such.pt", **OPTIONS)
+    for name in ("cora-mhe.pth", "model_best.pth.tar"):  # no typing errors of a name
+        assert "there is no such file either" in message_of(create_model, "gcn", weights=name, **OPTIONS)
+
+
+def test_a_folder_is_told(state, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    for function in (get_weights, lambda name: create_model("gcn", weights=name, **OPTIONS)):
+        assert message_of(function, "checkpoints").endswith("it is a folder; give the file of weights in it")
+
+
+@pytest.mark.parametrize("weights", [3, [1], torch.ones(2), nn.Linear(2, 2)])
+def test_what_are_no_weights(weights):
+    kind = type(weights).__name__
+    with pytest.raises(UsageError, match=f"a path or a name of .*, not {kind}"):
+        load_weights(nn.Linear(2, 2), weights)
+    with pytest.raises(UsageError, match=f"a name or a path, not {kind}; load_weights takes tensors"):
+        create_model("gcn", weights=weights)
+
+
+@pytest.mark.parametrize("content", ['{"lr": 0.1, "model": "gcn"}', "[1, 2]"])
+def test_a_note_of_the_same_name_is_no_card(folder, state, tmp_path, content):
+    shutil.copy(folder / "gcn.cora-mhe.safetensors", tmp_path / "best.safetensors")
+    (tmp_path / "best.json").write_text(content)
+    assert same(create_model("gcn", weights=tmp_path / "best.safetensors", **OPTIONS), state)
+    model = create_model("gcn", **OPTIONS)
+    load_weights(model, tmp_path / "best.safetensors")
+    assert same(model, state)
+    (tmp_path / "best.json").write_text('{"sha256": "0"')  # a damaged card is not passed over
+    assert "not a card" in message_of(load_weights, model, tmp_path / "best.safetensors")
+    (tmp_path / "a.safetensors.index.json").write_text('{"weight_map": {"a": "b"}}')
+    assert "a list of the parts of a state dict" in message_of(
+        load_weights, model, tmp_path / "a.safetensors.index.json"
+    )
 
 
 SIZES = {"in_channels": 6, "hidden_channels": 5}

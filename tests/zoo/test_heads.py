@@ -109,3 +109,29 @@ def test_a_projection_and_what_follows_it_are_a_head_to_swap():
     assert set(loaded.ignored) == heads.keys()
     with pytest.raises(WeightsError, match=r"unexpected: decoder\.weight"):
         load_weights(model, trunk | {"decoder.weight": torch.zeros(7, 100)}, swap_head=True)
+
+
+@pytest.mark.parametrize("name", ["head", "lin"])
+def test_a_layer_between_trunk_and_head_is_not_left_out(state, name):
+    """Without it the network would compute something else; a projection stands beside the head."""
+    theirs = renamed(state, name, "backbone.")
+    between = {
+        "neck": {"neck.weight": torch.ones(64, 64), "neck.bias": torch.ones(64)},
+        "bnneck": {"bnneck.weight": torch.ones(64), "bnneck.running_mean": torch.ones(64)},
+    }
+    for layer, tensors in between.items():
+        message = rf"could be the head \({', '.join(sorted([layer, name]))}\).*swap_head=True"
+        with pytest.raises(WeightsError, match=message):
+            load_weights(build(), theirs | tensors)
+        assert "fc.weight" in load_weights(build(), theirs | tensors, swap_head=True).initialized
+    model = build()
+    load_weights(model, theirs | {"projector.0.weight": torch.ones(64, 64), "projector.2.weight": torch.ones(64, 64)})
+    assert same(model, state)
+
+
+def test_what_a_swapped_head_was_read_as_is_not_told(state):
+    theirs = renamed(state, "lin")
+    theirs.pop("lin.bias")
+    done = load_weights(build(7), theirs, swap_head=True)
+    assert done.initialized == ("fc.weight", "fc.bias")
+    assert not any("lin" in note for note in done.notes)

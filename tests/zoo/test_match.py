@@ -232,3 +232,25 @@ def test_a_part_of_the_network_may_be_wrapped(wrapper):
     model = create_model("vgg16_bn", num_classes=10)
     state = {name.replace("features.", f"features.{wrapper}."): t for name, t in model.state_dict().items()}
     assert len(load_weights(model, state).loaded) == len(state)
+
+
+def test_advice_names_what_can_be_done(state):
+    beside = state | {"criterion.centers": torch.ones(5, 64)}
+    with pytest.raises(WeightsError, match=r"unexpected: criterion\.centers\); give the state dict without these"):
+        load_weights(build(), beside)
+    inside = state | {"layer1.0.se.fc1.weight": torch.ones(2, 16, 1, 1)}
+    with pytest.raises(WeightsError, match=r"layer1\.0\.se\.fc1\.weight\); build the model with the options"):
+        load_weights(build(), inside)
+    with pytest.raises(WeightsError, match="they are of another network"):
+        load_weights(build(), {f"blocks.{i}.attn.qkv.weight": torch.ones(3, 4) for i in range(9)})
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64, torch.int32])
+def test_counters_are_read_whatever_a_conversion_made_of_them(state, kind):
+    """``{name: t.half() ...}`` converts them, too, and formats without numbers alone make them arrays of one."""
+    counted = {n: torch.tensor(8) if n.endswith("num_batches_tracked") else t for n, t in state.items()}
+    model = build()
+    load_weights(model, {n: t[None].to(kind) if n.endswith("num_batches_tracked") else t for n, t in counted.items()})
+    assert same(model, counted)
+    lost = {n: torch.tensor(torch.inf) if n.endswith("num_batches_tracked") else t for n, t in state.items()}
+    assert all(name.endswith("num_batches_tracked") for name in load_weights(build(), lost).missing)

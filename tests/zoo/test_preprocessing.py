@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.sparse import csr_array
 
 from comhe.datasets import CENTERED, load_graph, load_images, load_points
+from comhe.errors import UsageError
 from comhe.zoo.preprocessing import GraphTransform, ImageTransform, PointTransform, from_card, to_card
 
 
@@ -234,3 +236,17 @@ def test_graphs_as_they_are_given():
 )
 def test_data_and_back(transform):
     assert from_card(json.loads(json.dumps(to_card(transform)))) == transform
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_features_that_are_not_finite_name_their_node(sparse):
+    x = torch.zeros(4, 3)
+    x[0, 0], x[2, 1] = 1.0, torch.nan
+    with pytest.raises(UsageError, match="a feature of node 2 is not finite"):
+        GraphTransform(3)(x.to_sparse() if sparse else x)
+
+
+@pytest.mark.parametrize("x", ["features.csv", csr_array(np.eye(3)), None])
+def test_features_of_another_kind(x):
+    with pytest.raises(UsageError, match=rf"features must be numbers \[N, 3\].*, not {type(x).__name__}"):
+        GraphTransform(3)(x)

@@ -128,7 +128,8 @@ def _check_value(name: str, text: str, hint: Any) -> None:
         return
     if choices := _choices(hint):
         if text not in choices:
-            raise UsageError(f"{name} must be {_one_of(choices)}, not {text!r}")
+            where = "; a file of weights comes first, without an option" if name == "--weights" else ""
+            raise UsageError(f"{name} must be {_one_of(choices)}, not {text!r}{where}")
         return
     for kind, called in ((int, "a whole number"), (float, "a number")):
         try:

@@ -170,6 +170,7 @@ def adapt_appnp(state: State) -> State:
 
 def adapt_gcn2(state: State) -> State:
     """Rename the layers of chennnM/GCNII (``fcs.0``, ``convs.0.weight``) and of DGL (``convs.0.bias``, if zero)."""
+    _refuse(state, {r"convs\.\d+\.weight2": "PyG's and DGL's GCN2Conv with a second matrix (shared_weights=False)"})
     result = {}
     for name, tensor in state.items():
         if re.fullmatch(r"convs\.\d+\.bias", name) and not tensor.is_meta and not tensor.any():

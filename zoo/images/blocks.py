@@ -48,10 +48,16 @@ def check_images(x: Tensor, first: nn.Module, least: int = 1) -> Tensor:
     """Return images [B, C, H, W] that suit the first layer, and of which pooling leaves something."""
     if torch.jit.is_tracing():
         return x
+    if not isinstance(x, Tensor):
+        raise UsageError(
+            f"x must be a tensor, not {type(x).__name__}; torch.from_numpy(x).float() makes one of an array"
+        )
     channels = getattr(first, "in_channels", None)
     if x.dim() != 4 or x.shape[2] < least or x.shape[3] < least or channels not in (None, x.shape[1]):
         wanted = f"[B, {channels or 'C'}, H, W] of at least {least} x {least} pixels for this network"
         raise UsageError(f"x must be {wanted}, not {list(x.shape)}")
     if not x.is_floating_point():
         raise UsageError(f"x must be floating-point numbers, normalized as in training, not {x.dtype}")
+    if x.dtype == torch.float64 and next(first.parameters(), x).dtype == torch.float32:
+        raise UsageError("x has numbers of type torch.float64, the model has torch.float32; convert x with x.float()")
     return x

@@ -1,5 +1,6 @@
 """What all point networks share."""
 
+import torch
 from torch import Tensor, nn
 
 from comhe.errors import UsageError
@@ -38,11 +39,18 @@ class PointModel(nn.Module):
     adapt, options_of = staticmethod(adapt_points), staticmethod(options_of)
 
     def check_input(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor):
+            hint = "torch.from_numpy(x).float() makes one of an array"
+            raise UsageError(f"x must be a tensor, not {type(x).__name__}; {hint}")
         if x.dim() != 3 or x.shape[-1] != self.in_channels:
             hint = "; transpose it" if x.dim() == 3 and x.shape[1] == self.in_channels else ""
             raise UsageError(f"x must be [B, N, {self.in_channels}], points as rows, not {list(x.shape)}{hint}")
         if not x.is_floating_point():
             raise UsageError(f"x must be floating-point numbers, not {x.dtype}")
+        if x.dtype == torch.float64 and next(self.parameters(), x).dtype == torch.float32:
+            raise UsageError(
+                "x has numbers of type torch.float64, the model has torch.float32; convert x with x.float()"
+            )
         return x
 
     def extra_repr(self) -> str:

@@ -128,3 +128,10 @@ def test_what_is_not_used_is_named():
     found = rename({"x": X, "adj": np.eye(4), "y": Y, "split_idx": splits}, "g")
     assert [found[split].tolist() for split in ("train", "val", "test")] == [[0], [1], [2]]
     assert unused({"x": X, "adj": np.eye(4), "y": Y, "split_idx": splits}) == []
+
+
+@pytest.mark.parametrize("form", [np.array, csr_matrix])
+def test_a_feature_that_is_missing_names_its_node(form):
+    x = np.array([[1.0, 0.0], [0.0, 0.0], [2.0, np.nan]])
+    with pytest.raises(DataError, match="g: a feature of node 2 is not finite in float32; give numbers"):
+        check_features(form(x), "g")

@@ -23,6 +23,12 @@ def remove(folder, name):
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def nest(split):
+    inner = split.rename(split.with_name(f"inner-{split.name}"))
+    split.mkdir()
+    inner.rename(split / "images")
+
+
 WRONG = {
     "a text": (lambda f: put(f, "train/a/readme.txt"), "train/a/readme.txt: not an image file"),
     "a name without extension": (lambda f: put(f, "test/b/image"), "test/b/image: not an image file"),
@@ -48,7 +54,17 @@ WRONG = {
     "a class missing from train": (lambda f: remove(f, "train/a"), "test/a: this class is missing from .*train"),
     "an empty train": (lambda f: [remove(f, f"train/{c}") for c in "ab"], "train: contains no class folder"),
     "no image": (lambda f: put(f, "train/b/x.png", b"hello"), r"train/b/x.png: cannot be decoded \(cannot identify"),
-    "an empty file": (lambda f: put(f, "train/a/0000.png"), "train/a/0000.png: cannot be decoded"),
+    "an empty file": (lambda f: put(f, "train/a/0000.png"), r"0000.png: cannot be decoded \(an empty file; download"),
+    "a web page": (lambda f: put(f, "train/a/x.jpg", b"<html>404"), r"x.jpg: cannot be decoded \(a web page"),
+    "a pointer": (
+        lambda f: put(f, "train/a/x.png", b"version https://git-lfs.github.com/spec/v1"),
+        r"x.png: cannot be decoded \(a pointer of Git LFS",
+    ),
+    "one class": (lambda f: [remove(f, f"{s}/b") for s in ("train", "test")], "train: has one class only, 'a'"),
+    "a folder between split and classes": (
+        lambda f: [nest(f / split) for split in ("train", "test")],
+        "train: has one class only, 'images'",
+    ),
     "another format": (
         lambda f: Image.new("RGB", (5, 6)).save(f / "test/a/x.png", format="PCX"),
         "test/a/x.png: cannot be decoded",
@@ -246,3 +262,15 @@ def test_images_of_all_sizes_are_read_when_needed(small):
     for i, path in enumerate(sorted(small.rglob("*.png"))):
         Image.new("RGB", (20 + i, 30)).save(path)
     assert isinstance(load(small), ImageFiles)
+
+
+def test_a_split_may_be_a_link_to_a_folder_next_to_it(small):
+    (small / "train").rename(small / "photos")
+    (small / "train").symlink_to(small / "photos")
+    assert [len(labels) for _, labels in list_tree(small).splits.values()] == [20, 4]
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "photos.zip").write_bytes(b"PK")
+    with pytest.raises(MissingDataError, match="it is a file; unpack it, and name the folder"):
+        list_tree(tmp_path / "photos.zip")

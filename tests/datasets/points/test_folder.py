@@ -177,3 +177,21 @@ def test_which_axis_is_up_is_said_and_nothing_is_turned(folder):
         load_points("solids", up="z")
     with pytest.raises(ValueError, match="up must be 'x' or 'y' or 'z', not 'up'"):
         load_points(f"folder:{folder}", up="up")
+
+
+def test_a_split_may_be_a_link_to_a_folder_next_to_it(tmp_path):
+    for split in ("shapes", "test"):
+        for name in "ab":
+            for i in range(2):
+                put(tmp_path / "set" / split / name / f"{i}.off", off())
+    (tmp_path / "set" / "train").symlink_to(tmp_path / "set" / "shapes")
+    assert load(tmp_path / "set").num_classes == 2
+
+
+def test_one_class_and_what_is_no_folder(tmp_path):
+    for split in ("train", "test"):
+        put(tmp_path / "set" / split / "clouds" / "a.off", off())
+    with pytest.raises(DataError, match="has one class only, 'clouds'"):
+        load(tmp_path / "set")
+    with pytest.raises(DataError, match="a file; unpack it, and name the folder"):
+        load(tmp_path / "set/train/clouds/a.off")

@@ -199,3 +199,20 @@ def test_files_that_disagree(layout):
     (layout / "ply_data_train1.h5").unlink()
     with pytest.raises(DataError, match=r"ply_data_train1\.h5: no such file"):
         load_h5_folder(layout)
+
+
+def test_classes_of_a_pair_of_ones_own_are_those_of_its_labels(tmp_path):
+    """Only ScanObjectNN's files have its classes."""
+    for split in ("train", "test"):
+        write_h5(tmp_path / f"{split}.h5", some_clouds(8), [0, 1, 2, 1] * 2)
+    assert load_points(f"folder:{tmp_path}").classes == ("0", "1", "2")
+    write_h5(tmp_path / "train.h5", some_clouds(8), [1, 2] * 4)
+    with pytest.warns(UserWarning, match="of its 3 classes, no cloud to train has 0"):
+        load_points(f"folder:{tmp_path}")
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.h5").rename(tmp_path / f"ply_data_{split}0.h5")
+    with pytest.raises(DataError, match=r"HDF5 files are train\.h5 and test\.h5, or listed in train_files\.txt"):
+        load_points(f"folder:{tmp_path}")
+    write_h5(tmp_path / "train.h5", some_clouds(8).swapaxes(1, 2), [0, 1] * 4)
+    with pytest.raises(DataError, match="swap its last two axes"):
+        read_h5(tmp_path / "train.h5", 2)

@@ -75,6 +75,7 @@ def test_options_that_take_several_names(words):
         (["train", "graphs", "--lr=fast"], "--lr must be a number, not 'fast'"),
         (["compare", "--jobs", "many"], "--jobs must be a whole number, not 'many'"),
         (["compare", "--cluster", "slum"], "--cluster must be slurm, local or debug, not 'slum'"),
+        (["evaluate", "gcn", "--weights", "a.pth"], "--weights must be last or best, not 'a.pth'; a file"),
         (["train", "graphs", "--epochs"], "--epochs needs a value"),
         (["train", "graphs", "cora"], "cora: a word too many"),
         (["show", "recipe", "kipf", "more", "words"], "more words: words too many"),

@@ -240,3 +240,10 @@ def test_operators_that_tensors_do_not_tell_are_said():
     assert "tkipf/pygcn, which averages over neighbors" in str(load_weights(gcn, pygcn))
     foreign = {name.replace("convs.0", "conv1").replace("convs.1", "conv2"): t for name, t in sage.state_dict().items()}
     assert "read as mean aggregation" in str(load_weights(sage, foreign))
+
+
+def test_a_second_matrix_of_gcnii_is_refused_by_its_option():
+    model = create_model("gcn2", in_channels=6, num_classes=3, num_layers=2)
+    theirs = model.state_dict() | {f"convs.{i}.weight2": torch.ones(64, 64) for i in range(2)}
+    with pytest.raises(WeightsError, match=r"convs\.0\.weight2, of .*shared_weights=False"):
+        load_weights(model, theirs)

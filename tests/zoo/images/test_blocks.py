@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -40,3 +41,13 @@ def test_images_of_other_channels_and_bytes_are_refused(name):
             model(torch.zeros(shape))
     with pytest.raises(UsageError, match=r"floating-point numbers, normalized as in training, not torch\.uint8"):
         model(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+
+
+def test_arrays_and_double_precision_are_told():
+    first = nn.Conv2d(3, 4, 3)
+    with pytest.raises(UsageError, match=r"a tensor, not ndarray; torch\.from_numpy\(x\)\.float\(\) makes one"):
+        check_images(np.zeros((1, 3, 8, 8)), first)
+    x = torch.zeros(1, 3, 8, 8, dtype=torch.float64)
+    with pytest.raises(UsageError, match=r"torch\.float64, the model has torch\.float32; convert x"):
+        check_images(x, first)
+    assert check_images(x, first.double()) is x

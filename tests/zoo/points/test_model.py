@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from comhe.errors import UsageError
 from comhe.regularizers import create_regularizer
 from comhe.zoo import create_model, list_models, model_domain
 from comhe.zoo.points import auxiliary_loss
@@ -165,3 +166,12 @@ def test_the_auxiliary_loss_of_any_module():
     model = small("pointnet_t")
     model(cloud())
     assert auxiliary_loss(model).equal(model.auxiliary_loss())
+
+
+def test_arrays_and_double_precision_are_told():
+    model, x = create_model("pointnet", num_classes=2).eval(), torch.rand(1, 30, 3, dtype=torch.float64)
+    with pytest.raises(UsageError, match="a tensor, not ndarray"):
+        model(x.numpy())
+    with pytest.raises(UsageError, match=r"torch\.float64, the model has torch\.float32; convert x"):
+        model(x)
+    assert model.double()(x).dtype == torch.float64
