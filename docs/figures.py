@@ -22,9 +22,9 @@ STYLE = {
 
 
 def sphere() -> Figure:
-    """The first layer of a PointNet, whose neurons have three dimensions, trained without and with HS-MHE."""
+    """The first layer of a PointNet, whose neurons have three dimensions, too few for RP-CoMHE to project them."""
     figure = Figure(figsize=(6.4, 3.4))
-    for position, (name, title) in enumerate((("none", "no regularizer"), ("hs-mhe", "half-space MHE"))):
+    for position, (name, title) in enumerate((("none", "no regularizer"), ("rp-comhe", "half-space MHE"))):
         w = get_weights(f"pointnet.modelnet40-{name}").state_dict()["features.linears.0.weight"].flatten(1)
         axes = figure.add_subplot(1, 2, position + 1)
         hemisphere(axes, w)
