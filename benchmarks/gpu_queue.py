@@ -5,7 +5,7 @@
 
 CNN-9 on CIFAR-100, PointNet and PointNet++ on ModelNet-40 by `one_cycle`, minutes each, and GCNII by `published`:
 seed 0 of all before seed 1 of any, so that whatever is cut has pairs. PointNet++ fills a GPU and holds up what runs
-next to it: if the budget is short, leave it to a session of its own (`--models`).
+next to it: if the budget is short, train it alone (`--models`).
 """
 
 from __future__ import annotations

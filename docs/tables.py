@@ -8,12 +8,13 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
 from pathlib import Path
 
 from comhe.regularizers import list_regularizers
 from comhe.train.compare import tables
 from comhe.train.compare.records import read_records
-from comhe.train.compare.tables import percent, signed
+from comhe.train.compare.tables import p_value, percent, signed
 from comhe.zoo import Weights, get_weights, list_weights
 
 ROOT = Path(__file__).parents[1]
@@ -95,8 +96,8 @@ def graphs() -> str:
                 )
                 row.append(mean_std(found))
                 if regularizer != "none":
-                    p = float(found["p_holm"])
-                    row.append(f"{difference(found, int(found['n']))}, p {'< 0.0001' if p < 1e-4 else f'= {p:.4f}'}")
+                    p = p_value(float(found["p_holm"]))
+                    row.append(f"{difference(found, int(found['n']))}, p {p if p.startswith('<') else f'= {p}'}")
                 else:
                     row.append("")
             rows.append(row)
@@ -168,24 +169,19 @@ def few_labels() -> str:
 def fresh() -> str:
     """The effects that were seen first, on seeds that nothing was looked at with before, at both epochs."""
     rows = []
-    for path in sorted(ROOT.glob("results/fresh/*.csv")):
-        if "-" in path.stem:  # runs and curves
-            continue
-        found = read(f"results/fresh/{path.name}")
+    for runs in sorted(ROOT.glob("results/fresh/*-runs.csv")):
+        recipe = runs.name.removesuffix("-runs.csv")
+        found = read(f"results/fresh/{recipe}.csv")
+        cell = itemgetter("model", "data", "settings", "epoch")
+        plain = {cell(row): row for row in found if row["regularizer"] == "none"}
         for row in (row for row in found if row["difference"]):
-            (plain,) = (
-                other
-                for other in found
-                if other["regularizer"] == "none"
-                and all(other[k] == row[k] for k in ("model", "data", "settings", "epoch"))
+            settings = f", `{row['settings']}`" if row["settings"] else ""
+            what, name = f"{row['model']}, {row['data']}, `{recipe}`{settings}", f"`{row['regularizer']}`"
+            epoch = "selected" if row["epoch"] == "best" else "last"
+            effect_of = difference(row, int(row["n"]))
+            rows.append(
+                [what, name, row["n"], epoch, mean_std(plain[cell(row)]), effect_of, p_value(float(row["p_holm"]))]
             )
-            what = f"{row['model']}, {row['data']}, `{path.stem}`" + (
-                f", `{row['settings']}`" if row["settings"] else ""
-            )
-            p = float(row["p_holm"])
-            name, epoch = f"`{row['regularizer']}`", {"best": "selected"}.get(row["epoch"], row["epoch"])
-            p_text = "< 0.0001" if p < 1e-4 else f"{p:.4f}"
-            rows.append([what, name, row["n"], epoch, mean_std(plain), difference(row, int(row["n"])), p_text])
     return markdown(["what", "regularizer", "seeds", "epoch", "`none`", "difference", "p (Holm)"], rows)
 
 

@@ -156,10 +156,12 @@ def idle_globs(model: nn.Module, layers: Iterable[str], globs: str | Iterable[st
         >>> idle_globs(nn.Sequential(nn.Linear(4, 3)), ["0"], "0, *.bias, 1")
         ['1']
     """
+    if not (wanted := listed(globs)):
+        return []
     names = list(layers)
     for name, module in walk(model):
-        names += [name, *(f"{name}.{key}" for key, _ in module._parameters.items())]
-    return [glob for glob in listed(globs) if not any(fnmatchcase(name, glob) for name in names)]
+        names += [name, *(f"{name}.{key}" for key in module._parameters)]
+    return [glob for glob in wanted if not any(fnmatchcase(name, glob) for name in names)]
 
 
 def _reason(item: Candidate, include, exclude, kinds, min_neurons, max_neurons) -> str | None:

@@ -35,9 +35,8 @@ SPARSE_LAYOUTS: dict[str, Callable[..., Tensor]] = {
     "torch.sparse_csr": torch.sparse_csr_tensor,
     "torch.sparse_csc": torch.sparse_csc_tensor,
 }
-DAMAGE = tuple(
-    kind for kind in ARCHIVE_ERRORS if kind is not OSError
-)  # an OSError says that the file itself cannot be read
+# An OSError says that the file itself cannot be read.
+DAMAGE = tuple(kind for kind in ARCHIVE_ERRORS if kind is not OSError)
 REBUILD = "torch._utils._rebuild_"  # what functions that make tensors begin with
 
 Storages = Callable[[Any], bytearray]  # the bytes of a storage, by its key

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from comhe.errors import DataError
 
-# What reading a damaged zip archive raises: an encrypted member or an unknown compression (RuntimeError), an offset
-# before the beginning (OSError), a name that is not UTF-8 (ValueError), ...
+# What reading a damaged zip archive raises: for an encrypted member or an unknown compression (RuntimeError), a
+# negative offset (OSError), a name that is not UTF-8 (ValueError), ...
 ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, KeyError, OSError, RuntimeError, ValueError)
 
 

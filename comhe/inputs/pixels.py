@@ -5,7 +5,6 @@ import io
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -191,6 +190,11 @@ def _bytes(pixels: np.ndarray) -> np.ndarray:
     return np.rint(pixels * 255.0).astype(np.uint8) if kind.kind == "f" else pixels.astype(np.uint8)
 
 
+def _head(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(HEAD)
+
+
 @contextlib.contextmanager
 def _opened(path: str | IO[bytes]) -> Iterator[Image.Image]:
     try:
@@ -202,6 +206,6 @@ def _opened(path: str | IO[bytes]) -> Iterator[Image.Image]:
         reason = getattr(error, "strerror", None) or str(error)
         reason = " ".join(reason.split()) or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
-            reason = (isinstance(path, str) and named_stand_in(Path(path).read_bytes()[:HEAD])) or UNKNOWN
+            reason = (isinstance(path, str) and named_stand_in(_head(path))) or UNKNOWN
         name = path if isinstance(path, str) else getattr(path, "name", "the bytes of an image")
         raise DataError(f"{name}: cannot be decoded ({reason})") from error

@@ -161,6 +161,16 @@ def percent(value: float) -> str:
     return f"{round(value, 5):.2f}"
 
 
+def p_value(p: float) -> str:
+    """Return a p-value with four digits.
+
+    Example:
+        >>> p_value(0.01914), p_value(1e-9)
+        ('0.0191', '< 0.0001')
+    """
+    return "< 0.0001" if p < 1e-4 else f"{p:.4f}"
+
+
 def _interval(row: Row) -> str:
     if row.low is None or row.high is None or not row.has_interval:
         return ""
@@ -174,7 +184,7 @@ def _three_digits(value: float) -> str:
 def _p_value(row: Row) -> str:
     if row.p_holm is None or not row.has_interval:
         return ""
-    return "< 0.0001" if row.p_holm < 1e-4 else f"{row.p_holm:.4f}"
+    return p_value(row.p_holm)
 
 
 NAMES = {name: Column(name, name, attrgetter(name), True) for name in (*CELL[1:], "settings", "recipe")}
