@@ -112,9 +112,9 @@ def ends(possible: Sequence[Matrix], every: Sequence[Matrix]) -> list[Matrix]:
         >>> [matrix.name for matrix in ends(matrices, matrices)]
         ['4', '3']
     """
-    feeding = {m: [other for other in every if other is not m and m.feeds(other)] for m in possible}
-    stem = [m for m in every[:1] if feeding.get(m, True)]
-    return [m for m in possible if m not in stem and feeding[m] in ([], stem)]
+    stem = [m for m in every[:1] if m not in possible or any(m.feeds(other) for other in every[1:])]
+    rest = [m for m in every if m not in stem]
+    return [m for m in possible if m not in stem and not any(m.feeds(other) for other in rest if other is not m)]
 
 
 def side_by_side(core: nn.Module, prefix: str, taken: Matrix, last: Sequence[Matrix]) -> list[Matrix]:

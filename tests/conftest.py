@@ -1,12 +1,7 @@
-"""What tests of several folders use, and counts of the cases they try.
-
-`--tally FILE` writes how many cases of each kind ended in which way; the tables of the documentation that count cases
-are made of such a file by `python tests/tally_table.py FILE`.
-"""
+"""What tests of several folders use, and the order in which they run."""
 
 import dataclasses
 import gc
-import json
 import os
 from collections import Counter
 from importlib.util import find_spec
@@ -23,7 +18,7 @@ if not torch.cuda.is_available():
 gc.disable()  # what is imported and collected stays: to look through it again and again takes a third of the time
 
 LONG = ("test_ranks.py", "test_interruption.py", "test_contributor.py", "test_hostile.py")
-COUNTS = pytest.StashKey[Counter]()
+pytest_plugins = ["tests.tally"]
 
 
 @pytest.fixture(scope="session")
@@ -70,10 +65,6 @@ def folder(tmp_path_factory):
     return root
 
 
-def pytest_addoption(parser):
-    parser.addoption("--tally", metavar="FILE", help="write what the tests counted, as JSON, if all of them pass")
-
-
 def pytest_collection_modifyitems(items):
     """Files of few and long tests first, then those of the most tests: several processes end at the same time."""
     count = Counter(item.path for item in items)
@@ -83,41 +74,6 @@ def pytest_collection_modifyitems(items):
 def pytest_collection_finish(session):
     gc.freeze()
     gc.enable()
-
-
-def pytest_configure(config):
-    config.stash[COUNTS] = Counter()
-
-
-@pytest.fixture
-def tally(request):
-    """`tally(kind, outcome, count=1)`: so many cases of this kind ended in this way."""
-    counts = request.config.stash[COUNTS]
-
-    def count(kind: str, outcome: str, cases: int = 1) -> None:
-        counts[kind, outcome] += cases
-
-    return count
-
-
-def pytest_sessionfinish(session, exitstatus):
-    rows = [
-        {"kind": kind, "outcome": outcome, "cases": cases}
-        for (kind, outcome), cases in sorted(session.config.stash[COUNTS].items())
-    ]
-    path = session.config.getoption("--tally")
-    if hasattr(session.config, "workeroutput"):  # one of pytest-xdist's processes
-        session.config.workeroutput["counts"] = rows
-    elif path and exitstatus == pytest.ExitCode.OK:  # a table of tests that fail would be worth nothing
-        with open(path, "w") as file:
-            json.dump(rows, file, indent=1)
-            file.write("\n")
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node, error):
-    for row in getattr(node, "workeroutput", {}).get("counts", ()):
-        node.config.stash[COUNTS][row["kind"], row["outcome"]] += row["cases"]
 
 
 @pytest.fixture

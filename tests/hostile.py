@@ -7,6 +7,7 @@ BUDGET, or if anything is started, connected to, executed, written or removed ou
 The cases of a module are its FORMATS (whole files, damaged here in all sorts of ways) and its CRAFTED ones.
 """
 
+import faulthandler
 import importlib
 import itertools
 import json
@@ -16,7 +17,6 @@ import re
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import traceback
 from collections import Counter
@@ -24,6 +24,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+from .forks import python
 
 NO_MEMORY = re.compile("alloc\\w+ (memory|failed)|(unable|can't|cannot) (to )?allocate|out of memory", re.IGNORECASE)
 BUDGET = 512 << 20  # bytes of address space that a case may need
@@ -231,6 +233,7 @@ def main(modules: str, folder: str, cases: str) -> None:
 
     Leaves report.json there, and current.txt with the case that was under way.
     """
+    faulthandler.enable()
     bench = Bench(Path(folder))
     found = [importlib.import_module(module) for module in modules.split(",")]
     formats = {name: form for module in found for name, form in module.formats(bench.place).items()}
@@ -259,9 +262,9 @@ def bound_memory() -> None:
 
 def run(modules: tuple[str, ...], folder: Path, cases: int, tally: Callable[[str, str, int], None]) -> None:
     """Run modules' cases in a process of their own, count them, and fail if there was a breach."""
-    command = [sys.executable, "-X", "faulthandler", "-c", BOOT, Path(__file__).parent, ",".join(modules), folder]
+    words = "-c", BOOT, Path(__file__).parent, ",".join(modules), folder, cases
     environment = os.environ | {"XDG_CACHE_HOME": str(folder / "user"), "TORCH_HOME": str(folder / "torch")}
-    done = subprocess.run([*command, str(cases)], env=environment, capture_output=True, text=True, timeout=3600)
+    done = python(*words, env=environment, timeout=3600)
     current = folder / "current.txt"
     assert done.returncode == 0, f"{current.read_text() if current.exists() else 'before all'}\n{done.stderr[-3000:]}"
     report = json.loads((folder / "report.json").read_text())

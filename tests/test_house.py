@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from .forks import python
+
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("regularizers", "zoo", "datasets", "train")
 ALLOWED = {
@@ -185,8 +187,7 @@ for name in sys.argv[1:]:
 
 def test_every_module_imports_without_what_windows_lacks():
     names = [name for name in MODULES if not re.search("__main__|integrations|lightning|transformers", name)]
-    command = [sys.executable, "-P", "-c", WITHOUT_POSIX, *names]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = python("-c", WITHOUT_POSIX, *names)
     assert done.returncode == 0, done.stderr
 
 

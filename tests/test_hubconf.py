@@ -1,13 +1,13 @@
 """What ``torch.hub`` finds in the repository."""
 
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from comhe.zoo import list_models
+
+from .forks import python
 
 REPOSITORY = Path(__file__).parents[1]
 # A checkout from which nothing was installed: neither the finder of an editable install nor a path to the package.
@@ -33,7 +33,7 @@ print(comhe.zoo.__path__[0])
 @pytest.mark.parametrize("installed", [True, False])
 def test_models_are_those_of_the_package(installed, tmp_path):
     code = LOAD if installed else UNINSTALL + LOAD
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    done = python("-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     if not installed:
         assert Path(done.stdout.strip()).resolve() == REPOSITORY / "zoo"
@@ -46,7 +46,7 @@ sys.path.insert(0, {str(REPOSITORY)!r})
 hub = runpy.run_path({str(REPOSITORY / "hubconf.py")!r})
 print(*hub["dependencies"], *(name for name in hub["list_models"]() if callable(hub[name])))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = python("-c", code)
     names = done.stdout.split()
     assert names[-len(list_models()) :] == list_models()
     assert all(find_spec(name) for name in names[: -len(list_models())])

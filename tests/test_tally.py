@@ -20,7 +20,7 @@ def table(rows):
 
 @pytest.mark.parametrize(("passes", "processes"), [(True, 0), (False, 0), (True, 2)])
 def test_counts_of_a_session_that_passes_are_written(pytester, passes, processes):
-    pytester.makeconftest((TESTS / "conftest.py").read_text())
+    pytester.makeconftest((TESTS / "tally.py").read_text())
     pytester.makepyfile(one=COUNTING, two=COUNTING if passes else COUNTING + "    assert False\n")
     words = ["--tally", "tally.json", "-p", "no:hypothesispytest", "one.py", "two.py"]
     if processes:

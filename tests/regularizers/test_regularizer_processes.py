@@ -1,7 +1,6 @@
 """Regularizers in two processes: on parameters sharded by FSDP, and with layers sharded by the regularizer."""
 
-import subprocess
-import sys
+from ..forks import Fork
 
 WORKER = """
 import sys
@@ -102,14 +101,7 @@ print("done")
 
 
 def test_two_processes(tmp_path):
-    command = [sys.executable, "-W", "ignore", "-c", WORKER]
-    ranks = [
-        subprocess.Popen(
-            [*command, str(rank), str(tmp_path / "store")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
-    for process in ranks:
-        out, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
-        assert out.strip() == "done"
+    ranks = [Fork("-c", WORKER, rank, tmp_path / "store") for rank in range(2)]
+    for done in [rank.wait() for rank in ranks]:
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == "done\n"

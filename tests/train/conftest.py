@@ -1,11 +1,11 @@
-from multiprocessing import get_context
-
 import pytest
 
 from comhe.train.compare.compare import collect
 from comhe.train.graphs import GraphRecipe
 from comhe.train.runs import launch, workers
 from comhe.train.runs.launch import fit
+
+from ..forks import FORKS
 
 
 @pytest.fixture
@@ -49,7 +49,5 @@ def in_process(monkeypatch):
 
 @pytest.fixture
 def forked_workers(monkeypatch):
-    """Worker processes are forks of one that has imported all they need, and not each a new one."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["comhe.train.runs.launch", "comhe.zoo.graphs", "torch_geometric.nn"])
-    monkeypatch.setattr(workers, "_SPAWN", context)
+    """Worker processes are forks, and not new processes."""
+    monkeypatch.setattr(workers, "_SPAWN", FORKS)

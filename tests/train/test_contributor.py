@@ -3,11 +3,12 @@
 import csv
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
+
+from ..forks import python
 
 PLUGIN = '''
 import torch
@@ -95,10 +96,8 @@ def folder(tmp_path_factory):
     return folder
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-P", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+def run(folder: Path, *arguments: str) -> CompletedProcess:
+    return python(*arguments, cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
 def test_every_command_knows_what_the_module_registers(folder):

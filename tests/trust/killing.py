@@ -1,9 +1,9 @@
 """A process that trains runs in forks of itself and ends them where a request says.
 
-``python killing.py '["graphs"]'`` reads requests from standard input, one JSON object a line, and answers each with a
-line: how the fork has ended (an exit status, or minus a signal's number), what it has printed, and how many boundaries
-it has come by. A fork costs milliseconds where a new process takes seconds to import torch, so that all boundaries of a
-run can be tried. Checkpoints are written after every step, not every minute.
+It gets requests through a pipe, and answers each: how the fork has ended (an exit status, or minus a signal's number),
+what it has printed, and how many boundaries it has come by. A fork costs milliseconds where a new process takes seconds
+to import torch, so that all boundaries of a run can be tried. Checkpoints are written after every step, not every
+minute.
 
 A boundary is a moment between two things that outlive the process: before a file gets its name with half of it written,
 before it with all of it written, and after; before and after a file is removed; after an optimizer step.
@@ -12,7 +12,6 @@ before it with all of it written, and after; before and after a file is removed;
 from __future__ import annotations
 
 import errno
-import json
 import os
 import select
 import signal
@@ -20,7 +19,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ KINDS = {  # of runs: a small one of each domain, between them everything that h
         "votes": 2,
     },
 }  # fmt: skip
+# A GPU's threads would not survive a fork; one thread everywhere, or sums come out otherwise.
+SETTINGS = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 SAMPLES = {"train": 48, "val": 32, "test": 32}
 
 
@@ -108,6 +111,7 @@ class Boundaries:
 
 
 def prepare() -> None:
+    os.environ.update(SETTINGS)
     import torch
 
     from comhe.train.engine import loop
@@ -173,6 +177,13 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     return {"status": os.waitstatus_to_exitcode(status), "boundaries": int(passed or 0), "output": output}
 
 
+def serve(pipe: Connection, answer: Callable[[dict[str, Any]], Any]) -> None:
+    """Answer requests until there are no more."""
+    with suppress(EOFError):
+        while True:
+            pipe.send(answer(pipe.recv()))
+
+
 def main() -> None:
     from comhe.train.cli import main as cli
     from comhe.train.runs import launch
@@ -180,11 +191,9 @@ def main() -> None:
     assert cli  # imported here once, not in every fork
     prepare()
     with tempfile.TemporaryDirectory() as folder:
-        for kind in json.loads(sys.argv[1]):  # so is whatever a run imports or makes, such as its data
+        for kind in KINDS:  # so is whatever a run imports or makes, such as its data
             launch.fit(recipe_of(kind).replace(epochs=1), runs=folder)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line))), flush=True)
+    serve(globals()["pipe"], answer)
 
 
 if __name__ == "__main__":

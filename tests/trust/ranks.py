@@ -1,8 +1,7 @@
 """A process that starts the ranks of a run as forks of itself, as torchrun would start them.
 
-``python ranks.py`` reads requests from standard input, one JSON object a line, and answers each with a line: for each
-rank its exit status (or minus a signal's number) and what it has printed. A fork costs milliseconds where a new process
-takes seconds to import torch. Checkpoints are count after every step.
+It gets requests through a pipe, and answers each: for each rank its exit status (or minus a signal's number) and what
+it has printed. Checkpoints are written after every step.
 
 Started by torchrun it is one of the ranks, and the request is its argument.
 """
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))  # also where Python does not look there (-P)
-from killing import fork, recipe_of, shrink
+from killing import SETTINGS, fork, recipe_of, serve, shrink
 
 
 def end_at(step: int, what: str) -> None:
@@ -85,6 +84,7 @@ def main() -> int:
     from comhe.train.runs import launch
 
     assert cli  # imported here once, not in every fork
+    os.environ.update(SETTINGS)
     torch.set_num_threads(1)
     loop.CHECKPOINT_SECONDS = 0.0
     shrink()
@@ -95,9 +95,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for kind in ("images", "points"):  # so is whatever a run imports or makes, such as its data
             launch.fit(recipe_of(kind).replace(epochs=1), runs=folder)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line))), flush=True)
+    serve(globals()["pipe"], answer)
     return 0
 
 

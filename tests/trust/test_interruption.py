@@ -1,16 +1,13 @@
 """Runs that are killed, stopped or run out of disk end as the uninterrupted ones, bit for bit."""
 
 import json
-import os
 import random
-import subprocess
-import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+from ..forks import server
 from .killing import KINDS
 
 SAME = "gone on with to the same bits"
@@ -23,30 +20,11 @@ SHORT = {  # the boundaries at which one session after the other is killed
 }
 
 
-class Runner:
-    """Asks a process of :mod:`.killing` for runs."""
-
-    def __init__(self, kinds: Iterable[str]) -> None:
-        argv = [sys.executable, str(Path(__file__).with_name("killing.py")), json.dumps(list(kinds))]
-        # A GPU's threads would not survive a fork; one thread everywhere, or sums come out otherwise.
-        settings = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | settings
-        )
-        assert self.process.stdout.readline() == "ready\n"
-
-    def __call__(self, **request) -> dict:
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
-
-
 @pytest.fixture(scope="module")
-def ask(request):
-    runner = Runner(KINDS)
-    yield runner
-    runner.process.stdin.close()
-    runner.process.wait()
+def ask():
+    """Asks a process of :mod:`.killing` for runs."""
+    with server(Path(__file__).with_name("killing.py")) as process:
+        yield lambda **request: process(request)
 
 
 @pytest.fixture(scope="module")

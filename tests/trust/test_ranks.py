@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from ..forks import server
+from .killing import SETTINGS
+
 SERVER = Path(__file__).with_name("ranks.py")
-SETTINGS = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 IMAGES = (
     "train images --model resnet8 --data digits --epochs 2 --batch-size 15 --accumulate 2 --lr 0.02 --clip 0.5 "
     "--ema 0.9 --cutout 4 --schedule one-cycle --regularizer ap-comhe --energies 1 --log-steps 1"
@@ -28,23 +30,12 @@ SAME = "the curves of one process, to rounding"
 @pytest.fixture(scope="module")
 def ask():
     """Asks a process of :mod:`.ranks` for runs."""
-    process = subprocess.Popen(
-        [sys.executable, str(SERVER)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | SETTINGS,
-    )
-    assert process.stdout.readline() == "ready\n"
+    with server(SERVER) as process:
 
-    def request(size: int, argv: str, folder: Path, **more) -> list[dict]:
-        process.stdin.write(json.dumps({"size": size, "argv": [*argv.split(), "--runs", str(folder)]} | more) + "\n")
-        process.stdin.flush()
-        return json.loads(process.stdout.readline())
+        def request(size: int, argv: str, folder: Path, **more) -> list[dict]:
+            return process({"size": size, "argv": [*argv.split(), "--runs", str(folder)]} | more)
 
-    yield request
-    process.stdin.close()
-    process.wait()
+        yield request
 
 
 @pytest.fixture(scope="module")

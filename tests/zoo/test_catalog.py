@@ -8,6 +8,8 @@ import pytest
 from comhe.errors import UnknownOptionError, UsageError
 from comhe.zoo import create_model, list_models, model_domain, register_model
 
+from ..forks import python
+
 
 def test_graph_models_are_listed_under_their_domain():
     assert {"gcn", "gat", "sage", "appnp", "gcn2"} <= set(list_models(domain="graphs"))
@@ -64,6 +66,6 @@ for call in (lambda: create_model("gcn"), list_models, lambda: model_domain("gcn
         os._exit(0)
     os.wait()
 """
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    done = python("-c", code)
     message = "model 'gcn' is registered twice, by __main__.gcn and by comhe.zoo.graphs.gcn.GCN; rename one of them"
-    assert done.stdout.splitlines() == [message] * 3
+    assert done.stdout.splitlines() == [message] * 3, done.stderr

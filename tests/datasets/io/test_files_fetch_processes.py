@@ -1,11 +1,8 @@
 """Processes that fetch one set at once, or are killed while they do: it is whole afterwards, or not there."""
 
 import hashlib
-import json
 import os
 import random
-import subprocess
-import sys
 import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,19 +12,19 @@ import pytest
 from comhe.datasets import load_points
 from comhe.datasets.points import modelnet
 
+from ...forks import FORKS
+
 SECONDS = 60
 LOAD = """
-import json, sys
 from dataclasses import replace
 from comhe.datasets import load_points
 from comhe.datasets.points import modelnet
-root, changes = sys.argv[1], json.loads(sys.argv[2])
 modelnet.HDF5 = replace(modelnet.HDF5, **changes)
 modelnet.CENSUS, modelnet.CLASSES = ((30, 6),), 2
-print("ready", flush=True)
-sys.stdin.readline()
+pipe.send("ready")
+pipe.recv()
 load_points("modelnet40", root)
-print("loaded", flush=True)
+pipe.send("loaded")
 """
 
 
@@ -77,26 +74,21 @@ def start(mirror, tmp_path):
             "sha256": hashlib.sha256(mirror.body).hexdigest(),
             "max_bytes": len(mirror.body),
         }
-        process = subprocess.Popen(
-            [sys.executable, "-c", LOAD, root, json.dumps(changes)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        pipe, theirs = FORKS.Pipe()
+        process = FORKS.Process(target=exec, args=(LOAD, {"pipe": theirs, "root": str(root), "changes": changes}))
+        process.start()
         started.append(process)
-        return process
+        return process, pipe
 
     yield begin
     for process in started:
         process.kill()
-        process.communicate()
+        process.join()
 
 
-def go(process):
-    assert process.stdout.readline() == "ready\n"
-    process.stdin.write("\n")
-    process.stdin.flush()
+def go(pipe):
+    assert pipe.recv() == "ready"
+    pipe.send("go")
 
 
 def names(folder):
@@ -109,21 +101,23 @@ def digest(root):
 
 def test_processes_that_fetch_at_once_agree(mirror, start, tmp_path, layout, monkeypatch, tally):
     mirror.barrier = threading.Barrier(2)  # both this process and the other have begun before either has a byte
-    expected, process = digest(layout.parent), start("/whole")
-    go(process)
+    expected, (process, pipe) = digest(layout.parent), start("/whole")
+    go(pipe)
     monkeypatch.setattr(modelnet, "HDF5", replace(modelnet.HDF5, mirrors=(f"{mirror.address}/whole",)))
     assert digest(tmp_path / "root") == expected
-    assert process.communicate(timeout=SECONDS)[0] == "loaded\n"
+    assert pipe.poll(SECONDS)
+    assert pipe.recv() == "loaded"
+    process.join()
     assert names(tmp_path / "root") == [layout.name]
     tally("processes that fetch a set at once", "both read the same set, nothing else left", 2)
 
 
 def test_a_process_killed_while_it_fetches_leaves_nothing_that_counts(mirror, start, tmp_path, layout, tally):
-    process, root = start("/half"), tmp_path / "root"
-    go(process)
+    (process, pipe), root = start("/half"), tmp_path / "root"
+    go(pipe)
     assert mirror.half.wait(SECONDS)
     process.kill()
-    process.wait()
+    process.join()
     assert all(name.startswith(".") and name.endswith(".part") for name in names(root))
     assert digest(root) == digest(layout.parent)  # from the mirror in a folder
     assert [name for name in names(root) if not name.endswith(".part")] == [layout.name]
