@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from .forks import python
+
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT, SETUPTOOLS = PYPROJECT["project"], PYPROJECT["tool"]["setuptools"]
@@ -132,8 +134,7 @@ def test_a_missing_package_is_an_error_that_names_the_extra(tmp_path):
     assert brought("train") - brought("zoo") <= {m for extra, m, _ in cases if extra == "train"}
     blocks = "sys.modules['pytorch_lightning'] = None; "
     argument = json.dumps([(m, (blocks if extra == "lightning" else "") + code) for extra, m, code in cases])
-    command = [sys.executable, "-P", "-W", "ignore", "-c", BLOCKED, argument]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"COMHE_DATA": "."})
+    done = python("-c", BLOCKED, argument, cwd=tmp_path, env=os.environ | {"COMHE_DATA": "."})
     lines = done.stdout.splitlines()
     assert len(lines) == len(cases), done.stderr
     for (extra, module, code), line in zip(cases, lines, strict=True):

@@ -23,7 +23,7 @@ Options = dict[str, Option]
 # Not part of the digest where they have their defaults, so that digests of earlier versions stay.
 LATER_FIELDS = (
     "domain", "tag", "up", "weights", "weights_digest", "swap_head", "adapt_input", "freeze", "layer_decay",
-    "layer_weights", "patience", "other_decay", "labels_per_class", "label_noise",
+    "layer_weights", "patience", "other_decay", "labels_per_class", "label_noise", "weights_key",
 )  # fmt: skip
 # Settings that name the run, rather than say how it is trained.
 IDENTITY = ("domain", "recipe", "tag", "model", "data", "regularizer", "seed")
@@ -98,6 +98,7 @@ class Recipe:
     weights_digest: str = setting(
         "", "beginning of the sha256 of a file of weights, filled in when the run starts", START
     )
+    weights_key: str = setting("", "which of several state dicts in the file of weights, as state_dict_ema", START)
     swap_head: bool = setting(False, "give the network a new last layer, for another number of classes", START)
     adapt_input: bool = setting(
         False, "fit the weights' first layer to other channels, or begin it anew for features", START

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import warnings
 from collections.abc import Mapping
 from functools import lru_cache
@@ -35,7 +36,7 @@ def with_start(recipe: Recipe) -> Recipe:
         'gcn.cora-none+model_dropout=0.8,model_hidden_channels=32,weights=gcn.cora-none'
     """
     if not recipe.weights:
-        for name in ("swap_head", "adapt_input", "freeze", "layer_decay"):
+        for name in ("weights_key", "swap_head", "adapt_input", "freeze", "layer_decay"):
             if getattr(recipe, name) != getattr(type(recipe), name):
                 raise UsageError(f"{name} is for a run that starts from weights; name them with weights")
         return recipe
@@ -89,18 +90,25 @@ def load_start(model: nn.Module, recipe: Recipe) -> Loaded | None:
         return None
     source = _source(recipe.weights, recipe.model)
     try:
-        loaded = load_weights(model, source, recipe.swap_head, adapt_input=recipe.adapt_input)
+        key = recipe.weights_key or None
+        loaded = load_weights(model, source, recipe.swap_head, adapt_input=recipe.adapt_input, key=key)
     except WeightsError as error:
-        if "with in_channels=" not in str(error) or "adapt_input" in str(error):
-            raise
-        raise WeightsError(f"{error}, or set adapt_input to fit the first layer to these data") from error
+        text = _as_setting(str(error))
+        if "with in_channels=" in text and "adapt_input" not in text:
+            text += ", or set adapt_input to fit the first layer to these data"
+        raise WeightsError(text) from error
     for note in loaded.notes:
-        warnings.warn(f"{recipe.weights}: {note}", stacklevel=2)
+        warnings.warn(f"{recipe.weights}: {_as_setting(note)}", stacklevel=2)
     if recipe.freeze == "trunk":
         head = _head(model)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name.startswith(head))
     return loaded
+
+
+def _as_setting(text: str) -> str:
+    """What load_weights says, with the name that its argument has in a recipe."""
+    return re.sub(r"\bkey=", "weights_key=", text)
 
 
 def start_transform(recipe: Recipe) -> Transform | None:

@@ -167,6 +167,22 @@ def test_another_file_under_the_same_name_is_another_run(tmp_path):
     assert with_start(graph_recipe("gcn.cora-none")).weights_digest == ""
 
 
+def test_one_of_several_state_dicts_is_chosen(tmp_path):
+    first, second = (create_model("resnet8", num_classes=10) for _ in range(2))
+    path = tmp_path / "both.pt"
+    torch.save({"student": first.state_dict(), "mentor": second.state_dict()}, path)
+    recipe = get_recipe("short", "resnet8", "digits", "none", weights=str(path))
+    with pytest.raises(WeightsError, match="choose one by weights_key='mentor' or 'student'"):
+        load_start(create_model("resnet8", num_classes=10), recipe)
+    for key, chosen in (("student", first), ("mentor", second)):
+        model = create_model("resnet8", num_classes=10)
+        load_start(model, recipe.replace(weights_key=key))
+        assert model.fc.weight.equal(chosen.fc.weight)
+    assert recipe.replace(weights_key="mentor").label != recipe.label
+    with pytest.raises(UsageError, match="weights_key is for a run that starts from weights"):
+        with_start(recipe.replace(weights="", weights_key="mentor"))
+
+
 def test_features_of_another_number_begin_anew(tmp_path):
     recipe = graph_recipe("gcn.cora-none", adapt_input=True, freeze="trunk", epochs=1)
     with pytest.warns(
