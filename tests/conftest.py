@@ -26,8 +26,10 @@ def device():
     """Where kernels are tested: on the GPU if there is one, else on the CPU in Triton's interpreter."""
     if torch.cuda.is_available():
         return torch.device("cuda")
-    if find_spec("triton") and not interprets():
-        pytest.skip(f"Triton's interpreter fails with NumPy {np.__version__}: install numpy<2.4 or a newer torch")
+    if find_spec("triton"):
+        if not interprets():
+            pytest.skip(f"Triton's interpreter fails with NumPy {np.__version__}: install numpy<2.4 or a newer torch")
+        patch_once()
     return torch.device("cpu")
 
 
@@ -47,6 +49,25 @@ def interprets():
     except triton.runtime.errors.InterpreterError:
         return False
     return out.item() == 2
+
+
+def patch_once():
+    """Let the interpreter patch Triton's language once for each module with functions that kernels call.
+
+    It does so at every call of one, for a quarter of the time, and takes back only what a kernel's launch has patched.
+    """
+    from triton.runtime import interpreter
+
+    patched = set()
+
+    def call(self, *args, **kwargs):
+        if self.fn.__module__ not in patched:
+            patched.add(self.fn.__module__)
+            interpreter._patch_lang(self.fn)
+        return self.rewrite()(*args, **kwargs)
+
+    if hasattr(interpreter, "_patch_lang"):  # a private name
+        interpreter.InterpretedFunction.__call__ = call
 
 
 @pytest.fixture(scope="session")

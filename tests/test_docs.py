@@ -210,6 +210,7 @@ def workplace(folder, tmp_path_factory):
         raise OSError("no network in tests")
 
     place = tmp_path_factory.mktemp("docs")
+    list_models(), list_data(), list_regularizers()  # which registers all there are
     registries = [comhe.zoo.registry.entries, comhe.regularizers.registry._REGISTRY]
     registries += comhe.datasets.registry._REGISTRY.values()
     registries += [find_domain(domain).recipes for domain in domains()]

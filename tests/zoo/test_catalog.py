@@ -69,3 +69,22 @@ for call in (lambda: create_model("gcn"), list_models, lambda: model_domain("gcn
     done = python("-c", code)
     message = "model 'gcn' is registered twice, by __main__.gcn and by comhe.zoo.graphs.gcn.GCN; rename one of them"
     assert done.stdout.splitlines() == [message] * 3, done.stderr
+
+
+@pytest.mark.parametrize("context", ["torch.device('meta')", "FakeTensorMode()", "torch.inference_mode()"])
+def test_the_first_model_may_be_built_without_data(context):
+    """Building it imports all networks, which must make no tensor of their own; nor does using one then warn."""
+    code = f"""
+import warnings
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+warnings.simplefilter("error")
+from comhe.zoo import create_model
+with {context}:
+    create_model("cnn6")
+    create_model("gcn", in_channels=3, num_classes=2)
+model = create_model("gcn", in_channels=3, num_classes=2)
+print(*model(torch.eye(4, 3), torch.tensor([[0, 1, 2], [1, 2, 3]])).shape)
+"""
+    done = python("-c", code)
+    assert done.stdout == "4 2\n", done.stderr

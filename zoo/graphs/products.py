@@ -5,6 +5,10 @@ half types are multiplied in float32; a compiled program calls an operator of ou
 program is exported or transformed, the product is a gather, a multiplication and a scatter.
 """
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -48,13 +52,27 @@ def csr_product(matrix: Tensor, dense: Tensor) -> Tensor:
     return matrix.to(kind).mm(dense.to(kind)).to(dense.dtype)
 
 
+@contextmanager
+def without_announcement() -> Iterator[None]:
+    """Where torch may announce, once per process, that CSR tensors are beta: nothing that a user can change."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        yield
+
+
+def csr_tensor(crow: Tensor, col: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """A CSR tensor of indices that are known to be right."""
+    with without_announcement():
+        return torch.sparse_csr_tensor(crow, col, values, shape, check_invariants=False)
+
+
 @torch.library.custom_op("comhe::csr_product", mutates_args=())
 def compiled_product(
     crow: Tensor, col: Tensor, values: Tensor, t_crow: Tensor, t_col: Tensor, t_values: Tensor, dense: Tensor
 ) -> Tensor:
     """Multiply a matrix in CSR form, given with its transpose, as one operation of a compiled program."""
     shape = (crow.numel() - 1, t_crow.numel() - 1)
-    return csr_product(torch.sparse_csr_tensor(crow, col, values, shape, check_invariants=False), dense)
+    return csr_product(csr_tensor(crow, col, values, shape), dense)
 
 
 @compiled_product.register_fake

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Union, overload
 
 import torch
@@ -11,11 +10,15 @@ from torch import Tensor
 from comhe.errors import UsageError, check_dropout
 
 from .masks import keep_mask, keep_probability
-from .products import compiled_product, csr_product, indexed_product, is_traced, is_transformed
-
-with warnings.catch_warnings():  # torch announces once per process that CSR tensors are beta: nothing a user can change
-    warnings.simplefilter("ignore")
-    torch.sparse_csr_tensor(torch.tensor([0, 0]), torch.tensor([], dtype=torch.int64), torch.tensor([]), (1, 1))
+from .products import (
+    compiled_product,
+    csr_product,
+    csr_tensor,
+    indexed_product,
+    is_traced,
+    is_transformed,
+    without_announcement,
+)
 
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 Features = Union["SparseMatrix", Tensor]
@@ -88,7 +91,9 @@ class SparseMatrix:
             order = torch.argsort(rows * shape[1] + columns, stable=True)
             crow = torch.bincount(rows + 1, minlength=shape[0] + 1).cumsum(0)
             return cls(_Pattern(crow, columns[order], shape), values[order])
-        return cls.from_torch(torch.sparse_coo_tensor(torch.stack([rows, columns]), values, shape))
+        return cls.from_torch(
+            torch.sparse_coo_tensor(torch.stack([rows, columns]), values, shape, check_invariants=False)
+        )
 
     @classmethod
     def from_torch(cls, tensor: Tensor) -> SparseMatrix:
@@ -99,7 +104,8 @@ class SparseMatrix:
             tensor = tensor.to(torch.get_default_dtype())
         if tensor.layout == torch.sparse_coo:
             tensor = tensor.coalesce()
-        csr = tensor.detach().to_sparse_csr()
+        with without_announcement():
+            csr = tensor.detach().to_sparse_csr()
         pattern = _Pattern(csr.crow_indices(), csr.col_indices(), (csr.shape[0], csr.shape[1]))
         values = csr.values().clone()  # a compiler does not take a view of a sparse tensor
         return cls(pattern, values, symmetric=_is_symmetric(pattern, values))
@@ -146,7 +152,7 @@ class SparseMatrix:
     def _csr(self) -> Tensor:
         if self._tensor is None:  # a compiled program never makes it
             p = self._pattern
-            self._tensor = torch.sparse_csr_tensor(p.crow, p.col, self.values, p.shape, check_invariants=False)
+            self._tensor = csr_tensor(p.crow, p.col, self.values, p.shape)
         return self._tensor
 
     def __repr__(self) -> str:
