@@ -16,7 +16,7 @@ from comhe.regularizers.energies.terms import Terms
 kernels = pytest.importorskip("comhe.regularizers.energies.kernels")
 pytest.importorskip("triton", reason="there is no Triton for this platform")
 
-LAYERS = ((1, 70, 30), (2, 33, 5), (1, 9, 130), (2, 20, 141))  # sets, neurons, dimensions; narrow and wide
+LAYERS = ((2, 70, 30), (1, 33, 5), (1, 9, 130), (3, 20, 141))  # sets, neurons, dimensions; narrow and wide
 
 
 def terms(s=2, half_space=True, eps=0.0, min_norm=0.0, precision="fp32"):
@@ -192,7 +192,14 @@ def chosen(monkeypatch, device):
 
 
 def network():
-    return nn.Sequential(nn.Conv2d(6, 32, 3, groups=2), nn.Flatten(), nn.Linear(150, 20), nn.Linear(20, 7))
+    return nn.Sequential(
+        nn.Conv2d(3, 24, 3),
+        nn.Conv2d(24, 32, 3, groups=2),
+        nn.Flatten(),
+        nn.Linear(150, 20),
+        nn.Linear(20, 16),
+        nn.Linear(16, 7),
+    )
 
 
 def penalty_and_gradients(name, **options):
