@@ -36,7 +36,7 @@ def in_process(monkeypatch):
     """Jobs run one after the other in this process; returns the list of them, in their order."""
     done = []
 
-    def run_all(work, jobs, processes, seconds, ended, begin):
+    def run_all(work, jobs, processes, seconds, ended, begin, refusal):
         begin(0)
         for job in jobs:
             done.append(job)

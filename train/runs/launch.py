@@ -9,6 +9,7 @@ from signal import SIGINT
 
 import torch
 
+from comhe.datasets import MissingDataError
 from comhe.train.engine import loop
 from comhe.train.engine.distributed import SINGLE_PROCESS, DistributedContext
 from comhe.train.engine.loop import Progress
@@ -89,6 +90,8 @@ def train_all(
 ) -> list[str]:
     """Train all recipes whose runs are not done, and return one line for each that failed.
 
+    Once a run has found no files of its data, the other runs of that data fail without being tried.
+
     They are trained by ``jobs`` processes at a time; None means one for each core, or for each GPU. After so many
     ``seconds`` what still runs is saved and stopped. ``setup`` is called once in each process, and ``progress`` with
     the number of runs that have ended, the number of all, and the name of the latest.
@@ -98,16 +101,23 @@ def train_all(
     wanted = unfinished(recipes, runs)
     count = 0
     failures: list[str] = []
+    absent: set[str] = set()  # data of which a run has found no files
 
     def ended(recipe: Recipe, error: str | None) -> None:
         nonlocal count
         count += 1
-        failures.extend([] if error is None else [f"{name_of(recipe)}: {error}"])
+        if error is not None:
+            failures.append(f"{name_of(recipe)}: {error}")
+            if error.startswith(f"{MissingDataError.__name__}: "):
+                absent.add(recipe.data)
         progress(count, len(wanted), name_of(recipe) if error is None else f"failed: {failures[-1]}")
+
+    def refusal(recipe: Recipe) -> str | None:
+        return f"not tried without the files of {recipe.data}" if recipe.data in absent else None
 
     try:
         work = partial(fit, runs=runs, root=root, device=device, tensorboard=tensorboard)
-        run_all(work, wanted, jobs, seconds, ended, partial(begin_process, device, setup))
+        run_all(work, wanted, jobs, seconds, ended, partial(begin_process, device, setup), refusal)
     except KeyboardInterrupt as stopped:
         done = sum(Run(run_folder(runs, recipe)).done for recipe in wanted)
         what = f"stopped with {done} of {len(wanted)} runs done and the others saved"

@@ -51,18 +51,24 @@ def run_all(
     seconds: float | None = None,
     ended: Callable[[Any, str | None], None] = lambda job, error: None,
     begin: Callable[[int], None] | None = None,
+    refusal: Callable[[Any], str | None] = lambda job: None,
 ) -> list[Any]:
     """Call ``work(job)`` for every job, in processes that share the cores; return those that did not end.
 
     After so many ``seconds``, as after an exception here (such as Ctrl-C), nothing new is started, and what still runs
     gets SIGTERM, and SIGKILL a minute later; it also gets SIGTERM when this process dies. ``ended`` is called with each
-    job, and one line if it failed; ``begin`` once in each process, with the lowest number that no other has.
+    job, and one line if it failed; ``begin`` once in each process, with the lowest number that no other has. A job for
+    which ``refusal`` has a line when its turn comes ends with that line, and is not tried.
     """
     waiting = list(jobs)
     workers: list[_Worker] = []
     deadline = None if seconds is None else time.monotonic() + seconds
     try:
         while True:
+            for job in [*waiting]:
+                if (reason := refusal(job)) is not None:
+                    waiting.remove(job)
+                    ended(job, reason)
             while waiting and len(workers) < min(processes, sum(w.job is not None for w in workers) + len(waiting)):
                 number = min({*range(processes)} - {worker.number for worker in workers})
                 workers.append(_start(work, processes, number, begin))

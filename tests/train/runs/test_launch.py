@@ -55,6 +55,20 @@ def test_failures_are_named_and_what_is_done_is_left_alone(tmp_path, recipe, for
     assert Run(run_folder(tmp_path, good[1])).done
 
 
+def test_runs_of_data_whose_files_are_missing_are_tried_once(tmp_path, recipe, forked_workers):
+    data = f"graph:{tmp_path}/nowhere.pt"
+    missing = [recipe.replace(data=data, epochs=1, seed=seed) for seed in range(3)]
+    good, lines = recipe.replace(epochs=1, seed=3), []
+    failures = train_all([*missing, good], tmp_path, None, "cpu", jobs=1, progress=lambda *line: lines.append(line))
+    first, *others = failures
+    assert "seed 0: MissingDataError: " in first
+    assert [failure.partition(" seed ")[2] for failure in others] == [
+        f"{seed}: not tried without the files of {data}" for seed in (1, 2)
+    ]
+    assert [line[:2] for line in lines] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert Run(run_folder(tmp_path, good)).done
+
+
 @pytest.mark.parametrize(
     "changes", [{"regularizer": "rp-comhee"}, {"regularizer_options": {"foo": 1}}, {"data": "coro"}]
 )

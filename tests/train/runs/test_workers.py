@@ -23,6 +23,17 @@ def test_every_job_ends_and_failures_are_told_one_by_one():
     assert ended["x"].startswith("TypeError: ")
 
 
+def test_what_is_refused_when_its_turn_comes_is_not_tried(forked_workers):
+    """A job that fails may be why."""
+    ended = {}
+    refusal = lambda job: f"like {min(ended)}" if job < 0 and any(ended.values()) else None  # noqa: E731
+    left = run_all(math.sqrt, [4, -3, -2, 9, -1], 1, ended=lambda job, e: ended.update({job: e}), refusal=refusal)
+    assert left == []
+    assert [job for job, error in ended.items() if error is None] == [4, 9]
+    assert ended[-3].startswith("ValueError: ")
+    assert ended[-2] == ended[-1] == "like -3"
+
+
 def test_a_process_that_dies_takes_nobody_along(forked_workers):
     ended = []
     assert run_all(os._exit, [3, 4], 1, ended=lambda job, error: ended.append((job, error))) == []
