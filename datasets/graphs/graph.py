@@ -165,7 +165,7 @@ class Graph:
         if labeled:
             labels, classes = fields.check_labels(found["y"], nodes, name)
             nodes_of, words = read_split(found, labels, seed, name, split)
-            warn_of_gaps(labels, name)
+            warn_of_gaps(labels, nodes_of[0], name)
         if passed_over := fields.unused(data):
             warnings.warn(f"{name}: not used: {', '.join(passed_over)[:300]}", stacklevel=2)
         shared, counts = np.unique(np.concatenate(nodes_of), return_counts=True)
@@ -272,15 +272,19 @@ def one_way_share(edges: np.ndarray, nodes: int) -> float:
     return float(one_way.mean()) if len(source) else 0.0
 
 
-def warn_of_gaps(labels: np.ndarray, name: str) -> None:
-    """Warn of classes below the largest one that no node belongs to."""
+def warn_of_gaps(labels: np.ndarray, train: np.ndarray, name: str) -> None:
+    """Warn of classes below the largest one that no node belongs to, and of those that no node in train belongs to."""
     counts = np.bincount(labels[labels >= 0])
     if len(empty := np.flatnonzero(counts == 0)):
-        numbers = ", ".join(map(str, empty[:8])) + ", ..." * (len(empty) > 8)
-        warnings.warn(
-            f"{name}: of its {len(counts)} classes, no node has {numbers}; number the classes from 0 without gaps",
-            stacklevel=3,
-        )
+        found = f"of its {len(counts)} classes, no node has {_listed(empty)}; number the classes from 0 without gaps"
+        warnings.warn(f"{name}: {found}", stacklevel=3)
+    if len(unseen := np.setdiff1d(np.flatnonzero(counts), labels[train])):
+        found = f"no node in train has class {_listed(unseen)}, so no network can learn to tell it"
+        warnings.warn(f"{name}: {found}; move some of its nodes to train", stacklevel=3)
+
+
+def _listed(numbers: np.ndarray) -> str:
+    return ", ".join(map(str, numbers[:8])) + ", ..." * (len(numbers) > 8)
 
 
 @dataclass(frozen=True)

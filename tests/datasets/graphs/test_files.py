@@ -164,3 +164,10 @@ def test_classes_without_nodes_are_told(data, factor, first, said):
     data.y = factor * data.y + first
     with pytest.warns(UserWarning, match=said):
         Graph.from_pyg(data, undirected=True)
+
+
+def test_classes_without_nodes_to_train_are_told(data):
+    place = torch.arange(len(data.y)) // 3 % 3
+    data.train_mask, data.val_mask, data.test_mask = (place == 0) & (data.y != 1), place == 1, place == 2
+    with pytest.warns(UserWarning, match="no node in train has class 1, so no network can learn to tell it"):
+        Graph.from_pyg(data, undirected=True)
