@@ -63,7 +63,8 @@ class RegularizerCallback(TrainerCallback):
             names = " and ".join(path.name for path in found)
             raise RunError(f"{folder} has {names} for {self.blueprint.key}: resume with the weights that were saved")
         if not found:
-            raise RunError(f"{exact} is missing: the run to be resumed did not use this callback, {self.blueprint.key}")
+            fix = "to go on with it, load its weights into the model and train without resume_from_checkpoint"
+            raise RunError(f"{exact} is missing: that run did not use this callback, {self.blueprint.key}; {fix}")
         return found[0]
 
     def on_step_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **kwargs: Any) -> None:
