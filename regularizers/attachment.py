@@ -136,8 +136,14 @@ class Attachment:
 
     def call_with(self, parameters: Mapping[str, Tensor], function: Callable[[], Tensor]) -> Tensor:
         """``function()`` while the model has these tensors for its parameters, by name."""
-        named = {f"model.{name.removeprefix(self._prefix)}": tensor for name, tensor in parameters.items()}
-        return torch.func.functional_call(_Holder(self._model[0], function), named, ())
+        model = self._model[0]
+        named = {name.removeprefix(self._prefix): tensor for name, tensor in parameters.items()}
+        known = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+        for name in named.keys() - known.keys():
+            hint = did_you_mean(name, known, "model.named_parameters() has the names")
+            raise UsageError(f"{type(model).__name__} has no parameter {name!r}; {hint}")
+        held = {f"model.{name}": tensor for name, tensor in named.items()}
+        return torch.func.functional_call(_Holder(model, function), held, ())
 
 
 def _reason(layer: Layer) -> str:

@@ -84,7 +84,11 @@ def find_unread(
             )
         elif left:
             shapes = (f"{kind_of}.{k} {'(lazy)' if is_lazy(p) else list(p.shape)}" for k, p in left.items())
-            yield name, f"no matrix view for {', '.join(shapes)}; add one with register_neurons", list(left.values())
+            listed = ", ".join(shapes)
+            reason = f"no matrix view for {listed}; add one with register_neurons"
+            if kind(module) is not None:
+                reason = f"the view of {kind_of} does not read {listed}; one for a subclass can (register_neurons)"
+            yield name, reason, list(left.values())
         elif module not in claimed and (quantized := _quantized(module)):
             yield name, f"{kind_of}.{quantized} is quantized", []
 

@@ -60,6 +60,7 @@ def up_to_date(module: nn.Module) -> nn.Module:
     Older weight norm, older spectral norm, pruning and hooks of one's own leave in ``module.weight`` the value of the
     last forward pass, whose graph may be gone and whose parameters may have moved on. The stand-in shares parameters
     and buffers with the module; the hooks write to it alone, and in evaluation mode, so that power iterations rest.
+    Parameters that are sharded over processes (FSDP2) are whole in it.
 
     Example:
         >>> from torch.nn.utils import prune
@@ -70,21 +71,31 @@ def up_to_date(module: nn.Module) -> nn.Module:
     children = {name: up_to_date(child) for name, child in module._modules.items() if child is not None}
     renewed = any(child is not module._modules[name] for name, child in children.items())
     stale = plain_tensors(module) if module._forward_pre_hooks else {}
-    if not stale and not renewed:
+    sharded = {
+        name: p.full_tensor() for name, p in module._parameters.items() if p is not None and hasattr(p, "full_tensor")
+    }
+    if not stale and not renewed and not sharded:
         return module
-    stand_in = module.__class__.__new__(module.__class__)  # copy.copy pickles, which parametrized modules refuse
+    # copy.copy pickles, which parametrized modules refuse; classes of FSDP construct a module in __new__.
+    stand_in = object.__new__(module.__class__)
     stand_in.__dict__.update(vars(module))
     for name in ("_parameters", "_buffers", "_modules"):
         stand_in.__dict__[name] = dict(getattr(module, name))
     stand_in._modules.update(children)
+    stand_in._parameters.update(sharded)
     stand_in.training = False
     hooks = module._forward_pre_hooks.items() if stale else ()
     for known in (True, False):  # a hook that is not known runs only if a tensor is left that no known hook has set
         for key, hook in hooks:
-            left = known or any(vars(stand_in).get(name) is value for name, value in stale.items())
+            left = known or any(vars(stand_in).get(name) is stale[name] for name in _computed(stale))
             if isinstance(hook, _KNOWN) is known and left:
                 _run(hook, stand_in, key in module._forward_pre_hooks_with_kwargs, strict=known)
     return stand_in
+
+
+def _computed(tensors: dict[str, Tensor]) -> list[str]:
+    """Names of tensors that a hook may have computed: weights, and whatever has a graph; not a mask."""
+    return [name for name, value in tensors.items() if "weight" in name or value.grad_fn is not None]
 
 
 def _run(hook, module: nn.Module, with_kwargs: bool, strict: bool) -> None:

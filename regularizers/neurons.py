@@ -93,7 +93,7 @@ def views(module: nn.Module, ordered: bool = True) -> dict[str, Tensor]:
     with nullcontext() if bare else parametrizations_in_evaluation((module,)):
         current = module if bare else up_to_date(module)
         try:
-            if not ordered and rule is _convolution and _channels_last(current):
+            if not ordered and rule is convolution and _channels_last(current):
                 found: View = _weight(current).movedim(1, -1).flatten(1)
             else:
                 found = rule(current)
@@ -156,7 +156,7 @@ def _reads(view: Tensor, value: Tensor) -> bool:
 
 def aligned(columns: Tensor, module: nn.Module, back: bool = False) -> Tensor:
     """``columns`` [..., d], ordered as ``neurons(module)``, in the order of ``ordered=False``, or back."""
-    if _rule(type(module)) is not _convolution or not _channels_last(module):
+    if _rule(type(module)) is not convolution or not _channels_last(module):
         return columns
     split = (-1, module.in_channels) if back else (module.in_channels, -1)
     return columns.unflatten(-1, split).transpose(-1, -2).flatten(-2)
@@ -173,7 +173,7 @@ def register_neurons(layer: type[nn.Module] | str, *, whole: bool = False) -> Ca
         whole: whether every submodule belongs to the layer, read or not.
 
     Raises:
-        UsageError: the class already has a view.
+        UsageError: the class already has a view, and not of this function's name.
 
     Example:
         >>> @register_neurons("my_package.MyArcFace")
@@ -182,8 +182,8 @@ def register_neurons(layer: type[nn.Module] | str, *, whole: bool = False) -> Ca
     """
 
     def register(rule: Rule) -> Rule:
-        if layer in _RULES:
-            raise UsageError(f"{layer!r} already has a matrix view")
+        if layer in _RULES and not _is_again(rule, _RULES[layer]):
+            raise UsageError(f"{layer!r} already has a matrix view; register one for a subclass")
         _RULES[layer] = rule
         _FOUND.clear()
         if whole:
@@ -191,6 +191,12 @@ def register_neurons(layer: type[nn.Module] | str, *, whole: bool = False) -> Ca
         return rule
 
     return register
+
+
+def _is_again(rule: Rule, before: Rule) -> bool:
+    """Whether a function is another's successor, as after a cell of a notebook has run again."""
+    place = rule.__module__, rule.__qualname__
+    return place == (before.__module__, before.__qualname__) and "<lambda>" not in rule.__qualname__
 
 
 def kind(module: nn.Module) -> str | None:
@@ -247,7 +253,7 @@ def _full(w: Tensor) -> Tensor:
     return w.full_tensor() if hasattr(w, "full_tensor") else w
 
 
-def _convolution(module: Any) -> Tensor:
+def convolution(module: Any) -> Tensor:
     w = _weight(module)
     return w.flatten(1) if module.groups == 1 or w.shape[1] == 1 else w.unflatten(0, (module.groups, -1)).flatten(2)
 
@@ -281,7 +287,7 @@ def _recurrent(module: Any) -> Tensor:
 
 
 _RULES: dict[type | str, Rule] = {
-    **dict.fromkeys(_CONVOLUTIONS, _convolution),
+    **dict.fromkeys(_CONVOLUTIONS, convolution),
     **dict.fromkeys(_TRANSPOSED, _transposed),
     **dict.fromkeys(_EMBEDDINGS, _embedding),
     **dict.fromkeys(_GATES, _recurrent),

@@ -41,7 +41,8 @@ class Regularizer(States):
     - accumulated batches: add it to the loss of one of them, undivided, or call ``regularizer().backward()`` once;
     - a gradient scaler: ``scaler.scale(loss + regularizer()).backward()``; within autocast it stays in float32;
     - DistributedDataParallel: add it to the loss on every rank, or :meth:`shard` it and do the same;
-    - FSDP2: attach it after ``fully_shard`` or before, and add it to the loss on every rank.
+    - FSDP2: attach it after ``fully_shard`` or before, and add it to the loss on every rank. Every rank has to create it
+      and call :meth:`report`, which gather weights.
 
     Neurons that are copies of each other do not push each other. Once they differ a little, their true gradient throws
     them: give copies noise of a few percent, or clip the gradient. Neurons that start at zero need neither; see
@@ -98,7 +99,9 @@ class Regularizer(States):
             raise UsageError(f"{type(model).__name__} has no layer to regularize: {reasons}")
         check_globs(self.weight, (layer.name for layer in self._attached.layers))
         for option, hint in self._attached.idle_globs():
-            self._warn(f"{option} matches nothing in {type(model).__name__}; {hint}")
+            self._warn(f"{option} matches no layer of {type(model).__name__}; {hint}")
+        for doubt in penalty.doubts(self._attached.layers):
+            self._warn(f"{self.name}: {doubt}")
         self.renew_states()
 
     @property
@@ -363,7 +366,10 @@ class Regularizer(States):
             value = self.penalty.value(member.w, layer, member.state, draws).mean()
         weight = self.weight_of(layer)
         found = diagnose(layer.neurons())
-        return LayerReport(layer.name, layer.role, layer.shape, weight, float(value), found, layer.found)
+        projected = self.penalty.is_projected(layer) if self.penalty.projects else None
+        return LayerReport(
+            layer.name, layer.role, layer.shape, weight, float(value), found, layer.found, projected=projected
+        )
 
 
 def _whole(seed: SupportsIndex) -> int:

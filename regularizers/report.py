@@ -18,6 +18,7 @@ class LayerReport:
     diagnostics: Diagnostics
     found: str = ""  # how an output layer was recognized
     regularizer: str = ""  # which of several
+    projected: bool | None = None  # whether it is seen through projections; None without a penalty that has some
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,23 @@ class Report:
 
     def __str__(self) -> str:
         several = any(row.regularizer for row in self.layers)
-        header = ["layer", *["regularizer"] * several, "role", "neurons", "weight", "penalty", *TITLES]
+        projects = any(row.projected is not None for row in self.layers)
+        header = [
+            "layer",
+            *["regularizer"] * several,
+            "role",
+            "neurons",
+            *["projected"] * projects,
+            "weight",
+            "penalty",
+        ]
+        header += TITLES
         rows = [[*header, "output layer found"]]
         for row in self.layers:
             shape = " x ".join(map(str, row.shape))
             name = [row.name or "(the model)", *[row.regularizer] * several]
-            cells = *name, row.role, shape, f"{row.weight:g}", f"{row.penalty:.5g}"
+            seen = [{True: "yes", False: "no", None: ""}[row.projected]] * projects
+            cells = *name, row.role, shape, *seen, f"{row.weight:g}", f"{row.penalty:.5g}"
             rows.append([*cells, *row.diagnostics.cells(), row.found])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]

@@ -1,24 +1,27 @@
 """Which layers of a model are regularized, in which role, and why the others are not."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from comhe.errors import UsageError
+from comhe.errors import UsageError, check_count
 
 from .candidates import Candidate, find_candidates, find_unread, output_matrices
 from .computed import walk
 from .fused import Fused
+from .globs import matches, matches_any
 from .neurons import WEIGHT, kind, neurons
 from .output import find_outputs, listed
 from .sources import sources
 
 KINDS = ("conv", "linear", "attention", "recurrent", "embedding", "other")
 DEFAULT_KINDS = ("conv", "linear", "attention", "recurrent", "other")
+EXCLUDED = "excluded by name"
 FROZEN = "frozen (requires_grad is False)"
 NO_PARAMETER = "its weight is not a parameter (a buffer, a plain or a detached tensor), so nothing trains it"
 
@@ -102,8 +105,8 @@ def select(
     """Split a model's weight matrices into regularized layers and skipped ones, each skipped one with the reason.
 
     Args:
-        include, exclude: globs on layer names, ``"blocks.*.conv?"``; several in a sequence or separated by commas, as
-            are kinds.
+        include, exclude: globs on layer names, ``"blocks.*.conv?"``, or names of modules, ``"backbone"``, for all that
+            is in them; several in a sequence or separated by commas, as are kinds.
         kinds: which of ``conv linear attention recurrent embedding other``. Embeddings have to be named.
         min_neurons, max_neurons: bounds on the neurons of a set.
         output: globs of the output layers, in the same forms; ``"auto"`` finds the classifier, see
@@ -121,55 +124,101 @@ def select(
     for name in kinds:
         if name not in KINDS:
             raise UsageError(f"unknown kind of layer {name!r}; the kinds are {', '.join(KINDS)}")
-    if min_neurons < 2:
-        raise UsageError(f"min_neurons must be at least 2, since one neuron has no partner, not {min_neurons}")
+    check_count("min_neurons", min_neurons, 2)  # one neuron has no partner
+    check_count("max_neurons", min_neurons if max_neurons is None else max_neurons, 2)
     candidates, claimed = find_candidates(model)
     unread = list(find_unread(model, candidates, claimed))
     outputs, missing = find_outputs(model, output_matrices(model, candidates, unread), output)
+    reasons = [item.reason or _reason(item, include, exclude, kinds, min_neurons, max_neurons) for item in candidates]
+    ties = _Ties(candidates)
+    excluded = {i for i, reason in enumerate(reasons) if reason == EXCLUDED}
+    places: dict[int, int] = {}  # of the candidates that are regularized, among the layers
     layers: list[Layer] = []
-    skipped = [Skipped(name, reason) for name, reason, _ in unread] + ([Skipped(*missing)] if missing else [])
-    owners: dict[tuple[object, ...], int] = {}
-    for item in candidates:
-        reason = item.reason or _reason(item, include, exclude, kinds, min_neurons, max_neurons)
-        identity = (item.part, item.fused, frozenset(map(id, item.sources)) or id(item.module))
-        if reason is None and identity in owners:
-            owner = owners[identity]
-            reason = f"tied to {layers[owner].name}"
+    for i, item in enumerate(candidates):
+        if reasons[i] is None and (twin := ties.find(i, excluded)) is not None:
+            reasons[i] = f"{EXCLUDED}: it is tied to {candidates[twin].name}"
+        elif reasons[i] is None and (twin := ties.find(i, places)) is not None:
+            place = places[twin]
+            reasons[i] = f"tied to {layers[place].name}"
             if item.name in outputs:
-                layers[owner] = replace(layers[owner], role="output", found=outputs[item.name])
-        if reason is None:
-            owners[identity] = len(layers)
+                layers[place] = replace(layers[place], role="output", found=outputs[item.name])
+        elif reasons[i] is None:
+            places[i] = len(layers)
             role: Literal["hidden", "output"] = "output" if item.name in outputs else "hidden"
             found = outputs.get(item.name, "")
             traced = bool(item.sources)
             layers.append(Layer(item.name, item.module, role, item.shape, item.part, item.fused, found, traced))
+    skipped = [Skipped(name, reason) for name, reason, _ in unread] + ([Skipped(*missing)] if missing else [])
+    for i, (item, reason) in enumerate(zip(candidates, reasons, strict=True)):
+        if reason is None:
             skipped += [Skipped(item.name, item.note)] if item.note else []
-        else:
-            skipped.append(Skipped(item.name, reason))
+            continue
+        if not reason.startswith("tied to") and (twin := ties.find(i, places)) is not None:
+            reason += f", but it is tied to {layers[places[twin]].name}, which is regularized"
+        skipped.append(Skipped(item.name, reason))
     return Selection(layers, skipped)
 
 
+class _Ties:
+    """Which candidates are one weight under several names."""
+
+    def __init__(self, candidates: Sequence[Candidate]) -> None:
+        self._candidates = candidates
+        self._alike: dict[object, list[int]] = {}
+        for i, item in enumerate(candidates):
+            self._alike.setdefault(self._key(item), []).append(i)
+
+    def find(self, i: int, others: Container[int]) -> int | None:
+        """The first of the others that is the same weight as candidate i."""
+        item = self._candidates[i]
+        alike = self._alike[self._key(item)]
+        return next((j for j in alike if j != i and j in others and _is_same(item, self._candidates[j])), None)
+
+    @staticmethod
+    def _key(item: Candidate) -> object:
+        return item.part, item.fused, frozenset(map(id, item.sources)) or id(item.module)
+
+
+def _is_same(one: Candidate, other: Candidate) -> bool:
+    """Whether two matrices of the same parameters are one. Layers that compute theirs may each take another part."""
+    if all(any(p is q for q in item.module._parameters.values()) for item in (one, other) for p in item.sources):
+        return True
+    if one.shape != other.shape:
+        return False
+    with torch.no_grad():
+        w, v = (neurons(item.module, part=item.part) for item in (one, other))
+    return w.is_meta or torch.equal(w, v)
+
+
 def idle_globs(model: nn.Module, layers: Iterable[str], globs: str | Iterable[str]) -> list[str]:
-    """Those of the globs that match neither one of ``layers`` nor any module or parameter of the model.
+    """Those of the globs that match none of ``layers``, nor a module without any or a vector, which it is safe to name.
 
     Example:
-        >>> idle_globs(nn.Sequential(nn.Linear(4, 3)), ["0"], "0, *.bias, 1")
-        ['1']
+        >>> model = nn.Sequential(nn.Sequential(nn.Linear(4, 3), nn.ReLU()))
+        >>> idle_globs(model, ["0.0"], "0, *.bias, 0.1, ?, 0.0.weight, 2")
+        ['?', '0.0.weight', '2']
     """
     if not (wanted := listed(globs)):
         return []
-    names = list(layers)
+    layers = list(layers)
+    above = {name[:end] for name in layers for end, char in enumerate(name) if char == "."} | {*layers, ""}
+    harmless = []
     for name, module in walk(model):
-        names += [name, *(f"{name}.{key}" for key in module._parameters)]
-    return [glob for glob in wanted if not any(fnmatchcase(name, glob) for name in names)]
+        harmless += [name] * (name not in above)
+        harmless += [f"{name}.{key}" for key, p in module._parameters.items() if p is None or is_lazy(p) or p.dim() < 2]
+    return [
+        glob
+        for glob in wanted
+        if not any(matches(glob, name) for name in layers) and not any(fnmatchcase(name, glob) for name in harmless)
+    ]
 
 
 def _reason(item: Candidate, include, exclude, kinds, min_neurons, max_neurons) -> str | None:
     """Why the layer is skipped; None if it is not."""
-    if not any(fnmatchcase(item.name, glob) for glob in include):
+    if not matches_any(include, item.name):
         return "not in include"
-    if any(fnmatchcase(item.name, glob) for glob in exclude):
-        return "excluded by name"
+    if matches_any(exclude, item.name):
+        return EXCLUDED
     if kind(item.module) not in kinds:
         return f"kind {kind(item.module)!r} is not among kinds"
     count, width = item.shape[-2:]

@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from .computed import walk
+from .neurons import odd
 from .selection import Layer
 
 LISTED = 5  # layers that a warning names
@@ -16,8 +17,8 @@ class RegularizerWarning(UserWarning):
 
 
 class Structure:
-    """What decides which layers are selected: the modules by name, the names, shapes and ties of their parameters, and
-    which adapters of peft are active, merged or disabled.
+    """What decides which layers are selected: the modules by name, the names, shapes and ties of their parameters,
+    whether these are complex, sparse or quantized, and which adapters of peft are active, merged or disabled.
 
     It does not say which tensors these are: FSDP and others replace them in every step.
 
@@ -64,6 +65,7 @@ class Structure:
             [id(child) for each in children for child in each.values()],
             [name for each in tensors for name, _ in each.items()],
             [id(p) for p in parameters],
+            [p.dtype for p in parameters],
             shapes,
         )
         return glance, [p.requires_grad for p in parameters]
@@ -76,7 +78,7 @@ def _structure(modules: Iterable[tuple[str, nn.Module]]) -> list[Any]:
         found.append((name, id(module), id(type(module)), *_adapters([module] if is_adapter(module) else [])))
         for key, p in module._parameters.items():
             if p is not None:
-                found.append((key, _shape(p), tensors.setdefault(id(p), len(tensors))))
+                found.append((key, _shape(p), odd(p), tensors.setdefault(id(p), len(tensors))))
     return found
 
 

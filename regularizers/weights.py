@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from fnmatch import fnmatchcase
 from numbers import Real
 from typing import Any, Literal
 
 from comhe.errors import UsageError, did_you_mean
+
+from .globs import matches
 
 Weight = float | Callable[[int], float]
 Weights = Weight | Mapping[str, Weight]  # a mapping: globs on the names of layers, the first that matches counts
@@ -69,7 +70,7 @@ def unmatched(weight: Weights, names: Iterable[str]) -> list[str]:
     """
     names = list(names)
     globs = weight if isinstance(weight, Mapping) else ()
-    return [glob for glob in globs if not any(fnmatchcase(name, glob) for name in names)]
+    return [glob for glob in globs if not any(matches(glob, name) for name in names)]
 
 
 def match(weights: Mapping[str, Weight], name: str) -> Weight | None:
@@ -79,7 +80,7 @@ def match(weights: Mapping[str, Weight], name: str) -> Weight | None:
         >>> match({"blocks.0.*": 0.5, "blocks.*": 2.0}, "blocks.3.fc")
         2.0
     """
-    return next((weight for glob, weight in weights.items() if fnmatchcase(name, glob)), None)
+    return next((weight for glob, weight in weights.items() if matches(glob, name)), None)
 
 
 def _checked(weight: Any, what: str) -> Weight:

@@ -1,7 +1,7 @@
 """What the energy regularizers share."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -21,6 +21,8 @@ from comhe.regularizers.energies.transforms import is_transformed
 from comhe.regularizers.selection import Layer
 
 from .penalty import MIN_NORM, Member, Penalty
+
+MANY = 5e11  # multiplications for the energy of a layer: seconds of a core
 
 
 class EnergyPenalty(Penalty):
@@ -65,8 +67,21 @@ class EnergyPenalty(Penalty):
         self.eps, self.min_norm, self.sample, self.precision = float(eps), float(min_norm), sample, precision
 
     def is_projected(self, layer: Layer) -> bool:
-        """Whether the layer is seen through projections."""
         return layer.role == "hidden" and layer.shape[-1] > self.dim
+
+    def doubts(self, layers: Sequence[Layer]) -> Iterator[str]:
+        hidden = [layer for layer in layers if layer.role == "hidden"]
+        if self.projects and hidden and not any(map(self.is_projected, hidden)):
+            width = max(layer.shape[-1] for layer in hidden)
+            small = "groups" if self.dim == sys.maxsize else f"dim={self.dim}"
+            yield f"no layer is projected, as no neuron has more than {width} inputs, too few for {small}"
+        for layer in layers if self.sample is None else ():
+            if self.cost(layer) > MANY:
+                n, d = layer.shape[-2:]
+                yield (
+                    f"{layer.name} has {n:,} neurons of {d:,} inputs, and each step takes all their pairs; sample=1024 "
+                    f"takes that many neurons a step, exclude={layer.name!r} none"
+                )
 
     def projected_value(self, w: Tensor, layer: Layer, state: Tensor | None, draws: Draws) -> Tensor:
         """The energy of a layer that is seen through projections."""

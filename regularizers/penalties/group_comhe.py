@@ -35,6 +35,7 @@ class GroupProjection(EnergyPenalty):
     """
 
     ordered = True
+    projects = True
 
     def __init__(
         self, *, groups: int | None = None, partition: Partition = "contiguous", redraw: int = 1, **options: Any

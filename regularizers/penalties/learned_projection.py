@@ -65,6 +65,7 @@ class LearnedProjection(EnergyPenalty):
     """
 
     state_name = "projection"
+    projects = True
     compares: ClassVar[bool] = False  # whether the objective looks at the pairs of unprojected neurons
 
     def __init__(

@@ -82,6 +82,8 @@ class OrthogonalConvolution(Penalty):
 
     def value(self, w: Tensor, layer: Layer, state: Tensor | None, draws: Draws) -> Tensor:
         module = layer.module
+        while isinstance(base := getattr(module, "base_layer", None), nn.Module):  # below peft's adapters
+            module = base
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and module.groups == 1 and max(module.kernel_size) > 1:
             return ocnn(w.unflatten(1, module.weight.shape[1:]), module.stride, padding=self.padding)
         return _norm(excess(w))

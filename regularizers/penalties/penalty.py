@@ -1,7 +1,7 @@
 """The protocol of a penalty: the mathematics of a regularizer, which knows of no model."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -41,6 +41,7 @@ class Penalty:
         needs_layers: whether a model without any layer to regularize is an error.
         ordered: whether the order of the dimensions matters. If not, channels-last weights need no copy.
         state_name: prefix of the state's names in ``state_dict()``.
+        projects: whether it sees some hidden layers through projections, those for which ``is_projected(layer)``.
         min_norm: if not 0, what a step does to a set with neurons of nearly no length is bounded; see
             :func:`comhe.regularizers.bound.bound_gradient`.
 
@@ -72,6 +73,7 @@ class Penalty:
     needs_layers: bool = True
     state_name: str = "state"
     ordered: bool = True
+    projects: bool = False
     min_norm: float = 0.0
     function: Callable[[Tensor], Tensor]
 
@@ -113,6 +115,14 @@ class Penalty:
     def cost(self, layer: Layer) -> float:
         """Multiplications of a layer's penalty, up to a factor that all layers share: those of its Gram matrix."""
         return math.prod(layer.shape) * layer.shape[-2]
+
+    def is_projected(self, layer: Layer) -> bool:
+        """Whether the layer is seen through projections."""
+        return False
+
+    def doubts(self, layers: Sequence[Layer]) -> Iterator[str]:
+        """What to warn of before the first step on these layers."""
+        yield from ()
 
     def scale(self, layer: Layer) -> float:
         """How large the penalty of a layer is beside a mean over pairs, whose weight is about 1."""

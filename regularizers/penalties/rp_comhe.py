@@ -41,6 +41,8 @@ class RandomProjection(EnergyPenalty):
     Source: Lin et al., *Regularizing Neural Networks via Minimizing Hyperspherical Energy*, CVPR 2020.
     """
 
+    projects = True
+
     def __init__(
         self,
         *,

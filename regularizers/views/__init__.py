@@ -8,12 +8,13 @@ fused experts of a mixture             ``[experts, out, in]``, each expert a set
 router of a mixture                    ``[experts, in]``
 peft: LoRA, DoRA, OFT, BOFT, IA3, ...  the base layer's view with the active adapters in it; other adapters that add
                                        to the weight (LoHa, LoKr, AdaLoRA, ...) alike
+timm: StdConv2d, ScaledStdConv2d       as the convolution, of the standardized filters; so are those of BiT
 PyG: HeteroLinear, RGCN, RGAT          ``[types or relations, out, in]``; bases are combined, blocks are sets
 PyG: ARMA, DNA, GatedGraph, Spline     one set a stack, group, layer or kernel entry
 PyG: GCN2, AntiSymmetric, GMM          ``[out, in]``, transposed where they multiply from the right
 =====================================  ======================================================================
 """
 
-from . import geometric, huggingface, peft
+from . import geometric, huggingface, peft, standardized
 
-__all__ = ["geometric", "huggingface", "peft"]
+__all__ = ["geometric", "huggingface", "peft", "standardized"]

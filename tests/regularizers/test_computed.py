@@ -162,3 +162,17 @@ def test_walking_is_named_modules():
     model["d"] = model["a"][0]
     assert list(walk(model)) == list(model.named_modules())
     assert list(walk(model["a"], "x")) == list(model["a"].named_modules(prefix="x"))
+
+
+def test_hooks_that_compute_no_weight_are_not_called():
+    class Masked(nn.Linear):
+        def __init__(self):
+            super().__init__(6, 5)
+            self.mask = torch.ones(5, 6)
+
+    layer, seen = Masked(), []
+    layer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
+    regularizer = create_regularizer("mhe", layer)
+    regularizer().backward()
+    regularizer.report()
+    assert seen == []

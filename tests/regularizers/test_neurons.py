@@ -221,6 +221,24 @@ def test_own_rules_are_added_once_and_inherited():
             register_neurons(taken)(lambda module: module.weight)
 
 
+def test_a_rule_that_is_defined_again_replaces_itself():
+    class Table(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(4, 3, 2))
+
+    def cell(start):
+        @register_neurons(Table)
+        def view(module):
+            return module.weight.flatten(start)
+
+    cell(0)
+    with pytest.raises(UsageError, match=r"must return a tensor \[..., N, d\]"):
+        neurons(Table())
+    cell(1)
+    assert neurons(Table()).shape == (4, 6)
+
+
 def test_a_parametrization_is_not_a_layer():
     class Mix(nn.Module):
         def __init__(self):

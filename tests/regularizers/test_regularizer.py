@@ -323,3 +323,13 @@ def test_lost_weights_make_the_penalty_nan(name):
     for lost in ((3, 7), ...):
         model.weight.data[lost] = torch.nan
         assert regularizer().isnan()
+
+
+def test_parameters_that_the_model_does_not_have_are_an_error():
+    model = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 4))
+    for attached in (model, nn.DataParallel(model)):
+        regularizer = create_regularizer("mhe", attached)
+        with pytest.raises(UsageError, match=r"Sequential has no parameter '0.wieght'; did you mean 0.weight"):
+            regularizer({"0.wieght": torch.randn(5, 6)})
+        given = {name: p.detach() for name, p in attached.named_parameters()}
+        torch.testing.assert_close(regularizer(given), regularizer().detach())

@@ -4,9 +4,11 @@ from ..forks import Fork
 
 WORKER = """
 import sys
+import warnings
 import torch
 from torch import distributed, nn
 from torch.distributed.fsdp import fully_shard
+from torch.nn.utils import parametrizations, parametrize, prune
 from comhe.errors import UsageError
 from comhe.regularizers import create_regularizer, list_regularizers
 
@@ -42,6 +44,44 @@ for name in list_regularizers():
         assert (gradient is None) == (other is None), name
         if gradient is not None:
             torch.testing.assert_close(other, gradient, rtol=1e-7, atol=1e-9 * float(gradient.abs().max()))
+
+# Weights that are computed from several parameters and buffers.
+class Adapter(nn.Module):
+    def __init__(self, n, d):
+        super().__init__()
+        self.up, self.down = nn.Parameter(torch.randn(n, 2)), nn.Parameter(torch.randn(2, d))
+
+    def forward(self, w):
+        return w + self.up @ self.down
+
+COMPUTED = {
+    "adapter": lambda layer: parametrize.register_parametrization(layer, "weight", Adapter(*layer.weight.shape)),
+    "weight norm": parametrizations.weight_norm,
+    "older weight norm": nn.utils.weight_norm,
+    "spectral norm": parametrizations.spectral_norm,
+    "older spectral norm": nn.utils.spectral_norm,
+    "orthogonal": parametrizations.orthogonal,
+    "pruned": lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
+}
+
+def computed(how):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 4), nn.Linear(4, 3)).double()
+    COMPUTED[how](model[0])
+    COMPUTED[how](model[1])
+    return model.double()
+
+warnings.simplefilter("ignore", FutureWarning)  # of the older ones
+for how in COMPUTED:
+    model, sharded = computed(how), computed(how)
+    fully_shard(sharded[1])
+    fully_shard(sharded)
+    expected, gradients = steps(create_regularizer("hs-mhe", model), model)
+    found, others = steps(create_regularizer("hs-mhe", sharded), sharded)
+    torch.testing.assert_close(found, expected, msg=how)
+    assert sum(gradient is not None for gradient in gradients) >= 3
+    for gradient, other in zip(gradients, others, strict=True):
+        torch.testing.assert_close(other, gradient, msg=how)
 
 for name in ("ap-comhe", "mhp"):
     model, options = network(), OPTIONS.get(name, {})

@@ -1,9 +1,10 @@
 """What the report says, and that asking for it changes nothing (tests of every regularizer: test_regularizer.py)."""
 
 import pytest
+import torch
 from torch import nn
 
-from comhe.regularizers import create_regularizer, diagnose
+from comhe.regularizers import RegularizerWarning, create_regularizer, diagnose
 from comhe.regularizers.report import Report
 
 
@@ -34,3 +35,32 @@ def test_text_is_a_table_and_the_reasons(model):
     assert header.split()[:5] == ["layer", "role", "neurons", "weight", "penalty"]
     assert [line.split()[0] for line in lines] == ["0", "1", "1.out_proj", "3", "skipped"]
     assert lines[-1].startswith("skipped 2: kind 'embedding'")
+
+
+@pytest.mark.parametrize("name", ["rp-comhe", "ap-comhe", "adv-comhe"])
+def test_it_says_which_layers_are_projected(name):
+    model = nn.Sequential(nn.Linear(20, 12), nn.Linear(12, 8), nn.Linear(8, 3))
+    regularizer = create_regularizer(name, model, dim=12)
+    assert [row.projected for row in regularizer.report().layers] == [True, False, False]
+    assert "neurons  projected  weight" in str(regularizer.report())
+    assert "projected" not in str(create_regularizer("hs-mhe", model).report())
+    with pytest.warns(RegularizerWarning, match=f"{name}: no layer is projected, as no neuron has more than 20 inputs"):
+        create_regularizer(name, model, dim=20)
+
+
+def test_groups_that_no_layer_is_split_into_are_told():
+    with pytest.warns(RegularizerWarning, match="group-comhe: no layer is projected, .* too few for groups"):
+        create_regularizer("group-comhe", nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 3)))
+
+
+def test_an_energy_that_takes_seconds_is_told(recwarn):
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 100_000))
+    create_regularizer("hs-mhe", model, sample=1024)
+    create_regularizer("hs-mhe", model, exclude="1")
+    create_regularizer("so", model)
+    assert [str(item.message) for item in recwarn if item.category is RegularizerWarning] == []
+    with pytest.warns(
+        RegularizerWarning, match="1 has 100,000 neurons of 64 inputs, and each step takes all their pairs"
+    ):
+        create_regularizer("hs-mhe", model)

@@ -30,7 +30,7 @@ def reasons(model=None, **selection):
     return {item.name: item.reason for item in create_regularizer("mhe", model or Network(), **selection).skipped}
 
 
-RECURRENT = "no matrix view for GRU.weight_hh_l0 [12, 4]; add one with register_neurons"
+RECURRENT = "the view of GRU does not read GRU.weight_hh_l0 [12, 4]; one for a subclass can (register_neurons)"
 ALL = ["conv", "attention", "attention.out_proj", "memory", "mix", "body.0", "body.2", "head"]
 
 
@@ -188,12 +188,45 @@ def test_a_glob_that_matches_nothing_is_told(recwarn):
     create_regularizer("mhe", model, include="*", exclude=["norm", "*.bias", "stem.*"])
     create_regularizer("mhe", nn.DataParallel(model), exclude="head")
     assert [str(item.message) for item in recwarn if item.category is RegularizerWarning] == []
-    with pytest.warns(RegularizerWarning, match=r"^exclude='heed' matches nothing in ModuleDict; did you mean head\?$"):
+    with pytest.warns(
+        RegularizerWarning, match=r"^exclude='heed' matches no layer of ModuleDict; did you mean head\?$"
+    ):
         create_regularizer("mhe", model, exclude="norm,heed")
-    with pytest.warns(RegularizerWarning, match=r"^include='encoder\.\*' matches nothing"):
+    with pytest.warns(RegularizerWarning, match=r"^include='encoder\.\*' matches no layer"):
         create_regularizer("mhe", model, include=["stem", "encoder.*"])
 
 
 def test_the_model_may_be_a_single_layer():
     assert roles(nn.Linear(4, 3)) == {"": "output"}
     assert "(the model)" in str(create_regularizer("mhe", nn.Linear(4, 3)).report())
+
+
+def test_the_name_of_a_module_is_for_all_that_is_in_it(recwarn):
+    model = nn.ModuleDict(
+        {"trunk": nn.Sequential(nn.Linear(6, 5), nn.Sequential(nn.Linear(5, 4))), "trunks": nn.Linear(4, 3)}
+    )
+    assert list(roles(model, exclude="trunk")) == ["trunks"]
+    assert list(roles(model, include="trunk", output=None)) == ["trunk.0", "trunk.1.0"]
+    regularizer = create_regularizer("mhe", model, weight={"trunk.1": 3.0, "trunk": 0.5}, exclude="trunks")
+    assert {layer.name: regularizer.weight_of(layer) for layer in regularizer.layers} == {
+        "trunk.0": 0.5,
+        "trunk.1.0": 3.0,
+    }
+    assert [str(item.message) for item in recwarn if item.category is RegularizerWarning] == []
+    for glob in ("tru?k", "trunk.0.weight"):  # the names of a module and of a parameter
+        with pytest.warns(RegularizerWarning, match=f"exclude={glob!r} matches no layer".replace("?", r"\?")):
+            create_regularizer("mhe", model, exclude=glob)
+
+
+def test_a_tied_weight_is_excluded_by_any_of_its_names():
+    model = nn.ModuleDict({"words": nn.Embedding(9, 4), "body": nn.Linear(4, 4), "head": nn.Linear(4, 9)})
+    model["head"].weight = model["words"].weight
+    assert reasons(model) == {
+        "words": "kind 'embedding' is not among kinds, but it is tied to head, which is regularized"
+    }
+    for glob, other in (("words", "head"), ("head", "words")):
+        assert list(roles(model, exclude=glob, kinds=("linear", "embedding"))) == ["body"]
+        assert reasons(model, exclude=glob, kinds=("linear", "embedding")) == {
+            glob: "excluded by name",
+            other: f"excluded by name: it is tied to {glob}",
+        }

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations, prune
+from torch.nn.utils import parametrizations, parametrize, prune
 
-from comhe.regularizers import NoNeuronsError, create_regularizer, register_neurons
+from comhe.regularizers import NoNeuronsError, create_regularizer, hyperspherical_energy, register_neurons
 from comhe.regularizers.selection import select
 from comhe.regularizers.sources import leaves, sources, traced
 
@@ -103,7 +103,7 @@ def test_a_rule_claims_the_submodules_that_it_reads():
 def test_layers_trained_in_part_train():
     model = nn.Sequential(Mixed(), nn.Linear(4, 3))
     model[0].down.requires_grad_(False)
-    (layer,) = select(model, include="0").layers
+    (layer,) = select(model, include="0", exclude="0.other").layers
     assert layer.trainable
     model[0].up.requires_grad_(False)
     assert model[0].other.weight.requires_grad
@@ -122,3 +122,27 @@ def test_ties_are_told_by_the_parameters(frozen):
     found = select(model)
     assert [layer.name for layer in found.layers] == ["0", "2"]
     assert {item.name: item.reason for item in found.skipped} == {"1": "tied to 0", "3": "tied to 2"}
+
+
+class Part(nn.Module):
+    """A part of a weight that several layers share."""
+
+    def __init__(self, bank, part):
+        super().__init__()
+        self.bank, self.part = bank, part
+
+    def forward(self, _):
+        return self.bank[self.part]
+
+
+def test_different_parts_of_one_parameter_are_no_ties(normal):
+    bank = nn.Parameter(normal(3, 6, 6))
+    parts = (0, 1, 1, 2, (0, slice(4)))
+    model = nn.Sequential(*(nn.Linear(6, 6).double() for _ in parts))
+    for layer, part in zip(model, parts, strict=True):
+        parametrize.register_parametrization(layer, "weight", Part(bank, part), unsafe=True)
+    regularizer = create_regularizer("hs-mhe", model, output=None)
+    assert [layer.name for layer in regularizer.layers] == ["0", "1", "3", "4"]
+    assert [item.name for item in regularizer.skipped if item.reason == "tied to 1"] == ["2"]
+    expected = sum(hyperspherical_energy(w, half_space=True) for w in (*bank, bank[0, :4]))
+    torch.testing.assert_close(regularizer(), expected)

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
+from comhe.regularizers import RegularizerWarning, create_regularizer
 from comhe.regularizers.structure import Structure, changes
 
 
@@ -103,3 +104,25 @@ def test_changes_of_many_layers_are_a_short_line():
     after = select(nn.Sequential(*(nn.Linear(3, 3) for _ in range(20))))[0]
     assert changes([], after) == "new: 0, 1, 2, 3, 4 and 15 more"
     assert changes(after, after[:18]) == "gone: 18, 19"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: layer.to(torch.cfloat),
+        lambda layer: setattr(layer, "weight", nn.Parameter(layer.weight.detach().to_sparse())),
+        lambda layer: setattr(layer, "weight", nn.Parameter(layer.weight.detach().to(torch.float8_e4m3fn), False)),
+    ],
+    ids=["complex", "sparse", "quantized"],
+)
+@pytest.mark.filterwarnings("ignore:Complex modules")
+def test_weights_that_have_no_angles_any_more_are_left_out(change, request):
+    model = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 4))
+    regularizer = create_regularizer("mhe", model)
+    change(model[0])
+    with pytest.warns(RegularizerWarning, match="gone: 0"):
+        value = regularizer()
+    torch.testing.assert_close(value, create_regularizer("mhe", model)())
+    ((name, reason),) = [(item.name, item.reason) for item in regularizer.skipped]
+    assert name == "0"
+    assert reason.startswith(f"Linear.weight is {request.node.callspec.id}")

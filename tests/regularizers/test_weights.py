@@ -99,6 +99,9 @@ def test_a_glob_whose_layer_has_gone_is_told_once():
     assert said(regularizer.refresh) == []  # its successor has its weight
     assert {row.name: row.weight for row in regularizer.report().layers} == {"0": 1.0, "1": 1.0, "2": 5.0}
     model[2] = nn.Sequential(nn.Linear(4, 3))
+    assert said(regularizer) == []  # so has what is within it
+    assert {row.name: row.weight for row in regularizer.report().layers} == {"0": 1.0, "1": 1.0, "2.0": 5.0}
+    model[2] = nn.Identity()
     (message,) = said(regularizer)
     assert message == "weight['2'] of mhe names no layer any more, since the model has changed"
     assert said(regularizer) == said(regularizer.refresh) == []

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.autograd import gradcheck
 
-from comhe.regularizers import create_regularizer, ocnn
+from comhe.regularizers import create_regularizer, ocnn, register_neurons
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
@@ -43,3 +43,15 @@ def test_layers_use_their_stride_and_others_their_gram_matrix(normal):
     assert rows[0].penalty == pytest.approx(ocnn(model[0].weight, stride=2).item())
     gram = model[2].weight @ model[2].weight.mT - torch.eye(5)
     assert rows[2].penalty == pytest.approx(gram.norm().item())
+
+
+def test_an_adapted_convolution_is_one(normal):
+    class Adapter(nn.Module):  # as peft's: the layer that it adapts is its base_layer
+        def __init__(self, base_layer):
+            super().__init__()
+            self.base_layer = base_layer
+
+    register_neurons(Adapter)(lambda module: module.base_layer.weight.flatten(1))
+    convolution = nn.Conv2d(3, 4, 3)
+    expected = create_regularizer("ocnn", convolution)()
+    torch.testing.assert_close(create_regularizer("ocnn", Adapter(convolution))(), expected)
