@@ -75,7 +75,13 @@ def read_records(path: Path) -> list[Record]:
     """Read a file ``*-runs.csv``; an empty number is None, and a column that older files lack is absent."""
 
     def value(key: str, text: str) -> Any:
-        return text if key in _TEXT else None if text == "" else int(text) if key in _INTEGER else float(text)
+        if key in _TEXT:
+            return text
+        if text == "":
+            return None
+        if key == "parameters":
+            return round(float(text))  # older files have six digits of it
+        return int(text) if key in _INTEGER else float(text)
 
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:

@@ -46,6 +46,15 @@ def test_records_come_back_from_a_file(finished, tmp_path):
         assert back["last_hidden"] == pytest.approx(record["last_hidden"], rel=1e-5)
 
 
+def test_a_table_that_is_read_and_written_stays_as_it_is(finished, tmp_path):
+    """However large its networks are: counts have all their digits."""
+    first, again = tmp_path / "first-runs.csv", tmp_path / "again-runs.csv"
+    write_csv(first, [record | {"parameters": 3_046_918} for record in finished[2]])
+    write_csv(again, read_records(first))
+    assert again.read_text() == first.read_text()
+    assert ",3046918," in first.read_text()
+
+
 def test_a_file_of_an_older_version_has_no_variants(tmp_path):
     (tmp_path / "x-runs.csv").write_text("recipe,model,data,regularizer,seed,seconds\nkipf,gcn,cora,none,3,\n")
     (record,) = read_records(tmp_path / "x-runs.csv")
