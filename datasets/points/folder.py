@@ -6,6 +6,7 @@ Source: Uy et al., "Revisiting Point Cloud Classification", ICCV 2019 (ScanObjec
 import math
 import re
 import warnings
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,9 +14,9 @@ import h5py
 import numpy as np
 import torch
 
-from comhe.datasets.io.cache import Decoded, cached
+from comhe.datasets.io.cache import Decoded, Splits, cached
 from comhe.datasets.io.files import MissingDataError, missing, read_lines
-from comhe.datasets.io.layouts import children, files_below, require_classes, split_folders
+from comhe.datasets.io.layouts import SPLIT_NAMES, children, files_below, require_classes, split_folders
 from comhe.datasets.labeled import SPLITS, draw_test
 from comhe.datasets.registry import register_dataset
 from comhe.datasets.sampling import shuffled
@@ -31,7 +32,11 @@ MAX_VALUES = 1 << 28  # coordinates a file: 20 times as many as in the published
 UNSTORED, EXPANSION = 1 << 26, 100
 MAX_CLASSES = 1000  # where labels alone say how many there are
 MATERIALS = (".mtl", ".jpg", ".jpeg", ".png")  # of meshes, which lie next to them
-PAIR = re.compile(r"(?P<split>training|train|test)_?(?P<rest>.*)\.(h5|hdf5)")
+HDF5 = (".h5", ".hdf5")
+SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+IN_SPLIT = re.compile(rf"({'|'.join(sorted(SPLIT_OF, key=len, reverse=True))})[_-]?(.*)\.(?:h5|hdf5)", re.IGNORECASE)
+PART = re.compile(r"(|.*[_-])(\d+)")  # of what follows the split: the name of the set, and the number of a part
+WHOLE = -1  # the number of a split that is one file
 TERMS = "for research, as its authors' terms of use say"
 SCANS = (
     "bag", "bin", "box", "cabinet", "chair", "desk", "display", "door", "shelf", "table", "bed", "pillow", "sink",
@@ -45,49 +50,90 @@ def is_h5_folder(folder: Path) -> bool:
 
 
 def load_h5_folder(folder: Path) -> Decoded:
-    """Load ``train`` and ``test`` as float32 [n, P, 3] and int64 [n], in the order of the lists."""
+    """Load ``train``, ``test`` and perhaps ``val`` as float32 [n, P, 3] and int64 [n], in the order of the lists."""
     classes = tuple(read_lines(folder / "shape_names.txt"))
-    splits, sizes = {}, set()
-    for split in ("train", "test"):
-        # The published lists name the files relative to another folder.
-        files = [folder / PurePosixPath(line).name for line in read_lines(folder / f"{split}_files.txt")]
-        points, labels = zip(*(read_h5(file, len(classes)) for file in files), strict=True)
-        sizes |= {array.shape[1] for array in points}
-        if len(sizes) > 1:
-            raise DataError(f"{folder}: its files have clouds of {' and '.join(map(str, sorted(sizes)))} points")
-        splits[split] = np.concatenate(points), np.concatenate(labels)
-    return Decoded(splits, classes)
+    files = {}
+    for split in SPLITS:
+        listed = folder / f"{split}_files.txt"
+        if split != "val" or listed.exists():
+            # The published lists name the files relative to another folder.
+            files[split] = [folder / PurePosixPath(line).name for line in read_lines(listed)]
+    return Decoded(_read_parts(folder, files, len(classes)), classes)
 
 
-def find_pair(folder: Path) -> tuple[Path, Path] | None:
-    """Return the files ``training_NAME.h5`` and ``test_NAME.h5`` of a folder, as ScanObjectNN has them."""
-    found: dict[str, dict[str, Path]] = {}
-    for child in children(folder):
-        if match := PAIR.fullmatch(child.name):
-            found.setdefault(match["rest"], {})["test" if match["split"] == "test" else "train"] = child
-    pairs = {rest: files for rest, files in found.items() if len(files) == 2}
-    if len(pairs) > 1:
-        raise DataError(f"{folder}: has {' and '.join(map(repr, pairs))} to train and to test; keep one in a folder")
-    return next(((files["train"], files["test"]) for files in pairs.values()), None)
+def find_parts(folder: Path) -> dict[str, list[Path]] | None:
+    """Return the HDF5 files of each split, if there are some to train and some to test, as their names say.
+
+    ``train.h5`` or ``training_NAME.h5`` is a split in one file, ``train0.h5``, ``train1.h5`` ... are parts of one. A
+    ``val`` without ``test`` is the test split, as it is for images.
+    """
+    found: dict[str, dict[str, list[tuple[int, Path]]]] = {}  # by name of the set and split: numbers of parts, files
+    others = []
+    for file in children(folder):
+        if match := IN_SPLIT.fullmatch(file.name):
+            part = PART.fullmatch(match[2])
+            name, number = (part[1], int(part[2])) if part else (match[2], WHOLE)
+            splits = found.setdefault(name.strip("_-"), {})
+            splits.setdefault(SPLIT_OF[match[1].lower()], []).append((number, file))
+        elif file.suffix.lower() in HDF5:
+            others.append(file.name)
+    for splits in found.values():
+        if "test" not in splits and "val" in splits:
+            splits["test"] = splits.pop("val")
+    sets = [name for name, splits in found.items() if {"train", "test"} <= splits.keys()]
+    if not sets:
+        return None
+    if len(sets) > 1:
+        raise DataError(f"{folder}: has {' and '.join(map(repr, sets))} to train and to test; keep one in a folder")
+    chosen = found.pop(sets[0])
+    for splits in found.values():
+        (_, file), *_ = next(iter(splits.values()))
+        raise DataError(f"{file}: does not belong to the set of {chosen['train'][0][1].name}; keep it elsewhere")
+    if others:
+        warnings.warn(f"{folder}: not used: {', '.join(others)[:300]}", stacklevel=3)
+    return {split: _in_order(folder, chosen[split]) for split in SPLITS if split in chosen}
 
 
-def load_pair(folder: Path, pair: tuple[Path, Path] | None = None) -> Decoded:
-    """Load ``train`` and ``test`` from a pair of files; the classes are those in shape_names.txt, or of ScanObjectNN.
+def _in_order(folder: Path, parts: list[tuple[int, Path]]) -> list[Path]:
+    """The parts of a split by their numbers, of which none may be missing."""
+    parts = sorted(parts)
+    for (number, file), (following, other) in pairwise(parts):
+        if number in (WHOLE, following):
+            raise DataError(f"{folder}: has both {file.name} and {other.name}; keep one of them")
+        if following != number + 1:
+            between = f"{file.name} and {other.name}"
+            raise DataError(
+                f"{folder}: has no part {number + 1} between {between}; add it, or keep one set in a folder"
+            )
+    return [file for _, file in parts]
+
+
+def load_parts(folder: Path, files: dict[str, list[Path]]) -> Decoded:
+    """Load the splits from their files; the classes are those in shape_names.txt, or of ScanObjectNN.
 
     Files with other names than ScanObjectNN's have as many classes as the largest label says.
     """
-    train, test = pair or find_pair(folder) or (folder / "train.h5", folder / "test.h5")
-    names = folder / "shape_names.txt"
-    classes = tuple(read_lines(names)) if names.is_file() else SCANS if "objectdataset" in train.name else ()
-    splits = {split: read_h5(file, len(classes) or None) for split, file in (("train", train), ("test", test))}
+    names, scans = folder / "shape_names.txt", "objectdataset" in files["train"][0].name
+    classes = tuple(read_lines(names)) if names.is_file() else SCANS if scans else ()
+    splits = _read_parts(folder, files, len(classes) or None)
     if not classes:
         classes = tuple(map(str, range(1 + max(int(labels.max()) for _, labels in splits.values()))))
         if absent := {*range(len(classes))} - {*splits["train"][1].tolist()}:
             found = f"of its {len(classes)} classes, no cloud to train has {', '.join(map(str, sorted(absent)[:8]))}"
             warnings.warn(f"{folder}: {found}; number the classes from 0 without gaps", stacklevel=2)
-    if (a := splits["train"][0].shape[1]) != (b := splits["test"][0].shape[1]):
-        raise DataError(f"{folder}: its files have clouds of {a} and {b} points")
     return Decoded(splits, classes)
+
+
+def _read_parts(folder: Path, files: dict[str, list[Path]], classes: int | None) -> Splits:
+    """Read the files of each split and join them: float32 [n, P, 3] and int64 [n], in the order of the files."""
+    splits, sizes = {}, set[int]()
+    for split, parts in files.items():
+        points, labels = zip(*(read_h5(file, classes) for file in parts), strict=True)
+        sizes |= {array.shape[1] for array in points}
+        if len(sizes) > 1:
+            raise DataError(f"{folder}: its files have clouds of {' and '.join(map(str, sorted(sizes)))} points")
+        splits[split] = np.concatenate(points), np.concatenate(labels)
+    return splits
 
 
 @register_dataset(
@@ -122,9 +168,10 @@ def _load_scans(root: Path, name: str, split: str, rest: str) -> Clouds:
     pairs = [(base / split / f"training_{rest}.h5", base / split / f"test_{rest}.h5") for base in roots]
     pair = next((pair for pair in pairs if all(map(Path.is_file, pair))), None)
     if pair is None:
-        files = f"h5_files/{split}/training_{rest}.h5 and test_{rest}.h5"
-        raise missing(f"{name}: {root} has no {files}, which its authors give: hkust-vgd.github.io/scanobjectnn")
-    return build(name, f"ScanObjectNN, {split}/*_{rest}.h5", ready(load_pair(pair[0].parent, pair)), "y")
+        names = f"h5_files/{split}/training_{rest}.h5 and test_{rest}.h5"
+        raise missing(f"{name}: {root} has no {names}, which its authors give: hkust-vgd.github.io/scanobjectnn")
+    files = {"train": [pair[0]], "test": [pair[1]]}
+    return build(name, f"ScanObjectNN, {split}/*_{rest}.h5", ready(load_parts(pair[0].parent, files)), "y")
 
 
 def read_h5(path: Path, classes: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -182,8 +229,10 @@ def load_folder(path: Path, root: Path, seed: int | None = None, up: str | None 
     if not path.is_dir():
         how = "a file; unpack it, and name the folder" if path.exists() else "no such folder"
         raise MissingDataError(f"folder:{path}: {how}")
-    if is_h5_folder(path) or find_pair(path):
-        decoded, axis = ready(load_h5_folder(path) if is_h5_folder(path) else load_pair(path)), "y"
+    if is_h5_folder(path):
+        decoded, axis = ready(load_h5_folder(path)), "y"
+    elif files := find_parts(path):
+        decoded, axis = ready(load_parts(path, files)), "y"
     else:
         decoded, axis = load_shape_folder(path, root), "z"
     return build(f"folder:{path}", str(path), decoded, up or axis, seed)
@@ -269,7 +318,7 @@ def list_shapes(folder: Path) -> list[tuple[str, str, str]]:
         shapes = [("test" if split == "val" else split, name, path) for split, name, path in shapes]
     if not {"train"} < found:
         advice = f"; its data may be folder:{folders[0]}" if len(folders) == 1 else ""
-        if any(child.suffix in (".h5", ".hdf5") for child in children(folder)):
+        if any(child.suffix.lower() in HDF5 for child in children(folder)):
             listed = "train_files.txt, test_files.txt and shape_names.txt"
             advice = f"; HDF5 files are train.h5 and test.h5, or listed in {listed}"
         layouts = "train/<class>/* and test/<class>/*, nor <class>/train/* and <class>/test/*, nor <class>/*"
