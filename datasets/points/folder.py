@@ -16,7 +16,15 @@ import torch
 
 from comhe.datasets.io.cache import Decoded, Splits, cached
 from comhe.datasets.io.files import MissingDataError, missing, read_lines
-from comhe.datasets.io.layouts import SPLIT_NAMES, children, files_below, require_classes, split_folders
+from comhe.datasets.io.layouts import (
+    SPLIT_NAMES,
+    children,
+    files_below,
+    is_class,
+    require_classes,
+    split_folders,
+    warn_of_folders,
+)
 from comhe.datasets.labeled import SPLITS, draw_test
 from comhe.datasets.registry import register_dataset
 from comhe.datasets.sampling import shuffled
@@ -293,28 +301,38 @@ def list_shapes(folder: Path) -> list[tuple[str, str, str]]:
     """List the split, the class and the path below ``folder`` of every shape, in the order of the splits."""
     folders = [child for child in children(folder) if child.is_dir()]
     splits = split_folders(folder)
-    shapes = []
+    inside: list[tuple[str, Path, Path]] = []  # split, class, and the folder of its shapes
+    others, is_flat = list[Path](), False
     if "train" in splits:
-        pairs = [(split, child) for split in SPLITS for child in _folders(splits.get(split))]
-        if others := [
-            f
-            for f in folders
-            if not any(map(f.samefile, splits.values())) and {c.name for c in _folders(f)} & {c.name for _, c in pairs}
-        ]:
-            raise DataError(f"{others[0]}: has classes of train, but is not named as a split; keep it elsewhere")
-        shapes = [(split, child.name, path) for split, child in pairs for path in _shapes(folder, child)]
+        inside = [(split, child, child) for split in SPLITS for child in _folders(splits.get(split))]
+        names = {child.name for _, child, _ in inside}
+        for child in folders:
+            if not any(map(child.samefile, splits.values())) and {c.name for c in _folders(child)} & names:
+                raise DataError(f"{child}: has classes of train, but is not named as a split; keep it elsewhere")
     elif len(folders) > 1 and any(map(split_folders, folders)):
-        inside = {child: split_folders(child) for child in folders}
-        pairs = [(split, child) for split in SPLITS for child in folders if split in inside[child]]
-        shapes = [(split, child.name, path) for split, child in pairs for path in _shapes(folder, inside[child][split])]
+        found = {child: split_folders(child) for child in folders}
+        inside = [(split, child, found[child][split]) for split in SPLITS for child in folders if split in found[child]]
+        others = [child for child in folders if not found[child]]
+        for child in others:
+            if is_class(_shapes(folder, child)):
+                raise DataError(f"{child}: has no train and test in it, as other classes have; keep it elsewhere")
     elif not splits:
         if lists := [child for child in children(folder) if child.name.endswith(("_train.txt", "_test.txt"))]:
             raise DataError(f"{lists[0]}: a list of a split, which folders do not have; is this modelnet40-normals?")
-        shapes = [("train", child.name, path) for child in folders for path in _shapes(folder, child)]
-        if len({name for _, name, _ in shapes}) > 1:
-            return shapes
+        inside, is_flat = [("train", child, child) for child in folders], True
+    shapes_in = {path: _shapes(folder, path) for _, _, path in inside}
+    shapes = [(split, child.name, path) for split, child, below in inside for path in shapes_in[below]]
+    if not (is_flat and len({name for _, name, _ in shapes}) > 1):
+        shapes = _with_test(folder, folders, shapes)
+    empty = [path for path, files in shapes_in.items() if not files] + others
+    warn_of_folders(folder, [path.relative_to(folder).as_posix() for path in empty], "a shape")
+    return shapes
+
+
+def _with_test(folder: Path, folders: list[Path], shapes: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """The shapes of splits, if some are to train and some to test, which is ``val`` without ``test``, as for images."""
     found = {split for split, _, _ in shapes}
-    if "test" not in found:  # a val without test is the test split, as it is for images
+    if "test" not in found:
         shapes = [("test" if split == "val" else split, name, path) for split, name, path in shapes]
     if not {"train"} < found:
         advice = f"; its data may be folder:{folders[0]}" if len(folders) == 1 else ""
