@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from comhe.datasets import DataError, load_points
-from comhe.datasets.points.folder import find_parts, load_h5_folder, load_parts, read_h5
+from comhe.datasets.points.hdf5 import find_parts, load_h5_folder, load_parts, read_h5
 from comhe.inputs.shapes import unit_sphere
 
 from ..conftest import POINTS, some_clouds, write_h5
