@@ -167,8 +167,9 @@ def _is_header(features: Table, tables: dict[str, Table]) -> bool:
     if len(possible) < 2:
         return possible == {rows - 1}
     edges = tables["edges"]
-    ends = [edges.column(names) for names in (SOURCE, TARGET)] if edges.names else [0, min(1, edges.width - 1)]
-    rest = edges.words(*(end for end in ends if end is not None))[edges.numbered :]
+    ends = [end for names in (SOURCE, TARGET) if (end := edges.column(names)) is not None]
+    ends = ends or [i for i in range(edges.width) if not edges.names or edges.names[i] not in INDEX][:2]
+    rest = edges.words(*ends)[edges.numbered :]
     if {"0", str(rows - 1)} <= {node for row in rest for node in row}:
         return False  # nodes are numbered from 0, and the last one needs all rows
     columns = zip(*features.words(*range(features.width))[1:], strict=True)
@@ -190,17 +191,15 @@ def _find_headers(tables: dict[str, Table], numbers: dict[str, int]) -> None:
         table.header = int(len(lists) > 1 or "0" not in numbers or ["0"] in table.words(0)[1:])
     if edges.numbered and edges.width in (2, 3):
         rest = {(source, target) for source, target in edges.words(0, 1)[1:]}
-        alone, joined = _goes_both_ways(rest), _goes_both_ways(rest | {("0", "1")})
-        others = any(table is not None and table.numbered and table.header for table in (features, labels))
-        others = others and (labels is None or labels.header > 0)
-        if not {"0", "1"} <= numbers.keys() or (others and alone and rest):
+        one_way = {(source, target) for source, target in rest if (target, source) not in rest}
+        completes = one_way == {("1", "0")}  # with the first row, every edge goes both ways
+        complete = bool(rest) and not one_way  # without it, they do
+        default = any(table is not None and table.numbered and table.header for table in (features, labels))
+        default = default and (labels is None or labels.header > 0)  # the other tables have such headers
+        if not {"0", "1"} <= numbers.keys() or (default and complete):
             edges.header = 1
-        elif not (joined and not alone) and (others or (alone and rest)):
+        elif not completes and (default or complete):
             raise _ambiguous(edges, "an edge", "source,target" + ",weight" * (edges.width == 3))
-
-
-def _goes_both_ways(edges: set[tuple[str, str]]) -> bool:
-    return all((target, source) in edges for source, target in edges)
 
 
 def _ambiguous(table: Table, kind: str, names: str) -> DataError:

@@ -172,6 +172,7 @@ def test_headers_that_pandas_numbers(tmp_path, features, labels, edges):
     [
         ("0,1\n1,0\n1,1\n", "label\n0\n1\n0\n", "0,1\n1,2\n"),  # as many labels as rows
         ("0,1\n1,0\n1,1\n", "0\n1\n0\n", "0,1\n1,0\n1,2\n2,1\n"),  # edges of the nodes 0 to 2
+        ("0,1\n1,0\n1,1\n", "0\n1\n0\n", "u,v\n0,1\n2,1\n"),
         ("a,b\n0,1\n1,0\n1,1\n", "0\n0\n1\n0\n", "0,1\n1,0\n1,2\n2,1\n"),  # one direction would be missing
     ],
 )
@@ -180,6 +181,14 @@ def test_rows_that_look_like_such_headers(tmp_path, features, labels, edges):
     assert found["x"].tolist() == [[0, 1], [1, 0], [1, 1]]
     assert found["y"].tolist() == ["0", "1", "0"]
     assert found["edge_index"][:, 0].tolist() == [0, 1]
+
+
+def test_numbers_of_rows_are_no_sign_of_a_node(tmp_path):
+    files = {"features.csv": NARROW, "labels.csv": "0\n0\n1\n0\n", "edges.csv": indexed("0,1\n0,1\n1,0\n1,2\n2,1\n")}
+    with pytest.raises(
+        DataError, match=r"features\.csv: its first row, 0,1, may be a node or a header; write a,b above"
+    ):
+        read_tables(write(tmp_path, files))
 
 
 def test_edges_that_may_begin_with_a_header_are_not_guessed(tmp_path):
