@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from io import BytesIO
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from plyfile import PlyData
@@ -127,16 +128,35 @@ def parse_ply(data: bytes, path: Path) -> Mesh:
         if (axes := find_axes(names, path)) is None:
             raise ValueError(f"its vertices have {', '.join(names)}")
         points = np.stack([vertex[names[axis]].astype(np.float64) for axis in axes], axis=1)
-        if "face" not in elements:
-            return points, []
-        name = POLYGON[0] if POLYGON[0] in elements["face"] else POLYGON[1]
-        lists = elements["face"][name]
-        if any(polygon.dtype.kind not in "iu" for polygon in lists):
-            raise ValueError("vertex numbers that are not integers")
-        return points, [tuple(polygon.tolist()) for polygon in lists]
+        polygons = [tuple(polygon.tolist()) for polygon in _vertex_lists(elements.get("face"))]
+        strips = _vertex_lists(elements.get("tristrips"))
+        if sum(map(len, strips)) > MAX_TRIANGLES:
+            raise ValueError(f"more than {MAX_TRIANGLES:,} triangles in its strips")
+        return points, polygons + [triangle for strip in strips for triangle in _strip(strip.tolist())]
     except Exception as error:  # of the library: its own for the format, numpy's for the numbers
         said = " ".join(str(error).split())[:160]
         raise DataError(f"{path}: not a PLY file with vertices x, y, z and polygons ({said})") from error
+
+
+def _vertex_lists(element: Any) -> list[np.ndarray]:
+    """The vertex numbers of each face or strip of a PLY file; none where there is no such element."""
+    if element is None:
+        return []
+    lists = [*element[POLYGON[0] if POLYGON[0] in element else POLYGON[1]]]
+    if any(polygon.dtype.kind not in "iu" for polygon in lists):
+        raise ValueError("vertex numbers that are not integers")
+    return lists
+
+
+def _strip(vertices: list[int]) -> Polygons:
+    """The triangles of a strip: each vertex and the two before it, every second one turned; -1 begins another strip."""
+    found, first = Polygons(), 0
+    for i, vertex in enumerate(vertices):
+        first = i + 1 if vertex == -1 else first
+        if i >= first + 2:
+            a, b, c = vertices[i - 2 : i + 1]
+            found.append((b, a, c) if (i - first) % 2 else (a, b, c))
+    return found
 
 
 def parse_obj(data: bytes, path: Path) -> Mesh:

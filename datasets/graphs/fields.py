@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from comhe.errors import DataError
 
 MAX_CLASSES = 1000  # or as many as nodes: a label is the number of a class, and each class has an output
+WHOLE = re.compile(r"[0-9]{1,9}(\.0*)?")  # the number of a class, as a table of floats has it, too
 MAX_SIDE = 1 << 26  # of a sparse matrix, whose rows take memory even where they are empty
 # The names that arrays of a graph have in PyTorch Geometric, in OGB, in DGL and in published .npz files.
 NAMES = {
@@ -191,10 +193,10 @@ def check_labels(y: np.ndarray, nodes: int, name: str) -> tuple[np.ndarray, tupl
 
 def _numbered(words: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Number words in their order; numbers that were written as words stay what they are."""
-    known = ~np.isin(np.char.lower(words), ("", "-1", "nan", "none", "unknown"))
+    known = ~np.isin(np.char.lower(words), ("", "-1", "-1.0", "nan", "none", "unknown"))
     names = np.unique(words[known])
-    if all(word.isascii() and word.isdigit() and len(word) < 10 for word in names.tolist()):
-        return np.where(known, words, "-1").astype(np.int64), ()
+    if all(map(WHOLE.fullmatch, names.tolist())):
+        return np.where(known, words, "-1").astype(np.float64).astype(np.int64), ()
     if len(names) > max(MAX_CLASSES, len(words) // 2):
         raise DataError(f"{name}: y has {len(names):,} different words for {len(words):,} nodes, which are not classes")
     numbers = np.searchsorted(names, np.where(known, words, names[0]))

@@ -11,30 +11,39 @@ import numpy as np
 
 from comhe.errors import DataError
 
+from .fields import NAMES, SPLITS
+
 MAX_BYTES = 1 << 32  # of one array
 UNSTORED, EXPANSION = 1 << 26, 200  # an array may unpack to so many bytes, or to so many times those that it takes
+USED = {name for names in NAMES.values() for name in names} | {*SPLITS}
 _PART = re.compile(r"(?P<name>.+)[._](?P<part>data|indices|indptr|shape)")
 
 
 def read_npz(path: Path) -> dict[str, Any]:
-    """Read the arrays of an ``.npz`` file; no pickle in it is read.
+    """Read the arrays of an ``.npz`` file that a graph may use; others are named, but not read, and no pickle is.
 
     ``x_data``, ``x_indices``, ``x_indptr`` and ``x_shape`` (or ``x.data`` ...) are the sparse matrix ``x``.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file" if not path.exists() else f"{path}: not a regular file")
     arrays: dict[str, np.ndarray] = {}
+    others: list[str] = []
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
                 if member.filename.endswith(".npy"):
-                    arrays[member.filename.removesuffix(".npy")] = _array(archive, member, path)
+                    name = member.filename.removesuffix(".npy")
+                    matrix = _PART.fullmatch(name)
+                    if USED.isdisjoint({name, matrix["name"] if matrix else name}):
+                        others.append(name)
+                    else:
+                        arrays[name] = _array(archive, member, path)
     except DataError:
         raise
     except Exception as error:  # of zipfile, zlib and numpy's parser of headers: whatever the damage causes
         reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise DataError(f"{path}: not an .npz file, or a damaged one ({reason})") from error
-    return _with_matrices(arrays, path)
+    return _with_matrices(arrays, path) | dict.fromkeys(others, "not read")
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> np.ndarray:

@@ -16,7 +16,8 @@ from comhe.inputs.pickles import Record, Unreadable
 
 from .fields import NAMES
 
-SEVERAL_KINDS = ("HeteroData", "TemporalData", "Batch")
+SEVERAL_KINDS = ("HeteroData", "HeteroDataBatch", "TemporalData", "TemporalDataBatch")
+DATA = ("_data", "data")  # what a data set has its graphs in
 FIELDS = {name for names in NAMES.values() for name in names}  # what is read of a graph
 
 
@@ -62,6 +63,15 @@ def _is_graph(checkpoint: Checkpoint, value: Any) -> bool:
     return any(isinstance(each := _value(checkpoint, one), Tensor) and each.dim() == 2 for one in edges)
 
 
+def _kind(content: Any) -> str:
+    """The name of a class. Of a batch, PyTorch Geometric 2 makes one of two: DataBatch of Batch and Data."""
+    if not isinstance(content, Record):
+        return type(content).__name__
+    is_made = content.name.endswith(".DynamicInheritanceGetter") and content.args
+    classes = [each for each in content.args or () if isinstance(each, Record)][::-1] if is_made else [content]
+    return "".join(each.name.rpartition(".")[2] for each in classes)
+
+
 def _attributes(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
     """What a graph has, wherever a version of PyTorch Geometric puts it."""
     content = checkpoint.content
@@ -74,13 +84,19 @@ def _attributes(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
             if any(isinstance(each, Tensor | list) and len(each) > 2 for each in ends):
                 raise DataError(f"{path}: a data set of several graphs; save the one to train on by itself")
         content = first
-    kind = content.name.rpartition(".")[2] if isinstance(content, Record) else type(content).__name__
+    kind = _kind(content)
     if kind in SEVERAL_KINDS:
         raise DataError(f"{path}: its nodes are of several kinds; save HeteroData.to_homogeneous()")
     if isinstance(content, Record) and isinstance(content.state, dict):
+        if any(isinstance(each := content.state.get(key), Record) and _is_graph(checkpoint, each) for key in DATA):
+            raise DataError(f"{path}: has a data set, {kind[:60]}, not a graph of it; save dataset[0]")
         store = content.state.get("_store")
         inner = store.state if isinstance(store, Record) else None
         content = inner.get("_mapping", inner) if isinstance(inner, dict) else content.state
     if not isinstance(content, Mapping) or not all(type(key) is str for key in content):
         raise DataError(f"{path}: has a {kind}, not a Data of PyTorch Geometric or a dictionary")
+    if kind.endswith("Batch"):
+        ends = _value(checkpoint, content.get("ptr"))  # where each graph begins, and the last one ends
+        if not (isinstance(ends, Tensor | list) and len(ends) == 2):
+            raise DataError(f"{path}: a batch of several graphs; save the one to train on by itself")
     return dict(content)

@@ -39,7 +39,8 @@ class Table:
     """The rows of a CSV file, all of one length, and its header if it has one.
 
     The first row is a header if it has a word where the second row has a number, or a word that is the name of a column
-    here. Commas, semicolons and tabs separate cells.
+    here. The row 0, 1, 2 ... is ``numbered``: pandas writes it as the header of an array, but it may be data as well;
+    other tables decide. Commas, semicolons and tabs separate cells.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,17 +58,19 @@ class Table:
         names = [cell.strip().lstrip("#% ").lower() for cell in first]
         known = {*ID, *LABEL, *SPLIT, *EDGE} & set(names)
         words = any(not _is_number(a) and _is_number(b) for a, b in zip(first, second, strict=False))
-        # The header 0, 1, 2 ... is what pandas writes of an array; few columns of numbers may be an edge.
-        numbered = (
-            len(first) > 3 and names == [str(i) for i in range(len(first))] and any("." in cell for cell in second)
-        )
-        self.names = names if (known and known != {""}) or words or numbered else []
+        self.names = names if (known and known != {""}) or words else []
+        self.header = int(bool(self.names))  # rows above the data
+        self.numbered = not self.names and names == [str(i) for i in range(len(first))]
         self.width = len(first)
         self.used: set[int] = set()
 
     def column(self, names: tuple[str, ...]) -> int | None:
         """The position of the first column with one of these names, in the order of the names."""
         return next((self.names.index(name) for name in names if name in self.names), None)
+
+    def count(self) -> int:
+        """The number of rows below the header."""
+        return sum(1 for _ in self._rows()) - self.header
 
     def unused(self) -> list[str]:
         """The names of columns that nobody has read, other than numbers of rows."""
@@ -76,11 +79,11 @@ class Table:
     def words(self, *columns: int) -> list[list[str]]:
         """The cells of columns, row by row."""
         self.used.update(columns)
-        result, header = [], 1 if self.names else 0
+        result = []
         for number, row in enumerate(self._rows(), 1):
             if len(row) != self.width:
                 raise DataError(f"{self.path}: row {number} has {len(row)} cells, the first has {self.width}")
-            if number > header:
+            if number > self.header:
                 result.append([row[column].strip() for column in columns])
         return result
 
@@ -89,7 +92,7 @@ class Table:
         self.words(*columns[:1])  # its error for rows of unequal length says more than numpy's
         self.used.update(columns)
         text = self.text if self.delimiter == "," else self.text.replace(",", ".")  # decimal commas
-        options: Any = {"delimiter": self.delimiter, "skiprows": int(bool(self.names)), "quotechar": '"'}
+        options: Any = {"delimiter": self.delimiter, "skiprows": self.header, "quotechar": '"'}
         try:
             return np.loadtxt(
                 StringIO(text), np.float32, usecols=columns, ndmin=2, comments=None, encoding=None, **options
@@ -112,7 +115,7 @@ def read_tables(folder: Path, labeled: bool = True) -> dict[str, Any]:
     one without a name, as pandas writes it); without a header, the first of two columns of labels or split is that
     column. Edges are two columns, and perhaps a third of weights. A split is a word for each node in split.csv, or the
     nodes of each part in train.csv, valid.csv and test.csv, as OGB has them. A warning names what is not used. Without
-    ``labeled``, labels and splits are neither needed nor read.
+    ``labeled``, labels and splits are not needed, and say at most which first rows are headers.
     """
     tables = {kind: table for kind in FILES if (table := _find(folder, kind)) is not None}
     _check_split(tables, folder)
@@ -120,6 +123,8 @@ def read_tables(folder: Path, labeled: bool = True) -> dict[str, Any]:
         if kind not in tables:
             raise DataError(f"{folder}: has no {FILES[kind][0]}; a graph is edges.csv, features.csv and labels.csv")
     features = tables["features"]
+    if features.numbered:
+        features.header = int(_is_header(features, tables))
     special = {name: features.column(names) for name, names in (("id", ID), ("labels", LABEL), ("split", SPLIT))}
     numbering = [i for i, name in enumerate(features.names) if name in INDEX]
     others = [i for i in range(features.width) if i not in (*special.values(), *numbering)]
@@ -130,6 +135,7 @@ def read_tables(folder: Path, labeled: bool = True) -> dict[str, Any]:
     numbers = {each: i for i, each in enumerate(ids)}
     if len(numbers) < len(ids):
         raise DataError(f"{features.path}: two rows have the same id")
+    _find_headers(tables, numbers)
     found: dict[str, Any] = {"x": x} | _edges(tables["edges"], numbers)
     if not labeled:
         features.used.update(column for column in special.values() if column is not None)
@@ -148,6 +154,58 @@ def read_tables(folder: Path, labeled: bool = True) -> dict[str, Any]:
             found[split] = _listed(tables[split], numbers)
     _tell_unused(folder, [*tables.values()], {table.path.name for table in tables.values()})
     return found
+
+
+def _is_header(features: Table, tables: dict[str, Table]) -> bool:
+    """Whether the first row 0, 1, 2 ... of features is a header, as other rows and other tables say."""
+    if features.width > 2:
+        return True
+    possible = {rows := features.count(), rows - 1}
+    for kind in ("labels", "split"):
+        if kind in tables and (table := tables[kind]).column(ID) is None and (table.names or table.width == 1):
+            possible &= {table.count(), table.count() - table.numbered}
+    if len(possible) < 2:
+        return possible == {rows - 1}
+    edges = tables["edges"]
+    ends = [end for names in (SOURCE, TARGET) if (end := edges.column(names)) is not None]
+    ends = ends or [i for i in range(edges.width) if not edges.names or edges.names[i] not in INDEX][:2]
+    rest = edges.words(*ends)[edges.numbered :]
+    if {"0", str(rows - 1)} <= {node for row in rest for node in row}:
+        return False  # nodes are numbered from 0, and the last one needs all rows
+    columns = zip(*features.words(*range(features.width))[1:], strict=True)
+    if any(not any(cell.lstrip("+-").isdigit() for cell in column) for column in columns):
+        return True  # a column of decimal fractions
+    raise _ambiguous(features, "a node", ",".join("ab"[: features.width]))
+
+
+def _find_headers(tables: dict[str, Table], numbers: dict[str, int]) -> None:
+    """Decide of the first rows 0, 1 ... of all tables but features whether they are headers."""
+    features, labels, edges = tables["features"], tables.get("labels"), tables["edges"]
+    for kind in ("labels", "split"):
+        if kind in tables and (table := tables[kind]).numbered:
+            ids = [node for (node,) in table.words(0)]
+            by_node = table.width == 2
+            table.header = int("0" not in numbers or "0" in ids[1:] if by_node else len(ids) == len(numbers) + 1)
+    lists = [tables[split] for split in SPLITS_OF_NODES if split in tables and tables[split].numbered]
+    for table in lists:  # a node is listed once, and in one of them
+        table.header = int(len(lists) > 1 or "0" not in numbers or ["0"] in table.words(0)[1:])
+    if edges.numbered and edges.width in (2, 3):
+        rest = {(source, target) for source, target in edges.words(0, 1)[1:]}
+        one_way = {(source, target) for source, target in rest if (target, source) not in rest}
+        completes = one_way == {("1", "0")}  # with the first row, every edge goes both ways
+        complete = bool(rest) and not one_way  # without it, they do
+        default = any(table is not None and table.numbered and table.header for table in (features, labels))
+        default = default and (labels is None or labels.header > 0)  # the other tables have such headers
+        if not {"0", "1"} <= numbers.keys() or (default and complete):
+            edges.header = 1
+        elif not completes and (default or complete):
+            raise _ambiguous(edges, "an edge", "source,target" + ",weight" * (edges.width == 3))
+
+
+def _ambiguous(table: Table, kind: str, names: str) -> DataError:
+    row = table.delimiter.join(map(str, range(table.width)))
+    fix = f"write {names} above it if it is {kind}, and in its place if it is a header"
+    return DataError(f"{table.path}: its first row, {row}, may be {kind} or a header; {fix}")
 
 
 def _check_split(tables: dict[str, Table], folder: Path) -> None:

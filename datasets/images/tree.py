@@ -14,7 +14,15 @@ import numpy as np
 
 from comhe.datasets.io.cache import Splits
 from comhe.datasets.io.files import MAX_LIST_BYTES, MissingDataError
-from comhe.datasets.io.layouts import SPLIT_NAMES, children, files_below, require_classes, split_folders
+from comhe.datasets.io.layouts import (
+    SPLIT_NAMES,
+    children,
+    files_below,
+    is_class,
+    require_classes,
+    split_folders,
+    warn_of_folders,
+)
 from comhe.errors import DataError
 from comhe.inputs.files import read_bounded
 from comhe.inputs.pixels import EXTENSIONS
@@ -88,9 +96,12 @@ def _is_image(name: str) -> bool:
 
 
 def _class_folders(folder: Path) -> tuple[str, ...]:
-    """The folders in a folder without splits, if there are two or more with images in them."""
-    names = [child.name for child in children(folder) if child.is_dir()]
-    with_images = [name for name in names if any(map(_is_image, files_below(folder / name)))]
+    """The folders in a folder without splits, if there are two or more with images in them.
+
+    Those of other formats are among them, and become an error; what is no class becomes a warning.
+    """
+    files = {child.name: files_below(child) for child in children(folder) if child.is_dir()}
+    with_images = [name for name in files if any(map(_is_image, files[name]))]
     if len(with_images) < 2:
         return ()
     for name in with_images:
@@ -99,7 +110,9 @@ def _class_folders(folder: Path) -> tuple[str, ...]:
         if splits := split_folders(folder / name):
             inside = next(iter(splits.values()))
             raise DataError(f"{inside}: a split inside of a class; put it the other way round, {folder}/SPLIT/CLASS/")
-    return tuple(with_images)
+    classes = [name for name in files if name in with_images or is_class(files[name])]
+    warn_of_folders(folder, [name for name in files if name not in classes], "an image")
+    return tuple(classes)
 
 
 def _advice(folder: Path, has_train: bool) -> str:

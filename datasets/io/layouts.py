@@ -1,8 +1,9 @@
 """What folders of data have in common: the names of splits, and the files that operating systems leave behind."""
 
 import os
+import warnings
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from comhe.errors import DataError
 
@@ -15,6 +16,13 @@ STRAY = {
     "$recycle.bin", "@eadir", "__macosx", "__pycache__", "desktop.ini", "ehthumbs.db", "icon\r", "lost+found",
     "system volume information", "thumbs.db",
 }  # fmt: skip
+# What folders next to those of classes have: documents, lists, annotations, programs, archives, weights.
+BESIDES = {
+    ".bib", ".cfg", ".csv", ".doc", ".docx", ".gz", ".htm", ".html", ".ini", ".ipynb", ".json", ".log", ".m", ".mat",
+    ".md", ".pdf", ".pkl", ".pt", ".pth", ".py", ".rst", ".safetensors", ".sh", ".tar", ".toml", ".tsv", ".txt",
+    ".xls", ".xlsx", ".xml", ".yaml", ".yml", ".zip",
+}  # fmt: skip
+NOTES = {"authors", "changelog", "copying", "license", "licence", "makefile", "notice", "readme"}
 DEEPEST = 8  # folders below a class; a link to a folder above it would never end
 
 
@@ -26,6 +34,23 @@ def is_stray(name: str) -> bool:
         ['a.png']
     """
     return name.startswith((".", "~$")) or name.lower() in STRAY
+
+
+def is_class(files: Sequence[str]) -> bool:
+    """Return whether a folder of files that cannot be read is meant as a class: some are not of those in BESIDES.
+
+    Example:
+        >>> [is_class(files) for files in ([], ["README", "boxes.XML"], ["0.heic", "list.txt"])]
+        [False, False, True]
+    """
+    names = [PurePosixPath(file.lower()) for file in files]
+    return any(name.suffix not in BESIDES and name.name not in NOTES for name in names)
+
+
+def warn_of_folders(folder: Path, names: Sequence[str], kind: str) -> None:
+    """Warn of folders next to those of classes that have nothing to learn from."""
+    if names:
+        warnings.warn(f"{folder}: not used, without {kind}: {', '.join(names)[:300]}", stacklevel=5)
 
 
 def children(folder: Path) -> list[Path]:

@@ -3,91 +3,28 @@
 Source: Uy et al., "Revisiting Point Cloud Classification", ICCV 2019 (ScanObjectNN).
 """
 
-import math
-import re
-import warnings
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 
 from comhe.datasets.io.cache import Decoded, cached
-from comhe.datasets.io.files import MissingDataError, missing, read_lines
-from comhe.datasets.io.layouts import children, files_below, require_classes, split_folders
+from comhe.datasets.io.files import MissingDataError, missing
+from comhe.datasets.io.layouts import children, files_below, is_class, require_classes, split_folders, warn_of_folders
 from comhe.datasets.labeled import SPLITS, draw_test
 from comhe.datasets.registry import register_dataset
 from comhe.datasets.sampling import shuffled
 from comhe.errors import DataError, UsageError
 from comhe.inputs.files import text_seed
-from comhe.inputs.shapes import POINTS, SUFFIXES, check_clouds, read_cloud, unit_sphere
+from comhe.inputs.shapes import POINTS, SUFFIXES, read_cloud, unit_sphere
 from comhe.progress import tracked
 
 from .clouds import HOLD_OUT_SEED, Clouds
+from .hdf5 import HDF5, find_parts, is_h5_folder, load_h5_folder, load_parts
 
-MAX_VALUES = 1 << 28  # coordinates a file: 20 times as many as in the published files
-# A file may claim more than it stores (chunks unwritten or well compressed): so many bytes, or so many times its size.
-UNSTORED, EXPANSION = 1 << 26, 100
-MAX_CLASSES = 1000  # where labels alone say how many there are
 MATERIALS = (".mtl", ".jpg", ".jpeg", ".png")  # of meshes, which lie next to them
-PAIR = re.compile(r"(?P<split>training|train|test)_?(?P<rest>.*)\.(h5|hdf5)")
 TERMS = "for research, as its authors' terms of use say"
-SCANS = (
-    "bag", "bin", "box", "cabinet", "chair", "desk", "display", "door", "shelf", "table", "bed", "pillow", "sink",
-    "sofa", "toilet",
-)  # fmt: skip
-
-
-def is_h5_folder(folder: Path) -> bool:
-    """Return whether it has ``train_files.txt`` and ``shape_names.txt``, which list HDF5 files and classes."""
-    return (folder / "train_files.txt").exists() and (folder / "shape_names.txt").exists()
-
-
-def load_h5_folder(folder: Path) -> Decoded:
-    """Load ``train`` and ``test`` as float32 [n, P, 3] and int64 [n], in the order of the lists."""
-    classes = tuple(read_lines(folder / "shape_names.txt"))
-    splits, sizes = {}, set()
-    for split in ("train", "test"):
-        # The published lists name the files relative to another folder.
-        files = [folder / PurePosixPath(line).name for line in read_lines(folder / f"{split}_files.txt")]
-        points, labels = zip(*(read_h5(file, len(classes)) for file in files), strict=True)
-        sizes |= {array.shape[1] for array in points}
-        if len(sizes) > 1:
-            raise DataError(f"{folder}: its files have clouds of {' and '.join(map(str, sorted(sizes)))} points")
-        splits[split] = np.concatenate(points), np.concatenate(labels)
-    return Decoded(splits, classes)
-
-
-def find_pair(folder: Path) -> tuple[Path, Path] | None:
-    """Return the files ``training_NAME.h5`` and ``test_NAME.h5`` of a folder, as ScanObjectNN has them."""
-    found: dict[str, dict[str, Path]] = {}
-    for child in children(folder):
-        if match := PAIR.fullmatch(child.name):
-            found.setdefault(match["rest"], {})["test" if match["split"] == "test" else "train"] = child
-    pairs = {rest: files for rest, files in found.items() if len(files) == 2}
-    if len(pairs) > 1:
-        raise DataError(f"{folder}: has {' and '.join(map(repr, pairs))} to train and to test; keep one in a folder")
-    return next(((files["train"], files["test"]) for files in pairs.values()), None)
-
-
-def load_pair(folder: Path, pair: tuple[Path, Path] | None = None) -> Decoded:
-    """Load ``train`` and ``test`` from a pair of files; the classes are those in shape_names.txt, or of ScanObjectNN.
-
-    Files with other names than ScanObjectNN's have as many classes as the largest label says.
-    """
-    train, test = pair or find_pair(folder) or (folder / "train.h5", folder / "test.h5")
-    names = folder / "shape_names.txt"
-    classes = tuple(read_lines(names)) if names.is_file() else SCANS if "objectdataset" in train.name else ()
-    splits = {split: read_h5(file, len(classes) or None) for split, file in (("train", train), ("test", test))}
-    if not classes:
-        classes = tuple(map(str, range(1 + max(int(labels.max()) for _, labels in splits.values()))))
-        if absent := {*range(len(classes))} - {*splits["train"][1].tolist()}:
-            found = f"of its {len(classes)} classes, no cloud to train has {', '.join(map(str, sorted(absent)[:8]))}"
-            warnings.warn(f"{folder}: {found}; number the classes from 0 without gaps", stacklevel=2)
-    if (a := splits["train"][0].shape[1]) != (b := splits["test"][0].shape[1]):
-        raise DataError(f"{folder}: its files have clouds of {a} and {b} points")
-    return Decoded(splits, classes)
 
 
 @register_dataset(
@@ -122,55 +59,10 @@ def _load_scans(root: Path, name: str, split: str, rest: str) -> Clouds:
     pairs = [(base / split / f"training_{rest}.h5", base / split / f"test_{rest}.h5") for base in roots]
     pair = next((pair for pair in pairs if all(map(Path.is_file, pair))), None)
     if pair is None:
-        files = f"h5_files/{split}/training_{rest}.h5 and test_{rest}.h5"
-        raise missing(f"{name}: {root} has no {files}, which its authors give: hkust-vgd.github.io/scanobjectnn")
-    return build(name, f"ScanObjectNN, {split}/*_{rest}.h5", ready(load_pair(pair[0].parent, pair)), "y")
-
-
-def read_h5(path: Path, classes: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Read ``data`` as float32 [n, P, 3] and ``label`` [n] or [n, 1]; sizes are checked before memory is allocated."""
-    if not path.is_file():
-        raise DataError(f"{path}: no such file" if not path.exists() else f"{path}: not a regular file")
-    try:
-        with h5py.File(path, "r") as file:
-            data, label = _dataset(file, "data", path), _dataset(file, "label", path)
-            if data.dtype.kind != "f" or data.ndim != 3 or data.shape[2] != 3 or 0 in data.shape:
-                how = "; swap its last two axes" if data.ndim == 3 and data.shape[1] == 3 else ""
-                raise DataError(f"{path}: data is {data.dtype} {list(data.shape)}, not float [n, P, 3]{how}")
-            if label.dtype.kind not in "iu" or label.shape not in (data.shape[:1], (*data.shape[:1], 1)):
-                raise DataError(f"{path}: label is {label.dtype} {list(label.shape)}, not int [{data.shape[0]}, 1]")
-            if math.prod(data.shape) > MAX_VALUES:
-                raise DataError(f"{path}: data {list(data.shape)} has more than {MAX_VALUES:,} values")
-            for dataset in (data, label):
-                # A chunk is unpacked completely, however little of it is read.
-                claimed = max(dataset.size, math.prod(dataset.chunks or ())) * dataset.dtype.itemsize
-                stored = min(dataset.id.get_storage_size(), path.stat().st_size)
-                if claimed > max(UNSTORED, EXPANSION * stored):
-                    raise DataError(f"{path}: {dataset.name} claims {claimed:,} bytes, but the file stores {stored:,}")
-            points, labels = data[()].astype(np.float32, copy=False), label[()].ravel()
-    except DataError:
-        raise
-    # What h5py raises for a damaged file depends on the version of the library under it.
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{path}: truncated or damaged ({' '.join(str(error).split())})") from error
-    check_clouds(points, path)
-    most = MAX_CLASSES if classes is None else classes
-    wrong = (labels < 0) | (labels >= most)
-    if wrong.any():
-        row = wrong.argmax()
-        raise DataError(f"{path}: label {labels[row]} of cloud {row} (from 0) is outside 0..{most - 1}")
-    return points, labels.astype(np.int64)
-
-
-def _dataset(file: h5py.File, key: str, path: Path) -> h5py.Dataset:
-    # A link, a virtual data set or external storage would read files that are not named here.
-    link = file.get(key, getlink=True)
-    if link is None:
-        raise DataError(f"{path}: has no {key!r}, but {', '.join(map(repr, file)) or 'nothing'}")
-    dataset = file[key] if isinstance(link, h5py.HardLink) else None
-    if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
-        raise DataError(f"{path}: {key!r} is not an array stored in this file")
-    return dataset
+        names = f"h5_files/{split}/training_{rest}.h5 and test_{rest}.h5"
+        raise missing(f"{name}: {root} has no {names}, which its authors give: hkust-vgd.github.io/scanobjectnn")
+    files = {"train": [pair[0]], "test": [pair[1]]}
+    return build(name, f"ScanObjectNN, {split}/*_{rest}.h5", ready(load_parts(pair[0].parent, files)), "y")
 
 
 @register_dataset("folder", "points", license="its owner's", about="meshes or clouds of your own, by class")
@@ -182,8 +74,10 @@ def load_folder(path: Path, root: Path, seed: int | None = None, up: str | None 
     if not path.is_dir():
         how = "a file; unpack it, and name the folder" if path.exists() else "no such folder"
         raise MissingDataError(f"folder:{path}: {how}")
-    if is_h5_folder(path) or find_pair(path):
-        decoded, axis = ready(load_h5_folder(path) if is_h5_folder(path) else load_pair(path)), "y"
+    if is_h5_folder(path):
+        decoded, axis = ready(load_h5_folder(path)), "y"
+    elif files := find_parts(path):
+        decoded, axis = ready(load_parts(path, files)), "y"
     else:
         decoded, axis = load_shape_folder(path, root), "z"
     return build(f"folder:{path}", str(path), decoded, up or axis, seed)
@@ -244,32 +138,42 @@ def list_shapes(folder: Path) -> list[tuple[str, str, str]]:
     """List the split, the class and the path below ``folder`` of every shape, in the order of the splits."""
     folders = [child for child in children(folder) if child.is_dir()]
     splits = split_folders(folder)
-    shapes = []
+    inside: list[tuple[str, Path, Path]] = []  # split, class, and the folder of its shapes
+    others, is_flat = list[Path](), False
     if "train" in splits:
-        pairs = [(split, child) for split in SPLITS for child in _folders(splits.get(split))]
-        if others := [
-            f
-            for f in folders
-            if not any(map(f.samefile, splits.values())) and {c.name for c in _folders(f)} & {c.name for _, c in pairs}
-        ]:
-            raise DataError(f"{others[0]}: has classes of train, but is not named as a split; keep it elsewhere")
-        shapes = [(split, child.name, path) for split, child in pairs for path in _shapes(folder, child)]
+        inside = [(split, child, child) for split in SPLITS for child in _folders(splits.get(split))]
+        names = {child.name for _, child, _ in inside}
+        for child in folders:
+            if not any(map(child.samefile, splits.values())) and {c.name for c in _folders(child)} & names:
+                raise DataError(f"{child}: has classes of train, but is not named as a split; keep it elsewhere")
     elif len(folders) > 1 and any(map(split_folders, folders)):
-        inside = {child: split_folders(child) for child in folders}
-        pairs = [(split, child) for split in SPLITS for child in folders if split in inside[child]]
-        shapes = [(split, child.name, path) for split, child in pairs for path in _shapes(folder, inside[child][split])]
+        found = {child: split_folders(child) for child in folders}
+        inside = [(split, child, found[child][split]) for split in SPLITS for child in folders if split in found[child]]
+        others = [child for child in folders if not found[child]]
+        for child in others:
+            if is_class(_shapes(folder, child)):
+                raise DataError(f"{child}: has no train and test in it, as other classes have; keep it elsewhere")
     elif not splits:
         if lists := [child for child in children(folder) if child.name.endswith(("_train.txt", "_test.txt"))]:
             raise DataError(f"{lists[0]}: a list of a split, which folders do not have; is this modelnet40-normals?")
-        shapes = [("train", child.name, path) for child in folders for path in _shapes(folder, child)]
-        if len({name for _, name, _ in shapes}) > 1:
-            return shapes
+        inside, is_flat = [("train", child, child) for child in folders], True
+    shapes_in = {path: _shapes(folder, path) for _, _, path in inside}
+    shapes = [(split, child.name, path) for split, child, below in inside for path in shapes_in[below]]
+    if not (is_flat and len({name for _, name, _ in shapes}) > 1):
+        shapes = _with_test(folder, folders, shapes)
+    empty = [path for path, files in shapes_in.items() if not files] + others
+    warn_of_folders(folder, [path.relative_to(folder).as_posix() for path in empty], "a shape")
+    return shapes
+
+
+def _with_test(folder: Path, folders: list[Path], shapes: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """The shapes of splits, if some are to train and some to test, which is ``val`` without ``test``, as for images."""
     found = {split for split, _, _ in shapes}
-    if "test" not in found:  # a val without test is the test split, as it is for images
+    if "test" not in found:
         shapes = [("test" if split == "val" else split, name, path) for split, name, path in shapes]
     if not {"train"} < found:
         advice = f"; its data may be folder:{folders[0]}" if len(folders) == 1 else ""
-        if any(child.suffix in (".h5", ".hdf5") for child in children(folder)):
+        if any(child.suffix.lower() in HDF5 for child in children(folder)):
             listed = "train_files.txt, test_files.txt and shape_names.txt"
             advice = f"; HDF5 files are train.h5 and test.h5, or listed in {listed}"
         layouts = "train/<class>/* and test/<class>/*, nor <class>/train/* and <class>/test/*, nor <class>/*"

@@ -26,7 +26,8 @@ from comhe.inputs.tables import parse_table
 from comhe.progress import tracked
 
 from .clouds import Clouds
-from .folder import build, is_h5_folder, load_h5_folder, load_shape_folder
+from .folder import build, load_shape_folder
+from .hdf5 import is_h5_folder, load_h5_folder
 
 CLASSES = 40
 # Train and test; the published HDF5 files lack three training clouds of the official split.

@@ -25,7 +25,7 @@ from comhe.datasets.images.tree import list_tree
 from comhe.datasets.io.cache import Decoded, cached
 from comhe.datasets.io.files import read_lines
 from comhe.datasets.points import modelnet
-from comhe.datasets.points.folder import read_h5
+from comhe.datasets.points.hdf5 import read_h5
 from comhe.inputs.pixels import decode
 from comhe.inputs.shapes import read_cloud
 

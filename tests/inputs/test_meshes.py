@@ -159,6 +159,25 @@ def test_binary_stl_may_begin_as_text_and_end_later(tmp_path, after):
     assert np.array_equal(points[faces], VERTICES[TRIANGLES])
 
 
+STRIPS = (0, 1, 3, 2, -1, 4, 5, 7), (5, 6, 7)
+
+
+def test_strips_of_ply_are_triangles(tmp_path):
+    """As the Stanford repository has them; every second triangle of a strip is turned, so that all face one way."""
+    path = tmp_path / "a.ply"
+    for order in ("", "<"):
+        path.write_bytes(ply(order, polygons=STRIPS).replace(b"element face", b"element tristrips"))
+        points, faces = read_shape(path)
+        assert faces.tolist() == [[0, 1, 3], [3, 1, 2], [4, 5, 7], [5, 6, 7]]
+        a, b, c = points[faces].swapaxes(0, 1)
+        assert (np.cross(b - a, c - a) == [0, 0, 1]).all()
+    path.write_bytes(ply(polygons=[(0, 1, 2, 9)]).replace(b"element face", b"element tristrips"))
+    with pytest.raises(
+        DataError, match=r"a\.ply: face 1 \(from 0\) is \(2, 1, 9\), not 3 or more of the vertices 0\.\.7"
+    ):
+        read_shape(path)
+
+
 def test_axes_of_ply_in_capitals(tmp_path):
     path = tmp_path / "a.ply"
     for axis in "xyz":

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
+from comhe.datasets import load_graph
 from comhe.datasets.graphs.npz import read_npz
 from comhe.errors import DataError
 
@@ -26,6 +27,20 @@ def test_arrays_and_matrices(tmp_path, save, separator):
     assert found.keys() == {"y", "words", "attr"}
     assert found["y"].tolist() == [0, 1, 1]
     assert found["attr"].toarray().tolist() == DENSE.tolist()
+
+
+def test_pickles_that_no_graph_needs_are_not_read_but_told(tmp_path):
+    """As in the published files of citation networks, which have names of nodes and classes."""
+    others = {"idx_to_node": np.array({0: "a"}, dtype=object), "meta_data": np.array([{}], dtype=object)}
+    arrays = csr("attr_matrix") | csr("adj_matrix") | {"labels": [0, 1, 1], "train": [0], "val": [1], "test": [2]}
+    np.savez(tmp_path / "g.npz", **arrays, **others)
+    with pytest.warns(UserWarning, match=r"g\.npz: not used: idx_to_node, meta_data$"):
+        graph = load_graph(f"graph-undirected:{tmp_path / 'g.npz'}")
+    assert graph.features.to_dense().tolist() == DENSE.tolist()
+    for name in ("y", "edge_index", "split_idx", "x_data"):
+        np.savez(tmp_path / "g.npz", **{name: np.array([{}], dtype=object)})
+        with pytest.raises(DataError, match=rf"'{name}\.npy' is object .*, which is not read here; save words by"):
+            read_npz(tmp_path / "g.npz")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from torch_geometric.data import Data, HeteroData, InMemoryDataset
+from torch_geometric.data import Batch, Data, HeteroData, InMemoryDataset
 
 from comhe.datasets.graphs.pyg import read_pt
 from comhe.errors import DataError
@@ -64,6 +64,17 @@ def test_sparse_features(tmp_path, data):
         assert found.to_dense().equal(data.x)
 
 
+class Set(InMemoryDataset):
+    def __init__(self, graphs):
+        super().__init__()
+        self.data, self.slices = self.collate(graphs)
+
+
+def test_a_batch_of_one_graph_is_this_graph(tmp_path, data):
+    torch.save(Batch.from_data_list([data]), tmp_path / "graph.pt")
+    assert read_pt(tmp_path / "graph.pt")["edge_index"].equal(data.edge_index)
+
+
 class Runs:
     def __reduce__(self):
         return os.mkdir, ("ran",)
@@ -80,6 +91,13 @@ def test_nothing_in_a_file_runs_and_the_fault_is_one_line(tmp_path, data, monkey
         ("list.pt", [1, 2], "has a int, not a Data"),
         ("empty.pt", {}, "has no tensors, but nothing"),
         ("views.pt", {"x": torch.zeros(1).expand(1 << 40)}, "'x' is not a tensor that is stored in full"),
+        ("heteros.pt", Batch.from_data_list([hetero, hetero]), "its nodes are of several kinds"),
+        (
+            "batch.pt",
+            Batch.from_data_list([data, data]),
+            "a batch of several graphs; save the one to train on by itself",
+        ),
+        ("set.pt", Set([data]), r"has a data set, Set, not a graph of it; save dataset\[0\]"),
         ("several.pt", None, "a data set of several graphs"),
     ):
         if content is not None:

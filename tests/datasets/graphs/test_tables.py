@@ -143,6 +143,78 @@ def test_a_header_of_numbers_and_decimal_commas(tmp_path):
     assert read_tables(tmp_path)["x"].tolist() == [[1, 0.5], [0, -1], [2, 20]]
 
 
+WIDE = "0,1,2\n1,0,0\n0,1,0\n1,1,0\n"  # what pandas writes of an array of three nodes, with to_csv(index=False)
+NARROW = "0,1\n1,0\n0,1\n1,1\n"
+RING = "0,1\n0,1\n1,0\n1,2\n2,1\n"  # a header, and both directions of two edges
+
+
+@pytest.mark.parametrize("features", [WIDE, NARROW, "0,1\n1.0,0\n0.5,1\n0.0,1\n"])
+@pytest.mark.parametrize("labels", ["0\n0\n1\n0\n", "label\n0\n1\n0\n", "0\n1\n0\n", "0,1\n0,0\n2,0\n1,1\n"])
+@pytest.mark.parametrize("edges", [RING, "source,target\n0,1\n1,0\n1,2\n2,1\n"])
+def test_headers_that_pandas_numbers(tmp_path, features, labels, edges):
+    write(tmp_path, {"features.csv": features, "labels.csv": labels, "edges.csv": edges})
+    headless = labels == "0\n1\n0\n"
+    sure = features != NARROW or labels.startswith("label") or headless
+    if not sure or (headless and edges == RING):
+        fault = r"edges\.csv: its first row, 0,1, may be an edge" if sure else r"features\.csv: .*, may be a node"
+        with pytest.raises(DataError, match=f"{fault} or a header; write (source,target|a,b) above it if it is"):
+            read_tables(tmp_path)
+        return
+    found = read_tables(tmp_path)
+    assert len(found["x"]) == 3
+    assert found["x"][0].tolist()[:2] == [1, 0]
+    assert found["y"].tolist() == ["0", "1", "0"]
+    assert found["edge_index"].tolist() == [[0, 1, 1, 2], [1, 0, 2, 1]]
+
+
+@pytest.mark.parametrize(
+    ("features", "labels", "edges"),
+    [
+        ("0,1\n1,0\n1,1\n", "label\n0\n1\n0\n", "0,1\n1,2\n"),  # as many labels as rows
+        ("0,1\n1,0\n1,1\n", "0\n1\n0\n", "0,1\n1,0\n1,2\n2,1\n"),  # edges of the nodes 0 to 2
+        ("0,1\n1,0\n1,1\n", "0\n1\n0\n", "u,v\n0,1\n2,1\n"),
+        ("a,b\n0,1\n1,0\n1,1\n", "0\n0\n1\n0\n", "0,1\n1,0\n1,2\n2,1\n"),  # one direction would be missing
+    ],
+)
+def test_rows_that_look_like_such_headers(tmp_path, features, labels, edges):
+    found = read_tables(write(tmp_path, {"features.csv": features, "labels.csv": labels, "edges.csv": edges}))
+    assert found["x"].tolist() == [[0, 1], [1, 0], [1, 1]]
+    assert found["y"].tolist() == ["0", "1", "0"]
+    assert found["edge_index"][:, 0].tolist() == [0, 1]
+
+
+def test_numbers_of_rows_are_no_sign_of_a_node(tmp_path):
+    files = {"features.csv": NARROW, "labels.csv": "0\n0\n1\n0\n", "edges.csv": indexed("0,1\n0,1\n1,0\n1,2\n2,1\n")}
+    with pytest.raises(
+        DataError, match=r"features\.csv: its first row, 0,1, may be a node or a header; write a,b above"
+    ):
+        read_tables(write(tmp_path, files))
+
+
+def test_edges_that_may_begin_with_a_header_are_not_guessed(tmp_path):
+    files = {"features.csv": WIDE, "labels.csv": "0\n0\n1\n0\n", "edges.csv": "0,1\n1,2\n2,0\n"}
+    with pytest.raises(
+        DataError, match=r"edges\.csv: its first row, 0,1, may be an edge or a header; write source,targ"
+    ):
+        read_tables(write(tmp_path, files))
+    for text in ("source,target\n0,1\n1,2\n2,0\n", "source,target\n1,2\n2,0\n"):
+        write(tmp_path, {"edges.csv": text})
+        assert read_tables(tmp_path)["edge_index"].shape == (2, text.count("\n") - 1)
+    write(
+        tmp_path,
+        {"features.csv": "id,a\nu,1\nv,2\nw,3\n", "labels.csv": "0,1\nu,0\nv,1\nw,0\n", "edges.csv": "0,1\nu,v\n"},
+    )
+    found = read_tables(tmp_path)  # no node is called 0
+    assert (found["y"].tolist(), found["edge_index"].tolist()) == (["0", "1", "0"], [[0], [1]])
+
+
+def test_lists_of_a_split_under_a_numbered_header(tmp_path):
+    write(tmp_path, PLAIN | {"train.csv": "0\n0\n", "val.csv": "0\n1\n", "test.csv": "0\n2\n"})
+    assert [read_tables(tmp_path)[split].tolist() for split in ("train", "val", "test")] == [[0], [1], [2]]
+    write(tmp_path, {"val.csv": "1\n", "test.csv": "2\n", "train.csv": "0\n"})
+    assert [read_tables(tmp_path)[split].tolist() for split in ("train", "val", "test")] == [[0], [1], [2]]
+
+
 def test_lists_of_nodes_are_a_split(tmp_path):
     files = PLAIN | {"train.csv": "2\n0\n", "valid.csv": "id,why\n1,x\n", "test.csv": "1\n"}
     with pytest.warns(UserWarning, match=r"not used: why in valid\.csv$"):

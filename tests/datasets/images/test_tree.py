@@ -144,6 +144,26 @@ def test_classes_without_splits(small):
     assert not drawn[0].test.pixels.equal(drawn[1].test.pixels)
 
 
+def test_a_class_of_other_files_is_not_passed_over(small):
+    put(small, "train/horse/0.heic", b"x")
+    with pytest.raises(DataError, match=r"train/horse/0\.heic: not an image file .*; keep it outside of the classes"):
+        load(small / "train")
+
+
+def test_folders_next_to_classes_that_are_none_are_told(small):
+    for name in (
+        "docs/README",
+        "docs/guide.md",
+        "annotations/0.xml",
+        "__MACOSX/a/._x.heic",
+        ".git/HEAD",
+        "void/.gitkeep",
+    ):
+        put(small, f"train/{name}", b"x")
+    with pytest.warns(UserWarning, match=r"train: not used, without an image: annotations, docs, void$"):
+        assert load(small / "train").classes == ("a", "b")
+
+
 def test_a_class_may_have_the_name_of_a_split(small):
     for name in ("car", "train"):
         copy(small, f"train/{'a' if name == 'car' else 'b'}", f"vehicles/{name}")

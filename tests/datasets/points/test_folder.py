@@ -1,5 +1,7 @@
 """Folders of shapes by class."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -151,6 +153,32 @@ def test_classes_without_splits(tmp_path):
     one, two = (load_points(f"folder-random{seed}:{tmp_path}", tmp_path.parent) for seed in (1, 2))
     assert "seed 1" in one.source
     assert not one.test.points.equal(two.test.points)
+
+
+@pytest.mark.parametrize("layout", ["{name}", "{split}/{name}", "{name}/{split}"])
+def test_folders_without_a_shape_are_told(tmp_path, layout):
+    for split, name in itertools.product(("train", "test"), "ab"):
+        for i in range(3):
+            put(tmp_path / layout.format(split=split, name=name) / f"{i}.off", off())
+    for name in ("empty", "skins"):
+        empty = layout.format(split="train", name=name)
+        (tmp_path / empty).mkdir(parents=True)
+    put(tmp_path / empty / "a.jpg", b"")
+    put(tmp_path / ".git" / "a.off", b"")
+    with pytest.warns(UserWarning, match=rf": not used, without a shape: \S*empty\S*, {empty}$"):
+        assert load(tmp_path).classes == ("a", "b")
+
+
+def test_a_class_without_splits_next_to_some_that_have_them(tmp_path):
+    for split, name in itertools.product(("train", "test"), "ab"):
+        for i in range(2):
+            put(tmp_path / name / split / f"{i}.off", off())
+    put(tmp_path / "readme" / "a.md", b"")
+    with pytest.warns(UserWarning, match=": not used, without a shape: readme$"):
+        load(tmp_path)
+    put(tmp_path / "c" / "0.las", b"LASF")
+    with pytest.raises(DataError, match="c: has no train and test in it, as other classes have; keep it elsewhere"):
+        load(tmp_path)
 
 
 def test_lists_of_splits_are_not_passed_over(tmp_path):

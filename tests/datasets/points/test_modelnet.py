@@ -9,7 +9,7 @@ import torch
 from comhe.datasets import DataError, data_root, load_points
 from comhe.datasets.io.files import missing
 from comhe.datasets.points import modelnet
-from comhe.datasets.points.folder import is_h5_folder
+from comhe.datasets.points.hdf5 import is_h5_folder
 from comhe.datasets.points.modelnet import FOLDERS
 
 from ...inputs.test_meshes import off

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from comhe.datasets import DataError, load_points
-from comhe.datasets.points.folder import load_h5_folder, read_h5
+from comhe.datasets.points.hdf5 import find_parts, load_h5_folder, load_parts, read_h5
 from comhe.inputs.shapes import unit_sphere
 
 from ..conftest import POINTS, some_clouds, write_h5
@@ -216,3 +216,66 @@ def test_classes_of_a_pair_of_ones_own_are_those_of_its_labels(tmp_path):
     write_h5(tmp_path / "train.h5", some_clouds(8).swapaxes(1, 2), [0, 1] * 4)
     with pytest.raises(DataError, match="swap its last two axes"):
         read_h5(tmp_path / "train.h5", 2)
+
+
+def write_splits(folder, *names):
+    """Files of 8, 9, 10 ... clouds of two classes, in this order."""
+    folder.mkdir()
+    for count, name in enumerate(names, 8):
+        write_h5(folder / name, some_clouds(count, seed=count), np.arange(count) % 2)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("names", "sizes"),
+    [
+        (("train0.h5", "train1.h5", "test0.h5"), [15, 2, 10]),  # 17 to train, a tenth of which validates
+        (("train_9.hdf5", "train_10.hdf5", "test.hdf5"), [15, 2, 10]),
+        (("training_x_1.h5", "training_x_2.h5", "test_x_1.h5", "test_x_2.h5"), [15, 2, 21]),
+        (("train.h5", "val.h5", "test.h5"), [8, 9, 10]),
+        (("train0.h5", "validation0.h5", "test0.h5", "test1.h5"), [8, 9, 21]),
+        (("Train.h5", "testing.h5"), [6, 2, 9]),
+        (("train_a.h5", "testing_a.h5"), [6, 2, 9]),
+        (("train.h5", "valid.h5"), [6, 2, 9]),  # to test, where no others are
+        (("train_cloud2048.h5", "test_cloud2048.h5"), [6, 2, 9]),
+    ],
+)
+def test_parts_are_joined_and_own_validation_is_used(tmp_path, names, sizes):
+    clouds = load_points(f"folder:{write_splits(tmp_path / 'set', *names)}")
+    assert [len(clouds.get_split(split)) for split in ("train", "val", "test")] == sizes
+    assert ("its own split" in clouds.source) == any(name.startswith("val") for name in names[:-1])
+
+
+def test_parts_are_in_the_order_of_their_numbers(tmp_path):
+    folder = write_splits(tmp_path / "set", "train9.h5", "train10.h5", "test0.h5")
+    train, _ = load_parts(folder, find_parts(folder)).splits["train"]
+    assert (train == np.concatenate([some_clouds(8, seed=8), some_clouds(9, seed=9)])).all()
+
+
+def test_lists_may_have_a_split_to_validate(layout):
+    (layout / "train_files.txt").write_text("ply_data_train0.h5")
+    (layout / "val_files.txt").write_text("ply_data_train1.h5")
+    clouds = load_points(f"folder:{layout}")
+    assert [len(clouds.get_split(split)) for split in ("train", "val", "test")] == [20, 10, 6]
+
+
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        ("training_y.h5", r"set/training_y\.h5: does not belong to the set of train0\.h5; keep it elsewhere"),
+        ("val_y.h5", r"set/val_y\.h5: does not belong to the set of train0\.h5; keep it elsewhere"),
+        ("train.h5", r"set: has both train\.h5 and train0\.h5; keep one of them"),
+        ("train_0.h5", r"set: has both train0\.h5 and train_0\.h5; keep one of them"),
+        ("train2.h5", r"set: has no part 1 between train0\.h5 and train2\.h5; add it"),
+    ],
+)
+def test_files_that_do_not_belong_to_the_parts_are_named(tmp_path, more, fault):
+    folder = write_splits(tmp_path / "set", "train0.h5", "test0.h5", more)
+    with pytest.raises(DataError, match=fault):
+        load_points(f"folder:{folder}")
+
+
+def test_files_of_no_split_are_told(tmp_path):
+    folder = write_splits(tmp_path / "set", "train.h5", "test.h5", "normals.h5")
+    with pytest.warns(UserWarning, match=r"set: not used: normals\.h5$"):
+        load_points(f"folder:{folder}")

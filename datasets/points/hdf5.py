@@ -1,0 +1,172 @@
+"""Clouds in HDF5 files: listed as in PointNet's layout, or splits and their parts by the names of files.
+
+Source: Qi et al., "PointNet: Deep Learning on Point Sets for 3D Classification and Segmentation", CVPR 2017.
+"""
+
+import math
+import re
+import warnings
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+
+import h5py
+import numpy as np
+
+from comhe.datasets.io.cache import Decoded, Splits
+from comhe.datasets.io.files import read_lines
+from comhe.datasets.io.layouts import SPLIT_NAMES, children
+from comhe.datasets.labeled import SPLITS
+from comhe.errors import DataError
+from comhe.inputs.shapes import check_clouds
+
+MAX_VALUES = 1 << 28  # coordinates a file: 20 times as many as in the published files
+# A file may claim more than it stores (chunks unwritten or well compressed): so many bytes, or so many times its size.
+UNSTORED, EXPANSION = 1 << 26, 100
+MAX_CLASSES = 1000  # where labels alone say how many there are
+HDF5 = (".h5", ".hdf5")
+SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+IN_SPLIT = re.compile(rf"({'|'.join(sorted(SPLIT_OF, key=len, reverse=True))})[_-]?(.*)\.(?:h5|hdf5)", re.IGNORECASE)
+PART = re.compile(r"(|.*[_-])(\d+)")  # of what follows the split: the name of the set, and the number of a part
+WHOLE = -1  # the number of a split that is one file
+SCANS = (
+    "bag", "bin", "box", "cabinet", "chair", "desk", "display", "door", "shelf", "table", "bed", "pillow", "sink",
+    "sofa", "toilet",
+)  # fmt: skip
+
+
+def is_h5_folder(folder: Path) -> bool:
+    """Return whether it has ``train_files.txt`` and ``shape_names.txt``, which list HDF5 files and classes."""
+    return (folder / "train_files.txt").exists() and (folder / "shape_names.txt").exists()
+
+
+def load_h5_folder(folder: Path) -> Decoded:
+    """Load ``train``, ``test`` and perhaps ``val`` as float32 [n, P, 3] and int64 [n], in the order of the lists."""
+    classes = tuple(read_lines(folder / "shape_names.txt"))
+    files = {}
+    for split in SPLITS:
+        listed = folder / f"{split}_files.txt"
+        if split != "val" or listed.exists():
+            # The published lists name the files relative to another folder.
+            files[split] = [folder / PurePosixPath(line).name for line in read_lines(listed)]
+    return Decoded(_read_parts(folder, files, len(classes)), classes)
+
+
+def find_parts(folder: Path) -> dict[str, list[Path]] | None:
+    """Return the HDF5 files of each split, if there are some to train and some to test, as their names say.
+
+    ``train.h5`` or ``training_NAME.h5`` is a split in one file, ``train0.h5``, ``train1.h5`` ... are parts of one. A
+    ``val`` without ``test`` is the test split, as it is for images.
+    """
+    found: dict[str, dict[str, list[tuple[int, Path]]]] = {}  # by name of the set and split: numbers of parts, files
+    others = []
+    for file in children(folder):
+        if match := IN_SPLIT.fullmatch(file.name):
+            part = PART.fullmatch(match[2])
+            name, number = (part[1], int(part[2])) if part else (match[2], WHOLE)
+            splits = found.setdefault(name.strip("_-"), {})
+            splits.setdefault(SPLIT_OF[match[1].lower()], []).append((number, file))
+        elif file.suffix.lower() in HDF5:
+            others.append(file.name)
+    for splits in found.values():
+        if "test" not in splits and "val" in splits:
+            splits["test"] = splits.pop("val")
+    sets = [name for name, splits in found.items() if {"train", "test"} <= splits.keys()]
+    if not sets:
+        return None
+    if len(sets) > 1:
+        raise DataError(f"{folder}: has {' and '.join(map(repr, sets))} to train and to test; keep one in a folder")
+    chosen = found.pop(sets[0])
+    for splits in found.values():
+        (_, file), *_ = next(iter(splits.values()))
+        raise DataError(f"{file}: does not belong to the set of {chosen['train'][0][1].name}; keep it elsewhere")
+    if others:
+        warnings.warn(f"{folder}: not used: {', '.join(others)[:300]}", stacklevel=3)
+    return {split: _in_order(folder, chosen[split]) for split in SPLITS if split in chosen}
+
+
+def _in_order(folder: Path, parts: list[tuple[int, Path]]) -> list[Path]:
+    """The parts of a split by their numbers, of which none may be missing."""
+    parts = sorted(parts)
+    for (number, file), (following, other) in pairwise(parts):
+        if number in (WHOLE, following):
+            raise DataError(f"{folder}: has both {file.name} and {other.name}; keep one of them")
+        if following != number + 1:
+            between = f"{file.name} and {other.name}"
+            raise DataError(
+                f"{folder}: has no part {number + 1} between {between}; add it, or keep one set in a folder"
+            )
+    return [file for _, file in parts]
+
+
+def load_parts(folder: Path, files: dict[str, list[Path]]) -> Decoded:
+    """Load the splits from their files; the classes are those in shape_names.txt, or of ScanObjectNN.
+
+    Files with other names than ScanObjectNN's have as many classes as the largest label says.
+    """
+    names, scans = folder / "shape_names.txt", "objectdataset" in files["train"][0].name
+    classes = tuple(read_lines(names)) if names.is_file() else SCANS if scans else ()
+    splits = _read_parts(folder, files, len(classes) or None)
+    if not classes:
+        classes = tuple(map(str, range(1 + max(int(labels.max()) for _, labels in splits.values()))))
+        if absent := {*range(len(classes))} - {*splits["train"][1].tolist()}:
+            found = f"of its {len(classes)} classes, no cloud to train has {', '.join(map(str, sorted(absent)[:8]))}"
+            warnings.warn(f"{folder}: {found}; number the classes from 0 without gaps", stacklevel=2)
+    return Decoded(splits, classes)
+
+
+def _read_parts(folder: Path, files: dict[str, list[Path]], classes: int | None) -> Splits:
+    """Read the files of each split and join them: float32 [n, P, 3] and int64 [n], in the order of the files."""
+    splits, sizes = {}, set[int]()
+    for split, parts in files.items():
+        points, labels = zip(*(read_h5(file, classes) for file in parts), strict=True)
+        sizes |= {array.shape[1] for array in points}
+        if len(sizes) > 1:
+            raise DataError(f"{folder}: its files have clouds of {' and '.join(map(str, sorted(sizes)))} points")
+        splits[split] = np.concatenate(points), np.concatenate(labels)
+    return splits
+
+
+def read_h5(path: Path, classes: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Read ``data`` as float32 [n, P, 3] and ``label`` [n] or [n, 1]; sizes are checked before memory is allocated."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file" if not path.exists() else f"{path}: not a regular file")
+    try:
+        with h5py.File(path, "r") as file:
+            data, label = _dataset(file, "data", path), _dataset(file, "label", path)
+            if data.dtype.kind != "f" or data.ndim != 3 or data.shape[2] != 3 or 0 in data.shape:
+                how = "; swap its last two axes" if data.ndim == 3 and data.shape[1] == 3 else ""
+                raise DataError(f"{path}: data is {data.dtype} {list(data.shape)}, not float [n, P, 3]{how}")
+            if label.dtype.kind not in "iu" or label.shape not in (data.shape[:1], (*data.shape[:1], 1)):
+                raise DataError(f"{path}: label is {label.dtype} {list(label.shape)}, not int [{data.shape[0]}, 1]")
+            if math.prod(data.shape) > MAX_VALUES:
+                raise DataError(f"{path}: data {list(data.shape)} has more than {MAX_VALUES:,} values")
+            for dataset in (data, label):
+                # A chunk is unpacked completely, however little of it is read.
+                claimed = max(dataset.size, math.prod(dataset.chunks or ())) * dataset.dtype.itemsize
+                stored = min(dataset.id.get_storage_size(), path.stat().st_size)
+                if claimed > max(UNSTORED, EXPANSION * stored):
+                    raise DataError(f"{path}: {dataset.name} claims {claimed:,} bytes, but the file stores {stored:,}")
+            points, labels = data[()].astype(np.float32, copy=False), label[()].ravel()
+    except DataError:
+        raise
+    # What h5py raises for a damaged file depends on the version of the library under it.
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{path}: truncated or damaged ({' '.join(str(error).split())})") from error
+    check_clouds(points, path)
+    most = MAX_CLASSES if classes is None else classes
+    wrong = (labels < 0) | (labels >= most)
+    if wrong.any():
+        row = wrong.argmax()
+        raise DataError(f"{path}: label {labels[row]} of cloud {row} (from 0) is outside 0..{most - 1}")
+    return points, labels.astype(np.int64)
+
+
+def _dataset(file: h5py.File, key: str, path: Path) -> h5py.Dataset:
+    # A link, a virtual data set or external storage would read files that are not named here.
+    link = file.get(key, getlink=True)
+    if link is None:
+        raise DataError(f"{path}: has no {key!r}, but {', '.join(map(repr, file)) or 'nothing'}")
+    dataset = file[key] if isinstance(link, h5py.HardLink) else None
+    if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
+        raise DataError(f"{path}: {key!r} is not an array stored in this file")
+    return dataset
