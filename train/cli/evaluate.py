@@ -57,7 +57,7 @@ class Evaluate(Computing):
     ] = None
 
     def run(self) -> None:
-        from comhe.train.compare.publish import evaluate, recipe_of
+        from comhe.train.compare.publish import check_split, evaluate, recipe_of
         from comhe.train.predict import open_weights
         from comhe.train.runs.run import Run
         from comhe.zoo.preprocessing import ImageTransform
@@ -68,6 +68,7 @@ class Evaluate(Computing):
         if Path(self.source).is_dir():
             run = Run(self.source)
             recipe, state = run.recipe(), run.weights(self.weights)
+            check_split(recipe, run.environment(), str(run.folder), self.data)
             weights = open_weights(self.source) if "preprocessing" in run.result() else None
         else:
             try:
@@ -76,6 +77,7 @@ class Evaluate(Computing):
                 hint = "; of a file of others say the --model and the --data" if Path(self.source).is_file() else ""
                 raise UsageError(f"{self.source!r} is not a run folder, and {error}{hint}") from error
             recipe, state = recipe_of(weights, self.data), weights.state_dict()
+            check_split(recipe, weights.card.get("trained", {}), weights.name, self.data)
             card = weights.card["metrics"] if self.data is None else {}
         if self.data is not None:
             recipe = recipe.replace(data=self.data)

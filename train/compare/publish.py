@@ -19,6 +19,7 @@ from comhe.errors import RunError, UsageError, WeightsError
 from comhe.train.engine.training import layer_energies
 from comhe.train.recipe import Recipe, find_domain, get_recipe
 from comhe.train.runs.files import check_writable, open_atomic, write_text
+from comhe.train.runs.fingerprint import check_unchanged
 from comhe.train.runs.run import Run, environment
 from comhe.train.task import Task, check_recipe, make_task
 from comhe.zoo import Weights, load_weights, model_domain
@@ -150,6 +151,24 @@ def recipe_of(weights: Weights, data: str | None = None) -> Recipe:
     return kind(**weights.card["recipe"])
 
 
+def check_split(recipe: Recipe, environment: object, trained: str, data: str | None = None) -> None:
+    """Raise RunError if the files of a recipe's data have changed since it was ``trained`` in an ``environment``.
+
+    The split is drawn among the files, so that among those tested now are some that the network has seen. If these
+    ``data`` are asked for by name, a warning says so.
+    """
+    if data not in (None, recipe.data):
+        return
+    digest = environment.get("data") if isinstance(environment, Mapping) else None
+    advice = "" if data else "; restore the files, or name the data with --data to insist"
+    try:
+        check_unchanged(recipe.dataset, digest, trained, f"it may be tested on what it was trained on{advice}")
+    except RunError as error:
+        if data is None:
+            raise
+        warnings.warn(str(error), stacklevel=2)
+
+
 def metrics_of(task: Task, model: nn.Module) -> Metrics:
     """Return the task's metrics of a model on the two splits that it was not trained on."""
     return {split: task.evaluate(model, split) for split in SPLITS}
@@ -172,6 +191,7 @@ def same_recipe(runs: Sequence[Run]) -> tuple[Recipe, dict[Path, dict[str, Any]]
     for run in runs:
         if not run.done:
             raise RunError(f"{run.folder} is not a finished run; train it to its end first")
+        run.check_data("their metrics would be of another split; restore the files, or train the runs again")
     first, *_ = recipes = [run.recipe() for run in runs]
     for run, recipe in zip(runs, recipes, strict=True):
         if differing := [k for k, v in vars(recipe).items() if k != "seed" and v != getattr(first, k, None)]:
