@@ -81,10 +81,10 @@ def load_state(
         raise WeightsError(f"{source}the weights are quantized (they have {listed(quantized)}); {UNQUANTIZED}")
     if fits and (match.headless or classes):
         if not swap_head:
-            raise WeightsError(f"{source}{_other_head(model, match, classes, head)}")
+            raise _other_head(model, match, classes, head, source)
         initialized = [*initialized, *head]
     elif match.faults or match.error:
-        raise WeightsError(f"{source}{misfit(model, match)}")
+        raise misfit(model, match, source)
     loaded = [name for name in expected if name in match.state and name not in initialized]
     for name in loaded:
         if fault := _fault(match.state[name], expected[name]):
@@ -105,18 +105,17 @@ def load_state(
     )
 
 
-def _other_head(model: nn.Module, match: Match, classes: tuple[int, int] | None, head: list[str]) -> str:
-    swap = f"pass swap_head=True to keep the initial {', '.join(head)}"
-    name = type(model).__name__
+def _other_head(
+    model: nn.Module, match: Match, classes: tuple[int, int] | None, head: list[str], source: str
+) -> WeightsError:
+    name, swap = type(model).__name__, {"swap_head=True": f"to keep the initial {', '.join(head)}"}
     if classes:
-        return (
-            f"the weights are for {classes[0]} classes, this {name} has {classes[1]}; build it with "
-            f"num_classes={classes[0]}, or {swap}"
-        )
+        problem = f"the weights are for {classes[0]} classes, this {name} has {classes[1]}"
+        return WeightsError(source + problem, {"num_classes": classes[0]}, swap)
     what = f"another head, {listed(match.unexpected)}," if match.unexpected else "no head"
     if match.undecided:
         what = f"several layers that could be the head ({listed(match.undecided)})"
-    return f"the weights have {what} where this {name} has {', '.join(head)}; {swap}"
+    return WeightsError(f"{source}the weights have {what} where this {name} has {', '.join(head)}", load=swap)
 
 
 def first_layer(expected: State) -> list[str]:

@@ -34,8 +34,8 @@ def test_a_head_for_other_classes_is_swapped_only_on_request(model):
     with pytest.raises(ValueError) as error:
         load_weights(model, state)
     assert str(error.value) == (
-        "the weights are for 100 classes, this CifarResNet has 10; build it with num_classes=100, or pass "
-        "swap_head=True to keep the initial fc.weight, fc.bias"
+        "the weights are for 100 classes, this CifarResNet has 10; build the model with num_classes=100, or "
+        "pass swap_head=True to keep the initial fc.weight, fc.bias"
     )
     assert same(snapshot(model), before)
     done = load_weights(model, state, swap_head=True)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from comhe.datasets import AlteredDataWarning, describe, license_of, load_data
 from comhe.errors import RunError, UsageError, WeightsError
 from comhe.train.engine.training import layer_energies
-from comhe.train.recipe import Recipe, find_domain, get_recipe
+from comhe.train.recipe import SIZES, Recipe, find_domain, get_recipe
 from comhe.train.runs.files import check_writable, open_atomic, write_text
 from comhe.train.runs.fingerprint import check_unchanged
 from comhe.train.runs.run import Run, environment
@@ -25,6 +25,7 @@ from comhe.train.task import Task, check_recipe, make_task
 from comhe.zoo import Weights, load_weights, model_domain
 from comhe.zoo.preprocessing import from_card, to_card
 
+from .foreign import explained
 from .statistics import mean_std
 
 LIBRARIES = ("torch", "torchvision", "torch-geometric", "safetensors", "numpy")
@@ -112,14 +113,15 @@ def evaluate(
         _check_sizes(task, trained)
     notes = [] if trained is None else [task.adopt(trained.transforms()), _other_classes(task.classes, trained)]
     model = task.model().to(task.device)
-    load_weights(model, state)
+    with explained(recipe.data):
+        load_weights(model, state)
     return [note for note in notes if note], metrics_of(task, model)
 
 
 def _check_sizes(task: Task, trained: Weights) -> None:
     """Raise UsageError unless the data have as many classes, and channels or features, as the weights were made for."""
     sizes, data = task.options, task.recipe.data
-    for option, what in (("num_classes", "classes"), ("in_channels", "channels or features")):
+    for option, what in SIZES.items():
         if option in sizes and sizes[option] != (theirs := trained.options.get(option, sizes[option])):
             raise UsageError(f"{data} has {sizes[option]:,} {what}, but {trained.name} was trained on {theirs:,}")
 
