@@ -192,10 +192,12 @@ def same_recipe(runs: Sequence[Run]) -> tuple[Recipe, dict[Path, dict[str, Any]]
         raise UsageError("name at least one run folder to publish")
     for run in runs:
         if not run.done:
-            raise RunError(f"{run.folder} is not a finished run; train it to its end first")
-        run.check_data("their metrics would be of another split; restore the files, or train the runs again")
+            inside = any(run.folder.glob("seed*/result.json"))
+            advice = f"name the runs in it: {run.folder}/seed*" if inside else "train it to its end first"
+            raise RunError(f"{run.folder} is not a finished run; {advice}")
     first, *_ = recipes = [run.recipe() for run in runs]
     for run, recipe in zip(runs, recipes, strict=True):
+        run.check_data(recipe, "metrics would be of another split; restore the files, or train the run again")
         if differing := [k for k, v in vars(recipe).items() if k != "seed" and v != getattr(first, k, None)]:
             what = f"another recipe than {runs[0].folder}: they differ in {', '.join(differing)}"
             raise UsageError(f"{run.folder} is of {what}")

@@ -66,4 +66,4 @@ def test_data_that_have_changed_since_are_not_split_anew_in_silence(changed, cap
 
 def test_runs_whose_data_have_changed_since_are_not_published(changed, capsys):
     assert main(["publish", changed[0], "--output", "anew"]) == 2
-    assert "restore the files, or train the runs again" in capsys.readouterr().err
+    assert "restore the files, or train the run again" in capsys.readouterr().err
