@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import SupportsFloat, SupportsIndex
@@ -32,7 +32,27 @@ class DataError(ComheError, ValueError):
 
 
 class WeightsError(ComheError, ValueError):
-    """Weights that are missing or damaged, or that do not fit the model."""
+    """Weights that are missing or damaged, or that do not fit the model.
+
+    What helps is known apart from the ``problem``, because a command has other options than a function: ``build``, the
+    options that the model would have to be built with; and ``load``, arguments of loading, with what each is for.
+
+    Example:
+        >>> print(WeightsError("no head", {"width": 2}, {"swap_head=True": "to keep yours"}))
+        no head; build the model with width=2, or pass swap_head=True to keep yours
+    """
+
+    def __init__(
+        self, problem: str, build: Mapping[str, object] | None = None, load: Mapping[str, str] | None = None
+    ) -> None:
+        self.problem, self.build, self.load = problem, dict(build or {}), dict(load or {})
+        settings = ", ".join(f"{option}={value!r}" for option, value in self.build.items())
+        super().__init__(self.with_advice(settings and f"build the model with {settings}", self.load))
+
+    def with_advice(self, build: str, load: Mapping[str, str]) -> str:
+        """Return the problem with advice: how to build the model, or what to pass."""
+        advice = [build, *(f"pass {option} {what}".strip() for option, what in load.items())]
+        return "; ".join(filter(None, (self.problem, ", or ".join(filter(None, advice)))))
 
 
 class RunError(ComheError, ValueError):

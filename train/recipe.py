@@ -28,6 +28,8 @@ LATER_FIELDS = (
 # Settings that name the run, rather than say how it is trained.
 IDENTITY = ("domain", "recipe", "tag", "model", "data", "regularizer", "seed")
 LONGEST_LABEL = 80
+# Options of a model that the data decide, and what they count.
+SIZES = {"num_classes": "classes", "in_channels": "channels or features"}
 # Headings under which settings are shown.
 WHAT, PENALTY, TRAINING, START = "what is trained", "regularizer", "training", "starting from weights"
 MEASURED = "what is recorded"

@@ -16,7 +16,7 @@ from comhe.zoo import Loaded, get_weights, list_weights, load_weights
 from comhe.zoo.cards import has_card, is_path, is_shared
 from comhe.zoo.preprocessing import Transform, from_card
 
-from .recipe import Recipe
+from .recipe import SIZES, Recipe
 
 
 def with_start(recipe: Recipe) -> Recipe:
@@ -93,10 +93,11 @@ def load_start(model: nn.Module, recipe: Recipe) -> Loaded | None:
         key = recipe.weights_key or None
         loaded = load_weights(model, source, recipe.swap_head, adapt_input=recipe.adapt_input, key=key)
     except WeightsError as error:
-        text = _as_setting(str(error))
-        if "with in_channels=" in text and "adapt_input" not in text:
-            text += ", or set adapt_input to fit the first layer to these data"
-        raise WeightsError(text) from error
+        build = {name: value for name, value in error.build.items() if name not in SIZES}
+        load = error.load
+        if "in_channels" in error.build and not recipe.adapt_input:
+            load = {"adapt_input=True": "to fit the first layer to these data"} | load
+        raise WeightsError(_as_setting(error.problem), build, load) from error
     for note in loaded.notes:
         warnings.warn(f"{recipe.weights}: {_as_setting(note)}", stacklevel=2)
     if recipe.freeze == "trunk":

@@ -195,37 +195,39 @@ def _levels_above(tensors: State, prefix: str) -> Iterator[dict[str, Tensor]]:
         yield {name[len(prefix) :].replace(NEST, "."): tensors[name] for name in beside}
 
 
-def misfit(model: nn.Module, match: Match) -> str:
-    """Say in one line what does not fit, and with which options the model would."""
+def misfit(model: nn.Module, match: Match, source: str) -> WeightsError:
+    """Return an error of one line: what does not fit, and with which options the model would."""
     expected, name = model.state_dict(), type(model).__name__
     if match.error:
-        return f"the weights do not fit this {name} ({match.error})"
+        return WeightsError(f"{source}the weights do not fit this {name} ({match.error})")
     shapes = [f"{n} {list(match.state[n].shape)}, not {list(expected[n].shape)}" for n in match.misshapen]
     kinds = (("missing", match.missing), ("unexpected", match.unexpected), ("of another shape", shapes))
     faults = "; ".join(f"{kind}: {listed(names)}" for kind, names in kinds if names)
-    return f"the weights do not fit this {name} ({faults}); {_advice(model, match, expected)}"
-
-
-def _advice(model: nn.Module, match: Match, expected: State) -> str:
+    problem = f"{source}the weights do not fit this {name} ({faults})"
     options: dict[str, object] = {}
     if hasattr(model, "options_of"):
         options, own = model.options_of(match.state), model.options_of(expected)  # type: ignore[operator]
         options = {option: value for option, value in options.items() if own.get(option) != value}
-    other = options.pop("model", None)
-    texts = [f"they are weights of {other}"] if other else []
-    if options:
-        settings = ", ".join(f"{option}={value!r}" for option, value in options.items())
-        texts.append(f"build the model with {settings}")
+    if other := options.pop("model", None):
+        problem += f"; they are weights of {other}"
+    if other or options:
         images = any(expected[name].dim() == 4 for name in match.misshapen)
-        if options.keys() == {"in_channels"} and match.faults == 1 and images:
-            texts[-1] += ", or pass adapt_input=True"
+        is_input = options.keys() == {"in_channels"} and match.faults == 1 and images
+        return WeightsError(problem, options, {"adapt_input=True": ""} if is_input else {})
+    return WeightsError(f"{problem}; {_advice(model, match, expected)}")
+
+
+def _advice(model: nn.Module, match: Match, expected: State) -> str:
+    """What to do about weights of which no options of the model are known that would fit."""
+    if match.faults == len(match.missing) and {*match.missing} <= {name for name, _ in model.named_buffers()}:
+        return "running means and variances are in state_dict(), not in named_parameters(): save the former"
     inside = {name.partition(".")[0] for name in expected}
     outer = [name for name in match.unexpected if name.partition(".")[0] not in inside]
-    if not texts and outer and len(outer) == match.faults:
+    if outer and len(outer) == match.faults:
         return "give the state dict without these, if they are no part of the network"
-    if not texts and len(match.missing) + len(match.misshapen) >= len(expected) // 2:
+    if len(match.missing) + len(match.misshapen) >= len(expected) // 2:
         return "they are of another network, or of one with other options"
-    return "; ".join(texts) or "build the model with the options that they were saved with"
+    return "build the model with the options that they were saved with"
 
 
 def listed(names: Any, most: int = 4) -> str:

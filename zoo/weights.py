@@ -1,5 +1,6 @@
 """Loading of a state dict into a model: every tensor fits, or nothing is loaded."""
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -12,6 +13,10 @@ from .adapters.reparametrized import is_reparametrized, plain_weights
 from .match import Match, find_match, listed, misfit
 from .normalization import Stated, stated_normalization
 from .state import NEST, PREFIXES, State, select
+
+# What torch.ao.quantization, bitsandbytes and GPTQ store next to integers.
+QUANTIZED = re.compile(r"(.*\.)?(zero_point|_packed_params|SCB|absmax|qweight|qzeros)")
+UNQUANTIZED = "give the weights from before they were quantized"
 
 
 @dataclass(frozen=True)
@@ -70,17 +75,20 @@ def load_state(
     notes, initialized = _adapt_input(model, match, source) if adapt_input else ([], [])
     notes = computed + notes
     classes = _other_classes([(match.state[n], expected[n]) for n in head if n in match.state])
+    quantized = [name for name in tensors if QUANTIZED.fullmatch(name.replace(NEST, "."))]
     fits = not match.error and match.faults == len(match.misshapen) and set(match.misshapen) <= set(head)
+    if quantized and (not fits or (match.headless and not swap_head)):
+        raise WeightsError(f"{source}the weights are quantized (they have {listed(quantized)}); {UNQUANTIZED}")
     if fits and (match.headless or classes):
         if not swap_head:
-            raise WeightsError(f"{source}{_other_head(model, match, classes, head)}")
+            raise _other_head(model, match, classes, head, source)
         initialized = [*initialized, *head]
     elif match.faults or match.error:
-        raise WeightsError(f"{source}{misfit(model, match)}")
+        raise misfit(model, match, source)
     loaded = [name for name in expected if name in match.state and name not in initialized]
     for name in loaded:
         if fault := _fault(match.state[name], expected[name]):
-            raise WeightsError(f"{source}{name} {fault}; the file is damaged, or the training run had diverged")
+            raise WeightsError(f"{source}{name} {fault}")
     state = {name: match.state[name] for name in loaded}
     if hasattr(model, "settle"):
         try:
@@ -97,18 +105,17 @@ def load_state(
     )
 
 
-def _other_head(model: nn.Module, match: Match, classes: tuple[int, int] | None, head: list[str]) -> str:
-    swap = f"pass swap_head=True to keep the initial {', '.join(head)}"
-    name = type(model).__name__
+def _other_head(
+    model: nn.Module, match: Match, classes: tuple[int, int] | None, head: list[str], source: str
+) -> WeightsError:
+    name, swap = type(model).__name__, {"swap_head=True": f"to keep the initial {', '.join(head)}"}
     if classes:
-        return (
-            f"the weights are for {classes[0]} classes, this {name} has {classes[1]}; build it with "
-            f"num_classes={classes[0]}, or {swap}"
-        )
+        problem = f"the weights are for {classes[0]} classes, this {name} has {classes[1]}"
+        return WeightsError(source + problem, {"num_classes": classes[0]}, swap)
     what = f"another head, {listed(match.unexpected)}," if match.unexpected else "no head"
     if match.undecided:
         what = f"several layers that could be the head ({listed(match.undecided)})"
-    return f"the weights have {what} where this {name} has {', '.join(head)}; {swap}"
+    return WeightsError(f"{source}the weights have {what} where this {name} has {', '.join(head)}", load=swap)
 
 
 def first_layer(expected: State) -> list[str]:
@@ -186,11 +193,16 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def _fault(theirs: Tensor, ours: Tensor) -> str:
-    """What is wrong with the numbers of a tensor that has the right shape."""
-    if theirs.layout != torch.strided or theirs.is_quantized or theirs.is_meta != ours.is_meta:
-        return "is not a dense tensor with values"
+    """What is wrong with the numbers of a tensor that has the right shape, and what to do."""
+    damaged = "the file is damaged, or the training run had diverged"
+    if theirs.is_quantized or (ours.is_floating_point() and not (theirs.is_floating_point() or theirs.is_complex())):
+        return f"is of type {theirs.dtype}, not {ours.dtype}: it is quantized, or has lost its scale; {UNQUANTIZED}"
+    if theirs.layout != torch.strided or theirs.is_meta != ours.is_meta:
+        return f"is not a dense tensor with values; {damaged}"
     if theirs.is_complex() or (theirs.is_floating_point() and not ours.is_floating_point()):
-        return f"has numbers of type {theirs.dtype}, not {ours.dtype}"
+        return f"has numbers of type {theirs.dtype}, not {ours.dtype}; {damaged}"
     if theirs.is_floating_point() and not theirs.is_meta and not (finite := theirs.float().isfinite()).all():
-        return f"has {finite.numel() - int(finite.sum()):,} numbers of {finite.numel():,} that are not finite"
+        return (
+            f"has {finite.numel() - int(finite.sum()):,} numbers of {finite.numel():,} that are not finite; {damaged}"
+        )
     return ""

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from comhe.errors import RunError, UsageError, WeightsError
 from comhe.train import Run, fit, get_recipe
+from comhe.train.cli.main import main
 from comhe.train.cli.train import train_command
 from comhe.train.compare.publish import evaluate
 from comhe.train.engine.batch_task import parameter_groups
@@ -123,7 +124,11 @@ def test_the_run_stands_on_its_own_once_it_is_trained(tmp_path):
         ({"swap_head": True}, UsageError, "swap_head is for a run that starts from weights"),
         ({"freeze": "trunk"}, UsageError, "freeze is for a run that starts from weights"),
         ({"adapt_input": True}, UsageError, "adapt_input is for a run that starts from weights"),
-        ({"weights": "gcn.cora-none"}, WeightsError, "in_channels=1433, or set adapt_input"),
+        (
+            {"weights": "gcn.cora-none"},
+            WeightsError,
+            r"\[32, 1000\]\); pass adapt_input=True to fit the first layer to these data$",
+        ),
         ({"weights": __file__}, WeightsError, r"test_start\.py: not a safetensors file or a checkpoint"),
         ({"layer_decay": 0.5}, UsageError, "layer_decay is for a run that starts from weights"),
         ({"freeze": "all"}, UsageError, "freeze must be 'none' or 'trunk', not 'all'"),
@@ -222,3 +227,23 @@ def test_a_graph_is_prepared_as_the_weights_graph_was(is_sparse, tmp_path):
     assert task.graph.edge_index.tolist() == [[0, 1, 1, 2, 2, 3], [1, 0, 2, 1, 3, 2]]
     assert task.transforms() == GraphTransform(x.shape[1], normalize=True, undirected=True)
     assert task.adopt(GraphTransform(x.shape[1], normalize=False, undirected=False)) == ""
+
+
+def test_the_command_advises_what_it_has(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    gray, three = (create_model("resnet8", **sizes) for sizes in ({"in_channels": 1}, {"num_classes": 3}))
+    torch.save(gray.state_dict(), "gray.pt")
+    torch.save(three.state_dict(), "three.pt")
+    torch.save({"student": three.state_dict(), "mentor": create_model("resnet8", num_classes=3).state_dict()}, "two.pt")
+    torch.save(create_model("gcn", in_channels=1000, num_classes=5, hidden_channels=24).state_dict(), "wide.pt")
+    images = ["train", "images", "--model", "resnet8", "--data", "digits", "--recipe", "short", "--weights"]
+    graphs = ["train", "graphs", "--data", "citations", "--weights"]
+    for command, message in (
+        ([*images, "three.pt"], "this CifarResNet has 10; pass --swap-head to keep the initial fc.weight, fc.bias"),
+        ([*images, "two.pt"], "choose one by --weights-key 'mentor' or 'student'"),
+        ([*images, "gray.pt"], "; pass --adapt-input to fit the first layer to these data"),
+        ([*graphs, "wide.pt"], "; build the model with --hidden-channels 24"),
+        ([*graphs, "gcn.cora-none"], "; pass --adapt-input to fit the first layer to these data"),
+    ):
+        assert main([*command, "--epochs", "1"]) == 2
+        assert capsys.readouterr().err.endswith(f"{message}\n")

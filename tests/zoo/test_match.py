@@ -1,5 +1,7 @@
 """What frameworks and wrappers put around a state dict, and heads of other names."""
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -254,3 +256,19 @@ def test_counters_are_read_whatever_a_conversion_made_of_them(state, kind):
     assert same(model, counted)
     lost = {n: torch.tensor(torch.inf) if n.endswith("num_batches_tracked") else t for n, t in state.items()}
     assert all(name.endswith("num_batches_tracked") for name in load_weights(build(), lost).missing)
+
+
+def test_parameters_without_buffers_lack_running_means():
+    model = create_model("resnet8")
+    with pytest.raises(
+        WeightsError, match=r"running means and variances are in state_dict\(\), not in named_parameters"
+    ):
+        load_weights(model, dict(model.named_parameters()))
+
+
+def test_weights_of_another_graph_network_are_told():
+    sizes = {"in_channels": 6, "num_classes": 3}
+    for theirs, ours in itertools.permutations(("gcn", "gat", "sage"), 2):
+        state = create_model(theirs, **sizes).state_dict()
+        with pytest.raises(WeightsError, match=rf"; they are weights of {theirs}\b"):
+            load_weights(create_model(ours, **sizes), state)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from comhe.errors import WeightsError
 from comhe.zoo import create_model, load_weights
 
 from .conftest import same
@@ -33,8 +34,8 @@ def test_a_head_for_other_classes_is_swapped_only_on_request(model):
     with pytest.raises(ValueError) as error:
         load_weights(model, state)
     assert str(error.value) == (
-        "the weights are for 100 classes, this CifarResNet has 10; build it with num_classes=100, or pass "
-        "swap_head=True to keep the initial fc.weight, fc.bias"
+        "the weights are for 100 classes, this CifarResNet has 10; build the model with num_classes=100, or "
+        "pass swap_head=True to keep the initial fc.weight, fc.bias"
     )
     assert same(snapshot(model), before)
     done = load_weights(model, state, swap_head=True)
@@ -95,3 +96,24 @@ def test_wrapped_models_are_loaded_inside():
         model.reset_parameters()
         load_weights(wrapped, state)
         assert all(value.equal(state[f"module.{key}"]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.bool])
+def test_integers_are_no_weights(model, kind):
+    before = snapshot(model)
+    state = snapshot(model) | {"conv1.weight": torch.ones_like(model.conv1.weight).to(kind)}
+    with pytest.raises(
+        WeightsError, match=rf"^conv1\.weight is of type {kind}, not torch\.float32: it is quantized, or"
+    ):
+        load_weights(model, state)
+    assert same(snapshot(model), before)
+
+
+def test_a_quantized_network_is_told_as_such(model, tmp_path):
+    quantized = {f"fc.{name}": torch.tensor(0.5) for name in ("scale", "zero_point")}
+    state = {name: tensor for name, tensor in snapshot(model).items() if not name.startswith("fc.")}
+    torch.save(state | quantized, tmp_path / "q.pt")
+    with pytest.raises(WeightsError, match=r"the weights are quantized \(they have fc\.zero_point\); give") as error:
+        load_weights(model, tmp_path / "q.pt")
+    assert "swap_head" not in str(error.value)
+    assert load_weights(model, tmp_path / "q.pt", swap_head=True).initialized == ("fc.weight", "fc.bias")

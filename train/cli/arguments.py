@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 from tyro.conf import Positional
 
-from comhe.errors import UsageError, did_you_mean
+from comhe.errors import ComheError, UsageError, WeightsError, did_you_mean
 
 from .options import Command, Group
 
@@ -111,6 +111,35 @@ def normalize(argv: Sequence[str], command: type[Command]) -> list[str]:
             found += _single(name, equals, value, rest, flag.hint)
     _check_words(words, spare, given, command)
     return [*found, "--", *words] if any(word.startswith("-") for word in words) else [*words, *found]
+
+
+def in_flags(text: str, command: type[Command]) -> str:
+    """Return what a function says, with the arguments that it advises under their names on the command line.
+
+    Example:
+        >>> from .train import train_command
+        >>> in_flags("no head; pass swap_head=True to keep yours", train_command("images"))
+        'no head; pass --swap-head to keep yours'
+    """
+    flags = {flag.field: flag.names[0] for flag in flags_of(command) if flag.names}
+    advised = re.compile(rf"(\b(?:by|pass|mean) |: )({'|'.join(flags)})=(True\b)?")
+    text = advised.sub(lambda found: f"{found[1]}{flags[found[2]]}{'' if found[3] else ' '}", text)
+    options = r"\1--model-options \2" if "model_options" in flags else r"\1\2"
+    return re.sub(r"(\bbuild (?:it|the model) with )(\w+=)", options, text)
+
+
+def explain(error: ComheError, command: type[Command]) -> None:
+    """Make an error advise what the command has: no options of others, and its own by their names."""
+    flags = {flag.field: flag.names[0] for flag in flags_of(command) if flag.names}
+    text = str(error)
+    if isinstance(error, WeightsError):
+        own = [f"{flags[name]} {value}" for name, value in error.build.items() if name in flags]
+        rest = [f"{name}={value}" for name, value in error.build.items() if name not in flags]
+        own += [" ".join(("--model-options", *rest))] if rest and "model_options" in flags else []
+        load = {option: what for option, what in error.load.items() if option.partition("=")[0] in flags}
+        text = error.with_advice(f"build the model with {' '.join(own)}" if own else "", load)
+    if len(error.args) == 1:
+        error.args = (in_flags(text, command),)
 
 
 def _single(name: str, equals: str, value: str, rest: list[str], hint: Any) -> list[str]:

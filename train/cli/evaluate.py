@@ -6,8 +6,9 @@ from tyro.conf import Positional, arg
 
 from comhe.errors import ComheError, UsageError
 
+from .arguments import in_flags
 from .console import show_progress, tell
-from .options import Computing, Group, Json, WhichWeights, print_json
+from .options import Computing, Group, Json, WhichWeights, print_json, require_card
 
 OTHERS = Group("a file of another implementation")
 
@@ -57,7 +58,7 @@ class Evaluate(Computing):
     ] = None
 
     def run(self) -> None:
-        from comhe.train.compare.publish import evaluate, recipe_of
+        from comhe.train.compare.publish import check_split, evaluate, recipe_of
         from comhe.train.predict import open_weights
         from comhe.train.runs.run import Run
         from comhe.zoo.preprocessing import ImageTransform
@@ -68,14 +69,16 @@ class Evaluate(Computing):
         if Path(self.source).is_dir():
             run = Run(self.source)
             recipe, state = run.recipe(), run.weights(self.weights)
+            check_split(recipe, run.environment(), str(run.folder), self.data)
             weights = open_weights(self.source) if "preprocessing" in run.result() else None
         else:
+            require_card(self.source, "of a file of others say the --model and the --data")
             try:
                 weights = open_weights(self.source)
             except ComheError as error:
-                hint = "; of a file of others say the --model and the --data" if Path(self.source).is_file() else ""
-                raise UsageError(f"{self.source!r} is not a run folder, and {error}{hint}") from error
+                raise UsageError(f"{self.source!r} is not a run folder, and {error}") from error
             recipe, state = recipe_of(weights, self.data), weights.state_dict()
+            check_split(recipe, weights.card.get("trained", {}), weights.name, self.data)
             card = weights.card["metrics"] if self.data is None else {}
         if self.data is not None:
             recipe = recipe.replace(data=self.data)
@@ -110,7 +113,7 @@ class Evaluate(Computing):
         with show_progress("evaluate", "epoch"):
             notes, metrics = evaluate_file(recipe, Path(self.source), *arguments)
         for note in notes:
-            tell(note)
+            tell(in_flags(note, type(self)))
         if self.json:
             return print_json({"data": recipe.data, "metrics": {"test": metrics}})
         figures = f"accuracy {100 * metrics['accuracy']:.2f} %, loss {metrics['loss']:.4f}"

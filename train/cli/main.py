@@ -16,7 +16,7 @@ from comhe.errors import ComheError, UsageError, did_you_mean
 from comhe.train.plugins import load_plugins
 from comhe.train.runs.interruption import terminable, torchrun_rank
 
-from .arguments import normalize
+from .arguments import explain, in_flags, normalize
 from .compare import Compare
 from .completion import Completion
 from .data import Data
@@ -78,7 +78,14 @@ def _run(argv: Sequence[str]) -> None:
         from comhe.train.hardware import set_threads
 
         set_threads(threads)
-    command.run()
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+        warnings.showwarning = lambda message, *rest, **more: show(in_flags(str(message), type(command)), *rest, **more)
+        try:
+            command.run()
+        except ComheError as error:
+            explain(error, type(command))
+            raise
 
 
 def parse(argv: Sequence[str]) -> Command:

@@ -163,3 +163,14 @@ def require_new(path: Path, overwrite: bool, remedy: str = "choose another --out
     """Raise UsageError if a file exists that may not be replaced."""
     if path.exists() and not overwrite:
         raise UsageError(f"{path} exists; {remedy}, or replace it with --overwrite")
+
+
+def require_card(source: str, advice: str) -> None:
+    """Raise UsageError for a file of weights without a card, which a command cannot use without more."""
+    from comhe.zoo.cards import card_path, has_card
+
+    path = Path(source)
+    if path.is_file() and not has_card(path):
+        raise UsageError(
+            f"{source} is not a run folder, and there is no card {card_path(path).name} next to it; {advice}"
+        )

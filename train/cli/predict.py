@@ -8,7 +8,7 @@ from tyro.conf import Positional, arg
 from comhe.errors import DataError, UsageError
 
 from .console import tell
-from .options import Computing, Json, Overwrite, WhichWeights, print_json, require_new
+from .options import Computing, Json, Overwrite, WhichWeights, print_json, require_card, require_new
 
 if TYPE_CHECKING:
     from comhe.train.predict import Prediction
@@ -52,6 +52,8 @@ class Predict(Computing):
 
         if self.output is not None:
             require_new(self.output, self.overwrite)
+        advice = "give a published file, or evaluate one of others: comhe evaluate FILE --model NAME --data NAME"
+        require_card(self.source, advice)
         weights = open_weights(self.source, self.weights)
         if not self.files:
             raise UsageError("name what to predict: files, folders, or a graph")

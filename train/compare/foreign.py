@@ -1,6 +1,7 @@
 """Evaluation of weights that others trained: what their images were normalized with is found, or asked for."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from comhe.errors import UsageError
+from comhe.errors import UsageError, WeightsError
 from comhe.train.normalization import NORMALIZATIONS, parse_normalization
-from comhe.train.recipe import Recipe
+from comhe.train.recipe import SIZES, Recipe
 from comhe.train.task import check_recipe, make_task
 from comhe.zoo import load_weights
 
@@ -37,7 +38,8 @@ def evaluate_file(
     check_recipe(recipe, device)
     task = make_task(recipe, root, device)
     model = task.model().to(task.device)
-    loaded = load_weights(model, path, key=key)
+    with explained(recipe.data):
+        loaded = load_weights(model, path, key=key)
     notes = [str(loaded)]
     if normalization is None and loaded.normalization:
         task = make_task(recipe.replace(normalization=str(loaded.normalization)), root, device)
@@ -46,6 +48,18 @@ def evaluate_file(
         notes.append(f"normalization {name}: of those known it fits the first batch norm best (error {error:.4f})")
         task = make_task(recipe.replace(normalization=name), root, device)
     return notes, task.evaluate(model, "test")
+
+
+@contextmanager
+def explained(data: str) -> Iterator[None]:
+    """Around loading: where weights do not fit, their advice is about other data, which decide the model's sizes."""
+    try:
+        yield
+    except WeightsError as error:
+        sizes = " and ".join(f"{error.build[name]:,} {what}" for name, what in SIZES.items() if name in error.build)
+        problem = f"{error.problem}; evaluate them on data with {sizes}, not on {data}" if sizes else error.problem
+        build = {name: value for name, value in error.build.items() if name not in SIZES}
+        raise WeightsError(problem, build) from error
 
 
 @torch.inference_mode()

@@ -17,13 +17,15 @@ from torch import Tensor, nn
 from comhe.datasets import AlteredDataWarning, describe, license_of, load_data
 from comhe.errors import RunError, UsageError, WeightsError
 from comhe.train.engine.training import layer_energies
-from comhe.train.recipe import Recipe, find_domain, get_recipe
+from comhe.train.recipe import SIZES, Recipe, find_domain, get_recipe
 from comhe.train.runs.files import check_writable, open_atomic, write_text
+from comhe.train.runs.fingerprint import check_unchanged
 from comhe.train.runs.run import Run, environment
 from comhe.train.task import Task, check_recipe, make_task
 from comhe.zoo import Weights, load_weights, model_domain
 from comhe.zoo.preprocessing import from_card, to_card
 
+from .foreign import explained
 from .statistics import mean_std
 
 LIBRARIES = ("torch", "torchvision", "torch-geometric", "safetensors", "numpy")
@@ -111,14 +113,15 @@ def evaluate(
         _check_sizes(task, trained)
     notes = [] if trained is None else [task.adopt(trained.transforms()), _other_classes(task.classes, trained)]
     model = task.model().to(task.device)
-    load_weights(model, state)
+    with explained(recipe.data):
+        load_weights(model, state)
     return [note for note in notes if note], metrics_of(task, model)
 
 
 def _check_sizes(task: Task, trained: Weights) -> None:
     """Raise UsageError unless the data have as many classes, and channels or features, as the weights were made for."""
     sizes, data = task.options, task.recipe.data
-    for option, what in (("num_classes", "classes"), ("in_channels", "channels or features")):
+    for option, what in SIZES.items():
         if option in sizes and sizes[option] != (theirs := trained.options.get(option, sizes[option])):
             raise UsageError(f"{data} has {sizes[option]:,} {what}, but {trained.name} was trained on {theirs:,}")
 
@@ -150,6 +153,24 @@ def recipe_of(weights: Weights, data: str | None = None) -> Recipe:
     return kind(**weights.card["recipe"])
 
 
+def check_split(recipe: Recipe, environment: object, trained: str, data: str | None = None) -> None:
+    """Raise RunError if the files of a recipe's data have changed since it was ``trained`` in an ``environment``.
+
+    The split is drawn among the files, so that among those tested now are some that the network has seen. If these
+    ``data`` are asked for by name, a warning says so.
+    """
+    if data not in (None, recipe.data):
+        return
+    digest = environment.get("data") if isinstance(environment, Mapping) else None
+    advice = "" if data else "; restore the files, or name the data with --data to insist"
+    try:
+        check_unchanged(recipe.dataset, digest, trained, f"it may be tested on what it was trained on{advice}")
+    except RunError as error:
+        if data is None:
+            raise
+        warnings.warn(str(error), stacklevel=2)
+
+
 def metrics_of(task: Task, model: nn.Module) -> Metrics:
     """Return the task's metrics of a model on the two splits that it was not trained on."""
     return {split: task.evaluate(model, split) for split in SPLITS}
@@ -171,9 +192,12 @@ def same_recipe(runs: Sequence[Run]) -> tuple[Recipe, dict[Path, dict[str, Any]]
         raise UsageError("name at least one run folder to publish")
     for run in runs:
         if not run.done:
-            raise RunError(f"{run.folder} is not a finished run; train it to its end first")
+            inside = any(run.folder.glob("seed*/result.json"))
+            advice = f"name the runs in it: {run.folder}/seed*" if inside else "train it to its end first"
+            raise RunError(f"{run.folder} is not a finished run; {advice}")
     first, *_ = recipes = [run.recipe() for run in runs]
     for run, recipe in zip(runs, recipes, strict=True):
+        run.check_data(recipe, "metrics would be of another split; restore the files, or train the run again")
         if differing := [k for k, v in vars(recipe).items() if k != "seed" and v != getattr(first, k, None)]:
             what = f"another recipe than {runs[0].folder}: they differ in {', '.join(differing)}"
             raise UsageError(f"{run.folder} is of {what}")

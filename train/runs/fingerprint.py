@@ -5,7 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from comhe.datasets.io.layouts import files_below
-from comhe.errors import DataError
+from comhe.errors import DataError, RunError
 
 READ = 1 << 26  # bytes of data whose contents are read; of larger ones names and sizes are compared
 Listing = tuple[tuple[str, int, int], ...]  # of each file its path, its size and when it was changed
@@ -29,6 +29,16 @@ def data_digest(data: str) -> str:
         return _digest(path, tuple((file, each.st_size, each.st_mtime_ns) for file, each in status))
     except (DataError, OSError):
         return ""
+
+
+def check_unchanged(data: str, digest: str | None, trained: str, hint: str) -> None:
+    """Raise RunError if what was ``trained`` saw other files of these data, whose number was ``digest``.
+
+    Files that are missing are not told here, and nothing is where no number was recorded.
+    """
+    now = data_digest(data)
+    if now and digest and now != digest:
+        raise RunError(f"the files of {data} have changed since {trained} was trained; {hint}")
 
 
 @lru_cache(maxsize=16)

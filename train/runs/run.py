@@ -26,7 +26,7 @@ from comhe.train.recipe import Recipe, read_recipe
 from comhe.zoo import read_state
 
 from .files import create_folder, open_atomic, write_csv, write_text
-from .fingerprint import data_digest
+from .fingerprint import check_unchanged, data_digest
 from .lock import locked
 
 FORMAT = 6
@@ -83,15 +83,16 @@ class Run:
             return
         other = self._other(recipe)
         if other is None:
-            now, then = data_digest(recipe.dataset), self.environment().get("data")
-            if now and then and now != then:
-                hint = "choose another --runs folder, give the recipe a tag, or remove this folder"
-                raise RunError(f"the files of {recipe.data} have changed since {self.folder} was trained; {hint}")
-            return
+            return self.check_data(recipe, "choose another --runs folder, give the recipe a tag, or remove this folder")
         changed = {name: value for name, value in vars(recipe).items() if value != getattr(other, name, None)}
         differences = ", ".join(f"{k} ({getattr(other, k, 'not set')!r}, not {v!r})" for k, v in changed.items())
         hint = "Choose another folder, give the recipe a tag, or remove the folder"
         raise RunError(f"{self.folder} contains the run of another recipe; they differ in {differences}. {hint}")
+
+    def check_data(self, recipe: Recipe, hint: str) -> None:
+        """Raise RunError, with a hint at its end, if the files of its data have changed since it was started."""
+        if data_digest(recipe.dataset):  # of other data nothing is recorded
+            check_unchanged(recipe.dataset, self.environment().get("data"), str(self.folder), hint)
 
     def _other(self, recipe: Recipe) -> Recipe | None:
         """Return the recipe that the folder was started with, if it is another one."""
@@ -142,6 +143,9 @@ class Run:
         path = self._existing("recipe.json", "is not a run folder: it has no recipe.json")
         try:
             return read_recipe(path.read_text())
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            advice = "remove the folder, and train the run again"
+            raise RunError(f"{path}: damaged ({first_line(error)}); {advice}") from error
         except (ValueError, TypeError) as error:
             raise RunError(f"{path}: {error}") from error
 

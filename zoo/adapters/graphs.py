@@ -127,7 +127,8 @@ def adapt_sage(state: State) -> State:
     """
 
     def convert(layer: Layer, last: bool) -> Layer | None:
-        _refuse(layer, SAGE_OPTIONS)
+        if "lin_l.weight" in layer:  # it is PyG's SAGEConv, or of its kind
+            _refuse(layer, SAGE_OPTIONS)
         if "lin_l.weight" in layer and layer.keys() <= {"lin_l.weight", "lin_l.bias", "lin_r.weight"}:
             weight = layer["lin_l.weight"]
             return {"lin_l.bias": weight.new_zeros(len(weight)), "lin_r.weight": torch.zeros_like(weight), **layer}
@@ -227,4 +228,7 @@ def options_of(state: State) -> dict[str, object]:
         if len(shapes.get("convs.0.att_src", ())) == len(last) == 3:
             _, options["heads"], options["hidden_channels"] = shapes["convs.0.att_src"]
             options["output_heads"] = last[1]
+    kinds = {"att_src": "gat", "lin_l.weight": "sage", "lin.weight": "gcn"}  # the first that a layer has
+    if model := next((kind for name, kind in kinds.items() if f"convs.0.{name}" in state), None):
+        options["model"] = model
     return options

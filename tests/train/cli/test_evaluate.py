@@ -1,5 +1,8 @@
 import json
 
+import numpy as np
+import pytest
+
 from comhe.train.cli.main import main
 from comhe.train.runs.run import Run, run_folder
 
@@ -25,3 +28,42 @@ def test_figures_for_a_script(capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["data"] == "citations"
     assert all(found["metrics"][split]["accuracy"] == found["card"][split]["accuracy"] for split in ("val", "test"))
+
+
+@pytest.fixture
+def changed(tmp_path, monkeypatch, capsys):
+    """A run on a graph of one's own, and the weights published from it; then the file gets other edges."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(edges):
+        y = np.arange(30) % 2
+        np.savez("g.npz", x=np.eye(30), edge_index=[[*range(edges)], [*range(edges)]], y=y)
+
+    write(30)
+    assert main(["train", "graphs", "--data", "graph:g.npz", "--epochs", "1", "--tag", "own"]) == 0
+    run = "runs/kipf/gcn.graph_g.npz-none+own/seed0"
+    assert main(["publish", run, "--output", "published"]) == 0
+    weights = "published/gcn.graph_g.npz-none-own.safetensors"
+    for source in (run, weights):
+        assert main(["evaluate", source]) == 0
+    write(29)
+    capsys.readouterr()
+    return run, weights
+
+
+def test_data_that_have_changed_since_are_not_split_anew_in_silence(changed, capsys):
+    for source in changed:
+        assert main(["evaluate", source]) == 2
+        told = capsys.readouterr().err
+        assert "the files of graph:g.npz have changed since" in told
+        assert "tested on what it was trained on; restore the files, or name the data with --data to insist" in told
+        assert main(["evaluate", source, "--data", "graph:g.npz"]) == 0
+        said, told = capsys.readouterr()
+        assert "graph:g.npz test: accuracy" in said
+        assert "warning: the files of graph:g.npz have changed" in told
+        assert "--data" not in told
+
+
+def test_runs_whose_data_have_changed_since_are_not_published(changed, capsys):
+    assert main(["publish", changed[0], "--output", "anew"]) == 2
+    assert "restore the files, or train the run again" in capsys.readouterr().err

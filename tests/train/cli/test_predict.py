@@ -46,3 +46,12 @@ def test_json_and_a_file_that_exists(capsys, tmp_path):
     assert len(found) == 2500
     assert found[7]["input"] == "7"
     assert 0 < found[7]["classes"][0]["probability"] <= 1
+
+
+def test_a_file_without_a_card_is_told_what_takes_it(tmp_path, capsys):
+    path = tmp_path / "theirs.pth"
+    path.write_bytes(b"")
+    assert main(["predict", str(path), "photo.png"]) == 2
+    told = capsys.readouterr().err
+    assert "there is no card theirs.pth.json next to it; give a published file, or evaluate one of others" in told
+    assert "load_weights" not in told

@@ -27,3 +27,10 @@ def test_weights_that_are_there_stay_unless_told(finished, tmp_path, capsys):
     assert card.read_text() == "kept"
     assert main([*command, "--overwrite"]) == 0
     assert get_weights(card).card["seeds"]["n"] == 1
+
+
+def test_a_folder_of_runs_is_no_run(finished, tmp_path, capsys):
+    recipes, folder, _ = finished
+    above = run_folder(folder, recipes[0]).parent
+    assert main(["publish", str(above), "--output", str(tmp_path)]) == 2
+    assert f"{above} is not a finished run; name the runs in it: {above}/seed*\n" in capsys.readouterr().err

@@ -65,6 +65,10 @@ def test_a_file_has_the_figures_of_its_network(recipe, model, tmp_path, capsys):
     [
         ([], "of a file of others say the --model and the --data"),
         (["--model", "resnet8"], "say with --data what to evaluate"),
+        (
+            ["--model", "resnet8", "--data", "digits"],
+            "for 3 classes, this CifarResNet has 10; evaluate them on data with",
+        ),
         (["--model", "resnet20", "--data", "FOLDER"], "they are weights of resnet8"),
         (["--model", "resnet8", "--data", "FOLDER", "--normalization", "imagnet"], "normalization must be 'set' or"),
         (["--model", "resnet8", "--data", "FOLDER", "--key", "ema"], "no state dict at key='ema'"),
@@ -85,3 +89,19 @@ def test_weights_of_a_graph_network(tmp_path, capsys):
     torch.save({"state_dict": weights.state_dict()}, tmp_path / "gcn.pt")
     assert main(["evaluate", str(tmp_path / "gcn.pt"), "--model", "gcn", "--data", "citations"]) == 0
     assert f"test: accuracy {100 * weights.card['metrics']['test']['accuracy']:.2f} %" in capsys.readouterr().out
+
+
+def test_options_are_advised_by_their_names_on_the_command_line(tmp_path, capsys):
+    weights = get_weights("gcn.citations-none")
+    sizes = {name: weights.options[name] for name in ("in_channels", "num_classes")}
+    torch.save(create_model("gcn", **sizes, hidden_channels=24).state_dict(), tmp_path / "wide.pt")
+    command = ["evaluate", str(tmp_path / "wide.pt"), "--model", "gcn", "--data", "citations"]
+    assert main(command) == 2
+    assert "; build the model with --model-options hidden_channels=24\n" in capsys.readouterr().err
+    assert main([*command, "--model-options", "hidden_channels=24"]) == 0
+    net = create_model("gcn", **sizes).state_dict()
+    torch.save({"a": net, "b": {name: tensor + 1 for name, tensor in net.items()}}, tmp_path / "two.pt")
+    command[1] = str(tmp_path / "two.pt")
+    assert main(command) == 2
+    assert "choose one by --key 'a' or 'b'\n" in capsys.readouterr().err
+    assert main([*command, "--key", "a"]) == 0

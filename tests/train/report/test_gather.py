@@ -1,6 +1,8 @@
+import shutil
+
 import pytest
 
-from comhe.errors import ComheError
+from comhe.errors import ComheError, RunError
 from comhe.train.compare.curves import save_curves
 from comhe.train.report.gather import gather
 from comhe.train.runs.files import write_csv
@@ -46,6 +48,19 @@ def test_sources_that_cannot_be_reported(finished, tmp_path):
     write_csv(tmp_path / "test-runs.csv", [*records, *(record | {"data": "other"} for record in records)])
     with pytest.raises(ComheError, match="a folder of its own"):
         gather([tmp_path / "test-runs.csv"])
+
+
+def test_a_damaged_recipe_is_named_and_what_to_do(finished, tmp_path):
+    recipes, folder, _ = finished
+    copy = tmp_path / "a" / "seed0"
+    shutil.copytree(run_folder(folder, recipes[0]), copy)
+    for content in (b"{", b"\xff\xfe"):
+        (copy / "recipe.json").write_bytes(content)
+        with pytest.raises(
+            RunError, match=r"seed0/recipe\.json: damaged \(.*\); remove the folder, and train"
+        ) as error:
+            gather([tmp_path])
+        assert "\n" not in str(error.value)
 
 
 def test_a_table_of_several_data_sets_has_the_curves_of_each(finished, tmp_path):

@@ -60,7 +60,9 @@ def imagenet(tmp_path, monkeypatch):
 
 def test_torchvisions_weights(imagenet):
     assert same(create_model("resnet18", weights="IMAGENET1K_V1").state_dict(), imagenet)
-    with pytest.raises(ValueError, match=r"for 1000 classes, this ResNet has 10; build it with num_classes=1000, or"):
+    with pytest.raises(
+        ValueError, match=r"for 1000 classes, this ResNet has 10; build the model with num_classes=1000, or"
+    ):
         create_model("resnet18", weights="IMAGENET1K_V1", num_classes=10)
     model = create_model("resnet18", weights="IMAGENET1K_V1", num_classes=10, swap_head=True)
     assert model.fc.weight.shape == (10, 512)
