@@ -41,8 +41,8 @@ class Regularizer(States):
     - accumulated batches: add it to the loss of one of them, undivided, or call ``regularizer().backward()`` once;
     - a gradient scaler: ``scaler.scale(loss + regularizer()).backward()``; within autocast it stays in float32;
     - DistributedDataParallel: add it to the loss on every rank, or :meth:`shard` it and do the same;
-    - FSDP2: attach it after ``fully_shard`` or before, and add it to the loss on every rank. Every rank has to create it
-      and call :meth:`report`, which gather weights.
+    - FSDP2: attach it after ``fully_shard`` or before, and add it to the loss on every rank. Every rank has to create
+      it and call :meth:`report`, which gather weights.
 
     Neurons that are copies of each other do not push each other. Once they differ a little, their true gradient throws
     them: give copies noise of a few percent, or clip the gradient. Neurons that start at zero need neither; see
