@@ -89,6 +89,7 @@ class Regularizer(States):
             raise TypeError(f"penalty must be a Penalty such as MHE(), not {given}; by name: create_regularizer")
         self.penalty = penalty
         self._weights = check_weights(penalty, weight, output_weight)
+        self._follows = self._is_weight(output_weight)
         self.seed, self.step, self.capturable = _whole(seed), 0, capturable
         self._attached = Attachment(model, selection)
         self._memory: Memory = {}
@@ -111,7 +112,7 @@ class Regularizer(States):
 
     @weight.setter
     def weight(self, weight: Weights | None) -> None:
-        checked = check_weights(self.penalty, weight, self.output_weight)
+        checked = check_weights(self.penalty, weight, None if self._follows else self.output_weight)
         check_globs(checked[0], (layer.name for layer in self._attached.layers))
         self._weights = checked
 
@@ -123,6 +124,7 @@ class Regularizer(States):
     @output_weight.setter
     def output_weight(self, output_weight: Weight | Literal["default"] | None) -> None:
         self._weights = check_weights(self.penalty, self.weight, output_weight)
+        self._follows = self._is_weight(output_weight)
 
     @property
     def layers(self) -> list[Layer]:
@@ -309,6 +311,10 @@ class Regularizer(States):
 
     def _warn(self, message: str) -> None:
         warnings.warn(message, RegularizerWarning, stacklevel=4)
+
+    def _is_weight(self, output_weight: Weight | Literal["default"] | None) -> bool:
+        """Whether the output layer has the weight of the others, also when that is set anew."""
+        return (self.penalty.default_output_weight if output_weight == "default" else output_weight) is None
 
     def _weight(self, layer: Layer) -> Weight:
         """The layer's factor, or the function that gives it."""

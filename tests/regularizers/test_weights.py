@@ -109,3 +109,18 @@ def test_a_glob_whose_layer_has_gone_is_told_once():
     assert said(regularizer) == []
     model[2] = nn.Identity()
     assert len(said(regularizer.refresh)) == 1
+
+
+@pytest.mark.parametrize(("name", "options"), [("mhe", {"output_weight": None}), ("so", {})])
+def test_the_output_layer_follows_the_weight_of_the_others(name, options):
+    model = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 4))
+    regularizer = create_regularizer(name, model, weight=0.5, **options)
+    assert [regularizer.weight_of(layer) for layer in regularizer.layers] == [0.5, 0.5]
+    regularizer.weight = 2.0
+    assert [regularizer.weight_of(layer) for layer in regularizer.layers] == [2.0, 2.0]
+    regularizer.output_weight = 3.0
+    regularizer.weight = 1.0
+    assert [regularizer.weight_of(layer) for layer in regularizer.layers] == [1.0, 3.0]
+    regularizer.output_weight = None
+    regularizer.weight = 4.0
+    assert [regularizer.weight_of(layer) for layer in regularizer.layers] == [4.0, 4.0]
