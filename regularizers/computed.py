@@ -49,6 +49,11 @@ def walk(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]
             stack += reversed(children)
 
 
+def full(w: Tensor) -> Tensor:
+    """All of a weight that is sharded over processes (FSDP2's DTensor), on each of them."""
+    return w.full_tensor() if hasattr(w, "full_tensor") else w
+
+
 def plain_tensors(module: nn.Module) -> dict[str, Tensor]:
     """The tensors of a module that are neither parameters nor buffers, such as the weight that a hook has computed."""
     return {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}
@@ -71,9 +76,8 @@ def up_to_date(module: nn.Module) -> nn.Module:
     children = {name: up_to_date(child) for name, child in module._modules.items() if child is not None}
     renewed = any(child is not module._modules[name] for name, child in children.items())
     stale = plain_tensors(module) if module._forward_pre_hooks else {}
-    sharded = {
-        name: p.full_tensor() for name, p in module._parameters.items() if p is not None and hasattr(p, "full_tensor")
-    }
+    whole = {name: full(p) for name, p in module._parameters.items() if p is not None}
+    sharded = any(w is not module._parameters[name] for name, w in whole.items())
     if not stale and not renewed and not sharded:
         return module
     # copy.copy pickles, which parametrized modules refuse; classes of FSDP construct a module in __new__.
@@ -82,7 +86,7 @@ def up_to_date(module: nn.Module) -> nn.Module:
     for name in ("_parameters", "_buffers", "_modules"):
         stand_in.__dict__[name] = dict(getattr(module, name))
     stand_in._modules.update(children)
-    stand_in._parameters.update(sharded)
+    stand_in._parameters.update(whole)  # type: ignore[arg-type]
     stand_in.training = False
     hooks = module._forward_pre_hooks.items() if stale else ()
     for known in (True, False):  # a hook that is not known runs only if a tensor is left that no known hook has set

@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from comhe.errors import UsageError
 
-from .computed import parametrizations_in_evaluation, plain_tensors, up_to_date, walk
+from .computed import full, parametrizations_in_evaluation, plain_tensors, up_to_date, walk
 
 View = Tensor | Mapping[str, Tensor]
 Rule = Callable[[Any], View]  # of a module of its class
@@ -107,7 +107,7 @@ def views(module: nn.Module, ordered: bool = True) -> dict[str, Tensor]:
         if not isinstance(w, Tensor) or w.dim() < 2:
             wrong = list(w.shape) if isinstance(w, Tensor) else type(w).__name__
             raise UsageError(f"the view of {name} must return a tensor [..., N, d], or several by name, not {wrong}")
-    parts = {key: _full(w) for key, w in whole.items()}
+    parts = {key: full(w) for key, w in whole.items()}
     for key, w in parts.items():
         if (reason := odd(w)) is not None:
             raise NoNeuronsError(f"{name}.{key} is {reason}")
@@ -210,12 +210,19 @@ def kind(module: nn.Module) -> str | None:
     """
     if _rule(type(module)) is None:
         return None
-    if isinstance(base := getattr(module, "base_layer", None), nn.Module):
+    if (base := unadapted(module)) is not module:
         return kind(base) or "other"
     for name, classes in _KINDS.items():
         if isinstance(module, classes):
             return name
     return "linear" if any(base.__name__ in _LINEAR for base in type(module).__mro__) else "other"
+
+
+def unadapted(module: nn.Module) -> nn.Module:
+    """The layer below the adapters of peft, or the module itself."""
+    while isinstance(base := getattr(module, "base_layer", None), nn.Module):
+        module = base
+    return module
 
 
 def is_whole(module: nn.Module) -> bool:
@@ -245,12 +252,7 @@ def _rule_of(cls: type) -> Rule | None:
 
 
 def _weight(module: nn.Module, name: str = WEIGHT) -> Tensor:
-    return _full(getattr(module, name))
-
-
-def _full(w: Tensor) -> Tensor:
-    """All of a weight that is sharded over processes (FSDP2's DTensor), on each of them."""
-    return w.full_tensor() if hasattr(w, "full_tensor") else w
+    return full(getattr(module, name))
 
 
 def convolution(module: Any) -> Tensor:

@@ -115,7 +115,7 @@ def read_tables(folder: Path, labeled: bool = True) -> dict[str, Any]:
     one without a name, as pandas writes it); without a header, the first of two columns of labels or split is that
     column. Edges are two columns, and perhaps a third of weights. A split is a word for each node in split.csv, or the
     nodes of each part in train.csv, valid.csv and test.csv, as OGB has them. A warning names what is not used. Without
-    ``labeled``, labels and splits are not needed, and say at most which first rows are headers.
+    ``labeled``, labels and splits are not needed. They only help to tell which first rows are headers.
     """
     tables = {kind: table for kind in FILES if (table := _find(folder, kind)) is not None}
     _check_split(tables, folder)

@@ -8,6 +8,7 @@ from comhe.errors import UsageError, check_choice
 from comhe.regularizers.draws import Draws
 from comhe.regularizers.energies.checks import upcast
 from comhe.regularizers.energies.gram import excess
+from comhe.regularizers.neurons import unadapted
 from comhe.regularizers.registry import register_regularizer
 from comhe.regularizers.selection import Layer
 
@@ -81,9 +82,7 @@ class OrthogonalConvolution(Penalty):
         self.padding = padding
 
     def value(self, w: Tensor, layer: Layer, state: Tensor | None, draws: Draws) -> Tensor:
-        module = layer.module
-        while isinstance(base := getattr(module, "base_layer", None), nn.Module):  # below peft's adapters
-            module = base
+        module = unadapted(layer.module)
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and module.groups == 1 and max(module.kernel_size) > 1:
             return ocnn(w.unflatten(1, module.weight.shape[1:]), module.stride, padding=self.padding)
         return _norm(excess(w))
