@@ -19,11 +19,37 @@ class Matrix:
     outputs: frozenset[int]
     role: str = "layer"  # or "convolution", which may be flattened; "inner", never the output; "bare", without a view
     trained: bool = True
+    group: str | None = None  # the convolution whose output it makes together with others
 
     def feeds(self, other: "Matrix", flattened: bool = True) -> bool:
         """Whether the other one may take this one's outputs for its inputs, ``flattened`` maps included or not."""
         flattened = flattened and self.role == "convolution" and other.role != "convolution"
         return any(n == m or (flattened and m % n == 0) for n in self.outputs for m in other.inputs)
+
+
+def together(found: Sequence[Matrix], possible: Sequence[Matrix]) -> list[Matrix]:
+    """The matrices found, and the others of their groups.
+
+    Example:
+        >>> own, neighbors = (Matrix(name, frozenset({4}), frozenset({3}), group="conv") for name in ("r", "l"))
+        >>> [matrix.name for matrix in together([own], [neighbors, own])]
+        ['l', 'r']
+    """
+    groups = {m.group for m in found} - {None}
+    return [m for m in possible if m in found or m.group in groups]
+
+
+def twins(taken: Matrix, matrices: Sequence[Matrix]) -> list[Matrix]:
+    """The layers of the same module as the one that is taken, with the same inputs and outputs.
+
+    Example:
+        >>> own, neighbors = (Matrix(f"conv.{name}", frozenset({4}), frozenset({3})) for name in ("r", "l"))
+        >>> twins(own, [neighbors, own]) == [neighbors]
+        True
+    """
+    owner = taken.name.rpartition(".")[0]
+    alike = [m for m in matrices if m is not taken and m.name.rpartition(".")[0] == owner != ""]
+    return [m for m in alike if (m.inputs, m.outputs) == (taken.inputs, taken.outputs)]
 
 
 def below(name: str, path: str) -> bool:

@@ -10,8 +10,10 @@ from torch.nn.parameter import is_lazy
 from .branches import Matrix, below, join
 from .computed import walk
 from .fused import Fused, split
+from .heads import Heads
 from .neurons import WEIGHT, NoNeuronsError, is_whole, kind, own_modules
 from .sources import traced
+from .views.messages import makers, placed
 from .views.peft import unused_copies
 
 
@@ -23,7 +25,7 @@ class Candidate:
     module: nn.Module
     part: str = WEIGHT
     shape: tuple[int, ...] = ()
-    fused: Fused | None = None
+    rows: Fused | Heads | None = None  # how it is taken from the view
     sources: tuple[nn.Parameter, ...] = ()
     reason: str | None = None
     note: str = ""  # what a report says of it, although it is regularized
@@ -121,6 +123,8 @@ def output_matrices(
     names = sorted(found, key=lambda name: order.get(name, order.get(name.rpartition(".")[0], 0)))
     unused = [join(name, copy) for name, module in walk(model) for copy in unused_copies(module)]
     matrices = [matrix for name in names for matrix in found[name]]
+    convolutions = {name: globs for name, module in walk(model) if (globs := makers(module))}
+    matrices = [placed(m, convolutions) for m in matrices]
     return [replace(m, role="inner") if any(below(m.name, name) for name in unused) else m for m in matrices]
 
 
@@ -137,5 +141,5 @@ def _matrix(item: Candidate) -> Matrix:
     if what == "embedding":
         inputs, outputs = set(), {item.shape[-1]}
     role = {"conv": "convolution", "attention": "inner", "embedding": "inner"}.get(what or "", "layer")
-    role = "inner" if item.fused is not None or item.note or item.reason is not None else role
+    role = "inner" if isinstance(item.rows, Fused) or item.note or item.reason is not None else role
     return Matrix(item.name, frozenset(inputs), frozenset(outputs), role, trained)

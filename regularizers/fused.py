@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .computed import walk
 from .fused_orders import HEAD_DIM, HEADS, KEY_VALUE_HEADS, PROJECTIONS, block_sizes, told
+from .heads import Heads, averaged
 
 _OUTPUTS = (
     "proj",
@@ -62,7 +63,7 @@ class Fused:
 class Split:
     """The layers of a projection by what is added to its name, and what a report says of a projection that is one."""
 
-    layers: Mapping[str, Fused | None]
+    layers: Mapping[str, Fused | Heads | None]
     note: str = ""
 
 
@@ -77,6 +78,9 @@ def split(name: str, modules: Mapping[str, nn.Module], w: Tensor) -> Split:
         >>> split("qkv", dict(attention.named_modules()), attention["qkv"].weight).layers
         {'': Fused(sizes=(4, 4, 4), blocks=1, index=None)}
     """
+    owner = modules.get(name.rpartition(".")[0])
+    if owner is not None and w.dim() == 2 and (heads := averaged(owner, w.shape[0])):
+        return Split({"": heads})
     path = name.split(".")
     place = next((place for place in (-1, -2, -3) if -place <= len(path) and path[place] in PROJECTIONS), 0)
     if not place or w.dim() != 2:

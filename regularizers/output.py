@@ -8,7 +8,8 @@
    decides only if no layer registered later takes its outputs, by shape;
 3. the shapes: the last weight matrix whose number of outputs is no other layer's number of inputs, else the last one.
 
-Heads side by side in one container (:func:`.branches.branch_ends`) are all output layers. Where other layers may be the
+Heads side by side in one container (:func:`.branches.branch_ends`) are all output layers, and so are all matrices that
+make the output of one of PyTorch Geometric's convolutions (:mod:`.views.messages`). Where other layers may be the
 output as well, a warning lists them. A model that only wraps another one, as peft, Lightning and
 DistributedDataParallel do, is looked into. Frozen and averaged networks beside the one that is trained
 (:mod:`.copies`) and auxiliary heads (``aux...``) never count. A classifier that is a bare parameter without a view is
@@ -27,7 +28,20 @@ from torch import nn
 
 from comhe.errors import UsageError
 
-from .branches import CONTAINERS, Matrix, below, branch_ends, children, ends, join, rivals, side_by_side, unwrapped
+from .branches import (
+    CONTAINERS,
+    Matrix,
+    below,
+    branch_ends,
+    children,
+    ends,
+    join,
+    rivals,
+    side_by_side,
+    together,
+    twins,
+    unwrapped,
+)
 from .computed import walk
 from .copies import copies
 from .headless import HEADS, headless, is_cut
@@ -111,6 +125,9 @@ def find_outputs(model: nn.Module, matrices: Sequence[Matrix], output: str | Ite
             missing = missing or why[1:]
             possible = [m for m in possible if not below(m.name, why.owner)]  # there may be a head elsewhere
         elif answer:
+            taken = [m for m in possible if m.name in answer]
+            hows = {m.group: answer[m.name] for m in taken}
+            answer = {m.name: answer.get(m.name, hows[m.group]) for m in together(taken, possible)}
             return Outputs(_viewed(answer, possible))
         else:
             return Outputs({}, (prefix, f"{type(core).__name__} has no classifier, so there is no output layer"))
@@ -261,9 +278,9 @@ def _by_shape(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: S
         _warn_ambiguous([*named, last.name], named)
         return dict.fromkeys(named, "by its name")
     taken = last if last in free or not free else free[-1]
-    found = side_by_side(core, prefix, taken, free)
+    found = together(side_by_side(core, prefix, taken, free), possible)
     if taken is last:
-        others = rivals(core, prefix, taken, possible, free)
+        others = rivals(core, prefix, taken, possible, free) + twins(taken, free)
     else:
         others = free if last.feeds(taken) or last in found else [*free, last]
     if trained := [m for m in others if m.trained and not any(m.trained for m in found)]:

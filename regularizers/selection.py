@@ -15,6 +15,7 @@ from .candidates import Candidate, find_candidates, find_unread, output_matrices
 from .computed import walk
 from .fused import Fused
 from .globs import matches, matches_any
+from .heads import Heads
 from .neurons import WEIGHT, kind, neurons
 from .output import find_outputs, listed
 from .sources import sources
@@ -39,7 +40,7 @@ class Layer:
     role: Literal["hidden", "output"]
     shape: tuple[int, ...]
     part: str = WEIGHT
-    fused: Fused | None = None
+    rows: Fused | Heads | None = None  # how it is taken from the view
     found: str = ""
     traced: bool = True  # whether the weight is computed from parameters
 
@@ -74,7 +75,7 @@ class Layer:
     def neurons(self, ordered: bool = True) -> Tensor:
         """The weight as a matrix [..., N, d], differentiable."""
         w = neurons(self.module, ordered, self.part)
-        return w if self.fused is None else self.fused(w)
+        return w if self.rows is None else self.rows(w)
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def select(
             role: Literal["hidden", "output"] = "output" if item.name in outputs else "hidden"
             found = outputs.get(item.name, "")
             traced = bool(item.sources)
-            layers.append(Layer(item.name, item.module, role, item.shape, item.part, item.fused, found, traced))
+            layers.append(Layer(item.name, item.module, role, item.shape, item.part, item.rows, found, traced))
     skipped = [Skipped(name, reason) for name, reason, _ in unread] + ([Skipped(*missing)] if missing else [])
     for i, (item, reason) in enumerate(zip(candidates, reasons, strict=True)):
         if reason is None:
@@ -176,7 +177,7 @@ class _Ties:
 
     @staticmethod
     def _key(item: Candidate) -> object:
-        return item.part, item.fused, frozenset(map(id, item.sources)) or id(item.module)
+        return item.part, item.rows, frozenset(map(id, item.sources)) or id(item.module)
 
 
 def _is_same(one: Candidate, other: Candidate) -> bool:

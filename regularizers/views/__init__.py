@@ -11,10 +11,15 @@ peft: LoRA, DoRA, OFT, BOFT, IA3, ...  the base layer's view with the active ada
 timm: StdConv2d, ScaledStdConv2d       as the convolution, of the standardized filters; so are those of BiT
 PyG: HeteroLinear, RGCN, RGAT          ``[types or relations, out, in]``; bases are combined, blocks are sets
 PyG: ARMA, DNA, GatedGraph, Spline     one set a stack, group, layer or kernel entry
-PyG: GCN2, AntiSymmetric, GMM          ``[out, in]``, transposed where they multiply from the right
+PyG: GCN2, AntiSymmetric               ``[out, in]``, transposed where they multiply from the right
+PyG: GMM                               ``[kernels, out, in]``, each kernel a set
+PyG: heads that are averaged           ``[heads, out, in]``, each head a set (:mod:`comhe.regularizers.heads`); heads
+                                       that are concatenated are one set
 =====================================  ======================================================================
+
+If one of PyG's convolutions is a model's last layer, :mod:`.messages` says which of its matrices are the output layer.
 """
 
-from . import geometric, huggingface, peft, standardized
+from . import geometric, huggingface, messages, peft, standardized
 
-__all__ = ["geometric", "huggingface", "peft", "standardized"]
+__all__ = ["geometric", "huggingface", "messages", "peft", "standardized"]

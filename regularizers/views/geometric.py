@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from comhe.regularizers.heads import averaged
 from comhe.regularizers.neurons import View, register_neurons
 
 _CONV = "torch_geometric.nn.conv"
@@ -45,8 +46,11 @@ def _rgcn(module: Any) -> View:
 def _rgat(module: Any) -> View:
     bases = getattr(module, "basis", None)
     w = module.weight if bases is None else torch.einsum("rb,bio->rio", module.att, bases)
+    w = w.mT
+    if heads := averaged(module, w.shape[-2]):
+        w = heads(w)
     others = {name: getattr(module, name) for name in ("q", "k", "e")}
-    return {"weight": w.mT.flatten(0, -3)} | {name: p.mT for name, p in others.items() if p is not None}
+    return {"weight": w.flatten(0, -3)} | {name: p.mT for name, p in others.items() if p is not None}
 
 
 @register_neurons(f"{_CONV}.arma_conv.ARMAConv")
@@ -63,4 +67,7 @@ def _antisymmetric(module: Any) -> Tensor:
 
 @register_neurons(f"{_CONV}.gmm_conv.GMMConv")
 def _gmm(module: Any) -> Tensor:
-    return module.g.mT
+    """Kernels, whose sum is the output: ``[kernels, out, in]``."""
+    order = (module.out_channels, module.kernel_size)
+    g = module.g.mT.unflatten(0, order if module.separate_gaussians else order[::-1])
+    return g.transpose(0, 1) if module.separate_gaussians else g

@@ -146,4 +146,5 @@ def test_the_zoo(name):
     with torch.device("meta"):
         model = create_model(name, num_classes=13, **sizes)
     layers = [layer for layer in select(model).layers if layer.role == "output"]
-    assert [layer.shape[-2] for layer in layers] == [13]
+    assert {layer.shape[-2] for layer in layers} == {13}
+    assert len({layer.name.rpartition(".")[0] for layer in layers}) == 1
