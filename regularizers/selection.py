@@ -18,6 +18,7 @@ from .globs import matches, matches_any
 from .heads import Heads
 from .neurons import WEIGHT, kind, neurons
 from .output import find_outputs, listed
+from .sharding import check_matrices
 from .sources import sources
 
 KINDS = ("conv", "linear", "attention", "recurrent", "embedding", "other")
@@ -127,6 +128,7 @@ def select(
             raise UsageError(f"unknown kind of layer {name!r}; the kinds are {', '.join(KINDS)}")
     check_count("min_neurons", min_neurons, 2)  # one neuron has no partner
     check_count("max_neurons", min_neurons if max_neurons is None else max_neurons, 2)
+    check_matrices(model)
     candidates, claimed = find_candidates(model)
     unread = list(find_unread(model, candidates, claimed))
     outputs, missing = find_outputs(model, output_matrices(model, candidates, unread), output)

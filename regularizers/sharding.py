@@ -6,6 +6,8 @@ from torch import nn
 
 from comhe.errors import UsageError
 
+from .computed import walk
+
 
 def balance(costs: Sequence[float], ranks: int) -> list[int]:
     """A rank for each cost: the largest first, each to the rank with the least so far, the lowest among equals.
@@ -23,6 +25,21 @@ def balance(costs: Sequence[float], ranks: int) -> list[int]:
         owners[index] = min(range(ranks), key=lambda rank: (load[rank], rank))
         load[owners[index]] += costs[index]
     return owners
+
+
+def check_matrices(model: nn.Module) -> None:
+    """Raise UsageError if FSDP1 has cut the weights of a model: a rank has a part of a flat tensor, and no matrix.
+
+    Example:
+        >>> check_matrices(nn.Linear(4, 3))
+    """
+    for name, module in walk(model):
+        strategy = getattr(module, "sharding_strategy", None)
+        if type(module).__name__ == "FullyShardedDataParallel" and getattr(strategy, "name", "") != "NO_SHARD":
+            raise UsageError(
+                f"{name or 'the model'} is sharded by FullyShardedDataParallel (FSDP1), which leaves no rank a matrix: "
+                "use torch.distributed.fsdp.fully_shard (FSDP2)"
+            )
 
 
 def check_not_sharded(modules: Iterable[nn.Module]) -> None:

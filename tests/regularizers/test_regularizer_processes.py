@@ -7,7 +7,7 @@ import sys
 import warnings
 import torch
 from torch import distributed, nn
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy, fully_shard
 from torch.nn.utils import parametrizations, parametrize, prune
 from comhe.errors import UsageError
 from comhe.regularizers import create_regularizer, list_regularizers
@@ -122,6 +122,22 @@ for wrap in (nn.parallel.DistributedDataParallel, fully_shard):
         for p, other in zip(model.parameters(), reference.parameters(), strict=True):
             grad = p.grad.full_tensor() if hasattr(p.grad, "full_tensor") else p.grad
             torch.testing.assert_close(grad, other.grad, msg=f"{wrap.__name__} {place}")
+
+# FSDP1 leaves a rank no matrix, unless it only replicates.
+for use_orig_params in (False, True):
+    flat = nn.Sequential(FullyShardedDataParallel(
+        perceptron(), device_id=torch.device("cpu"), use_orig_params=use_orig_params
+    ))
+    try:
+        create_regularizer("mhe", flat)
+    except UsageError as error:
+        assert "0 is sharded by FullyShardedDataParallel (FSDP1)" in str(error), error
+    else:
+        raise AssertionError("a part of a flat tensor was taken for a matrix")
+whole = FullyShardedDataParallel(
+    perceptron(), device_id=torch.device("cpu"), use_orig_params=True, sharding_strategy=ShardingStrategy.NO_SHARD
+)
+assert create_regularizer("mhe", whole)().item() == create_regularizer("mhe", perceptron())().item()
 
 # What FSDP2 has sharded is not shared out among the ranks: every rank is told so, none waits for another.
 model, late = perceptron(), perceptron()
