@@ -143,6 +143,36 @@ def ends(possible: Sequence[Matrix], every: Sequence[Matrix]) -> list[Matrix]:
     return [m for m in possible if m not in stem and not any(m.feeds(other) for other in rest if other is not m)]
 
 
+def is_fed(matrix: Matrix, every: Sequence[Matrix]) -> bool:
+    """Whether another layer may make this one's inputs; one that nothing feeds takes inputs of the model.
+
+    Example:
+        >>> first, last = Matrix("a", frozenset({2}), frozenset({4})), Matrix("b", frozenset({4}), frozenset({3}))
+        >>> is_fed(first, [first, last]), is_fed(last, [first, last])
+        (False, True)
+    """
+    return any(other.feeds(matrix) for other in every if other is not matrix)
+
+
+def loose_ends(possible: Sequence[Matrix], every: Sequence[Matrix]) -> list[Matrix]:
+    """The layers whose outputs no later layer takes, alone or joined to another's, with two neurons or more.
+
+    Example:
+        >>> sizes = {"down": (3, 8), "up": (16, 5), "exit": (8, 5), "last": (8, 5)}
+        >>> matrices = [Matrix(name, frozenset({a}), frozenset({b})) for name, (a, b) in sizes.items()]
+        >>> [matrix.name for matrix in loose_ends(matrices, matrices)]
+        ['up', 'exit', 'last']
+    """
+    found = []
+    for m in possible:
+        later = every[every.index(m) + 1 :]
+        widths = {n for other in every if other is not m for n in other.outputs}
+        joined = any(wide % n == 0 or wide - n in widths for other in later for wide in other.inputs for n in m.outputs)
+        if m.role != "bare" and max(m.outputs) > 1 and not joined:
+            found.append(m)
+    return found
+
+
 def side_by_side(core: nn.Module, prefix: str, taken: Matrix, last: Sequence[Matrix]) -> list[Matrix]:
     """The layer, or all heads of the container that it is in.
 

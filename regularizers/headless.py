@@ -1,7 +1,7 @@
 """Models without a classifier: feature extractors, and networks whose head has been taken away."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -56,6 +56,7 @@ def headless(model: nn.Module, name: str, beside: Sequence[str] = ()) -> Headles
             return Headless(path, full, "no weight matrix, so there is no output layer")
     layer = modules.get(name)
     features = getattr(layer, "out_channels", None)
+    beside = [*beside, *_lists_beside(modules, name)]
     if isinstance(features, int) and any(_normalizes(module, features) for module in _after(model, layer, beside)):
         reason = f"the last layer, {name}, is followed by a normalization, so there is no output layer"
         return Headless("", "", reason)
@@ -96,6 +97,16 @@ def _is_nothing(head: nn.Module) -> bool:
     return any(isinstance(leaf, nn.Identity) for leaf in leaves) or all(
         isinstance(leaf, (*_NOTHING, nn.Sequential)) for leaf in leaves
     )
+
+
+def _lists_beside(modules: Mapping[str, nn.Module], name: str) -> list[str]:
+    """The ModuleLists next to one that the layer is in, which the model goes through together with it."""
+    lists = {path.rpartition(".")[0]: path for path, m in modules.items() if _is_list(m) and below(name, path)}
+    return [p for p, m in modules.items() if _is_list(m) and lists.get(p.rpartition(".")[0], p) != p]
+
+
+def _is_list(module: nn.Module) -> bool:
+    return isinstance(module, nn.ModuleList) and len(module) > 1
 
 
 def _after(model: nn.Module, layer: nn.Module | None, beside: Sequence[str]) -> Iterator[nn.Module]:

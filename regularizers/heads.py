@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-_ALWAYS = ("GeneralConv", "FeaStConv")  # these have no choice
+_ALWAYS = ("EGConv", "FeaStConv", "GeneralConv")  # these have no choice
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ def averaged(owner: nn.Module, rows: int) -> Heads | None:
         Heads(number=8)
     """
     heads, channels = getattr(owner, "heads", None), getattr(owner, "out_channels", None)
+    if isinstance(bases := getattr(owner, "num_bases", None), int) and isinstance(channels, int) and heads is None:
+        heads, channels = bases, channels // max(getattr(owner, "num_heads", 1), 1)  # of EGConv, which adds them up
     if not isinstance(heads, int) or not isinstance(channels, int) or heads < 2 or channels < 1:
         return None
     number, rest = divmod(rows, channels)

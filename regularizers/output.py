@@ -35,7 +35,9 @@ from .branches import (
     branch_ends,
     children,
     ends,
+    is_fed,
     join,
+    loose_ends,
     rivals,
     side_by_side,
     together,
@@ -48,7 +50,9 @@ from .headless import HEADS, headless, is_cut
 
 _WEAK: tuple[str, ...] = ("fc", "cls", "linear", "output", "out", "decoder", "predictor", "out_proj", "prediction")
 _AUXILIARY = re.compile(r"(^|\.)_?aux|auxiliary", re.IGNORECASE)
-_REGRESSION = re.compile(r"box|reg|offset|centerness|mask|keypoint|seq_relationship|distance")
+_REGRESSION = re.compile(
+    r"(?<![a-z])(b?box|reg|offset|centerness|mask|keypoint|seq_relationship|distance)", re.IGNORECASE
+)
 _CLASSES = re.compile(r"^(cls|class|logits|classif)|classifier$|logits$")
 
 _LAST, _OUTSIDE = "the last weight matrix", "the last layer outside the base model"
@@ -84,7 +88,7 @@ def find_outputs(model: nn.Module, matrices: Sequence[Matrix], output: str | Ite
 
     Args:
         matrices: every weight matrix of the model, in order of registration.
-        output: globs of names, ``"auto"``, or None for no output layer.
+        output: globs of names, names of modules for the last layer in each, ``"auto"``, or None for no output layer.
 
     Raises:
         UsageError: a glob names no layer.
@@ -101,7 +105,7 @@ def find_outputs(model: nn.Module, matrices: Sequence[Matrix], output: str | Ite
     if output != "auto":
         found: dict[str, str] = {}
         for glob in listed(output):
-            matching = [name for name in names if fnmatchcase(name, glob)]
+            matching = [name for name in names if fnmatchcase(name, glob)] or _of_module(model, glob, matrices)
             if not matching and names:
                 there = ", ".join(name or "(the model itself)" for name in names)
                 raise UsageError(f"output={glob!r} names no layer; the model has {there}")
@@ -132,6 +136,13 @@ def find_outputs(model: nn.Module, matrices: Sequence[Matrix], output: str | Ite
         else:
             return Outputs({}, (prefix, f"{type(core).__name__} has no classifier, so there is no output layer"))
     return Outputs({}, missing)
+
+
+def _of_module(model: nn.Module, path: str, matrices: Sequence[Matrix]) -> list[str]:
+    """The output of a module: its last layers, and all that make it together with them."""
+    possible = [m for m in matrices if m.role not in ("bare", "inner")]
+    lasts = _last(unwrapped(model), "", possible, path)
+    return [m.name for m in together([m for m in possible if m.name in lasts], possible)]
 
 
 Answer = dict[str, str] | None  # None: this question has no answer, ask the next one
@@ -208,7 +219,8 @@ def _by_name(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: Se
     for known in (HEADS, _WEAK):
         found = {}
         for path, child, lasts in _heads(core, prefix, possible, known):
-            if not any(_goes_on(m, path, possible, every, known is _WEAK) for m in possible if m.name in lasts):
+            last = [m for m in possible if m.name in lasts]
+            if not any(_goes_on(m, path, possible, every, known is _WEAK) for m in last) and not _joined(last, every):
                 found[path] = [] if is_cut(child) else lasts
                 if isinstance(child, CONTAINERS) and len(lasts) == 1:
                     _warn_if_alike([m for m in possible if below(m.name, path)], lasts)
@@ -235,14 +247,27 @@ def _heads(
 
 
 def _goes_on(named: Matrix, path: str, possible: Sequence[Matrix], every: Sequence[Matrix], weak: bool) -> bool:
-    """Whether another layer takes the outputs of a layer with a head's name: one after it, or the end of the model."""
+    """Whether another layer takes the outputs of a layer with a head's name: one after it, or the end of the model.
+
+    One with a weak name that takes inputs of the model goes on as well, if another end does not.
+    """
     others = [m for m in every if not below(m.name, path) and not _AUXILIARY.search(m.name)]
     others = [m for m in others if m.role != "bare" or m.inputs != named.inputs | named.outputs]  # centers of classes
     after = every[every.index(named) :] if named in every else ()
     if any(named.feeds(m) for m in others if m in after):
         return True
     free = ends(possible, every) if weak else []
+    if weak and not is_fed(named, every) and any(is_fed(m, every) for m in free if m in others and m in after):
+        return True
     return any(named.feeds(m, flattened=False) for m in others if m in free)
+
+
+def _joined(heads: Sequence[Matrix], every: Sequence[Matrix]) -> bool:
+    """Whether a later layer takes the outputs of several heads side by side, or a layer of one neuron has a rival."""
+    after = every[every.index(heads[-1]) + 1 :] if heads[-1] in every else ()
+    if len(heads) == 1:
+        return heads[0].outputs == {1} and any(m.inputs == heads[0].inputs and max(m.outputs) > 1 for m in after)
+    return any(sum(min(m.outputs) for m in heads) in m.inputs for m in after)
 
 
 def _next_to(
@@ -272,15 +297,22 @@ def _by_shape(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: S
     if any(m in free for m in for_classes) or not free:
         possible = for_classes or possible
         free = [m for m in free if m in possible]
+    free = [m for m in free if max(m.outputs, default=2) > 1] or free  # one neuron has no partner
     last = possible[-1]
     named = [name for _, _, lasts in _heads(core, prefix, possible, HEADS) for name in lasts]
     if last.name not in named and any(not free or last.feeds(m) for m in possible if m.name in named):
         _warn_ambiguous([*named, last.name], named)
         return dict.fromkeys(named, "by its name")
     taken = last if last in free or not free else free[-1]
+    encodes = taken.feeds(every[0]) and taken.role == every[0].role
+    if encodes and not is_fed(taken, every):  # registered after what it feeds
+        taken = next((m for m in reversed(free) if is_fed(m, every)), taken)
     found = together(side_by_side(core, prefix, taken, free), possible)
     if taken is last:
         others = rivals(core, prefix, taken, possible, free) + twins(taken, free)
+        if not isinstance(core, (nn.Sequential, nn.ModuleList)):
+            loose = [m for m in loose_ends(possible, every) if is_fed(m, every)]
+            others += [m for m in loose if m.outputs & taken.outputs or is_fed(taken, every)]
     else:
         others = free if last.feeds(taken) or last in found else [*free, last]
     if trained := [m for m in others if m.trained and not any(m.trained for m in found)]:

@@ -117,7 +117,7 @@ class PointTransform:
             path = Path(clouds)
             if self.channels != 3:
                 raise UsageError(f"{path}: this network takes normals, too; give it arrays [P, {self.channels}]")
-            clouds = read_cloud(path, max(POINTS, self.points), path.name)
+            clouds = read_cloud(path, max(POINTS, self.points), "")[: self.points]  # as they are evaluated
         if isinstance(clouds, Tensor):
             x = clouds.detach()
         else:

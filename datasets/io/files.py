@@ -67,9 +67,11 @@ def user_cache() -> Path:
 def atomic_write(path: Path, sync: bool = True) -> Iterator[Path]:
     """Yield a new path in the folder of ``path``, whose file replaces ``path`` if the block succeeds.
 
-    So a reader never sees an unfinished file, and processes that write the same file do not disturb each other. With
+    So a reader never sees an unfinished file, and processes that write the same file do not disturb each other. Where
+    ``path`` is a symbolic link, the file that it points to is replaced. With
     ``sync`` this holds after a power cut too: the content is on the disk before the file gets its name.
     """
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:

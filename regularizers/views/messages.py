@@ -34,6 +34,7 @@ _MAKERS: dict[str, tuple[str, ...]] = {
     "LEConv": ("lin1", "lin2", "lin3"),
     "MFConv": ("lins_l.*", "lins_r.*"),
     "PDNConv": ("lin",),
+    "PNAConv": ("lin",),
     "PointTransformerConv": ("lin",),
     "RGATConv": ("",),
     "RGCNConv": ("", "root"),

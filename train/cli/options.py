@@ -160,7 +160,9 @@ def print_json(value: Any) -> None:
 
 
 def require_new(path: Path, overwrite: bool, remedy: str = "choose another --output") -> None:
-    """Raise UsageError if a file exists that may not be replaced."""
+    """Raise UsageError if a file exists that may not be replaced, or what no file can replace, such as a pipe."""
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is not a regular file; {remedy}")
     if path.exists() and not overwrite:
         raise UsageError(f"{path} exists; {remedy}, or replace it with --overwrite")
 
