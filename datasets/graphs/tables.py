@@ -113,9 +113,11 @@ def read_tables(folder: Path, labeled: bool = True) -> dict[str, Any]:
 
     Rows of features, labels and split are the nodes 0, 1, ... in this order, or those that a column ``id`` names (or
     one without a name, as pandas writes it); without a header, the first of two columns of labels or split is that
-    column. Edges are two columns, and perhaps a third of weights. A split is a word for each node in split.csv, or the
-    nodes of each part in train.csv, valid.csv and test.csv, as OGB has them. A warning names what is not used. Without
-    ``labeled``, labels and splits are not needed. They only help to tell which first rows are headers.
+    column. A first column of another name, or of none, is taken for it with a warning if its words are all different
+    and name the ends of all edges. Edges are two columns, and perhaps a third of weights. A split is a word for each
+    node in split.csv, or the nodes of each part in train.csv, valid.csv and test.csv, as OGB has them. A warning names
+    what is not used. Without ``labeled``, labels and splits are not needed. They only help to tell which first rows are
+    headers.
     """
     tables = {kind: table for kind in FILES if (table := _find(folder, kind)) is not None}
     _check_split(tables, folder)
@@ -126,6 +128,9 @@ def read_tables(folder: Path, labeled: bool = True) -> dict[str, Any]:
     if features.numbered:
         features.header = int(_is_header(features, tables))
     special = {name: features.column(names) for name, names in (("id", ID), ("labels", LABEL), ("split", SPLIT))}
+    if special["id"] is None and _names_the_nodes(tables):
+        special["id"] = 0
+        _tell_ids(features)
     numbering = [i for i, name in enumerate(features.names) if name in INDEX]
     others = [i for i in range(features.width) if i not in (*special.values(), *numbering)]
     if not others:
@@ -156,6 +161,28 @@ def read_tables(folder: Path, labeled: bool = True) -> dict[str, Any]:
     return found
 
 
+def _names_the_nodes(tables: dict[str, Table]) -> bool:
+    """Whether the first column of features are ids without saying so: all different, and every edge's ends in them."""
+    features, edges = tables["features"], tables["edges"]
+    if features.width < 2 or features.numbered or (features.names and features.names[0] in (*LABEL, *SPLIT)):
+        return False
+    cells = _peek(features, 0)
+    known = set(cells)
+    if len(known) < max(len(cells), 4):  # three nodes may have the features 0, 1 and 2
+        return False
+    source, target, _ = _ends(edges)
+    if source is None or target is None:
+        return False
+    rows = edges.words(source, target)
+    rows = rows[1:] if rows and not edges.names and not {*rows[0]} <= known else rows  # words above words
+    return bool(rows) and {node for row in rows for node in row} <= known
+
+
+def _tell_ids(table: Table) -> None:
+    column = f"column {table.names[0]!r}" if table.names else "first column"
+    warnings.warn(f"{table.path}: its {column} is taken for the ids of the nodes; call it id", stacklevel=4)
+
+
 def _is_header(features: Table, tables: dict[str, Table]) -> bool:
     """Whether the first row 0, 1, 2 ... of features is a header, as other rows and other tables say."""
     if features.width > 2:
@@ -181,6 +208,10 @@ def _is_header(features: Table, tables: dict[str, Table]) -> bool:
 def _find_headers(tables: dict[str, Table], numbers: dict[str, int]) -> None:
     """Decide of the first rows 0, 1 ... of all tables but features whether they are headers."""
     features, labels, edges = tables["features"], tables.get("labels"), tables["edges"]
+    for kind in ("labels", "split", "edges"):
+        if kind in tables and not (table := tables[kind]).names and table.width in (2, 3):
+            known = [node in numbers for node in _peek(table, 0)]
+            table.header = max(table.header, int(len(known) > 1 and known == [False] + [True] * (len(known) - 1)))
     for kind in ("labels", "split"):
         if kind in tables and (table := tables[kind]).numbered:
             ids = [node for (node,) in table.words(0)]
@@ -244,11 +275,22 @@ def _cells(table: Table, column: int) -> list[str]:
     return [cell for (cell,) in table.words(column)]
 
 
+def _peek(table: Table, column: int) -> list[str]:
+    """The cells of a column, which does not count as used."""
+    used = {*table.used}
+    cells = _cells(table, column)
+    table.used = used
+    return cells
+
+
 def _by_node(table: Table, numbers: dict[str, int], names: tuple[str, ...]) -> np.ndarray:
     """The words of a table of labels or splits by node; an empty word for a node that it leaves out."""
     ids, value = table.column(ID), table.column(names)
     if ids is not None and table.names[ids] in INDEX and value is not None and not _are_nodes(table, ids, numbers):
         ids = None  # numbers of rows, where nodes have names
+    if ids is None and value not in (None, 0) and table.width > 1 and {*_peek(table, 0)} == {*numbers}:
+        ids = 0
+        _tell_ids(table)
     if value is None and table.width <= 2:
         ids, value = (0 if table.width == 2 else None), table.width - 1
     if value is None:
@@ -269,12 +311,18 @@ def _are_nodes(table: Table, column: int, numbers: dict[str, int]) -> bool:
     return cells != [str(i) for i in range(len(cells))] or all(cell in numbers for cell in cells)
 
 
-def _edges(table: Table, numbers: dict[str, int]) -> dict[str, np.ndarray]:
+def _ends(table: Table) -> list[int | None]:
+    """The columns of sources, targets and weights of edges: by their names, or in the usual order."""
     ends = [table.column(names) for names in (SOURCE, TARGET, WEIGHT)]
     columns = [i for i in range(table.width) if not table.names or table.names[i] not in INDEX]
     if ends == [None] * 3 and (len(columns) == 2 or (len(columns) == 3 and not table.names)):
-        ends = [*columns, None][:3]  # in the usual order
-    source, target, weight = ends
+        return [*columns, None][:3]
+    return ends
+
+
+def _edges(table: Table, numbers: dict[str, int]) -> dict[str, np.ndarray]:
+    columns = [i for i in range(table.width) if not table.names or table.names[i] not in INDEX]
+    source, target, weight = _ends(table)
     if source is None or target is None or len(columns) > 2 + (weight is not None):
         found = ", ".join(table.names) or f"{table.width} columns"
         raise DataError(f"{table.path}: has {found[:80]}, not source, target and perhaps weight")
@@ -294,7 +342,10 @@ def _masks(words: np.ndarray | None, folder: Path) -> dict[str, np.ndarray]:
 
 def _number(node: str, numbers: dict[str, int], table: Table) -> int:
     if node not in numbers:
-        raise DataError(f"{table.path}: {node[:40]!r} is not a node of the {len(numbers)} that have features")
+        raise DataError(
+            f"{table.path}: {node[:40]!r} is not a node of the {len(numbers)} that have features; "
+            "their numbers are those of the rows, unless a column id names them"
+        )
     return numbers[node]
 
 

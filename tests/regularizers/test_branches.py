@@ -84,3 +84,62 @@ def test_a_network_from_images_to_images():
         warnings.simplefilter("error")
         assert outputs(Model(**stages, out=nn.Conv2d(16, 3, 1))) == ["out"]
         assert outputs(Model(encoder=linear(6, 8, 4), second=linear(4, 8, 6))) == ["second.1"]
+
+
+def told(model):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = outputs(model)
+    return found, " ".join(str(each.message) for each in caught)
+
+
+@pytest.mark.parametrize(
+    ("model", "found", "others"),
+    [
+        # a network that turns the input, registered last
+        (lambda: Model(fc1=linear(320, 50), fc2=linear(50, 7), fc_loc=linear(90, 32, 6)), ["fc_loc.1"], ["fc2"]),
+        (lambda: Model(a=linear(9, 16), b=linear(16, 5), skip=linear(9, 5)), ["skip"], ["b"]),
+        (lambda: Model(stem=linear(9, 16), exit1=linear(16, 5), c=linear(16, 12), exit2=linear(12, 5)), ["exit2"],
+         ["exit1"]),
+        # an encoder that is registered after what it feeds, and a gate of one neuron
+        (lambda: Model(a=linear(16, 32), b=linear(32, 5), positions=linear(8, 16)), ["b"], ["positions"]),
+        (lambda: Model(a=linear(16, 32), b=linear(32, 5), gate=linear(6, 16, 1)), ["b"], ["gate.1"]),
+        (lambda: Model(body=linear(9, 16), actor=linear(16, 4), critic=linear(16, 1)), ["actor"], ["critic"]),
+    ],
+)  # fmt: skip
+def test_other_ends_of_a_model_are_told(model, found, others):
+    names, message = told(model())
+    assert names == found
+    assert all(f" {name}" in message for name in [*others, "Name it with output="])
+
+
+@pytest.mark.parametrize(
+    ("model", "found"),
+    [
+        (lambda: Model(heads=nn.ModuleList(linear(16, 8) for _ in range(4)), lin=linear(32, 5)), ["lin"]),  # joined
+        (lambda: Model(a=linear(16, 32), score=linear(32, 1), lin2=linear(32, 5)), ["lin2"]),
+        (lambda: Model(fc=linear(10, 8), a=linear(24, 32), b=linear(32, 5)), ["b"]),  # of a part of the inputs
+        (lambda: Model(a=linear(16, 32), b=linear(6, 24), aggregator=linear(32, 5)), ["aggregator"]),
+        (lambda: Model(down=linear(9, 32), deep=linear(32, 64), up=linear(96, 16), top=linear(16, 3)), ["top"]),
+        (lambda: Model(body=linear(9, 16), head=linear(16, 1)), []),
+    ],
+)
+def test_ends_that_are_clear_are_not_told(model, found):
+    assert told(model()) == (found, "")
+
+
+def test_norms_in_a_list_beside_the_layers_follow_no_last_layer():
+    layers = nn.ModuleList(nn.Conv1d(7, 7, 1) for _ in range(2))
+    norms = nn.ModuleList(nn.BatchNorm1d(7) for _ in range(2))
+    assert outputs(Model(convs=layers, norms=norms)) == ["convs.1"]
+    assert outputs(Model(conv=layers[0], norm=norms[0])) == []
+
+
+def test_a_module_may_be_named_for_its_last_layer():
+    def named(output):
+        model = Model(body=linear(9, 16), top=linear(16, 8, 3), other=linear(16, 2))
+        return [layer.name for layer in select(model, output=output).layers if layer.role == "output"]
+
+    assert named("top") == ["top.1"]
+    assert named("top,other") == ["top.1", "other"]
+    assert named("top.0") == ["top.0"]

@@ -236,3 +236,49 @@ def test_what_is_passed_over_is_named(tmp_path):
     more = {"readme.txt": "", "labels.csv": "year,label\n1999,0\n2000,1\n2001,0\n", ".DS_Store": ""}
     with pytest.warns(UserWarning, match=r": not used: readme\.txt, year in labels\.csv$"):
         read_tables(write(tmp_path, PLAIN | more))
+
+
+IDS = [30, 10, 40, 20]  # of rows 0 to 3
+SHUFFLED = {
+    "features.csv": "paper_id,a,b\n" + "".join(f"{each},{each / 10},0.5\n" for each in IDS),
+    "edges.csv": "source,target\n10,20\n20,30\n40,30\n",
+    "labels.csv": "paper_id,subject\n10,x\n20,y\n30,x\n40,y\n",
+}
+
+
+@pytest.mark.parametrize("header", ["paper_id", "nid", "user", None])
+@pytest.mark.parametrize("label", ["subject", "label"])
+def test_ids_under_any_name_are_told_by_the_edges(tmp_path, header, label):
+    """The first column is no feature, and labels are those of the nodes that they name."""
+    for name, text in SHUFFLED.items():
+        text = text.replace("paper_id", header or "").replace("subject", label)
+        if header is None and name != "edges.csv":
+            text = text.partition("\n")[2]
+        write(tmp_path, {name: text})
+    with pytest.warns(UserWarning, match=r"features\.csv: its .*column.* is taken for the ids of the nodes"):
+        found = read_tables(tmp_path)
+    assert found["x"].tolist() == [[3, 0.5], [1, 0.5], [4, 0.5], [2, 0.5]]
+    assert found["edge_index"].tolist() == [[1, 3, 2], [3, 0, 0]]
+    assert found["y"].tolist() == ["x", "x", "y", "y"]
+
+
+def test_words_may_be_ids(tmp_path):
+    words = {name: text.replace("0,", "0th,").replace("0\n", "0th\n") for name, text in SHUFFLED.items()}
+    words["edges.csv"] = words["edges.csv"].replace("source,target", "citing,cited")
+    words["features.csv"] = "".join(f"{each}th,{each},1\n" for each in IDS)
+    with pytest.warns(UserWarning, match="its first column is taken"):
+        found = read_tables(write(tmp_path, words))
+    assert found["y"].tolist() == ["x", "x", "y", "y"]
+
+
+def test_a_feature_is_no_id_where_edges_name_rows(tmp_path, recwarn):
+    found = read_tables(write(tmp_path, SHUFFLED | {
+        "edges.csv": "source,target\n0,1\n1,2\n2,3\n", "labels.csv": "label\nx\nx\ny\ny\n",
+    }))  # fmt: skip
+    assert found["x"].tolist() == [[30, 3, 0.5], [10, 1, 0.5], [40, 4, 0.5], [20, 2, 0.5]]
+    assert not recwarn.list
+
+
+def test_an_unknown_node_is_told_where_ids_come_from(tmp_path):
+    with pytest.raises(DataError, match=r"'99' is not a node of the 3 .* unless a column id names them"):
+        read_tables(write(tmp_path, PLAIN | {"edges.csv": "source,target\n0,99\n"}))

@@ -38,3 +38,12 @@ def test_data_root(monkeypatch, tmp_path):
     assert data_root() == Path("/cache/comhe")
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     assert data_root() == Path.home() / ".cache" / "comhe"
+
+
+def test_the_file_behind_a_link_is_replaced(tmp_path):
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with atomic_write(tmp_path / "link") as partial:
+        partial.write_text("new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_text() == "new"
