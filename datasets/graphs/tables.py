@@ -68,6 +68,10 @@ class Table:
         """The position of the first column with one of these names, in the order of the names."""
         return next((self.names.index(name) for name in names if name in self.names), None)
 
+    def columns(self) -> list[int]:
+        """The positions of all columns but numbers of rows."""
+        return [i for i in range(self.width) if not self.names or self.names[i] not in INDEX]
+
     def count(self) -> int:
         """The number of rows below the header."""
         return sum(1 for _ in self._rows()) - self.header
@@ -195,7 +199,7 @@ def _is_header(features: Table, tables: dict[str, Table]) -> bool:
         return possible == {rows - 1}
     edges = tables["edges"]
     ends = [end for names in (SOURCE, TARGET) if (end := edges.column(names)) is not None]
-    ends = ends or [i for i in range(edges.width) if not edges.names or edges.names[i] not in INDEX][:2]
+    ends = ends or edges.columns()[:2]
     rest = edges.words(*ends)[edges.numbered :]
     if {"0", str(rows - 1)} <= {node for row in rest for node in row}:
         return False  # nodes are numbered from 0, and the last one needs all rows
@@ -247,7 +251,7 @@ def _check_split(tables: dict[str, Table], folder: Path) -> None:
 
 def _listed(table: Table, numbers: dict[str, int]) -> np.ndarray:
     """The nodes that a file of a split lists, in the column ``id``, or in the only one besides numbers of rows."""
-    columns = [i for i in range(table.width) if not table.names or table.names[i] not in INDEX]
+    columns = table.columns()
     column = table.column(ID[: -len(INDEX)]) if len(columns) > 1 else columns[0] if columns else 0
     if column is None:
         raise DataError(f"{table.path}: has {table.width} columns, none of them named id")
@@ -314,14 +318,14 @@ def _are_nodes(table: Table, column: int, numbers: dict[str, int]) -> bool:
 def _ends(table: Table) -> list[int | None]:
     """The columns of sources, targets and weights of edges: by their names, or in the usual order."""
     ends = [table.column(names) for names in (SOURCE, TARGET, WEIGHT)]
-    columns = [i for i in range(table.width) if not table.names or table.names[i] not in INDEX]
+    columns = table.columns()
     if ends == [None] * 3 and (len(columns) == 2 or (len(columns) == 3 and not table.names)):
         return [*columns, None][:3]
     return ends
 
 
 def _edges(table: Table, numbers: dict[str, int]) -> dict[str, np.ndarray]:
-    columns = [i for i in range(table.width) if not table.names or table.names[i] not in INDEX]
+    columns = table.columns()
     source, target, weight = _ends(table)
     if source is None or target is None or len(columns) > 2 + (weight is not None):
         found = ", ".join(table.names) or f"{table.width} columns"
