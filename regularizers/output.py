@@ -267,7 +267,8 @@ def _joined(heads: Sequence[Matrix], every: Sequence[Matrix]) -> bool:
     after = every[every.index(heads[-1]) + 1 :] if heads[-1] in every else ()
     if len(heads) == 1:
         return heads[0].outputs == {1} and any(m.inputs == heads[0].inputs and max(m.outputs) > 1 for m in after)
-    return any(sum(min(m.outputs) for m in heads) in m.inputs for m in after)
+    total = sum(min(m.outputs, default=0) for m in heads)  # 0: they are lazy
+    return any(total in m.inputs for m in after)
 
 
 def _next_to(

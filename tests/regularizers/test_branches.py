@@ -143,3 +143,9 @@ def test_a_module_may_be_named_for_its_last_layer():
     assert named("top") == ["top.1"]
     assert named("top,other") == ["top.1", "other"]
     assert named("top.0") == ["top.0"]
+
+
+def test_heads_that_are_lazy_have_no_size_yet():
+    heads = nn.ModuleDict({"a": nn.LazyLinear(3), "b": nn.LazyLinear(2)})
+    model = Model(heads=heads, body=linear(4, 8, 6))
+    assert {item.name for item in select(model).skipped} >= {"heads.a", "heads.b"}
