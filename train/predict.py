@@ -107,11 +107,12 @@ def predict_files(
 def predict_nodes(
     weights: Weights, graph: Any, top: int = 5, nodes: Sequence[int] | None = None
 ) -> Iterator[Prediction]:
-    """Predict nodes of a graph, all of them unless some are named.
+    """Predict nodes of a graph, each under the name that the graph has for it, or under its number.
 
     Args:
-        graph: ours, PyTorch Geometric's ``Data`` or a dictionary of such arrays, of which only features and edges are
-            used.
+        graph: ours, PyTorch Geometric's ``Data`` or a dictionary of such arrays, of which only features, edges and
+            ``node_names`` are used.
+        nodes: the numbers of some of them, in this order; all of them by default.
 
     Example:
         >>> from comhe.datasets import load_graph
@@ -126,7 +127,8 @@ def predict_nodes(
     found = range(graph.num_nodes) if nodes is None else nodes
     if wrong := [node for node in found if not 0 <= node < graph.num_nodes]:
         raise UsageError(f"{graph.name} has the nodes 0 to {graph.num_nodes - 1}, but not {wrong[0]}")
-    return ranked(weights, [str(node) for node in found], weights.predict(graph)[list(found)], top)
+    names = [graph.node_names[node] if graph.node_names else str(node) for node in found]
+    return ranked(weights, names, weights.predict(graph)[list(found)], top)
 
 
 def open_graph(weights: Weights, source: str, root: str | Path | None = None) -> Graph:

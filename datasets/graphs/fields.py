@@ -28,6 +28,7 @@ NAMES = {
         "valid_masks", "validation",
     ),
     "test": ("test_mask", "test", "test_idx", "test_index", "idx_test", "test_masks"),
+    "node_names": ("node_names",),
 }  # fmt: skip
 SPLITS = ("split_idx", "split", "splits")  # of dictionaries of node numbers, as OGB gives them
 
@@ -189,6 +190,19 @@ def check_labels(y: np.ndarray, nodes: int, name: str) -> tuple[np.ndarray, tupl
     if not (y >= 0).any():
         raise DataError(f"{name}: no node has a label")
     return y, classes
+
+
+def check_names(names: np.ndarray | None, nodes: int, name: str) -> tuple[str, ...]:
+    """Return what the nodes are called: a word or a number for each, no two the same; () if they have no names."""
+    if names is None:
+        return ()
+    if names.shape != (nodes,) or names.dtype.kind not in "iuU":
+        shape = f"node_names is {names.dtype} {list(names.shape)}"
+        raise DataError(f"{name}: {shape}, not a word or a whole number for each of the {nodes} nodes")
+    words, counts = np.unique(names, return_counts=True)
+    if len(words) < nodes:
+        raise DataError(f"{name}: node_names has {str(words[counts.argmax()])[:60]!r} {counts.max()} times")
+    return tuple(map(str, names.tolist()))
 
 
 def _numbered(words: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -41,6 +41,7 @@ class Graph:
         train, val, test: int64 node numbers, disjoint.
         edge_weight: float32 [e], or None.
         classes: the names of the classes by label, if they have names.
+        node_names: the names of the nodes by number, if they have names.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Graph:
     normalized: bool = True
     undirected: bool = True
     classes: tuple[str, ...] = ()
+    node_names: tuple[str, ...] = ()
 
     @property
     def num_nodes(self) -> int:
@@ -131,7 +133,8 @@ class Graph:
 
         Args:
             data: ``x`` [n, f], dense or sparse; ``edge_index`` [2, m] or ``adj_t``; ``y`` [n] or one-hot [n, classes];
-                perhaps ``edge_weight`` [m], and ``train_mask``, ``val_mask`` and ``test_mask``.
+                perhaps ``edge_weight`` [m], ``train_mask``, ``val_mask`` and ``test_mask``; perhaps ``node_names`` [n],
+                words or whole numbers by which :func:`.predict_nodes` calls the nodes.
             undirected: add the other direction of every edge; duplicates and self-loops go, and of the weights of one
                 pair of nodes the mean stays.
             split: which of several, for masks [n, k] or [k, n], counted from 0; the first by default.
@@ -159,6 +162,7 @@ class Graph:
         x = fields.check_features(found["x"], name)
         nodes = x.shape[0]
         edges, weight = fields.check_edges(found["edge_index"], found.get("edge_weight"), nodes, name)
+        names = fields.check_names(found.get("node_names"), nodes, name)
         labels: Any = np.full(nodes, -1)
         classes: tuple[str, ...] = ()
         nodes_of, words = (np.empty(0, np.int64),) * 3, "to predict: without labels"
@@ -184,7 +188,7 @@ class Graph:
             name, _features(x), torch.as_tensor(edges.copy()), torch.as_tensor(labels), train, val, test,
             int(labels.max()) + 1, "; ".join(filter(None, (source, words))),
             None if weight is None else torch.as_tensor(weight),
-            normalized=False, undirected=undirected, classes=classes,
+            normalized=False, undirected=undirected, classes=classes, node_names=names,
         )  # fmt: skip
 
     def describe(self) -> dict[str, object]:

@@ -146,6 +146,8 @@ def read_tables(folder: Path, labeled: bool = True) -> dict[str, Any]:
         raise DataError(f"{features.path}: two rows have the same id")
     _find_headers(tables, numbers)
     found: dict[str, Any] = {"x": x} | _edges(tables["edges"], numbers)
+    if ids != [str(i) for i in range(len(ids))]:
+        found["node_names"] = np.array(ids)
     if not labeled:
         features.used.update(column for column in special.values() if column is not None)
         _tell_unused(folder, [features, tables["edges"]], {table.path.name for table in tables.values()})

@@ -91,3 +91,22 @@ def test_a_graph_without_labels_is_predicted_in_every_form(tmp_path):
         torch.testing.assert_close(torch.tensor([each.probabilities for each in found]), expected)
     (found,) = predict_nodes(weights, data, nodes=[3])
     torch.testing.assert_close(torch.tensor(found.probabilities), expected[3])
+
+
+def test_nodes_are_told_by_their_names(tmp_path):
+    weights, graph = open_weights("gcn.citations-none"), load_graph("citations")
+    names = [f"paper {7 * node % graph.num_nodes}" for node in range(graph.num_nodes)]
+    fields = {"x": graph.features.to_dense(), "edge_index": graph.edge_index, "node_names": names}
+    expected = [each.probabilities for each in predict_nodes(weights, graph)]
+    found = list(predict_nodes(weights, fields))
+    assert [each.name for each in found] == names
+    torch.testing.assert_close(torch.tensor([each.probabilities for each in found]), torch.tensor(expected))
+    assert [each.name for each in predict_nodes(weights, fields, nodes=[3, 2])] == ["paper 21", "paper 14"]
+    rows = [",".join(["id", *map(str, range(graph.num_features))])]
+    rows += [",".join([name, *map(str, row)]) for name, row in zip(names, fields["x"].tolist(), strict=True)]
+    (tmp_path / "features.csv").write_text("\n".join(rows))
+    pairs = [f"{names[source]},{names[target]}" for source, target in graph.edge_index.T.tolist()]
+    (tmp_path / "edges.csv").write_text("\n".join(["source,target", *pairs]))
+    (found,) = predict_nodes(weights, open_graph(weights, f"graph:{tmp_path}"), nodes=[3])
+    assert found.name == "paper 21"
+    torch.testing.assert_close(torch.tensor(found.probabilities), torch.tensor(expected[3]))

@@ -5,7 +5,15 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
-from comhe.datasets.graphs.fields import as_array, check_edges, check_features, check_labels, rename, unused
+from comhe.datasets.graphs.fields import (
+    as_array,
+    check_edges,
+    check_features,
+    check_labels,
+    check_names,
+    rename,
+    unused,
+)
 from comhe.errors import DataError
 
 X, E, Y = np.eye(4), np.array([[0, 1], [1, 2]]), np.array([0, 1, 0, 1])
@@ -107,6 +115,19 @@ def test_edges_and_weights():
     ):
         with pytest.raises(DataError, match=f"^g: .*{fault}"):
             check_edges(bad, w, 3, "g")
+
+
+def test_names_are_one_for_each_node():
+    assert check_names(None, 3, "g") == ()
+    assert check_names(np.array([7, 3, 5]), 3, "g") == ("7", "3", "5")
+    assert check_names(np.array(["b", "a"]), 2, "g") == ("b", "a")
+    for bad, fault in (
+        (np.array(["a", "b"]), r"g: node_names is <U1 \[2\], not a word or a whole number for each of the 3 nodes"),
+        (np.array([0.0, 1, 2]), "float64"),
+        (np.array(["a", "b", "a"]), "g: node_names has 'a' 2 times"),
+    ):
+        with pytest.raises(DataError, match=fault):
+            check_names(bad, 3, "g")
 
 
 def test_an_empty_adj_t_turns_no_edges():

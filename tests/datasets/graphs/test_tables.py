@@ -23,7 +23,7 @@ def test_plain_numbers(tmp_path):
     assert found["x"].tolist() == [[1, 0.5], [0, -1], [2, 20]]
     assert found["edge_index"].tolist() == [[0, 1], [1, 2]]
     assert found["y"].tolist() == ["0", "1", "-1"]
-    assert "edge_weight" not in found
+    assert not {"edge_weight", "node_names"} & found.keys()
     write(tmp_path, {"split.csv": "node,split\n2,test\n0,train\n"})
     found = read_tables(tmp_path)
     assert found["train_mask"].tolist() == [True, False, False]
@@ -37,6 +37,7 @@ def test_names_of_nodes_and_columns(tmp_path):
     assert found["x"].tolist() == [[1, 0.5], [0, -1], [2, 20]]
     assert found["edge_index"].tolist() == [[1, 2], [0, 1]]
     assert found["edge_weight"].tolist() == [0.5, 2]
+    assert found["node_names"].tolist() == ["a", "b", "c"]
     assert found["y"].tolist() == ["red", "blue", ""]
     assert found["val_mask"].tolist() == [False, True, False]
 
