@@ -16,6 +16,7 @@ from comhe.zoo import Loaded, get_weights, list_weights, load_weights
 from comhe.zoo.cards import has_card, is_path, is_shared
 from comhe.zoo.preprocessing import Transform, from_card
 
+from .predict import RunWeights
 from .recipe import SIZES, Recipe
 
 
@@ -91,7 +92,8 @@ def load_start(model: nn.Module, recipe: Recipe) -> Loaded | None:
     source = _source(recipe.weights, recipe.model)
     try:
         key = recipe.weights_key or None
-        loaded = load_weights(model, source, recipe.swap_head, adapt_input=recipe.adapt_input, key=key)
+        own = RunWeights(recipe.weights, source.parent, {}) if isinstance(source, Path) else source
+        loaded = load_weights(model, own, recipe.swap_head, adapt_input=recipe.adapt_input, key=key)
     except WeightsError as error:
         build = {name: value for name, value in error.build.items() if name not in SIZES}
         load = error.load

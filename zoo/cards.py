@@ -85,7 +85,7 @@ class Weights:
                 raise
             reason = first_line(error)
             raise WeightsError(f"{self.path}: {self.model!r} cannot be built with {options} ({reason})") from error
-        load_state(model, state, swap_head, f"{self.name}: ", adapt_input=adapt_input)
+        load_state(model, state, swap_head, f"{self.name}: ", adapt_input=adapt_input, known=True)
         return model
 
     @torch.inference_mode()

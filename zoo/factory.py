@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from comhe.errors import UsageError, WeightsError
 
-from .cards import find_weights, get_weights, has_card, is_path, is_shared, unknown_weights
+from .cards import Weights, find_weights, get_weights, has_card, is_path, is_shared, unknown_weights
 from .catalog import build_model, model_domain
 from .state import read_tensors, tensors_of
 from .weights import Loaded, load_state
@@ -72,7 +72,7 @@ def create_model(
 
 def load_weights(
     model: nn.Module,
-    weights: Mapping[str, Any] | str | os.PathLike[str],
+    weights: Mapping[str, Any] | Weights | str | os.PathLike[str],
     swap_head: bool = False,
     *,
     adapt_input: bool = False,
@@ -92,10 +92,10 @@ def load_weights(
 
     Args:
         model: left unchanged if there is an error; may be wrapped by ``torch.compile`` or ``DataParallel``.
-        weights: a full name of ``list_weights()``, ``hf-hub:OWNER/NAME`` or ``local-dir:PATH``, whose file is checked
-            against its card; the path of a file of
-            safetensors, ``torch.save``, ``torch.jit.save``, ``pickle.dump``, ``numpy.save`` or ``savez``, of which
-            nothing is executed; or tensors or arrays by name, as of ``model.state_dict()``.
+        weights: what :func:`get_weights` takes or returns, whose file is checked against its card; the path of a file
+            of safetensors, ``torch.save``, ``torch.jit.save``, ``pickle.dump``, ``numpy.save`` or ``savez``, of which
+            nothing is executed; or tensors or arrays by name, as of ``model.state_dict()``. What tensors of a graph
+            network do not tell (which aggregation?) is said of all but the first.
         swap_head: leave the head as it is where the weights have none, or one for other classes.
         adapt_input: fit the first convolution to another number of input channels: summed into one, repeated to more;
             a first layer that is a matrix (of features) stays as it is.
@@ -111,12 +111,15 @@ def load_weights(
     """
     if isinstance(weights, Mapping):
         return load_state(model, tensors_of(weights), swap_head, adapt_input=adapt_input, key=key)
-    if not isinstance(weights, str | os.PathLike):
-        what = "tensors by name, as of a state_dict(), a path or a name of list_weights()"
+    if not isinstance(weights, Weights | str | os.PathLike):
+        what = "tensors by name, as of a state_dict(), Weights, a path or a name of list_weights()"
         raise UsageError(f"weights must be {what}, not {type(weights).__name__}")
-    named = not is_path(weights) or has_card(weights)
-    state = get_weights(weights).state_dict() if named else read_tensors(weights)
-    return load_state(model, state, swap_head, f"{weights}: ", adapt_input=adapt_input, key=key)
+    source = weights.name if isinstance(weights, Weights) else weights
+    if not isinstance(weights, Weights) and (not is_path(weights) or has_card(weights)):
+        weights = get_weights(weights)
+    known = isinstance(weights, Weights)
+    state = weights.state_dict() if isinstance(weights, Weights) else read_tensors(weights)
+    return load_state(model, state, swap_head, f"{source}: ", adapt_input=adapt_input, key=key, known=known)
 
 
 def _published_weights(model: str, name: str) -> dict[str, Tensor]:

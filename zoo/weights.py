@@ -57,8 +57,12 @@ def load_state(
     *,
     adapt_input: bool = False,
     key: str | None = None,
+    known: bool = False,
 ) -> Loaded:
-    """Load tensors by name, as :func:`comhe.zoo.load_weights` describes; errors begin with their ``source``."""
+    """Load tensors by name, as :func:`comhe.zoo.load_weights` describes; errors begin with their ``source``.
+
+    Of weights that are ``known`` to be of this network, it is not told what their tensors leave open.
+    """
     model = unwrap(model)
     expected = model.state_dict()
     head = [name for name in expected if name.startswith(f"{getattr(model, 'output_layer', None)}.")]
@@ -92,9 +96,10 @@ def load_state(
     state = {name: match.state[name] for name in loaded}
     if hasattr(model, "settle"):
         try:
-            notes += model.settle(match.theirs, state)  # type: ignore[operator]
+            untold = model.settle(match.theirs, state)  # type: ignore[operator]
         except WeightsError as error:
             raise WeightsError(f"{source}{error}") from None
+        notes += [] if known else untold
     notes += match.notes if set(head) & set(initialized) else match.notes + match.head_notes
     if stated:
         notes.append(f"the weights came with a layer that normalizes images: give normalized ones, by {stated}")

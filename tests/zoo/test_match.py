@@ -212,7 +212,7 @@ def test_the_first_layer_is_adapted_on_request():
     before = graph.convs[0].lin.weight.clone()
     done = load_weights(graph, other, adapt_input=True)
     assert done.initialized == ("convs.0.lin.weight",)
-    assert done.notes == ("input adapted: convs.0.lin.weight begins anew, for 4 features; the weights were for 5",)
+    assert done.notes[0] == "input adapted: convs.0.lin.weight begins anew, for 4 features; the weights were for 5"
     assert torch.equal(graph.convs[0].lin.weight, before)
     assert torch.equal(graph.convs[1].lin.weight, other["convs.1.lin.weight"])
     clouds, normals = create_model("pointnet"), create_model("pointnet", in_channels=6)

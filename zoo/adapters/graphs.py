@@ -181,8 +181,8 @@ def adapt_gcn2(state: State) -> State:
     return result
 
 
-def notes_of_gcn(theirs: State, ours: State) -> list[str]:
-    """Tell what the operator is that the weights of a graph convolutional network are used with."""
+def notes_of_gcn(theirs: State) -> list[str]:
+    """Tell where the layout of a graph convolutional network's weights means another operator than the zoo's."""
     if any(re.match(r"gc\d+\.weight$", name) for name in theirs):
         return [
             "weights of tkipf/pygcn, which averages over neighbors, D^-1 (A + I); this network divides by the roots of "
@@ -191,16 +191,6 @@ def notes_of_gcn(theirs: State, ours: State) -> list[str]:
     if any(re.match(r"(layers\.|conv)\d+\.weight$", name) for name in theirs):
         return ["self-loops are added, as PyTorch Geometric does; DGL's GraphConv leaves them to the graph"]
     return []
-
-
-def notes_of_gat(theirs: State, ours: State) -> list[str]:
-    """Tell how edges are read, which the weights of a graph attention network of others do not say."""
-    return [] if theirs.keys() == ours.keys() else ["read as attention with self-loops, slope 0.2 of the leaky ReLU"]
-
-
-def notes_of_sage(theirs: State, ours: State) -> list[str]:
-    """Tell how neighbors are aggregated, which the weights of a SAGE network of others do not say."""
-    return [] if theirs.keys() == ours.keys() else ["read as mean aggregation, without normalization of the rows"]
 
 
 def _refuse(layer: Layer, reasons: Mapping[str, str]) -> None:

@@ -36,6 +36,7 @@ class APPNP(GraphModel):
         super().__init__(in_channels, num_classes, dropout)
         check_alpha(alpha)
         self.num_steps, self.alpha = num_steps, alpha
+        self.untold = f"num_steps={num_steps} and alpha={alpha:g}"
         Linear = pyg_nn().Linear
         self.lin1 = Linear(in_channels, hidden_channels, weight_initializer="glorot", bias_initializer="zeros")
         self.lin2 = Linear(hidden_channels, num_classes, weight_initializer="glorot", bias_initializer="zeros")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from comhe.zoo.adapters.graphs import adapt_gat, notes_of_gat
+from comhe.zoo.adapters.graphs import adapt_gat
 from comhe.zoo.registry import register_model
 
 from .edges import EdgeMatrix, self_looped
@@ -31,6 +31,8 @@ class GAT(LayeredModel):
 
     Source: Velickovic et al., Graph Attention Networks, ICLR 2018 (the defaults, but 8 output heads on PubMed).
     """
+
+    untold = "attention with self-loops, slope 0.2 of the leaky ReLU, ELU between layers"
 
     def __init__(
         self,
@@ -77,4 +79,4 @@ class GAT(LayeredModel):
         out = messages.new_zeros(h.shape).index_add(0, target, messages)
         return (out.flatten(1) if conv.concat else out.mean(1)) + conv.bias
 
-    adapt, settle = staticmethod(adapt_gat), staticmethod(notes_of_gat)
+    adapt = staticmethod(adapt_gat)

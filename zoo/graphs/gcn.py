@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from comhe.zoo.adapters.graphs import adapt_gcn, notes_of_gcn
 from comhe.zoo.registry import register_model
+from comhe.zoo.state import State
 
 from .model import LayeredModel
 from .operators import Adjacency, Operators, receptive_field
@@ -28,6 +29,8 @@ class GCN(LayeredModel):
     Source: Kipf & Welling, ICLR 2017 (defaults of github.com/tkipf/gcn).
     """
 
+    untold = "self-loops, D^-1/2 (A + I) D^-1/2, ReLU between layers"
+
     def __init__(
         self, in_channels: int, num_classes: int, hidden_channels: int = 16, num_layers: int = 2, dropout: float = 0.5
     ) -> None:
@@ -46,4 +49,7 @@ class GCN(LayeredModel):
     def layer(self, conv: Any, x: Features, adjacency: Adjacency) -> Tensor:
         return adjacency.mm(x.mm(conv.lin.weight.t())) + conv.bias
 
-    adapt, settle = staticmethod(adapt_gcn), staticmethod(notes_of_gcn)
+    adapt = staticmethod(adapt_gcn)
+
+    def settle(self, theirs: State, ours: State) -> list[str]:
+        return notes_of_gcn(theirs) or super().settle(theirs, ours)

@@ -44,6 +44,7 @@ class GCN2(GraphModel):
     ) -> None:
         super().__init__(in_channels, num_classes, dropout, num_layers)
         check_alpha(alpha)
+        self.untold = f"alpha={alpha:g} and theta={theta:g}"
         ends = [(in_channels, hidden_channels), (hidden_channels, num_classes)]
         Linear, GCN2Conv = pyg_nn().Linear, pyg_nn().GCN2Conv
         self.lins = nn.ModuleList(Linear(a, b, weight_initializer="glorot", bias_initializer="zeros") for a, b in ends)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from comhe.errors import UsageError, check_at_least, check_dropout
 from comhe.zoo.adapters.graphs import options_of
+from comhe.zoo.state import State
 
 from .edges import EdgeMatrix
 from .operators import Adjacency, Operators, gcn_norm
@@ -28,6 +29,7 @@ class GraphModel(nn.Module):
     """
 
     output_layer: str
+    untold = ""  # what this network does and its tensors do not tell
     uses_edge_weight = True
 
     def __init__(self, in_channels: int, num_classes: int, dropout: float, num_layers: int = 1) -> None:
@@ -35,6 +37,10 @@ class GraphModel(nn.Module):
         check_at_least("num_layers", num_layers, 1)
         check_dropout(dropout)
         self.in_channels, self.num_classes, self.dropout = in_channels, num_classes, dropout
+
+    def settle(self, theirs: State, ours: State) -> list[str]:
+        """Tell how weights are read that may be of a network with other settings."""
+        return [f"read with {self.untold}, which tensors do not tell"] if self.untold else []
 
     def reset_parameters(self) -> None:
         """Draw new initial weights, layer by layer."""

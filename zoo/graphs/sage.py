@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from comhe.zoo.adapters.graphs import adapt_sage, notes_of_sage
+from comhe.zoo.adapters.graphs import adapt_sage
 from comhe.zoo.registry import register_model
 
 from .model import LayeredModel
@@ -27,6 +27,8 @@ class SAGE(LayeredModel):
     Source: Hamilton, Ying & Leskovec, Inductive Representation Learning on Large Graphs, NeurIPS 2017.
     """
 
+    untold = "mean aggregation, without normalization of the rows, ReLU between layers"
+
     def __init__(
         self, in_channels: int, num_classes: int, hidden_channels: int = 64, num_layers: int = 2, dropout: float = 0.5
     ) -> None:
@@ -42,4 +44,4 @@ class SAGE(LayeredModel):
     def layer(self, conv: Any, x: Features, adjacency: Adjacency) -> Tensor:
         return adjacency.mm(x.mm(conv.lin_l.weight.t())) + conv.lin_l.bias + x.mm(conv.lin_r.weight.t())
 
-    adapt, settle = staticmethod(adapt_sage), staticmethod(notes_of_sage)
+    adapt = staticmethod(adapt_sage)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch_geometric.nn import GATConv, GATv2Conv, GCNConv, SAGEConv
 
 from comhe.errors import WeightsError
-from comhe.zoo import create_model, load_weights
+from comhe.zoo import create_model, get_weights, load_weights
 
 
 class PyG(nn.Module):
@@ -210,7 +210,7 @@ def test_attention_without_a_bias():
     state |= {f"conv2.{n}": t for n, t in GATConv(8, 3, 1, concat=False, bias=False).state_dict().items()}
     loaded = load_weights(model, state)
     assert not model.convs[0].bias.any()
-    assert loaded.notes == ("read as attention with self-loops, slope 0.2 of the leaky ReLU",)
+    assert str(loaded).endswith("slope 0.2 of the leaky ReLU, ELU between layers, which tensors do not tell")
 
 
 @pytest.mark.parametrize(
@@ -231,15 +231,33 @@ def test_options_that_the_zoo_lacks_are_named(name, conv, options, said):
 
 def test_operators_that_tensors_do_not_tell_are_said():
     gcn, sage = (create_model(name, in_channels=6, num_classes=3) for name in ("gcn", "sage"))
-    for model in (gcn, sage):
-        assert not load_weights(model, model.state_dict()).notes
     pygcn = {
         f"gc{int(name[6]) + 1}.{name.rpartition('.')[2]}": t.t() if t.dim() == 2 else t
         for name, t in gcn.state_dict().items()
     }
     assert "tkipf/pygcn, which averages over neighbors" in str(load_weights(gcn, pygcn))
     foreign = {name.replace("convs.0", "conv1").replace("convs.1", "conv2"): t for name, t in sage.state_dict().items()}
-    assert "read as mean aggregation" in str(load_weights(sage, foreign))
+    assert "read with mean aggregation" in str(load_weights(sage, foreign))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("gcn", "self-loops, D^-1/2 (A + I) D^-1/2, ReLU"),
+        ("sage", "mean aggregation"),
+        ("gat", "slope 0.2 of the leaky ReLU, ELU"),
+        ("appnp", "num_steps=10 and alpha=0.1"),
+        ("gcn2", "alpha=0.1 and theta=0.5"),
+    ],
+)
+def test_settings_are_told_unless_a_card_has_them(name, said):
+    """PyG's networks have the zoo's names, so names alone do not say that weights are the zoo's."""
+    model = create_model(name, in_channels=6, num_classes=3)
+    (note,) = load_weights(model, model.state_dict()).notes
+    assert said in note
+    weights = get_weights(f"{name}.cora-none")
+    for known in (weights, weights.name, weights.path):
+        assert not load_weights(weights.build(), known).notes
 
 
 def test_a_second_matrix_of_gcnii_is_refused_by_its_option():
