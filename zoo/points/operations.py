@@ -41,7 +41,7 @@ def farthest_point_sampling(points: Tensor, count: int, start: Tensor | None = N
     points = points.detach()
     if size <= kernels.LARGEST_SAMPLED and kernels.usable(points) and (start is None or start.device == points.device):
         return kernels.farthest_points(points, count, start)
-    sample = _farthest if torch.compiler.is_exporting() else _farthest_uncompiled
+    sample = _farthest_scanned if torch.compiler.is_exporting() else _farthest_uncompiled
     return sample(points, count, start)
 
 
@@ -186,21 +186,44 @@ class _GatherRows(torch.autograd.Function):
 
 
 def _farthest(points: Tensor, count: int, start: Tensor | None) -> Tensor:
-    batch, size, _ = points.shape
-    planes = points.movedim(-1, 0).contiguous()  # [D, B, N]: every operation below runs along N
-    nearest = planes.new_full((batch, size), torch.inf)
-    farthest = torch.zeros(batch, 1, dtype=torch.int64, device=points.device) if start is None else start.view(batch, 1)
+    planes, farthest, nearest = _before_sampling(points, start)
     result = [farthest]
     for _ in range(count - 1):
-        # Differences, not norms and products: a point's distance to its duplicate has to be zero.
-        first, *others = (plane - plane.gather(1, farthest) for plane in planes)
-        distance = first.square_()
-        for difference in others:
-            distance.addcmul_(difference, difference)
-        nearest = torch.minimum(nearest, distance, out=nearest)
+        nearest = torch.minimum(nearest, _distances(planes, farthest), out=nearest)
         farthest = nearest.max(1, keepdim=True).indices
         result.append(farthest)
     return torch.cat(result, 1)
+
+
+def _farthest_scanned(points: Tensor, count: int, start: Tensor | None) -> Tensor:
+    """The same as one loop of an exported program; without, PointNet++ takes ten minutes to become an ONNX file."""
+    from torch._higher_order_ops.scan import scan  # torch exports it, and has no public name for it yet
+
+    def step(state: tuple[Tensor, Tensor], _: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        farthest, nearest = state
+        nearest = torch.minimum(nearest, _distances(planes, farthest))
+        return (nearest.max(1, keepdim=True).indices, nearest), farthest.clone()
+
+    planes, *state = _before_sampling(points, start)
+    _, chosen = scan(step, tuple(state), torch.arange(count, device=points.device))
+    return chosen.squeeze(2).t()
+
+
+def _before_sampling(points: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Coordinates [D, B, N], so that operations run along N; the first choice [B, 1]; distances to no point [B, N]."""
+    batch, size, _ = points.shape
+    planes = points.movedim(-1, 0).contiguous()
+    first = torch.zeros(batch, 1, dtype=torch.int64, device=points.device) if start is None else start.view(batch, 1)
+    return planes, first, planes.new_full((batch, size), torch.inf)
+
+
+def _distances(planes: Tensor, farthest: Tensor) -> Tensor:
+    """Squared distances [B, N] to the point chosen last, from differences, not norms: to a duplicate it has to be 0."""
+    first, *others = (plane - plane.gather(1, farthest) for plane in planes.unbind())
+    distance = first.square_()
+    for difference in others:
+        distance.addcmul_(difference, difference)
+    return distance
 
 
 _farthest_uncompiled = eager(_farthest)  # hundreds of iterations, each of which would be compiled

@@ -55,6 +55,18 @@ def test_farthest_points(points, count):
     assert farthest_point_sampling(points, count).tolist() == expected
 
 
+def test_sampling_is_one_loop_of_an_exported_program():
+    class Sample(torch.nn.Module):
+        def forward(self, points, start):
+            return farthest_point_sampling(points, 40, start)
+
+    points, start = torch.rand(3, 30, 3), torch.tensor([4, 0, 29])
+    with torch.no_grad():
+        program = torch.export.export(Sample(), (points, start))
+    assert len(program.graph.nodes) < 40, "unrolled, every step has a dozen operations"
+    assert program.module()(points, start).equal(farthest_point_sampling(points, 40, start))
+
+
 def test_farthest_points_are_distinct_while_there_are_distinct_points():
     points = random_points(1, 5, 3)[:, [0, 0, 1, 2, 2, 2, 3, 4]]
     chosen = farthest_point_sampling(points, 8)[0].tolist()
