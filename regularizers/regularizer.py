@@ -103,6 +103,13 @@ class Regularizer(States):
             self._warn(f"{option} matches no layer of {type(model).__name__}; {hint}")
         for doubt in penalty.doubts(self._attached.layers):
             self._warn(f"{self.name}: {doubt}")
+        for layer in self._attached.layers if penalty.needs_layers else ():
+            if getattr(layer.module, "sparse", False) is True:
+                kind = type(layer.module).__name__
+                self._warn(
+                    f"{layer.name or kind} has sparse gradients, but those of {self.name} are dense, which SparseAdam "
+                    f"refuses; build this {kind} with sparse=False"
+                )
         self.renew_states()
 
     @property
@@ -206,7 +213,7 @@ class Regularizer(States):
                 with autocast_disabled(member.w):
                     self.update_state(layer, self.penalty.following_state(member, draws))
         if not terms:
-            return torch.zeros((), device=self.device)
+            return torch.zeros((), device=draws.device)
         total = sum(terms[1:], terms[0])
         return total if self._attached.ranks == 1 else self._attached.ranks * total
 
@@ -284,7 +291,8 @@ class Regularizer(States):
         if parameters is None:
             total = self.total(self.draw())
         else:
-            draws = self._draw(self._look().trained_with(parameters))
+            given = next((tensor.device for tensor in parameters.values()), None)
+            draws = self._draw(self._look().trained_with(parameters), given)
             total = self._attached.call_with(parameters, lambda: self.total(draws))
         self.step += 1
         if total.requires_grad or not torch.is_grad_enabled():
@@ -324,8 +332,9 @@ class Regularizer(States):
             return found
         return default if layer.role == "hidden" else self.output_weight
 
-    def _draw(self, layers: Sequence[Layer]) -> Draws:
-        draws = self._new_draws(self._memory, self.capturable)
+    def _draw(self, layers: Sequence[Layer], device: torch.device | None = None) -> Draws:
+        """What the step of some layers needs, on the model's device or on that of the parameters that replace its."""
+        draws = self._new_draws(self._memory, self.capturable, device)
         draws.active = tuple(layers)
         counted = set(self._counted(draws))
         if not layers and self.penalty.needs_layers:
@@ -337,10 +346,10 @@ class Regularizer(States):
         self.penalty.draw([layer for layer in local if layer in counted or self.state_of(layer) is not None], draws)
         return draws
 
-    def _new_draws(self, memory: Memory, capturable: bool) -> Draws:
+    def _new_draws(self, memory: Memory, capturable: bool, device: torch.device | None = None) -> Draws:
         layers = self._attached.layers
         weights = [self.weight_of(layer) for layer in layers]
-        return Draws(self.seed, self.step, layers, weights, self.device, capturable, memory)
+        return Draws(self.seed, self.step, layers, weights, device or self.device, capturable, memory)
 
     def _counted(self, draws: Draws) -> list[Layer]:
         """The layers on this rank whose weight is not zero, or may not be zero when a recorded step is replayed."""

@@ -1,5 +1,6 @@
 """The regularizer inside torch's own transformations: compile, functional calls, pickling, the meta device."""
 
+import copy
 import pickle
 
 import pytest
@@ -64,6 +65,20 @@ def test_substituted_parameters_pickling_and_meta(name):
     fresh = create_regularizer(name, empty)
     fresh.step = attached.step
     assert attached().item() == pytest.approx(fresh().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", list_regularizers())
+def test_given_parameters_count_where_they_are(name):
+    """An ensemble's base model is on the meta device, and its parameters are given."""
+    model = network()
+    given, real = dict(model.named_parameters()), create_regularizer(name, model)
+    base = create_regularizer(name, copy.deepcopy(model).to("meta"))
+    for _ in range(3):
+        value, expected = base(given), real()
+        assert value.device.type == "cpu"
+        assert torch.equal(value, expected)
+    found, wanted = (torch.autograd.grad(x, list(given.values()), allow_unused=True) for x in (value, expected))
+    torch.testing.assert_close(found, wanted)
 
 
 FUNCTIONAL = [*((name, {}) for name in list_regularizers() if name != "none"), ("rp-comhe", {"span": False})]

@@ -64,3 +64,9 @@ def test_an_energy_that_takes_seconds_is_told(recwarn):
         RegularizerWarning, match="1 has 100,000 neurons of 64 inputs, and each step takes all their pairs"
     ):
         create_regularizer("hs-mhe", model)
+
+
+def test_an_embedding_with_sparse_gradients_is_told():
+    model = nn.Sequential(nn.Embedding(20, 6, sparse=True), nn.Linear(6, 3))
+    with pytest.warns(RegularizerWarning, match=r"0 has sparse gradients, but those of mhe are dense, .* sparse=False"):
+        create_regularizer("mhe", model, kinds=("embedding", "linear"))
