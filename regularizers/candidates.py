@@ -73,7 +73,7 @@ def find_unread(
             if id(p) in seen or module in explained:
                 continue
             seen.add(id(p))
-            if is_lazy(p) or p.dim() >= 2:
+            if is_lazy(p) or p.numel() > max(p.shape, default=1):  # a scale [C, 1, 1] is a vector
                 left[key] = p
         kind_of = type(module).__name__
         if left and module in claimed:

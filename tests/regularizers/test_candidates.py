@@ -33,7 +33,7 @@ def unread(model):
 
 def test_what_no_view_reads_is_said_with_name_and_shape():
     assert unread(nn.Sequential(Bag())) == {
-        "0": f"no matrix view for Bag.W [6, 10], Bag.class_token [1, 1, 6], Bag.spectrum [3, 4]{HINT}",
+        "0": f"no matrix view for Bag.W [6, 10], Bag.spectrum [3, 4]{HINT}",
         "0.lists": f"no matrix view for ParameterList.0 [4, 6]{HINT}",
         "0.tables": f"no matrix view for ParameterDict.a [3, 3]{HINT}",
     }
