@@ -120,6 +120,9 @@ def _advice(folder: Path, has_train: bool) -> str:
         return f"folder:{folder / 'train'} draws images to test from those in train"
     folders = [child for child in children(folder) if child.is_dir()]
     inside = [child for child in folders if any(map(_is_image, files_below(child)))]
+    for flat in (folder, *inside):
+        if any(_is_image(child.name) for child in children(flat)):
+            return f"the images in {flat} have no labels, as they are in no class folders: move each to {flat}/CLASS/"
     if len(inside) == 1:
         return f"its data may be folder:{inside[0]}"
     return f"images belong in {folder}/SPLIT/CLASS/, or without splits in {folder}/CLASS/"

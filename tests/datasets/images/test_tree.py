@@ -197,6 +197,17 @@ def test_a_folder_around_the_data_is_named(small):
         load(small / "outer")
 
 
+def test_images_in_no_class_folders_have_no_labels(small):
+    copy(small, "train/a", "flat")
+    for inside in ("train", "images"):
+        copy(small, "train/a", f"{inside}_in/{inside}")
+        with pytest.raises(MissingDataError, match=rf"images in .*_in/{inside} have no labels, .*{inside}/CLASS/$"):
+            load(small / f"{inside}_in")
+    (small / "flat" / "labels.csv").write_text("file,label\n")
+    with pytest.raises(MissingDataError, match=r"flat: has no folder train; the images in .*flat have no labels"):
+        load(small / "flat")
+
+
 def test_images_may_lie_deeper_in_a_class(small):
     before = load(small)
     for split in ("train", "test"):
