@@ -135,6 +135,18 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def few(names: Iterable[object], most: int = 5) -> str:
+    """Return names for a line, the first of them if there are many.
+
+    Example:
+        >>> few("abcdefgh"), few([3, 1])
+        ('a, b, c, d, e and 3 more', '3, 1')
+    """
+    words = [*map(str, names)]
+    more = f" and {len(words) - most:,} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
+
+
 def did_you_mean(name: str, known: Iterable[str], many: str = "") -> str:
     """Return the end of an error: the nearest of the known names, or all of them; of more than ten `many`, if given."""
     known = list(known)

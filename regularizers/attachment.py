@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from comhe.errors import UsageError, did_you_mean
+from comhe.errors import UsageError, did_you_mean, few
 
 from .computed import WRAPPERS, clean_name, walk
 from .penalties.penalty import Penalty
-from .selection import FROZEN, NO_PARAMETER, Layer, Skipped, idle_globs, select
+from .selection import FROZEN, NO_PARAMETER, Layer, Skipped, called, idle_globs, select
 from .sharding import balance, check_not_sharded
-from .structure import Structure, changes, is_adapter, listed
+from .structure import Structure, changes, is_adapter
 
 THAWED = "frozen when the regularizer was attached, and thawed since: it is regularized now"
 _WRAPPERS = {  # the child that is the model; its checkpoint has the names
@@ -75,8 +75,8 @@ class Attachment:
     def _made_constant(self, before: Sequence[Layer]) -> str:
         """Which of the layers that were trained are not any more, since their adapters are not used, in words."""
         trained = {layer.name for layer in before}
-        names = [x.name for x in self.layers if x.name in trained and x not in self.trainable and _is_idle(x)]
-        return f"constant: {listed(names)} ({IDLE})" if names else ""
+        names = [called(x.name) for x in self.layers if x.name in trained and x not in self.trainable and _is_idle(x)]
+        return f"constant: {few(names)} ({IDLE})" if names else ""
 
     def select(self, **changed: Any) -> None:
         """Select layers of the model as it is now."""

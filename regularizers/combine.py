@@ -16,7 +16,7 @@ from comhe.errors import UsageError
 from .draws import Draws
 from .regularizer import Regularizer
 from .report import Report
-from .selection import Layer, Skipped
+from .selection import Layer, Skipped, called
 from .structure import RegularizerWarning
 
 StepDraws = tuple[Draws, ...]
@@ -60,7 +60,7 @@ class CombinedRegularizer(nn.Module):
             raise UsageError(f"combine needs one or more regularizers that are at the same step, not {said}")
         self.parts = nn.ModuleList(regularizers)
         count = Counter((layer.name, layer.module) for layer in self.layers)
-        twice = [name or "(the model)" for (name, _), times in count.items() if times > 1]
+        twice = [called(name) for (name, _), times in count.items() if times > 1]
         if twice:
             message = f"{', '.join(twice)}: penalized by several of the combined regularizers; include and exclude part"
             warnings.warn(f"{message} them", RegularizerWarning, stacklevel=3)

@@ -17,7 +17,7 @@ from .energies.checks import autocast_disabled, upcast
 from .neurons import parametrizations_in_evaluation
 from .penalties.penalty import Member, Penalty
 from .report import LayerReport, Report
-from .selection import Layer, Skipped
+from .selection import Layer, Skipped, called
 from .states import States
 from .structure import RegularizerWarning
 from .weights import Weight, Weights, check_globs, check_number, check_weights, match, unmatched
@@ -95,7 +95,7 @@ class Regularizer(States):
         self._memory: Memory = {}
         self._warned: set[str] = set()
         if not self._attached.layers and penalty.needs_layers:
-            reasons = "; ".join(f"{item.name or '(the model)'}: {item.reason}" for item in self._attached.skipped)
+            reasons = "; ".join(f"{called(item.name)}: {item.reason}" for item in self._attached.skipped)
             reasons = reasons or "none of its modules has a weight matrix"
             raise UsageError(f"{type(model).__name__} has no layer to regularize: {reasons}")
         check_globs(self.weight, (layer.name for layer in self._attached.layers))

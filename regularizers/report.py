@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from .diagnostics import TITLES, Diagnostics
-from .selection import Skipped
+from .selection import Skipped, called
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Report:
         rows = [[*header, "output layer found"]]
         for row in self.layers:
             shape = " x ".join(map(str, row.shape))
-            name = [row.name or "(the model)", *[row.regularizer] * several]
+            name = [called(row.name), *[row.regularizer] * several]
             seen = [{True: "yes", False: "no", None: ""}[row.projected]] * projects
             cells = *name, row.role, shape, *seen, f"{row.weight:g}", f"{row.penalty:.5g}"
             rows.append([*cells, *row.diagnostics.cells(), row.found])
@@ -53,5 +53,5 @@ class Report:
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
         names = {row.name for row in self.layers}
         what = [("note on" if item.name in names else "skipped", item) for item in self.skipped]
-        skipped = [f"{word} {item.name or '(the model)'}: {item.reason}" for word, item in what]
+        skipped = [f"{word} {called(item.name)}: {item.reason}" for word, item in what]
         return "\n".join([self.title, *lines, *skipped])

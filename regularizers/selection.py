@@ -79,6 +79,11 @@ class Layer:
         return w if self.rows is None else self.rows(w)
 
 
+def called(name: str) -> str:
+    """Return what a layer is called in a message, which has no name if it is the model itself."""
+    return name or "(the model)"
+
+
 @dataclass(frozen=True)
 class Skipped:
     """A layer that is not regularized, and why; or what there is to say of one that is."""

@@ -2,13 +2,13 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from comhe.errors import UsageError
+from comhe.errors import UsageError, few
 
 from .attachment import Attachment
 from .energies.checks import upcast
@@ -110,7 +110,7 @@ class States(nn.Module):
         known, extra = self._known(), _decoded(state_dict.get(_EXTRA))
         if extra is None:
             hint = "; it is that of combined regularizers, see combine" if _is_combined(state_dict) else ""
-            found = f"it has {_listed(state_dict)}" if state_dict else "it is empty"
+            found = f"it has {few(sorted(state_dict))}" if state_dict else "it is empty"
             raise UsageError(f"not the state of a regularizer, which has its step and seed: {found}{hint}")
         penalty = extra.get("penalty", self.name)
         saved = state_dict.keys() - {_EXTRA}
@@ -122,7 +122,7 @@ class States(nn.Module):
             "are missing": known.keys() - saved,
         }
         if any(said.values()):
-            told = "; ".join(f"{_listed(names)} {what}" for what, names in said.items() if names)
+            told = "; ".join(f"{few(sorted(names))} {what}" for what, names in said.items() if names)
             raise UsageError(
                 f"the state was saved by another regularizer or of another model: {told}. Attach the regularizer that "
                 "was saved to the model that it was saved with, or load what fits with strict=False"
@@ -177,8 +177,3 @@ def _fits(value: Any, buffer: Tensor) -> bool:
 
 def _is_combined(state_dict: Mapping[str, Any]) -> bool:
     return any(key.startswith("parts.") for key in state_dict)
-
-
-def _listed(names: Iterable[str]) -> str:
-    first, *rest = sorted(names)
-    return ", ".join([first, *rest[:4], *[f"and {len(rest) - 4} more"] * (len(rest) > 4)])

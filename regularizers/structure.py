@@ -5,11 +5,11 @@ from typing import Any
 
 from torch import nn
 
+from comhe.errors import few
+
 from .computed import walk
 from .neurons import odd
-from .selection import Layer
-
-LISTED = 5  # layers that a warning names
+from .selection import Layer, called
 
 
 class RegularizerWarning(UserWarning):
@@ -116,11 +116,11 @@ def changes(before: Sequence[Layer], after: Sequence[Layer]) -> str:
     """
     old, new = ({layer.name: layer for layer in layers} for layers in (before, after))
     found = {
-        "new": [name for name in new if name not in old],
-        "gone": [name for name in old if name not in new],
+        "new": [called(name) for name in new if name not in old],
+        "gone": [called(name) for name in old if name not in new],
         "replaced": [_difference(old[name], new[name]) for name in new if _differs(old.get(name), new[name])],
     }
-    return "; ".join(f"{what}: {listed(names)}" for what, names in found.items() if names)
+    return "; ".join(f"{what}: {few(names)}" for what, names in found.items() if names)
 
 
 def _differs(old: Layer | None, new: Layer) -> bool:
@@ -133,16 +133,4 @@ def _difference(old: Layer, new: Layer) -> str:
         said.append(f"{' x '.join(map(str, new.shape))}, was {' x '.join(map(str, old.shape))}")
     if old.role != new.role:
         said.append(f"{new.role}, was {old.role}")
-    return f"{new.name or '(the model)'}" + (f" ({'; '.join(said)})" if said else "")
-
-
-def listed(names: Iterable[str]) -> str:
-    """Names of layers for a line, a few of them if there are many.
-
-    Example:
-        >>> listed("abcdefgh")
-        'a, b, c, d, e and 3 more'
-    """
-    names = [name or "(the model)" for name in names]
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
+    return called(new.name) + (f" ({'; '.join(said)})" if said else "")

@@ -2,13 +2,13 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
-from comhe.errors import WeightsError
+from comhe.errors import WeightsError, few
 
 from .averages import AVERAGE
 from .heads import Slot, find_head, heads_of_trunk, is_head_name, own_head, slot_of
@@ -230,8 +230,6 @@ def _advice(model: nn.Module, match: Match, expected: State) -> str:
     return "build the model with the options that they were saved with"
 
 
-def listed(names: Any, most: int = 4) -> str:
-    """The first of several names, and how many more there are."""
-    names = list(names)
-    more = len(names) - most
-    return ", ".join(map(printable, names[:most])) + (f" and {more} more" if more > 0 else "")
+def listed(names: Iterable[str]) -> str:
+    """A few of several names, which may be a file's."""
+    return few(map(printable, names), 4)

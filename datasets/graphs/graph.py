@@ -13,7 +13,7 @@ from torch import Tensor
 
 from comhe.datasets.labeled import check_integers, check_labels
 from comhe.datasets.scarcity import draw_labels
-from comhe.errors import DataError
+from comhe.errors import DataError, few
 
 from . import fields
 from .splits import SPLITS, random_split, read_split
@@ -280,15 +280,11 @@ def warn_of_gaps(labels: np.ndarray, train: np.ndarray, name: str) -> None:
     """Warn of classes below the largest one that no node belongs to, and of those that no node in train belongs to."""
     counts = np.bincount(labels[labels >= 0])
     if len(empty := np.flatnonzero(counts == 0)):
-        found = f"of its {len(counts)} classes, no node has {_listed(empty)}; number the classes from 0 without gaps"
+        found = f"of its {len(counts)} classes, no node has {few(empty, 8)}; number the classes from 0 without gaps"
         warnings.warn(f"{name}: {found}", stacklevel=3)
     if len(unseen := np.setdiff1d(np.flatnonzero(counts), labels[train])):
-        found = f"no node in train has class {_listed(unseen)}, so no network can learn to tell it"
+        found = f"no node in train has class {few(unseen, 8)}, so no network can learn to tell it"
         warnings.warn(f"{name}: {found}; move some of its nodes to train", stacklevel=3)
-
-
-def _listed(numbers: np.ndarray) -> str:
-    return ", ".join(map(str, numbers[:8])) + ", ..." * (len(numbers) > 8)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from comhe.datasets.io.cache import Decoded, Splits
 from comhe.datasets.io.files import read_lines
 from comhe.datasets.io.layouts import SPLIT_NAMES, children
 from comhe.datasets.labeled import SPLITS
-from comhe.errors import DataError
+from comhe.errors import DataError, few
 from comhe.inputs.shapes import check_clouds
 
 MAX_VALUES = 1 << 28  # coordinates a file: 20 times as many as in the published files
@@ -109,7 +109,7 @@ def load_parts(folder: Path, files: dict[str, list[Path]]) -> Decoded:
     if not classes:
         classes = tuple(map(str, range(1 + max(int(labels.max()) for _, labels in splits.values()))))
         if absent := {*range(len(classes))} - {*splits["train"][1].tolist()}:
-            found = f"of its {len(classes)} classes, no cloud to train has {', '.join(map(str, sorted(absent)[:8]))}"
+            found = f"of its {len(classes)} classes, no cloud to train has {few(sorted(absent), 8)}"
             warnings.warn(f"{folder}: {found}; number the classes from 0 without gaps", stacklevel=2)
     return Decoded(splits, classes)
 
