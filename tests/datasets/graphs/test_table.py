@@ -1,0 +1,50 @@
+"""One CSV file: headers, separators, columns and what is left unused."""
+
+import pytest
+
+from comhe.datasets.graphs.table import Table
+from comhe.errors import DataError
+
+
+def test_a_header_is_recognized_by_its_words(tmp_path):
+    for text, names in (
+        ("a,b\n1,2\n", ["a", "b"]),
+        ("source,b\nx,y\n", ["source", "b"]),
+        ("a,b\nb,c\n", []),
+        ("1,2\n", []),
+    ):
+        (tmp_path / "t.csv").write_text(text)
+        assert Table(tmp_path / "t.csv").names == names
+
+
+def test_cells_of_any_separator_and_their_columns(tmp_path):
+    for mark in ",;\t":
+        (tmp_path / "t.csv").write_text(
+            f"id{mark}source{mark}dst{mark}weight\n7{mark} a {mark}b{mark}0.5\n".replace(
+                "0.5", "0,5" if mark != "," else "0.5"
+            )
+        )
+        table = Table(tmp_path / "t.csv")
+        assert table.ends() == [1, 2, 3]
+        assert table.words(1, 2) == [["a", "b"]]
+        assert table.unused() == ["id", "weight"]
+        assert table.numbers([3]).tolist() == [[0.5]]
+        assert table.peek(0) == ["7"]
+        assert table.unused() == ["id"]
+
+
+def test_ends_of_edges_without_names(tmp_path):
+    for text, ends in (
+        ("a,b\n", [0, 1, None]),
+        ("a,b,1\n", [0, 1, 2]),
+        (",u,v\n0,a,b\n", [1, 2, None]),
+        ("a,b,c,d\n", [None] * 3),
+    ):
+        (tmp_path / "t.csv").write_text(text)
+        assert Table(tmp_path / "t.csv").ends() == ends
+
+
+def test_faults_name_the_row(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n3\n")
+    with pytest.raises(DataError, match=r"t\.csv: row 3 has 1 cells, the first has 2"):
+        Table(tmp_path / "t.csv").numbers([0])
