@@ -5,14 +5,29 @@ from __future__ import annotations
 import difflib
 import math
 import sys
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import SupportsFloat, SupportsIndex
 
+WITHIN = (
+    "comhe",
+    "contextlib",
+    "functools",
+    "lightning",
+    "pytorch_lightning",
+    "torch",
+    "transformers",
+)  # not the user's
+
 
 class ComheError(Exception):
     """Base of the package's own errors; the command line shows their message alone, in one line."""
+
+
+class ComheWarning(UserWarning):
+    """Base of the package's own warnings; the command line shows their message alone, in one line."""
 
 
 class UsageError(ComheError, ValueError):
@@ -133,6 +148,14 @@ def first_line(error: BaseException) -> str:
         ('out of memory', 'EOFError')
     """
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def warn(message: str, category: type[ComheWarning] = ComheWarning) -> None:
+    """Warn of a line outside of this package: the one that called it, however deep the reason is found."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in WITHIN:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
 
 
 def few(names: Iterable[object], most: int = 5) -> str:

@@ -2,7 +2,6 @@
 
 import itertools
 import re
-import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from comhe.errors import UsageError
+from comhe.errors import UsageError, warn
 
 from .draws import Draws
 from .regularizer import Regularizer
@@ -63,7 +62,7 @@ class CombinedRegularizer(nn.Module):
         twice = [called(name) for (name, _), times in count.items() if times > 1]
         if twice:
             message = f"{', '.join(twice)}: penalized by several of the combined regularizers; include and exclude part"
-            warnings.warn(f"{message} them", RegularizerWarning, stacklevel=3)
+            warn(f"{message} them", RegularizerWarning)
 
     def _parts(self) -> list[Regularizer]:
         return [part for part in self.parts if isinstance(part, Regularizer)]

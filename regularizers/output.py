@@ -19,14 +19,13 @@ not replaced by another layer, nor is one that has been taken away: feature extr
 
 import itertools
 import re
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from torch import nn
 
-from comhe.errors import UsageError
+from comhe.errors import UsageError, warn
 
 from .branches import (
     CONTAINERS,
@@ -326,10 +325,9 @@ def _by_shape(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: S
 def _viewed(answer: dict[str, str], possible: Sequence[Matrix]) -> dict[str, str]:
     bare = {m.name for m in possible if m.role == "bare"} & set(answer)
     for name in bare:
-        warnings.warn(
+        warn(
             f"the output layer seems to be {name or 'the model itself'}, which is skipped (see the report): give it a "
-            "view with register_neurons or name another one with output=; until then all layers are hidden",
-            stacklevel=2,
+            "view with register_neurons or name another one with output=; until then all layers are hidden"
         )
     return {name: how for name, how in answer.items() if name not in bare}
 
@@ -366,7 +364,4 @@ def _last(core: nn.Module, prefix: str, possible: Sequence[Matrix], path: str) -
 
 
 def _warn_ambiguous(candidates: Sequence[str], chosen: Sequence[str]) -> None:
-    warnings.warn(
-        f"the output layer may be any of {', '.join(candidates)}; {', '.join(chosen)} is taken. Name it with output=",
-        stacklevel=2,
-    )
+    warn(f"the output layer may be any of {', '.join(candidates)}; {', '.join(chosen)} is taken. Name it with output=")

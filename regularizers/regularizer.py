@@ -1,13 +1,12 @@
 """The plug: a penalty attached to the layers of a model."""
 
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, Self, SupportsIndex
 
 import torch
 from torch import Tensor, distributed, nn
 
-from comhe.errors import UsageError
+from comhe.errors import UsageError, warn
 
 from .attachment import Attachment
 from .bound import bound_gradient
@@ -318,7 +317,7 @@ class Regularizer(States):
         self._warned -= set(self.weight if isinstance(self.weight, Mapping) else ()) - set(globs)
 
     def _warn(self, message: str) -> None:
-        warnings.warn(message, RegularizerWarning, stacklevel=4)
+        warn(message, RegularizerWarning)
 
     def _is_weight(self, output_weight: Weight | Literal["default"] | None) -> bool:
         """Whether the output layer has the weight of the others, also when that is set anew."""

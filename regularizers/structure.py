@@ -5,14 +5,14 @@ from typing import Any
 
 from torch import nn
 
-from comhe.errors import few
+from comhe.errors import ComheWarning, few
 
 from .computed import walk
 from .neurons import odd
 from .selection import Layer, called
 
 
-class RegularizerWarning(UserWarning):
+class RegularizerWarning(ComheWarning):
     """A regularizer follows a change of its model, or has nothing left to regularize."""
 
 

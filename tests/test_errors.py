@@ -2,8 +2,11 @@
 
 from importlib import import_module
 
+import numpy as np
 import pytest
+from torch import nn
 
+from comhe.datasets import load_graph
 from comhe.errors import (
     MissingPackageError,
     UsageError,
@@ -15,6 +18,7 @@ from comhe.errors import (
     first_line,
     needs,
 )
+from comhe.regularizers import create_regularizer
 
 
 def test_a_wrong_argument_is_named():
@@ -64,3 +68,21 @@ def test_only_packages_of_others_are_told_as_missing():
         with pytest.raises(type(error), match=str(error)) as other, needs("a", "b"):
             raise error
         assert other.value is error
+
+
+def test_a_warning_is_at_the_line_that_called_the_package(tmp_path):
+    """Not at one of the package, however deep the reason is found."""
+    frozen = nn.Linear(4, 3)
+    regularizer = create_regularizer("mhe", frozen)
+    frozen.requires_grad_(False)
+    parts = {"y": [0, 1, 0, 1], "train": [0, 1], "val": [2], "test": [3]}
+    np.savez(tmp_path / "own.npz", x=np.eye(4), edge_index=[[0, 1], [1, 2]], **parts)
+    small = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 3))
+    for call, message in (
+        (lambda: regularizer(), "mhe is 0: all its layers are frozen"),
+        (lambda: create_regularizer("rp-comhe", small), "no layer is projected"),
+        (lambda: load_graph(f"graph:{tmp_path / 'own.npz'}"), "every edge goes in one direction"),
+    ):
+        with pytest.warns(UserWarning, match=message) as found:
+            call()
+        assert {each.filename for each in found} == {__file__}

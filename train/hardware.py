@@ -3,7 +3,6 @@
 import os
 import platform
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -12,7 +11,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from comhe.errors import UsageError, check_at_least, first_line
+from comhe.errors import UsageError, check_at_least, first_line, warn
 
 EXPLICIT = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # who sets one of these has chosen the number of threads
 
@@ -147,7 +146,7 @@ def uses_bf16(precision: str, device: str | torch.device) -> bool:
         what = (
             f"this {kind} has no units for bf16: a convolution takes {_bf16_factor(kind):.0f} times as long as in fp32"
         )
-        warnings.warn(f"{what}; precision auto or fp32 is faster", RuntimeWarning, stacklevel=2)
+        warn(f"{what}; precision auto or fp32 is faster")
     return precision == "bf16" or (precision == "auto" and has_bf16(kind))
 
 

@@ -1,6 +1,5 @@
 """Predicting the classes of files with a run, a published file or named weights."""
 
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from torch import Tensor
 from comhe.datasets import Graph, load_graph
 from comhe.datasets.graphs.files import load_unlabeled
 from comhe.datasets.io.layouts import files_below
-from comhe.errors import ComheError, DataError, RunError, UsageError, check_at_least
+from comhe.errors import ComheError, DataError, RunError, UsageError, check_at_least, warn
 from comhe.inputs.pixels import EXTENSIONS
 from comhe.inputs.shapes import SUFFIXES
 from comhe.zoo import Weights, get_weights
@@ -169,5 +168,5 @@ def files_of(path: Path, kind: str) -> list[Path]:
         raise DataError(f"{path} contains no file of {what} ({', '.join(sorted(known))}){has}")
     if others:
         count = f"{others.total():,} file{'s are' if others.total() > 1 else ' is'}"
-        warnings.warn(f"{path}: {count} not of {what} and passed over: {counts}", stacklevel=3)
+        warn(f"{path}: {count} not of {what} and passed over: {counts}")
     return found

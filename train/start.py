@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import warnings
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from comhe.errors import RunError, UsageError, WeightsError
+from comhe.errors import RunError, UsageError, WeightsError, warn
 from comhe.zoo import Loaded, get_weights, list_weights, load_weights
 from comhe.zoo.cards import has_card, is_path, is_shared
 from comhe.zoo.preprocessing import Transform, from_card
@@ -101,7 +100,7 @@ def load_start(model: nn.Module, recipe: Recipe) -> Loaded | None:
             load = {"adapt_input=True": "to fit the first layer to these data"} | load
         raise WeightsError(_as_setting(error.problem), build, load) from error
     for note in loaded.notes:
-        warnings.warn(f"{recipe.weights}: {_as_setting(note)}", stacklevel=2)
+        warn(f"{recipe.weights}: {_as_setting(note)}")
     if recipe.freeze == "trunk":
         head = _head(model)
         for name, parameter in model.named_parameters():

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from comhe.errors import DataError, UsageError, needs
+from comhe.errors import DataError, UsageError, needs, warn
 
 from .signatures import HEAD, named_stand_in
 
@@ -73,7 +72,7 @@ def eight_bits(pixels: np.ndarray) -> np.ndarray:
     top = int(pixels.max(initial=0))
     if 0 < top < FAINT:
         reading = "8 bits, as no number is above 255" if top <= 255 else "0..65535, though no number is above 8191"
-        warnings.warn(f"an image of 16 bits is read as {reading}; {SCALE}", stacklevel=3)
+        warn(f"an image of 16 bits is read as {reading}; {SCALE}")
     return (pixels if top <= 255 else pixels >> 8).astype(np.uint8)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from comhe.datasets.labeled import check_integers, check_labels
 from comhe.datasets.scarcity import draw_labels
-from comhe.errors import DataError, few
+from comhe.errors import DataError, few, warn
 
 from . import fields
 from .splits import SPLITS, random_split, read_split
@@ -171,7 +171,7 @@ class Graph:
             nodes_of, words = read_split(found, labels, seed, name, split)
             warn_of_gaps(labels, nodes_of[0], name)
         if passed_over := fields.unused(data):
-            warnings.warn(f"{name}: not used: {', '.join(passed_over)[:300]}", stacklevel=2)
+            warn(f"{name}: not used: {', '.join(passed_over)[:300]}")
         shared, counts = np.unique(np.concatenate(nodes_of), return_counts=True)
         if len(shared := shared[counts > 1]):
             where = " and ".join(split for split, part in zip(SPLITS, nodes_of, strict=True) if shared[0] in part)
@@ -182,7 +182,7 @@ class Graph:
         elif (share := one_way_share(edges, nodes)) >= ONE_WAY:
             hint = f"graph-undirected{name[name.find(':') :]}" if ":" in name else "undirected=True"
             goes = "every edge goes" if share == 1 else f"{100 * share:.3g} % of its edges go"
-            warnings.warn(f"{name}: {goes} in one direction only; {hint} adds the other", stacklevel=2)
+            warn(f"{name}: {goes} in one direction only; {hint} adds the other")
         train, val, test = map(torch.as_tensor, nodes_of)
         return cls(
             name, _features(x), torch.as_tensor(edges.copy()), torch.as_tensor(labels), train, val, test,
@@ -281,10 +281,10 @@ def warn_of_gaps(labels: np.ndarray, train: np.ndarray, name: str) -> None:
     counts = np.bincount(labels[labels >= 0])
     if len(empty := np.flatnonzero(counts == 0)):
         found = f"of its {len(counts)} classes, no node has {few(empty, 8)}; number the classes from 0 without gaps"
-        warnings.warn(f"{name}: {found}", stacklevel=3)
+        warn(f"{name}: {found}")
     if len(unseen := np.setdiff1d(np.flatnonzero(counts), labels[train])):
         found = f"no node in train has class {few(unseen, 8)}, so no network can learn to tell it"
-        warnings.warn(f"{name}: {found}; move some of its nodes to train", stacklevel=3)
+        warn(f"{name}: {found}; move some of its nodes to train")
 
 
 @dataclass(frozen=True)

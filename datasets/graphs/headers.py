@@ -1,8 +1,6 @@
 """What tables of a graph do not say: whether a first row of numbers is a header, and whether a column has the ids."""
 
-import warnings
-
-from comhe.errors import DataError
+from comhe.errors import DataError, warn
 
 from .splits import SPLITS
 from .table import ID, LABEL, SPLIT, Table
@@ -27,7 +25,7 @@ def names_the_nodes(tables: dict[str, Table]) -> bool:
 
 def tell_ids(table: Table) -> None:
     column = f"column {table.names[0]!r}" if table.names else "first column"
-    warnings.warn(f"{table.path}: its {column} is taken for the ids of the nodes; call it id", stacklevel=4)
+    warn(f"{table.path}: its {column} is taken for the ids of the nodes; call it id")
 
 
 def is_header(features: Table, tables: dict[str, Table]) -> bool:

@@ -1,6 +1,5 @@
 """Which nodes train, validate and test: drawn from a seed, or as masks and lists of numbers say."""
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +7,7 @@ import numpy as np
 import torch
 
 from comhe.datasets.sampling import hold_out, shuffled
-from comhe.errors import DataError
+from comhe.errors import DataError, warn
 
 PER_CLASS, VALIDATION, TEST = 20, 500, 1000  # nodes of a random split of a citation network
 HELD_OUT = 0.2  # of each class, to validate and again to test, in a random split of any other graph
@@ -84,7 +83,7 @@ def _number(masks: Mapping[str, list[np.ndarray]], number: int | None, name: str
         return ""
     if number is None:
         option = f"{name.partition(':')[0]}-split1:PATH" if ":" in name else "split=1"
-        warnings.warn(f"{name}: has {count} splits, of which the first is used; {option} is the second", stacklevel=4)
+        warn(f"{name}: has {count} splits, of which the first is used; {option} is the second")
     return f", number {number or 0} of 0..{count - 1}"
 
 

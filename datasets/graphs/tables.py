@@ -1,13 +1,12 @@
 """Graphs as folders of CSV files: edges, features, labels and perhaps a split."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from comhe.datasets.io.layouts import children
-from comhe.errors import DataError
+from comhe.errors import DataError, warn
 
 from .headers import find_headers, is_header, names_the_nodes, tell_ids
 from .splits import SPLITS
@@ -100,7 +99,7 @@ def _tell_unused(folder: Path, tables: list[Table], names: set[str]) -> None:
     found = [child.name for child in children(folder) if child.name not in names]
     found += [f"{name} in {table.path.name}" for table in tables for name in table.unused()]
     if found:
-        warnings.warn(f"{folder}: not used: {', '.join(found)[:300]}", stacklevel=4)
+        warn(f"{folder}: not used: {', '.join(found)[:300]}")
 
 
 def _find(folder: Path, kind: str) -> Table | None:

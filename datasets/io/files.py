@@ -9,11 +9,10 @@ import secrets
 import sys
 import time
 import urllib.request
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from comhe.errors import DataError
+from comhe.errors import ComheWarning, DataError, warn
 from comhe.inputs.files import read_bounded
 from comhe.progress import track
 
@@ -27,7 +26,7 @@ class MissingDataError(DataError, FileNotFoundError):
     """Files are neither on disk nor reachable; the message names the folder, the files and the fix."""
 
 
-class AlteredDataWarning(UserWarning):
+class AlteredDataWarning(ComheWarning):
     """Files on disk are not the published ones, so results may not compare with published numbers."""
 
 
@@ -35,7 +34,7 @@ def warn_altered(name: str, files: Sequence[object]) -> None:
     """Warn the caller of ``load_images`` or ``load_graph``."""
     verb = "is not the published file" if len(files) == 1 else "are not the published files"
     text = f"{name}: {', '.join(map(str, files))} {verb}; results may not compare with published ones"
-    warnings.warn(text, AlteredDataWarning, stacklevel=5)
+    warn(text, AlteredDataWarning)
 
 
 def missing(what: str, reason: object = "") -> MissingDataError:

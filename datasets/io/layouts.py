@@ -1,11 +1,10 @@
 """What folders of data have in common: the names of splits, and the files that operating systems leave behind."""
 
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from comhe.errors import DataError
+from comhe.errors import DataError, warn
 
 SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -50,7 +49,7 @@ def is_class(files: Sequence[str]) -> bool:
 def warn_of_folders(folder: Path, names: Sequence[str], kind: str) -> None:
     """Warn of folders next to those of classes that have nothing to learn from."""
     if names:
-        warnings.warn(f"{folder}: not used, without {kind}: {', '.join(names)[:300]}", stacklevel=5)
+        warn(f"{folder}: not used, without {kind}: {', '.join(names)[:300]}")
 
 
 def children(folder: Path) -> list[Path]:

@@ -5,7 +5,6 @@ Source: Qi et al., "PointNet: Deep Learning on Point Sets for 3D Classification 
 
 import math
 import re
-import warnings
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
@@ -16,7 +15,7 @@ from comhe.datasets.io.cache import Decoded, Splits
 from comhe.datasets.io.files import read_lines
 from comhe.datasets.io.layouts import SPLIT_NAMES, children
 from comhe.datasets.labeled import SPLITS
-from comhe.errors import DataError, few
+from comhe.errors import DataError, few, warn
 from comhe.inputs.shapes import check_clouds
 
 MAX_VALUES = 1 << 28  # coordinates a file: 20 times as many as in the published files
@@ -80,7 +79,7 @@ def find_parts(folder: Path) -> dict[str, list[Path]] | None:
         (_, file), *_ = next(iter(splits.values()))
         raise DataError(f"{file}: does not belong to the set of {chosen['train'][0][1].name}; keep it elsewhere")
     if others:
-        warnings.warn(f"{folder}: not used: {', '.join(others)[:300]}", stacklevel=3)
+        warn(f"{folder}: not used: {', '.join(others)[:300]}")
     return {split: _in_order(folder, chosen[split]) for split in SPLITS if split in chosen}
 
 
@@ -110,7 +109,7 @@ def load_parts(folder: Path, files: dict[str, list[Path]]) -> Decoded:
         classes = tuple(map(str, range(1 + max(int(labels.max()) for _, labels in splits.values()))))
         if absent := {*range(len(classes))} - {*splits["train"][1].tolist()}:
             found = f"of its {len(classes)} classes, no cloud to train has {few(sorted(absent), 8)}"
-            warnings.warn(f"{folder}: {found}; number the classes from 0 without gaps", stacklevel=2)
+            warn(f"{folder}: {found}; number the classes from 0 without gaps")
     return Decoded(splits, classes)
 
 

@@ -1,13 +1,12 @@
 """A callback for Lightning's Trainer: ``Trainer(callbacks=[RegularizerCallback("rp-comhe", weight=1.0)])``."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
 
-from comhe.errors import needs
+from comhe.errors import needs, warn
 from comhe.regularizers.regularizer import Regularizer
 from comhe.regularizers.selection import Layer
 from comhe.regularizers.structure import RegularizerWarning
@@ -196,7 +195,7 @@ def _parameters(optimizer: Optimizer) -> list[Tensor]:
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, RegularizerWarning, stacklevel=3)
+    warn(message, RegularizerWarning)
 
 
 def _states(regularizer: AnyRegularizer) -> list[tuple[Regularizer, dict[str, Any]]]:

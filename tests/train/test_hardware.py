@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from comhe.errors import UsageError
+from comhe.errors import ComheWarning, UsageError
 from comhe.train import get_recipe, hardware, make_task
 from comhe.train.hardware import choose_device, has_bf16, limited_threads, set_threads, usable_cores, uses_bf16
 
@@ -134,7 +134,7 @@ def test_auto_takes_bf16_where_there_are_units_for_it(monkeypatch, units, precis
 
 def test_bf16_without_units_warns_with_its_factor(monkeypatch):
     monkeypatch.setattr(hardware, "has_bf16", lambda kind: False)
-    with pytest.warns(RuntimeWarning, match=r"takes [0-9]+ times as long as in fp32; precision auto"):
+    with pytest.warns(ComheWarning, match=r"takes [0-9]+ times as long as in fp32; precision auto"):
         assert uses_bf16("bf16", "cpu")
 
 

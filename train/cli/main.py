@@ -12,7 +12,7 @@ from typing import Any
 import tyro
 
 from comhe import __version__
-from comhe.errors import ComheError, UsageError, did_you_mean
+from comhe.errors import ComheError, ComheWarning, UsageError, did_you_mean
 from comhe.train.plugins import load_plugins
 from comhe.train.runs.interruption import terminable, torchrun_rank
 
@@ -169,8 +169,7 @@ def guarded(function: Callable[[Sequence[str]], object], argv: Sequence[str] | N
 
 def _show_warning(usual: Callable[..., None], name: str, message: Warning | str, *where: Any, **more: Any) -> None:
     """Write a warning of this package in one line, others as usual."""
-    ours = {getattr(module, "__file__", "") for key, module in list(sys.modules.items()) if key.startswith("comhe.")}
-    if issubclass(where[0], UserWarning) and where[1] in ours:
+    if issubclass(where[0], ComheWarning):
         print(f"{name}: warning: {' '.join(str(message).split())}", file=sys.stderr)
     else:
         usual(message, *where, **more)

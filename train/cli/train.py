@@ -1,5 +1,4 @@
 import argparse
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, make_dataclass
 from pathlib import Path
@@ -7,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_type_hi
 
 from tyro.conf import arg
 
-from comhe.errors import UsageError
+from comhe.errors import UsageError, warn
 from comhe.train.runs.interruption import torchrun_rank
 
 from .console import show_progress
@@ -55,7 +54,7 @@ class Train(Computing):
         if recipe.regularizer == "none":
             for name in ("weight", "output_weight", "layer_weights"):
                 if getattr(recipe, name) != getattr(self.base, name):
-                    warnings.warn(f"{name} has no effect without a regularizer; name one: --regularizer", stacklevel=1)
+                    warn(f"{name} has no effect without a regularizer; name one: --regularizer")
         is_first = torchrun_rank()[0] == 0
         with (
             join_ranks(self.device, self.shard_penalty) as (context, device),

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from comhe.datasets import AlteredDataWarning, describe, license_of, load_data
-from comhe.errors import RunError, UsageError, WeightsError
+from comhe.errors import RunError, UsageError, WeightsError, warn
 from comhe.train.engine.training import layer_energies
 from comhe.train.recipe import SIZES, Recipe, find_domain, get_recipe
 from comhe.train.runs.files import check_writable, open_atomic, write_text
@@ -168,7 +168,7 @@ def check_split(recipe: Recipe, environment: object, trained: str, data: str | N
     except RunError as error:
         if data is None:
             raise
-        warnings.warn(str(error), stacklevel=2)
+        warn(str(error))
 
 
 def metrics_of(task: Task, model: nn.Module) -> Metrics:

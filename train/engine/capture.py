@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from comhe.errors import first_line
+from comhe.errors import ComheWarning, first_line, warn
 
 WARM_UP = 3  # calls before the recorded one, in which libraries, memory and the optimizer's state are initialized
 
 
-class NotCaptured(UserWarning):
+class NotCaptured(ComheWarning):
     """A step that cannot be captured runs eagerly, which is slower."""
 
 
@@ -80,7 +80,7 @@ class CUDAGraphStep:
 
     def _give_up(self, reason: str) -> None:
         self._obstacle = reason
-        warnings.warn(f"steps are not captured as a CUDA graph: {reason}", NotCaptured, stacklevel=5)
+        warn(f"steps are not captured as a CUDA graph: {reason}", NotCaptured)
 
 
 class CUDAGraphRecorder:

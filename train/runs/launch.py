@@ -1,7 +1,6 @@
 """Train one run, or several in processes of their own."""
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -10,6 +9,7 @@ from signal import SIGINT
 import torch
 
 from comhe.datasets import MissingDataError
+from comhe.errors import warn
 from comhe.train.engine import loop
 from comhe.train.engine.distributed import SINGLE_PROCESS, DistributedContext
 from comhe.train.engine.loop import Progress
@@ -68,7 +68,7 @@ def fit(
         if task is None:
             task = make_task(recipe, root, device, context)
             if (transform := start_transform(recipe)) is not None and (note := task.adopt(transform)):
-                warnings.warn(note, stacklevel=2)
+                warn(note)
         if tensorboard and context.is_main:
             with contextlib.closing(Board(run.folder)) as board:
                 loop.fit(task, run, progress, board.write)
