@@ -181,12 +181,13 @@ def _bytes(pixels: np.ndarray) -> np.ndarray:
         raise UsageError(f"images must be numbers, not {kind}")
     low, high = (pixels.min(), pixels.max()) if pixels.size else (0, 0)
     top = 1 if kind.kind == "f" else 255
-    if not 0 <= low <= high <= top:
+    slack = 0.5 / 255 if kind.kind == "f" else 0  # what resizing may exceed by rounding is no other number of 8 bits
+    if not -slack <= low <= high <= top + slack:
         raise UsageError(
-            f"pixels are in {low:.4g}..{high:.4g}, not in 0..{top}: give them as they were before any "
+            f"pixels are in {low:.6g}..{high:.6g}, not in 0..{top}: give them as they were before any "
             "normalization, uint8 in 0..255 or floats in 0..1"
         )
-    return np.rint(pixels * 255.0).astype(np.uint8) if kind.kind == "f" else pixels.astype(np.uint8)
+    return np.rint(pixels.clip(0, 1) * 255.0).astype(np.uint8) if kind.kind == "f" else pixels.astype(np.uint8)
 
 
 def _head(path: str) -> bytes:

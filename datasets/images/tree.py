@@ -5,7 +5,6 @@ names it, because a wrong set is worse than none.
 """
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from comhe.datasets.io.cache import Splits
 from comhe.datasets.io.files import MAX_LIST_BYTES, MissingDataError
 from comhe.datasets.io.layouts import (
     SPLIT_NAMES,
+    check_no_splits,
     children,
     files_below,
     is_class,
@@ -28,7 +28,6 @@ from comhe.inputs.files import read_bounded
 from comhe.inputs.pixels import EXTENSIONS
 
 SPLITS = ("train", "val", "test")
-LIKE_A_SPLIT = re.compile(r"(^|[_\W])(train|training|test|testing|val|valid|validation)([_\W]|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def list_tree(folder: Path, splits: Sequence[str] = SPLITS) -> Tree:
         _check_others(folder, present)
     if "train" not in present or len(present) == 1:
         lacks = "train" if "train" not in present else " or ".join(splits[1:])
-        raise MissingDataError(f"{folder}: has no folder {lacks}; {_advice(folder, 'train' in present)}")
+        raise MissingDataError(f"{folder}: has no folder {lacks}; {_advice(folder, present.get('train'))}")
     classes = tuple(child.name for child in children(present["train"]) if _is_folder(child))
     found = {split: _list_split(folder, path, classes) for split, path in present.items() if split in splits}
     require_classes(present["train"], classes)
@@ -104,20 +103,15 @@ def _class_folders(folder: Path) -> tuple[str, ...]:
     with_images = [name for name in files if any(map(_is_image, files[name]))]
     if len(with_images) < 2:
         return ()
-    for name in with_images:
-        if LIKE_A_SPLIT.search(name) and any(child.is_dir() for child in children(folder / name)):
-            raise DataError(f"{folder / name}: is it a split? Name it train, val or test, with the class folders in it")
-        if splits := split_folders(folder / name):
-            inside = next(iter(splits.values()))
-            raise DataError(f"{inside}: a split inside of a class; put it the other way round, {folder}/SPLIT/CLASS/")
+    check_no_splits(folder, with_images)
     classes = [name for name in files if name in with_images or is_class(files[name])]
     warn_of_folders(folder, [name for name in files if name not in classes], "an image")
     return tuple(classes)
 
 
-def _advice(folder: Path, has_train: bool) -> str:
-    if has_train:
-        return f"folder:{folder / 'train'} draws images to test from those in train"
+def _advice(folder: Path, train: Path | None) -> str:
+    if train is not None:
+        return f"folder:{train} draws images to test from those in train"
     folders = [child for child in children(folder) if child.is_dir()]
     inside = [child for child in folders if any(map(_is_image, files_below(child)))]
     for flat in (folder, *inside):
@@ -156,9 +150,11 @@ def _check_others(folder: Path, present: dict[str, Path]) -> None:
 
 def _list_split(folder: Path, path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     annotations = path / f"{path.name}_annotations.txt"
-    if annotations.is_file():
+    if annotations.is_file() and not {child.name for child in children(path) if child.is_dir()} & {*classes}:
         return _list_annotated(folder, path, annotations, classes)
-    found = {child.name for child in children(path) if _is_folder(child)}
+    empty = path / "images"  # what sorting the images of Tiny ImageNet into classes leaves behind, besides their list
+    found = {child.name for child in children(path) if child != annotations and _is_folder(child)}
+    found -= {"images"} - {*classes} if empty.is_dir() and not files_below(empty) else set()
     if unknown := sorted(found - set(classes)):
         raise DataError(f"{path / unknown[0]}: this class is missing from {folder}/train")
     return _list_classes(folder, path, classes)

@@ -1,10 +1,11 @@
 """What folders of data have in common: the names of splits, and the files that operating systems leave behind."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from comhe.errors import DataError, warn
+from comhe.errors import DataError, few, warn
 
 SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -21,6 +22,8 @@ BESIDES = {
     ".md", ".pdf", ".pkl", ".pt", ".pth", ".py", ".rst", ".safetensors", ".sh", ".tar", ".toml", ".tsv", ".txt",
     ".xls", ".xlsx", ".xml", ".yaml", ".yml", ".zip",
 }  # fmt: skip
+LIKE_A_SPLIT = re.compile(r"(^|[_\W])(train|training|test|testing|val|valid|validation)\d*([_\W]|$)", re.IGNORECASE)
+NO_CLASS = {"annotations", "images", "imgs", "jpegimages"}  # next to each other, as in VOC and Oxford's pets
 NOTES = {"authors", "changelog", "copying", "license", "licence", "makefile", "notice", "readme"}
 DEEPEST = 8  # folders below a class; a link to a folder above it would never end
 
@@ -29,10 +32,10 @@ def is_stray(name: str) -> bool:
     """Return whether file managers and operating systems make such files or folders, which are passed over.
 
     Example:
-        >>> [name for name in ("Thumbs.db", "._a.png", ".DS_Store", "a.png") if not is_stray(name)]
+        >>> [name for name in ("Thumbs.db", "._a.png", "a.png:Zone.Identifier", "a.png") if not is_stray(name)]
         ['a.png']
     """
-    return name.startswith((".", "~$")) or name.lower() in STRAY
+    return name.startswith((".", "~$")) or name.lower() in STRAY or name.lower().endswith(":zone.identifier")
 
 
 def is_class(files: Sequence[str]) -> bool:
@@ -86,6 +89,29 @@ def require_classes(folder: Path, classes: Sequence[str]) -> None:
     """Raise a DataError if the folder of a split has one class: there is nothing to learn, or one folder too many."""
     if len(classes) == 1:
         raise DataError(f"{folder}: has one class only, {classes[0]!r}; a split has one folder for each of its classes")
+
+
+def check_no_splits(folder: Path, names: Sequence[str]) -> None:
+    """Raise a DataError if folders that are to be classes have the names of splits, or warn if their folders may be.
+
+    ``train`` and ``test1`` are splits, and ``cars_train`` and ``cars_test`` are. ``train`` and ``test_tube`` are not.
+    """
+    inside = {name: [child.name for child in children(folder / name) if child.is_dir()] for name in names}
+    for name in names:
+        if LIKE_A_SPLIT.search(name) and inside[name]:
+            raise DataError(f"{folder / name}: is it a split? Name it train, val or test, with the class folders in it")
+        if splits := split_folders(folder / name):
+            below = next(iter(splits.values()))
+            raise DataError(f"{below}: a split inside of a class; put it the other way round, {folder}/SPLIT/CLASS/")
+    rest = {LIKE_A_SPLIT.sub("", name) for name in names}
+    are_splits = all(map(LIKE_A_SPLIT.search, names)) and len(rest) == 1
+    if are_splits or {name.lower() for name in names} <= NO_CLASS:
+        found = f"{few(names)} are no classes, so what is in them has no labels"
+        raise DataError(f"{folder}: {found}; put it in {folder}/SPLIT/CLASS/, or without splits in {folder}/CLASS/")
+    first, *others = inside.values()
+    if len(first) > 1 and all(each == first for each in others):
+        found = f"{few(names)} are taken for the classes, but all have the same folders in them, {few(first)}"
+        warn(f"{folder}: {found}; if these are the classes, name one of them: folder:{folder / names[0]}")
 
 
 def split_folders(folder: Path) -> dict[str, Path]:

@@ -11,7 +11,15 @@ import torch
 
 from comhe.datasets.io.cache import Decoded, cached
 from comhe.datasets.io.files import MissingDataError, missing
-from comhe.datasets.io.layouts import children, files_below, is_class, require_classes, split_folders, warn_of_folders
+from comhe.datasets.io.layouts import (
+    check_no_splits,
+    children,
+    files_below,
+    is_class,
+    require_classes,
+    split_folders,
+    warn_of_folders,
+)
 from comhe.datasets.labeled import SPLITS, draw_test
 from comhe.datasets.registry import register_dataset
 from comhe.datasets.sampling import shuffled
@@ -158,6 +166,8 @@ def list_shapes(folder: Path) -> list[tuple[str, str, str]]:
             raise DataError(f"{lists[0]}: a list of a split, which folders do not have; is this modelnet40-normals?")
         inside, is_flat = [("train", child, child) for child in folders], True
     shapes_in = {path: _shapes(folder, path) for _, _, path in inside}
+    if is_flat and len(full := [path.name for path, files in shapes_in.items() if files]) > 1:
+        check_no_splits(folder, full)
     shapes = [(split, child.name, path) for split, child, below in inside for path in shapes_in[below]]
     if not (is_flat and len({name for _, name, _ in shapes}) > 1):
         shapes = _with_test(folder, folders, shapes)

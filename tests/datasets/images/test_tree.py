@@ -250,16 +250,25 @@ def test_tiny_imagenet(small):
     assert "val is the test split, because the images in test have no labels" in images.source
 
 
-def test_tiny_imagenet_with_the_images_to_validate_in_classes(small):
+@pytest.mark.parametrize("left", [(), ("val_annotations.txt",), ("images",), ("val_annotations.txt", "images")])
+def test_tiny_imagenet_with_the_images_to_validate_in_classes(small, left):
+    """Scripts that sort them leave the list of their classes behind, or the folder in which they were."""
     before = load(small)
     tiny_imagenet(small)
     for line in (small / "val/val_annotations.txt").read_text().splitlines():
         file, wnid, *_ = line.split("\t")
         (small / "val" / wnid).mkdir(exist_ok=True)
         (small / "val/images" / file).rename(small / "val" / wnid / file)
-    (small / "val/val_annotations.txt").unlink()
-    (small / "val/images").rmdir()
+    for name in {"val_annotations.txt", "images"} - {*left}:
+        remove(small, f"val/{name}")
     assert load(small).test.pixels.equal(before.test.pixels)
+
+
+def test_an_advised_folder_is_there(small):
+    copy(small, "train", "outer/Training")
+    with pytest.raises(MissingDataError, match=r"no folder val or test; folder:.*outer/Training draws images to test"):
+        load(small / "outer")
+    assert len(load(small / "outer" / "Training").classes) > 1
 
 
 def test_annotations_that_do_not_fit(small):

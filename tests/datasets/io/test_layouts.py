@@ -1,9 +1,11 @@
 """Names of splits, and what operating systems leave behind."""
 
+from contextlib import nullcontext
+
 import pytest
 
 from comhe.datasets import DataError
-from comhe.datasets.io.layouts import children, files_below, is_stray, split_folders
+from comhe.datasets.io.layouts import check_no_splits, children, files_below, is_stray, split_folders
 
 LEFT = [".DS_Store", "._a.png", "Thumbs.db", "THUMBS.DB", "ehthumbs.db", "desktop.ini", "Desktop.ini", "__MACOSX"]
 LEFT += [
@@ -15,6 +17,7 @@ LEFT += [
     "~$a.png",
     ".gitkeep",
     ".Trashes",
+    "a.png:Zone.Identifier",
 ]
 
 
@@ -46,3 +49,35 @@ def test_splits(tmp_path):
         split_folders(tmp_path)
     with pytest.raises(DataError, match="nowhere: cannot be listed"):
         children(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("folders", "fault"),
+    [
+        (
+            ["train", "test1"],
+            "train, test1 are no classes, .* has no labels; put it in .*/SPLIT/CLASS/",
+        ),
+        (["cars_train", "cars_test"], "are no classes"),
+        (["val_data", "train_data", "test_data"], "are no classes"),
+        (["images", "Annotations"], "are no classes"),
+        (["my_train/a", "my_test/a"], r"my_train: is it a split\? Name it train, val or test"),
+        (["a/train", "b/test"], "a/train: a split inside of a class; put it the other way round"),
+        (["train", "test_tube"], None),
+        (["images", "drawings"], None),
+        (["a/front", "a/back", "b/front"], None),
+    ],
+)
+def test_splits_under_other_names_are_no_classes(tmp_path, folders, fault):
+    for name in folders:
+        (tmp_path / name).mkdir(parents=True)
+    names = [*dict.fromkeys(name.partition("/")[0] for name in folders)]
+    with pytest.raises(DataError, match=fault) if fault else nullcontext():
+        check_no_splits(tmp_path, names)
+
+
+def test_classes_with_the_same_folders_may_be_one_level_too_high(tmp_path):
+    for name in ("fold0/cat", "fold0/dog", "fold1/cat", "fold1/dog"):
+        (tmp_path / name).mkdir(parents=True)
+    with pytest.warns(UserWarning, match="fold0, fold1 are taken .* the same folders in them, cat, dog; .*:.*/fold0$"):
+        check_no_splits(tmp_path, ["fold0", "fold1"])
