@@ -160,7 +160,7 @@ def check_edges(edges: np.ndarray, weight: np.ndarray | None, nodes: int, name: 
 def check_labels(y: np.ndarray, nodes: int, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return labels as int64 [n], -1 for a node without one, and the names of the classes if labels are words.
 
-    One-hot rows are numbered. A label is missing where it is negative, NaN, or an empty word.
+    One-hot rows are numbered. A label is missing where it is negative, NaN, an empty word, or a row of zeros.
     """
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
@@ -169,9 +169,9 @@ def check_labels(y: np.ndarray, nodes: int, name: str) -> tuple[np.ndarray, tupl
         and y.dtype.kind != "U"
         and y.shape[1]
         and (np.sort(y, 1)[:, :-1] == 0).all()
-        and (y.max(1) == 1).all()
+        and np.isin(y.max(1), (0, 1)).all()
     ):
-        y = y.argmax(1)
+        y = np.where(y.max(1) == 1, y.argmax(1), -1)
     if y.ndim == 2:
         shape = f"y is {y.dtype} {list(y.shape)}"
         raise DataError(f"{name}: {shape}: several labels a node cannot be learned here, only one class a node")

@@ -34,10 +34,11 @@ def read_npz(path: Path) -> dict[str, Any]:
                 if member.filename.endswith(".npy"):
                     name = member.filename.removesuffix(".npy")
                     matrix = _PART.fullmatch(name)
-                    if USED.isdisjoint({name, matrix["name"] if matrix else name}):
-                        others.append(name)
+                    used = not USED.isdisjoint({name, matrix["name"] if matrix else name})
+                    if used and (array := _array(archive, member, path, needed=name != "node_names")) is not None:
+                        arrays[name] = array
                     else:
-                        arrays[name] = _array(archive, member, path)
+                        others.append(f"{name} (words are saved by .astype(str))" if used else name)
     except DataError:
         raise
     except Exception as error:  # of zipfile, zlib and numpy's parser of headers: whatever the damage causes
@@ -46,7 +47,8 @@ def read_npz(path: Path) -> dict[str, Any]:
     return _with_matrices(arrays, path) | dict.fromkeys(others, "not read")
 
 
-def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> np.ndarray:
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, needed: bool) -> np.ndarray | None:
+    """Read an array; None for one of objects that is not ``needed``."""
     size = member.file_size
     if size > MAX_BYTES or size > max(UNSTORED, EXPANSION * member.compress_size):
         hint = "; store sparse features as CSR"
@@ -58,7 +60,13 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> np.
     readers = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
     shape, _, kind = readers[version[0]](file)
     if kind.kind not in "biufUS" or math.prod(shape) * kind.itemsize != len(data) - file.tell():
-        hint = "; save words by .astype(str)" if kind.kind == "O" else ""
+        hint = ""
+        if kind.kind == "O":
+            if not needed:
+                return None
+            name = member.filename.removesuffix(".npy")[:60]
+            parts = ", ".join(f"{name}_{part}" for part in ("data", "indices", "indptr", "shape"))
+            hint = f"; save a scipy matrix as the arrays {parts} of its CSR form, words by .astype(str)"
         raise DataError(
             f"{path}: {member.filename[:60]!r} is {str(kind)[:40]} {str(shape)[:60]}, which is not read here{hint}"
         )

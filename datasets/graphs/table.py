@@ -1,6 +1,7 @@
 """One CSV file: its cells, and what its columns are called."""
 
 import csv
+import re
 from collections.abc import Iterator
 from io import StringIO
 from itertools import islice
@@ -19,6 +20,7 @@ LABEL = ("y", "label", "class", "target")
 SPLIT = ("split",)
 SOURCE, TARGET = ("source", "src", "from"), ("target", "dst", "to")
 WEIGHT = ("weight", "edge_weight")
+_TRUTH = re.compile(r"(?<![^,;\t\n])(true|false)(?![^,;\t\r\n])", re.IGNORECASE)  # a cell of its own
 EDGE = (*SOURCE, *TARGET, *WEIGHT)
 
 
@@ -102,6 +104,7 @@ class Table:
         self.words(*columns[:1])  # its error for rows of unequal length says more than numpy's
         self.used.update(columns)
         text = self.text if self.delimiter == "," else self.text.replace(",", ".")  # decimal commas
+        text = _TRUTH.sub(lambda found: str(int(found[0].lower() == "true")), text)  # as pandas writes them
         options: Any = {"delimiter": self.delimiter, "skiprows": self.header, "quotechar": '"'}
         try:
             return np.loadtxt(

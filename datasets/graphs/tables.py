@@ -21,19 +21,22 @@ FILES = {  # the first of these that a folder has
     "val": ("val.csv", "valid.csv", "validation.csv"),
     "test": ("test.csv",),
 }
+MASKS = {split: (f"{split}_mask", split) for split in SPLITS} | {"val": ("val_mask", "valid_mask", "val", "valid")}
+FLAGS = {"1": True, "1.0": True, "true": True} | dict.fromkeys(("0", "0.0", "false", ""), False)
 PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 def read_tables(folder: Path, labeled: bool = True) -> dict[str, Any]:
     """Read the files of FILES in a folder: edges, features, and labels unless ``features`` has them.
 
-    Rows of features, labels and split are the nodes 0, 1, ... in this order, or those that a column ``id`` names (or
-    one without a name, as pandas writes it); without a header, the first of two columns of labels or split is that
-    column. A first column of another name, or of none, is taken for it with a warning if its words are all different
-    and name the ends of all edges. Edges are two columns, and perhaps a third of weights. A split is a word for each
-    node in split.csv, or the nodes of each part in train.csv, valid.csv and test.csv, as OGB has them. A warning names
-    what is not used. Without ``labeled``, labels and splits are not needed. They only help to tell which first rows are
-    headers.
+    Rows of features, labels and split are the nodes 0, 1, ... in this order, or those that a column ``id`` names
+    (or one without a name, as pandas writes it); without a header, the first of two columns of labels or split is
+    that column. A first column of another name, or of none, is taken for it with a warning if its words are all
+    different and name the ends of all edges. Edges are two columns, and perhaps a third of weights. A split is a
+    word for each node in split.csv, or the nodes of each part in train.csv, valid.csv and test.csv, as OGB has
+    them; or columns ``train_mask``, ``val_mask`` and ``test_mask`` of features (or ``train`` ...), of 0 and 1 or of
+    True and False. A warning names what is not used. Without ``labeled``, labels and splits are not needed. They
+    only help to tell which first rows are headers.
     """
     tables = {kind: table for kind in FILES if (table := _find(folder, kind)) is not None}
     _check_split(tables, folder)
@@ -47,6 +50,7 @@ def read_tables(folder: Path, labeled: bool = True) -> dict[str, Any]:
     if special["id"] is None and names_the_nodes(tables):
         special["id"] = 0
         tell_ids(features)
+    special |= (masks := _mask_columns(features, tables))
     numbering = [i for i, name in enumerate(features.names) if name in INDEX]
     others = [i for i in range(features.width) if i not in (*special.values(), *numbering)]
     if not others:
@@ -72,6 +76,7 @@ def read_tables(folder: Path, labeled: bool = True) -> dict[str, Any]:
     if "y" not in found:
         raise DataError(f"{folder}: has no labels.csv, and {features.path.name} no column named label")
     found |= _masks(found.pop("split", None), folder)
+    found |= {f"{split}_mask": _flags(features, column) for split, column in masks.items()}
     for split in SPLITS:
         if split in tables:
             found[split] = _listed(tables[split], numbers)
@@ -83,6 +88,26 @@ def _check_split(tables: dict[str, Table], folder: Path) -> None:
     lists = [tables[split].path.name for split in SPLITS if split in tables]
     if lists and "split" in tables:
         raise DataError(f"{folder}: has both {tables['split'].path.name} and {lists[0]}; leave one of them out")
+
+
+def _mask_columns(features: Table, tables: dict[str, Table]) -> dict[str, int]:
+    """The columns that are masks of the splits: of train and another, for ``test`` alone may be a feature."""
+    found = {split: column for split in SPLITS if (column := features.column(MASKS[split])) is not None}
+    if "train" not in found or len(found) < 2:
+        return {}
+    others = [tables[kind].path.name for kind in ("split", *SPLITS) if kind in tables]
+    others += [f"the column {SPLIT[0]}"] if features.column(SPLIT) is not None else []
+    if other := next(iter(others), None):
+        name = features.names[found["train"]]
+        raise DataError(f"{features.path}: has the split in {name} ..., and so has {other}; leave one of them out")
+    return found
+
+
+def _flags(table: Table, column: int) -> np.ndarray:
+    cells = table.cells(column)
+    if odd := next((cell for cell in cells if cell.lower() not in FLAGS), None):
+        raise DataError(f"{table.path}: {table.names[column]} is 0 or 1 for each node, not {odd[:40]!r}")
+    return np.array([FLAGS[cell.lower()] for cell in cells])
 
 
 def _listed(table: Table, numbers: dict[str, int]) -> np.ndarray:

@@ -32,14 +32,17 @@ def test_arrays_and_matrices(tmp_path, save, separator):
 def test_pickles_that_no_graph_needs_are_not_read_but_told(tmp_path):
     """As in the published files of citation networks, which have names of nodes and classes."""
     others = {"idx_to_node": np.array({0: "a"}, dtype=object), "meta_data": np.array([{}], dtype=object)}
+    others["node_names"] = np.array(["a", "b", "c"], dtype=object)
     arrays = csr("attr_matrix") | csr("adj_matrix") | {"labels": [0, 1, 1], "train": [0], "val": [1], "test": [2]}
     np.savez(tmp_path / "g.npz", **arrays, **others)
-    with pytest.warns(UserWarning, match=r"g\.npz: not used: idx_to_node, meta_data$"):
+    with pytest.warns(UserWarning, match=r"g\.npz: not used: idx_to_node, meta_data, node_names .words are saved by"):
         graph = load_graph(f"graph-undirected:{tmp_path / 'g.npz'}")
     assert graph.features.to_dense().tolist() == DENSE.tolist()
     for name in ("y", "edge_index", "split_idx", "x_data"):
         np.savez(tmp_path / "g.npz", **{name: np.array([{}], dtype=object)})
-        with pytest.raises(DataError, match=rf"'{name}\.npy' is object .*, which is not read here; save words by"):
+        with pytest.raises(
+            DataError, match=rf"'{name}\.npy' is object .* matrix as .*{name}_indptr.* words by .astype"
+        ):
             read_npz(tmp_path / "g.npz")
 
 

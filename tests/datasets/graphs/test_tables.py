@@ -139,6 +139,35 @@ def test_lists_of_nodes_are_a_split(tmp_path):
             read_tables(write(folder, files | change))
 
 
+ROWS = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+
+
+@pytest.mark.parametrize("names", ["train_mask,val_mask,test_mask", "train,valid,test"])
+@pytest.mark.parametrize("kind", [int, float, bool])
+def test_masks_among_the_features_are_the_split(tmp_path, names, kind):
+    rows = [f"{i}.5,{','.join(str(kind(flag)) for flag in flags)}" for i, flags in enumerate(ROWS)]
+    write(tmp_path, PLAIN | {"features.csv": "\n".join([f"a,{names}", *rows])})
+    for labeled in (True, False):
+        assert read_tables(tmp_path, labeled)["x"].tolist() == [[0.5], [1.5], [2.5]]
+    found = read_tables(tmp_path)
+    assert [found[f"{split}_mask"].tolist() for split in ("train", "val", "test")] == [
+        [*map(bool, row)] for row in ROWS
+    ]
+    write(tmp_path, {"split.csv": "train\nval\ntest\n"})
+    with pytest.raises(DataError, match=r"features\.csv: has the split in train\w* \.\.\., and so has split\.csv"):
+        read_tables(tmp_path)
+    (tmp_path / "split.csv").unlink()
+    write(tmp_path, {"features.csv": "\n".join([f"a,{names}", rows[0], rows[1], "2.5,2,0,0"])})
+    with pytest.raises(DataError, match=r"features\.csv: train\w* is 0 or 1 for each node, not '2'"):
+        read_tables(tmp_path)
+
+
+def test_one_name_of_a_split_may_be_a_features(tmp_path):
+    found = read_tables(write(tmp_path, PLAIN | {"features.csv": "test,flag\n1,True\n0,FALSE\n2,true\n"}))
+    assert found["x"].tolist() == [[1, 1], [0, 0], [2, 1]]
+    assert "test_mask" not in found
+
+
 def test_what_is_passed_over_is_named(tmp_path):
     more = {"readme.txt": "", "labels.csv": "year,label\n1999,0\n2000,1\n2001,0\n", ".DS_Store": ""}
     with pytest.warns(UserWarning, match=r": not used: readme\.txt, year in labels\.csv$"):

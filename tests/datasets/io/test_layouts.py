@@ -54,10 +54,7 @@ def test_splits(tmp_path):
 @pytest.mark.parametrize(
     ("folders", "fault"),
     [
-        (
-            ["train", "test1"],
-            "train, test1 are no classes, .* has no labels; put it in .*/SPLIT/CLASS/",
-        ),
+        (["train", "test1"], "train, test1 are no classes, .* has no labels; put it in .*/SPLIT/CLASS/"),
         (["cars_train", "cars_test"], "are no classes"),
         (["val_data", "train_data", "test_data"], "are no classes"),
         (["images", "Annotations"], "are no classes"),
