@@ -19,6 +19,8 @@ MAX_HEADER = 20  # lines, the first row of numbers included
 COMMENTS = ("#", "//", "%")
 SEPARATED = ";\t,"  # marks between cells that may be empty
 _DECIMAL = re.compile(r"[+-]?\d+(,\d+)?(e[+-]?\d+)?")  # with a comma in place of the point
+_QUOTED = re.compile(rb'"([^"\n]*)"')
+_GROUPED = re.compile(rb"[+-]?\d{1,3}(,\d{3})+\.\d*")  # 1,000.5
 _COUNT = re.compile(rb"(?m)^[ \t]*(\d{1,15})[ \t]*\r?$")
 
 
@@ -39,7 +41,7 @@ def parse_table(data: bytes, path: Path, columns: Container[int]) -> np.ndarray:
     rows, or of rows and columns; each part of a file of several scans may have its own. ``columns`` are the numbers of
     columns that are accepted.
     """
-    data = plain_text(data).replace(b'"', b"")
+    data = _QUOTED.sub(_unquoted, plain_text(data)).replace(b'"', b"")
     layout = _layout(data[:HEAD], path)
     if layout.decimal_commas:
         data = data.replace(b",", b".")
@@ -68,6 +70,16 @@ def parse_table(data: bytes, path: Path, columns: Container[int]) -> np.ndarray:
     if table.shape[1] not in columns:
         raise DataError(f"{path}: has {table.shape[1]} columns of numbers, which is not supported here")
     return table
+
+
+def _unquoted(found: re.Match[bytes]) -> bytes:
+    """A cell without its quotes, and without the marks in it that would end it."""
+    cell = found[1].strip()
+    if _GROUPED.fullmatch(cell):
+        return cell.replace(b",", b"")
+    if _DECIMAL.fullmatch(cell.decode("latin-1").lower()):
+        return cell.replace(b",", b".")
+    return re.sub(rb"[\s,;]+", b"_", cell)
 
 
 @dataclass
@@ -116,8 +128,9 @@ def _cells(text: str) -> tuple[str | None, list[str], bool]:
     for mark in SEPARATED:
         if mark in text:
             cells = [cell.strip() for cell in text.split(mark)]
-            spaced = any(_is_number(word) for cell in cells if len(cell.split()) > 1 for word in cell.split())
-            if spaced:  # as in "1, 2 3"
+            several = [[*map(_is_number, words)] for cell in cells if len(words := cell.split()) > 1]
+            is_name = sum(map(_is_number, cells)) >= 3  # as in "chair 7,0.5,1.5,2.5", not in "chair 0.5,1.5,2.5"
+            if any(map(all, several)) or (any(map(any, several)) and not is_name):  # as in "1, 2 3"
                 return None, re.split(r"[\s,;]+", text.strip(" ,;\t")), False
             while len(cells) > 1 and not cells[-1]:
                 cells.pop()
@@ -142,10 +155,9 @@ def _chosen(names: list[str], comment: bool, cells: list[str], path: Path) -> li
     numeric = range(first, [*numbers, False].index(False, first))
     if names and len(names) == len(cells) and not (comment and find_axes(names, path) is None):
         return choose_columns(names, path)
-    if names and not comment and len(names) == len(cells) - 1 and find_axes(names, path) is not None:
-        if (
-            first == 0 and len(numeric) == len(cells) and cells[0].isdecimal()
-        ):  # as R names the rows, but not their names
+    if names and not comment and find_axes(names, path) is not None:
+        is_r = len(names) == len(cells) - 1 and len(numeric) == len(cells) and cells[0].isdecimal()
+        if is_r:  # it names the rows, but not their names
             return [i + 1 for i in choose_columns(names, path)]
         if len(numeric) > 3:
             raise DataError(f"{path}: its header names {len(names)} columns, but its rows have {len(cells)}")

@@ -87,6 +87,11 @@ def rows(separator=",", before="", after="", comma=False) -> str:
         "class,x,y,z\n" + rows(before="chair,"),
         rows(after=",chair"),
         rows(before="chair "),
+        "name,x,y,z\n" + rows(before="chair {},"),
+        "id,name,x,y,z\n" + rows(before="{0},chair {0}, "),
+        "name,x,y,z\n" + rows(before='"bed 2, 3",'),
+        "x,y,z\n" + rows('","', before='"', after='"'),
+        "x,y,z\n" + rows('";"', before='"', after='"', comma=True).replace(";", ","),  # Excel where commas are decimal
         "4\nmade by hand\n" + rows(" ", before="C "),  # chemistry
         "# x y and z are in meters\n" + rows(" "),
         rows(after=","),
@@ -108,6 +113,11 @@ def test_each_scan_of_a_file_may_have_its_count():
     ("text", "message"),
     [
         ("x,y,z\n" + rows(before="0.5,"), "its header names 3 columns, but its rows have 4"),
+        ("x,y,z\n" + rows(",", comma=True), "its header names 3 columns, but its rows have 6"),
+        (
+            "r g b x y z scalar field\n" + rows(" ", before="1 2 3 ", after=" 7"),
+            "its header names 8 columns, but its rows",
+        ),
         ("a,b,c,d\n" + rows(after=",1"), "its columns are 'a', 'b', 'c', 'd'; name three of them x, y and z"),
         ("5\n" + rows(" "), "truncated: 4 rows, but its first line says 5"),
         ("3\n" + rows(" "), "too long: 4 rows, but its first line says 3"),
@@ -118,3 +128,8 @@ def test_each_scan_of_a_file_may_have_its_count():
 def test_columns_that_cannot_be_told_are_one_line(text, message):
     with pytest.raises(DataError, match=f"^file: {message}"):
         parse_table(text.encode(), Path("file"), (3,))
+
+
+def test_quoted_thousands_are_grouped_by_commas():
+    found = parse_table(b'x,y,z\n"1,000.5","-2,000,000.25","3.5"\n', Path("file"), (3,))
+    assert found.tolist() == [[1000.5, -2000000.25, 3.5]]
