@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import nn
 
 from .computed import WRAPPERS
 
+COLORS = 4  # channels that images have
 CONTAINERS = (nn.ModuleList, nn.ModuleDict)
 
 
@@ -25,6 +27,11 @@ class Matrix:
         """Whether the other one may take this one's outputs for its inputs, ``flattened`` maps included or not."""
         flattened = flattened and self.role == "convolution" and other.role != "convolution"
         return any(n == m or (flattened and m % n == 0) for n in self.outputs for m in other.inputs)
+
+    def unfolds(self, other: "Matrix") -> bool:
+        """Whether the other one, a convolution of feature maps, may take the outputs as maps of several pixels."""
+        maps = self.role == "layer" and other.role == "convolution"
+        return maps and any(n > m > COLORS and n % m == 0 for n in self.outputs for m in other.inputs)
 
 
 def together(found: Sequence[Matrix], possible: Sequence[Matrix]) -> list[Matrix]:
@@ -140,7 +147,13 @@ def ends(possible: Sequence[Matrix], every: Sequence[Matrix]) -> list[Matrix]:
     """
     stem = [m for m in every[:1] if m not in possible or any(m.feeds(other) for other in every[1:])]
     rest = [m for m in every if m not in stem]
-    return [m for m in possible if m not in stem and not any(m.feeds(other) for other in rest if other is not m)]
+
+    def taken(m: Matrix, other: Matrix) -> bool:
+        if other is m or (m.role == "layer" and other.role == "convolution" and every.index(other) < every.index(m)):
+            return False  # 10 classes are no 10 channels of an earlier convolution
+        return m.feeds(other) or m.unfolds(other)
+
+    return [m for m in possible if m not in stem and not any(taken(m, other) for other in rest)]
 
 
 def is_fed(matrix: Matrix, every: Sequence[Matrix]) -> bool:
@@ -165,10 +178,13 @@ def loose_ends(possible: Sequence[Matrix], every: Sequence[Matrix]) -> list[Matr
     """
     found = []
     for m in possible:
-        later = every[every.index(m) + 1 :]
+        later = every[every.index(m) :]
+        taken = any(m.outputs & other.inputs for other in later[1:])
+        # What the layer before makes alone is not joined of this one's outputs and others.
+        open_ = [other for before, other in pairwise(later) if before is m or not before.feeds(other)]
         widths = {n for other in every if other is not m for n in other.outputs}
-        joined = any(wide % n == 0 or wide - n in widths for other in later for wide in other.inputs for n in m.outputs)
-        if m.role != "bare" and max(m.outputs) > 1 and not joined:
+        taken |= any(wide % n == 0 or wide - n in widths for other in open_ for wide in other.inputs for n in m.outputs)
+        if m.role != "bare" and max(m.outputs) > 1 and not taken:
             found.append(m)
     return found
 

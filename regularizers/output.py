@@ -197,8 +197,10 @@ def _transformers(core: Any, prefix: str, possible: Sequence[Matrix]) -> Answer:
     outside = [m for m in possible if not below(m.name, join(prefix, base))]
     if not outside:
         return None
-    answer = _by_name(core, prefix, outside, ())
-    return answer if answer is not None else {outside[-1].name: _OUTSIDE}
+    answer = _by_name(core, prefix, outside, outside)
+    if answer is None:
+        answer = dict.fromkeys(_by_shape(core, prefix, outside, outside) or (), _OUTSIDE)
+    return answer
 
 
 def _detector(core: object, prefix: str, possible: Sequence[Matrix]) -> Answer:
@@ -253,7 +255,7 @@ def _goes_on(named: Matrix, path: str, possible: Sequence[Matrix], every: Sequen
     others = [m for m in every if not below(m.name, path) and not _AUXILIARY.search(m.name)]
     others = [m for m in others if m.role != "bare" or m.inputs != named.inputs | named.outputs]  # centers of classes
     after = every[every.index(named) :] if named in every else ()
-    if any(named.feeds(m) for m in others if m in after):
+    if any(named.feeds(m) or named.unfolds(m) for m in others if m in after):
         return True
     free = ends(possible, every) if weak else []
     if weak and not is_fed(named, every) and any(is_fed(m, every) for m in free if m in others and m in after):
@@ -276,8 +278,9 @@ def _next_to(
     """What may be the output as well as a layer with a weak name, and is registered before or after it."""
     named = next(m for m in possible if m.name == taken)
     rest = [m for m in possible if m is named or not _REGRESSION.search(m.name)]
-    index = rest.index(named)
-    near = rest[max(index - 1, 0) : index + 2]
+    child = next((path for path, _ in children(core, prefix) if below(taken, path)), taken)
+    own = [i for i, m in enumerate(rest) if below(m.name, child)]
+    near = rest[max(own[0] - 1, 0) : own[-1] + 2]
     return [m.name for m in rivals(core, prefix, named, rest, ends(rest, every)) if m in near]
 
 
@@ -307,7 +310,7 @@ def _by_shape(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: S
     encodes = taken.feeds(every[0]) and taken.role == every[0].role
     if encodes and not is_fed(taken, every):  # registered after what it feeds
         taken = next((m for m in reversed(free) if is_fed(m, every)), taken)
-    found = together(side_by_side(core, prefix, taken, free), possible)
+    found = together(_members(core, prefix, possible, free) or side_by_side(core, prefix, taken, free), possible)
     if taken is last:
         others = rivals(core, prefix, taken, possible, free) + twins(taken, free)
         if not isinstance(core, (nn.Sequential, nn.ModuleList)):
@@ -320,6 +323,16 @@ def _by_shape(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: S
     if not set(others) <= set(found):
         _warn_ambiguous([m.name for m in possible if m in others or m in found], [m.name for m in found])
     return dict.fromkeys((m.name for m in found), _LAST if taken is last else _BY_SHAPE)
+
+
+def _members(core: nn.Module, prefix: str, possible: Sequence[Matrix], free: Sequence[Matrix]) -> list[Matrix]:
+    """The ends of the members of an ensemble: a list of networks of the same shapes."""
+    if not isinstance(core, nn.ModuleList):
+        return []
+    members = [[m for m in possible if below(m.name, path)] for path, _ in children(core, prefix)]
+    shapes = {tuple((m.inputs, m.outputs) for m in member) for member in members}
+    last = [member[-1] for member in members if member]
+    return last if len(members) > 1 and len(shapes) == 1 and all(m in free for m in last) else []
 
 
 def _viewed(answer: dict[str, str], possible: Sequence[Matrix]) -> dict[str, str]:
@@ -356,11 +369,33 @@ def _last(core: nn.Module, prefix: str, possible: Sequence[Matrix], path: str) -
     """The last layer below a module of the core; of several branches those for classes, else all."""
     inside = [m for m in possible if below(m.name, path)]
     inside = [m for m in inside if not _REGRESSION.search(m.name[len(path) :])] or inside
-    for_classes = [m.name for m in inside if any(map(_CLASSES.search, m.name[len(path) :].split(".")[1:]))]
-    module = next((module for name, module in walk(core, prefix) if name == path), None)
-    if for_classes or module is None:
-        return for_classes or [m.name for m in inside[-1:]]
-    return [m.name for m in branch_ends(unwrapped(module), path, inside)]
+    modules = dict(walk(core, prefix))
+    names = _for_classes(inside, path) or {path: None}
+    branches = {name: [m for m in inside if below(m.name, name)] for name in names}
+    last = {
+        name: branch_ends(unwrapped(modules[name]), name, part) if name in modules else part[-1:]
+        for name, part in branches.items()
+    }
+    return [m.name for name, found in last.items() for m in found if not _enters(name, branches, last)]
+
+
+def _for_classes(inside: Sequence[Matrix], path: str) -> dict[str, None]:
+    """The branches below a module that are called after classes, ``cls_tower`` and ``cls_logits``, in order."""
+    found = dict[str, None]()
+    for m in inside:
+        parts = m.name[len(path) :].removeprefix(".").split(".")
+        if (end := next((i for i, part in enumerate(parts) if _CLASSES.search(part)), None)) is not None:
+            found[join(path, *parts[: end + 1])] = None
+    return found
+
+
+def _enters(name: str, branches: dict[str, list[Matrix]], last: dict[str, list[Matrix]]) -> bool:
+    """Whether another branch takes the outputs of this one, and not the other way round."""
+
+    def leads(a: str, b: str) -> bool:
+        return any(end.feeds(branches[b][0], flattened=False) for end in last[a])
+
+    return any(leads(name, other) and not leads(other, name) for other in branches if other != name)
 
 
 def _warn_ambiguous(candidates: Sequence[str], chosen: Sequence[str]) -> None:

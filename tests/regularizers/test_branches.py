@@ -105,6 +105,13 @@ def told(model):
         (lambda: Model(a=linear(16, 32), b=linear(32, 5), positions=linear(8, 16)), ["b"], ["positions"]),
         (lambda: Model(a=linear(16, 32), b=linear(32, 5), gate=linear(6, 16, 1)), ["b"], ["gate.1"]),
         (lambda: Model(body=linear(9, 16), actor=linear(16, 4), critic=linear(16, 1)), ["actor"], ["critic"]),
+        # as many classes as an earlier convolution has channels
+        (lambda: Model(a=nn.Conv2d(1, 10, 5), b=nn.Conv2d(10, 20, 5), fc1=linear(320, 50), fc2=linear(50, 10),
+                       turn=nn.Conv2d(8, 10, 5), fc_loc=linear(90, 32, 6)), ["fc_loc.1"], ["fc2"]),
+        # a classifier of codes before the decoder, and two towers whose hidden layers divide each other's outputs
+        (lambda: Model(encoder=linear(78, 12, 32), clf=linear(32, 10), decoder=linear(32, 12, 78)), ["decoder.1"],
+         ["clf"]),
+        (lambda: Model(user=linear(30, 64, 16), item=linear(40, 64, 16)), ["item.1"], ["user.1"]),
     ],
 )  # fmt: skip
 def test_other_ends_of_a_model_are_told(model, found, others):
@@ -122,6 +129,12 @@ def test_other_ends_of_a_model_are_told(model, found, others):
         (lambda: Model(a=linear(16, 32), b=linear(6, 24), aggregator=linear(32, 5)), ["aggregator"]),
         (lambda: Model(down=linear(9, 32), deep=linear(32, 64), up=linear(96, 16), top=linear(16, 3)), ["top"]),
         (lambda: Model(body=linear(9, 16), head=linear(16, 1)), []),
+        (
+            lambda: nn.ModuleList(Model(body=linear(9, 16), fc=linear(16, 5)) for _ in range(3)),
+            ["0.fc", "1.fc", "2.fc"],
+        ),
+        (lambda: Model(models=nn.ModuleList(linear(9, 16, 5) for _ in range(2))), ["models.0.1", "models.1.1"]),
+        (lambda: Model(body=nn.ModuleList(linear(16, 32, 16) for _ in range(3)), last=linear(16, 5)), ["last"]),
     ],
 )
 def test_ends_that_are_clear_are_not_told(model, found):
@@ -149,3 +162,31 @@ def test_heads_that_are_lazy_have_no_size_yet():
     heads = nn.ModuleDict({"a": nn.LazyLinear(3), "b": nn.LazyLinear(2)})
     model = Model(heads=heads, body=linear(4, 8, 6))
     assert {item.name for item in select(model).skipped} >= {"heads.a", "heads.b"}
+
+
+def tower():
+    return nn.Sequential(nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("head", "found"),
+    [
+        (lambda: Model(cls_tower=tower(), box_tower=tower(), cls_logits=nn.Conv2d(16, 9, 3), box=nn.Conv2d(16, 4, 3)),
+         ["cls_logits"]),
+        (lambda: nn.ModuleDict({"cls": linear(16, 32, 9), "box": linear(16, 32, 4)}), ["cls.1"]),
+        (lambda: Model(cls_convs=nn.ModuleList(tower() for _ in range(2)),
+                       cls_preds=nn.ModuleList(nn.Conv2d(16, 9, 1) for _ in range(2))),
+         ["cls_preds.0", "cls_preds.1"]),
+        (lambda: Model(class_a=linear(16, 16), class_b=linear(16, 16)), ["class_a", "class_b"]),
+    ],
+)  # fmt: skip
+def test_of_a_branch_for_classes_the_last_layer_is_the_output(head, found):
+    assert outputs(Model(body=nn.Conv2d(3, 16, 3), head=head())) == [f"head.{name}" for name in found]
+
+
+def test_a_weak_name_before_transposed_convolutions_makes_their_maps():
+    maps = nn.ConvTranspose2d(64, 32, 4), nn.ConvTranspose2d(32, 3, 4)
+    decoder = Model(mu=linear(9, 8), fc=linear(8, 64 * 49), a=maps[0], b=maps[1])
+    assert outputs(decoder) == ["b"]
+    assert outputs(Model(a=nn.Conv2d(3, 64, 3), fc=linear(64, 1000))) == ["fc"]

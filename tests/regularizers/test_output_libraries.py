@@ -1,5 +1,6 @@
 """The output layers of torchvision's, timm's and Transformers' models: a table, checked on the meta device."""
 
+import itertools
 import re
 import warnings
 
@@ -199,6 +200,35 @@ def configured(name):
 @pytest.mark.parametrize("name", TRANSFORMERS)
 def test_transformers(name):
     assert outputs(configured(name)) == TRANSFORMERS[name]
+
+
+@pytest.mark.parametrize(
+    ("own", "found", "is_told"),
+    [
+        ({"fc": (4, 9), "final": (9, 3)}, ["final"], False),
+        ({"clf": (4, 3), "attention": (4, 8, 4)}, ["clf"], False),
+        ({"intent": (4, 3), "slot": (4, 7)}, ["slot"], True),
+    ],
+)
+def test_layers_of_ones_own_after_a_transformer(own, found, is_told):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+
+    class Own(transformers.BertPreTrainedModel):
+        def __init__(self, config):
+            super().__init__(config)
+            self.bert = transformers.BertModel(config)
+            for name, widths in own.items():
+                self.add_module(name, nn.Sequential(*itertools.starmap(nn.Linear, itertools.pairwise(widths))))
+
+    with torch.device("meta"):
+        model = Own(transformers.BertConfig(**sizes, vocab_size=9))
+    if is_told:
+        with pytest.warns(UserWarning, match=r"may be any of intent\.0, slot\.0"):
+            names = [layer.name for layer in select(model).layers if layer.role == "output"]
+    else:
+        names = outputs(model)
+    assert [name.partition(".")[0] for name in names] == found
 
 
 def test_adapted_models():
