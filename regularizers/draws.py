@@ -147,7 +147,7 @@ def random_matrix(
 def _fill(out: Tensor, distribution: Distribution, key: tuple[int | str, ...]) -> None:
     source = generator(out.device, *key)
     if distribution == "gaussian":
-        torch.randn(out.shape, generator=source, out=out)
+        torch.randn(out.shape, generator=source, device=out.device, out=out)  # the default one may be another
         return
     count = math.prod(out.shape)
     words = torch.empty((count + 3) // 4, dtype=torch.int64, device=out.device)

@@ -67,7 +67,8 @@ def inverse_norms(squared: Tensor) -> Tensor:
     NaN stays NaN, so that weights that are lost do not count as neurons without direction.
     """
     tiny = torch.finfo(squared.dtype).tiny
-    return torch.where(squared <= tiny, 0.0, squared.clamp_min(tiny).rsqrt())
+    small = squared <= tiny
+    return squared.masked_fill(small, 1).rsqrt().masked_fill(small, 0)  # not rsqrt(0), whose derivative is no number
 
 
 def weighted_gram(slope: Tensor, c: Tensor, inverse: Tensor, radial: Tensor | None = None) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from comhe.errors import RunError, needs
+from comhe.errors import RunError, needs, warn
 
 from .blueprint import AnyRegularizer, Blueprint
 
@@ -83,8 +83,11 @@ class RegularizerCallback(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         folder = _folder(args, state)
-        if state.is_world_process_zero and self.regularizer is not None and folder.is_dir():
-            torch.save(self.regularizer.state_dict(), folder / self.file)
+        if state.is_world_process_zero and self.regularizer is not None:
+            if folder.is_dir():
+                torch.save(self.regularizer.state_dict(), folder / self.file)
+            else:
+                warn(f"{folder}: no such folder, so what {self.blueprint.key} has learned is not saved")
 
 
 def _digest(key: str) -> str:
@@ -103,7 +106,15 @@ def _alike(callback: RegularizerCallback) -> list[RegularizerCallback]:
 
 
 def _folder(args: Any, state: Any) -> Path:
-    return Path(args.output_dir) / f"checkpoint-{state.global_step}"
+    """The folder of the present step, which a trial of ``hyperparameter_search`` has in a folder of its own."""
+    frame, root = sys._getframe(1), args.output_dir
+    while frame is not None:
+        trainer, trial = frame.f_locals.get("self"), frame.f_locals.get("trial")
+        if trainer is not None and trial is not None and hasattr(trainer, "_get_output_dir"):
+            root = trainer._get_output_dir(trial)
+            break
+        frame = frame.f_back  # type: ignore[assignment]
+    return Path(root) / f"checkpoint-{state.global_step}"
 
 
 def _resumed_folder(args: Any, state: Any) -> Path:

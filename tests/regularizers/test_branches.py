@@ -107,7 +107,8 @@ def told(model):
         (lambda: Model(body=linear(9, 16), actor=linear(16, 4), critic=linear(16, 1)), ["actor"], ["critic"]),
         # as many classes as an earlier convolution has channels
         (lambda: Model(a=nn.Conv2d(1, 10, 5), b=nn.Conv2d(10, 20, 5), fc1=linear(320, 50), fc2=linear(50, 10),
-                       t=nn.Conv2d(1, 8, 7), turn=nn.Conv2d(8, 10, 5), fc_loc=linear(90, 32, 6)), ["fc_loc.1"], ["fc2"]),
+                       t=nn.Conv2d(1, 8, 7), turn=nn.Conv2d(8, 10, 5), fc_loc=linear(90, 32, 6)), ["fc_loc.1"],
+         ["fc2"]),
         # a classifier of codes before the decoder, and two towers whose hidden layers divide each other's outputs
         (lambda: Model(encoder=linear(78, 12, 32), clf=linear(32, 10), decoder=linear(32, 12, 78)), ["decoder.1"],
          ["clf"]),

@@ -92,3 +92,9 @@ def test_weights(capturable):
     assert [draws.is_weighted(layer) for layer in layers] == [False, True]
     assert float(draws.weight(layers[1])) == 2.5
     assert draws.weights(layers).tolist() == [0.0, 2.5]
+
+
+def test_the_default_device_may_be_another():
+    expected = random_matrix((3, 4), "gaussian", "cpu", 1)
+    with torch.device("meta"):
+        assert random_matrix((3, 4), "gaussian", "cpu", 1).equal(expected)

@@ -1,9 +1,11 @@
+import warnings
+
 import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from comhe.regularizers.energies import cosines as module
-from comhe.regularizers.energies.cosines import cosines, directions, gram, scale_pairs, weighted_gram
+from comhe.regularizers.energies.cosines import cosines, directions, gram, inverse_norms, scale_pairs, weighted_gram
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (6, 4), (2, 3, 5)])
@@ -56,3 +58,15 @@ def test_weighted_gram_is_the_gradient(normal):
     (expected,) = torch.autograd.grad((f * cosines(w)).sum(), w)
     found = weighted_gram(f + f.mT, cosines(w), 1 / w.norm(dim=-1)) @ w
     torch.testing.assert_close(found, expected)
+
+
+def test_a_row_of_zeros_has_a_derivative_in_every_step():
+    """Anomaly detection looks at each of them, also where the next one multiplies by zero."""
+    squared = torch.tensor([0.0, 1e-40, 4.0], requires_grad=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # it is slow
+        with torch.autograd.detect_anomaly():
+            found = inverse_norms(squared)
+            found.sum().backward()
+    assert found.tolist() == [0, 0, 0.5]
+    assert squared.grad.tolist() == [0, 0, -0.0625]

@@ -137,6 +137,27 @@ def test_a_run_without_the_callback_cannot_be_resumed_with_it(loop, tmp_path):
         callback(**loop.options).on_train_begin(arguments, state, None, model=loop.network())
 
 
+def test_a_trial_of_a_search_is_saved_in_its_own_folder(tmp_path):
+    pytest.importorskip("transformers")
+    penalty = callback("mhe")
+    penalty.regularizer = create_regularizer("mhe", nn.Linear(4, 3))
+    arguments, state = SimpleNamespace(output_dir=str(tmp_path)), SimpleNamespace(global_step=2)
+    state.is_world_process_zero = True
+
+    class Search:
+        def _get_output_dir(self, trial):
+            return str(tmp_path / f"run-{trial}")
+
+        def save(self, trial):
+            penalty.on_save(arguments, state, None)
+
+    with pytest.warns(UserWarning, match=r"run-7/checkpoint-2: no such folder, so what mhe\(\) has learned is not saved"):
+        Search().save(7)
+    (tmp_path / "run-7" / "checkpoint-2").mkdir(parents=True)
+    Search().save(7)
+    assert [path.name for path in (tmp_path / "run-7" / "checkpoint-2").iterdir()] == [penalty.file]
+
+
 def test_the_former_name_still_works():
     pytest.importorskip("transformers")
     from comhe.regularizers.integrations.transformers import RegularizerCallback
