@@ -15,6 +15,7 @@ from .heads import Slot, find_head, heads_of_trunk, is_head_name, own_head, slot
 from .state import COUNTERS, NEST, State, alternatives, printable
 
 TRIES = 64  # prefixes that are tried, those of most tensors first
+PART = re.compile(r"-\d{5}-of-(\d{5})\.\w+: $")  # as Hugging Face calls the files of a state dict that it divides
 MAX_DEPTH = 12  # parts of a prefix
 BATCHES = "num_batches_tracked"  # which batch norm counts, and nothing needs
 # Wrappers around a part of a network: DataParallel, torch.compile, FSDP, activation checkpointing.
@@ -214,13 +215,16 @@ def misfit(model: nn.Module, match: Match, source: str) -> WeightsError:
         images = any(expected[name].dim() == 4 for name in match.misshapen)
         is_input = options.keys() == {"in_channels"} and match.faults == 1 and images
         return WeightsError(problem, options, {"adapt_input=True": ""} if is_input else {})
-    return WeightsError(f"{problem}; {_advice(model, match, expected)}")
+    return WeightsError(f"{problem}; {_advice(model, match, expected, source)}")
 
 
-def _advice(model: nn.Module, match: Match, expected: State) -> str:
+def _advice(model: nn.Module, match: Match, expected: State, source: str) -> str:
     """What to do about weights of which no options of the model are known that would fit."""
     if match.faults == len(match.missing) and {*match.missing} <= {name for name, _ in model.named_buffers()}:
-        return "running means and variances are in state_dict(), not in named_parameters(): save the former"
+        saved = "running means and variances are in state_dict(), not in named_parameters(): save the former"
+        return f"{saved}; those of a network with another normalization, such as GroupNorm, do not fit"
+    if part := PART.search(source):
+        return f"it is one of the {int(part[1])} parts of a state dict; give one file that has all of them"
     inside = {name.partition(".")[0] for name in expected}
     outer = [name for name in match.unexpected if name.partition(".")[0] not in inside]
     if outer and len(outer) == match.faults:

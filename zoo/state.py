@@ -141,6 +141,8 @@ def flatten(content: Any, tensor: Callable[[Any], Tensor | None]) -> dict[str, T
 
 def _children(value: Any) -> list[tuple[str, Any]]:
     if isinstance(value, Record):
+        if value.name.endswith(".OptimizedModule") and value.args:  # it is pickled as torch.compile(module)
+            return [("_orig_mod", value.args[0])]
         inner = value.state if isinstance(value.state, dict) else {}
         if "_modules" in inner and "_parameters" in inner:  # a whole module that was pickled
             parts = (inner.get(part) for part in ("_parameters", "_buffers", "_modules"))

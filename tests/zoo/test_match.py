@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -272,3 +273,20 @@ def test_weights_of_another_graph_network_are_told():
         state = create_model(theirs, **sizes).state_dict()
         with pytest.raises(WeightsError, match=rf"; they are weights of {theirs}\b"):
             load_weights(create_model(ours, **sizes), state)
+
+
+def test_one_of_several_files_of_a_state_dict_is_told(tmp_path):
+    state = create_model("resnet8").state_dict()
+    part = {name: tensor.contiguous() for name, tensor in list(state.items())[:9]}
+    save_file(part, tmp_path / "model-00001-of-00003.safetensors")
+    with pytest.raises(WeightsError, match=r"it is one of the 3 parts of a state dict; give one file that has all"):
+        load_weights(create_model("resnet8"), tmp_path / "model-00001-of-00003.safetensors")
+
+
+def test_a_compiled_module_may_be_pickled_whole(tmp_path):
+    model = create_model("resnet8")
+    torch.save({"net": torch.compile(model)}, tmp_path / "whole.pt")
+    restored = create_model("resnet8")
+    assert not same(restored, model.state_dict())
+    load_weights(restored, tmp_path / "whole.pt")
+    assert same(restored, model.state_dict())

@@ -17,6 +17,7 @@ GAT_OPTIONS = {
     r"res\..*": "residual=True", r"att_edge|lin_edge\..*": "edge_dim", r"res_fc\..*": "DGL's residual=True",
     r"lin_r\.bias": "GATv2Conv", r"fc_(src|dst)\..*": "DGL's GATv2Conv, or of a graph with two kinds of nodes",
 }  # fmt: skip
+PERCEPTRON = re.compile(r"(lins?|linears?|fcs?|mlps?|dense|nn)[._]?\d")  # layers without a graph, or within GIN's
 Layer = Mapping[str, Tensor]  # the tensors of one layer, by their names in it
 
 
@@ -35,7 +36,7 @@ def _layers(state: State) -> dict[int, dict[str, Tensor]] | None:
 
 def _adapted(state: State, convert: Callable[[Layer, bool], Layer | None]) -> State:
     """Convert a stack of layers, the last of which is told so; the state as it is if one of them is of another kind."""
-    layers = _layers(state)
+    layers = None if any(map(PERCEPTRON.match, state)) else _layers(state)
     if layers is None:
         return state
     result = {}

@@ -265,3 +265,13 @@ def test_a_second_matrix_of_gcnii_is_refused_by_its_option():
     theirs = model.state_dict() | {f"convs.{i}.weight2": torch.ones(64, 64) for i in range(2)}
     with pytest.raises(WeightsError, match=r"convs\.0\.weight2, of .*shared_weights=False"):
         load_weights(model, theirs)
+
+
+def test_layers_without_a_graph_are_no_old_layout():
+    """The old layout of a graph convolution is that of a linear layer, transposed: a square one would fit in silence."""
+    square = nn.Linear(6, 6).state_dict()
+    for stem in ("lin", "fc", "mlp.", "lins."):
+        perceptron = {f"{stem}{i}.{name}": tensor for i in (1, 2) for name, tensor in square.items()}
+        model = create_model("gcn", in_channels=6, num_classes=6, hidden_channels=6)
+        with pytest.raises(WeightsError, match="the weights do not fit this GCN"):
+            load_weights(model, perceptron)
