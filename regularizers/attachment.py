@@ -70,7 +70,9 @@ class Attachment:
         except UsageError as error:  # the output layer that was asked for has gone
             self.select(output=None)
             problem = str(error)
-        return "; ".join(filter(None, (changes(before, self.layers), self._made_constant(trained), problem)))
+        counted = {layer.name for layer in (*trained, *self.trainable)}  # frozen copies come and go unnoticed
+        old, new = ([layer for layer in layers if layer.name in counted] for layers in (before, self.layers))
+        return "; ".join(filter(None, (changes(old, new), self._made_constant(trained), problem)))
 
     def _made_constant(self, before: Sequence[Layer]) -> str:
         """Which of the layers that were trained are not any more, since their adapters are not used, in words."""

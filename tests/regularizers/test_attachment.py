@@ -11,6 +11,7 @@ from torch.nn.utils import parametrizations, parametrize
 
 from comhe.errors import UsageError
 from comhe.regularizers import RegularizerWarning, create_regularizer, list_regularizers, regularizer_options
+from comhe.regularizers.attachment import Attachment
 
 SMALL = {"rp-comhe": {"dim": 4, "count": 3}, "ap-comhe": {"dim": 4}, "adv-comhe": {"dim": 4, "steps": 2}}
 PENALTIES = pytest.mark.parametrize("name", [name for name in list_regularizers() if name != "none"])
@@ -369,3 +370,12 @@ def test_a_model_compiled_by_torch_jit_is_refused_and_a_part_of_it_skipped():
     assert [(x.name, x.role) for x in regularizer.layers] == [("2", "output")]
     assert "compiled by torch.jit" in regularizer.skipped[0].reason
     regularizer().backward()
+
+
+def test_frozen_layers_come_and_go_unnoticed():
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 3))
+    attachment = Attachment(model, {})
+    model.average = copy.deepcopy(model[0]).requires_grad_(False)
+    assert attachment.look() == ""
+    model[0] = nn.Sequential(model[0].requires_grad_(False), nn.Identity())
+    assert attachment.look() == "gone: 0"

@@ -268,7 +268,7 @@ def test_a_second_matrix_of_gcnii_is_refused_by_its_option():
 
 
 def test_layers_without_a_graph_are_no_old_layout():
-    """The old layout of a graph convolution is that of a linear layer, transposed: a square one would fit in silence."""
+    """That of a graph convolution is a linear layer's, transposed: a square one would fit in silence."""
     square = nn.Linear(6, 6).state_dict()
     for stem in ("lin", "fc", "mlp.", "lins."):
         perceptron = {f"{stem}{i}.{name}": tensor for i in (1, 2) for name, tensor in square.items()}
