@@ -11,15 +11,8 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import SupportsFloat, SupportsIndex
 
-WITHIN = (
-    "comhe",
-    "contextlib",
-    "functools",
-    "lightning",
-    "pytorch_lightning",
-    "torch",
-    "transformers",
-)  # not the user's
+# Packages between the user's line and ours.
+WITHIN = {"comhe", "contextlib", "functools", "lightning", "pytorch_lightning", "torch", "transformers"}
 
 
 class ComheError(Exception):

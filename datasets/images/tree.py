@@ -149,12 +149,15 @@ def _check_others(folder: Path, present: dict[str, Path]) -> None:
 
 
 def _list_split(folder: Path, path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    annotations = path / f"{path.name}_annotations.txt"
-    if annotations.is_file() and not {child.name for child in children(path) if child.is_dir()} & {*classes}:
-        return _list_annotated(folder, path, annotations, classes)
-    empty = path / "images"  # what sorting the images of Tiny ImageNet into classes leaves behind, besides their list
-    found = {child.name for child in children(path) if child != annotations and _is_folder(child)}
-    found -= {"images"} - {*classes} if empty.is_dir() and not files_below(empty) else set()
+    annotations, images = path / f"{path.name}_annotations.txt", path / "images"
+    inside = children(path)
+    if annotations.is_file():
+        if not {child.name for child in inside} & {*classes}:
+            return _list_annotated(folder, path, annotations, classes)
+        inside.remove(annotations)  # left behind when the images were sorted into classes
+    if images in inside and images.is_dir() and not files_below(images):
+        inside.remove(images)
+    found = {child.name for child in inside if _is_folder(child)}
     if unknown := sorted(found - set(classes)):
         raise DataError(f"{path / unknown[0]}: this class is missing from {folder}/train")
     return _list_classes(folder, path, classes)
