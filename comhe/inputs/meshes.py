@@ -185,7 +185,8 @@ def parse_obj(data: bytes, path: Path) -> Mesh:
 def parse_stl(data: bytes, path: Path) -> Mesh:
     """Parse an STL file, binary or text: every triangle has three vertices of its own."""
     count = int.from_bytes(data[80:84], "little")
-    is_text = data.lstrip()[:5].lower() == b"solid" and b"\0" not in data[:84]  # a binary header may begin so, too
+    head = plain_text(data[:84])
+    is_text = head.lstrip()[:5].lower() == b"solid" and b"\0" not in head  # a binary header may begin so, too
     if len(data) >= 84 and (not is_text or len(data) >= 84 + STL_FACET.itemsize * count):  # of text, count is enormous
         if len(data) < 84 + STL_FACET.itemsize * count:
             raise DataError(f"{path}: truncated: {len(data):,} bytes for {count:,} triangles")

@@ -140,6 +140,8 @@ SOUPS = {
     "trailing.stl": stl(b"COLOR=") + bytes(7),
     "text.stl": stl_text(),
     "windows.STL": stl_text().replace(b"\n", b"\r\n  "),
+    "marked.stl": b"\xef\xbb\xbf" + stl_text(),
+    "utf16.stl": stl_text().decode().encode("utf-16"),
     "upper.stl": stl_text().upper(),
 }
 
