@@ -121,7 +121,7 @@ def in_flags(text: str, command: type[Command]) -> str:
         >>> in_flags("no head; pass swap_head=True to keep yours", train_command("images"))
         'no head; pass --swap-head to keep yours'
     """
-    flags = {flag.field: flag.names[0] for flag in flags_of(command) if flag.names}
+    flags = _names(command)
     advised = re.compile(rf"(\b(?:by|pass|mean) |: )({'|'.join(flags)})=(True\b)?")
     text = advised.sub(lambda found: f"{found[1]}{flags[found[2]]}{'' if found[3] else ' '}", text)
     options = r"\1--model-options \2" if "model_options" in flags else r"\1\2"
@@ -130,7 +130,7 @@ def in_flags(text: str, command: type[Command]) -> str:
 
 def explain(error: ComheError, command: type[Command]) -> None:
     """Make an error advise what the command has: no options of others, and its own by their names."""
-    flags = {flag.field: flag.names[0] for flag in flags_of(command) if flag.names}
+    flags = _names(command)
     text = str(error)
     if isinstance(error, WeightsError):
         own = [f"{flags[name]} {value}" for name, value in error.build.items() if name in flags]
@@ -140,6 +140,11 @@ def explain(error: ComheError, command: type[Command]) -> None:
         text = error.with_advice(f"build the model with {' '.join(own)}" if own else "", load)
     if len(error.args) == 1:
         error.args = (in_flags(text, command),)
+
+
+def _names(command: type[Command]) -> dict[str, str]:
+    """The options of a command by field: what each is called on the command line."""
+    return {flag.field: flag.names[0] for flag in flags_of(command) if flag.names}
 
 
 def _single(name: str, equals: str, value: str, rest: list[str], hint: Any) -> list[str]:
