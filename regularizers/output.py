@@ -260,6 +260,9 @@ def _goes_on(named: Matrix, path: str, possible: Sequence[Matrix], every: Sequen
     free = ends(possible, every) if weak else []
     if weak and not is_fed(named, every) and any(is_fed(m, every) for m in free if m in others and m in after):
         return True
+    gated = [m for m in free if m in others and m in after and not is_fed(m, every)]
+    if any(2 * n in named.outputs for m in gated for n in m.inputs):  # a gated linear unit halves them
+        return True
     return any(named.feeds(m, flattened=False) for m in others if m in free)
 
 
