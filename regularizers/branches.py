@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isqrt
 
 from torch import nn
 
@@ -29,9 +30,10 @@ class Matrix:
         return any(n == m or (flattened and m % n == 0) for n in self.outputs for m in other.inputs)
 
     def unfolds(self, other: "Matrix") -> bool:
-        """Whether the other one, a convolution of feature maps, may take the outputs as maps of several pixels."""
+        """Whether the other one, a convolution of feature maps, may take the outputs as square maps of pixels."""
         maps = self.role == "layer" and other.role == "convolution"
-        return maps and any(n > m > COLORS and n % m == 0 for n in self.outputs for m in other.inputs)
+        pairs = [(n, m) for n in self.outputs for m in other.inputs if n > m > COLORS and n % m == 0]
+        return maps and any(isqrt(n // m) ** 2 == n // m for n, m in pairs)
 
 
 def together(found: Sequence[Matrix], possible: Sequence[Matrix]) -> list[Matrix]:
@@ -147,13 +149,7 @@ def ends(possible: Sequence[Matrix], every: Sequence[Matrix]) -> list[Matrix]:
     """
     stem = [m for m in every[:1] if m not in possible or any(m.feeds(other) for other in every[1:])]
     rest = [m for m in every if m not in stem]
-
-    def taken(m: Matrix, other: Matrix) -> bool:
-        if other is m or (m.role == "layer" and other.role == "convolution" and every.index(other) < every.index(m)):
-            return False  # 10 classes are no 10 channels of an earlier convolution
-        return m.feeds(other) or m.unfolds(other)
-
-    return [m for m in possible if m not in stem and not any(taken(m, other) for other in rest)]
+    return [m for m in possible if m not in stem and not any(m.feeds(other) for other in rest if other is not m)]
 
 
 def is_fed(matrix: Matrix, every: Sequence[Matrix]) -> bool:

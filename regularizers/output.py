@@ -255,13 +255,10 @@ def _goes_on(named: Matrix, path: str, possible: Sequence[Matrix], every: Sequen
     others = [m for m in every if not below(m.name, path) and not _AUXILIARY.search(m.name)]
     others = [m for m in others if m.role != "bare" or m.inputs != named.inputs | named.outputs]  # centers of classes
     after = every[every.index(named) :] if named in every else ()
-    if any(named.feeds(m) or named.unfolds(m) for m in others if m in after):
+    if any(named.feeds(m) for m in others if m in after) or (weak and any(map(named.unfolds, after[1:2]))):
         return True
     free = ends(possible, every) if weak else []
     if weak and not is_fed(named, every) and any(is_fed(m, every) for m in free if m in others and m in after):
-        return True
-    gated = [m for m in free if m in others and m in after and not is_fed(m, every)]
-    if any(2 * n in named.outputs for m in gated for n in m.inputs):  # a gated linear unit halves them
         return True
     return any(named.feeds(m, flattened=False) for m in others if m in free)
 

@@ -20,7 +20,8 @@ COMMENTS = ("#", "//", "%")
 SEPARATED = ";\t,"  # marks between cells that may be empty
 _DECIMAL = re.compile(r"[+-]?\d+(,\d+)?(e[+-]?\d+)?")  # with a comma in place of the point
 _QUOTED = re.compile(rb'"([^"\n]*)"')
-_GROUPED = re.compile(rb"[+-]?\d{1,3}(,\d{3})+\.\d*")  # 1,000.5
+_GROUPED = re.compile(rb"[+-]?\d{1,3}(,\d{3})+\.\d*|[+-]?\d{1,3}(,\d{3}){2,}")  # 1,000.5 or 1,000,000
+_UNCLEAR = re.compile(rb"[+-]?[1-9]\d{0,2},\d{3}")  # 1,345 may be either
 _COUNT = re.compile(rb"(?m)^[ \t]*(\d{1,15})[ \t]*\r?$")
 
 
@@ -41,7 +42,7 @@ def parse_table(data: bytes, path: Path, columns: Container[int]) -> np.ndarray:
     rows, or of rows and columns; each part of a file of several scans may have its own. ``columns`` are the numbers of
     columns that are accepted.
     """
-    data = _QUOTED.sub(_unquoted, plain_text(data)).replace(b'"', b"")
+    data = _unquoted(plain_text(data), path)
     layout = _layout(data[:HEAD], path)
     if layout.decimal_commas:
         data = data.replace(b",", b".")
@@ -72,14 +73,30 @@ def parse_table(data: bytes, path: Path, columns: Container[int]) -> np.ndarray:
     return table
 
 
-def _unquoted(found: re.Match[bytes]) -> bytes:
-    """A cell without its quotes, and without the marks in it that would end it."""
-    cell = found[1].strip()
-    if _GROUPED.fullmatch(cell):
-        return cell.replace(b",", b"")
-    if _DECIMAL.fullmatch(cell.decode("latin-1").lower()):
-        return cell.replace(b",", b".")
-    return re.sub(rb"[\s,;]+", b"_", cell)
+def _unquoted(data: bytes, path: Path) -> bytes:
+    """The text without quotes, and with points and no other marks in what were quoted cells."""
+    if b'"' not in data:
+        return data
+    cells = {found[1].strip() for found in _QUOTED.finditer(data)}
+    unclear = next(filter(_UNCLEAR.fullmatch, cells), None)
+    is_grouped = any(map(_GROUPED.fullmatch, cells))
+    clear = [cell.decode("latin-1").lower() for cell in cells if b"," in cell and not _UNCLEAR.fullmatch(cell)]
+    is_decimal = any(map(_DECIMAL.fullmatch, clear))
+    if unclear and is_grouped == is_decimal:
+        word = unclear.decode("latin-1")
+        raise DataError(f"{path}: {word!r} may be {word.replace(',', '')} or {word.replace(',', '.')}; write points")
+
+    def plain(found: re.Match[bytes]) -> bytes:
+        cell = found[1].strip()
+        if _GROUPED.fullmatch(cell) or (is_grouped and _UNCLEAR.fullmatch(cell)):
+            return cell.replace(b",", b"")
+        if _DECIMAL.fullmatch(cell.decode("latin-1").lower()):
+            return cell.replace(b",", b".")
+        words = re.split(rb"[\s,;]+", cell)
+        is_row = len(words) > 2 and all(_is_number(word.decode("latin-1")) for word in words)
+        return cell if is_row else re.sub(rb"[\t,;]", b"_", cell)
+
+    return _QUOTED.sub(plain, data).replace(b'"', b"")
 
 
 @dataclass
@@ -101,7 +118,7 @@ def _layout(head: bytes, path: Path) -> _Layout:
     for number, line in enumerate(lines):
         text = line.strip(" \r")
         comment = text.startswith(COMMENTS)
-        mark, cells, decimal = _cells(text.lstrip("#/% ") if comment else text)
+        mark, cells, decimal = _cells(text.lstrip("#/% ") if comment else text, len(header[0]))
         numbers = [*map(_is_number, cells)]
         if comment or not any(numbers) or _is_numbering(cells, mark, lines[number + 1 :]):
             if any(cells) and (not header[0] or find_axes(header[0], path) is None or find_axes(cells, path)):
@@ -120,8 +137,11 @@ def _layout(head: bytes, path: Path) -> _Layout:
     return _Layout(skipped=counted[0][0] if counted else 0)
 
 
-def _cells(text: str) -> tuple[str | None, list[str], bool]:
-    """Split a line at its mark, or at spaces; and say whether its commas are decimal ones."""
+def _cells(text: str, width: int = 0) -> tuple[str | None, list[str], bool]:
+    """Split a line at its mark, or at spaces; and say whether its commas are decimal ones.
+
+    ``width`` is the number of cells in the header: where there are as many between marks, a cell may be a name.
+    """
     words = text.lower().split()
     if len(words) >= 3 and "," in text and ";" not in text and all(map(_DECIMAL.fullmatch, words)):
         return None, [word.replace(",", ".") for word in words], True
@@ -129,8 +149,7 @@ def _cells(text: str) -> tuple[str | None, list[str], bool]:
         if mark in text:
             cells = [cell.strip() for cell in text.split(mark)]
             several = [[*map(_is_number, words)] for cell in cells if len(words := cell.split()) > 1]
-            is_name = sum(map(_is_number, cells)) >= 3  # as in "chair 7,0.5,1.5,2.5", not in "chair 0.5,1.5,2.5"
-            if any(map(all, several)) or (any(map(any, several)) and not is_name):  # as in "1, 2 3"
+            if any(map(all, several)) or (any(map(any, several)) and len(cells) != width):  # as in "1, 2 3"
                 return None, re.split(r"[\s,;]+", text.strip(" ,;\t")), False
             while len(cells) > 1 and not cells[-1]:
                 cells.pop()

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from comhe.errors import DataError
+from comhe.errors import DataError, warn
 
 MAX_CLASSES = 1000  # or as many as nodes: a label is the number of a class, and each class has an output
 WHOLE = re.compile(r"[0-9]{1,9}(\.0*)?")  # the number of a class, as a table of floats has it, too
@@ -43,7 +43,7 @@ def rename(given: Mapping[str, Any], name: str, labeled: bool = True) -> dict[st
     for key, known in NAMES.items():
         if not labeled and key in ("y", "train", "val", "test"):
             continue
-        present = [each for each in known if given.get(each) is not None]
+        present = [each for each in known if key != "node_names" and given.get(each) is not None]
         if len(present) > 1:
             raise DataError(f"{name}: has both {present[0]} and {present[1]}; leave one of them out")
         if present:
@@ -192,16 +192,22 @@ def check_labels(y: np.ndarray, nodes: int, name: str) -> tuple[np.ndarray, tupl
     return y, classes
 
 
-def check_names(names: np.ndarray | None, nodes: int, name: str) -> tuple[str, ...]:
-    """Return what the nodes are called: a word or a number for each, no two the same; () if they have no names."""
-    if names is None:
+def names_of(value: Any, nodes: int, name: str) -> tuple[str, ...]:
+    """Return what the nodes are called: a word or a whole number for each, no two the same.
+
+    Others are no reason to refuse a graph: the nodes are called by their numbers then, with a warning.
+    """
+    if value is None:
         return ()
-    if names.shape != (nodes,) or names.dtype.kind not in "iuU":
-        shape = f"node_names is {names.dtype} {list(names.shape)}"
-        raise DataError(f"{name}: {shape}, not a word or a whole number for each of the {nodes} nodes")
-    words, counts = np.unique(names, return_counts=True)
-    if len(words) < nodes:
-        raise DataError(f"{name}: node_names has {str(words[counts.argmax()])[:60]!r} {counts.max()} times")
+    try:
+        names = as_array(value, "node_names")
+    except ValueError as error:
+        warn(f"{name}: node_names are not used ({error})")
+        return ()
+    if names.shape != (nodes,) or names.dtype.kind not in "iuU" or len({*names.tolist()}) < nodes:
+        found = f"{names.dtype} {list(names.shape)}"
+        warn(f"{name}: node_names are not used: not a word or a number of its own for each node, but {found}")
+        return ()
     return tuple(map(str, names.tolist()))
 
 

@@ -162,7 +162,7 @@ class Graph:
         x = fields.check_features(found["x"], name)
         nodes = x.shape[0]
         edges, weight = fields.check_edges(found["edge_index"], found.get("edge_weight"), nodes, name)
-        names = fields.check_names(found.get("node_names"), nodes, name)
+        names = fields.names_of(data.get("node_names"), nodes, name)
         labels: Any = np.full(nodes, -1)
         classes: tuple[str, ...] = ()
         nodes_of, words = (np.empty(0, np.int64),) * 3, "to predict: without labels"

@@ -20,7 +20,7 @@ LABEL = ("y", "label", "class", "target")
 SPLIT = ("split",)
 SOURCE, TARGET = ("source", "src", "from"), ("target", "dst", "to")
 WEIGHT = ("weight", "edge_weight")
-_TRUTH = re.compile(r"(?<![^,;\t\n])(true|false)(?![^,;\t\r\n])", re.IGNORECASE)  # a cell of its own
+_TRUTH = re.compile(r'(?<![^,;\t\n"])(true|false)(?![^,;\t\r\n"])', re.IGNORECASE)  # a cell of its own
 EDGE = (*SOURCE, *TARGET, *WEIGHT)
 
 

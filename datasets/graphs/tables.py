@@ -95,6 +95,9 @@ def _mask_columns(features: Table, tables: dict[str, Table]) -> dict[str, int]:
     found = {split: column for split in SPLITS if (column := features.column(MASKS[split])) is not None}
     if "train" not in found or len(found) < 2:
         return {}
+    bare = [column for split, column in found.items() if not features.names[column].endswith("_mask")]
+    if any(cell.lower() not in FLAGS for column in bare for cell in features.peek(column)):
+        return {}  # how often each node trains, say
     others = [tables[kind].path.name for kind in ("split", *SPLITS) if kind in tables]
     others += [f"the column {SPLIT[0]}"] if features.column(SPLIT) is not None else []
     if other := next(iter(others), None):

@@ -103,15 +103,17 @@ def check_no_splits(folder: Path, names: Sequence[str]) -> None:
         if splits := split_folders(folder / name):
             below = next(iter(splits.values()))
             raise DataError(f"{below}: a split inside of a class; put it the other way round, {folder}/SPLIT/CLASS/")
+    words = {match[2].lower() for name in names if (match := LIKE_A_SPLIT.search(name))}
     rest = {LIKE_A_SPLIT.sub("", name) for name in names}
-    are_splits = all(map(LIKE_A_SPLIT.search, names)) and len(rest) == 1
+    of_train = words & {*SPLIT_NAMES["train"]}
+    are_splits = all(map(LIKE_A_SPLIT.search, names)) and len(rest) == 1 and of_train and words - of_train
     if are_splits or {name.lower() for name in names} <= NO_CLASS:
-        found = f"{few(names)} are no classes, so what is in them has no labels"
-        raise DataError(f"{folder}: {found}; put it in {folder}/SPLIT/CLASS/, or without splits in {folder}/CLASS/")
+        said = f"{few(names)} are no classes, so what is in them has no labels"
+        raise DataError(f"{folder}: {said}; put it in {folder}/SPLIT/CLASS/, or without splits in {folder}/CLASS/")
     first, *others = inside.values()
     if len(first) > 1 and all(each == first for each in others):
-        found = f"{few(names)} are taken for the classes, but all have the same folders in them, {few(first)}"
-        warn(f"{folder}: {found}; if these are the classes, name one of them: folder:{folder / names[0]}")
+        said = f"{few(names)} are taken for the classes, but all have the same folders in them, {few(first)}"
+        warn(f"{folder}: {said}; if these are the classes, name one of them: folder:{folder / names[0]}")
 
 
 def split_folders(folder: Path) -> dict[str, Path]:

@@ -88,6 +88,8 @@ def rows(separator=",", before="", after="", comma=False) -> str:
         rows(after=",chair"),
         rows(before="chair "),
         "name,x,y,z\n" + rows(before="chair {},"),
+        '"time (s)","x (m)","y (m)","z (m)"\n' + rows(before="{},"),
+        rows(", ", before="v "),
         "id,name,x,y,z\n" + rows(before="{0},chair {0}, "),
         "name,x,y,z\n" + rows(before='"bed 2, 3",'),
         "x,y,z\n" + rows('","', before='"', after='"'),
@@ -130,6 +132,21 @@ def test_columns_that_cannot_be_told_are_one_line(text, message):
         parse_table(text.encode(), Path("file"), (3,))
 
 
-def test_quoted_thousands_are_grouped_by_commas():
-    found = parse_table(b'x,y,z\n"1,000.5","-2,000,000.25","3.5"\n', Path("file"), (3,))
-    assert found.tolist() == [[1000.5, -2000000.25, 3.5]]
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('"1,000.5","-2,000,000.25","3.5"', [1000.5, -2000000.25, 3.5]),
+        ('"1,000.5","2,250","3.5"', [1000.5, 2250, 3.5]),
+        ('"1,5","2,250","3"', [1.5, 2.25, 3]),
+        ('"0,250","2,5","3"', [0.25, 2.5, 3]),
+        ('"1.5,2.5,3.5"', [1.5, 2.5, 3.5]),
+        ('"1.5 2.5 3.5"', [1.5, 2.5, 3.5]),
+    ],
+)
+def test_quoted_numbers(text, expected):
+    assert parse_table(text.encode(), Path("file"), (3,)).tolist() == [expected]
+
+
+def test_a_quoted_number_that_may_be_two_is_refused():
+    with pytest.raises(DataError, match=r"file: '1,345' may be 1345 or 1\.345; write points$"):
+        parse_table(b'x,y,z\n999,567,89\n"1,345",678,90\n', Path("file"), (3,))

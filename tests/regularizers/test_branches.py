@@ -186,11 +186,6 @@ def test_of_a_branch_for_classes_the_last_layer_is_the_output(head, found):
     assert outputs(Model(body=nn.Conv2d(3, 16, 3), head=head())) == [f"head.{name}" for name in found]
 
 
-def test_a_weak_name_before_a_gated_linear_unit_goes_on():
-    assert outputs(Model(a=linear(9, 64), fc=linear(64, 256), last=linear(128, 10))) == ["last"]
-    assert outputs(Model(a=linear(9, 64), fc=linear(64, 10))) == ["fc"]
-
-
 def test_a_weak_name_before_transposed_convolutions_makes_their_maps():
     maps = nn.ConvTranspose2d(64, 32, 4), nn.ConvTranspose2d(32, 3, 4)
     decoder = Model(mu=linear(9, 8), fc=linear(8, 64 * 49), a=maps[0], b=maps[1])

@@ -1,6 +1,5 @@
 """What all graph networks share, and how training calls them and graph modules of other packages alike."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from comhe.errors import UsageError, check_at_least, check_dropout
+from comhe.errors import UsageError, check_at_least, check_dropout, warn
 from comhe.zoo.adapters.graphs import options_of
 from comhe.zoo.state import State
 
@@ -71,7 +70,7 @@ class GraphModel(nn.Module):
         without. A network that has no use for weights warns of those it is given.
         """
         if edge_weight is not None and not self.uses_edge_weight:
-            warnings.warn(f"{type(self).__name__} has no use for edge weights: all edges count alike", stacklevel=2)
+            warn(f"{type(self).__name__} has no use for edge weights: all edges count alike")
         outputs = None if nodes is None else as_index(nodes, num_nodes, "node")
         return Operators(adjacency=self.propagation(edge_index, num_nodes, edge_weight), outputs=outputs)
 
@@ -164,6 +163,6 @@ def prepare_graph(
         operators = model.prepare(edge_index, features.shape[0], nodes=nodes, **weights)  # type: ignore[operator]
         return operators.inputs(features), operators, None
     if edge_weight is not None:
-        warnings.warn(f"{type(model).__name__} is called without the edge weights: it has no prepare()", stacklevel=2)
+        warn(f"{type(model).__name__} is called without the edge weights: it has no prepare()")
     dense = features.to_dense()
     return dense, edge_index, None if nodes is None else as_index(nodes, len(dense), "node")
