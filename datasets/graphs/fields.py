@@ -41,9 +41,9 @@ def rename(given: Mapping[str, Any], name: str, labeled: bool = True) -> dict[st
     given, found = expanded(given), dict[str, Any]()
     transposed = False
     for key, known in NAMES.items():
-        if not labeled and key in ("y", "train", "val", "test"):
-            continue
-        present = [each for each in known if key != "node_names" and given.get(each) is not None]
+        if key == "node_names" or (not labeled and key in ("y", "train", "val", "test")):
+            continue  # names have their own reading, which refuses nothing
+        present = [each for each in known if given.get(each) is not None]
         if len(present) > 1:
             raise DataError(f"{name}: has both {present[0]} and {present[1]}; leave one of them out")
         if present:

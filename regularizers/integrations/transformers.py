@@ -2,7 +2,7 @@
 
 import hashlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,26 +94,31 @@ def _digest(key: str) -> str:
     return hashlib.blake2b(key.encode(), digest_size=4).hexdigest()
 
 
-def _alike(callback: RegularizerCallback) -> list[RegularizerCallback]:
-    """The Trainer's callbacks of this kind, which its handler has; it does not tell them."""
+def _callers() -> Iterator[dict[str, Any]]:
+    """The local variables of the functions that have called the one that asks, the nearest first."""
     frame = sys._getframe(1)
     while frame is not None:
-        known = getattr(frame.f_locals.get("self"), "callbacks", None)
+        yield frame.f_locals
+        frame = frame.f_back  # type: ignore[assignment]
+
+
+def _alike(callback: RegularizerCallback) -> list[RegularizerCallback]:
+    """The Trainer's callbacks of this kind, which its handler has; it does not tell them."""
+    for found in _callers():
+        known = getattr(found.get("self"), "callbacks", None)
         if isinstance(known, list) and any(each is callback for each in known):
             return [each for each in known if isinstance(each, RegularizerCallback)]
-        frame = frame.f_back  # type: ignore[assignment]
     return [callback]
 
 
 def _folder(args: Any, state: Any) -> Path:
     """The folder of the present step, which a trial of ``hyperparameter_search`` has in a folder of its own."""
-    frame, root = sys._getframe(1), args.output_dir
-    while frame is not None:
-        trainer, trial = frame.f_locals.get("self"), frame.f_locals.get("trial")
+    root = args.output_dir
+    for found in _callers():
+        trainer, trial = found.get("self"), found.get("trial")
         if trainer is not None and trial is not None and hasattr(trainer, "_get_output_dir"):
             root = trainer._get_output_dir(trial)
             break
-        frame = frame.f_back  # type: ignore[assignment]
     return Path(root) / f"checkpoint-{state.global_step}"
 
 
@@ -122,10 +127,8 @@ def _resumed_folder(args: Any, state: Any) -> Path:
 
     The Trainer does not tell its callbacks, but its loop, which has called this one, has the folder as an argument.
     """
-    frame = sys._getframe(1)
-    while frame is not None:
-        folder = frame.f_locals.get("resume_from_checkpoint")
+    for found in _callers():
+        folder = found.get("resume_from_checkpoint")
         if isinstance(folder, str | Path):
             return Path(folder)
-        frame = frame.f_back  # type: ignore[assignment]
     return Path(args.resume_from_checkpoint) if getattr(args, "resume_from_checkpoint", None) else _folder(args, state)
