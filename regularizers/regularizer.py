@@ -99,16 +99,9 @@ class Regularizer(States):
             raise UsageError(f"{type(model).__name__} has no layer to regularize: {reasons}")
         check_globs(self.weight, (layer.name for layer in self._attached.layers))
         for option, hint in self._attached.idle_globs():
-            self._warn(f"{option} matches no layer of {type(model).__name__}; {hint}")
+            warn(f"{option} matches no layer of {type(model).__name__}; {hint}", RegularizerWarning)
         for doubt in penalty.doubts(self._attached.layers):
-            self._warn(f"{self.name}: {doubt}")
-        for layer in self._attached.layers if penalty.needs_layers else ():
-            if getattr(layer.module, "sparse", False) is True:
-                kind = type(layer.module).__name__
-                self._warn(
-                    f"{layer.name or kind} has sparse gradients, but those of {self.name} are dense, which SparseAdam "
-                    f"refuses; build this {kind} with sparse=False"
-                )
+            warn(f"{self.name}: {doubt}", RegularizerWarning)
         self.renew_states()
 
     @property
@@ -304,7 +297,7 @@ class Regularizer(States):
         if said is not None:
             self._follow()
             if said:
-                self._warn(f"{self.name} follows its model, which has changed: {said}")
+                warn(f"{self.name} follows its model, which has changed: {said}", RegularizerWarning)
         return self._attached
 
     def _follow(self) -> None:
@@ -313,11 +306,11 @@ class Regularizer(States):
         globs = unmatched(self.weight, (layer.name for layer in self._attached.layers))
         for glob in [glob for glob in globs if glob not in self._warned]:
             self._warned.add(glob)
-            self._warn(f"weight[{glob!r}] of {self.name} names no layer any more, since the model has changed")
+            warn(
+                f"weight[{glob!r}] of {self.name} names no layer any more, since the model has changed",
+                RegularizerWarning,
+            )
         self._warned -= set(self.weight if isinstance(self.weight, Mapping) else ()) - set(globs)
-
-    def _warn(self, message: str) -> None:
-        warn(message, RegularizerWarning)
 
     def _is_weight(self, output_weight: Weight | Literal["default"] | None) -> bool:
         """Whether the output layer has the weight of the others, also when that is set anew."""
@@ -340,7 +333,7 @@ class Regularizer(States):
             reason = "all its layers are frozen" if self._attached.layers else "its model has no layer left"
             if reason not in self._warned:
                 self._warned.add(reason)
-                self._warn(f"{self.name} is 0: {reason}")
+                warn(f"{self.name} is 0: {reason}", RegularizerWarning)
         local = self._attached.local(layers)
         self.penalty.draw([layer for layer in local if layer in counted or self.state_of(layer) is not None], draws)
         return draws

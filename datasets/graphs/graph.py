@@ -171,7 +171,7 @@ class Graph:
             nodes_of, words = read_split(found, labels, seed, name, split)
             warn_of_gaps(labels, nodes_of[0], name)
         if passed_over := fields.unused(data):
-            warn(f"{name}: not used: {', '.join(passed_over)[:300]}")
+            warn(f"{name}: not used: {few(passed_over, 8)}")
         shared, counts = np.unique(np.concatenate(nodes_of), return_counts=True)
         if len(shared := shared[counts > 1]):
             where = " and ".join(split for split, part in zip(SPLITS, nodes_of, strict=True) if shared[0] in part)

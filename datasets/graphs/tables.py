@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from comhe.datasets.io.layouts import children
-from comhe.errors import DataError, warn
+from comhe.errors import DataError, few, warn
 
 from .headers import find_headers, is_header, names_the_nodes, tell_ids
 from .splits import SPLITS
@@ -127,7 +127,7 @@ def _tell_unused(folder: Path, tables: list[Table], names: set[str]) -> None:
     found = [child.name for child in children(folder) if child.name not in names]
     found += [f"{name} in {table.path.name}" for table in tables for name in table.unused()]
     if found:
-        warn(f"{folder}: not used: {', '.join(found)[:300]}")
+        warn(f"{folder}: not used: {few(found, 8)}")
 
 
 def _find(folder: Path, kind: str) -> Table | None:

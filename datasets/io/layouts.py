@@ -52,7 +52,7 @@ def is_class(files: Sequence[str]) -> bool:
 def warn_of_folders(folder: Path, names: Sequence[str], kind: str) -> None:
     """Warn of folders next to those of classes that have nothing to learn from."""
     if names:
-        warn(f"{folder}: not used, without {kind}: {', '.join(names)[:300]}")
+        warn(f"{folder}: not used, without {kind}: {few(names, 8)}")
 
 
 def children(folder: Path) -> list[Path]:

@@ -79,7 +79,7 @@ def find_parts(folder: Path) -> dict[str, list[Path]] | None:
         (_, file), *_ = next(iter(splits.values()))
         raise DataError(f"{file}: does not belong to the set of {chosen['train'][0][1].name}; keep it elsewhere")
     if others:
-        warn(f"{folder}: not used: {', '.join(others)[:300]}")
+        warn(f"{folder}: not used: {few(others, 8)}")
     return {split: _in_order(folder, chosen[split]) for split in SPLITS if split in chosen}
 
 

@@ -149,7 +149,7 @@ class RegularizerCallback(Callback):
         if not self._warned:
             self._warned = True
             hint = "step the optimizers that self.optimizers() returns, or add the regularizer to the loss yourself"
-            _warn(f"{self.blueprint.key}: the penalty has not been added, since {reason}; {hint}")
+            warn(f"{self.blueprint.key}: the penalty has not been added, since {reason}; {hint}", RegularizerWarning)
 
     def _restore(self) -> None:
         if self.regularizer is not None and self._state is not None:
@@ -171,9 +171,10 @@ class RegularizerCallback(Callback):
             self.load_state_dict(states[key])  # if saved with other weights, Lightning does not find it
         elif checkpoint.get("global_step", 0) > 0 and trainer.state.fn == "fit":
             others = ", ".join(key for key in states if isinstance(key, str)) or "of no callback"
-            _warn(
+            warn(
                 f"the checkpoint has no state of {self.blueprint.key}, which starts at step 0: the run to be resumed "
-                f"did not use this callback, or with other options. Its states: {others}"
+                f"did not use this callback, or with other options. Its states: {others}",
+                RegularizerWarning,
             )
 
     def _log_name(self, trainer: Any) -> str:
@@ -192,10 +193,6 @@ def _alike(trainer: Any) -> list[RegularizerCallback]:
 
 def _parameters(optimizer: Optimizer) -> list[Tensor]:
     return [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
-
-
-def _warn(message: str) -> None:
-    warn(message, RegularizerWarning)
 
 
 def _states(regularizer: AnyRegularizer) -> list[tuple[Regularizer, dict[str, Any]]]:

@@ -70,6 +70,7 @@ class EnergyPenalty(Penalty):
         return layer.role == "hidden" and layer.shape[-1] > self.dim
 
     def doubts(self, layers: Sequence[Layer]) -> Iterator[str]:
+        yield from super().doubts(layers)
         hidden = [layer for layer in layers if layer.role == "hidden"]
         if self.projects and hidden and not any(map(self.is_projected, hidden)):
             width = max(layer.shape[-1] for layer in hidden)

@@ -122,7 +122,13 @@ class Penalty:
 
     def doubts(self, layers: Sequence[Layer]) -> Iterator[str]:
         """What to warn of before the first step on these layers."""
-        yield from ()
+        for layer in layers if self.needs_layers else ():
+            if getattr(layer.module, "sparse", False) is True:
+                kind = type(layer.module).__name__
+                yield (
+                    f"{layer.name or kind} has sparse gradients, but those of the penalty are dense, which SparseAdam "
+                    f"refuses; build this {kind} with sparse=False"
+                )
 
     def scale(self, layer: Layer) -> float:
         """How large the penalty of a layer is beside a mean over pairs, whose weight is about 1."""

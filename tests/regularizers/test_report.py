@@ -68,5 +68,7 @@ def test_an_energy_that_takes_seconds_is_told(recwarn):
 
 def test_an_embedding_with_sparse_gradients_is_told():
     model = nn.Sequential(nn.Embedding(20, 6, sparse=True), nn.Linear(6, 3))
-    with pytest.warns(RegularizerWarning, match=r"0 has sparse gradients, but those of mhe are dense, .* sparse=False"):
+    with pytest.warns(
+        RegularizerWarning, match=r"mhe: 0 has sparse gradients, but those of the penalty are dense, .* sparse=False"
+    ):
         create_regularizer("mhe", model, kinds=("embedding", "linear"))
