@@ -1,13 +1,63 @@
 """Networks beside the one that is trained: teachers, momentum encoders, averaged weights, perceptual losses."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from torch import nn
 
 from .branches import Matrix, below, children
+from .computed import walk
 
-_AVERAGED = re.compile(r"AveragedModel$|ModelEma(V\d)?$|^Ema\w*|^EMA\w*|EMA$")
+_AVERAGES = re.compile(r"AveragedModel$|ModelEma(V\d)?$")
+_AVERAGED = re.compile(rf"{_AVERAGES.pattern}|^Ema\w*|^EMA\w*|EMA$")
+_SURE = {"ema", "teacher"}
+_FOLLOWS = _SURE | {"average", "averaged", "avg", "momentum", "polyak", "target"}
+_LEADS = {"online", "student"}
+_ANY = {"model", "module", "net", "network"}
+
+
+def followers(model: nn.Module, matrices: Sequence[Matrix]) -> Iterator[tuple[str, str]]:
+    """The modules that are not frozen but follow another one, with a reason: a penalty alone would train them.
+
+    Their class averages weights, or their name is that of a module with the same layers and a word such as "ema" or
+    "target".
+
+    Example:
+        >>> model = nn.ModuleDict({"q": nn.Linear(4, 3), "q_target": nn.Linear(4, 3)})
+        >>> [*followers(model, [Matrix(name, frozenset({4}), frozenset({3})) for name in model])]
+        [('q_target', 'by its name it follows q, and nothing else trains it; include= takes it nevertheless')]
+    """
+
+    def layers(path: str) -> list[tuple[str, object, object]]:
+        return [(m.name[len(path) :], m.inputs, m.outputs) for m in matrices if below(m.name, path)]
+
+    for parent, module in walk(model):
+        siblings = dict(children(module, parent))
+        for path, child in siblings.items():
+            averages = any(_AVERAGES.search(base.__name__) for base in type(child).__mro__)
+            if not averages and not _words(path) & _FOLLOWS:
+                continue
+            if not any(m.trained for m in matrices if below(m.name, path)):
+                continue
+            leads = [other for other in siblings if _leads(other, path, layers(path)) and layers(other) == layers(path)]
+            if averages:
+                yield path, f"{type(child).__name__} averages weights, and nothing else trains it"
+            elif leads:
+                said = f"by its name it follows {leads[0]}, and nothing else trains it"
+                yield path, f"{said}; include= takes it nevertheless"
+
+
+def _leads(leader: str, path: str, layers: Sequence[object]) -> bool:
+    """Whether "q" is what "q_target" follows; a whole network named "ema" or "teacher" follows any."""
+    ours, theirs = _words(path), _words(leader)
+    rest = ours - _FOLLOWS - _ANY
+    sure = not rest and len(layers) > 1 and ours & _SURE
+    return not theirs & _FOLLOWS and bool(sure or rest == theirs - _LEADS - _ANY)
+
+
+def _words(path: str) -> set[str]:
+    """The words of the last part of a name, in small letters, and its numbers."""
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", path.rpartition(".")[2])}
 
 
 def copies(module: nn.Module, path: str, matrices: Sequence[Matrix], heads: Collection[str] = ()) -> list[str]:

@@ -11,8 +11,10 @@ from torch.nn.parameter import is_lazy
 
 from comhe.errors import UsageError, check_count
 
+from .branches import below
 from .candidates import Candidate, find_candidates, find_unread, output_matrices
 from .computed import walk
+from .copies import followers
 from .fused import Fused
 from .globs import matches, matches_any
 from .heads import Heads
@@ -136,8 +138,14 @@ def select(
     check_matrices(model)
     candidates, claimed = find_candidates(model)
     unread = list(find_unread(model, candidates, claimed))
-    outputs, missing = find_outputs(model, output_matrices(model, candidates, unread), output)
+    matrices = output_matrices(model, candidates, unread)
+    copies = dict(followers(model, matrices)) if include == ("*",) else {}
+    matrices = [m for m in matrices if not any(below(m.name, path) for path in copies)]
+    outputs, missing = find_outputs(model, matrices, output)
     reasons = [item.reason or _reason(item, include, exclude, kinds, min_neurons, max_neurons) for item in candidates]
+    for i, item in enumerate(candidates):
+        following = next((why for path, why in copies.items() if below(item.name, path)), None)
+        reasons[i] = reasons[i] or following
     ties = _Ties(candidates)
     excluded = {i for i, reason in enumerate(reasons) if reason == EXCLUDED}
     places: dict[int, int] = {}  # of the candidates that are regularized, among the layers

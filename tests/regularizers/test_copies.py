@@ -48,3 +48,52 @@ def test_a_trained_head_comes_before_a_frozen_one():
     model = Wrapped(net=network(), loss=Wrapped(teacher=frozen(), projection=nn.Linear(8, 8)))
     with pytest.warns(UserWarning, match=r"any of net.fc, loss.teacher.fc; net.fc is taken"):
         select(model)
+
+
+def deep():
+    return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+class ModelEmaV3(nn.Module):
+    """As timm's."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.module = model
+
+
+FOLLOWERS = {
+    "torch's average": (Wrapped(net=deep(), mean=AVERAGED(deep())), ["mean"]),
+    "timm's average": (Wrapped(net=deep(), mean=ModelEmaV3(deep())), ["mean"]),
+    "in a module below": (Wrapped(method=Wrapped(net=deep(), net_ema=deep())), ["method.net_ema"]),
+    "registered first": (Wrapped(teacher=deep(), student=deep()), ["teacher"]),
+    "of another name": (Wrapped(backbone=deep(), ema=deep()), ["ema"]),
+    "of BYOL": (Wrapped(online_encoder=deep(), target_encoder=deep()), ["target_encoder"]),
+    "of DQN": (Wrapped(q_net=deep(), target_net=deep(), q_target=deep()), ["q_target"]),
+    "of TD3": (Wrapped(qf1=deep(), qf2=deep(), qf1Target=deep(), qf2Target=deep()), ["qf1Target", "qf2Target"]),
+    "two towers": (Wrapped(source_encoder=deep(), target_encoder=deep()), []),
+    "two physical heads": (Wrapped(body=nn.Linear(6, 8), position=nn.Linear(8, 3), momentum=nn.Linear(8, 3)), []),
+    "of other layers": (Wrapped(student=deep(), teacher=nn.Linear(6, 3)), []),
+    "frozen": (Wrapped(student=network(), teacher=frozen()), []),
+}
+
+
+@pytest.mark.filterwarnings("ignore:the output layer may be")
+@pytest.mark.parametrize("what", FOLLOWERS)
+def test_what_follows_another_network_is_left_alone(what):
+    """Nothing but the penalty would give it a gradient, and an optimizer of all parameters would use it."""
+    model, expected = FOLLOWERS[what]
+    layers, skipped = select(model)
+    reasons = {item.name: item.reason for item in skipped}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            followed = any(name.startswith(path) for path in expected)
+            assert followed == ("nothing else trains it" in reasons.get(name, ""))
+            assert followed != (name in [layer.name for layer in layers])
+
+
+def test_a_network_with_the_name_of_a_copy_can_be_included():
+    model = Wrapped(student=deep(), teacher=deep())
+    assert "student" in select(model).skipped[0].reason
+    names = [layer.name for layer in select(model, include="teacher,student", output=None).layers]
+    assert names == ["student.0", "student.2", "teacher.0", "teacher.2"]
