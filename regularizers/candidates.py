@@ -1,7 +1,9 @@
 """Every weight matrix of a model, those without a view included."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from operator import itemgetter
 
 import torch
 from torch import nn
@@ -15,6 +17,8 @@ from .neurons import WEIGHT, NoNeuronsError, is_whole, kind, own_modules
 from .sources import traced
 from .views.messages import makers, placed
 from .views.peft import unused_copies
+
+_CENTERS = re.compile(r"prox(y|ies)|cent(er|re|roid)|prototype|class|^w(eights?)?$|^kernel$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -110,22 +114,27 @@ def _quantized(module: nn.Module) -> str | None:
 def output_matrices(
     model: nn.Module, candidates: list[Candidate], unread: list[tuple[str, str, list[nn.Parameter]]]
 ) -> list[Matrix]:
-    """What the search for the output layer looks at, in order of registration."""
-    found: dict[str, list[Matrix]] = {}
-    for item in candidates:
-        found.setdefault(item.name, []).append(_matrix(item))
+    """What the search for the output layer looks at, in order of registration; centers of classes after all layers
+    of their module, whose parameters come before its children."""
+    modules = dict(walk(model))
+    order = {name: place for place, name in enumerate(modules)}
+    found = [(order.get(item.name, order.get(item.name.rpartition(".")[0], 0)), _matrix(item)) for item in candidates]
+    viewed = {item.name for item in candidates}
     for name, _, parameters in unread:
-        for p in parameters if name not in found else ():  # else the bare one is a bias or recurrent
-            if not is_lazy(p) and p.dim() == 2 and min(p.shape) > 1:
+        for key, p in modules[name]._parameters.items() if name not in viewed else ():  # else a bias or recurrent
+            if p is not None and any(p is other for other in parameters) and _is_matrix(p):
+                place = max(order[path] for path in order if below(path, name)) if _CENTERS.search(key) else order[name]
                 sizes = frozenset(p.shape)
-                found.setdefault(name, []).append(Matrix(name, sizes, sizes, "bare", p.requires_grad))
-    order = {name: place for place, (name, _) in enumerate(walk(model))}
-    names = sorted(found, key=lambda name: order.get(name, order.get(name.rpartition(".")[0], 0)))
+                found.append((place, Matrix(name, sizes, sizes, "bare", p.requires_grad)))
     unused = [join(name, copy) for name, module in walk(model) for copy in unused_copies(module)]
-    matrices = [matrix for name in names for matrix in found[name]]
+    matrices = [matrix for _, matrix in sorted(found, key=itemgetter(0))]
     convolutions = {name: globs for name, module in walk(model) if (globs := makers(module))}
     matrices = [placed(m, convolutions) for m in matrices]
     return [replace(m, role="inner") if any(below(m.name, name) for name in unused) else m for m in matrices]
+
+
+def _is_matrix(p: nn.Parameter) -> bool:
+    return not is_lazy(p) and p.dim() == 2 and min(p.shape) > 1
 
 
 def _matrix(item: Candidate) -> Matrix:

@@ -24,6 +24,7 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from comhe.errors import UsageError, warn
 
@@ -105,6 +106,9 @@ def find_outputs(model: nn.Module, matrices: Sequence[Matrix], output: str | Ite
         found: dict[str, str] = {}
         for glob in listed(output):
             matching = [name for name in names if fnmatchcase(name, glob)] or _of_module(model, glob, matrices)
+            bare = [m.name for m in matrices if m.role == "bare" and fnmatchcase(m.name, glob)]
+            if not matching and bare:
+                raise UsageError(f"output={glob!r} names {bare[0]}, which is skipped: {_to_view(model, bare[0])}")
             if not matching and names:
                 there = ", ".join(name or "(the model itself)" for name in names)
                 raise UsageError(f"output={glob!r} names no layer; the model has {there}")
@@ -131,7 +135,7 @@ def find_outputs(model: nn.Module, matrices: Sequence[Matrix], output: str | Ite
             taken = [m for m in possible if m.name in answer]
             hows = {m.group: answer[m.name] for m in taken}
             answer = {m.name: answer.get(m.name, hows[m.group]) for m in together(taken, possible)}
-            return Outputs(_viewed(answer, possible))
+            return Outputs(_viewed(model, answer, possible))
         else:
             return Outputs({}, (prefix, f"{type(core).__name__} has no classifier, so there is no output layer"))
     return Outputs({}, missing)
@@ -316,6 +320,7 @@ def _by_shape(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: S
         if not isinstance(core, (nn.Sequential, nn.ModuleList)):
             loose = [m for m in loose_ends(possible, every) if is_fed(m, every)]
             others += [m for m in loose if m.outputs & taken.outputs or is_fed(taken, every)]
+            others += [m for m in possible if m.role == "bare" and taken.feeds(m, flattened=False)]
     else:
         others = free if last.feeds(taken) or last in found else [*free, last]
     if trained := [m for m in others if m.trained and not any(m.trained for m in found)]:
@@ -335,14 +340,22 @@ def _members(core: nn.Module, prefix: str, possible: Sequence[Matrix], free: Seq
     return last if len(members) > 1 and len(shapes) == 1 and all(m in free for m in last) else []
 
 
-def _viewed(answer: dict[str, str], possible: Sequence[Matrix]) -> dict[str, str]:
+def _viewed(model: nn.Module, answer: dict[str, str], possible: Sequence[Matrix]) -> dict[str, str]:
     bare = {m.name for m in possible if m.role == "bare"} & set(answer)
     for name in bare:
         warn(
-            f"the output layer seems to be {name or 'the model itself'}, which is skipped (see the report): give it a "
-            "view with register_neurons or name another one with output=; until then all layers are hidden"
+            f"the output layer seems to be {name or 'the model itself'}, which is skipped (see the report): "
+            f"{_to_view(model, name)}; until then all layers are hidden"
         )
     return {name: how for name, how in answer.items() if name not in bare}
+
+
+def _to_view(model: nn.Module, name: str) -> str:
+    """What makes a layer of a module that has no view."""
+    module = dict(walk(model)).get(name)
+    if module is not None and any(map(is_lazy, module.parameters())):
+        return "it is lazy, so call the model once before"
+    return "give it a view with register_neurons or name another one with output="
 
 
 def _core(model: nn.Module, matrices: Sequence[Matrix]) -> tuple[str, nn.Module, list[str]]:
@@ -399,4 +412,5 @@ def _enters(name: str, branches: dict[str, list[Matrix]], last: dict[str, list[M
 
 
 def _warn_ambiguous(candidates: Sequence[str], chosen: Sequence[str]) -> None:
-    warn(f"the output layer may be any of {', '.join(candidates)}; {', '.join(chosen)} is taken. Name it with output=")
+    named, taken = (", ".join(name or "the model itself" for name in names) for names in (candidates, chosen))
+    warn(f"the output layer may be any of {named}; {taken} is taken. Name it with output=")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from comhe.errors import UsageError
 from comhe.regularizers import create_regularizer, register_neurons
 from comhe.regularizers.selection import select
 from comhe.zoo import create_model, list_models
@@ -106,8 +107,6 @@ def test_a_classifier_without_a_view_is_not_replaced():
             layers, skipped = select(model)
         assert {layer.role for layer in layers} == {"hidden"}
         assert "Prototypes.W [6, 10]" in skipped[0].reason
-    with pytest.warns(UserWarning, match="seems to be 1, which is skipped"):
-        assert outputs(nn.Sequential(nn.Linear(4, 6), nn.LazyLinear(3))) == []
 
     class Known(Prototypes):
         pass
@@ -115,6 +114,46 @@ def test_a_classifier_without_a_view_is_not_replaced():
     register_neurons(Known)(lambda module: module.W.mT)
     assert outputs(nn.Sequential(mlp(3, 8, 6), Known())) == ["1"]
     assert outputs(with_attributes(body=mlp(3, 6), margin=Known(), norm=nn.LayerNorm(6))) == ["margin"]
+
+
+def test_a_lazy_layer_is_the_output_after_one_call():
+    model = nn.Sequential(nn.Linear(4, 6), nn.LazyLinear(3))
+    with pytest.warns(UserWarning, match=r"seems to be 1, which is skipped .*: it is lazy, so call the model once"):
+        assert outputs(model) == []
+    with pytest.raises(UsageError, match=r"output='1' names 1, which is skipped: it is lazy, so call the model once"):
+        outputs(model, output="1")
+    model(torch.ones(2, 4))
+    assert outputs(model) == ["1"]
+
+
+class Centers(nn.Module):
+    """A network with a parameter of its own."""
+
+    def __init__(self, shape, name="centers", **modules):
+        super().__init__()
+        self.register_parameter(name, nn.Parameter(torch.randn(shape)))
+        for key, module in modules.items():
+            self.add_module(key, module)
+
+
+@pytest.mark.parametrize("name", ["centers", "proxies", "W", "weight", "prototypes", "class_weight", "kernel"])
+@pytest.mark.parametrize("sizes", [(3, 8, 6), (3, 6, 6), (6, 6, 6)])
+@pytest.mark.parametrize("shape", [(10, 6), (6, 10)])
+def test_centers_of_classes_come_after_the_layers_of_their_module(name, sizes, shape):
+    for model in (
+        Centers(shape, name, net=mlp(*sizes)),
+        Centers(shape, name, body=mlp(*sizes[:2]), fc=mlp(*sizes[1:])),
+    ):
+        with pytest.warns(UserWarning, match="seems to be the model itself, which is skipped"):
+            assert outputs(model) == []
+
+
+def test_a_parameter_that_may_be_the_classifier_is_told():
+    with pytest.warns(UserWarning, match="may be any of the model itself, net.1; net.1 is taken"):
+        assert outputs(Centers((10, 6), "table", net=mlp(3, 6, 6))) == ["net.1"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert outputs(Centers((16, 6), "latents", net=mlp(3, 6, 6), fc=nn.Linear(6, 4))) == ["fc"]
 
 
 def test_a_matrix_that_no_layer_feeds_is_no_classifier():
