@@ -280,6 +280,11 @@ class Regularizer(States):
                 "a regularizer is called without arguments, or with a dictionary of its model's parameters by name, "
                 f"not {type(parameters).__name__}"
             )
+        if torch._C._current_graph_task_id() >= 0:
+            raise UsageError(
+                f"{self.name} is called in a backward pass, one step too late for the forward pass that "
+                "torch.utils.checkpoint repeats: add the penalty to the loss outside of the checkpointed function"
+            )
         if parameters is None:
             total = self.total(self.draw())
         else:

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.checkpoint import checkpoint
 
+from comhe.errors import UsageError
 from comhe.regularizers import combine, create_regularizer, list_regularizers
 
 SMALL = {
@@ -125,3 +127,15 @@ def test_the_backward_pass_of_a_constant_does_nothing(name):
     with torch.no_grad():
         assert not regularizer().requires_grad
     assert list(torch.func.grad(regularizer)(dict(model.named_parameters()))) == list(dict(model.named_parameters()))
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_checkpointed_step_is_refused_and_a_checkpointed_network_is_not(reentrant):
+    """Repeated in the backward pass, the penalty would have other projections and its gradient would be of those."""
+    model, x = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 5)), torch.ones(2, 6, requires_grad=True)
+    regularizer = create_regularizer("rp-comhe", model, dim=3)
+    loss = checkpoint(lambda x: model(x).mean() + regularizer(), x, use_reentrant=reentrant)
+    with pytest.raises(UsageError, match="outside of the checkpointed function"):
+        loss.backward()
+    (checkpoint(model, x, use_reentrant=reentrant).mean() + regularizer()).backward()
+    assert regularizer.step == 2
