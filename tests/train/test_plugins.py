@@ -50,3 +50,24 @@ def test_installed_plugins_are_modules_or_functions(monkeypatch):
             load_plugins()
     finally:
         plugins._load_installed.cache_clear()
+
+
+def test_what_is_imported_is_known_by_its_source(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plugins, "sources", {})
+    package = tmp_path / "my_noted_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (tmp_path / "my_noted_module.py").write_text("")
+    names, digests = ["my_noted_module", "my_noted_package"], []
+    for text in ("a = 1\n", "a = 2\n"):
+        for file in (tmp_path / "my_noted_module.py", package / "parts.py"):
+            file.write_text(text)
+        plugins.sources.clear()
+        load_plugins(names)
+        assert [*plugins.sources] == names
+        digests += plugins.sources.values()
+        for name in names:
+            del sys.modules[name]
+    assert digests[0] != digests[2]
+    assert digests[1] != digests[3]

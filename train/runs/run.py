@@ -18,10 +18,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from comhe import __version__
-from comhe.errors import RunError, first_line
+from comhe.errors import RunError, few, first_line, warn
 from comhe.inputs.files import ARCHIVE_ERRORS
 from comhe.train.engine.log import Log
 from comhe.train.hardware import processor, uses_bf16
+from comhe.train.plugins import sources
 from comhe.train.recipe import Recipe, read_recipe
 from comhe.zoo import read_state
 
@@ -37,7 +38,7 @@ class Run:
 
     ==================  ==================================================================================
     recipe.json         every setting
-    environment.json    version, commit, libraries, machine, threads, device, precision
+    environment.json    version, commit, libraries, machine, threads, device, precision, data, plugins
     metrics.csv         one line an epoch
     energies.csv        diagnostics of every layer, where the recipe asks for them
     steps.csv           single steps, where the recipe asks for them
@@ -66,7 +67,7 @@ class Run:
             (self.folder / "checkpoint.pt").unlink(missing_ok=True)  # of the other recipe's first epoch
         (self.folder / "failure.txt").unlink(missing_ok=True)
         write_text(self.folder / "recipe.json", recipe.to_json())
-        here = environment(device, recipe.precision) | {"data": data_digest(recipe.dataset)}
+        here = environment(device, recipe.precision) | {"data": data_digest(recipe.dataset), "plugins": sources}
         write_text(self.folder / "environment.json", json.dumps(here, indent=2) + "\n")
 
     def follow(self, recipe: Recipe) -> None:
@@ -83,6 +84,7 @@ class Run:
             return
         other = self._other(recipe)
         if other is None:
+            self.check_plugins()
             return self.check_data(recipe, "choose another --runs folder, give the recipe a tag, or remove this folder")
         changed = {name: value for name, value in vars(recipe).items() if value != getattr(other, name, None)}
         differences = ", ".join(f"{k} ({getattr(other, k, 'not set')!r}, not {v!r})" for k, v in changed.items())
@@ -93,6 +95,14 @@ class Run:
         """Raise RunError, with a hint at its end, if the files of its data have changed since it was started."""
         if data_digest(recipe.dataset):  # of other data nothing is recorded
             check_unchanged(recipe.dataset, self.environment().get("data"), str(self.folder), hint)
+
+    def check_plugins(self) -> None:
+        """Warn if modules of the user's have changed since the run was started."""
+        path = self.folder / "environment.json"
+        before = self.environment().get("plugins", {}) if path.exists() else {}
+        if changed := [name for name, digest in sources.items() if before.get(name, digest) != digest]:
+            hint = "if their figures depend on that, remove them, or give the recipe a tag"
+            warn(f"{few(changed)} has changed since runs in {self.folder.parent} were started; {hint}")
 
     def _other(self, recipe: Recipe) -> Recipe | None:
         """Return the recipe that the folder was started with, if it is another one."""

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from comhe.datasets import AlteredDataWarning, load_data
+from comhe.errors import RunError
 from comhe.train.cli.main import main
 from comhe.train.compare import publish as publishing
 from comhe.train.compare.publish import evaluate, halved, publish, recipe_of
@@ -124,7 +125,8 @@ def test_by_name_they_give_the_cards_figures(published, monkeypatch, capsys):
     assert "neurons" in capsys.readouterr().out
 
 
-def test_the_best_seed_on_validation_is_taken_whatever_its_test_figure(tmp_path):
+def test_the_best_seed_on_validation_is_taken_whatever_its_test_figure(tmp_path, monkeypatch):
+    monkeypatch.setattr(publishing, "_accuracy", lambda *_: 0.6)  # as in the results below
     runs = trained(tmp_path, RECIPES["graphs"], 3)
     for run, (val, loss, test) in zip(runs, ((0.5, 1.0, 0.9), (0.6, 2.0, 0.1), (0.6, 1.5, 0.2)), strict=True):
         result = run.result()
@@ -144,6 +146,18 @@ def test_rounding_that_changes_a_figure_is_not_done(tmp_path, monkeypatch):
         assert card["metrics"]["val"]["accuracy"] == runs[0].result()["best"]["val_accuracy"]
     assert halved({"weight": torch.tensor([[1e5]])}) is None
     assert halved({"running_var": torch.tensor([1e5])})["running_var"] == 1e5
+
+
+def test_weights_that_have_other_figures_now_are_not_published(tmp_path, monkeypatch):
+    (run,) = trained(tmp_path / "runs", RECIPES["graphs"], 1)
+    result = run.result()
+    result["best"]["val_accuracy"] += 0.1
+    (run.folder / "result.json").write_text(json.dumps(result))
+    with pytest.raises(
+        RunError, match=r"seed0: its weights have .* % on validation now, and had .* train the run again"
+    ):
+        publish([run], tmp_path / "weights")
+    assert not list((tmp_path / "weights").glob("*"))
 
 
 def test_a_card_says_whether_the_data_were_the_published_ones(tmp_path, monkeypatch):

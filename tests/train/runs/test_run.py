@@ -3,15 +3,17 @@
 import errno
 import os
 import subprocess
+import warnings
 
 import pytest
 import torch
 
-from comhe.errors import RunError, StorageError
+from comhe.errors import ComheWarning, RunError, StorageError
 from comhe.train.cli.main import main
 from comhe.train.engine import loop
 from comhe.train.engine.loop import fit
 from comhe.train.graphs import GraphTask
+from comhe.train.runs import run as run_module
 from comhe.train.runs.files import open_atomic
 from comhe.train.runs.run import Run
 
@@ -212,3 +214,18 @@ def test_what_fails_before_the_first_epoch_leaves_no_folder(tmp_path, recipe, mo
     with pytest.raises(ValueError, match="as if"):
         fit(task, Run(folder))
     assert (folder / "notes.txt").exists()
+
+
+def test_a_run_of_other_code_of_the_users_is_told(tmp_path, recipe, monkeypatch):
+    sources = {"my_module": "a1", "another": "b1"}
+    monkeypatch.setattr(run_module, "sources", sources)
+    fit(GraphTask(recipe.replace(epochs=1)), Run(tmp_path / "cell" / "seed0"))
+    run = Run(tmp_path / "cell" / "seed0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run.check(run.recipe())
+        sources |= {"third": "c1"}  # the run did without
+        run.check(run.recipe())
+    sources["my_module"] = "a2"
+    with pytest.warns(ComheWarning, match=r"my_module has changed since runs in .*cell were started; .* remove them"):
+        run.check(run.recipe())
