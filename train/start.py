@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from comhe.errors import RunError, UsageError, WeightsError, warn
+from comhe.errors import RunError, UsageError, WeightsError, few, warn
 from comhe.zoo import Loaded, get_weights, list_weights, load_weights
 from comhe.zoo.cards import has_card, is_path, is_shared
 from comhe.zoo.preprocessing import Transform, from_card
@@ -94,12 +94,15 @@ def load_start(model: nn.Module, recipe: Recipe) -> Loaded | None:
         own = RunWeights(recipe.weights, source.parent, {}) if isinstance(source, Path) else source
         loaded = load_weights(model, own, recipe.swap_head, adapt_input=recipe.adapt_input, key=key)
     except WeightsError as error:
+        if recipe.swap_head:
+            _head(model)
         build = {name: value for name, value in error.build.items() if name not in SIZES}
         load = error.load
         if "in_channels" in error.build and not recipe.adapt_input:
             load = {"adapt_input=True": "to fit the first layer to these data"} | load
         raise WeightsError(_as_setting(error.problem), build, load) from error
-    for note in loaded.notes:
+    ignored = [f"{few(loaded.ignored)} ignored: the network has no place for them"] if loaded.ignored else []
+    for note in [*loaded.notes, *ignored]:
         warn(f"{recipe.weights}: {_as_setting(note)}")
     if recipe.freeze == "trunk":
         head = _head(model)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from comhe.errors import RunError, UsageError, WeightsError
+from comhe.errors import ComheWarning, RunError, UsageError, WeightsError
 from comhe.train import Run, fit, get_recipe
 from comhe.train.cli.main import main
 from comhe.train.cli.train import train_command
@@ -250,3 +250,23 @@ def test_the_command_advises_what_it_has(tmp_path, monkeypatch, capsys):
     ):
         assert main([*command, "--epochs", "1"]) == 2
         assert capsys.readouterr().err.endswith(f"{message}\n")
+
+
+def test_a_network_without_a_named_head_is_told_what_to_name(tmp_path, monkeypatch):
+    recipe = get_recipe(
+        "short", "resnet8", "digits", "none", epochs=1, swap_head=True, weights=str(tmp_path / "three.pt")
+    )
+    torch.save(create_model("resnet8", num_classes=3).state_dict(), recipe.weights)
+    model = create_model("resnet8")
+    monkeypatch.setattr(model, "output_layer", None)
+    with pytest.raises(UsageError, match="CifarResNet has to name its last layer in its attribute output_layer"):
+        load_start(model, recipe)
+
+
+def test_tensors_without_a_place_are_told(tmp_path):
+    state = {f"net.{name}": tensor for name, tensor in create_model("resnet8").state_dict().items()}
+    state["criterion.centers"] = torch.zeros(4, 4)
+    recipe = get_recipe("short", "resnet8", "glyphs", "none", weights=str(tmp_path / "more.pt"))
+    torch.save(state, recipe.weights)
+    with pytest.warns(ComheWarning, match=r"more\.pt: criterion\.centers ignored: the network has no place for"):
+        load_start(create_model("resnet8"), recipe)

@@ -38,6 +38,14 @@ class Evaluate(Computing):
             help_behavior_hint="what the weights were trained on",
         ),
     ] = None
+    points: Annotated[
+        int | None,
+        arg(
+            metavar="N",
+            help="points of a cloud that the network sees",
+            help_behavior_hint="as in training; 1024 for a file of others",
+        ),
+    ] = None
     weights: WhichWeights = "best"
     json: Json = False
     model: Annotated[str | None, arg(metavar="NAME", help="the network, a name of `comhe list models`"), OTHERS] = None
@@ -79,12 +87,13 @@ class Evaluate(Computing):
                 raise UsageError(f"{self.source!r} is not a run folder, and {error}") from error
             recipe, state = recipe_of(weights, self.data), weights.state_dict()
             check_split(recipe, weights.card.get("trained", {}), weights.name, self.data)
-            card = weights.card["metrics"] if self.data is None else {}
+            card = weights.card["metrics"] if self.data is self.points is None else {}
         if self.data is not None:
             recipe = recipe.replace(data=self.data)
             if weights is not None and isinstance(transform := weights.transforms(), ImageTransform):
                 values = (",".join(map(repr, each)) for each in (transform.mean, transform.std))
                 recipe = recipe.replace(normalization="/".join(values))
+        recipe = self.seen(recipe)
         with show_progress("evaluate", "epoch"):
             notes, found = evaluate(recipe, state, self.data_root, self.device, weights)
         for note in notes:
@@ -99,6 +108,14 @@ class Evaluate(Computing):
             figures = f"accuracy {100 * metrics['accuracy']:.2f} %, loss {metrics['loss']:.4f}"
             print(f"{recipe.data} {split}: {figures}{comment}")
 
+    def seen(self, recipe: Any) -> Any:
+        """The recipe with as many points of a cloud as were asked for."""
+        if self.points is None:
+            return recipe
+        if not hasattr(recipe, "points"):
+            raise UsageError(f"points is for point clouds, and {recipe.model} is a model for {recipe.domain}")
+        return recipe.replace(points=self.points)
+
     def evaluate_file(self, model: str) -> None:
         from comhe.train.compare.foreign import evaluate_file
         from comhe.train.recipe import get_recipe
@@ -109,6 +126,7 @@ class Evaluate(Computing):
         recipe = get_recipe(None, model, self.data, "none", model_options=parse_options(self.model_options))
         if self.normalization is not None and not hasattr(recipe, "normalization"):
             raise UsageError(f"normalization is for images, and {model} is a model for {recipe.domain}")
+        recipe = self.seen(recipe)
         arguments = self.normalization, self.key, self.data_root, self.device
         with show_progress("evaluate", "epoch"):
             notes, metrics = evaluate_file(recipe, Path(self.source), *arguments)

@@ -41,6 +41,8 @@ def evaluate_file(
     with explained(recipe.data):
         loaded = load_weights(model, path, key=key)
     notes = [str(loaded)]
+    if points := vars(recipe).get("points"):
+        notes.append(f"clouds have {points:,} points; pass points=2048 for weights that were trained on so many")
     if normalization is None and loaded.normalization:
         task = make_task(recipe.replace(normalization=str(loaded.normalization)), root, device)
     elif normalization is None and recipe.domain == "images":

@@ -7,6 +7,7 @@ from comhe.errors import UsageError
 from comhe.train.cli.main import main
 from comhe.train.compare.foreign import evaluate_file, find_normalization
 from comhe.train.images import ImageRecipe
+from comhe.train.recipe import get_recipe
 from comhe.train.task import make_task
 from comhe.zoo import create_model, get_weights
 
@@ -74,6 +75,7 @@ def test_a_file_has_the_figures_of_its_network(recipe, model, tmp_path, capsys):
         (["--model", "resnet8", "--data", "FOLDER", "--key", "ema"], "no state dict at key='ema'"),
         (["--model", "gcn", "--data", "citations", "--normalization", "set"], "normalization is for images"),
         (["--model", "gcn", "--data", "citations"], "do not fit this GCN"),
+        (["--model", "resnet8", "--data", "digits", "--points", "64"], "points is for point clouds"),
     ],
 )
 def test_a_mistake_is_one_line(argv, message, folder, tmp_path, capsys):
@@ -105,3 +107,15 @@ def test_options_are_advised_by_their_names_on_the_command_line(tmp_path, capsys
     assert main(command) == 2
     assert "choose one by --key 'a' or 'b'\n" in capsys.readouterr().err
     assert main([*command, "--key", "a"]) == 0
+
+
+def test_clouds_have_as_many_points_as_were_asked_for(tmp_path, capsys):
+    recipe = get_recipe(None, "pointnet_t", "solids", "none", points=16)
+    task = make_task(recipe)
+    model = create_model("pointnet_t", **task.options)
+    file = tmp_path / "ckpt.pth"
+    torch.save(model.state_dict(), file)
+    assert main(["evaluate", str(file), "--model", "pointnet_t", "--data", "solids", "--points", "16"]) == 0
+    said = " ".join(capsys.readouterr())
+    assert "clouds have 16 points; pass --points 2048 for weights that were trained on so many" in said
+    assert f"accuracy {100 * task.evaluate(model, 'test')['accuracy']:.2f} %" in said
