@@ -5,6 +5,8 @@ from collections.abc import Collection, Iterator, Sequence
 
 from torch import nn
 
+from comhe.errors import warn
+
 from .branches import Matrix, below, children
 from .computed import walk
 
@@ -19,8 +21,8 @@ _ANY = {"model", "module", "net", "network"}
 def followers(model: nn.Module, matrices: Sequence[Matrix]) -> Iterator[tuple[str, str]]:
     """The modules that are not frozen but follow another one, with a reason: a penalty alone would train them.
 
-    Their class averages weights, or their name is that of a module with the same layers and a word such as "ema" or
-    "target".
+    Their class averages weights; or their name is that of a module with the same layers and a word such as "ema" or
+    "target", of which a warning tells.
 
     Example:
         >>> model = nn.ModuleDict({"q": nn.Linear(4, 3), "q_target": nn.Linear(4, 3)})
@@ -43,8 +45,9 @@ def followers(model: nn.Module, matrices: Sequence[Matrix]) -> Iterator[tuple[st
             if averages:
                 yield path, f"{type(child).__name__} averages weights, and nothing else trains it"
             elif leads:
-                said = f"by its name it follows {leads[0]}, and nothing else trains it"
-                yield path, f"{said}; include= takes it nevertheless"
+                said = f"by its name it follows {leads[0]}, and nothing else trains it; include= takes it nevertheless"
+                warn(f"{path} is not regularized: {said}")
+                yield path, said
 
 
 def _leads(leader: str, path: str, layers: Sequence[object]) -> bool:

@@ -78,7 +78,7 @@ FOLLOWERS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:the output layer may be")
+@pytest.mark.filterwarnings("ignore:the output layer may be", "ignore:.* is not regularized")
 @pytest.mark.parametrize("what", FOLLOWERS)
 def test_what_follows_another_network_is_left_alone(what):
     """Nothing but the penalty would give it a gradient, and an optimizer of all parameters would use it."""
@@ -94,6 +94,7 @@ def test_what_follows_another_network_is_left_alone(what):
 
 def test_a_network_with_the_name_of_a_copy_can_be_included():
     model = Wrapped(student=deep(), teacher=deep())
-    assert "student" in select(model).skipped[0].reason
+    with pytest.warns(UserWarning, match="teacher is not regularized: by its name it follows student, and nothing"):
+        assert "student" in select(model).skipped[0].reason
     names = [layer.name for layer in select(model, include="teacher,student", output=None).layers]
     assert names == ["student.0", "student.2", "teacher.0", "teacher.2"]
