@@ -18,11 +18,11 @@ _LEADS = {"online", "student"}
 _ANY = {"model", "module", "net", "network"}
 
 
-def followers(model: nn.Module, matrices: Sequence[Matrix]) -> Iterator[tuple[str, str]]:
+def followers(model: nn.Module, matrices: Sequence[Matrix], included: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
     """The modules that are not frozen but follow another one, with a reason: a penalty alone would train them.
 
     Their class averages weights; or their name is that of a module with the same layers and a word such as "ema" or
-    "target", of which a warning tells.
+    "target", of which a warning tells. Those that ``included`` names, or a layer in them, are left out.
 
     Example:
         >>> model = nn.ModuleDict({"q": nn.Linear(4, 3), "q_target": nn.Linear(4, 3)})
@@ -38,6 +38,8 @@ def followers(model: nn.Module, matrices: Sequence[Matrix]) -> Iterator[tuple[st
         for path, child in siblings.items():
             averages = any(_AVERAGES.search(base.__name__) for base in type(child).__mro__)
             if not averages and not _words(path) & _FOLLOWS:
+                continue
+            if any(below(glob, path) for glob in included):
                 continue
             if not any(m.trained for m in matrices if below(m.name, path)):
                 continue

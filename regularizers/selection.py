@@ -139,7 +139,7 @@ def select(
     candidates, claimed = find_candidates(model)
     unread = list(find_unread(model, candidates, claimed))
     matrices = output_matrices(model, candidates, unread)
-    copies = dict(followers(model, matrices)) if include == ("*",) else {}
+    copies = dict(followers(model, matrices, include))
     matrices = [m for m in matrices if not any(below(m.name, path) for path in copies)]
     outputs, missing = find_outputs(model, matrices, output)
     reasons = [item.reason or _reason(item, include, exclude, kinds, min_neurons, max_neurons) for item in candidates]

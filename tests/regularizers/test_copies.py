@@ -96,5 +96,8 @@ def test_a_network_with_the_name_of_a_copy_can_be_included():
     model = Wrapped(student=deep(), teacher=deep())
     with pytest.warns(UserWarning, match="teacher is not regularized: by its name it follows student, and nothing"):
         assert "student" in select(model).skipped[0].reason
-    names = [layer.name for layer in select(model, include="teacher,student", output=None).layers]
-    assert names == ["student.0", "student.2", "teacher.0", "teacher.2"]
+    for include in ("teacher,student", "teacher.*,student.0,student.2"):
+        names = [layer.name for layer in select(model, include=include, output=None).layers]
+        assert names == ["student.0", "student.2", "teacher.0", "teacher.2"]
+    with pytest.warns(UserWarning, match="teacher is not regularized"):
+        assert [layer.name for layer in select(model, include="*.0", output=None).layers] == ["student.0"]

@@ -101,8 +101,8 @@ class Run:
         path = self.folder / "environment.json"
         before = self.environment().get("plugins", {}) if path.exists() else {}
         if changed := [name for name, digest in sources.items() if before.get(name, digest) != digest]:
-            hint = "if their figures depend on that, remove them, or give the recipe a tag"
-            warn(f"{few(changed)} has changed since runs in {self.folder.parent} were started; {hint}")
+            hint = "if their figures depend on that, remove the runs, or give the recipe a tag"
+            warn(f"since runs in {self.folder.parent} were started, {few(changed)} has changed; {hint}")
 
     def _other(self, recipe: Recipe) -> Recipe | None:
         """Return the recipe that the folder was started with, if it is another one."""

@@ -227,5 +227,7 @@ def test_a_run_of_other_code_of_the_users_is_told(tmp_path, recipe, monkeypatch)
         sources |= {"third": "c1"}  # the run did without
         run.check(run.recipe())
     sources["my_module"] = "a2"
-    with pytest.warns(ComheWarning, match=r"my_module has changed since runs in .*cell were started; .* remove them"):
+    with pytest.warns(
+        ComheWarning, match=r"since runs in .*cell were started, my_module has changed; .* remove the runs"
+    ):
         run.check(run.recipe())
