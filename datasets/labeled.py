@@ -126,12 +126,12 @@ def _as_arrays(samples: Any, labels: Any, name: str) -> tuple[np.ndarray, np.nda
     return arrays
 
 
-def draw_test(splits: Splits, seed: int) -> tuple[Splits, str]:
+def draw_test(name: str, splits: Splits, seed: int) -> tuple[Splits, str]:
     """Draw samples of each class of ``train`` to test; return both splits, and the share that was drawn."""
     samples, labels = splits["train"]
     kept, tested = hold_out(labels, TESTED, seed)
     if not len(tested):
-        raise DataError("no class has two samples, so none can be drawn to test")
+        raise DataError(f"{name}: no class has two samples, so none can be drawn to test")
     return {"train": (samples[kept], labels[kept]), "test": (samples[tested], labels[tested])}, f"{TESTED:.0%}"
 
 

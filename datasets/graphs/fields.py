@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from comhe.errors import DataError, warn
+from comhe.errors import DataError, few, warn
 
 MAX_CLASSES = 1000  # or as many as nodes: a label is the number of a class, and each class has an output
+MISSING = ("", "-1", "-1.0", "nan", "na", "n/a", "null", "<na>")  # what a table has for a node without a label
+PERHAPS = ("none", "unknown")  # may be a class
 WHOLE = re.compile(r"[0-9]{1,9}(\.0*)?")  # the number of a class, as a table of floats has it, too
 MAX_SIDE = 1 << 26  # of a sparse matrix, whose rows take memory even where they are empty
 # The names that arrays of a graph have in PyTorch Geometric, in OGB, in DGL and in published .npz files.
@@ -213,8 +215,12 @@ def names_of(value: Any, nodes: int, name: str) -> tuple[str, ...]:
 
 def _numbered(words: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Number words in their order; numbers that were written as words stay what they are."""
-    known = ~np.isin(np.char.lower(words), ("", "-1", "-1.0", "nan", "none", "unknown"))
+    known = ~np.isin(np.char.lower(words), (*MISSING, *PERHAPS))
     names = np.unique(words[known])
+    if doubtful := {*np.unique(words[np.isin(np.char.lower(words), PERHAPS)]).tolist()}:
+        count = int(np.isin(words, [*doubtful]).sum())
+        verb, hint = "has" if count == 1 else "have", "a class of this name needs another one"
+        warn(f"{name}: {count:,} of the nodes {verb} {few(sorted(doubtful))} and count as without a label; {hint}")
     if all(map(WHOLE.fullmatch, names.tolist())):
         return np.where(known, words, "-1").astype(np.float64).astype(np.int64), ()
     if len(names) > max(MAX_CLASSES, len(words) // 2):

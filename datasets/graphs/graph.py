@@ -106,12 +106,18 @@ class Graph:
         nodes = len(labels)
         check_integers(labels, counts.shape[0], name)
         check_labels(labels, counts.shape[0], int(labels.max(initial=0)) + 1, name)
+        if links.size and links.dtype.kind not in "iu":
+            raise DataError(f"{name}: edge_index has numbers of type {links.dtype}, not integers")
         if links.ndim != 2 or len(links) != 2 or (links.size and not 0 <= links.min() <= links.max() < nodes):
             raise DataError(f"{name}: edge_index is not [2, m] of the node numbers 0..{nodes - 1}")
-        splits = [np.flatnonzero(s) if s.dtype == bool else s for s in map(np.asarray, (train, val, test))]
+        splits = []
         for split, given in zip(SPLITS, map(np.asarray, (train, val, test)), strict=True):
-            if given.dtype == bool and len(given) != nodes:
+            is_mask = given.dtype == bool or (len(given) == nodes > 2 and np.isin(given, (0, 1)).all())
+            if is_mask and given.shape != (nodes,):
                 raise DataError(f"{name}: the mask of {split} is {list(given.shape)}, but there are {nodes} nodes")
+            if not is_mask and given.size and given.dtype.kind not in "iu":
+                raise DataError(f"{name}: {split} has {given.dtype}, neither node numbers nor a mask")
+            splits.append(np.flatnonzero(given) if is_mask else given)
         used = np.concatenate(splits)
         if len(np.unique(used)) != len(used) or not 0 <= used.min(initial=0) <= used.max(initial=0) < nodes:
             raise DataError(f"{name}: train, val and test are not disjoint node numbers in 0..{nodes - 1}")

@@ -156,10 +156,13 @@ def _by_node(table: Table, numbers: dict[str, int], names: tuple[str, ...]) -> n
         if len(words) != len(numbers):
             raise DataError(f"{table.path}: has {len(words)} rows, but there are {len(numbers)} nodes; add a column id")
         return np.array(words)
-    result = [""] * len(numbers)
+    found: dict[int, str] = {}
     for node, word in zip(table.cells(ids), words, strict=True):
-        result[_number(node, numbers, table)] = word
-    return np.array(result)
+        if found.setdefault(_number(node, numbers, table), word) != word:
+            raise DataError(
+                f"{table.path}: node {node[:40]!r} has two rows, with {found[numbers[node]]!r} and {word!r}"
+            )
+    return np.array([found.get(number, "") for number in range(len(numbers))])
 
 
 def _are_nodes(table: Table, column: int, numbers: dict[str, int]) -> bool:

@@ -46,21 +46,21 @@ def load_folder(path: Path, root: Path, seed: int | None = None, workers: int = 
     size, resized = resident_size(tree)
     source = "; ".join(filter(None, ["image files", tree.note]))
     if size is None:
-        splits, drawn = _with_test(tree.splits, seed)
+        splits, drawn = _with_test(path, tree.splits, seed)
         return ImageFiles.from_tree(name, replace(tree, splits=splits), source + drawn, seed, workers)
     if resized:
         source += f"; images of other sizes were resized to cover {size[0]}x{size[1]} pixels, and their center cropped"
     decoded = cached("images", path, tree.files, root, lambda: decode_tree(tree, size, workers, True))
     labeled = {split: (pixels, tree.splits[split][1]) for split, (pixels, _) in decoded.splits.items()}
-    splits, drawn = _with_test(labeled, seed)
+    splits, drawn = _with_test(path, labeled, seed)
     return Images.from_arrays(name, **splits, classes=tree.classes, source=source + drawn, seed=seed)
 
 
-def _with_test(splits: Splits, seed: int | None) -> tuple[Splits, str]:
+def _with_test(path: Path, splits: Splits, seed: int | None) -> tuple[Splits, str]:
     """Draw test images if there are none; return the splits, and words for it."""
     if "test" in splits:
         return splits, ""
-    drawn, share = draw_test(splits, SEED if seed is None else seed)
+    drawn, share = draw_test(str(path), splits, SEED if seed is None else seed)
     return drawn, f"; {share} of each class drawn to test" + ("" if seed is None else f", seed {seed}")
 
 

@@ -66,7 +66,8 @@ def _fingerprint(name: str, folder: Path, files: Sequence[str]) -> str:
             status = os.stat(os.path.join(folder, file))
         except OSError as error:
             raise DataError(f"{folder / file}: cannot be read ({error.strerror or error})") from error
-        line = f"{file}\0{status.st_size}\0{status.st_mtime_ns}\0"
+        # A file that is renamed keeps its times; one that is written again may get its old time back.
+        line = f"{file}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\0{status.st_ino}\0"
         digest.update(line.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 

@@ -6,18 +6,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from comhe.datasets.labeled import SPLITS, Arrays, LabeledSet, LabeledSplit, prepare
 from comhe.datasets.sampling import ALL, Batch, Loader, Share
-from comhe.errors import DataError, UsageError
+from comhe.errors import DataError, UsageError, warn
 from comhe.inputs.files import text_seed
 from comhe.inputs.shapes import AXES, turn
 
 from .augment import PointAugmentation
 
 HOLD_OUT_SEED = 40
+FAR = 10.0  # from the origin, for clouds that are scaled in one way or another
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -123,6 +125,7 @@ class Clouds(LabeledSet):
     ) -> Clouds:  # fmt: skip
         """Build a set from points [n, P, 3] or, with normals, [n, P, 6] and labels [n], as arrays or tensors.
 
+        Clouds stay as they are; networks expect them centered, with the farthest point at a distance of 1.
         Without ``val``, a tenth of each class of ``train`` is held out: the standard clouds, or those that ``seed``
         draws. Names of classes are numbers by default.
         """
@@ -132,6 +135,11 @@ class Clouds(LabeledSet):
         for split, (points, labels) in splits.items():
             if points.ndim != 3 or points.shape[2] not in (3, 6):
                 raise DataError(f"{name}: points are {list(points.shape)}, not [n, P, 3] or [n, P, 6]")
+            if not np.isfinite(points).all():
+                raise DataError(f"{name}: points of {split} are not finite")
+            if (farthest := float(np.linalg.norm(points[..., :3], axis=-1).max(initial=0))) > FAR:
+                hint = "networks expect clouds that are centered and scaled to the unit sphere"
+                warn(f"{name}: a point of {split} is {farthest:.3g} from the origin; {hint}")
             data[split] = CloudSplit(torch.as_tensor(points, dtype=torch.float32), torch.from_numpy(labels))
         return cls(name, **data, classes=names, up=up, source=source, front=front)
 

@@ -23,7 +23,7 @@ from comhe.datasets.io.layouts import (
 from comhe.datasets.labeled import SPLITS, draw_test
 from comhe.datasets.registry import register_dataset
 from comhe.datasets.sampling import shuffled
-from comhe.errors import DataError, UsageError
+from comhe.errors import DataError, UsageError, few, warn
 from comhe.inputs.files import text_seed
 from comhe.inputs.shapes import POINTS, SUFFIXES, read_cloud, unit_sphere
 from comhe.progress import tracked
@@ -95,7 +95,7 @@ def build(name: str, source: str, decoded: Decoded, up: str, seed: int | None = 
     """Build a set, and draw the splits that it does not have, with a ``seed`` or the standard ones."""
     splits, said, draw = dict(decoded.splits), [], "" if seed is None else f", seed {seed}"
     if "test" not in splits:
-        splits, drawn = draw_test(splits, HOLD_OUT_SEED if seed is None else seed)
+        splits, drawn = draw_test(name, splits, HOLD_OUT_SEED if seed is None else seed)
         said.append(f"{drawn} of each class drawn to test{draw}")
     said.append("its own split" if "val" in splits else f"10 % of train held out{draw}")
     if seed is not None and "val" in splits:
@@ -124,6 +124,9 @@ def load_shape_folder(folder: Path, root: Path) -> Decoded:
     """
     shapes = list_shapes(folder)
     classes = tuple(sorted({name for split, name, _ in shapes if split == "train"}))
+    for split in dict.fromkeys(split for split, _, _ in shapes):
+        if lacking := {*classes} - {name for part, name, _ in shapes if part == split}:
+            warn(f"{folder}: {split} has no shape of {few(sorted(lacking))}")
     for split, name, file in shapes:
         if name not in classes:
             raise DataError(f"{folder / file}: class {name!r} of {split} has no shape in train")

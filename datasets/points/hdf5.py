@@ -39,7 +39,7 @@ def is_h5_folder(folder: Path) -> bool:
 
 
 def load_h5_folder(folder: Path) -> Decoded:
-    """Load ``train``, ``test`` and perhaps ``val`` as float32 [n, P, 3] and int64 [n], in the order of the lists."""
+    """Load ``train``, ``test`` and perhaps ``val`` as [n, P, 3] and int64 [n], in the order of the lists."""
     classes = tuple(read_lines(folder / "shape_names.txt"))
     files = {}
     for split in SPLITS:
@@ -114,7 +114,7 @@ def load_parts(folder: Path, files: dict[str, list[Path]]) -> Decoded:
 
 
 def _read_parts(folder: Path, files: dict[str, list[Path]], classes: int | None) -> Splits:
-    """Read the files of each split and join them: float32 [n, P, 3] and int64 [n], in the order of the files."""
+    """Read the files of each split and join them: [n, P, 3] and int64 [n], in the order of the files."""
     splits, sizes = {}, set[int]()
     for split, parts in files.items():
         points, labels = zip(*(read_h5(file, classes) for file in parts), strict=True)
@@ -126,7 +126,10 @@ def _read_parts(folder: Path, files: dict[str, list[Path]], classes: int | None)
 
 
 def read_h5(path: Path, classes: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Read ``data`` as float32 [n, P, 3] and ``label`` [n] or [n, 1]; sizes are checked before memory is allocated."""
+    """Read ``data`` [n, P, 3] and ``label`` [n] or [n, 1]; sizes are checked before memory is allocated.
+
+    Points are float32, or float64 if the file has these: far from the origin, float32 would round their shape away.
+    """
     if not path.is_file():
         raise DataError(f"{path}: no such file" if not path.exists() else f"{path}: not a regular file")
     try:
@@ -145,7 +148,8 @@ def read_h5(path: Path, classes: int | None) -> tuple[np.ndarray, np.ndarray]:
                 stored = min(dataset.id.get_storage_size(), path.stat().st_size)
                 if claimed > max(UNSTORED, EXPANSION * stored):
                     raise DataError(f"{path}: {dataset.name} claims {claimed:,} bytes, but the file stores {stored:,}")
-            points, labels = data[()].astype(np.float32, copy=False), label[()].ravel()
+            kind = np.float64 if data.dtype.itemsize > 4 else np.float32
+            points, labels = data[()].astype(kind, copy=False), label[()].ravel()
     except DataError:
         raise
     # What h5py raises for a damaged file depends on the version of the library under it.

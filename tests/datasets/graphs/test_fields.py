@@ -6,7 +6,7 @@ import torch
 from scipy.sparse import csr_matrix
 
 from comhe.datasets.graphs.fields import as_array, check_edges, check_features, check_labels, names_of, rename, unused
-from comhe.errors import DataError
+from comhe.errors import ComheWarning, DataError
 
 X, E, Y = np.eye(4), np.array([[0, 1], [1, 2]]), np.array([0, 1, 0, 1])
 
@@ -67,7 +67,9 @@ def test_features_that_are_not_are_refused(bad):
         ([[1, 0], [0, 1], [0, 1], [1, 0]], [0, 1, 1, 0]),
         ([[1, 0], [0, 1], [0, 0], [1, 0]], [0, 1, -1, 0]),
         (["b", "a", " ", "b"], [1, 0, -1, 1]),
+        (["b", "a", "NA", "null"], [1, 0, -1, -1]),
         (["10", "2", "-1", "0"], [10, 2, -1, 0]),
+        (["10", "2", "NA", "<NA>"], [10, 2, -1, -1]),
         (["10.0", "2.0", "-1.0", "0"], [10, 2, -1, 0]),
     ],
 )
@@ -75,6 +77,11 @@ def test_labels_in_many_forms(y, expected):
     labels, classes = check_labels(np.array(y), 4, "g")
     assert (labels.dtype, labels.tolist()) == (np.int64, expected)
     assert classes == (("a", "b") if "a" in np.array(y).ravel().tolist() else ())
+
+
+def test_a_word_that_may_be_a_class_is_told():
+    with pytest.warns(ComheWarning, match="g: 2 of the nodes have None, unknown and count as without a label"):
+        assert check_labels(np.array(["mild", "None", "severe", "unknown"]), 4, "g")[0].tolist() == [0, -1, 1, -1]
 
 
 @pytest.mark.parametrize(

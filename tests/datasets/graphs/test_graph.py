@@ -1,9 +1,10 @@
 """What holds for every graph, the splits, and the built-in one."""
 
+import numpy as np
 import pytest
 import torch
 
-from comhe.datasets import list_data, load_graph
+from comhe.datasets import DataError, Graph, list_data, load_graph
 
 
 def check(graph):
@@ -65,3 +66,30 @@ def test_repr_and_device():
     moved = graph.to("meta")
     assert moved.features.device.type == moved.edge_index.device.type == moved.test.device.type == "meta"
     assert moved.name == graph.name
+
+
+ARRAYS = {
+    "features": np.eye(4), "edge_index": [[0, 1], [1, 2]], "labels": [0, 1, 0, 1],
+    "train": [0, 3], "val": [1], "test": [2],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [bool, int, np.uint8, float])
+def test_a_mask_of_any_type_is_the_nodes_that_it_marks(kind):
+    masks = {name: np.isin(np.arange(4), ARRAYS[name]).astype(kind) for name in ("train", "val", "test")}
+    found, expected = (Graph.from_arrays("g", **arrays) for arrays in (ARRAYS | masks, ARRAYS))
+    assert all(torch.equal(getattr(found, name), getattr(expected, name)) for name in masks)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"edge_index": [[0.7, 1.9], [1.2, 2.9]]}, "edge_index has numbers of type float64, not integers"),
+        ({"train": [0.7]}, "train has float64, neither node numbers nor a mask"),
+        ({"train": [True]}, r"the mask of train is \[1\], but there are 4 nodes"),
+        ({"train": [0, 1]}, "not disjoint node numbers"),
+    ],
+)
+def test_arrays_that_are_no_graph_are_refused(change, fault):
+    with pytest.raises(DataError, match=f"^g: .*{fault}"):
+        Graph.from_arrays("g", **ARRAYS | change)

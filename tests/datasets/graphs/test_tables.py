@@ -57,6 +57,8 @@ def test_columns_of_edges_are_found_by_their_names(tmp_path, text):
         ({"edges.csv": ""}, r"edges\.csv: empty"),
         ({"features.csv": "1,a\n2,b\n3,c\n"}, r"features\.csv: not a table of numbers"),
         ({"features.csv": "id,f\n1,2\n1,3\n2,0\n"}, r"features\.csv: two rows have the same id"),
+        ({"labels.csv": "id,y\n0,a\n1,b\n0,b\n"}, r"labels\.csv: node '0' has two rows, with 'a' and 'b'"),
+        ({"split.csv": "id,split\n0,train\n0,test\n"}, r"split\.csv: node '0' has two rows, with 'train' and"),
         ({"features.csv": "id\n0\n1\n2\n"}, r"features\.csv: has no column of features"),
         ({"labels.csv": "0\n1\n"}, r"labels\.csv: has 2 rows, but there are 3 nodes; add a column id"),
         ({"labels.csv": "1,2,3\n1,2,3\n"}, r"labels\.csv: has 3 columns, none of them named y"),

@@ -5,6 +5,7 @@ import random
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.numpy import save_file
 
@@ -65,6 +66,21 @@ def test_a_changed_source_is_decoded_anew(place, change):
     assert same(load(folder), after)
     assert len(calls) == 2
     kept(folder / "root")  # one file, the old one replaced
+
+
+def test_files_of_one_size_and_time_that_change_places_are_decoded_again(place):
+    """As when somebody finds that two folders have each other's names."""
+    folder, calls = place
+    for file in (folder / "set").rglob("*.png"):
+        Image.open(file).save(file.with_suffix(".bmp"))
+        file.unlink()
+        os.utime(file.with_suffix(".bmp"), ns=(1, 1))
+    before, train = load(folder), folder / "set/train"
+    for old, new in (("a", "c"), ("b", "a"), ("c", "b")):
+        (train / old).rename(train / new)
+    after = load(folder)
+    assert not torch.equal(before.train.pixels, after.train.pixels)
+    assert len(calls) == 2
 
 
 def test_truncated_caches_are_replaced(place):

@@ -7,8 +7,11 @@ import torch
 from comhe.datasets import DataError, list_data, load_points
 from comhe.datasets.points.clouds import HOLD_OUT_SEED, Clouds
 from comhe.datasets.sampling import hold_out
+from comhe.errors import ComheWarning
 from comhe.inputs.files import text_seed
 from comhe.inputs.shapes import check_clouds, unit_sphere
+
+from ..conftest import some_clouds
 
 
 def check(clouds: Clouds, on_sphere: bool = True):
@@ -117,3 +120,11 @@ def test_bad_clouds_are_named(change, message):
 def test_a_cloud_of_one_point_is_refused():
     with pytest.raises(DataError, match=r"^file: a cloud of 1 point; at least 2 are needed$"):
         check_clouds(np.zeros((3, 1, 3)), "file")
+
+
+def test_arrays_that_networks_cannot_use_are_told():
+    clouds, labels = some_clouds(8), np.arange(8) % 2
+    with pytest.raises(DataError, match="q: points of test are not finite"):
+        Clouds.from_arrays("q", (clouds, labels), (clouds * np.nan, labels))
+    with pytest.warns(ComheWarning, match="q: a point of train is .* from the origin; networks expect clouds that are"):
+        Clouds.from_arrays("q", (clouds + 5e3, labels), (clouds, labels))

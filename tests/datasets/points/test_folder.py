@@ -2,14 +2,17 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
 from comhe.datasets import DataError, load_points
 from comhe.datasets.points import folder as shape_folders
+from comhe.errors import ComheWarning
 
 from ...inputs.test_meshes import VERTICES, off, ply
 from ...inputs.test_scans import CLOUDS, npy
+from ..conftest import some_clouds
 from .test_clouds import check
 
 
@@ -223,3 +226,13 @@ def test_one_class_and_what_is_no_folder(tmp_path):
         load(tmp_path / "set")
     with pytest.raises(DataError, match="a file; unpack it, and name the folder"):
         load(tmp_path / "set/train/clouds/a.off")
+
+
+def test_a_class_that_is_never_tested_is_told(tmp_path):
+    for split, classes in (("train", "abc"), ("test", "ab")):
+        for name in classes:
+            (tmp_path / split / name).mkdir(parents=True)
+            for i in range(3):
+                np.save(tmp_path / split / name / f"{i}.npy", some_clouds(1)[0] + i)
+    with pytest.warns(ComheWarning, match="test has no shape of c"):
+        assert load_points(f"folder:{tmp_path}", root=tmp_path / "cache").num_classes == 3

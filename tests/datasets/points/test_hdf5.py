@@ -88,9 +88,20 @@ def test_a_pair_of_files_of_ones_own(tmp_path):
 def test_types(tmp_path, kind, label):
     write_h5(tmp_path / "a.h5", some_clouds(2).astype(kind), label)
     points, labels = read_h5(tmp_path / "a.h5", 2)
-    assert points.dtype == np.float32
-    assert (points == some_clouds(2).astype(kind).astype(np.float32)).all()
+    assert points.dtype == (np.float64 if kind is np.float64 else np.float32)
+    assert (points == some_clouds(2).astype(kind)).all()
     assert labels.tolist() == [1, 0]
+
+
+def test_a_shape_far_from_the_origin_is_kept(tmp_path):
+    """Meters of a map: float32 has a step of half a meter there."""
+    near = some_clouds(4).astype(np.float64)
+    for name, clouds in (("near", near), ("far", near + np.array([5e6, 4e6, 100]))):
+        (tmp_path / name).mkdir()
+        for split in ("train", "test"):
+            write_h5(tmp_path / name / f"{split}.h5", clouds, np.int64([0, 1, 0, 1]))
+    found = [load_points(f"folder:{tmp_path / name}", root=tmp_path).test.points for name in ("near", "far")]
+    assert (found[0] - found[1]).abs().max() < 1e-6
 
 
 def nan_at(cloud):
