@@ -104,7 +104,7 @@ def tensors_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def is_sharded(tensor: Tensor) -> bool:
-    """Whether a tensor is distributed over processes: FSDP2's DTensor, FSDP1's ShardedTensor, or a file's part of one."""
+    """Whether a tensor is divided among processes: FSDP2's DTensor, FSDP1's ShardedTensor, or a file's part of one."""
     return isinstance(tensor, Sharded) or hasattr(tensor, "full_tensor") or hasattr(tensor, "local_shards")
 
 

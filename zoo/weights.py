@@ -133,7 +133,10 @@ def _other_head(
     what = f"another head, {listed(match.unexpected)}," if match.unexpected else "no head"
     if match.undecided:
         what = f"several layers that could be the head ({listed(match.undecided)})"
-    return WeightsError(f"{source}the weights have {what} where this {name} has {', '.join(head)}", load=swap)
+    problem = f"{source}the weights have {what} where this {name} has {', '.join(head)}"
+    return WeightsError(
+        problem + "; leave out those that are no part of the network" * bool(match.undecided), load=swap
+    )
 
 
 def first_layer(expected: State) -> list[str]:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from comhe.errors import WeightsError
 from comhe.zoo import create_model, load_weights
@@ -115,18 +116,42 @@ def test_a_projection_and_what_follows_it_are_a_head_to_swap():
 def test_a_layer_between_trunk_and_head_is_not_left_out(state, name):
     """Without it the network would compute something else; a projection stands beside the head."""
     theirs = renamed(state, name, "backbone.")
+    wide, attention, recurrent = torch.ones(64), nn.MultiheadAttention(64, 2), nn.LSTM(64, 32, bidirectional=True)
     between = {
-        "neck": {"neck.weight": torch.ones(64, 64), "neck.bias": torch.ones(64)},
-        "bnneck": {"bnneck.weight": torch.ones(64), "bnneck.running_mean": torch.ones(64)},
+        "neck": {"neck.weight": torch.ones(64, 64), "neck.bias": wide},
+        "proj": {"proj.weight": torch.ones(64, 64, 1, 1)},
+        "bnneck": {"bnneck.weight": wide, "bnneck.running_mean": wide},
+        "bn.0": {"bn.0.running_mean": wide, "bn.0.running_var": wide, "bn.0.num_batches_tracked": torch.tensor(1)},
+        "gamma": {"gamma": wide},
+        "local": {"local.weight": torch.ones(64, 1, 3, 3)},
+        "gem": {"gem.p": torch.ones(1)},
+        "adapter.up": {"adapter.down.weight": torch.ones(8, 64), "adapter.up.weight": torch.ones(64, 8)},
+        "attn.out_proj": {f"attn.{part}": t for part, t in attention.state_dict().items()},
+        "lstm": {f"lstm.{part}": t for part, t in recurrent.state_dict().items()},
     }
     for layer, tensors in between.items():
         message = rf"could be the head \({', '.join(sorted([layer, name]))}\).*swap_head=True"
         with pytest.raises(WeightsError, match=message):
             load_weights(build(), theirs | tensors)
         assert "fc.weight" in load_weights(build(), theirs | tensors, swap_head=True).initialized
+    beside = {
+        "projector.0.weight": torch.ones(64, 64), "projector.2.weight": torch.ones(64, 64), "keys": torch.ones(9, 64),
+        "rotation.0.weight": torch.ones(32, 64), "rotation.2.weight": torch.ones(4, 32), "scale": torch.ones(1),
+    }  # fmt: skip
     model = build()
-    load_weights(model, theirs | {"projector.0.weight": torch.ones(64, 64), "projector.2.weight": torch.ones(64, 64)})
+    load_weights(model, theirs | beside)
     assert same(model, state)
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone."])
+def test_a_norm_before_the_head_in_its_own_sequence_is_not_left_out(state, prefix):
+    """As in linear probes of MAE and MoCo v3, whose norm has no weight."""
+    theirs = renamed(state, "head.1", prefix) | {"head.0.running_mean": torch.ones(64)}
+    with pytest.raises(
+        WeightsError, match=r"could be the head \(head\.0, head\.1\).*; leave out those that are no part"
+    ):
+        load_weights(build(), theirs)
+    assert "fc.weight" in load_weights(build(), theirs, swap_head=True).initialized
 
 
 def test_what_a_swapped_head_was_read_as_is_not_told(state):
