@@ -16,6 +16,10 @@ HEAD = re.compile(r"(fc|linear|classifier|head|heads|last_linear|output|out|logi
 # In names of what takes the trunk's output beside the head, and of what may make it.
 SIDE = re.compile(r"projector|proj(ection)?_head|pred|proto|aux|decod|momentum")
 POOL = re.compile(r"pool|gem\b")
+# In names of classifiers that normalize features and weights: their logits are cosines, perhaps with a margin.
+NORMALIZED = re.compile(
+    r"(arc|cos|sphere|ada|mag)_?face|am_?softmax|cosine|angular|margin|metric|prox(y|ies)|normali?[sz]?ed"
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Head:
     originals: State
     notes: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)  # tensors of such layers for other numbers of classes
+    normalized: bool = False  # probably not a linear layer: its logits are cosines
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ def find_head(state: State, unmatched: Collection[str], slot: Slot) -> tuple[Hea
     It is not taken if other layers may stand between it and the trunk.
 
     Returns:
-        the head, or None; and the layers among which the shape does not decide
+        the head, or None; and the layers among which the shape does not decide, or one that is probably normalized
     """
     layers: dict[str, list[str]] = {}
     groups: dict[str, set[str]] = {}
@@ -77,12 +82,14 @@ def find_head(state: State, unmatched: Collection[str], slot: Slot) -> tuple[Hea
     }
     if len(known) == 1 and known[0] in fitting:
         before = _between(outer, known[0], slot)
-        return (None, sorted({*before, known[0]})) if before else (fitting[known[0]], [])
+        return (
+            (None, sorted({*before, known[0]})) if before or fitting[known[0]].normalized else (fitting[known[0]], [])
+        )
     alone = {layer: head for layer, head in fitting.items() if len(groups[layer.partition(".")[0]]) == 1}
     exact = [layer for layer, head in alone.items() if len(head.tensors[slot.weight]) == slot.shape[0]]
     if len(found := exact or list(alone)) != 1:
         return None, sorted(found)
-    if before := _between(outer, found[0], slot):
+    if (before := _between(outer, found[0], slot)) or alone[found[0]].normalized:
         return None, sorted({*before, *found})
     head = alone.pop(found[0])
     head.notes.insert(0, f"{found[0]!r} is taken as the last layer, by its shape")
@@ -112,9 +119,9 @@ def _between(layers: Mapping[str, State], head: str, slot: Slot) -> set[str]:
 
 
 def own_head(state: State, slot: Slot) -> Head | None:
-    """Give the weight under the model's own name its shape, if it is transposed or that of a 1x1 convolution."""
+    """Give a head under the model's own name the model's form: transposed, a 1x1 convolution, or without a bias."""
     names = [name for name in state if name.rpartition(".")[0] == slot.layer]
-    if {*names} != {slot.weight, slot.bias} - {None} or state[slot.weight].shape[1:] == slot.shape[1:]:
+    if {*names} == {slot.weight, slot.bias} - {None} and state[slot.weight].shape[1:] == slot.shape[1:]:
         return None
     return _fitted(state, slot.layer, names, slot)
 
@@ -171,4 +178,5 @@ def _fitted(state: State, layer: str, names: list[str], slot: Slot) -> Head | No
         notes.append(f"{slot.bias} is zero, because {layer!r} has no bias")
     else:
         tensors[slot.bias] = bias
-    return Head(layer, tensors, {f"{layer}.{part}": t for part, t in parts.items()}, notes)
+    normalized = bias is None and (not straight or NORMALIZED.search(layer) is not None)
+    return Head(layer, tensors, {f"{layer}.{part}": t for part, t in parts.items()}, notes, normalized=normalized)

@@ -131,12 +131,13 @@ def _other_head(
         problem = f"the weights are for {classes[0]} classes, this {name} has {classes[1]}"
         return WeightsError(source + problem, {"num_classes": classes[0]}, swap)
     what = f"another head, {listed(match.unexpected)}," if match.unexpected else "no head"
-    if match.undecided:
+    advice = ""
+    if len(match.undecided) == 1:
+        what = f"{match.undecided[0]}.weight without a bias, probably of a normalized (cosine) classifier,"
+    elif match.undecided:
         what = f"several layers that could be the head ({listed(match.undecided)})"
-    problem = f"{source}the weights have {what} where this {name} has {', '.join(head)}"
-    return WeightsError(
-        problem + "; leave out those that are no part of the network" * bool(match.undecided), load=swap
-    )
+        advice = "; leave out those that are no part of the network"
+    return WeightsError(f"{source}the weights have {what} where this {name} has {', '.join(head)}{advice}", load=swap)
 
 
 def first_layer(expected: State) -> list[str]:

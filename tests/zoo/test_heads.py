@@ -63,9 +63,30 @@ def test_a_linear_layer_for_a_convolution_and_a_bias_that_is_not_there(state):
     model = build()
     assert "fc.bias is zero, because 'lin' has no bias" in load_weights(model, without).notes
     assert not model.fc.bias.any()
-    without = {key: t for key, t in state.items() if key != "fc.bias"}  # under our own name, the file is damaged
-    with pytest.raises(WeightsError, match=r"missing: fc\.bias"):
-        load_weights(model, without)
+    without = {key: t for key, t in state.items() if key != "fc.bias"}  # under our own name, too
+    model = build()
+    assert load_weights(model, without).notes == ("fc.bias is zero, because 'fc' has no bias",)
+    assert same(model, state | {"fc.bias": torch.zeros(5)})
+    zero = ours.state_dict() | {"fc2.bias": torch.zeros(5)}
+    assert load_weights(other, zero).notes == ()
+    with pytest.raises(WeightsError, match=r"unexpected: fc2\.bias|another head, fc2\.bias"):
+        load_weights(other, zero | {"fc2.bias": torch.ones(5)})
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone."])
+@pytest.mark.parametrize("name", ["fc", "linear", "lin", "arcface", "head.proxies"])
+def test_a_head_whose_logits_are_cosines_is_refused(state, name, prefix):
+    """Without a bias: [in, features], which no layer of torch is, or named for it."""
+    theirs = renamed(state, name, prefix)
+    theirs.pop(f"{name}.bias")
+    if name in ("fc", "linear", "lin"):
+        theirs[f"{name}.weight"] = theirs[f"{name}.weight"].t()
+    message = rf"the weights have {name}\.weight without a bias, probably of a normalized \(cosine\) classifier, where"
+    with pytest.raises(WeightsError, match=rf"{message} this CifarResNet has .*; pass swap_head=True"):
+        load_weights(build(), theirs)
+    model = build(7)
+    assert load_weights(model, theirs, swap_head=True).ignored == (f"{name}.weight",)
+    assert torch.equal(model.conv1.weight, state["conv1.weight"])
 
 
 def test_of_two_layers_that_fit_neither_is_taken(state):

@@ -52,7 +52,7 @@ def test_a_head_for_other_classes_is_swapped_only_on_request(model):
     ("change", "fault"),
     [
         (lambda state: state.pop("conv1.weight"), "missing: conv1.weight"),
-        (lambda state: state.pop("fc.bias"), "missing: fc.bias"),
+        (lambda state: state.pop("fc.weight"), "missing: fc.weight"),
         (lambda state: state.update(extra=torch.ones(1)), "unexpected: extra"),
         (
             lambda state: state.update({"conv1.weight": torch.ones(16, 1, 3, 3)}),
