@@ -236,7 +236,7 @@ def _advice(model: nn.Module, match: Match, expected: State, source: str) -> str
     outer = [name for name in match.unexpected if name.partition(".")[0] not in inside]
     if outer and len(outer) == match.faults:
         return "give the state dict without these, if they are no part of the network"
-    if len(match.missing) + len(match.misshapen) >= len(expected) // 2:
+    if match.faults >= len(expected) // 2:
         return "they are of another network, or of one with other options"
     return "build the model with the options that they were saved with"
 

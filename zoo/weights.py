@@ -179,7 +179,10 @@ def _adapt_input(model: nn.Module, match: Match, source: str) -> tuple[list[str]
         else:
             continue
         match.misshapen.remove(name)
-    if set(match.misshapen) & set(first):
+    if unlike := set(match.misshapen) & set(first):
+        if any(expected[name].dim() in (2, 4) for name in unlike):
+            error = misfit(model, match, source)
+            raise WeightsError(error.problem, {o: value for o, value in error.build.items() if o != "in_channels"})
         kinds = "a convolution over images or a linear layer"
         raise WeightsError(f"{source}adapt_input=True is for networks whose first layer is {kinds}")
     return notes, anew

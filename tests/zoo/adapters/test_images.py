@@ -254,6 +254,56 @@ def test_preactivation_networks_with_another_shortcut_are_refused():
         load_weights(model, state)
 
 
+@pytest.mark.parametrize("ours", ["wrn_16_4", "resnet164"])
+@pytest.mark.parametrize("theirs", ["resnet18", "resnet50_cifar", "resnet20"])
+def test_other_networks_with_projections_are_not_taken_for_it(theirs, ours):
+    options = {"shortcut": "projection"} if theirs == "resnet20" else {}
+    state = create_model(theirs, num_classes=10, **options).state_dict()
+    with pytest.raises(WeightsError, match=r"unexpected: bn1\.weight.*; they are of another network") as error:
+        load_weights(create_model(ours, num_classes=10), state)
+    assert "bearpaw" not in str(error.value)
+
+
+def wide_stages():
+    return Small(lambda a, b, s: Basic(a, b, s), [3] * 3, (16, 32, 64, 128)).state_dict()
+
+
+@pytest.mark.parametrize("shortcut", ["pad", "projection"])
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        lambda: {"arr_0": torch.ones(16, 3, 3, 3), "arr_1": torch.ones(16)},
+        lambda: {"layer1.0.conv1.lora_A.weight": torch.ones(8, 16)},
+        lambda: {"_flat_param": torch.ones(270_000)},
+        lambda: create_model("resnet18", num_classes=10).state_dict(),
+        wide_stages,
+    ],
+)
+def test_options_are_advised_only_where_they_help(theirs, shortcut):
+    with pytest.raises(WeightsError, match=r"; they are of another network") as error:
+        load_weights(create_model("resnet20", num_classes=10, shortcut=shortcut), theirs())
+    assert error.value.build == {}
+
+
+def test_wider_blocks_are_not_taken_for_the_network_that_has_their_names():
+    state = {
+        name: torch.ones(128, *tensor.shape[1:]) if name == "layer1.0.conv1.weight" else tensor
+        for name, tensor in create_model("resnet50", num_classes=10).state_dict().items()
+    }
+    with pytest.raises(WeightsError, match=r"layer1\.0\.conv1\.weight \[128, 64, 1, 1\]") as error:
+        load_weights(create_model("resnet50_cifar", num_classes=10), state)
+    assert "they are weights of" not in str(error.value)
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [("resnet18", "resnet18_cifar"), ("resnet18_cifar", "resnet18")])
+def test_an_input_that_cannot_be_adapted_is_told_as_without_adapting(theirs, ours):
+    state = create_model(theirs, num_classes=10).state_dict()
+    for channels in (1, 3):
+        model = create_model(ours, num_classes=10, in_channels=channels)
+        with pytest.raises(WeightsError, match=rf"conv1\.weight \[64, 3, .*; they are weights of {theirs}$"):
+            load_weights(model, state, adapt_input=True)
+
+
 def test_padding_that_nothing_tells_is_said():
     model = create_model("resnet8", num_classes=10)
     assert not load_weights(model, model.state_dict()).notes, "an untrained network is not padded wrongly"
