@@ -204,10 +204,21 @@ def test_imagenets_networks_for_small_images(name, layout):
         theirs = trained(Small(Bottleneck, [3, 4, 6, 3], (64, 256, 512, 1024, 2048)), 1)
     state = LAYOUTS[layout](theirs.state_dict())
     model = create_model(name, num_classes=10).eval()
-    load_weights(model, {"net": {f"module.{n}": t for n, t in state.items()}})
+    done = load_weights(model, {"net": {f"module.{n}": t for n, t in state.items()}})
+    assert ("read without max-pooling after the first layer, which tensors do not tell" in done.notes) == (
+        layout == "transformers"
+    )
     torch.testing.assert_close(model(X[:1]), theirs(X[:1]), rtol=1e-3, atol=1e-4)
     with pytest.raises(WeightsError, match=f"they are weights of {name}"):
         load_weights(create_model(name.removesuffix("_cifar"), num_classes=10), state)
+
+
+def test_max_pooling_that_tensors_do_not_tell_is_told():
+    """huyvnphan/PyTorch_CIFAR10 has it behind a 3x3 convolution."""
+    for name in ("resnet18_cifar", "resnet18"):
+        model = create_model(name, num_classes=10)
+        notes = ("read without max-pooling after the first layer, which tensors do not tell",)
+        assert load_weights(model, model.state_dict()).notes == (notes if name == "resnet18_cifar" else ())
 
 
 def test_biases_before_batch_norm_go_into_its_mean():

@@ -87,7 +87,8 @@ def test_a_norm_of_two_names_is_read_by_either(tmp_path):
     second = {name: t for name, t in theirs.state_dict().items() if not re.match(r"bn[1-5]\.", name)}
     for weights in (tmp_path / "one.safetensors", second):
         model = create_model("dgcnn", num_classes=CLASSES)
-        load_weights(model, weights)
+        notes = load_weights(model, weights).notes
+        assert notes == ("read with k=20 neighbors, which tensors do not tell",)
         assert same(model, expected.state_dict())
     without = {name: t for name, t in theirs.state_dict().items() if not name.endswith(("bn1.bias", "conv1.1.bias"))}
     with pytest.raises(WeightsError, match=r"lacks 'conv1\.1\.bias'"):
