@@ -59,6 +59,8 @@ def read_state(path: str | os.PathLike[str], key: str | None = None) -> dict[str
 
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read all tensors of a file, by name; keys of the dicts around a state dict come before it."""
+    if re.match(r"\w+://", str(path)):
+        raise WeightsError(f"{path}: an address; download the file first and give its path")
     path = Path(path)
     if path.is_dir():
         raise WeightsError(f"{path}: a folder; give the file of weights in it")

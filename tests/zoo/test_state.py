@@ -43,6 +43,12 @@ def test_a_tensor_alone_is_called_one(tmp_path):
         read_state(tmp_path / "a.pt")
 
 
+def test_an_address_is_no_path():
+    for read in (read_state, lambda path: load_weights(create_model("resnet8"), path)):
+        with pytest.raises(WeightsError, match=r"^https://example\.com/w\.pth: an address; download the file first"):
+            read("https://example.com/w.pth")
+
+
 @pytest.fixture(params=[1, 2])
 def mesh(request):
     """That of a process which believes to be the first of one, or of two."""
