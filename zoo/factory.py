@@ -94,8 +94,8 @@ def load_weights(
         model: left unchanged if there is an error; may be wrapped by ``torch.compile`` or ``DataParallel``.
         weights: what :func:`get_weights` takes or returns, whose file is checked against its card; the path of a file
             of safetensors, ``torch.save``, ``torch.jit.save``, ``pickle.dump``, ``numpy.save`` or ``savez``, of which
-            nothing is executed; or tensors or arrays by name, as of ``model.state_dict()``. What tensors of a graph
-            network do not tell (which aggregation?) is said of all but the first.
+            nothing is executed; or tensors or arrays by name, as of ``model.state_dict()``. What tensors do not
+            tell (which aggregation, which pooling?) is said of all but the first.
         swap_head: leave the head as it is where the weights have none, or one for other classes.
         adapt_input: fit the first convolution to another number of input channels: summed into one, repeated to more;
             a first layer that is a matrix (of features) stays as it is.

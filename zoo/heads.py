@@ -1,7 +1,7 @@
 """Which tensors of a state dict are the last layer, whatever it is called."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -13,7 +13,13 @@ from .state import State
 HEAD = re.compile(r"(fc|linear|classifier|head|heads|last_linear|output|out|logits|cls|cls_head|predictions?|final)"
                   r"(\.\d+|\.fc|\.linear|\.classifier|\.head)?\.(weight|bias)")  # fmt: skip
 
-SIDE = re.compile(r"proj|pred|proto|aux|decod|momentum")  # in names of what takes the trunk's output beside the head
+# In names of what takes the trunk's output beside the head, and of what may make it.
+SIDE = re.compile(r"projector|proj(ection)?_head|pred|proto|aux|decod|momentum")
+POOL = re.compile(r"pool|gem\b")
+# In names of classifiers that normalize features and weights: their logits are cosines, perhaps with a margin.
+NORMALIZED = re.compile(
+    r"(arc|cos|sphere|ada|mag)_?face|am_?softmax|cosine|angular|margin|metric|prox(y|ies)|normali?[sz]?ed"
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,7 @@ class Head:
     originals: State
     notes: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)  # tensors of such layers for other numbers of classes
+    normalized: bool = False  # probably not a linear layer: its logits are cosines
 
 
 @dataclass(frozen=True)
@@ -53,49 +60,68 @@ def slot_of(expected: State, head: list[str]) -> Slot | None:
 def find_head(state: State, unmatched: Collection[str], slot: Slot) -> tuple[Head | None, list[str]]:
     """Find the last layer among the tensors that the model has no names for: by its name, else by its shape.
 
-    It is not taken if another layer may stand between it and the trunk.
+    It is not taken if other layers may stand between it and the trunk.
 
     Returns:
-        the head, or None; and the layers among which the shape does not decide
+        the head, or None; and the layers among which the shape does not decide, or one that is probably normalized
     """
     layers: dict[str, list[str]] = {}
     groups: dict[str, set[str]] = {}
-    for name in (name for name in unmatched if "." in name):
-        layer = name.rpartition(".")[0]
+    for name in unmatched:
+        layer = name.rpartition(".")[0] or name
         layers.setdefault(layer, []).append(name)
         groups.setdefault(name.partition(".")[0], set()).add(layer)
     known = [layer for layer, names in layers.items() if any(map(HEAD.fullmatch, names))]
-    fitting = {layer: head for layer, names in layers.items() if (head := _fitted(state, layer, names, slot))}
+    inner = ((layer, names) for layer, names in layers.items() if layer not in names)
+    fitting = {layer: head for layer, names in inner if (head := _fitted(state, layer, names, slot))}
     trunk = {name.partition(".")[0] for name in state.keys() - {*unmatched}}
-    outer = (layer for layer in layers if layer.partition(".")[0] not in trunk and not SIDE.search(layer))
-    between = {layer for layer in outer if _is_between(state, layer, slot)}
+    outer = {
+        layer: {name: state[name] for name in names}
+        for layer, names in layers.items()
+        if layer.partition(".")[0] not in trunk and not SIDE.search(layer)
+    }
     if len(known) == 1 and known[0] in fitting:
-        before = between - {known[0]}
-        return (None, sorted({*before, known[0]})) if before else (fitting[known[0]], [])
+        before = _between(outer, known[0], slot)
+        return (
+            (None, sorted({*before, known[0]})) if before or fitting[known[0]].normalized else (fitting[known[0]], [])
+        )
     alone = {layer: head for layer, head in fitting.items() if len(groups[layer.partition(".")[0]]) == 1}
     exact = [layer for layer, head in alone.items() if len(head.tensors[slot.weight]) == slot.shape[0]]
     if len(found := exact or list(alone)) != 1:
         return None, sorted(found)
-    if between - {*found}:
-        return None, sorted({*between, *found})
+    if (before := _between(outer, found[0], slot)) or alone[found[0]].normalized:
+        return None, sorted({*before, *found})
     head = alone.pop(found[0])
     head.notes.insert(0, f"{found[0]!r} is taken as the last layer, by its shape")
     head.others.extend(name for other in alone.values() for name in other.originals)
     return head, []
 
 
-def _is_between(state: State, layer: str, slot: Slot) -> bool:
-    """Whether a layer may stand between trunk and head: a norm of the head's inputs, or as many outputs as inputs."""
-    weight = state.get(f"{layer}.weight")
-    if weight is None or weight.shape[0:1] != slot.shape[1:2] or slot.shape[0] == slot.shape[1]:
-        return False
-    return weight.dim() == 1 or weight.shape[1:2] == slot.shape[1:2]
+def _between(layers: Mapping[str, State], head: str, slot: Slot) -> set[str]:
+    """Return the layers, of those beside the trunk, by which its outputs may go to the head: they leave as they came.
+
+    They are norms and scales of as many numbers, whatever poolings learn, and matrices, one or several in a row, from
+    as many inputs to as many outputs.
+    """
+    found, matrices = set[str](), []
+    for layer, tensors in layers.items():
+        wide = {name: t for name, t in tensors.items() if t.dim() == 2 or (t.dim() > 2 and t.shape[1] > 1)}
+        if layer == head:
+            continue
+        matrices += [(layer, t, re.search(r"weight_ih_l\d", name) is not None) for name, t in wide.items()]
+        if POOL.search(layer) or (not wide and any(t.shape[:1] == slot.shape[1:2] for t in tensors.values())):
+            found.add(layer)
+    widths = {slot.shape[1]}
+    while more := {t.shape[0] for _, t, _ in matrices if t.shape[1] in widths} - widths:
+        widths |= more
+    wanted = slot.shape[1]
+    return found | {layer for layer, t, loops in matrices if t.shape[1] in widths and (loops or t.shape[0] == wanted)}
 
 
 def own_head(state: State, slot: Slot) -> Head | None:
-    """Give the weight under the model's own name its shape, if it is transposed or that of a 1x1 convolution."""
+    """Give a head under the model's own name the model's form: transposed, a 1x1 convolution, or without a bias."""
     names = [name for name in state if name.rpartition(".")[0] == slot.layer]
-    if {*names} != {slot.weight, slot.bias} - {None} or state[slot.weight].shape[1:] == slot.shape[1:]:
+    if {*names} == {slot.weight, slot.bias} - {None} and state[slot.weight].shape[1:] == slot.shape[1:]:
         return None
     return _fitted(state, slot.layer, names, slot)
 
@@ -152,4 +178,5 @@ def _fitted(state: State, layer: str, names: list[str], slot: Slot) -> Head | No
         notes.append(f"{slot.bias} is zero, because {layer!r} has no bias")
     else:
         tensors[slot.bias] = bias
-    return Head(layer, tensors, {f"{layer}.{part}": t for part, t in parts.items()}, notes)
+    normalized = bias is None and (not straight or NORMALIZED.search(layer) is not None)
+    return Head(layer, tensors, {f"{layer}.{part}": t for part, t in parts.items()}, notes, normalized=normalized)

@@ -38,7 +38,7 @@ class Match:
     error: str = ""  # of the layout
     notes: list[str] = field(default_factory=list)
     head_notes: list[str] = field(default_factory=list)  # of a last layer that is taken
-    undecided: list[str] = field(default_factory=list)  # layers of which each could be the head
+    undecided: list[str] = field(default_factory=list)  # layers of which each could be the head, or one that is unlike
     aside: list[str] = field(default_factory=list)  # tensors of auxiliary heads
 
     @property
@@ -137,6 +137,7 @@ def _match(model: nn.Module, expected: State, head: list[str], tensors: State, p
     chain = heads_of_trunk(outer, slot) if slot else set()
     match.headless = bool(head and match.missing) and set(match.missing) == set(head) and all(
         name.startswith(f"{_output(head)}.") or is_head_name(name) or name.partition(".")[0] in chain
+        or name.rpartition(".")[0] in match.undecided
         for name in match.unexpected
     )  # fmt: skip
     return match
@@ -172,8 +173,14 @@ def _renamed(
         return state
     if any(name in state for name in head):
         own = own_head(state, slot)
-        match.head_notes += own.notes if own else []
-        return {**state, **own.tensors} if own else state
+        if own is None:
+            return state
+        rest = {name: t for name, t in state.items() if name not in own.originals}
+        if own.normalized:
+            match.undecided, match.aside = [own.layer], [*own.originals]
+            return rest
+        match.head_notes += own.notes
+        return rest | dict(own.tensors)
     for names, unmatched in [(state, [name for name in state if name not in expected])] + [
         (names, [*names]) for names in _levels_above(tensors, match.prefix)
     ]:
@@ -229,7 +236,7 @@ def _advice(model: nn.Module, match: Match, expected: State, source: str) -> str
     outer = [name for name in match.unexpected if name.partition(".")[0] not in inside]
     if outer and len(outer) == match.faults:
         return "give the state dict without these, if they are no part of the network"
-    if len(match.missing) + len(match.misshapen) >= len(expected) // 2:
+    if match.faults >= len(expected) // 2:
         return "they are of another network, or of one with other options"
     return "build the model with the options that they were saved with"
 

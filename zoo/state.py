@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from comhe.errors import WeightsError, first_line
-from comhe.inputs.checkpoints import REBUILD, open_checkpoint
+from comhe.inputs.checkpoints import REBUILD, Sharded, open_checkpoint
 from comhe.inputs.pickles import Record, Unreadable
 from comhe.inputs.signatures import named_kind
 
@@ -50,7 +50,7 @@ def read_state(path: str | os.PathLike[str], key: str | None = None) -> dict[str
         Traceback (most recent call last):
         comhe.errors.WeightsError: no/such/file.pt: no such file
     """
-    state = unwrap_state(read_tensors(path), f"{path}: ", key)
+    state = whole(unwrap_state(read_tensors(path), f"{path}: ", key), f"{path}: ")
     for name, tensor in state.items():
         if tensor.is_meta:
             raise WeightsError(f"{path}: {printable(name)} is not a dense tensor that is stored in full")
@@ -59,6 +59,8 @@ def read_state(path: str | os.PathLike[str], key: str | None = None) -> dict[str
 
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read all tensors of a file, by name; keys of the dicts around a state dict come before it."""
+    if re.match(r"\w+://", str(path)):
+        raise WeightsError(f"{path}: an address; download the file first and give its path")
     path = Path(path)
     if path.is_dir():
         raise WeightsError(f"{path}: a folder; give the file of weights in it")
@@ -101,6 +103,28 @@ def tensors_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
     if not tensors:
         raise WeightsError(f"the weights: not a state dict but {_shown(content)}; give tensors by name")
     return tensors
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether a tensor is divided among processes: FSDP2's DTensor, FSDP1's ShardedTensor, or a file's part of one."""
+    return isinstance(tensor, Sharded) or hasattr(tensor, "full_tensor") or hasattr(tensor, "local_shards")
+
+
+def whole(tensors: State, source: str = "") -> dict[str, Tensor]:
+    """Return tensors as this process has them; WeightsError for one of which it has a part: nothing is gathered."""
+    result = dict(tensors)
+    for name, tensor in tensors.items():
+        if not is_sharded(tensor):
+            continue
+        summed = any(placement.is_partial() for placement in getattr(tensor, "placements", ()))
+        result[name] = tensor.to_local() if hasattr(tensor, "to_local") and not summed else tensor.new_empty(0)
+        if result[name].shape != tensor.shape:
+            how = "get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))"
+            raise WeightsError(
+                f"{source}{printable(name)} is sharded over processes, and only a part of it is here; give what {how} "
+                "of torch.distributed.checkpoint.state_dict returns, or full_tensor() of each tensor"
+            )
+    return result
 
 
 def _as_tensor(value: Any) -> Tensor | None:

@@ -12,7 +12,7 @@ from comhe.errors import WeightsError
 from .adapters.reparametrized import is_reparametrized, plain_weights
 from .match import Match, find_match, listed, misfit
 from .normalization import Stated, stated_normalization
-from .state import NEST, PREFIXES, State, select
+from .state import NEST, PREFIXES, State, is_sharded, select, whole
 
 # What torch.ao.quantization, bitsandbytes and GPTQ store next to integers.
 QUANTIZED = re.compile(r"(.*\.)?(zero_point|_packed_params|SCB|absmax|qweight|qzeros)")
@@ -67,6 +67,8 @@ def load_state(
     expected = model.state_dict()
     head = [name for name in expected if name.startswith(f"{getattr(model, 'output_layer', None)}.")]
     tensors = select(tensors, key, source) if key else tensors
+    if not any(map(is_sharded, expected.values())):
+        tensors = whole(tensors, source)
     computed: list[str] = []
     if not is_reparametrized(expected):
         try:
@@ -94,20 +96,31 @@ def load_state(
         if fault := _fault(match.state[name], expected[name]):
             raise WeightsError(f"{source}{name} {fault}")
     state = {name: match.state[name] for name in loaded}
-    if hasattr(model, "settle"):
-        try:
-            untold = model.settle(match.theirs, state)  # type: ignore[operator]
-        except WeightsError as error:
-            raise WeightsError(f"{source}{error}") from None
-        notes += [] if known else untold
+    untold = _load(model, expected, match.theirs, state, source)
+    notes += [] if known else untold
     notes += match.notes if set(head) & set(initialized) else match.notes + match.head_notes
     if stated:
         notes.append(f"the weights came with a layer that normalizes images: give normalized ones, by {stated}")
-    model.load_state_dict(state, strict=False)
     counters = [name for name in expected if name not in match.state and name not in initialized]
     return Loaded(
         tuple(loaded), tuple(counters), tuple(initialized), _ignored(tensors, match, state), tuple(notes), stated
     )
+
+
+def _load(model: nn.Module, expected: State, theirs: State, state: State, source: str) -> list[str]:
+    """Load tensors that fit, all or none, and return what the model tells of them."""
+    before = {name: tensor.clone() for name, tensor in expected.items()}
+    try:
+        model.load_state_dict(state, strict=False)
+        return model.settle(theirs, state) if hasattr(model, "settle") else []  # type: ignore[operator]
+    except BaseException as error:
+        model.load_state_dict(before)
+        if isinstance(error, WeightsError):
+            raise WeightsError(f"{source}{error}") from None
+        if isinstance(error, RuntimeError) and any(map(is_sharded, expected.values())):
+            what = f"this {type(model).__name__} is sharded over processes and takes weights that are sharded like it"
+            raise WeightsError(f"{source}{what}; load others before fully_shard") from error
+        raise
 
 
 def _other_head(
@@ -118,9 +131,13 @@ def _other_head(
         problem = f"the weights are for {classes[0]} classes, this {name} has {classes[1]}"
         return WeightsError(source + problem, {"num_classes": classes[0]}, swap)
     what = f"another head, {listed(match.unexpected)}," if match.unexpected else "no head"
-    if match.undecided:
+    advice = ""
+    if len(match.undecided) == 1:
+        what = f"{match.undecided[0]}.weight without a bias, probably of a normalized (cosine) classifier,"
+    elif match.undecided:
         what = f"several layers that could be the head ({listed(match.undecided)})"
-    return WeightsError(f"{source}the weights have {what} where this {name} has {', '.join(head)}", load=swap)
+        advice = "; leave out those that are no part of the network"
+    return WeightsError(f"{source}the weights have {what} where this {name} has {', '.join(head)}{advice}", load=swap)
 
 
 def first_layer(expected: State) -> list[str]:
@@ -162,7 +179,10 @@ def _adapt_input(model: nn.Module, match: Match, source: str) -> tuple[list[str]
         else:
             continue
         match.misshapen.remove(name)
-    if set(match.misshapen) & set(first):
+    if unlike := set(match.misshapen) & set(first):
+        if any(expected[name].dim() in (2, 4) for name in unlike):
+            error = misfit(model, match, source)
+            raise WeightsError(error.problem, {o: value for o, value in error.build.items() if o != "in_channels"})
         kinds = "a convolution over images or a linear layer"
         raise WeightsError(f"{source}adapt_input=True is for networks whose first layer is {kinds}")
     return notes, anew

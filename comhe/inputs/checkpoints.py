@@ -38,8 +38,14 @@ SPARSE_LAYOUTS: dict[str, Callable[..., Tensor]] = {
 # An OSError says that the file itself cannot be read.
 DAMAGE = tuple(kind for kind in ARCHIVE_ERRORS if kind is not OSError)
 REBUILD = "torch._utils._rebuild_"  # what functions that make tensors begin with
+DENSE = (f"{REBUILD}tensor", f"{REBUILD}tensor_v2", f"{REBUILD}tensor_v3")
+WRAPPER = f"{REBUILD}wrapper_subclass"
 
 Storages = Callable[[Any], bytearray]  # the bytes of a storage, by its key
+
+
+class Sharded(Tensor):
+    """What stands for a tensor of which a file has the part of one process: it has a shape and no numbers."""
 
 
 class Checkpoint:
@@ -83,10 +89,12 @@ class Checkpoint:
         if not isinstance(value, Record) or value.args is None or not value.name.startswith(REBUILD):
             return None
         args = value.args
-        if value.name.endswith(("_rebuild_tensor", "_rebuild_tensor_v2")):
+        if value.name == WRAPPER and isinstance(value.state, dict) and "_local_tensor" in value.state:
+            return self._sharded(args, value.state)
+        if value.name in DENSE[:2]:
             storage, offset, size, stride, *_ = args
             return self._dense(storage, offset, size, stride, None)
-        if value.name.endswith("_rebuild_tensor_v3"):
+        if value.name == DENSE[2]:
             storage, offset, size, stride, _, _, dtype, *_ = args
             kind = getattr(torch, dtype.name.removeprefix("torch."), None) if isinstance(dtype, Record) else None
             if not isinstance(kind, torch.dtype):
@@ -104,10 +112,21 @@ class Checkpoint:
         assert value.args is not None
         if value.name in PARAMETERS:
             return value.args[0]
-        function, _, args, *_ = value.args
+        function, _, args, *state = value.args
         if not isinstance(function, Record) or type(args) is not tuple:
             raise Unreadable("a tensor's class is not one")
-        return Record(function.name, args)
+        slots = state[0] if state and type(state[0]) is tuple else state  # a pair: of no slots, and of slots
+        return Record(function.name, args, next((each for each in slots if isinstance(each, dict)), None))
+
+    def _sharded(self, args: tuple, state: dict) -> Tensor:
+        """A tensor that is sharded over processes (DTensor): its numbers if the process that saved it had all."""
+        size, local = _sizes(args[2]), state["_local_tensor"]
+        summed = any(isinstance(each, Record) and each.name.endswith(".Partial") for each in walk(state.get("_spec")))
+        if isinstance(local, Record) and local.name in DENSE and not summed:
+            part = self.tensor(local)
+            if part is not None and part.shape == size:
+                return part
+        return torch.empty(size, device="meta").as_subclass(Sharded)
 
     def _dense(self, storage: Any, offset: Any, size: Any, stride: Any, dtype: torch.dtype | None) -> Tensor:
         size, stride = _sizes(size), _sizes(stride)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from comhe.errors import WeightsError
 from comhe.zoo import create_model, load_weights
@@ -62,9 +63,30 @@ def test_a_linear_layer_for_a_convolution_and_a_bias_that_is_not_there(state):
     model = build()
     assert "fc.bias is zero, because 'lin' has no bias" in load_weights(model, without).notes
     assert not model.fc.bias.any()
-    without = {key: t for key, t in state.items() if key != "fc.bias"}  # under our own name, the file is damaged
-    with pytest.raises(WeightsError, match=r"missing: fc\.bias"):
-        load_weights(model, without)
+    without = {key: t for key, t in state.items() if key != "fc.bias"}  # under our own name, too
+    model = build()
+    assert load_weights(model, without).notes == ("fc.bias is zero, because 'fc' has no bias",)
+    assert same(model, state | {"fc.bias": torch.zeros(5)})
+    zero = ours.state_dict() | {"fc2.bias": torch.zeros(5)}
+    assert load_weights(other, zero).notes == ()
+    with pytest.raises(WeightsError, match=r"unexpected: fc2\.bias|another head, fc2\.bias"):
+        load_weights(other, zero | {"fc2.bias": torch.ones(5)})
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone."])
+@pytest.mark.parametrize("name", ["fc", "linear", "lin", "arcface", "head.proxies"])
+def test_a_head_whose_logits_are_cosines_is_refused(state, name, prefix):
+    """Without a bias: [in, features], which no layer of torch is, or named for it."""
+    theirs = renamed(state, name, prefix)
+    theirs.pop(f"{name}.bias")
+    if name in ("fc", "linear", "lin"):
+        theirs[f"{name}.weight"] = theirs[f"{name}.weight"].t()
+    message = rf"the weights have {name}\.weight without a bias, probably of a normalized \(cosine\) classifier, where"
+    with pytest.raises(WeightsError, match=rf"{message} this CifarResNet has .*; pass swap_head=True"):
+        load_weights(build(), theirs)
+    model = build(7)
+    assert load_weights(model, theirs, swap_head=True).ignored == (f"{name}.weight",)
+    assert torch.equal(model.conv1.weight, state["conv1.weight"])
 
 
 def test_of_two_layers_that_fit_neither_is_taken(state):
@@ -115,18 +137,42 @@ def test_a_projection_and_what_follows_it_are_a_head_to_swap():
 def test_a_layer_between_trunk_and_head_is_not_left_out(state, name):
     """Without it the network would compute something else; a projection stands beside the head."""
     theirs = renamed(state, name, "backbone.")
+    wide, attention, recurrent = torch.ones(64), nn.MultiheadAttention(64, 2), nn.LSTM(64, 32, bidirectional=True)
     between = {
-        "neck": {"neck.weight": torch.ones(64, 64), "neck.bias": torch.ones(64)},
-        "bnneck": {"bnneck.weight": torch.ones(64), "bnneck.running_mean": torch.ones(64)},
+        "neck": {"neck.weight": torch.ones(64, 64), "neck.bias": wide},
+        "proj": {"proj.weight": torch.ones(64, 64, 1, 1)},
+        "bnneck": {"bnneck.weight": wide, "bnneck.running_mean": wide},
+        "bn.0": {"bn.0.running_mean": wide, "bn.0.running_var": wide, "bn.0.num_batches_tracked": torch.tensor(1)},
+        "gamma": {"gamma": wide},
+        "local": {"local.weight": torch.ones(64, 1, 3, 3)},
+        "gem": {"gem.p": torch.ones(1)},
+        "adapter.up": {"adapter.down.weight": torch.ones(8, 64), "adapter.up.weight": torch.ones(64, 8)},
+        "attn.out_proj": {f"attn.{part}": t for part, t in attention.state_dict().items()},
+        "lstm": {f"lstm.{part}": t for part, t in recurrent.state_dict().items()},
     }
     for layer, tensors in between.items():
         message = rf"could be the head \({', '.join(sorted([layer, name]))}\).*swap_head=True"
         with pytest.raises(WeightsError, match=message):
             load_weights(build(), theirs | tensors)
         assert "fc.weight" in load_weights(build(), theirs | tensors, swap_head=True).initialized
+    beside = {
+        "projector.0.weight": torch.ones(64, 64), "projector.2.weight": torch.ones(64, 64), "keys": torch.ones(9, 64),
+        "rotation.0.weight": torch.ones(32, 64), "rotation.2.weight": torch.ones(4, 32), "scale": torch.ones(1),
+    }  # fmt: skip
     model = build()
-    load_weights(model, theirs | {"projector.0.weight": torch.ones(64, 64), "projector.2.weight": torch.ones(64, 64)})
+    load_weights(model, theirs | beside)
     assert same(model, state)
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone."])
+def test_a_norm_before_the_head_in_its_own_sequence_is_not_left_out(state, prefix):
+    """As in linear probes of MAE and MoCo v3, whose norm has no weight."""
+    theirs = renamed(state, "head.1", prefix) | {"head.0.running_mean": torch.ones(64)}
+    with pytest.raises(
+        WeightsError, match=r"could be the head \(head\.0, head\.1\).*; leave out those that are no part"
+    ):
+        load_weights(build(), theirs)
+    assert "fc.weight" in load_weights(build(), theirs, swap_head=True).initialized
 
 
 def test_what_a_swapped_head_was_read_as_is_not_told(state):

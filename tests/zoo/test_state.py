@@ -2,9 +2,15 @@
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from comhe.errors import WeightsError
-from comhe.zoo import read_state
+from comhe.zoo import create_model, load_weights, read_state
+
+from .conftest import same
 
 
 def test_files_that_hold_no_state_dict(tmp_path):
@@ -35,3 +41,50 @@ def test_a_tensor_alone_is_called_one(tmp_path):
     torch.save(torch.ones(2), tmp_path / "a.pt")
     with pytest.raises(WeightsError, match=r"not a state dict but a torch\.Tensor; give tensors by name"):
         read_state(tmp_path / "a.pt")
+
+
+def test_an_address_is_no_path():
+    for read in (read_state, lambda path: load_weights(create_model("resnet8"), path)):
+        with pytest.raises(WeightsError, match=r"^https://example\.com/w\.pth: an address; download the file first"):
+            read("https://example.com/w.pth")
+
+
+@pytest.fixture(params=[1, 2])
+def mesh(request):
+    """That of a process which believes to be the first of one, or of two."""
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=request.param)
+    yield dist.device_mesh.init_device_mesh("cpu", (request.param,))
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("placement", [Shard(0), Replicate(), Partial()])
+def test_sharded_weights_are_read_where_all_of_them_are_and_refused_before_anything_is_loaded(
+    mesh, placement, tmp_path
+):
+    model = create_model("resnet8", num_classes=10)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    full = {name: tensor + 1 for name, tensor in before.items()}
+    parts = {n: t.chunk(mesh.size())[0] if placement.is_shard() and t.dim() else t for n, t in full.items()}
+    sharded = {n: DTensor.from_local(t, mesh, [placement], run_check=False) if t.dim() else t for n, t in parts.items()}
+    torch.save(sharded, tmp_path / "a.pt")
+    if placement.is_partial() or (placement.is_shard() and mesh.size() > 1):
+        for weights in (sharded, tmp_path / "a.pt"):
+            with pytest.raises(WeightsError, match=r"conv1\.weight is sharded over processes, .*full_state_dict=True"):
+                load_weights(model, weights)
+            assert same(model, before)
+        with pytest.raises(WeightsError, match=r"a\.pt: conv1\.weight is sharded"):
+            read_state(tmp_path / "a.pt")
+        return
+    assert same(read_state(tmp_path / "a.pt"), full)
+    load_weights(model, sharded)
+    assert same(model, full)
+
+
+def test_a_sharded_model_takes_its_own_weights_and_stays_as_it_is_if_they_are_others(mesh):
+    model = create_model("resnet8", num_classes=10)
+    whole = {name: tensor + 1 for name, tensor in model.state_dict().items()}
+    fully_shard(model, mesh=mesh)
+    with pytest.raises(WeightsError, match=r"is sharded over processes and takes .*; load others before fully_shard"):
+        load_weights(model, whole)
+    assert not model.bn1.running_mean.any(), "a buffer, which is not sharded"
+    assert len(load_weights(model, model.state_dict()).loaded) == len(whole)

@@ -52,7 +52,7 @@ def test_a_head_for_other_classes_is_swapped_only_on_request(model):
     ("change", "fault"),
     [
         (lambda state: state.pop("conv1.weight"), "missing: conv1.weight"),
-        (lambda state: state.pop("fc.bias"), "missing: fc.bias"),
+        (lambda state: state.pop("fc.weight"), "missing: fc.weight"),
         (lambda state: state.update(extra=torch.ones(1)), "unexpected: extra"),
         (
             lambda state: state.update({"conv1.weight": torch.ones(16, 1, 3, 3)}),
@@ -117,3 +117,19 @@ def test_a_quantized_network_is_told_as_such(model, tmp_path):
         load_weights(model, tmp_path / "q.pt")
     assert "swap_head" not in str(error.value)
     assert load_weights(model, tmp_path / "q.pt", swap_head=True).initialized == ("fc.weight", "fc.bias")
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt])
+def test_whatever_stops_the_loading_leaves_the_model_as_it_was(model, kind):
+    def stop(*args):
+        raise kind("stop")
+
+    state = {name: tensor + 1 for name, tensor in snapshot(model).items()}
+    before = snapshot(model)
+    hook = model.fc.register_load_state_dict_post_hook(stop)
+    with pytest.raises(kind):
+        load_weights(model, state)
+    hook.remove()
+    assert same(snapshot(model), before)
+    load_weights(model, state)
+    assert same(snapshot(model), state)

@@ -53,7 +53,7 @@ def adapt_wide_resnet(state: State) -> State:
 
     ``sub_block1`` is a stage that yaodongyu/TRADES builds and never calls.
     """
-    if any(re.match(r"layer\d\.0\.downsample\.0\.", name) for name in state):
+    if "bn1.weight" not in state and any(re.match(r"layer\d\.0\.downsample\.0\.", name) for name in state):
         raise WeightsError(
             "they are weights of bearpaw/pytorch-classification's PreResNet, another network: its shortcuts project "
             "a block's input, before batch norm and ReLU, and the stride of a bottleneck is in its 3x3 convolution"

@@ -27,14 +27,14 @@ class Layout:
     """The names that a public implementation has for the layers of a network.
 
     ``layers`` are linear layer and batch norm here, and there; ``outputs``, output layers here, and there. The input
-    of the linear layers ``features_first`` ends there with the coordinates, which come first here. The tensors of the
-    modules ``duplicates`` are in the state dict under another name as well.
+    of the linear layers ``features_first`` ends there with the coordinates, which come first here. A module
+    of ``twins`` has its tensors under another name as well; a state dict has either or both (safetensors keep one).
     """
 
     layers: list[tuple[str, str, str, str]] = field(default_factory=list)
     outputs: dict[str, str] = field(default_factory=dict)
     features_first: set[str] = field(default_factory=set)
-    duplicates: set[str] = field(default_factory=set)
+    twins: dict[str, str] = field(default_factory=dict)
 
     def add_layers(self, ours: str, theirs: list[tuple[str, str]]) -> None:
         for i, (linear, norm) in enumerate(theirs):
@@ -46,7 +46,10 @@ class Layout:
 
     def convert(self, state: State) -> dict[str, Tensor]:
         """Rename the tensors; the biases before a batch norm go into its running mean."""
-        remaining = {name: t for name, t in state.items() if name.split(".")[0] not in self.duplicates}
+        remaining = {name: t for name, t in state.items() if name.partition(".")[0] not in self.twins}
+        for twin, layer in self.twins.items():
+            for name in (name for name in state if name.startswith(f"{twin}.")):
+                remaining.setdefault(layer + name.removeprefix(twin), state[name])
         try:
             result = self._take(remaining)
         except KeyError as error:
@@ -150,7 +153,7 @@ def _after_levels(layout: Layout) -> Layout:
 
 
 def _dgcnn(state: State) -> Layout:
-    layout = Layout(duplicates={f"bn{i}" for i in range(1, 6)})
+    layout = Layout(twins={f"bn{i}": f"conv{i}.1" for i in range(1, 6)})
     for i in range(4):
         layout.layers.append((f"convs.{i}.linear", f"convs.{i}.norm", f"conv{i + 1}.0", f"conv{i + 1}.1"))
     layout.layers.append(("linear", "norm", "conv5.0", "conv5.1"))

@@ -1,5 +1,6 @@
 """torchvision's ResNet with the zoo's interface; no other module imports torchvision at its top."""
 
+import re
 from importlib.metadata import version
 from typing import Literal
 
@@ -61,15 +62,24 @@ class ResNet(torchvision.models.ResNet):
     adapt = staticmethod(adapt_resnet)
 
     def options_of(self, state: State) -> dict[str, object]:
-        """Return what tells a network with these tensors from others of its kind."""
-        if "conv1.weight" not in state or state["conv1.weight"].dim() != 4:
-            return {}
+        """Return what tells a network with these tensors from others of its kind; of another kind, nothing."""
+        shapes = {name: tensor.shape for name, tensor in state.items() if tensor.dim() == 4}
         blocks = "/".join(str(blocks_of(state, f"layer{stage}")) for stage in range(1, 5))
         kind = "bottleneck" if any(name.endswith(".conv3.weight") for name in state) else "basic"
-        options: dict[str, object] = {"in_channels": state["conv1.weight"].shape[1]}
-        if name := _NAMES.get((kind, blocks)):
-            options["model"] = name + ("_cifar" if state["conv1.weight"].shape[-1] == 3 else "")
-        return options
+        name, first = _NAMES.get((kind, blocks)), shapes.get("conv1.weight")
+        if name is None or first is None or shapes.get("layer1.0.conv1.weight", (0,))[0] != 64:  # or wider blocks
+            return {}
+        return {"in_channels": first[1], "model": name + ("_cifar" if first[-1] == 3 else "")}
+
+    def settle(self, theirs: State, ours: State) -> list[str]:
+        """Tell that weights are read without max-pooling, unless their names are of code that has none either.
+
+        huyvnphan/PyTorch_CIFAR10 has the same tensors and a 3x3/2 max-pooling behind its 3x3 convolution.
+        """
+        pools = isinstance(self.maxpool, nn.MaxPool2d)
+        if pools or any(re.search(r"\.shortcut\.\d|\.residual_function\.", name) for name in theirs):
+            return []
+        return ["read without max-pooling after the first layer, which tensors do not tell"]
 
     def reset_parameters(self) -> None:
         he_init(self)

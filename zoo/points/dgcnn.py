@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from comhe.zoo.registry import register_model
+from comhe.zoo.state import State
 
 from .edge_conv import EdgeConv
 from .model import PointModel
@@ -45,6 +46,10 @@ class DGCNN(PointModel):
         x = self.linear(torch.cat(layers, -1)).flatten(0, 1)
         x = F.leaky_relu(self.norm(x), SLOPE, inplace=True).view(batch, number, x.shape[-1])
         return self.head(torch.cat((x.amax(1), x.mean(1)), -1))
+
+    def settle(self, theirs: State, ours: State) -> list[str]:
+        """Tell the number of neighbors that weights are read with."""
+        return [f"read with k={self.k} neighbors, which tensors do not tell"]
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, k={self.k}"

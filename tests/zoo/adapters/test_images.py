@@ -204,10 +204,21 @@ def test_imagenets_networks_for_small_images(name, layout):
         theirs = trained(Small(Bottleneck, [3, 4, 6, 3], (64, 256, 512, 1024, 2048)), 1)
     state = LAYOUTS[layout](theirs.state_dict())
     model = create_model(name, num_classes=10).eval()
-    load_weights(model, {"net": {f"module.{n}": t for n, t in state.items()}})
+    done = load_weights(model, {"net": {f"module.{n}": t for n, t in state.items()}})
+    assert ("read without max-pooling after the first layer, which tensors do not tell" in done.notes) == (
+        layout == "transformers"
+    )
     torch.testing.assert_close(model(X[:1]), theirs(X[:1]), rtol=1e-3, atol=1e-4)
     with pytest.raises(WeightsError, match=f"they are weights of {name}"):
         load_weights(create_model(name.removesuffix("_cifar"), num_classes=10), state)
+
+
+def test_max_pooling_that_tensors_do_not_tell_is_told():
+    """huyvnphan/PyTorch_CIFAR10 has it behind a 3x3 convolution."""
+    for name in ("resnet18_cifar", "resnet18"):
+        model = create_model(name, num_classes=10)
+        notes = ("read without max-pooling after the first layer, which tensors do not tell",)
+        assert load_weights(model, model.state_dict()).notes == (notes if name == "resnet18_cifar" else ())
 
 
 def test_biases_before_batch_norm_go_into_its_mean():
@@ -252,6 +263,56 @@ def test_preactivation_networks_with_another_shortcut_are_refused():
     state = {name.replace(".downsample.", ".downsample.0."): t for name, t in model.state_dict().items()}
     with pytest.raises(WeightsError, match="bearpaw/pytorch-classification's PreResNet, another network"):
         load_weights(model, state)
+
+
+@pytest.mark.parametrize("ours", ["wrn_16_4", "resnet164"])
+@pytest.mark.parametrize("theirs", ["resnet18", "resnet50_cifar", "resnet20"])
+def test_other_networks_with_projections_are_not_taken_for_it(theirs, ours):
+    options = {"shortcut": "projection"} if theirs == "resnet20" else {}
+    state = create_model(theirs, num_classes=10, **options).state_dict()
+    with pytest.raises(WeightsError, match=r"unexpected: bn1\.weight.*; they are of another network") as error:
+        load_weights(create_model(ours, num_classes=10), state)
+    assert "bearpaw" not in str(error.value)
+
+
+def wide_stages():
+    return Small(lambda a, b, s: Basic(a, b, s), [3] * 3, (16, 32, 64, 128)).state_dict()
+
+
+@pytest.mark.parametrize("shortcut", ["pad", "projection"])
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        lambda: {"arr_0": torch.ones(16, 3, 3, 3), "arr_1": torch.ones(16)},
+        lambda: {"layer1.0.conv1.lora_A.weight": torch.ones(8, 16)},
+        lambda: {"_flat_param": torch.ones(270_000)},
+        lambda: create_model("resnet18", num_classes=10).state_dict(),
+        wide_stages,
+    ],
+)
+def test_options_are_advised_only_where_they_help(theirs, shortcut):
+    with pytest.raises(WeightsError, match=r"; they are of another network") as error:
+        load_weights(create_model("resnet20", num_classes=10, shortcut=shortcut), theirs())
+    assert error.value.build == {}
+
+
+def test_wider_blocks_are_not_taken_for_the_network_that_has_their_names():
+    state = {
+        name: torch.ones(128, *tensor.shape[1:]) if name == "layer1.0.conv1.weight" else tensor
+        for name, tensor in create_model("resnet50", num_classes=10).state_dict().items()
+    }
+    with pytest.raises(WeightsError, match=r"layer1\.0\.conv1\.weight \[128, 64, 1, 1\]") as error:
+        load_weights(create_model("resnet50_cifar", num_classes=10), state)
+    assert "they are weights of" not in str(error.value)
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [("resnet18", "resnet18_cifar"), ("resnet18_cifar", "resnet18")])
+def test_an_input_that_cannot_be_adapted_is_told_as_without_adapting(theirs, ours):
+    state = create_model(theirs, num_classes=10).state_dict()
+    for channels in (1, 3):
+        model = create_model(ours, num_classes=10, in_channels=channels)
+        with pytest.raises(WeightsError, match=rf"conv1\.weight \[64, 3, .*; they are weights of {theirs}$"):
+            load_weights(model, state, adapt_input=True)
 
 
 def test_padding_that_nothing_tells_is_said():

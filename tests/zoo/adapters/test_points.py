@@ -1,13 +1,17 @@
 """The names of public implementations; test_external.py compares the outputs."""
 
+import re
+
 import pytest
 import torch
+from safetensors.torch import save_model
 
 from comhe.errors import WeightsError
 from comhe.zoo import create_model, list_models, load_weights
 from comhe.zoo.adapters.points import LAYOUTS, adapt_points, options_of
 from comhe.zoo.points import model_from_state
 
+from ..conftest import same
 from ..points.test_external import CLASSES, IMPLEMENTATIONS
 
 
@@ -73,3 +77,19 @@ def test_the_options_of_our_own_networks(name):
     for channels in (3, 6):
         found = options_of(create_model(name, num_classes=3, in_channels=channels).state_dict())
         assert (found["model"], found["in_channels"]) == (name, channels)
+
+
+def test_a_norm_of_two_names_is_read_by_either(tmp_path):
+    theirs = IMPLEMENTATIONS["WangYueFt DGCNN"][0]()
+    expected = create_model("dgcnn", num_classes=CLASSES)
+    load_weights(expected, theirs.state_dict())
+    save_model(theirs, str(tmp_path / "one.safetensors"))
+    second = {name: t for name, t in theirs.state_dict().items() if not re.match(r"bn[1-5]\.", name)}
+    for weights in (tmp_path / "one.safetensors", second):
+        model = create_model("dgcnn", num_classes=CLASSES)
+        notes = load_weights(model, weights).notes
+        assert notes == ("read with k=20 neighbors, which tensors do not tell",)
+        assert same(model, expected.state_dict())
+    without = {name: t for name, t in theirs.state_dict().items() if not name.endswith(("bn1.bias", "conv1.1.bias"))}
+    with pytest.raises(WeightsError, match=r"lacks 'conv1\.1\.bias'"):
+        load_weights(model, without)
