@@ -85,11 +85,14 @@ class GraphTask(Task):
         return self.graph.classes
 
     def transforms(self) -> GraphTransform:
-        return GraphTransform(self.graph.num_features, self.graph.normalized, self.graph.undirected)
+        graph = self.graph
+        return GraphTransform(graph.num_features, graph.normalized, graph.undirected, graph.feature_names)
 
     def adopt(self, transform: Any) -> str:
         """Divide features by their sums, and add the other direction of edges, where the weights' graph had it so."""
         graph, done = self.graph, []
+        if len(transform.names) == graph.num_features:
+            graph = graph.with_features(transform.names)
         if transform.normalize and not graph.normalized:
             features = transform.divided(graph.features)
             features = features.to_sparse_csr() if features.is_sparse else features
@@ -99,11 +102,9 @@ class GraphTask(Task):
             edges, weight = transform.edges(graph.edge_index, graph.num_nodes, graph.edge_weight)
             graph = replace(graph, edge_index=edges, edge_weight=weight, undirected=True)
             done.append("edges go both ways, without duplicates and self-loops")
-        if not done:
-            return ""
         self.graph = graph
         self.__dict__.pop("views", None)
-        return f"{self.recipe.data}: as in the graph of these weights, {' and '.join(done)}"
+        return f"{self.recipe.data}: as in the graph of these weights, {' and '.join(done)}" if done else ""
 
     @cached_property
     def views(self) -> dict[str, Batch]:

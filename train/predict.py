@@ -119,10 +119,11 @@ def predict_nodes(
         '7'
     """
     check_at_least("top", top, 1)
-    if weights.card["preprocessing"]["kind"] != "graphs":
+    if not isinstance(transform := weights.transforms(), GraphTransform):
         raise UsageError(f"{weights.name} is not a network for graphs: give files to predict_files")
     if not isinstance(graph, Graph):
         graph = Graph.from_pyg(graph, undirected=is_undirected(weights), labeled=False)
+    graph = graph.with_features(transform.names)
     found = range(graph.num_nodes) if nodes is None else nodes
     if wrong := [node for node in found if not 0 <= node < graph.num_nodes]:
         raise UsageError(f"{graph.name} has the nodes 0 to {graph.num_nodes - 1}, but not {wrong[0]}")

@@ -143,6 +143,7 @@ class GraphTransform:
     """Divide the features of every node by their sum, where ``normalize``; a node without any keeps none.
 
     Where ``undirected``, edges get both directions, and duplicates and self-loops go. Otherwise both are used as given.
+    ``names`` are those of the features, if they had any.
 
     Shape: [N, features], dense, a numpy array or any sparse layout -> float32 [N, features]: dense, or a
         ``SparseMatrix``
@@ -151,6 +152,7 @@ class GraphTransform:
     features: int
     normalize: bool = True
     undirected: bool = True
+    names: tuple[str, ...] = ()
 
     def __call__(self, x: Tensor) -> Tensor | SparseMatrix:
         try:

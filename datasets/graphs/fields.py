@@ -31,6 +31,7 @@ NAMES = {
     ),
     "test": ("test_mask", "test", "test_idx", "test_index", "idx_test", "test_masks"),
     "node_names": ("node_names",),
+    "feature_names": ("feature_names",),
 }  # fmt: skip
 SPLITS = ("split_idx", "split", "splits")  # of dictionaries of node numbers, as OGB gives them
 
@@ -43,7 +44,7 @@ def rename(given: Mapping[str, Any], name: str, labeled: bool = True) -> dict[st
     given, found = expanded(given), dict[str, Any]()
     transposed = False
     for key, known in NAMES.items():
-        if key == "node_names" or (not labeled and key in ("y", "train", "val", "test")):
+        if key in ("node_names", "feature_names") or (not labeled and key in ("y", "train", "val", "test")):
             continue  # names have their own reading, which refuses nothing
         present = [each for each in known if given.get(each) is not None]
         if len(present) > 1:

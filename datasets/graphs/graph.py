@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ class Graph:
         edge_weight: float32 [e], or None.
         classes: the names of the classes by label, if they have names.
         node_names: the names of the nodes by number, if they have names.
+        feature_names: the names of the features in their order, if they have names, as columns of a table.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Graph:
     undirected: bool = True
     classes: tuple[str, ...] = ()
     node_names: tuple[str, ...] = ()
+    feature_names: tuple[str, ...] = ()
 
     @property
     def num_nodes(self) -> int:
@@ -195,7 +197,26 @@ class Graph:
             int(labels.max()) + 1, "; ".join(filter(None, (source, words))),
             None if weight is None else torch.as_tensor(weight),
             normalized=False, undirected=undirected, classes=classes, node_names=names,
+            feature_names=tuple(map(str, data.get("feature_names", ()))),
         )  # fmt: skip
+
+    def with_features(self, names: Sequence[str]) -> Graph:
+        """Return the graph with its features in the order of these names; itself if either has no names.
+
+        Raises:
+            DataError: the names are others.
+        """
+        if not names or not self.feature_names or tuple(names) == self.feature_names:
+            return self
+        if lacking := [name for name in names if name not in self.feature_names]:
+            raise DataError(f"{self.name}: has no feature {few(lacking)}, which the network was trained on")
+        warn(f"{self.name}: its features are put in the order in which the network was trained on them")
+        place = {name: i for i, name in enumerate(self.feature_names)}
+        columns = torch.tensor([place[name] for name in names], device=self.features.device)
+        x = self.features
+        dense = x.layout == torch.strided
+        x = x.index_select(1, columns) if dense else x.to_sparse_coo().index_select(1, columns).to_sparse_csr()
+        return replace(self, features=x, feature_names=tuple(names))
 
     def describe(self) -> dict[str, object]:
         """Return the census; homophily is the fraction of edges within a class."""

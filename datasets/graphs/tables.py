@@ -62,6 +62,9 @@ def read_tables(folder: Path, labeled: bool = True) -> dict[str, Any]:
         raise DataError(f"{features.path}: two rows have the same id")
     find_headers(tables, numbers)
     found: dict[str, Any] = {"x": x} | _edges(tables["edges"], numbers)
+    names = [features.names[i] for i in others] if features.names else []
+    if len({*names} - {""}) == len(others):
+        found["feature_names"] = np.array(names)
     if ids != [str(i) for i in range(len(ids))]:
         found["node_names"] = np.array(ids)
     if not labeled:

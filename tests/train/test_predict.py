@@ -7,7 +7,7 @@ from PIL import Image
 from torch_geometric.data import Data
 
 from comhe.datasets import load_graph
-from comhe.errors import UsageError
+from comhe.errors import ComheWarning, DataError, UsageError
 from comhe.train import fit, get_recipe, open_weights, predict_files, predict_nodes
 from comhe.train.predict import files_of, open_graph
 
@@ -110,3 +110,35 @@ def test_nodes_are_told_by_their_names(tmp_path):
     (found,) = predict_nodes(weights, open_graph(weights, f"graph:{tmp_path}"), nodes=[3])
     assert found.name == "paper 21"
     torch.testing.assert_close(torch.tensor(found.probabilities), torch.tensor(expected[3]))
+
+
+def test_features_are_known_by_their_names(tmp_path):
+    """A table whose columns are in another order is the same table; one that lacks a column is not."""
+    draw = np.random.default_rng(0)
+    x, edges = draw.random((40, 3)).round(3), draw.integers(40, size=(90, 2))
+
+    def write(name, columns):
+        folder = tmp_path / name
+        folder.mkdir()
+        order = [["red", "green", "blue"].index(each) if each != "black" else 0 for each in columns]
+        rows = [",".join(columns)] + [",".join(map(str, row)) for row in x[:, order]]
+        (folder / "features.csv").write_text("\n".join(rows))
+        (folder / "edges.csv").write_text("source,target\n" + "\n".join(f"{a},{b}" for a, b in edges))
+        (folder / "labels.csv").write_text("y\n" + "\n".join(str(int(row[0] > 0.5)) for row in x))
+        return folder
+
+    places = [write("as-trained", ["red", "green", "blue"]), write("turned", ["blue", "red", "green"])]
+    recipe = get_recipe("kipf", "gcn", f"graph-undirected:{places[0]}", "none", epochs=20, hidden_channels=8)
+    weights = open_weights(fit(recipe, runs=tmp_path / "runs").folder)
+    assert weights.transforms().names == ("red", "green", "blue")
+    trained = [
+        each.probabilities for each in predict_nodes(weights, open_graph(weights, f"graph-undirected:{places[0]}"))
+    ]
+    with pytest.warns(ComheWarning, match="turned: its features are put in the order"):
+        turned = [
+            each.probabilities for each in predict_nodes(weights, open_graph(weights, f"graph-undirected:{places[1]}"))
+        ]
+    assert turned == trained
+    other = open_graph(weights, f"graph-undirected:{write('other', ['red', 'green', 'black'])}")
+    with pytest.raises(DataError, match="other: has no feature blue, which the network was trained on"):
+        next(predict_nodes(weights, other))
