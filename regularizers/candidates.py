@@ -114,8 +114,8 @@ def _quantized(module: nn.Module) -> str | None:
 def output_matrices(
     model: nn.Module, candidates: list[Candidate], unread: list[tuple[str, str, list[nn.Parameter]]]
 ) -> list[Matrix]:
-    """What the search for the output layer looks at, in order of registration; centers of classes after all layers
-    of their module, whose parameters come before its children."""
+    """What the search for the output layer looks at, in order of registration. Class centers come after all
+    layers of their module, although its parameters are registered before its children."""
     modules = dict(walk(model))
     order = {name: place for place, name in enumerate(modules)}
     found = [(order.get(item.name, order.get(item.name.rpartition(".")[0], 0)), _matrix(item)) for item in candidates]

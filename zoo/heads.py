@@ -82,9 +82,9 @@ def find_head(state: State, unmatched: Collection[str], slot: Slot) -> tuple[Hea
     }
     if len(known) == 1 and known[0] in fitting:
         before = _between(outer, known[0], slot)
-        return (
-            (None, sorted({*before, known[0]})) if before or fitting[known[0]].normalized else (fitting[known[0]], [])
-        )
+        if before or fitting[known[0]].normalized:
+            return None, sorted({*before, known[0]})
+        return fitting[known[0]], []
     alone = {layer: head for layer, head in fitting.items() if len(groups[layer.partition(".")[0]]) == 1}
     exact = [layer for layer, head in alone.items() if len(head.tensors[slot.weight]) == slot.shape[0]]
     if len(found := exact or list(alone)) != 1:

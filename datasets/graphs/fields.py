@@ -198,7 +198,7 @@ def check_labels(y: np.ndarray, nodes: int, name: str) -> tuple[np.ndarray, tupl
 def names_of(value: Any, nodes: int, name: str) -> tuple[str, ...]:
     """Return what the nodes are called: a word or a whole number for each, no two the same.
 
-    Others are no reason to refuse a graph: the nodes are called by their numbers then, with a warning.
+    Invalid names do not invalidate a graph: its nodes are called by their numbers then, with a warning.
     """
     if value is None:
         return ()
