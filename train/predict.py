@@ -17,6 +17,7 @@ from comhe.inputs.pixels import EXTENSIONS
 from comhe.inputs.shapes import SUFFIXES
 from comhe.zoo import Weights, get_weights
 from comhe.zoo.preprocessing import GraphTransform
+from comhe.zoo.state import weights_file
 
 from .hardware import choose_device
 from .runs.run import Run
@@ -52,7 +53,7 @@ def open_weights(source: str | Path, which: str = "best") -> Weights:
         >>> open_weights("gcn.cora-none").model
         'gcn'
     """
-    folder = Path(source)
+    folder = weights_file(source)
     if not folder.is_dir():
         return get_weights(source)
     run = Run(folder)

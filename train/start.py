@@ -14,6 +14,7 @@ from comhe.errors import RunError, UsageError, WeightsError, few, warn
 from comhe.zoo import Loaded, get_weights, list_weights, load_weights
 from comhe.zoo.cards import has_card, is_path, is_shared
 from comhe.zoo.preprocessing import Transform, from_card
+from comhe.zoo.state import weights_file
 
 from .predict import RunWeights
 from .recipe import SIZES, Recipe
@@ -167,9 +168,11 @@ def _head(model: nn.Module) -> str:
 
 def _source(weights: str, model: str) -> str | Path:
     """Return the file of a run, or the name with the model's before it if that is needed, or the path."""
-    folder, known, full = Path(weights), list_weights(), f"{model}.{weights}"
-    if folder.is_dir():
-        return folder / "best.safetensors"
+    path, known, full = weights_file(weights), list_weights(), f"{model}.{weights}"
+    if path.is_dir():
+        return path / "best.safetensors"
+    if path != Path(weights):
+        return str(path)
     return full if full in known and weights not in known else weights
 
 

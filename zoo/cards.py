@@ -24,6 +24,7 @@ from . import hub
 from .catalog import build_model
 from .preprocessing import GraphTransform, PointTransform, Transform, from_card
 from .registry import natural_key
+from .state import weights_file
 from .weights import load_state
 
 FOLDER = Path(__file__).parent / "pretrained"
@@ -217,7 +218,7 @@ def get_weights(name: str | os.PathLike[str]) -> Weights:
         path = card_path(name)
         if not path.is_file():
             how = "load_weights(model, path) reads weights without one"
-            raise WeightsError(f"{name}: there is no card {path.name} next to it; {how}")
+            raise WeightsError(f"{name}: {no_card(name)}; {how}")
     else:
         path = FOLDER / f"{name}.json"
         if not path.is_file():
@@ -254,7 +255,7 @@ def is_shared(name: object) -> bool:
 
 def is_path(name: str | os.PathLike[str]) -> bool:
     """Whether this is meant as a path and not as a name."""
-    return not isinstance(name, str) or (not is_shared(name) and (os.sep in name or Path(name).is_file()))
+    return not isinstance(name, str) or (not is_shared(name) and (os.sep in name or weights_file(name).is_file()))
 
 
 def has_card(path: str | os.PathLike[str]) -> bool:
@@ -278,9 +279,15 @@ def has_card(path: str | os.PathLike[str]) -> bool:
 
 def card_path(path: str | os.PathLike[str]) -> Path:
     """The path of the card of a weights file; the suffix may be missing, and the name may contain dots."""
-    path = Path(path)
+    path = weights_file(path)
     stem = path.stem if path.suffix in (".json", ".safetensors") else path.name
     return path.with_name(f"{stem}.json")
+
+
+def no_card(source: str | os.PathLike[str]) -> str:
+    """Return the part of an error that says which card a file of weights, or a folder of one, lacks."""
+    path = card_path(source)
+    return f"there is no card {path.name} {'in' if path.parent == Path(source) else 'next to'} it"
 
 
 def read_card(path: Path) -> dict[str, Any]:

@@ -31,6 +31,7 @@ NEST = "\x1f"  # between the key of a dict and the names in it
 COUNTERS = ("n_averaged", "total_ops", "total_params")  # of torch.optim.swa_utils and thop
 BESIDE = ("optim", "lr_sched", "sched", "scaler", "amp", "hyper_parameters", "loops", "rng")
 CALLBACKS = f"callbacks{NEST}"  # of Lightning, some of which keep averaged weights
+SAVED = ("model.safetensors", "pytorch_model.bin")  # files of save_pretrained, ours and that of Hugging Face's packages
 MAX_VALUES, MAX_DEPTH = 200_000, 12
 
 
@@ -57,11 +58,23 @@ def read_state(path: str | os.PathLike[str], key: str | None = None) -> dict[str
     return state
 
 
+def weights_file(path: str | os.PathLike[str]) -> Path:
+    """Return the file in a folder of one model's weights, as ``save_pretrained`` writes it; any other path as it is.
+
+    Example:
+        >>> _ = (Path("resnet").mkdir(), Path("resnet/model.safetensors").touch())
+        >>> weights_file("resnet").name
+        'model.safetensors'
+    """
+    path = Path(path)
+    return next((file for name in SAVED if (file := path / name).is_file()), path)
+
+
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read all tensors of a file, by name; keys of the dicts around a state dict come before it."""
     if re.match(r"\w+://", str(path)):
         raise WeightsError(f"{path}: an address; download the file first and give its path")
-    path = Path(path)
+    path = weights_file(path)
     if path.is_dir():
         raise WeightsError(f"{path}: a folder; give the file of weights in it")
     if not path.is_file():

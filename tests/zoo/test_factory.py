@@ -5,10 +5,11 @@ import shutil
 import pytest
 import torch
 import torchvision
+from safetensors.torch import save_file
 from torch import nn
 
 from comhe.errors import UsageError
-from comhe.zoo import create_model, get_weights, list_models, load_weights, model_domain
+from comhe.zoo import create_model, get_weights, list_models, load_weights, model_domain, save_pretrained
 
 from ..forks import python
 from .conftest import OPTIONS, message_of, same
@@ -59,6 +60,27 @@ def test_a_folder_is_told(state, tmp_path, monkeypatch):
     (tmp_path / "checkpoints").mkdir()
     for function in (get_weights, lambda name: create_model("gcn", weights=name, **OPTIONS)):
         assert message_of(function, "checkpoints").endswith("it is a folder; give the file of weights in it")
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+def test_a_folder_that_save_pretrained_wrote_stands_for_the_weights_in_it(file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved = create_model("resnet8")
+    (tmp_path / "theirs").mkdir()
+    state = {name if name.startswith("fc") else f"resnet.{name}": t for name, t in saved.state_dict().items()}
+    save = save_file if file.endswith("safetensors") else torch.save
+    save(state, f"theirs/{file}")
+    (tmp_path / "theirs" / "config.json").write_text('{"architectures": ["ResNetForImageClassification"]}')
+    for name in ("theirs", "./theirs", tmp_path / "theirs"):
+        assert same(create_model("resnet8", weights=name), saved.state_dict())
+        model = create_model("resnet8")
+        load_weights(model, name)
+        assert same(model, saved.state_dict())
+        assert "there is no card" in message_of(get_weights, name)
+    save_pretrained("gcn.citations-none", "ours")
+    for name in ("ours", "./ours", tmp_path / "ours"):
+        assert get_weights(name).card == get_weights("local-dir:ours").card
+        assert create_model("gcn", weights=name).in_channels == 1000
 
 
 @pytest.mark.parametrize("weights", [3, [1], torch.ones(2), nn.Linear(2, 2)])

@@ -1,6 +1,5 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
@@ -61,8 +60,9 @@ def layers_of(source: str, which: str, data: str, seed: int, root: str | None) -
     from comhe.train.task import make_task
     from comhe.zoo import create_model, get_weights, list_models, list_weights, model_domain, read_state
     from comhe.zoo.cards import is_shared
+    from comhe.zoo.state import weights_file
 
-    path = Path(source)
+    path = weights_file(source)
     if path.is_dir():
         run = Run(path)
         return _from_state(source, run.weights(which), (run.recipe().model, run.result().get("options", {})))

@@ -70,11 +70,12 @@ class Evaluate(Computing):
         from comhe.train.predict import open_weights
         from comhe.train.runs.run import Run
         from comhe.zoo.preprocessing import ImageTransform
+        from comhe.zoo.state import weights_file
 
         if self.model is not None:
             return self.evaluate_file(self.model)
         card: dict[str, Any] = {}
-        if Path(self.source).is_dir():
+        if weights_file(self.source).is_dir():
             run = Run(self.source)
             recipe, state = run.recipe(), run.weights(self.weights)
             check_split(recipe, run.environment(), str(run.folder), self.data)

@@ -169,10 +169,8 @@ def require_new(path: Path, overwrite: bool, remedy: str = "choose another --out
 
 def require_card(source: str, advice: str) -> None:
     """Raise UsageError for a file of weights without a card, which a command cannot use without more."""
-    from comhe.zoo.cards import card_path, has_card
+    from comhe.zoo.cards import has_card, no_card
+    from comhe.zoo.state import weights_file
 
-    path = Path(source)
-    if path.is_file() and not has_card(path):
-        raise UsageError(
-            f"{source} is not a run folder, and there is no card {card_path(path).name} next to it; {advice}"
-        )
+    if weights_file(source).is_file() and not has_card(source):
+        raise UsageError(f"{source} is not a run folder, and {no_card(source)}; {advice}")

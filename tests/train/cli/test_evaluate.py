@@ -5,6 +5,7 @@ import pytest
 
 from comhe.train.cli.main import main
 from comhe.train.runs.run import Run, run_folder
+from comhe.zoo import save_pretrained
 
 
 def test_a_run_is_evaluated_again(finished, capsys):
@@ -21,6 +22,25 @@ def test_pretrained_weights_have_the_metrics_of_their_card(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert all(line.endswith(", as its card says") for line in lines)
+
+
+def test_a_folder_of_weights_is_none_of_a_run(tmp_path, monkeypatch, capsys):
+    """A bare path, as Hugging Face's packages take it, in all commands that take weights."""
+    monkeypatch.chdir(tmp_path)
+    save_pretrained("gcn.citations-none", "ours")
+    for command, text in (
+        ("evaluate ours", ", as its card says"),
+        ("predict ours citations", "7: "),
+        ("energy ours", "convs.0.lin.weight"),
+        ("train graphs --model gcn --data citations --epochs 1 --weights ours --runs runs", "weights_digest="),
+    ):
+        assert main(command.split()) == 0, command
+        assert text in capsys.readouterr().out, command
+    (tmp_path / "ours" / "model.json").unlink()
+    assert main(["evaluate", "ours"]) == 2
+    assert "there is no card model.json in it" in capsys.readouterr().err
+    assert main(["evaluate", "ours", "--model", "gcn", "--data", "citations"]) == 0
+    assert "citations test: accuracy" in capsys.readouterr().out
 
 
 def test_figures_for_a_script(capsys):
