@@ -24,6 +24,7 @@ FAINT = 1 << 13  # the largest number of a 16-bit image below which it is told: 
 SCALE = "if the images of its set are 0..4095 (12 bits) or the like, scale all of them to 0..65535"
 CHANNELS = (1, 3, 4)  # gray, RGB, RGBA
 ORIENTATION = 0x0112  # in EXIF data
+PHOTOMETRIC = 0x0106  # of TIFF: 0 is white where it is 0; Pillow inverts 8 bits, but not 16
 _T = Image.Transpose
 TURNS = {
     2: _T.FLIP_LEFT_RIGHT, 3: _T.ROTATE_180, 4: _T.FLIP_TOP_BOTTOM, 5: _T.TRANSPOSE, 6: _T.ROTATE_270, 7: _T.TRANSVERSE,
@@ -42,14 +43,21 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
     It is turned upright as the camera noted in its EXIF data.
     """
+    is_deep = any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
     image.load()
+    white_is_zero = dict(getattr(image, "tag_v2", {})).get(PHOTOMETRIC) == 0
     source, image = image.format, _upright(image)
     if image.mode == "I" and source in ("PNG", "PPM"):  # 16 bits, which Pillow makes 32
         image = Image.fromarray(np.asarray(image).astype(np.uint16))
     if image.mode in ("I", "F"):
-        raise DataError(f"has 32 bits a pixel (mode {image.mode}) of an unknown range; save it with 8 or 16 bits")
+        raise DataError(
+            f"has numbers of an unknown range (mode {image.mode}: 32 bits, or signed); save it with 8 or 16 bits"
+        )
     if image.mode.startswith("I;16"):  # convert() would cut off at 255
-        image = Image.fromarray(eight_bits(np.asarray(image)))
+        pixels = np.asarray(image)
+        image = Image.fromarray(eight_bits(0xFFFF - pixels if white_is_zero else pixels))
+    elif is_deep and max(high for _, high in image.getextrema()[:3]) < FAINT >> 8:  # Pillow keeps the higher byte
+        warn(f"an image of 16 bits a channel is black, or nearly so: no number is above {FAINT - 1}; {SCALE}")
     if image.mode in ("La", "RGBa"):  # multiplied by alpha
         image = image.convert(image.mode.upper())
     if image.has_transparency_data:

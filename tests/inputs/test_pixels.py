@@ -3,6 +3,7 @@
 import io
 import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -154,7 +155,7 @@ def test_damaged_notes_of_a_camera_are_no_reason_to_refuse(tmp_path):
 
 
 def test_images_of_unknown_range_are_refused(tmp_path):
-    with pytest.raises(DataError, match=r"image\.tif: cannot be decoded \(has 32 bits a pixel \(mode F\)"):
+    with pytest.raises(DataError, match=r"image\.tif: cannot be decoded \(has numbers of an unknown range \(mode F"):
         read(Image.fromarray(RAMP.astype(np.float32)), tmp_path, ".tif")
 
 
@@ -197,3 +198,36 @@ def test_the_range_of_sixteen_bits_is_told_where_it_is_in_doubt(tmp_path, top, s
         warnings.simplefilter("error")
         eight_bits(np.array([0, 65535], np.uint16))
         eight_bits(np.array([0, 0], np.uint16))
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_of_a_tiff_file_zero_may_be_white(tmp_path, bits):
+    expected = np.repeat(RAMP[:, :, None], 3, 2)
+    inverted = 255 - RAMP if bits == 8 else 0xFFFF - RAMP.astype(np.uint16) * 257
+    buffer = io.BytesIO()
+    Image.fromarray(inverted).save(buffer, "TIFF")
+    entry = struct.pack("<HHIH", 262, 3, 1, 1)  # photometric interpretation, a short: 1, zero is black
+    assert buffer.getvalue().count(entry) == 1
+    tiff = buffer.getvalue().replace(entry, struct.pack("<HHIH", 262, 3, 1, 0))
+    assert np.array_equal(read(tiff, tmp_path, ".tif"), expected)
+
+
+def png_of_sixteen_bits(pixels: np.ndarray) -> bytes:
+    """Color [h, w, 3], which Pillow reads, but does not write."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    height, width, _ = pixels.shape
+    rows = zlib.compress(b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels))
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def test_colors_of_sixteen_bits_that_come_out_black_are_told(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.array_equal(read(png_of_sixteen_bits(COLORS.astype(np.uint16) * 257), tmp_path), COLORS)
+    for factor in (1, 16):  # 8 bits, and 12
+        with pytest.warns(UserWarning, match=r"black, or nearly so: no number is above 8191; .*scale all of them"):
+            read(png_of_sixteen_bits(COLORS.astype(np.uint16) * factor), tmp_path)
