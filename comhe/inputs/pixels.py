@@ -56,7 +56,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):  # convert() would cut off at 255
         pixels = np.asarray(image)
         image = Image.fromarray(eight_bits(0xFFFF - pixels if white_is_zero else pixels))
-    elif is_deep and max(high for _, high in image.getextrema()[:3]) < FAINT >> 8:  # Pillow keeps the higher byte
+    elif is_deep and np.asarray(image)[..., :3].max() < FAINT >> 8:  # Pillow keeps the higher byte
         warn(f"an image of 16 bits a channel is black, or nearly so: no number is above {FAINT - 1}; {SCALE}")
     if image.mode in ("La", "RGBa"):  # multiplied by alpha
         image = image.convert(image.mode.upper())

@@ -1,104 +1,21 @@
-"""The output layer of models that no library has made, and of the zoo's own; see also the table of libraries."""
-
-import warnings
-from itertools import pairwise
+"""The output layer as it is asked for, where a layer has no view, and of the zoo's networks."""
 
 import pytest
 import torch
 from torch import nn
 
 from comhe.errors import UsageError
-from comhe.regularizers import create_regularizer, register_neurons
+from comhe.regularizers import register_neurons
 from comhe.regularizers.selection import select
 from comhe.zoo import create_model, list_models
 
-
-def outputs(model, **selection):
-    return [layer.name for layer in select(model, **selection).layers if layer.role == "output"]
-
-
-def found(model):
-    return {layer.name: layer.found for layer in select(model).layers if layer.role == "output"}
+from .networks import mlp, outputs, with_attributes
 
 
 class Prototypes(nn.Module):
     def __init__(self, features=6, classes=10):
         super().__init__()
         self.W = nn.Parameter(torch.randn(features, classes))
-
-
-def with_attributes(**modules):
-    model = nn.Module()
-    for name, module in modules.items():
-        model.add_module(name, module)
-    return model
-
-
-def mlp(*widths):
-    return nn.Sequential(*(nn.Linear(a, b) for a, b in pairwise(widths)))
-
-
-CNN = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 16, 3), nn.Flatten(), nn.Linear(16 * 4, 10))
-MODEL = with_attributes(fc=nn.Linear(8, 10), body=mlp(3, 8))
-MODELS = {
-    "last": (mlp(8, 16, 12, 4), ["2"]),
-    "flattened": (CNN, ["3"]),
-    "equal widths": (mlp(4, 4, 4), ["1"]),
-    "registered first, named": (with_attributes(classifier=nn.Linear(16, 10), body=mlp(3, 8, 16)), ["classifier"]),
-    "registered first, unnamed": (with_attributes(top=nn.Linear(16, 10), body=mlp(3, 8, 16)), ["top"]),
-    "convolutions last": (with_attributes(top=nn.Linear(16, 10), body=nn.Conv2d(3, 16, 3)), ["top"]),
-    "an auxiliary head after it": (
-        with_attributes(body=mlp(3, 8), fc=nn.Linear(8, 10), aux_fc=nn.Linear(8, 10)),
-        ["fc"],
-    ),
-    "only auxiliary is named": (
-        with_attributes(body=mlp(3, 8), top=nn.Linear(8, 10), auxiliary_classifier=nn.Linear(8, 10)),
-        ["top"],
-    ),
-    "a head of several layers": (with_attributes(body=mlp(3, 8), head=mlp(8, 6, 10)), ["head.1"]),
-    "classes and boxes": (
-        with_attributes(body=mlp(3, 8), head=with_attributes(cls_preds=nn.Linear(8, 10), reg_preds=nn.Linear(8, 4))),
-        ["head.cls_preds"],
-    ),
-    "boxes last": (with_attributes(body=mlp(3, 8), top=nn.Linear(8, 10), bbox_pred=nn.Linear(8, 4)), ["top"]),
-    "wrapped": (with_attributes(model=MODEL, loss=nn.ReLU()), ["model.fc"]),
-    "wrapped twice": (nn.DataParallel(with_attributes(net=MODEL)), ["module.net.fc"]),
-    "attention last": (with_attributes(top=nn.Linear(8, 10), body=nn.MultiheadAttention(8, 2)), ["top"]),
-    "an embedding last": (with_attributes(top=nn.Linear(8, 10), words=nn.Embedding(12, 8)), ["top"]),
-    "one layer": (nn.Linear(4, 3), [""]),
-    "recurrent": (with_attributes(memory=nn.LSTM(4, 6, bidirectional=True), top=nn.Linear(12, 3)), ["top"]),
-}
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_auto(name):
-    model, expected = MODELS[name]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert outputs(model) == expected
-
-
-def test_the_report_says_how_it_was_found():
-    assert found(MODELS["last"][0]) == {"2": "the last weight matrix"}
-    assert found(MODELS["registered first, named"][0]) == {"classifier": "by its name"}
-    assert found(MODELS["registered first, unnamed"][0]) == {"top": "by its shape: no other layer takes its outputs"}
-    text = str(create_regularizer("mhe", MODELS["registered first, named"][0]).report())
-    assert [line.endswith("by its name") for line in text.splitlines()[2:]] == [True, False, False]
-
-
-@pytest.mark.parametrize(
-    ("model", "candidates", "taken"),
-    [
-        (with_attributes(body=mlp(3, 8), left=nn.Linear(8, 10), right=nn.Linear(8, 5)), "left, right", ["right"]),
-        (with_attributes(head=nn.Linear(8, 10), body=mlp(3, 8), score=nn.Linear(8, 5)), "head, score", ["score"]),
-    ],
-)
-def test_ambiguity_is_told(model, candidates, taken):
-    with pytest.warns(UserWarning, match=rf"may be any of {candidates}; {taken[0]} is taken. Name it with output="):
-        assert outputs(model) == taken
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert len(outputs(model, output=candidates.split(", "))) == 2
 
 
 def test_a_classifier_without_a_view_is_not_replaced():
@@ -124,45 +41,6 @@ def test_a_lazy_layer_is_the_output_after_one_call():
         outputs(model, output="1")
     model(torch.ones(2, 4))
     assert outputs(model) == ["1"]
-
-
-class Centers(nn.Module):
-    """A network with a parameter of its own."""
-
-    def __init__(self, shape, name="centers", **modules):
-        super().__init__()
-        self.register_parameter(name, nn.Parameter(torch.randn(shape)))
-        for key, module in modules.items():
-            self.add_module(key, module)
-
-
-@pytest.mark.parametrize("name", ["centers", "proxies", "W", "weight", "prototypes", "class_weight", "kernel"])
-@pytest.mark.parametrize("sizes", [(3, 8, 6), (3, 6, 6), (6, 6, 6)])
-@pytest.mark.parametrize("shape", [(10, 6), (6, 10)])
-def test_centers_of_classes_come_after_the_layers_of_their_module(name, sizes, shape):
-    for model in (
-        Centers(shape, name, net=mlp(*sizes)),
-        Centers(shape, name, body=mlp(*sizes[:2]), fc=mlp(*sizes[1:])),
-    ):
-        with pytest.warns(UserWarning, match="seems to be the model itself, which is skipped"):
-            assert outputs(model) == []
-
-
-def test_a_parameter_that_may_be_the_classifier_is_told():
-    with pytest.warns(UserWarning, match="may be any of the model itself, net.1; net.1 is taken"):
-        assert outputs(Centers((10, 6), "table", net=mlp(3, 6, 6))) == ["net.1"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert outputs(Centers((16, 6), "latents", net=mlp(3, 6, 6), fc=nn.Linear(6, 4))) == ["fc"]
-
-
-def test_a_matrix_that_no_layer_feeds_is_no_classifier():
-    class Memory(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.table = nn.Parameter(torch.randn(128, 20))
-
-    assert outputs(nn.Sequential(mlp(3, 8, 6), Memory())) == ["0.1"]
 
 
 def test_globs():
