@@ -102,14 +102,14 @@ def regularizer_options(name: str) -> dict[str, Any]:
         >>> regularizer_options("rp-comhe")["dim"], regularizer_options("so")["weight"]
         (40, 0.01)
     """
-    penalty = _find(name)
+    penalty = find_penalty(name)
     plug = {"weight": penalty.default_weight, "output_weight": penalty.default_output_weight, "seed": 0}
     return _penalty_options(penalty) | plug | _keywords(select)
 
 
 def about_regularizer(name: str) -> str:
     """Return what is written about a regularizer: the docstring of its penalty."""
-    penalty: Any = _find(name)
+    penalty: Any = find_penalty(name)
     penalty = penalty if isinstance(penalty, type) else penalty.function
     text = inspect.getdoc(penalty) or ""
     function = re.search(r":func:`(\w+)`", text.split("\n\n")[0])  # which is what the class says of itself
@@ -117,7 +117,8 @@ def about_regularizer(name: str) -> str:
     return text if found is None else f"{inspect.getdoc(found)}\n\n{text}"
 
 
-def _find(name: str) -> type[Penalty] | FunctionPenalty:
+def find_penalty(name: str) -> type[Penalty] | FunctionPenalty:
+    """Return the penalty that is registered under a name: a class, or what was made of a function."""
     if not isinstance(name, str):
         raise TypeError(f"the first argument is the name of a regularizer, such as 'mhe', not a {type(name).__name__}")
     if name not in _REGISTRY:
@@ -127,7 +128,7 @@ def _find(name: str) -> type[Penalty] | FunctionPenalty:
 
 def _split(name: str, options: dict[str, Any]) -> tuple[Penalty, dict[str, Any]]:
     """The penalty with its options, and the options that are the plug's."""
-    accepted, penalty = regularizer_options(name), _find(name)
+    accepted, penalty = regularizer_options(name), find_penalty(name)
     for option in options:
         if option not in accepted:
             raise UnknownOptionError(f"{name} has no option {option!r}; its options are {', '.join(accepted)}")

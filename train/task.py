@@ -1,6 +1,7 @@
 """What differs between domains."""
 
 import json
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from comhe.datasets import check_dataset
 from comhe.errors import ComheError, UsageError, first_line
-from comhe.regularizers import Regularizer, create_regularizer
+from comhe.regularizers import Regularizer, RegularizerWarning, create_regularizer
 from comhe.zoo import create_model, model_domain
 from comhe.zoo.preprocessing import Transform
 
@@ -139,7 +140,8 @@ def _check_options(model: str, arguments: tuple, regularizer: str, options: str)
     with torch.random.fork_rng(devices=[]):
         with _told(model, dict(arguments)):
             network = create_model(model, **dict(arguments))
-        with _told(regularizer, json.loads(options)):
+        with _told(regularizer, json.loads(options)), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RegularizerWarning)  # the data decide the sizes of the run's own network
             create_regularizer(regularizer, network, **json.loads(options))
 
 

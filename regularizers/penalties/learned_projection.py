@@ -66,6 +66,7 @@ class LearnedProjection(EnergyPenalty):
 
     state_name = "projection"
     projects = True
+    follows_lr = "rate"
     compares: ClassVar[bool] = False  # whether the objective looks at the pairs of unprojected neurons
 
     def __init__(

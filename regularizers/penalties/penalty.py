@@ -42,6 +42,8 @@ class Penalty:
         ordered: whether the order of the dimensions matters. If not, channels-last weights need no copy.
         state_name: prefix of the state's names in ``state_dict()``.
         projects: whether it sees some hidden layers through projections, those for which ``is_projected(layer)``.
+        follows_lr: name of an option that `comhe train` sets to the network's learning rate on images and points, as a
+            function of the step, unless it is given.
         min_norm: if not 0, what a step does to a set with neurons of nearly no length is bounded; see
             :func:`comhe.regularizers.bound.bound_gradient`.
 
@@ -74,6 +76,7 @@ class Penalty:
     state_name: str = "state"
     ordered: bool = True
     projects: bool = False
+    follows_lr: str | None = None
     min_norm: float = 0.0
     function: Callable[[Tensor], Tensor]
 

@@ -1,6 +1,6 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
@@ -10,7 +10,7 @@ from .console import print_table
 from .options import Command, DataRoot, Json, WhichWeights, print_json
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,62 +51,51 @@ class Energy(Command):
 
 
 def layers_of(source: str, which: str, data: str, seed: int, root: str | None) -> "dict[str, Tensor]":
-    """Return matrices of neurons by layer; in a state dict all tensors of two or more dimensions named *weight."""
+    """Return the sets of neurons by layer; in a file of others all tensors of two or more dimensions named *weight."""
     import torch
 
-    from comhe.regularizers import NoNeuronsError, neurons
+    from comhe.train.predict import open_weights
     from comhe.train.recipe import get_recipe
-    from comhe.train.runs.run import Run
     from comhe.train.task import make_task
-    from comhe.zoo import create_model, get_weights, list_models, list_weights, model_domain, read_state
-    from comhe.zoo.cards import is_shared
+    from comhe.zoo import create_model, list_models, list_weights, model_domain, read_state
+    from comhe.zoo.cards import has_card, is_shared
     from comhe.zoo.state import weights_file
 
     path = weights_file(source)
-    if path.is_dir():
-        run = Run(path)
-        return _from_state(source, run.weights(which), (run.recipe().model, run.result().get("options", {})))
+    if path.is_dir() or is_shared(source) or source in list_weights() or (path.is_file() and has_card(path)):
+        weights = open_weights(source, which)
+        state = weights.state_dict()
+        try:
+            return _of_network(weights.build())
+        except ComheError:  # the network is registered by a module that was not imported
+            return _of_state(source, state)
     if path.is_file():
-        return _from_state(source, read_state(path))
-    if is_shared(source) or source in list_weights():
-        weights = get_weights(source)
-        return _from_state(source, weights.state_dict(), (weights.model, weights.options))
+        return _of_state(source, read_state(path))
     if source not in list_models():
         hint = did_you_mean(source, [*list_models(), *list_weights()])
         raise UsageError(f"{source!r} is neither a folder, nor a file, nor the name of weights or a model; {hint}")
     torch.manual_seed(seed)
     if model_domain(source) == "graphs":  # the data decide its width
-        model = make_task(get_recipe(None, source, data, "none"), root).model()
-    else:
-        model = create_model(source)
-    found = {}
-    for name, module in model.named_modules():
-        try:
-            found[name] = neurons(module).detach()
-        except NoNeuronsError:
-            continue
-    return found
+        return _of_network(make_task(get_recipe(None, source, data, "none"), root).model())
+    return _of_network(create_model(source))
 
 
-def _from_state(
-    source: str, state: "Mapping[str, Tensor]", network: tuple[str, Mapping[str, Any]] | None = None
-) -> "dict[str, Tensor]":
-    """Matrices of a state dict, in the order of the network if that is known: some files sort their tensors."""
+def _of_network(model: "nn.Module") -> "dict[str, Tensor]":
+    from comhe.regularizers.selection import KINDS, select
+
+    return {layer.name: layer.neurons().detach() for layer in select(model, kinds=KINDS).layers}
+
+
+def _of_state(source: str, state: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
+    """Matrices of a state dict, in its order; one that safetensors has sorted by name counts in numbers."""
     import torch
 
-    from comhe.zoo import create_model
     from comhe.zoo.registry import natural_key
 
     weights = {name: w for name, w in state.items() if isinstance(w, torch.Tensor) and name.endswith("weight")}
     found = {name: w.flatten(1) for name, w in weights.items() if w.is_floating_point() and w.dim() >= 2}
     if not found:
         raise UsageError(f"{source} has no weight matrix: no tensor of two or more dimensions that is named *weight")
-    order: dict[str, int] = {}
-    if network is not None:
-        try:
-            order = {name: i for i, name in enumerate(create_model(network[0], **network[1]).state_dict())}
-        except ComheError:  # the model is registered by a module that was not imported
-            order = {}
-    if not order and [*found] == sorted(found):  # as safetensors sorts them
+    if [*found] == sorted(found):
         return {name: found[name] for name in sorted(found, key=natural_key)}
-    return dict(sorted(found.items(), key=lambda pair: order.get(pair[0], len(order))))
+    return found

@@ -154,9 +154,14 @@ def _in_pairs(argv: Sequence[str]) -> list[str]:
 def _hint(name: str, base: "Recipe") -> str | None:
     """What stands for a default that the recipe leaves to others."""
     from comhe.regularizers import regularizer_options
+    from comhe.regularizers.registry import find_penalty
+    from comhe.train.recipe import BatchRecipe
     from comhe.zoo import model_options
 
-    options = regularizer_options(base.regularizer) | base.regularizer_options
+    options = regularizer_options(base.regularizer)
+    if (rate := find_penalty(base.regularizer).follows_lr) and isinstance(base, BatchRecipe):
+        options[rate] = "lr"
+    options |= base.regularizer_options
     if name in ("weight", "output_weight"):
         value = options[name]
         said = "as the hidden layers" if value is None else value

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from comhe.datasets import Share
 from comhe.datasets.labeled import LabeledSet
 from comhe.progress import tracked
-from comhe.regularizers import Regularizer, create_regularizer, regularizer_options
+from comhe.regularizers import Regularizer, create_regularizer
+from comhe.regularizers.registry import find_penalty
 from comhe.train.recipe import BatchRecipe, Recipe
 from comhe.train.start import layer_scales
 from comhe.train.task import Task
@@ -67,8 +68,8 @@ class BatchTask(Task):
         """Attach the regularizer; learned projections move at the network's learning rate, as the released ones."""
         recipe, steps = self.recipe, self.recipe.epochs * self.steps
         options: dict[str, Any] = recipe.penalty_weights() | recipe.regularizer_options
-        if "rate" in regularizer_options(recipe.regularizer):
-            options.setdefault("rate", lambda step: max(recipe.lr_at(step, steps), 1e-12))
+        if rate := find_penalty(recipe.regularizer).follows_lr:
+            options.setdefault(rate, lambda step: max(recipe.lr_at(step, steps), 1e-12))
         return create_regularizer(recipe.regularizer, model, seed=recipe.seed, **options)
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:

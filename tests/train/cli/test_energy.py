@@ -5,10 +5,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from comhe.regularizers import create_regularizer
 from comhe.train.cli.energy import layers_of
 from comhe.train.cli.main import main
 from comhe.train.runs.run import run_folder
-from comhe.zoo import create_model
+from comhe.zoo import create_model, get_weights
 
 
 @pytest.mark.parametrize(
@@ -22,7 +23,7 @@ def test_a_model_or_pretrained_weights(name, shape, capsys):
 def test_a_run(finished, capsys):
     recipes, folder, _ = finished
     assert main(["energy", str(run_folder(folder, recipes[0]))]) == 0
-    assert "convs.0.lin.weight" in capsys.readouterr().out
+    assert "convs.0.lin" in capsys.readouterr().out
 
 
 def test_a_state_dict_of_ones_own(capsys, tmp_path):
@@ -38,10 +39,10 @@ def test_a_state_dict_of_ones_own(capsys, tmp_path):
 
 
 def test_layers_stand_in_the_order_of_the_network(capsys):
-    order = list(create_model("resnet8", num_classes=36).state_dict())
+    order = [name for name, _ in create_model("resnet8", num_classes=36).named_modules()]
     names = list(layers_of("resnet8.glyphs-none", "best", "citations", 0, None))
     assert names == sorted(names, key=order.index)
-    assert names[-1] == "fc.weight"
+    assert names[-1] == "fc"
     assert main(["energy", "resnet8.glyphs-none", "--json"]) == 0
     assert [row["layer"] for row in json.loads(capsys.readouterr().out)] == names
 
@@ -53,3 +54,15 @@ def test_a_file_that_sorts_its_tensors_is_read_with_numbers_as_numbers(tmp_path)
     backwards = dict(reversed(state.items()))
     torch.save(backwards, tmp_path / "theirs.pt")
     assert list(layers_of(str(tmp_path / "theirs.pt"), "best", "citations", 0, None)) == list(backwards)
+
+
+@pytest.mark.parametrize("name", ["gat.pubmed-none", "pointnet.solids-none"])
+def test_figures_are_those_of_the_report(name, capsys):
+    """A layer of GAT has a set of neurons for each head, which a state dict does not tell."""
+    rows = create_regularizer("mhe", get_weights(name).build()).report().layers
+    assert main(["energy", name, "--json"]) == 0
+    found = {row["layer"]: row for row in json.loads(capsys.readouterr().out)}
+    assert list(found) == [row.name for row in rows]
+    for row in rows:
+        assert found[row.name]["neurons"] == list(row.shape)
+        assert found[row.name]["energy"] == pytest.approx(row.diagnostics.energy, rel=1e-5)

@@ -5,6 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from comhe.datasets import Share
+from comhe.regularizers import Penalty, list_regularizers, register_regularizer, registry
+from comhe.train import get_recipe
 from comhe.train.engine.batch_task import evaluate_batches, make_optimizer, split_batch
 from comhe.train.images import ImageRecipe, ImageTask
 
@@ -46,6 +48,28 @@ def test_matrices_decay_and_nothing_else(recipe, tmp_path):
     assert {names[id(p)].split(".")[-1] for p in decayed["params"]} == {"weight"}
     assert all("bn" in names[id(p)] or names[id(p)] == "fc.bias" for p in others["params"])
     assert len(make_optimizer(recipe.replace(decay="all"), model).param_groups) == 1
+
+
+@pytest.mark.parametrize("name", list_regularizers())
+def test_every_regularizer_is_attached(recipe, tmp_path, name):
+    task = ImageTask(recipe.replace(model="resnet8", regularizer=name), str(tmp_path))
+    assert task.regularizer(task.model())().isfinite()
+
+
+def test_an_option_called_rate_is_not_the_networks(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+
+    @register_regularizer("own")
+    class Own(Penalty):
+        def __init__(self, *, rate: float = 0.5, eps: float = 1e-3) -> None:
+            self.rate, self.eps = rate, eps
+
+        def value(self, w, layer, state, draws):
+            return self.rate * w.square().sum((-2, -1))
+
+    task = ImageTask(recipe.replace(regularizer="own"), str(tmp_path))
+    assert task.regularizer(task.model()).penalty.rate == 0.5
+    assert get_recipe("paper", "resnet8", "glyphs", "own").regularizer_options == {}
 
 
 def test_learned_projections_move_at_the_networks_rate(recipe, tmp_path):
