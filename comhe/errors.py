@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import SupportsFloat, SupportsIndex
+from typing import Any, SupportsFloat, SupportsIndex
 
 # Packages between the user's line and ours.
 WITHIN = {"comhe", "contextlib", "functools", "lightning", "pytorch_lightning", "torch", "transformers"}
@@ -170,3 +170,14 @@ def did_you_mean(name: str, known: Iterable[str], many: str = "") -> str:
     if near:
         return f"did you mean {', '.join(near)}?"
     return many if many and len(known) > 10 else f"there are {', '.join(known) or 'none'}"
+
+
+def is_again(new: Any, before: Any) -> bool:
+    """Whether a function or class that is registered is the successor of another, as when a notebook's cell runs again.
+
+    Example:
+        >>> is_again(is_again, is_again), is_again(lambda: 1, lambda: 2)
+        (True, False)
+    """
+    place, other = ((getattr(x, "__module__", ""), getattr(x, "__qualname__", "<lambda>")) for x in (new, before))
+    return place == other and "<lambda>" not in place[1]

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from comhe.errors import UsageError, check_choice, did_you_mean
+from comhe.errors import UsageError, check_choice, did_you_mean, is_again
 
 from .graphs.graph import Graph
 from .images.sets import ImageFiles, Images
@@ -73,7 +73,7 @@ def register_dataset(
     check_choice("domain", domain, TYPES)
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or re.search(r"(-random\d*|-split\d*|-up-[xyz])$", name):
         raise UsageError(f"{name!r} cannot be the name of a data set: use letters, digits, '_', '.' and '-'")
-    if name in _REGISTRY[domain]:
+    if name in _REGISTRY[domain] and not is_again(load, _REGISTRY[domain][name].load):
         raise UsageError(f"{domain} already has a data set {name!r}; register this one under another name")
     _REGISTRY[domain][name] = _Entry(name, load, license, frozenset(inspect.signature(load).parameters), about)
     return load

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from comhe.errors import UsageError
+from comhe.errors import UsageError, is_again
 
 from .computed import full, parametrizations_in_evaluation, plain_tensors, up_to_date, walk
 
@@ -182,7 +182,7 @@ def register_neurons(layer: type[nn.Module] | str, *, whole: bool = False) -> Ca
     """
 
     def register(rule: Rule) -> Rule:
-        if layer in _RULES and not _is_again(rule, _RULES[layer]):
+        if layer in _RULES and not is_again(rule, _RULES[layer]):
             raise UsageError(f"{layer!r} already has a matrix view; register one for a subclass")
         _RULES[layer] = rule
         _FOUND.clear()
@@ -191,12 +191,6 @@ def register_neurons(layer: type[nn.Module] | str, *, whole: bool = False) -> Ca
         return rule
 
     return register
-
-
-def _is_again(rule: Rule, before: Rule) -> bool:
-    """Whether a function is another's successor, as after a cell of a notebook has run again."""
-    place = rule.__module__, rule.__qualname__
-    return place == (before.__module__, before.__qualname__) and "<lambda>" not in rule.__qualname__
 
 
 def kind(module: nn.Module) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from torch import Tensor, nn
 
-from comhe.errors import UnknownOptionError, UsageError, did_you_mean
+from comhe.errors import UnknownOptionError, UsageError, did_you_mean, is_again
 
 from .penalties.penalty import FunctionPenalty, Penalty
 from .regularizer import Regularizer
@@ -37,10 +37,8 @@ def register_regularizer(name: str, *, default_weight: float = 1.0, ordered: boo
     """
 
     def register(penalty: P) -> P:
-        if name in _REGISTRY:
-            taken = _REGISTRY[name]
-            by = (taken if isinstance(taken, type) else taken.function).__name__
-            raise UsageError(f"regularizer {name!r} is already registered by {by}")
+        if name in _REGISTRY and not is_again(penalty, taken := _defined(_REGISTRY[name])):
+            raise UsageError(f"regularizer {name!r} is already registered by {taken.__name__}")
         if not isinstance(penalty, type):
             _REGISTRY[name] = FunctionPenalty(penalty, name, default_weight, ordered)
         elif not issubclass(penalty, Penalty):
@@ -109,8 +107,7 @@ def regularizer_options(name: str) -> dict[str, Any]:
 
 def about_regularizer(name: str) -> str:
     """Return what is written about a regularizer: the docstring of its penalty."""
-    penalty: Any = find_penalty(name)
-    penalty = penalty if isinstance(penalty, type) else penalty.function
+    penalty = _defined(find_penalty(name))
     text = inspect.getdoc(penalty) or ""
     function = re.search(r":func:`(\w+)`", text.split("\n\n")[0])  # which is what the class says of itself
     found = getattr(sys.modules[penalty.__module__], function[1], None) if function else None
@@ -126,17 +123,22 @@ def find_penalty(name: str) -> type[Penalty] | FunctionPenalty:
     return _REGISTRY[name]
 
 
+def _defined(penalty: type[Penalty] | FunctionPenalty) -> Any:
+    """The class or the function that was registered."""
+    return penalty if isinstance(penalty, type) else penalty.function
+
+
 def _split(name: str, options: dict[str, Any]) -> tuple[Penalty, dict[str, Any]]:
     """The penalty with its options, and the options that are the plug's."""
     accepted, penalty = regularizer_options(name), find_penalty(name)
     for option in options:
         if option not in accepted:
             raise UnknownOptionError(f"{name} has no option {option!r}; its options are {', '.join(accepted)}")
+    rest = {key: None if value == "none" and accepted[key] is None else value for key, value in options.items()}
     for option, kinds in _numbers(penalty).items():
-        if isinstance(value := options.get(option), str):  # as from a command line
+        if isinstance(value := rest.get(option), str):  # as from a command line
             wanted = "True or False" if kinds == {bool} else "a number"
             raise UsageError(f"{option} must be {wanted}, not {value!r}")
-    rest = dict(options)
     theirs = {key: rest.pop(key) for key in _penalty_options(penalty) if key in rest}
     return penalty(**theirs) if isinstance(penalty, type) else penalty, rest
 

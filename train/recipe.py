@@ -11,7 +11,7 @@ from functools import cache
 from types import UnionType
 from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
-from comhe.errors import UsageError, check_at_least, check_choice, did_you_mean
+from comhe.errors import UsageError, check_at_least, check_choice, did_you_mean, is_again
 from comhe.zoo import model_domain
 
 from .engine.schedule import factor
@@ -165,6 +165,11 @@ class Recipe:
         weights = {"weight": by_layer or self.weight, "output_weight": self.output_weight}
         return {name: value for name, value in weights.items() if value is not None}
 
+    def options_with(self, chosen: Options) -> Options:
+        """Return the regularizer's options with others chosen; its penalty decides on the span where they matter."""
+        own = {name: value for name, value in self.regularizer_options.items() if name != "span"}
+        return (own if chosen.keys() & {"distribution", "eps"} else self.regularizer_options) | chosen
+
     @property
     def dataset(self) -> str:
         """The name under which the data are loaded: a split that is ``-random`` without a number is the seed's own."""
@@ -317,7 +322,7 @@ def register_recipe(recipe: Any) -> Any:
             raise UsageError(f"{name}() needs the class of the recipes that it returns as its return annotation")
         domain = kind.domain
     known = find_domain(domain).recipes
-    if name in (*known, "custom"):
+    if name == "custom" or (name in known and not is_again(build, known[name])):
         raise UsageError(f"the name {name!r} of a recipe for {domain} is taken; choose another one")
     known[name] = build
     return recipe

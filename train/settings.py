@@ -121,9 +121,10 @@ def variants(recipes: Sequence[Recipe], settings: Mapping[str, Any]) -> list[Rec
         sweep = (value if isinstance(value, list | tuple) else [value] for value in applied.values())
         for values in itertools.product(*sweep):
             changes = dict(zip(applied, values, strict=True))
-            for kind, names in (("regularizer_options", options), ("model_options", builder)):
-                chosen = {name: changes.pop(name) for name in applied if name in names}
-                changes[kind] = {**getattr(recipe, kind), **chosen}
+            chosen = {name: changes.pop(name) for name in applied if name in options}
+            built = {name: changes.pop(name) for name in applied if name in builder}
+            changes["regularizer_options"] = recipe.options_with(chosen)
+            changes["model_options"] = recipe.model_options | built
             found.append(recipe.replace(**changes))
     for name, applies in known.items():
         if not applies:

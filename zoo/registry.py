@@ -7,7 +7,7 @@ from typing import TypeVar, overload
 
 from torch import nn
 
-from comhe.errors import UsageError, did_you_mean
+from comhe.errors import UsageError, did_you_mean, is_again
 
 DOMAINS = ("images", "points", "graphs", "custom")
 
@@ -66,7 +66,7 @@ def register_model(
 
     def register(builder: B) -> B:
         key = name or builder.__name__
-        if key in entries:
+        if key in entries and not is_again(builder, entries[key].builder):
             first, second = (f"{b.__module__}.{b.__qualname__}" for b in (entries[key].builder, builder))
             raise UsageError(f"model {key!r} is registered twice, by {first} and by {second}; rename one of them")
         entries[key] = Entry(builder, domain)

@@ -50,8 +50,9 @@ def test_every_listed_option_is_accepted_with_its_default(name):
     options = regularizer_options(name)
     assert {"weight", "output_weight", "seed", "include", "exclude", "output"} <= set(options)
     model = nn.Sequential(nn.Linear(50, 4), nn.Linear(4, 3))
-    regularizer = create_regularizer(name, model, **options)
-    assert regularizer().item() == create_regularizer(name, model)().item()
+    as_text = {option: "none" for option, value in options.items() if value is None}  # as help shows them
+    for given in (options, options | as_text):
+        assert create_regularizer(name, model, **given)().item() == create_regularizer(name, model)().item()
 
 
 @pytest.fixture
@@ -91,7 +92,9 @@ def test_a_registered_function_is_a_penalty():
         model = nn.Linear(4, 3)
         assert create_regularizer("test-function", model)().item() == pytest.approx(0.5 * norm(model.weight).item())
         with pytest.raises(UsageError, match="'test-function' is already registered by norm"):
-            register_regularizer("test-function")(norm)
+            register_regularizer("test-function")(lambda w: w.sum((-2, -1)))
+        register_regularizer("test-function", default_weight=2.0)(norm)  # the cell of a notebook runs again
+        assert regularizer_options("test-function")["weight"] == 2.0
     finally:
         del _REGISTRY["test-function"]
     with pytest.raises(TypeError, match="int is neither a subclass of Penalty nor a function"):

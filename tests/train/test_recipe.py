@@ -103,8 +103,11 @@ def test_a_registered_recipe_is_as_good_as_a_built_in_one(registry):
     recipe = get_recipe("wide", "gcn", "cora", "mhe", lr=0.5)
     assert (recipe.recipe, recipe.hidden_channels, recipe.label) == ("wide", 64, "gcn.cora-mhe+lr=0.5")
     assert get_recipe("brief", "gcn", "cora", "mhe").label == "gcn.cora-mhe"
-    with pytest.raises(UsageError, match="'brief' of a recipe for graphs is taken"):
-        register_recipe(GraphRecipe(recipe="brief"))
+    with pytest.raises(UsageError, match="'kipf' of a recipe for graphs is taken"):
+        register_recipe(GraphRecipe(recipe="kipf"))
+    register_recipe(wide)  # the cell of a notebook runs again
+    register_recipe(GraphRecipe(recipe="brief", epochs=5))
+    assert get_recipe("brief", "gcn", "cora", "mhe").epochs == 5
     with pytest.raises(UsageError, match="'custom' of a recipe for graphs is taken"):
         register_recipe(GraphRecipe())
     with pytest.raises(UsageError, match="return annotation"):

@@ -64,6 +64,9 @@ def test_settings_apply_where_they_can():
 def test_options_are_added_to_those_of_the_recipe():
     (found,) = variants([GraphRecipe(regularizer="rp-comhe", regularizer_options={"span": True})], {"dim": 8})
     assert found.regularizer_options == {"span": True, "dim": 8}
+    for setting in ({"distribution": "ternary"}, {"eps": 1e-4}):  # with which the span is an error, if it is asked for
+        (found,) = variants([GraphRecipe(regularizer="rp-comhe", regularizer_options={"span": True})], setting)
+        assert found.regularizer_options == setting
 
 
 def test_weights_of_layers():

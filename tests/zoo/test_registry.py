@@ -39,5 +39,15 @@ def test_a_name_is_taken_once(clean_registry):
     assert f"{__name__}.test_a_name_is_taken_once.<locals>.resnet8; rename" in str(error.value)
 
 
+def test_a_cell_of_a_notebook_runs_again(clean_registry):
+    for width in (3, 5):
+
+        @register_model
+        def small(width=width):
+            return nn.Linear(width, 2)
+
+        assert create_model("small").in_features == width
+
+
 def test_numbers_in_names_are_sorted_as_numbers():
     assert sorted(["b10", "b9", "a"], key=natural_key) == ["a", "b9", "b10"]

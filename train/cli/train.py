@@ -39,8 +39,8 @@ class Train(Computing):
         from comhe.train.start import with_start
 
         values = {f.name: getattr(self, f.name) for f in fields(self.base) if hasattr(self, f.name)}
-        for name in OPTIONS:
-            values[name] = getattr(self.base, name) | parse_options(values[name])
+        values["model_options"] = self.base.model_options | parse_options(values["model_options"])
+        values["regularizer_options"] = self.base.options_with(parse_options(values["regularizer_options"]))
         values["layer_weights"] = parse_weights(values["layer_weights"])
         return with_start(self.base.replace(**values))
 
