@@ -11,7 +11,7 @@ from comhe.errors import UsageError, did_you_mean, few
 from .computed import WRAPPERS, clean_name, walk
 from .penalties.penalty import Penalty
 from .selection import FROZEN, NO_PARAMETER, Layer, Skipped, called, idle_globs, select
-from .sharding import balance, check_not_sharded
+from .sharding import balance, check_matrices, check_not_sharded
 from .structure import Structure, changes, is_adapter
 
 THAWED = "frozen when the regularizer was attached, and thawed since: it is regularized now"
@@ -47,12 +47,14 @@ class Attachment:
     """
 
     def __init__(self, model: nn.Module, options: dict[str, Any]) -> None:
+        check_matrices(model)
         self._prefix = ""  # of the wrappers around the model; names of layers are those that its checkpoint has
         while wrapper := _wrapper(model):
             model, self._prefix = model.get_submodule(wrapper), f"{self._prefix}{wrapper}."
         self._model = (model,)
         self._options = options
         self.rank, self.ranks = 0, 1
+        self.trainable: list[Layer] = []
         self._owners: dict[str, int] = {}  # the rank of each layer, once they are shared out
         self.select()
         self._frozen_first = {layer.name for layer in self.layers} - {layer.name for layer in self.trainable}
@@ -94,7 +96,8 @@ class Attachment:
                 yield f"{option}={glob!r}", did_you_mean(glob, [name for name in names if name])
 
     def _find_trainable(self) -> None:
-        self.trainable = [layer for layer in self.layers if layer.trainable]
+        before = {layer.name for layer in self.trainable}
+        self.trainable = [x for x in self.layers if x.trainable or (x.name in before and _is_swapped(x))]
 
     @property
     def skipped(self) -> list[Skipped]:
@@ -130,8 +133,11 @@ class Attachment:
     def trained_with(self, parameters: Mapping[str, Tensor]) -> list[Layer]:
         """The layers that are not frozen, or are given a tensor that is not."""
         parents = set()
-        for name, tensor in parameters.items():
-            parts = clean_name(name.removeprefix(self._prefix)).split(".") if tensor.requires_grad else []
+        known = dict(self._model[0].named_parameters(remove_duplicate=False))
+        given = {name.removeprefix(self._prefix) for name, tensor in parameters.items() if tensor.requires_grad}
+        tensors = {id(known[name]) for name in given & known.keys()}
+        for name in given | {name for name, parameter in known.items() if id(parameter) in tensors}:  # tied ones, too
+            parts = clean_name(name).split(".")
             parents |= {".".join(parts[:end]) for end in range(len(parts) + 1)}
         names = {module: name for name, module in walk(self._model[0])}
         return [layer for layer in self.layers if layer in self.trainable or names[layer.module] in parents]
@@ -156,6 +162,11 @@ def _reason(layer: Layer) -> str:
 def _is_idle(layer: Layer) -> bool:
     """Whether a layer that is not trained has parameters that are, those of adapters."""
     return is_adapter(layer.module) and any(p.requires_grad for p in layer.parameters)
+
+
+def _is_swapped(layer: Layer) -> bool:
+    """Whether functional_call has put other tensors into a layer, whose requires_grad says nothing of training."""
+    return any(not isinstance(p, nn.Parameter) for p in layer.parameters)
 
 
 def _wrapper(model: nn.Module) -> str:

@@ -10,6 +10,7 @@ from torch import nn
 from .computed import WRAPPERS
 
 COLORS = 4  # channels that images have
+FEW, MOST_COPIES = 16, 4  # outputs that may be those for classes, and how often they are joined at most
 CONTAINERS = (nn.ModuleList, nn.ModuleDict)
 
 
@@ -28,6 +29,14 @@ class Matrix:
         """Whether the other one may take this one's outputs for its inputs, ``flattened`` maps included or not."""
         flattened = flattened and self.role == "convolution" and other.role != "convolution"
         return any(n == m or (flattened and m % n == 0) for n in self.outputs for m in other.inputs)
+
+    def repeats(self, other: "Matrix", wide: int, n: int) -> bool:
+        """Whether ``wide`` inputs of another layer may be several times these n outputs: flattened maps, or copies.
+
+        Of few outputs, as those for two classes, nearly everything is a multiple.
+        """
+        flattened = self.role == "convolution" and other.role != "convolution"
+        return wide % n == 0 and (flattened or n >= FEW or wide // n <= MOST_COPIES)
 
     def unfolds(self, other: "Matrix") -> bool:
         """Whether the other one, a convolution of feature maps, may take the outputs as square maps of pixels."""
@@ -179,7 +188,8 @@ def loose_ends(possible: Sequence[Matrix], every: Sequence[Matrix]) -> list[Matr
         # What the layer before makes alone is not joined of this one's outputs and others.
         open_ = [other for before, other in pairwise(later) if before is m or not before.feeds(other)]
         widths = {n for other in every if other is not m for n in other.outputs}
-        taken |= any(wide % n == 0 or wide - n in widths for other in open_ for wide in other.inputs for n in m.outputs)
+        sizes = [(other, wide, n) for other in open_ for wide in other.inputs for n in m.outputs]
+        taken |= any(m.repeats(other, wide, n) or wide - n in widths for other, wide, n in sizes)
         if m.role != "bare" and max(m.outputs) > 1 and not taken:
             found.append(m)
     return found

@@ -96,6 +96,25 @@ class CombinedRegularizer(nn.Module):
         return self._parts()[0].device
 
     @property
+    def weight(self) -> list[Any]:
+        """The weights of the parts, each of which has its own: set ``parts[0].weight``."""
+        return [part.weight for part in self._parts()]
+
+    @weight.setter
+    def weight(self, weight: Any) -> None:
+        raise UsageError(f"each of the combined regularizers has a weight: set parts[0].weight, not {weight!r} for all")
+
+    @property
+    def output_weight(self) -> list[Any]:
+        """The output weights of the parts, each of which has its own."""
+        return [part.output_weight for part in self._parts()]
+
+    @output_weight.setter
+    def output_weight(self, weight: Any) -> None:
+        what = "each of the combined regularizers has an output weight: set parts[0].output_weight"
+        raise UsageError(f"{what}, not {weight!r} for all")
+
+    @property
     def step(self) -> int:
         """The number of steps made; all parts have made as many."""
         return self._parts()[0].step

@@ -1,6 +1,7 @@
 """Networks beside the one that is trained: teachers, momentum encoders, averaged weights, perceptual losses."""
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
 from torch import nn
@@ -11,11 +12,13 @@ from .branches import Matrix, below, children
 from .computed import walk
 
 _AVERAGES = re.compile(r"AveragedModel$|ModelEma(V\d)?$")
-_AVERAGED = re.compile(rf"{_AVERAGES.pattern}|^Ema\w*|^EMA\w*|EMA$")
+_MAY_AVERAGE = re.compile(r"^Ema(?![a-z])|^EMA|EMA$")  # also EMANet, of expectation-maximization attention
 _SURE = {"ema", "teacher"}
-_FOLLOWS = _SURE | {"average", "averaged", "avg", "momentum", "polyak", "target"}
-_LEADS = {"online", "student"}
+_FOLLOWS = _SURE | {"average", "averaged", "avg", "momentum", "old", "polyak", "target"}
+_LEADS = {"base", "behavior", "behaviour", "current", "eval", "local", "main", "online", "student"}
 _ANY = {"model", "module", "net", "network"}
+# What "target_net" follows.
+_ACTS = {"actor", "agent", "critic", "dqn", "policy", "q", "qf", "qnet", "qnetwork", "value"}
 
 
 def followers(model: nn.Module, matrices: Sequence[Matrix], included: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
@@ -57,7 +60,8 @@ def _leads(leader: str, path: str, layers: Sequence[object]) -> bool:
     ours, theirs = _words(path), _words(leader)
     rest = ours - _FOLLOWS - _ANY
     sure = not rest and len(layers) > 1 and ours & _SURE
-    return not theirs & _FOLLOWS and bool(sure or rest == theirs - _LEADS - _ANY)
+    acts = not rest and "target" in ours and theirs <= _ACTS | _ANY
+    return not theirs & _FOLLOWS and bool(sure or acts or rest == theirs - _LEADS - _ANY)
 
 
 def _words(path: str) -> set[str]:
@@ -69,7 +73,8 @@ def copies(module: nn.Module, path: str, matrices: Sequence[Matrix], heads: Coll
     """The names of the children that are networks of their own and are not trained, where another one is.
 
     Either all matrices of such a child are frozen, and there are several of them (a frozen head has one), or its class
-    averages weights, as ``torch.optim.swa_utils.AveragedModel`` and timm's ``ModelEmaV3`` do.
+    averages weights, as ``torch.optim.swa_utils.AveragedModel`` and timm's ``ModelEmaV3`` do. A class whose name begins
+    with Ema does, if another child has the same layers.
 
     Args:
         path: the module's name in the model.
@@ -84,9 +89,13 @@ def copies(module: nn.Module, path: str, matrices: Sequence[Matrix], heads: Coll
         ['teacher']
     """
     found = []
+    networks = {name: [m for m in matrices if below(m.name, name)] for name, _ in children(module, path)}
+    shapes = {name: Counter((m.inputs, m.outputs) for m in inside) for name, inside in networks.items()}
     for name, child in children(module, path):
-        inside = [m for m in matrices if below(m.name, name)]
-        averaged = any(_AVERAGED.search(base.__name__) for base in type(child).__mro__)
+        inside = networks[name]
+        classes = [base.__name__ for base in type(child).__mro__]
+        repeats = any(shapes[other] and shapes[other] <= shapes[name] for other in networks if other != name)
+        averaged = any(map(_AVERAGES.search, classes)) or (repeats and any(map(_MAY_AVERAGE.search, classes)))
         frozen = len(inside) > 1 and not any(m.trained for m in inside) and name.rpartition(".")[2] not in heads
         if inside and (averaged or frozen):
             found.append(name)

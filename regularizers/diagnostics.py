@@ -19,7 +19,8 @@ TITLES = ("energy", "half-space", "smallest °", "mean °", "coherence", "eff. r
 @dataclass(frozen=True)
 class Diagnostics:
     """Numbers of one matrix of neurons: energies with s = 2, angles of pairs in degrees (0 to 180), coherence (the
-    largest absolute cosine), the effective rank, and how many neurons are dead: of a norm below 1e-3 of the median."""
+    largest absolute cosine), the effective rank, and how many neurons are dead: of a norm of 0, or below 1e-3 of the
+    median."""
 
     energy: float
     half_space_energy: float
@@ -51,7 +52,7 @@ def diagnose(w: Tensor) -> Diagnostics:
     check_neurons(w)
     w = as_sets(upcast(w))
     norms = torch.linalg.vector_norm(w, dim=-1)
-    dead = int((norms < 1e-3 * norms.median(-1, keepdim=True).values).sum())
+    dead = int(((norms < 1e-3 * norms.median(-1, keepdim=True).values) | (norms == 0)).sum())
     if not bool(w.isfinite().all()):
         return Diagnostics(math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, dead)
     u, n = directions(w), w.shape[-2]

@@ -111,12 +111,12 @@ class Draws:
     ) -> Tensor:
         """A tensor that holds ``content``: the last step's if it does already, else filled, in place if need be."""
         held, tensor = self._memory.get(key, (None, None))
-        if tensor is None or tensor.shape != shape or tensor.device != self.device:
-            held, tensor = None, torch.empty(shape, dtype=dtype, device=self.device)
-        elif held != content and not self.capturable:
-            tensor = torch.empty_like(tensor)
-        if held != content and not tensor.is_meta:
-            with untransformed():  # vmap allows no random operation, and would keep what it draws
+        with untransformed():  # a transform allows no random operation, or wraps what is kept for other steps
+            if tensor is None or tensor.shape != shape or tensor.device != self.device:
+                held, tensor = None, torch.empty(shape, dtype=dtype, device=self.device)
+            elif held != content and not self.capturable:
+                tensor = torch.empty_like(tensor)
+            if held != content and not tensor.is_meta:
                 fill(tensor)
         self._memory[key], self._values[key] = (content, tensor), tensor
         return tensor

@@ -51,6 +51,8 @@ def headless(model: nn.Module, name: str, beside: Sequence[str] = ()) -> Headles
             return Headless(path, path, f"{type(owner).__name__} returns features, so there is no output layer")
         if callable(getattr(owner, "get_classifier", None)) and getattr(owner, "num_classes", None) == 0:
             return Headless(path, path, "num_classes=0, so there is no output layer")
+        if not path and isinstance(owner, nn.Sequential) and is_cut(owner):
+            return Headless(path, str(len(owner) - 1), "no weight matrix, so there is no output layer")
         for head in removed_heads(owner):
             full = f"{path}.{head}".removeprefix(".")
             return Headless(path, full, "no weight matrix, so there is no output layer")
@@ -118,6 +120,10 @@ def _after(model: nn.Module, layer: nn.Module | None, beside: Sequence[str]) -> 
 
 
 def _normalizes(module: nn.Module, features: int) -> bool:
-    weight = getattr(module, "weight", None)
-    known = any(hasattr(module, name) for name in ("num_features", "num_channels", "normalized_shape", "running_var"))
-    return known and (weight is None or (isinstance(weight, Tensor) and weight.shape == (features,)))
+    """Whether a module is a normalization of so many features; one without a weight says how many in an attribute."""
+    sizes = [getattr(module, name, None) for name in ("num_features", "num_channels", "normalized_shape")]
+    if isinstance(variance := getattr(module, "running_var", None), Tensor):
+        sizes.append(len(variance))
+    if isinstance(weight := getattr(module, "weight", None), Tensor):
+        return any(size is not None for size in sizes) and weight.shape == (features,)
+    return any(features in size if isinstance(size, tuple) else size == features for size in sizes)

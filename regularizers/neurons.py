@@ -1,5 +1,6 @@
 """The matrix view: which rows of which matrix are a layer's neurons."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from fnmatch import fnmatchcase
@@ -15,6 +16,7 @@ from .computed import full, parametrizations_in_evaluation, plain_tensors, up_to
 
 View = Tensor | Mapping[str, Tensor]
 Rule = Callable[[Any], View]  # of a module of its class
+LATER = "which something else gives it: call the model once before"
 WEIGHT = "weight"  # the part that a layer's name means when it names none
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -101,9 +103,14 @@ def views(module: nn.Module, ordered: bool = True) -> dict[str, Tensor]:
             for key, p in module.named_parameters(recurse=False):
                 if (reason := odd(p)) is not None:
                     raise NoNeuronsError(f"{name}.{key} is {reason}") from error
+            lacking = re.fullmatch(r"'\w+' object has no attribute '(\w+)'", str(error))
+            if lacking and not hasattr(current, lacking[1]):
+                raise NoNeuronsError(f"{name} has no {lacking[1]}, {LATER}") from error
             raise
     whole = {WEIGHT: found} if not isinstance(found, Mapping) else found
     for w in whole.values():
+        if w is None and None in current._parameters.values():
+            raise NoNeuronsError(f"{name} has None for a weight, {LATER}")
         if not isinstance(w, Tensor) or w.dim() < 2:
             wrong = list(w.shape) if isinstance(w, Tensor) else type(w).__name__
             raise UsageError(f"the view of {name} must return a tensor [..., N, d], or several by name, not {wrong}")

@@ -93,6 +93,8 @@ def find_outputs(model: nn.Module, matrices: Sequence[Matrix], output: str | Ite
     missing = None
     prefix, core, beside = _core(model, matrices)
     matrices = [m for m in matrices if not any(below(m.name, name) for name in beside)]
+    if any(m.role != "bare" for m in matrices):  # a square parameter is a table of transitions, as that of a CRF
+        matrices = [m for m in matrices if m.role != "bare" or len(m.inputs) != 1]
     possible = [m for m in matrices if below(m.name, prefix) and m.role != "inner" and not AUXILIARY.search(m.name)]
     for ask in itertools.chain((by_library, by_name), itertools.repeat(by_shape)):
         if not possible:

@@ -35,11 +35,20 @@ def check_matrices(model: nn.Module) -> None:
     """
     for name, module in walk(model):
         strategy = getattr(module, "sharding_strategy", None)
-        if type(module).__name__ == "FullyShardedDataParallel" and getattr(strategy, "name", "") != "NO_SHARD":
+        is_wrapper = type(module).__name__ == "FullyShardedDataParallel" and getattr(strategy, "name", "") != "NO_SHARD"
+        if is_wrapper or _is_flat(module):
             raise UsageError(
                 f"{name or 'the model'} is sharded by FullyShardedDataParallel (FSDP1), which leaves no rank a matrix: "
                 "use torch.distributed.fsdp.fully_shard (FSDP2)"
             )
+
+
+def _is_flat(module: nn.Module) -> bool:
+    """Whether FSDP1, around this module or one above it, has made parts of a flat tensor of its weights."""
+    if not isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) or module._modules:  # parametrizations
+        return False
+    is_managed = getattr(module, "_is_fsdp_managed_module", False)  # by FSDP1 or FSDP2, which leaves matrices
+    return is_managed and all(p is None or p.dim() < 2 for p in module._parameters.values())
 
 
 def check_not_sharded(modules: Iterable[nn.Module]) -> None:

@@ -93,6 +93,8 @@ class RegularizerCallback(Callback):
         assert self.regularizer is not None  # since on_fit_start
         self._called = True
         parameters = _parameters(optimizer)
+        if all(p.grad is None for p in parameters):  # training_step has skipped this batch
+            return
         begun = self._iterations.get(id(optimizer))
         if begun is not None and begun[0] == trainer.global_step:  # one more closure of the same step
             _, draws, states, self._penalty = begun

@@ -292,6 +292,19 @@ def test_given_parameters_decide_whether_their_layers_count():
     assert all(grads[f"{index}.weight"].count_nonzero() for index in (0, 2, 4))
 
 
+def test_a_tied_weight_is_given_once():
+    """``named_parameters()`` lists it under the first of its names, which may be that of an embedding."""
+    model = nn.ModuleDict({"words": nn.Embedding(12, 6), "body": nn.Linear(6, 6), "head": nn.Linear(6, 12, bias=False)})
+    model["head"].weight = model["words"].weight
+    expected = create_regularizer("mhe", model)().item()
+    model.requires_grad_(False)
+    given = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
+    assert "head.weight" not in given
+    value = create_regularizer("mhe", model)(given)
+    assert value.item() == pytest.approx(expected)
+    assert torch.autograd.grad(value, given["words.weight"])[0].count_nonzero()
+
+
 def test_sharded_layers_that_stay_keep_their_rank():
     model = network()
     shards = [small("ap-comhe", model) for _ in range(2)]

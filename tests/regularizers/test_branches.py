@@ -121,6 +121,28 @@ def test_other_ends_of_a_model_are_told(model, found, others):
     assert all(f" {name}" in message for name in [*others, "Name it with output="])
 
 
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_other_ends_are_told_for_any_number_of_classes(classes):
+    """Every even number of inputs is a multiple of two outputs."""
+    models = [
+        Model(a=linear(9, 16), b=linear(16, 64), last=linear(64, classes), early=linear(16, classes)),
+        Model(deep=linear(20, 16, classes), wide=linear(30, classes)),
+        Model(a=nn.Conv2d(3, 16, 3), down=nn.Conv2d(16, 32, 3), up=nn.Conv2d(32, 16, 3), outc=nn.Conv2d(16, classes, 1),
+              side=nn.Conv2d(32, classes, 1)),
+        Model(a=nn.Conv2d(3, 16, 3), b=nn.Conv2d(16, 64, 3), last=linear(64, classes),
+              turned=nn.Sequential(nn.Conv2d(16, 8, 3), nn.Flatten(), linear(128, 4))),
+    ]  # fmt: skip
+    for model, other in zip(models, ("last", "deep.1", "outc", "last"), strict=True):
+        _, message = told(model)
+        assert f" {other}," in message
+
+
+@pytest.mark.parametrize("name", ["region", "registry", "masked", "box", "reg_preds", "regression", "maskHead"])
+def test_words_that_only_begin_as_those_of_regression_do_are_other_words(name):
+    _, message = told(Model(trunk=linear(9, 16), country=linear(16, 6), **{name: linear(16, 5)}))
+    assert (f"country, {name}" in message) == (name in ("region", "registry", "masked"))
+
+
 @pytest.mark.parametrize(
     ("model", "found"),
     [

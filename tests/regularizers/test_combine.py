@@ -153,3 +153,14 @@ def test_combined_ones_are_taken_apart_and_nothing_else_is_taken():
             TypeError, match=f"combine takes regularizers, one after another, not a {type(wrong).__name__}"
         ):
             combine(wrong)
+
+
+def test_each_part_has_its_own_weights():
+    both = combine(*parts(network()))
+    assert both.weight == [part.weight for part in both.parts]
+    for name in ("weight", "output_weight"):
+        with pytest.raises(UsageError, match=rf"set parts\[0\]\.{name}, not 0\.5 for all"):
+            setattr(both, name, 0.5)
+    for part in both.parts:
+        part.weight = part.output_weight = 0.0
+    assert both().item() == 0

@@ -69,7 +69,13 @@ FOLLOWERS = {
     "registered first": (Wrapped(teacher=deep(), student=deep()), ["teacher"]),
     "of another name": (Wrapped(backbone=deep(), ema=deep()), ["ema"]),
     "of BYOL": (Wrapped(online_encoder=deep(), target_encoder=deep()), ["target_encoder"]),
-    "of DQN": (Wrapped(q_net=deep(), target_net=deep(), q_target=deep()), ["q_target"]),
+    "of DQN": (Wrapped(q_net=deep(), target_net=deep(), q_target=deep()), ["target_net", "q_target"]),
+    "of DQN, by the tutorial": (Wrapped(policy_net=deep(), target_net=deep()), ["target_net"]),
+    "of DQN, local": (Wrapped(qnetwork_local=deep(), qnetwork_target=deep()), ["qnetwork_target"]),
+    "of DQN, evaluated": (Wrapped(eval_net=deep(), target_net=deep()), ["target_net"]),
+    "of MoCo": (Wrapped(base_encoder=deep(), momentum_encoder=deep()), ["momentum_encoder"]),
+    "of PPO": (Wrapped(policy=deep(), policy_old=deep()), ["policy_old"]),
+    "two domains": (Wrapped(source_net=deep(), target_net=deep()), []),
     "of TD3": (Wrapped(qf1=deep(), qf2=deep(), qf1Target=deep(), qf2Target=deep()), ["qf1Target", "qf2Target"]),
     "two towers": (Wrapped(source_encoder=deep(), target_encoder=deep()), []),
     "two physical heads": (Wrapped(body=nn.Linear(6, 8), position=nn.Linear(8, 3), momentum=nn.Linear(8, 3)), []),
@@ -101,3 +107,12 @@ def test_a_network_with_the_name_of_a_copy_can_be_included():
         assert names == ["student.0", "student.2", "teacher.0", "teacher.2"]
     with pytest.warns(UserWarning, match="teacher is not regularized"):
         assert [layer.name for layer in select(model, include="*.0", output=None).layers] == ["student.0"]
+
+
+@pytest.mark.parametrize("name", ["EmailHead", "EMANet", "EmaModel"])
+def test_a_class_that_is_called_like_an_average_is_none_alone(name):
+    """Expectation-maximization attention is no exponential moving average; without a network like it, neither is."""
+    head = type(name, (Wrapped,), {})(body=nn.Linear(8, 8), last=nn.Linear(8, 3))
+    layers, skipped = select(Wrapped(stem=nn.Linear(6, 8), head=head))
+    assert [(layer.name, layer.role) for layer in layers][-1] == ("head.last", "output")
+    assert skipped == []

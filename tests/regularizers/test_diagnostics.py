@@ -53,6 +53,13 @@ def test_dead_neurons_are_counted_and_disturb_nothing():
     assert all(math.isfinite(value) for value in vars(found).values())
 
 
+@pytest.mark.parametrize("dead", [0, 5, 10, 15, 20])
+def test_zero_neurons_are_dead_however_many_there_are(dead):
+    w = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
+    w[:dead] = 0
+    assert diagnose(w).dead == dead
+
+
 def test_a_report_shows_them():
     model = nn.Sequential(nn.Conv2d(4, 6, 3, groups=2), nn.Linear(6, 3))
     report = create_regularizer("mhe", model).report()

@@ -109,6 +109,15 @@ def test_a_parameter_that_may_be_the_classifier_is_told():
         assert outputs(Centers((16, 6), "latents", net=mlp(3, 6, 6), fc=nn.Linear(6, 4))) == ["fc"]
 
 
+@pytest.mark.parametrize("name", ["hidden2tag", "fc"])
+def test_transitions_of_a_conditional_random_field_are_no_classifier(name):
+    crf = Centers((5, 5), "transitions")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = with_attributes(lstm=nn.LSTM(6, 8, bidirectional=True), **{name: nn.Linear(16, 5)}, crf=crf)
+        assert outputs(model) == [name]
+
+
 def test_a_matrix_that_no_layer_feeds_is_no_classifier():
     class Memory(nn.Module):
         def __init__(self):

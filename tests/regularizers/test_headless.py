@@ -75,6 +75,21 @@ def test_the_last_layer_of_a_head(model):
     assert "has no classifier" in said.reason
 
 
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, nn.InstanceNorm2d, lambda n, **_: nn.GroupNorm(4, n, affine=False)])
+@pytest.mark.parametrize("width", [8, 16])
+def test_a_norm_follows_the_layer_of_as_many_features(norm, width):
+    """Without weights, too: its number of features says which."""
+    outputs, _ = chosen(Wrapped(body=nn.Conv2d(3, 16, 3), last=nn.Conv2d(16, 8, 1), norm=norm(width, affine=False)))
+    assert outputs == ([] if width == 8 else ["last"])
+
+
+def test_an_identity_at_the_end_of_a_whole_sequential():
+    layers = [nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 6), nn.ReLU(), nn.Identity()]
+    outputs, (said,) = chosen(nn.Sequential(*layers))
+    assert (outputs, said.name) == ([], "4")
+    assert chosen(nn.Sequential(*layers[:3], nn.Identity())) == (["2"], [])
+
+
 def test_a_backbone_that_was_cut_off():
     with torch.device("meta"):
         model = nn.Sequential(*list(torchvision.models.resnet18().children())[:-1])

@@ -7,6 +7,7 @@ from torch.nn.utils import parametrizations, parametrize
 
 from comhe.errors import UsageError
 from comhe.regularizers import NoNeuronsError, create_regularizer, neurons, register_neurons
+from comhe.regularizers.selection import select
 
 
 def support(outputs, parameter):
@@ -203,6 +204,21 @@ def test_what_has_no_view_says_why():
     lazy = nn.LazyLinear(3)
     lazy(torch.ones(1, 5))
     assert neurons(lazy).shape == (3, 5)
+
+
+def test_a_weight_that_something_else_sets_later_is_skipped_with_a_reason():
+    """As WeightDrop of AWD-LSTM does: what it gives the layer in ``forward`` is not there before."""
+    linear, recurrent, none = nn.Linear(6, 8), nn.LSTM(6, 8), nn.Linear(6, 8)
+    del linear._parameters["weight"], recurrent._parameters["weight_ih_l0"]
+    none.weight = None
+    layers, skipped = select(nn.ModuleDict({"a": linear, "b": recurrent, "c": none, "last": nn.Linear(8, 3)}))
+    assert [layer.name for layer in layers] == ["last"]
+    later = "which something else gives it: call the model once before"
+    assert {item.name: item.reason for item in skipped} == {
+        "a": f"Linear has no weight, {later}",
+        "b": f"LSTM has no weight_ih_l0, {later}",
+        "c": f"Linear has None for a weight, {later}",
+    }
 
 
 def test_own_rules_are_added_once_and_inherited():

@@ -125,15 +125,17 @@ for wrap in (nn.parallel.DistributedDataParallel, fully_shard):
 
 # FSDP1 leaves a rank no matrix, unless it only replicates.
 for use_orig_params in (False, True):
-    flat = nn.Sequential(FullyShardedDataParallel(
-        perceptron(), device_id=torch.device("cpu"), use_orig_params=use_orig_params
-    ))
-    try:
-        create_regularizer("mhe", flat)
-    except UsageError as error:
-        assert "0 is sharded by FullyShardedDataParallel (FSDP1)" in str(error), error
-    else:
-        raise AssertionError("a part of a flat tensor was taken for a matrix")
+    model = perceptron()
+    attached = create_regularizer("mhe", model)
+    flat = FullyShardedDataParallel(model, device_id=torch.device("cpu"), use_orig_params=use_orig_params)
+    around = nn.Sequential(flat)
+    for call in (attached, lambda: create_regularizer("mhe", flat), lambda: create_regularizer("mhe", around)):
+        try:
+            call()
+        except UsageError as error:
+            assert "is sharded by FullyShardedDataParallel (FSDP1)" in str(error), error
+        else:
+            raise AssertionError("a part of a flat tensor was taken for a matrix")
 whole = FullyShardedDataParallel(
     perceptron(), device_id=torch.device("cpu"), use_orig_params=True, sharding_strategy=ShardingStrategy.NO_SHARD
 )

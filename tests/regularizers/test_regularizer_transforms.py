@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 
 import pytest
 import torch
@@ -129,6 +130,39 @@ def test_transforms_are_the_ordinary_value_and_gradient(functional, name, option
     else:
         found = torch.func.vmap(torch.func.grad(new()))(both)
         torch.testing.assert_close({key: x[1] for key, x in found.items()}, plain(other)[1], **close)
+
+
+@pytest.mark.parametrize(("name", "options"), [("rp-comhe", {"span": False}), ("srip", {}), ("hs-mhe", {"sample": 3})])
+def test_second_derivatives_can_be_taken_again_and_again(functional, name, options):
+    """What is drawn within a transform is kept for the next step, and must not be the transform's."""
+    new, tensors, _ = functional(name, options)
+    regularizer, (key, x) = new(), next(iter(tensors.items()))
+    for _ in range(3):
+        hessian = torch.func.hessian(lambda w: regularizer(tensors | {key: w}))(x)
+        assert hessian.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["mhe", "rp-comhe"])
+def test_a_module_that_calls_its_regularizer_is_a_function_of_its_parameters(name):
+    """functional_call puts plain tensors in, whose requires_grad says nothing of which layers are trained."""
+
+    class Penalized(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 4)).double()
+            self.net[1].requires_grad_(False)
+            self.regularizer = create_regularizer(name, self.net)
+
+        def forward(self):
+            return self.regularizer()
+
+    torch.manual_seed(0)
+    value, module = Penalized(), Penalized()
+    value.load_state_dict(module.state_dict())
+    parameters = {key: p.detach() for key, p in module.named_parameters()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        torch.testing.assert_close(torch.func.functional_call(module, parameters, ()), value().detach())
 
 
 @pytest.mark.parametrize("name", ["adv-comhe", "ap-comhe", "mhc", "mhp"])

@@ -397,3 +397,24 @@ def test_what_a_test_has_loaded_is_not_for_the_next_model(module, trainer, loade
     first.test(Tested(), loader, ckpt_path=tmp_path / "one.ckpt", weights_only=False)
     trainer(one, limit_train_batches=1).fit(Tested(), loader)
     assert one.regularizer.step == 1
+
+
+def test_a_batch_that_is_skipped_moves_nothing(lightning, trainer, loader, loop):
+    class Skips(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.network = loop.network()
+
+        def training_step(self, batch, index):
+            return None
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters())
+
+    model = Skips()
+    before = copy.deepcopy(model.state_dict())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning's, of None
+        trainer(callback("hs-mhe")).fit(model, loader)
+    for name, tensor in model.state_dict().items():
+        assert tensor.equal(before[name])
