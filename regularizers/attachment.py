@@ -15,7 +15,7 @@ from .sharding import balance, check_matrices, check_not_sharded
 from .structure import Structure, changes, is_adapter
 
 THAWED = "frozen when the regularizer was attached, and thawed since: it is regularized now"
-_WRAPPERS = {  # the child that is the model; its checkpoint has the names
+_INNER = {  # the child that is the model; its checkpoint has the names
     "torch.nn.parallel.distributed.DistributedDataParallel": "module",
     "torch.nn.parallel.data_parallel.DataParallel": "module",
     "torch.optim.swa_utils.AveragedModel": "module",
@@ -172,7 +172,7 @@ def _is_swapped(layer: Layer) -> bool:
 def _wrapper(model: nn.Module) -> str:
     """The name of the model within what DataParallel, torch.compile, Fabric and others made of it, or ""."""
     for base in type(model).__mro__:
-        if name := _WRAPPERS.get(f"{base.__module__}.{base.__qualname__}"):
+        if name := _INNER.get(f"{base.__module__}.{base.__qualname__}"):
             return name
     return next((name for name in WRAPPERS if name in model._modules), "")
 

@@ -108,7 +108,7 @@ def regularizer_options(name: str) -> dict[str, Any]:
 def about_regularizer(name: str) -> str:
     """Return what is written about a regularizer: the docstring of its penalty."""
     penalty = _defined(find_penalty(name))
-    text = inspect.getdoc(penalty) or ""
+    text = inspect.cleandoc(penalty.__doc__ or "")  # not that of Penalty
     function = re.search(r":func:`(\w+)`", text.split("\n\n")[0])  # which is what the class says of itself
     found = getattr(sys.modules[penalty.__module__], function[1], None) if function else None
     return text if found is None else f"{inspect.getdoc(found)}\n\n{text}"

@@ -121,7 +121,7 @@ def short(model: str, data: str, regularizer: str) -> ImageRecipe:
 
 @chosen
 def one_cycle(model: str, data: str, regularizer: str) -> ImageRecipe:
-    """Return ten epochs in one cycle of the rate: minutes for CNN-6 on a GPU, hours on two CPU cores."""
+    """Return ten epochs with a warm-up and a cosine: minutes for CNN-6 on a GPU, hours on two CPU cores."""
     settings = cell_settings(model, data, regularizer)
     schedule: dict[str, Any] = {"epochs": 10, "batch_size": 64, "lr": 0.03, "schedule": "cosine", "warmup": 0.1}
     return ImageRecipe(precision="auto", energies=1, **schedule, **settings)

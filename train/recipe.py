@@ -103,7 +103,7 @@ class Recipe:
     weights_key: str = setting("", "which of several state dicts in the file of weights, as state_dict_ema", START)
     swap_head: bool = setting(False, "give the network a new last layer, for another number of classes", START)
     adapt_input: bool = setting(
-        False, "fit the weights' first layer to other channels, or begin it anew for features", START
+        False, "fit the weights' first layer to other channels, or start it again for features", START
     )
     freeze: str = setting(
         "none",

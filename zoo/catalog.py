@@ -58,7 +58,7 @@ def required_options(name: str) -> list[str]:
 
 def about_model(name: str) -> str:
     """Return what is written about a model: the docstring of its builder."""
-    return inspect.getdoc(_find(name).builder) or ""
+    return inspect.cleandoc(_find(name).builder.__doc__ or "")  # not that of nn.Module
 
 
 def build_model(name: str, /, **options: Any) -> nn.Module:

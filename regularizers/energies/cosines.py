@@ -71,21 +71,6 @@ def inverse_norms(squared: Tensor) -> Tensor:
     return squared.masked_fill(small, 1).rsqrt().masked_fill(small, 0)  # not rsqrt(0), whose derivative is no number
 
 
-def weighted_gram(slope: Tensor, c: Tensor, inverse: Tensor, radial: Tensor | None = None) -> Tensor:
-    r"""The matrix M with :math:`\partial f / \partial W = M W` for a function f of the cosines, differentiable.
-
-    .. math:: M_{ij} = S_{ij} / (n_i n_j), \quad M_{ii} = -\sum_{j \ne i} S_{ij} c_{ij} / n_i^2, \quad
-              S_{ij} = \partial f / \partial c_{ij} + \partial f / \partial c_{ji}
-
-    Shape: ``slope`` S and ``c`` [..., N, N], ``inverse`` 1 / n [..., N] -> [..., N, N]. The diagonal of S is ignored.
-    ``radial`` [..., N] is 0 where n does not depend on the neuron, whose :math:`M_{ii}` is 0 then, else 1.
-    """
-    scaled = slope * inverse[..., :, None] * inverse[..., None, :]
-    turning = slope * c
-    along = (turning.sum(-1) - turning.diagonal(dim1=-2, dim2=-1)) * inverse * inverse
-    return scaled.diagonal_scatter(-(along if radial is None else along * radial), dim1=-2, dim2=-1)
-
-
 class _Gram(torch.autograd.Function):
     """W is read by two products and nothing else: one forward, one backward."""
 

@@ -1,6 +1,7 @@
 """Models with weights: by name, from files, from torchvision, with another head."""
 
 import shutil
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -184,3 +185,13 @@ except ModuleNotFoundError as error:
 """
     done = python("-c", code)
     assert done.stdout.endswith("pip install 'comhe[zoo]'\n"), done.stderr
+
+
+def test_weights_that_cannot_be_downloaded_are_one_line(monkeypatch):
+    def offline(*args, **kwargs):
+        raise URLError("no network")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    assert message_of(create_model, "resnet18", weights="IMAGENET1K_V1") == (
+        "torchvision's IMAGENET1K_V1 of resnet18 could not be downloaded (<urlopen error no network>)"
+    )

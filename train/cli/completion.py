@@ -4,7 +4,8 @@ from typing import Annotated, ClassVar, Literal
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg
 from tyro.extras import SubcommandApp
 
-from .help import first_sentence
+from comhe.train.docstrings import first_sentence
+
 from .options import Command
 from .train import Train, train_command, training_domains
 
@@ -30,8 +31,8 @@ class Completion(Command):
         app, training = SubcommandApp(), SubcommandApp()
         for domain in training_domains():
             training.command(name=domain)(train_command(domain, completed=True))
-        app.command(training, name="train", help=first_sentence(Train))
+        app.command(training, name="train", help=first_sentence(Train.__doc__))
         for command in self.commands:
-            app.command(name=command.__name__.lower(), help=first_sentence(command))(command)
+            app.command(name=command.__name__.lower(), help=first_sentence(command.__doc__))(command)
         config = (OmitArgPrefixes, OmitSubcommandPrefixes)
         app.cli(prog="comhe", args=["--tyro-print-completion", self.shell], config=config)

@@ -46,12 +46,6 @@ def overview(description: str, groups: dict[str, dict[str, str]], epilog: str, u
     return "\n\n".join([*parts, "\n".join(paragraphs(epilog, width))])
 
 
-def first_sentence(command: type) -> str:
-    """Return what a class does in a sentence, for a list."""
-    text = " ".join((inspect.getdoc(command) or "").split("\n\n")[0].split())
-    return text.split(". ")[0].rstrip(".")
-
-
 def help_width() -> int:
     return min(WIDEST, max(NARROWEST, width_of(sys.stdout) or 80))
 

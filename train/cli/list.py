@@ -5,9 +5,11 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from comhe.train.docstrings import first_sentence
+
 from .console import print_table
 from .options import Command, Json, print_json
-from .show import named, plain
+from .show import named
 
 Rows = list[dict[str, Any]]
 
@@ -60,7 +62,7 @@ def models(pattern: str) -> Rows:
             "domain": model_domain(name),
             "parameters": count_parameters(name),
             "weights": counts.get(name, 0),
-            "what it is": sentence(about_model(name)),
+            "what it is": first_sentence(about_model(name)),
         }
         for name in list_models(pattern)
     ]
@@ -71,7 +73,7 @@ def datasets(pattern: str) -> Rows:
 
     names = [name for name in list_data() if fnmatchcase(name, pattern)]
     return [
-        {"data": name, "domain": ", ".join(dataset_domains(name)), "what it is": sentence(about_data(name))}
+        {"data": name, "domain": ", ".join(dataset_domains(name)), "what it is": first_sentence(about_data(name))}
         for name in names
     ]
 
@@ -89,7 +91,7 @@ def regularizers(pattern: str) -> Rows:
                 "regularizer": name,
                 "weight": weight,
                 "output weight": weight if output is None else output,
-                "what it is": sentence(about_regularizer(name)),
+                "what it is": first_sentence(about_regularizer(name)),
             }
         )
     return found
@@ -104,7 +106,7 @@ def recipes(pattern: str) -> Rows:
             recipe = named(name, domain)
             row = {"recipe": name, "domain": domain, "epochs": recipe.epochs, "lr": recipe.lr}
             text = inspect.getdoc(find_domain(domain).recipes[name]) or ""
-            found.append(row | {"schedule": recipe.schedule, "what it is": sentence(text).removeprefix("Return ")})
+            found.append(row | {"schedule": recipe.schedule, "what it is": first_sentence(text)})
     return found
 
 
@@ -128,17 +130,6 @@ def weights(pattern: str) -> Rows:
             }
         )
     return found
-
-
-def sentence(text: str) -> str:
-    """Return the first sentence of a docstring.
-
-    Example:
-        >>> sentence("Kipf's network. It has\\ntwo layers.")
-        "Kipf's network"
-    """
-    first = " ".join(plain(text).strip().split("\n\n")[0].split())
-    return first.split(". ")[0].rstrip(".:;,").replace("`", "")
 
 
 def _cell(name: str, value: Any) -> str:

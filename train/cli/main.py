@@ -13,6 +13,7 @@ import tyro
 
 from comhe import __version__
 from comhe.errors import ComheError, ComheWarning, UsageError, did_you_mean
+from comhe.train.docstrings import first_sentence
 from comhe.train.plugins import load_plugins
 from comhe.train.runs.interruption import terminable, torchrun_rank
 
@@ -23,7 +24,7 @@ from .data import Data
 from .demo import Demo
 from .energy import Energy
 from .evaluate import Evaluate
-from .help import command_help, first_sentence, overview
+from .help import command_help, overview
 from .list import List
 from .options import Command
 from .predict import Predict
@@ -122,7 +123,7 @@ examples:
 
 def _overview() -> str:
     groups = {
-        title: {command.__name__.lower(): first_sentence(command) for command in commands}
+        title: {command.__name__.lower(): first_sentence(command.__doc__) for command in commands}
         for title, commands in GROUPS.items()
     }
     return overview(DESCRIPTION, groups, EPILOG, "comhe COMMAND [OPTIONS]")

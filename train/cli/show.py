@@ -1,12 +1,12 @@
 import inspect
 import json
-import re
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
 from comhe.errors import UsageError, did_you_mean
+from comhe.train.docstrings import plain
 
 from .console import print_table
 from .help import help_width, paragraphs
@@ -111,28 +111,6 @@ def named(
 
 def _say(text: str) -> None:
     print("\n".join(["", *paragraphs(plain(text), help_width()), ""]))
-
-
-def plain(text: str) -> str:
-    r"""Return a docstring without the marks of its markup, up to its example.
-
-    Example:
-        >>> plain("The ``mean`` of :math:`x_i`.\n\nArgs:\n    x: numbers\n\nExample:\n    >>> 1")
-        'The mean of x_i.\n\n  Args:\n  x: numbers'
-    """
-    text = re.split(r"\n\s*Example:", text)[0]
-    text = re.sub(r":\w+:`([^`]*)`", r"\1", text).replace("``", "")
-    parts = []
-    for part in text.split("\n\n"):
-        lines = part.strip().splitlines()
-        if lines and lines[0].startswith(".. math::"):
-            parts.append("\n".join(f"  {line.removeprefix('.. math::').strip()}" for line in lines))
-        elif lines and lines[0].endswith(":") and len(lines[0].split()) == 1:
-            items = re.sub(r"\n {8,}", " ", "\n".join(lines)).splitlines()  # a line that is indented more goes on
-            parts.append("\n".join(f"  {line.strip()}" for line in items))
-        else:
-            parts.append(part)
-    return "\n\n".join(part for part in parts if part.strip()).rstrip()
 
 
 def _options(options: dict[str, Any], example: str) -> None:

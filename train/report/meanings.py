@@ -1,7 +1,6 @@
 """What the names on the page mean, and what the paper has for them."""
 
 import inspect
-import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -9,6 +8,7 @@ from comhe.errors import ComheError
 from comhe.regularizers.registry import about_regularizer
 from comhe.train.compare.reproduce import PUBLISHED, cells
 from comhe.train.compare.tables import Column, Row, signed
+from comhe.train.docstrings import first_sentence
 from comhe.train.recipe import Recipe, find_domain, get_recipe
 from comhe.zoo import model_domain
 
@@ -97,11 +97,9 @@ _PUBLISHED = {
 
 
 def _sentence(text: str) -> str:
-    """The first sentence of a docstring, without its markup."""
-    text = re.sub(r":\w+:`[~.]?([^`]*)`|``([^`]*)``", r"\1\2", text)
-    text = " ".join(text.split("\n\n")[0].removeprefix("Return ").split())
-    first = re.split(r"(?<=[.])\s+(?=[A-Z])", text)[0]
-    return first[:1].upper() + first[1:]
+    """The first sentence of a docstring, as one of a page."""
+    first = first_sentence(text)
+    return f"{first[:1].upper()}{first[1:]}." if first else ""
 
 
 def _settings(recipes: Sequence[Recipe]) -> str:

@@ -45,13 +45,13 @@ class CNN(nn.Module):
 
 @register_model(domain="images")
 def cnn6(num_classes: int = 100, in_channels: int = 3) -> CNN:
-    """Two convolutions a block."""
+    """CNN-6 of the CoMHE paper: two convolutions in each of three blocks."""
     return CNN(2, num_classes, in_channels)
 
 
 @register_model(domain="images")
 def cnn9(num_classes: int = 100, in_channels: int = 3) -> CNN:
-    """Three convolutions a block."""
+    """CNN-9 of the CoMHE paper: three convolutions in each of three blocks."""
     return CNN(3, num_classes, in_channels)
 
 

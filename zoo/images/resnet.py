@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from comhe.errors import WeightsError, needs
+from comhe.errors import WeightsError, first_line, needs
 from comhe.zoo.adapters.images import adapt_resnet, blocks_of
 from comhe.zoo.state import State
 
@@ -96,4 +96,8 @@ def published_weights(name: str, weights: str) -> dict[str, Tensor]:
     names = [entry.name for entry in known]
     if weights not in names:
         raise WeightsError(f"{name} has no weights {weights!r}; torchvision has {', '.join(names)}")
-    return known[weights].get_state_dict(check_hash=True, weights_only=True, map_location="cpu")
+    try:
+        return known[weights].get_state_dict(check_hash=True, weights_only=True, map_location="cpu")
+    except (OSError, RuntimeError) as error:  # RuntimeError: another sha256
+        reason = first_line(error)
+        raise WeightsError(f"torchvision's {weights} of {name} could not be downloaded ({reason})") from error

@@ -5,7 +5,7 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from comhe.regularizers.energies import cosines as module
-from comhe.regularizers.energies.cosines import cosines, directions, gram, inverse_norms, scale_pairs, weighted_gram
+from comhe.regularizers.energies.cosines import cosines, directions, gram, inverse_norms, scale_pairs
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (6, 4), (2, 3, 5)])
@@ -51,13 +51,6 @@ def test_scaling_pairs_turns_infinities_of_dead_neurons_into_zeros():
     factors = scale_pairs(products, torch.tensor([0.0, 0.5]))
     assert products.tolist() == [[0.0, 0.0], [0.0, 1.0]]
     assert factors.tolist() == [[0.0, 0.0], [0.0, 0.25]]
-
-
-def test_weighted_gram_is_the_gradient(normal):
-    w, f = normal(4, 6).requires_grad_(), normal(4, 4, seed=1)
-    (expected,) = torch.autograd.grad((f * cosines(w)).sum(), w)
-    found = weighted_gram(f + f.mT, cosines(w), 1 / w.norm(dim=-1)) @ w
-    torch.testing.assert_close(found, expected)
 
 
 def test_a_row_of_zeros_has_a_derivative_in_every_step():

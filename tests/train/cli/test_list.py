@@ -5,8 +5,7 @@ import sys
 import pytest
 
 from comhe.datasets import list_data
-from comhe.regularizers import list_regularizers
-from comhe.train.cli.list import sentence
+from comhe.regularizers import Penalty, list_regularizers, register_regularizer, registry
 from comhe.train.cli.main import main
 from comhe.train.recipe import domains, list_recipes
 from comhe.zoo import get_weights, list_models, list_weights
@@ -66,9 +65,12 @@ def test_a_closed_pipe_is_no_error():
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize(
-    ("text", "first"),
-    [("One. Two.", "One"), ("A ``b`` of :math:`x`", "A b of x"), ("", ""), ("First\nline.\n\nMore", "First line")],
-)
-def test_a_sentence_is_the_first_without_markup(text, first):
-    assert sentence(text) == first
+def test_what_has_no_docstring_says_nothing(monkeypatch, capsys):
+    """And not what its base class does: that of every network, or of every penalty."""
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    register_regularizer("undocumented")(
+        type("Undocumented", (Penalty,), {"function": lambda self, w: w.sum((-2, -1))})
+    )
+    assert main(["list", "regularizers", "undocumented", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["what it is"] == ""
