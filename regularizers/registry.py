@@ -66,7 +66,14 @@ def list_regularizers(pattern: str = "*") -> list[str]:
 
 
 def create_regularizer(name: str, model: nn.Module, **options: Any) -> Regularizer:
-    """Attach the regularizer called ``name`` (:func:`list_regularizers`) to a model; see :func:`regularizer_options`.
+    """Attach the regularizer called ``name`` (:func:`list_regularizers`) to a model.
+
+    Args:
+        model: any module; the regularizer follows its changes.
+        options: those of the penalty (:func:`regularizer_options` has them with their defaults, and
+            ``comhe show regularizer NAME`` what they are); ``weight``, ``output_weight`` and ``seed`` of
+            :class:`Regularizer`; ``include``, ``exclude``, ``kinds``, ``min_neurons``, ``max_neurons`` and ``output``
+            of :func:`comhe.regularizers.selection.select`, which choose layers.
 
     Raises:
         UsageError: an unknown name, an unknown option or one out of range, or a model without neurons.

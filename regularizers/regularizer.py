@@ -56,6 +56,9 @@ class Regularizer(States):
             ``{"blocks.*.attn*": 0.1, "head": 10.0}``: the first glob that matches the layer's name counts, and a layer
             that none matches has the penalty's default, or ``output_weight``.
         output_weight: a number or a function for the output layer; None means ``weight``, ``"default"`` the penalty's.
+        penalty: what is added for each layer, such as ``MHE(s=1)``.
+        seed: seed of random projections, poles and samples; with the step it decides all that is drawn.
+        capturable: whether tensors stay where they are in memory, for a loop that records a CUDA graph.
         selection: see :func:`comhe.regularizers.selection.select`.
 
     Example:

@@ -1,5 +1,6 @@
 """Docstrings as commands and pages show them."""
 
+import inspect
 import re
 
 
@@ -35,3 +36,20 @@ def first_sentence(text: str | None) -> str:
     first = " ".join(plain(text or "").strip().split("\n\n")[0].split())
     first = re.split(r"(?<=\.)\s+(?=[A-Z])", first)[0]
     return first.rstrip(".:;,").replace("`", "").removeprefix("Return ")
+
+
+def arguments(text: str | None) -> dict[str, str]:
+    """Return what a docstring says under ``Args:`` of each argument, without its markup.
+
+    Example:
+        >>> text = "A sum.\\n\\nArgs:\\n    a, b: numbers,\\n        of any kind\\n    c: another\\n\\nShape: [N]"
+        >>> arguments(text)
+        {'a': 'numbers, of any kind', 'b': 'numbers, of any kind', 'c': 'another'}
+    """
+    block = re.search(r"^Args:\n((?: +.*\n?)+)", inspect.cleandoc(text or ""), re.MULTILINE)
+    entries = re.split(r"^ {4}(?=\w)", block[1], flags=re.MULTILINE)[1:] if block else []
+    found: dict[str, str] = {}
+    for entry in entries:
+        names, _, about = " ".join(entry.split()).partition(": ")
+        found |= dict.fromkeys(names.split(", "), plain(about))
+    return found

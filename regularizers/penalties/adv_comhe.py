@@ -14,7 +14,7 @@ from .learned_projection import Compare, LearnedProjection
 class AdversarialProjection(LearnedProjection):
     r"""CoMHE with adversarial projections: P looks for the space in which the neurons crowd most.
 
-    .. math:: \min_W \max_P E_s(P W)
+    .. math:: \min_W \max_P E_s(W P^\top)
 
     As in the released code P ascends the full-space energy while W descends the half-space one. Options: see
     :class:`LearnedProjection`.

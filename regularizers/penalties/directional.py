@@ -35,7 +35,8 @@ class HalfSpaceDirectional(Directional):
     """Such a penalty that may count every neuron's negative as well.
 
     Args:
-        half_space: whether the *hidden* layers do, as in the authors' code. The output layer never does.
+        half_space: whether the *hidden* layers count every neuron's negative, as in the authors' code. The output layer
+            never does.
         options: see :class:`Directional`.
     """
 

@@ -25,9 +25,9 @@ class GroupProjection(EnergyPenalty):
     Groups differ in size by at most one. A layer with d < 2 m is not split, nor is the output layer.
 
     Args:
-        groups: m. None means 8, but no more than leave 8 dimensions to a group, and so none for d < 16: among random
-            neurons in fewer than eight dimensions the gradient of an energy with s = 2 has no finite variance, and a
-            layer's first step may throw it.
+        groups: their number m. None means 8, but no more than leave 8 dimensions to a group, and so none for d < 16:
+            among random neurons in fewer than eight dimensions the gradient of an energy with s = 2 has no finite
+            variance, and a layer's first step may throw it.
         partition: ``"contiguous"`` runs of dimensions, or ``"random"`` ones, drawn again every ``redraw`` steps.
         redraw: steps between two draws.
 

@@ -41,7 +41,7 @@ class View(NamedTuple):
 class LearnedProjection(EnergyPenalty):
     r"""A projection P [k, d] for each hidden layer, trained by gradient descent on an objective L of V = W P^T.
 
-    ``"alternating"`` makes ``steps`` descent steps on P with the neurons held fixed, then takes the energy of P W.
+    ``"alternating"`` makes ``steps`` descent steps on P with the neurons held fixed, then takes the energy of W P^T.
     ``"unrolled"`` makes one step P' = P - rate dL/dP inside the loss instead, so that the gradient for W also flows
     through it, and keeps P' for the next step. ``"both"``, the released code, does the first and then takes the energy
     after a step of the second kind, which is not kept. Layers with d <= k are not projected, nor is the output layer.
@@ -60,6 +60,9 @@ class LearnedProjection(EnergyPenalty):
     lowers or leaves as it is (``benchmarks/span_estimator.csv``).
 
     Args:
+        dim: dimensions k of the projection.
+        mode: ``"alternating"``, ``"unrolled"`` or ``"both"``, see above.
+        steps: descent steps on P for each of the neurons.
         rate: learning rate of P, a number > 0 or a function of the step; the released code takes the network's.
         decay: weight decay on P in the alternating steps.
     """

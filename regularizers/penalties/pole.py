@@ -23,8 +23,9 @@ class PolePenalty(HalfSpaceDirectional):
     zero in every call, for the neurons have moved since the last one.
 
     Args:
-        steps: of the pole for each of the neurons. Few of them let neurons catch up with the pole.
-        rate, momentum: of the pole.
+        steps: gradient steps of the pole for each of the neurons. Few of them let neurons catch up with the pole.
+        rate: length of a step of the pole.
+        momentum: of the pole's steps, from zero in every call.
         options: see :class:`HalfSpaceDirectional`.
     """
 

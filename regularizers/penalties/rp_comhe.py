@@ -28,7 +28,9 @@ class RandomProjection(EnergyPenalty):
     :math:`(\cos t - \epsilon)/(1 + \epsilon) < \cos t_P < (\cos t + \epsilon)/(1 - \epsilon)`.
 
     Args:
-        dim, count: k and C.
+        dim: dimensions k of a projection.
+        count: number C of projections.
+        redraw: steps between two draws.
         distribution: ``"gaussian"``, or ``"ternary"`` for sparse entries of -1, 0, 1 times the square root of 3.
         shared: layers of equal input width d use the same projections, as in the released code.
         across: ``"mean"`` over the C projections, or ``"max"`` for the worst of them.

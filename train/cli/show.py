@@ -1,12 +1,13 @@
 import inspect
 import json
+import re
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
 from comhe.errors import UsageError, did_you_mean
-from comhe.train.docstrings import plain
+from comhe.train.docstrings import arguments, first_sentence, plain
 
 from .console import print_table
 from .help import help_width, paragraphs
@@ -14,6 +15,8 @@ from .options import Command, Json, print_json
 
 if TYPE_CHECKING:
     from comhe.train.recipe import Recipe
+
+SIZES = ("weight", "output_weight", "seed", "num_classes", "in_channels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +81,7 @@ class Show(Command):
             return print_json({"name": self.name, "about": text, "options": options})
         print(f"regularizer {self.name}")
         _say(text)
-        _options(options, f"comhe train ... --regularizer {self.name} --regularizer-options {_example(options)}")
+        _options(options, _about_options(self.name), f"comhe train ... --regularizer {self.name} --regularizer-options")
 
     def network(self) -> None:
         from comhe.zoo import list_weights, model_domain, model_options
@@ -93,7 +96,7 @@ class Show(Command):
         count = f", {facts['parameters']:,} parameters" if facts["parameters"] is not None else ""
         print(f"model {self.name} for {facts['domain']}{count}")
         _say(text)
-        _options(options, f"comhe train {facts['domain']} --model {self.name} --model-options {_example(options)}")
+        _options(options, arguments(text), f"comhe train {facts['domain']} --model {self.name} --model-options")
         if known:
             print()
             _say(f"weights: {', '.join(known)}")
@@ -113,20 +116,30 @@ def _say(text: str) -> None:
     print("\n".join(["", *paragraphs(plain(text), help_width()), ""]))
 
 
-def _options(options: dict[str, Any], example: str) -> None:
-    lines = [[name, _text(value)] for name, value in options.items()]
-    print_table("", ["option", "default"], lines, f"As in: {example}" if options else "")
+def _about_options(name: str) -> dict[str, str]:
+    """What is written about each option of a regularizer, by its penalty, the bases of that, and the plug."""
+    from comhe import regularizers
+    from comhe.regularizers.registry import find_penalty
+    from comhe.regularizers.selection import select
+
+    penalty = find_penalty(name)
+    found = arguments(select.__doc__) | arguments(regularizers.Regularizer.__doc__)
+    for base in reversed(penalty.__mro__ if isinstance(penalty, type) else ()):
+        for option, about in arguments(base.__doc__).items():
+            other = re.match(r"see (\w+)", about)  # the function that has the option, too
+            function = getattr(regularizers, other[1], None) if other else None
+            found[option] = arguments(function.__doc__).get(option, about) if function else about
+    return found
+
+
+def _options(options: dict[str, Any], about: dict[str, str], command: str) -> None:
+    """Print a table of options, and a command with one of them, unless the data decide them all."""
+    lines = [[name, _text(value), first_sentence(about.get(name))] for name, value in options.items()]
+    has_text = any(line[2] for line in lines)
+    header, lines = ["option", "default", "what it is"][: 2 + has_text], [line[: 2 + has_text] for line in lines]
+    given = next((f"{k}={v}" for k, v in options.items() if isinstance(v, int | float) and k not in SIZES), "")
+    print_table("", header, lines, f"As in: {command} {given}" if given else "")
 
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else "-" if value is None else json.dumps(value, default=str)
-
-
-def _example(options: dict[str, Any]) -> str:
-    first = next(
-        ((k, v) for k, v in options.items() if isinstance(v, int | float) and k not in SIZES), ("name", "value")
-    )
-    return f"{first[0]}={first[1]}"
-
-
-SIZES = ("weight", "output_weight", "seed", "num_classes", "in_channels")

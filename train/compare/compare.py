@@ -83,8 +83,13 @@ def compare(
 
     Args:
         models: names, as a sequence or separated by commas; so are ``data``, ``regularizers`` and ``recipe``.
+        seeds, first_seed: how many seeds, from which on.
         recipe: by default the usual recipe of the models' domain.
         settings: settings other than the recipe's, and options of the regularizers; a list of values makes a sweep.
+        runs: folder of the runs; those that are there are not repeated.
+        root: data root; by default that of :func:`comhe.datasets.data_root`.
+        device: ``"auto"`` takes a GPU where there is one.
+        jobs: processes that train at once; None means as many as there are cores for.
         output: folder to save to; runs that are in its ``NAME-runs.csv`` are not repeated.
         cluster: where the runs are trained as jobs, with ``jobs`` processes in each; by default this machine.
         plugins: modules that register names which are not built in; each process imports them.
