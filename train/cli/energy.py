@@ -1,6 +1,6 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
@@ -54,21 +54,20 @@ def layers_of(source: str, which: str, data: str, seed: int, root: str | None) -
     """Return the sets of neurons by layer; in a file of others all tensors of two or more dimensions named *weight."""
     import torch
 
-    from comhe.train.predict import open_weights
     from comhe.train.recipe import get_recipe
+    from comhe.train.runs.run import Run
     from comhe.train.task import make_task
-    from comhe.zoo import create_model, list_models, list_weights, model_domain, read_state
+    from comhe.zoo import create_model, get_weights, list_models, list_weights, model_domain, read_state
     from comhe.zoo.cards import has_card, is_shared
     from comhe.zoo.state import weights_file
 
     path = weights_file(source)
-    if path.is_dir() or is_shared(source) or source in list_weights() or (path.is_file() and has_card(path)):
-        weights = open_weights(source, which)
-        state = weights.state_dict()
-        try:
-            return _of_network(weights.build())
-        except ComheError:  # the network is registered by a module that was not imported
-            return _of_state(source, state)
+    if path.is_dir():
+        run = Run(path)
+        return _of_weights(source, run.weights(which), run.recipe().model, run.result().get("options", {}))
+    if is_shared(source) or source in list_weights() or (path.is_file() and has_card(path)):
+        weights = get_weights(source)
+        return _of_weights(source, weights.state_dict(), weights.model, weights.options)
     if path.is_file():
         return _of_state(source, read_state(path))
     if source not in list_models():
@@ -78,6 +77,17 @@ def layers_of(source: str, which: str, data: str, seed: int, root: str | None) -
     if model_domain(source) == "graphs":  # the data decide its width
         return _of_network(make_task(get_recipe(None, source, data, "none"), root).model())
     return _of_network(create_model(source))
+
+
+def _of_weights(source: str, state: "dict[str, Tensor]", model: str, options: dict[str, Any]) -> "dict[str, Tensor]":
+    from comhe.zoo import create_model, load_weights
+
+    try:
+        network = create_model(model, **options)
+    except ComheError:  # it is registered by a module that was not imported
+        return _of_state(source, state)
+    load_weights(network, state)
+    return _of_network(network)
 
 
 def _of_network(model: "nn.Module") -> "dict[str, Tensor]":
