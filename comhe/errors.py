@@ -180,4 +180,4 @@ def is_again(new: Any, before: Any) -> bool:
         (True, False)
     """
     place, other = ((getattr(x, "__module__", ""), getattr(x, "__qualname__", "<lambda>")) for x in (new, before))
-    return place == other and "<lambda>" not in place[1]
+    return place == other and "<" not in place[1]  # <lambda>, or <locals> of a function that makes several

@@ -58,10 +58,13 @@ def followers(model: nn.Module, matrices: Sequence[Matrix], included: Sequence[s
 def _leads(leader: str, path: str, layers: Sequence[object]) -> bool:
     """Whether "q" is what "q_target" follows; a whole network named "ema" or "teacher" follows any."""
     ours, theirs = _words(path), _words(leader)
-    rest = ours - _FOLLOWS - _ANY
-    sure = not rest and len(layers) > 1 and ours & _SURE
-    acts = not rest and "target" in ours and theirs <= _ACTS | _ANY
-    return not theirs & _FOLLOWS and bool(sure or acts or rest == theirs - _LEADS - _ANY)
+    rest, led = ours - _FOLLOWS - _ANY, theirs - _LEADS - _ANY
+    if theirs & _FOLLOWS:
+        return False
+    if rest:
+        return rest == led
+    # Single layers with such names are branches or projections.
+    return len(layers) > 1 and bool(ours & _SURE or ("target" in ours and led <= _ACTS))
 
 
 def _words(path: str) -> set[str]:
@@ -94,7 +97,8 @@ def copies(module: nn.Module, path: str, matrices: Sequence[Matrix], heads: Coll
     for name, child in children(module, path):
         inside = networks[name]
         classes = [base.__name__ for base in type(child).__mro__]
-        repeats = any(shapes[other] and shapes[other] <= shapes[name] for other in networks if other != name)
+        others = [shapes[other] for other in networks if other != name]
+        repeats = any(other.total() > 1 and other <= shapes[name] for other in others)
         averaged = any(map(_AVERAGES.search, classes)) or (repeats and any(map(_MAY_AVERAGE.search, classes)))
         frozen = len(inside) > 1 and not any(m.trained for m in inside) and name.rpartition(".")[2] not in heads
         if inside and (averaged or frozen):

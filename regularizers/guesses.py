@@ -28,8 +28,8 @@ from .headless import HEADS, is_cut
 
 WEAK: tuple[str, ...] = ("fc", "cls", "linear", "output", "out", "decoder", "predictor", "out_proj", "prediction")
 AUXILIARY = re.compile(r"(^|\.)_?aux|auxiliary", re.IGNORECASE)
-_REGRESSION = re.compile(  # no word goes on in small letters after "reg" and "mask": region, masked
-    r"(?<![a-z])(b?box|(regs?|masks?)(?-i:(?![a-z]))|regress|offset|centerness|keypoint|seq_relationship|distance)",
+_REGRESSION = re.compile(
+    r"(?<![a-z])(b?box|reg(?!ion|ist|net|ul)|offset|centerness|mask(?!ed)|keypoint|seq_relationship|distance)",
     re.IGNORECASE,
 )
 _CLASSES = re.compile(r"^(cls|class|logits|classif)|classifier$|logits$")

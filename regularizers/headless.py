@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from .branches import below
 from .computed import walk
@@ -15,6 +16,7 @@ HEADS += ("class_labels_classifier", "classification_head", "logits_proj", "gene
 _MORE_HEADS = ("fc", "cls")
 _EXTRACTORS: tuple[str, ...] = ("timm.models._features", "torchvision.models._utils.IntermediateLayerGetter")
 _EXTRACTORS += ("torchvision.models.detection.backbone_utils.", "torchvision.models.feature_extraction.")
+_OUTPUT_ACTIVATIONS = (nn.Sigmoid, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Tanh)
 _NOTHING = (nn.Identity, nn.Flatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
@@ -51,8 +53,8 @@ def headless(model: nn.Module, name: str, beside: Sequence[str] = ()) -> Headles
             return Headless(path, path, f"{type(owner).__name__} returns features, so there is no output layer")
         if callable(getattr(owner, "get_classifier", None)) and getattr(owner, "num_classes", None) == 0:
             return Headless(path, path, "num_classes=0, so there is no output layer")
-        if not path and isinstance(owner, nn.Sequential) and is_cut(owner):
-            return Headless(path, str(len(owner) - 1), "no weight matrix, so there is no output layer")
+        if not path and _ends_cut(owner):
+            return Headless(path, [*owner._modules][-1], "no weight matrix, so there is no output layer")
         for head in removed_heads(owner):
             full = f"{path}.{head}".removeprefix(".")
             return Headless(path, full, "no weight matrix, so there is no output layer")
@@ -92,6 +94,15 @@ def is_cut(head: nn.Module) -> bool:
     return isinstance(last, nn.Identity) and activation
 
 
+def _ends_cut(model: nn.Module) -> bool:
+    """Whether a model is a Sequential that ends with an activation of hidden layers and an Identity."""
+    if not isinstance(model, nn.Sequential):
+        return False
+    *before, last = [module for module in model if not isinstance(module, nn.Dropout)] or [model]
+    hidden = bool(before) and type(before[-1]).__module__ == "torch.nn.modules.activation"
+    return isinstance(last, nn.Identity) and hidden and not isinstance(before[-1], _OUTPUT_ACTIVATIONS)
+
+
 def _is_nothing(head: nn.Module) -> bool:
     leaves = [module for _, module in walk(head) if not module._modules]
     if any(p is not None and p.dim() != 1 for leaf in leaves for p in leaf._parameters.values()):
@@ -123,7 +134,7 @@ def _normalizes(module: nn.Module, features: int) -> bool:
     """Whether a module is a normalization of so many features; one without a weight says how many in an attribute."""
     sizes = [getattr(module, name, None) for name in ("num_features", "num_channels", "normalized_shape")]
     if isinstance(variance := getattr(module, "running_var", None), Tensor):
-        sizes.append(len(variance))
+        sizes.append(tuple(variance.shape) if not is_lazy(variance) else None)
     if isinstance(weight := getattr(module, "weight", None), Tensor):
         return any(size is not None for size in sizes) and weight.shape == (features,)
     return any(features in size if isinstance(size, tuple) else size == features for size in sizes)

@@ -103,7 +103,7 @@ def views(module: nn.Module, ordered: bool = True) -> dict[str, Tensor]:
             for key, p in module.named_parameters(recurse=False):
                 if (reason := odd(p)) is not None:
                     raise NoNeuronsError(f"{name}.{key} is {reason}") from error
-            lacking = re.fullmatch(r"'\w+' object has no attribute '(\w+)'", str(error))
+            lacking = re.fullmatch(rf"'{type(current).__name__}' object has no attribute '(weight\w*)'", str(error))
             if lacking and not hasattr(current, lacking[1]):
                 raise NoNeuronsError(f"{name} has no {lacking[1]}, {LATER}") from error
             raise

@@ -93,8 +93,8 @@ def find_outputs(model: nn.Module, matrices: Sequence[Matrix], output: str | Ite
     missing = None
     prefix, core, beside = _core(model, matrices)
     matrices = [m for m in matrices if not any(below(m.name, name) for name in beside)]
-    if any(m.role != "bare" for m in matrices):  # a square parameter is a table of transitions, as that of a CRF
-        matrices = [m for m in matrices if m.role != "bare" or len(m.inputs) != 1]
+    if any(m.role != "bare" for m in matrices):
+        matrices = [m for m in matrices if not _is_table(model, m)]
     possible = [m for m in matrices if below(m.name, prefix) and m.role != "inner" and not AUXILIARY.search(m.name)]
     for ask in itertools.chain((by_library, by_name), itertools.repeat(by_shape)):
         if not possible:
@@ -108,7 +108,8 @@ def find_outputs(model: nn.Module, matrices: Sequence[Matrix], output: str | Ite
         )
         if why is not None:
             missing = missing or why[1:]
-            possible = [m for m in possible if not below(m.name, why.owner)]  # there may be a head elsewhere
+            is_last = isinstance(core, nn.Sequential) and why.owner == [path for path, _ in children(core, prefix)][-1]
+            possible = [m for m in possible if not (is_last or below(m.name, why.owner))]  # a head may be elsewhere
         elif answer:
             taken = [m for m in possible if m.name in answer]
             hows = {m.group: answer[m.name] for m in taken}
@@ -117,6 +118,14 @@ def find_outputs(model: nn.Module, matrices: Sequence[Matrix], output: str | Ite
         else:
             return Outputs({}, (prefix, f"{type(core).__name__} has no classifier, so there is no output layer"))
     return Outputs({}, missing)
+
+
+def _is_table(model: nn.Module, matrix: Matrix) -> bool:
+    """Whether a square parameter is a table, as the transitions of a CRF: the model's own, or one of several."""
+    if matrix.role != "bare" or len(matrix.inputs) != 1:
+        return False
+    parameters = dict(walk(model))[matrix.name]._parameters if matrix.name else {}
+    return not matrix.name or len(parameters) > 1 or any("trans" in name for name in parameters)
 
 
 def _of_module(model: nn.Module, path: str, matrices: Sequence[Matrix]) -> list[str]:

@@ -12,7 +12,7 @@ def plain(text: str) -> str:
         'The mean of x_i.\n\n  Args:\n  x: numbers'
     """
     text = re.split(r"\n\s*Example:", text)[0]
-    text = re.sub(r":\w+:`([^`]*)`", r"\1", text).replace("``", "")
+    text = re.sub(r":\w+:`[~.]?([^`]*)`", r"\1", text).replace("``", "")
     parts = []
     for part in text.split("\n\n"):
         lines = part.strip().splitlines()
@@ -34,7 +34,7 @@ def first_sentence(text: str | None) -> str:
         "Kipf's network"
     """
     first = " ".join(plain(text or "").strip().split("\n\n")[0].split())
-    first = re.split(r"(?<=\.)\s+(?=[A-Z])", first)[0]
+    first = re.split(r"(?<=\.)(?<!e\.g\.)(?<!i\.e\.)(?<!al\.)(?<!vs\.)\s+(?=[A-Z])", first)[0]
     return first.rstrip(".:;,").replace("`", "").removeprefix("Return ")
 
 
@@ -47,9 +47,9 @@ def arguments(text: str | None) -> dict[str, str]:
         {'a': 'numbers, of any kind', 'b': 'numbers, of any kind', 'c': 'another'}
     """
     block = re.search(r"^Args:\n((?: +.*\n?)+)", inspect.cleandoc(text or ""), re.MULTILINE)
-    entries = re.split(r"^ {4}(?=\w)", block[1], flags=re.MULTILINE)[1:] if block else []
+    entries = re.split(r"^ {4}(?=[\w*])", block[1], flags=re.MULTILINE)[1:] if block else []
     found: dict[str, str] = {}
     for entry in entries:
-        names, _, about = " ".join(entry.split()).partition(": ")
+        names, _, about = re.sub(r" \([^)]*\):", ":", " ".join(entry.split()), count=1).partition(": ")
         found |= dict.fromkeys(names.split(", "), plain(about))
     return found

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from comhe.datasets import ImageFiles, Images, load_images
+from comhe.regularizers import regularizer_options
 from comhe.regularizers.penalties.energy_penalty import EnergyPenalty
 from comhe.regularizers.registry import find_penalty
 from comhe.zoo.preprocessing import ImageTransform
@@ -108,7 +109,8 @@ def paper(model: str, data: str, regularizer: str) -> ImageRecipe:
     """Return the training of the released CoMHE code, which adds a constant inside the norms."""
     settings = cell_settings(model, data, regularizer)
     penalty = find_penalty(regularizer)
-    if isinstance(penalty, type) and issubclass(penalty, EnergyPenalty):
+    is_energy = isinstance(penalty, type) and issubclass(penalty, EnergyPenalty)
+    if is_energy and "eps" in regularizer_options(regularizer):
         settings["regularizer_options"] = {"eps": 1e-4}
     return PAPER.replace(**settings)
 

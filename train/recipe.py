@@ -5,6 +5,7 @@ import hashlib
 import inspect
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -315,6 +316,7 @@ def register_recipe(recipe: Any) -> Any:
         def build(model: str, data: str, regularizer: str) -> Recipe:
             return recipe.replace(model=model, data=data, regularizer=regularizer)
 
+        build.__module__, build.__qualname__ = sys._getframe(1).f_globals["__name__"], name  # of who registers it
     else:
         name, build = recipe.__name__, recipe
         kind = inspect.signature(recipe, eval_str=True).return_annotation

@@ -286,8 +286,9 @@ def card_path(path: str | os.PathLike[str]) -> Path:
 
 def no_card(source: str | os.PathLike[str]) -> str:
     """Return the part of an error that says which card a file of weights, or a folder of one, lacks."""
-    path = card_path(source)
-    return f"there is no card {path.name} {'in' if path.parent == Path(source) else 'next to'} it"
+    if weights_file(source) != Path(source):
+        return f"there is no card {CARD} in it"
+    return f"there is no card {card_path(source).name} next to it"
 
 
 def read_card(path: Path) -> dict[str, Any]:

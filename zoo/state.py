@@ -67,7 +67,8 @@ def weights_file(path: str | os.PathLike[str]) -> Path:
         'model.safetensors'
     """
     path = Path(path)
-    return next((file for name in SAVED if (file := path / name).is_file()), path)
+    is_run = any((path / name).is_file() for name in ("recipe.json", "best.safetensors"))
+    return path if is_run else next((file for name in SAVED if (file := path / name).is_file()), path)
 
 
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
@@ -24,6 +25,7 @@ FAINT = 1 << 13  # the largest number of a 16-bit image below which it is told: 
 SCALE = "if the images of its set are 0..4095 (12 bits) or the like, scale all of them to 0..65535"
 CHANNELS = (1, 3, 4)  # gray, RGB, RGBA
 ORIENTATION = 0x0112  # in EXIF data
+DEEP = re.compile(r"\b(LA|RGB[AX]?);16[BLN]")  # Pillow's names of what a file has 16 bits a channel of
 PHOTOMETRIC = 0x0106  # of TIFF: 0 is white where it is 0; Pillow inverts 8 bits, but not 16
 _T = Image.Transpose
 TURNS = {
@@ -43,7 +45,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
     It is turned upright as the camera noted in its EXIF data.
     """
-    is_deep = any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
+    is_deep = any(DEEP.search(str(tile.args)) for tile in getattr(image, "tile", ()))
     image.load()
     white_is_zero = dict(getattr(image, "tag_v2", {})).get(PHOTOMETRIC) == 0
     source, image = image.format, _upright(image)

@@ -68,7 +68,7 @@ class RegularizerCallback(Callback):
         if self.regularizer is None or self._module is not pl_module:
             self.regularizer, self._module, self._penalty = self.blueprint.build(pl_module), pl_module, 0.0
         self._served, self._counted, self._iterations = set(), set(), {}
-        self._called = self._batches = self._warned = False
+        self._called = self._batches = self._warned = self._is_skipped = False
         self.regularizer.draw()  # warns if nothing is left to be regularized
         self._restore()
 
@@ -76,6 +76,12 @@ class RegularizerCallback(Callback):
         self._restore()  # what a callback that tries out learning rates has put back
         hooked = [x for x in trainer.optimizers if hasattr(x, "register_step_post_hook")]
         self._handles = [optimizer.register_step_post_hook(self._stepped) for optimizer in hooked]
+
+    def on_train_batch_start(self, *args: Any, **kwargs: Any) -> None:
+        self._is_skipped = True  # until there is a loss
+
+    def on_before_backward(self, *args: Any, **kwargs: Any) -> None:
+        self._is_skipped = False
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         self._batches = True
@@ -93,7 +99,7 @@ class RegularizerCallback(Callback):
         assert self.regularizer is not None  # since on_fit_start
         self._called = True
         parameters = _parameters(optimizer)
-        if all(p.grad is None for p in parameters):  # training_step has skipped this batch
+        if self._is_skipped and pl_module.automatic_optimization and all(p.grad is None for p in parameters):
             return
         begun = self._iterations.get(id(optimizer))
         if begun is not None and begun[0] == trainer.global_step:  # one more closure of the same step

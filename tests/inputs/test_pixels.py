@@ -231,3 +231,13 @@ def test_colors_of_sixteen_bits_that_come_out_black_are_told(tmp_path):
     for factor in (1, 16):  # 8 bits, and 12
         with pytest.warns(UserWarning, match=r"black, or nearly so: no number is above 8191; .*scale all of them"):
             read(png_of_sixteen_bits(COLORS.astype(np.uint16) * factor), tmp_path)
+
+
+def test_sixteen_bits_a_pixel_are_not_sixteen_a_channel(tmp_path):
+    """A bitmap of 5, 6 and 5 bits may be dark."""
+    info = struct.pack("<IiiHHIIiiII", 40, 2, 1, 1, 16, 3, 4, 0, 0, 0, 0) + struct.pack("<III", 0xF800, 0x07E0, 0x001F)
+    size = 14 + len(info) + 4
+    bitmap = b"BM" + struct.pack("<IHHI", size, 0, 0, size - 4) + info + struct.pack("<HH", 0, 0x0800)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read(bitmap, tmp_path, ".bmp").max() < 32

@@ -109,9 +109,16 @@ def test_a_parameter_that_may_be_the_classifier_is_told():
         assert outputs(Centers((16, 6), "latents", net=mlp(3, 6, 6), fc=nn.Linear(6, 4))) == ["fc"]
 
 
+@pytest.mark.parametrize("classes", [6, 7])
+def test_as_many_classes_as_dimensions_are_no_table(classes):
+    with pytest.warns(UserWarning, match="seems to be 1, which is skipped"):
+        assert outputs(nn.Sequential(mlp(3, 6), Centers((classes, 6), "prototypes"))) == []
+
+
 @pytest.mark.parametrize("name", ["hidden2tag", "fc"])
 def test_transitions_of_a_conditional_random_field_are_no_classifier(name):
-    crf = Centers((5, 5), "transitions")
+    crf = Centers((5, 5), "table")
+    crf.start = nn.Parameter(torch.randn(5))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model = with_attributes(lstm=nn.LSTM(6, 8, bidirectional=True), **{name: nn.Linear(16, 5)}, crf=crf)

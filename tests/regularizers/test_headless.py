@@ -90,6 +90,20 @@ def test_an_identity_at_the_end_of_a_whole_sequential():
     assert chosen(nn.Sequential(*layers[:3], nn.Identity())) == (["2"], [])
 
 
+@pytest.mark.parametrize("end", [[nn.Sigmoid(), nn.Identity()], [nn.Softmax(1), nn.Identity()],
+                                 [Wrapped(fc=nn.Linear(5, 5), act=nn.ReLU(), drop=nn.Identity())]])  # fmt: skip
+def test_an_identity_after_an_output_or_in_a_block_cuts_nothing(end):
+    """Dropout of probability 0 is often an Identity."""
+    outputs, said = chosen(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 5), *end))
+    assert (len(outputs), said) == (1, [])
+
+
+def test_a_normalizer_of_one_number_follows_nothing():
+    normalizer = nn.Module()
+    normalizer.register_buffer("running_var", torch.tensor(1.0))
+    assert chosen(Wrapped(body=nn.Conv2d(3, 8, 3), last=nn.Conv2d(8, 5, 1), normalizer=normalizer)) == (["last"], [])
+
+
 def test_a_backbone_that_was_cut_off():
     with torch.device("meta"):
         model = nn.Sequential(*list(torchvision.models.resnet18().children())[:-1])

@@ -105,9 +105,11 @@ def test_a_registered_recipe_is_as_good_as_a_built_in_one(registry):
     assert get_recipe("brief", "gcn", "cora", "mhe").label == "gcn.cora-mhe"
     with pytest.raises(UsageError, match="'kipf' of a recipe for graphs is taken"):
         register_recipe(GraphRecipe(recipe="kipf"))
-    register_recipe(wide)  # the cell of a notebook runs again
-    register_recipe(GraphRecipe(recipe="brief", epochs=5))
+    register_recipe(GraphRecipe(recipe="brief", epochs=5))  # the cell of a notebook runs again
     assert get_recipe("brief", "gcn", "cora", "mhe").epochs == 5
+    names = {"__name__": "another_module", "register_recipe": register_recipe, "GraphRecipe": GraphRecipe}
+    with pytest.raises(UsageError, match="'brief' of a recipe for graphs is taken"):
+        exec("register_recipe(GraphRecipe(recipe='brief', epochs=7))", names)
     with pytest.raises(UsageError, match="'custom' of a recipe for graphs is taken"):
         register_recipe(GraphRecipe())
     with pytest.raises(UsageError, match="return annotation"):

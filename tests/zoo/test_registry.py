@@ -41,12 +41,19 @@ def test_a_name_is_taken_once(clean_registry):
 
 def test_a_cell_of_a_notebook_runs_again(clean_registry):
     for width in (3, 5):
+        cell = f"@register_model\ndef small(): return nn.Linear({width}, 2)"
+        exec(cell, {"__name__": "__main__", "nn": nn, "register_model": register_model})
+        assert create_model("small").in_features == width
 
-        @register_model
-        def small(width=width):
+    def made_by_a_function(width):
+        def several():
             return nn.Linear(width, 2)
 
-        assert create_model("small").in_features == width
+        return register_model(several)
+
+    made_by_a_function(3)
+    with pytest.raises(UsageError, match="'several' is registered twice"):
+        made_by_a_function(5)
 
 
 def test_numbers_in_names_are_sorted_as_numbers():

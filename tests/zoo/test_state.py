@@ -9,6 +9,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from comhe.errors import WeightsError
 from comhe.zoo import create_model, load_weights, read_state
+from comhe.zoo.state import weights_file
 
 from .conftest import same
 
@@ -88,3 +89,10 @@ def test_a_sharded_model_takes_its_own_weights_and_stays_as_it_is_if_they_are_ot
         load_weights(model, whole)
     assert not model.bn1.running_mean.any(), "a buffer, which is not sharded"
     assert len(load_weights(model, model.state_dict()).loaded) == len(whole)
+
+
+def test_a_run_folder_is_no_folder_of_weights(tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    assert weights_file(tmp_path) == tmp_path / "model.safetensors"
+    (tmp_path / "recipe.json").touch()
+    assert weights_file(tmp_path) == tmp_path

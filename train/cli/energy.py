@@ -84,9 +84,9 @@ def _of_weights(source: str, state: "dict[str, Tensor]", model: str, options: di
 
     try:
         network = create_model(model, **options)
-    except ComheError:  # it is registered by a module that was not imported
+        load_weights(network, state)
+    except ComheError:  # it is registered by a module that was not imported, or was built with other options
         return _of_state(source, state)
-    load_weights(network, state)
     return _of_network(network)
 
 
