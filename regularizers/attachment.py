@@ -47,9 +47,9 @@ class Attachment:
     """
 
     def __init__(self, model: nn.Module, options: dict[str, Any]) -> None:
-        check_matrices(model)
         self._prefix = ""  # of the wrappers around the model; names of layers are those that its checkpoint has
         while wrapper := _wrapper(model):
+            check_matrices(model)  # of a wrapper, which select() does not see
             model, self._prefix = model.get_submodule(wrapper), f"{self._prefix}{wrapper}."
         self._model = (model,)
         self._options = options

@@ -1,7 +1,7 @@
 """Models without a classifier: feature extractors, and networks whose head has been taken away."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -88,19 +88,20 @@ def is_cut(head: nn.Module) -> bool:
         >>> is_cut(nn.Sequential(nn.Linear(4, 8), nn.Identity()))
         False
     """
-    leaves = [module for _, module in walk(head) if not module._modules]
-    *before, last = [module for module in leaves if not isinstance(module, nn.Dropout)] or [head]
-    activation = bool(before) and type(before[-1]).__module__ == "torch.nn.modules.activation"
-    return isinstance(last, nn.Identity) and activation
+    return _before_identity([module for _, module in walk(head) if not module._modules]) is not None
 
 
 def _ends_cut(model: nn.Module) -> bool:
     """Whether a model is a Sequential that ends with an activation of hidden layers and an Identity."""
-    if not isinstance(model, nn.Sequential):
-        return False
-    *before, last = [module for module in model if not isinstance(module, nn.Dropout)] or [model]
-    hidden = bool(before) and type(before[-1]).__module__ == "torch.nn.modules.activation"
-    return isinstance(last, nn.Identity) and hidden and not isinstance(before[-1], _OUTPUT_ACTIVATIONS)
+    activation = _before_identity(model) if isinstance(model, nn.Sequential) else None
+    return activation is not None and not isinstance(activation, _OUTPUT_ACTIVATIONS)
+
+
+def _before_identity(modules: Iterable[nn.Module]) -> nn.Module | None:
+    """The activation before an Identity at the end, dropouts aside; None if they end otherwise."""
+    *_, before, last = None, None, *(module for module in modules if not isinstance(module, nn.Dropout))
+    activation = type(before).__module__ == "torch.nn.modules.activation"
+    return before if isinstance(last, nn.Identity) and activation else None
 
 
 def _is_nothing(head: nn.Module) -> bool:
