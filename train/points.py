@@ -15,6 +15,7 @@ from comhe.errors import UsageError, check_at_least
 from comhe.zoo.points import auxiliary_loss
 from comhe.zoo.preprocessing import PointTransform
 
+from .choices import chosen
 from .engine.batch_task import BatchTask, logits_of
 from .engine.distributed import unwrap
 from .recipe import WHAT, BatchRecipe, cell_settings, setting
@@ -134,6 +135,12 @@ def one_cycle(model: str, data: str, regularizer: str) -> PointRecipe:
     """Return the usual training with batches and a rate twice as large: minutes for PointNet on a GPU."""
     schedule: dict[str, Any] = {"epochs": 200, "batch_size": 64, "lr": 2e-3, "warmup": 0.1, "energies": 10}
     return modern(model, data, regularizer).replace(**schedule)
+
+
+@chosen
+def few_labels(model: str, data: str, regularizer: str) -> PointRecipe:
+    """Return a training on ten clouds of each class, all settings chosen for the cell: a minute of a GPU."""
+    return modern(model, data, regularizer).replace(labels_per_class=10, epochs=120, points=512)
 
 
 if __name__ == "__main__":

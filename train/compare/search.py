@@ -39,12 +39,26 @@ IMAGE_SPACE: Space = {"weight": WEIGHTS, "output_weight": (0.0, 1.0, 10.0, 100.0
 REGULARIZER_SPACE: dict[str, Space] = {"graphs": {"weight": WEIGHTS, "output_weight": (0.0, *WEIGHTS)}}
 SMALL = (0.001, 0.01, 0.1, 1.0, 10.0)  # of penalties that are sums or norms of all that deviates, and ruin a GCN at 1
 WEIGHTS_OF = {name: {"weight": SMALL, "output_weight": (0.0, *SMALL)} for name in ("orthogonal", "orthonormal", "srip")}
-TRAINING_SPACE: Space = {
-    "hidden_channels": (16, 32, 64),
-    "dropout": (0.5, 0.6, 0.7, 0.8),
-    "lr": (0.005, 0.01, 0.02),
-    "weight_decay": (5e-4, 1e-3, 2e-3),
-    "epochs": (200, 400),
+TRAINING_SPACE: dict[str, Space] = {
+    "graphs": {
+        "hidden_channels": (16, 32, 64),
+        "dropout": (0.5, 0.6, 0.7, 0.8),
+        "lr": (0.005, 0.01, 0.02),
+        "weight_decay": (5e-4, 1e-3, 2e-3),
+        "epochs": (200, 400),
+    },
+    "images": {
+        "lr": (0.01, 0.03, 0.1),
+        "weight_decay": (5e-4, 2e-3, 5e-3),
+        "epochs": (40, 80),
+        "label_smoothing": (0.0, 0.1),
+    },
+    "points": {
+        "lr": (5e-4, 1e-3, 2e-3),
+        "weight_decay": (0.05, 0.2),
+        "epochs": (60, 120),
+        "label_smoothing": (0.0, 0.2),
+    },
 }
 OPTION_SPACE: dict[str, Space] = {  # for graphs
     "rp-comhe": {"dim": (10, 20, 40), "redraw": (1, 10)},
@@ -81,7 +95,7 @@ class Search:
         row: dict[str, Any]
         rows: list[dict[str, Any]] = []
         for cell, found in trials.items():
-            chosen = _best(finalists[cell], records)[0]
+            chosen = next(iter(_best(finalists[cell], records)), None)
             base = vars(base_recipe(self.recipe, self.model, *cell))
             for trial in _best(found, records):
                 mean, std = mean_std(values := _values(trial, records))
@@ -100,15 +114,16 @@ class Search:
         recipes = [trial.replace(seed=FIRST_SEED + seed) for trial in trials for seed in seeds]
         with show_progress(f"search {self.recipe}", "run") as progress:
             failures = train_all(recipes, self.runs, self.data_root, self.device, self.jobs, progress)
-        if failures:
+        records = collect(recipes, self.runs)
+        if failures and not records:  # one that fails, as with a rate too large for the network, is only the worst
             raise RunError(failures[0])
-        return collect(recipes, self.runs)
+        return records
 
 
 def draw(recipe: str, model: str, data: str, regularizer: str, trials: int) -> list[Recipe]:
     """Return the cell's trials, all different; they depend on the names alone."""
     base = base_recipe(recipe, model, data, regularizer)
-    space = dict(TRAINING_SPACE) if recipe in TRAINED else {}
+    space = dict(TRAINING_SPACE[base.domain]) if recipe in TRAINED else {}
     options = OPTION_SPACE.get(regularizer, {}) if base.domain == "graphs" else {}
     if regularizer != "none":
         space |= WEIGHTS_OF.get(regularizer) or REGULARIZER_SPACE.get(base.domain, IMAGE_SPACE)
@@ -131,7 +146,9 @@ def _values(trial: Recipe, records: list[Record]) -> list[float]:
 
 
 def _best(trials: list[Recipe], records: list[Record]) -> list[Recipe]:
-    return sorted(trials, key=lambda trial: -mean_std(_values(trial, records))[0])
+    """The trials, the best mean first; those of which every run failed are left out."""
+    scores = {trial.tag: mean_std(values)[0] for trial in trials if (values := _values(trial, records))}
+    return sorted((trial for trial in trials if trial.tag in scores), key=lambda trial: -scores[trial.tag])
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -15,6 +15,9 @@ def test_trials_are_different_and_depend_on_the_names_alone():
     few = draw("few_labels", "gcn", "cora", "none", 10)  # its training is searched, as that of tuned
     assert len(few) == 10
     assert {trial.labels_per_class for trial in few} == {5}
+    of_images = draw("few_labels", "cnn6", "cifar100", "hs-mhe", 10)
+    assert len({(trial.lr, trial.weight_decay, trial.epochs) for trial in of_images}) > 5
+    assert {trial.labels_per_class for trial in of_images} == {20}
     committed = json.loads(choices.CHOICES.read_text())["kipf"]["gcn.cora-hs-mhe"]
     trials = draw("kipf", "gcn", "cora", "hs-mhe", 20)
     assert any(all(getattr(trial, name) == value for name, value in committed.items()) for trial in trials)
@@ -24,7 +27,7 @@ def test_the_best_trial_on_validation_is_written_where_the_recipe_reads_it(tmp_p
     written_to = tmp_path / "choices.json"
     written_to.write_text('{"kipf": {"other": {}}}')
     monkeypatch.setattr(search, "CHOICES", written_to)
-    monkeypatch.setattr(search, "TRAINING_SPACE", {"epochs": (1, 2)})
+    monkeypatch.setattr(search, "TRAINING_SPACE", {"graphs": {"epochs": (1, 2)}})
     argv = "--recipe tuned --data citations --regularizers hs-mhe --trials 3 --first 1 --finalists 2 --more 1 --jobs 1"
     assert main([*argv.split(), "--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "out")]) == 0
     rows = list(csv.DictReader((tmp_path / "out" / "search-tuned.csv").open()))
@@ -37,3 +40,16 @@ def test_the_best_trial_on_validation_is_written_where_the_recipe_reads_it(tmp_p
     more = "--recipe tuned --data citations --regularizers none --trials 1 --first 1 --finalists 1 --more 1 --jobs 1"
     assert main([*more.split(), "--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "out")]) == 0
     assert list(csv.DictReader((tmp_path / "out" / "search-tuned.csv").open()))[:3] == rows  # of cells not searched now
+
+
+def test_a_trial_that_diverges_is_not_the_end_of_a_search(tmp_path, monkeypatch, forked_workers, capsys):
+    written_to = tmp_path / "choices.json"
+    written_to.write_text("{}")
+    monkeypatch.setattr(search, "CHOICES", written_to)
+    monkeypatch.setattr(search, "TRAINING_SPACE", {"graphs": {"epochs": (3,), "lr": (0.01, 1e38)}})
+    argv = "--recipe tuned --data citations --regularizers none --trials 2 --first 1 --finalists 2 --more 0 --jobs 1"
+    assert main([*argv.split(), "--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "out")]) == 0
+    assert "lower lr 1e+38" in capsys.readouterr().err
+    (row,) = csv.DictReader((tmp_path / "out" / "search-tuned.csv").open())
+    assert row["chosen"] == "yes"
+    assert json.loads(written_to.read_text())["tuned"]["gcn.citations-none"].get("lr", 0.01) == 0.01
