@@ -8,6 +8,7 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 
@@ -62,8 +63,49 @@ def effect(epoch: str) -> str:
     return markdown(["test accuracy in %", "seeds", "`none`", *(f"`{name}`" for name in COMPARED)], rows)
 
 
+# Tables of a section: what is compared, the file of its table, and model, data set and settings there.
+SECTIONS = {
+    "images": [
+        ("airbench94, CIFAR-10", "cifar10/airbench", "airbench94", "cifar10", ""),
+        ("airbench94, CIFAR-100", "cifar100/airbench", "airbench94", "cifar100", ""),
+        ("CNN-6, CIFAR-100", "cifar100/one_cycle", "cnn6", "cifar100", ""),
+        ("CNN-9, CIFAR-100", "cifar100/one_cycle", "cnn9", "cifar100", ""),
+    ],
+    "points": [
+        ("PointNet, `short`", "points/short", "pointnet", "modelnet40", ""),
+        ("PointNet with transforms, `short`", "points/short", "pointnet_t", "modelnet40", ""),
+        ("PointNet, `one_cycle`", "points/one_cycle", "pointnet", "modelnet40", ""),
+        ("PointNet++, `one_cycle`, 40 epochs", "pointnet2/one_cycle", "pointnet2_ssg", "modelnet40", "epochs=40"),
+    ],
+    "few-images": [
+        *(
+            (f"CNN-6, CIFAR-100, {count} images", "cifar100/few_labels", "cnn6", "cifar100", setting)
+            for count, setting in ((10, "labels_per_class=10"), (20, ""), (50, "labels_per_class=50"))
+        ),
+        *(
+            (f"PointNet, ModelNet-40, {count} clouds", "points/few_labels", "pointnet", "modelnet40", setting)
+            for count, setting in ((5, "labels_per_class=5"), (10, ""), (20, "labels_per_class=20"))
+        ),
+    ],
+}
+
+
+def section(name: str) -> str:
+    """Accuracy without a regularizer and the paired differences to it, at both epochs."""
+    rows = []
+    for title, file, *cell in SECTIONS[name]:
+        for epoch, called in (("best", "selected"), ("last", "last")):
+            found = [r for r in read(f"results/{file}.csv") if [r["model"], r["data"], r["settings"]] == cell]
+            by_name = {row["regularizer"]: row for row in found if row["epoch"] == epoch}
+            seeds = int(by_name["none"]["n"])
+            plain = mean_std(by_name["none"])
+            rows.append([title, seeds, called, plain, *(difference(by_name.get(key), seeds) for key in COMPARED)])
+    return markdown(["test accuracy in %", "seeds", "epoch", "`none`", *(f"`{name}`" for name in COMPARED)], rows)
+
+
 def mean_std(row: dict[str, str]) -> str:
-    return f"{percent(float(row['test']))} ± {percent(float(row['std']))}"
+    mean = percent(float(row["test"]))
+    return mean if int(row["n"]) == 1 else f"{mean} ± {percent(float(row['std']))}"
 
 
 def difference(row: dict[str, str] | None, seeds: int) -> str:
@@ -245,6 +287,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "few-labels": few_labels,
     "fresh": fresh,
     "splits": splits,
+    **{name: partial(section, name) for name in SECTIONS},
     "cost": cost,
     "weights": weights,
 }

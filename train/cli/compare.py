@@ -45,7 +45,8 @@ class Compare(ManyRuns):
         Path | None,
         arg(
             metavar="FOLDER",
-            help="where to write the tables as CSV, JSON and Markdown; runs that are listed there are not repeated",
+            help="where to write the tables as CSV, JSON and Markdown; runs that are listed there stay, and are not "
+            "repeated",
             help_behavior_hint="only print them",
         ),
     ] = None

@@ -20,7 +20,7 @@ from comhe.train.start import with_start
 from comhe.train.task import check_recipe
 
 from .curves import save_curves
-from .records import Record, record_of, records_by_digest, training_of, variant_of
+from .records import Record, cell_of, read_records, record_of, records_by_digest, run_of, training_of, variant_of
 from .tables import Row, markdown, table
 
 Names = str | Sequence[str]  # as a sequence, or separated by commas
@@ -46,16 +46,38 @@ class Comparison:
         return "\n".join(f"## {name}\n\n{markdown(rows)}" for name, rows in self.rows.items())
 
     def save(self, folder: str | Path) -> None:
-        """Write for each recipe its tables, ``NAME-runs.csv`` and the curves of the runs."""
-        for name, rows in self.rows.items():
+        """Write for each recipe its tables, ``NAME-runs.csv`` and the curves of the runs.
+
+        Runs that the folder lists stay there, and count in the tables that are written: of other cells, and of other
+        seeds of these cells, unless another version of the recipe trained them.
+        """
+        for name in self.rows:
             path = Path(folder) / name
-            write_csv(path.with_name(f"{name}-runs.csv"), [r for r in self.records if r["recipe"] == name])
+            file = path.with_name(f"{name}-runs.csv")
+            listed = read_records(file) if file.exists() else []
+            records = self._joined(listed, [record for record in self.records if record["recipe"] == name])
+            rows = table(records)
+            runs = [(recipe, run_folder(self.runs, recipe)) for recipe in self.recipes if recipe.recipe == name]
+            save_curves(path, runs, records)
+            write_csv(file, records)
             dicts = [asdict(row) for row in rows]
             write_csv(path.with_name(f"{name}.csv"), dicts)
             without_nan = [{key: None if value != value else value for key, value in row.items()} for row in dicts]
             write_text(path.with_name(f"{name}.json"), json.dumps(without_nan, indent=1, allow_nan=False) + "\n")
             write_text(path.with_name(f"{name}.md"), markdown(rows))
-            save_curves(path, [(r, run_folder(self.runs, r)) for r in self.recipes if r.recipe == name])
+
+    def _joined(self, listed: Sequence[Record], records: Sequence[Record]) -> list[Record]:
+        """The records, each in the place of the same run in the list, and the rest of the list as it is."""
+        recipes: dict[tuple[str, ...], Recipe]
+        recipes = {(r.recipe, r.model, r.data, r.regularizer, variant_of(r)): r for r in self.recipes}
+        by_digest = {record["settings"]: record for record in records}
+        found: dict[tuple[str, ...], Record] = {}
+        for record in listed:
+            record = by_digest.get(record.get("settings"), record)  # an older version's row, which names no variant
+            own = recipes.get(cell_of(record))
+            if own is None or own.replace(seed=record["seed"]).digest == record.get("settings"):
+                found[run_of(record)] = record
+        return [*(found | {run_of(record): record for record in records}).values()]
 
 
 def compare(
@@ -90,7 +112,7 @@ def compare(
         root: data root; by default that of :func:`comhe.datasets.data_root`.
         device: ``"auto"`` takes a GPU where there is one.
         jobs: processes that train at once; None means as many as there are cores for.
-        output: folder to save to; runs that are in its ``NAME-runs.csv`` are not repeated.
+        output: folder to save to; runs that are in its ``NAME-runs.csv`` are not repeated, and stay there.
         cluster: where the runs are trained as jobs, with ``jobs`` processes in each; by default this machine.
         plugins: modules that register names which are not built in; each process imports them.
         tensorboard: whether each run also writes its figures for TensorBoard.

@@ -7,7 +7,7 @@ from pathlib import Path
 from comhe.train.recipe import Recipe
 from comhe.train.runs.files import write_csv
 
-from .records import variant_of
+from .records import Record, run_of, variant_of
 from .statistics import mean_std
 
 NAMES = ("model", "data", "regularizer", "variant", "seed")
@@ -49,9 +49,14 @@ def read_curves(path: Path) -> dict[tuple[str, str, str, str, int], Curves]:
     return found
 
 
-def save_curves(path: Path, runs: Sequence[tuple[Recipe, Path]]) -> None:
-    """Write the curves of a recipe's runs, at most :data:`LONGEST` epochs each; rows of runs that are gone stay."""
-    panels = {(recipe.model, recipe.data) for recipe, _ in runs}
+def save_curves(path: Path, runs: Sequence[tuple[Recipe, Path]], listed: Sequence[Record] | None = None) -> None:
+    """Write the curves of a recipe's runs, at most :data:`LONGEST` epochs each.
+
+    Rows of runs that are gone stay; those of runs that are not ``listed`` go, where a list is given.
+    """
+    panels = {(record["model"], record["data"]) for record in _rows(path.with_name(f"{path.name}-runs.csv"))}
+    panels = panels or {(recipe.model, recipe.data) for recipe, _ in runs}
+    wanted = None if listed is None else {run_of(record)[1:] for record in listed}
     runs = [(recipe, folder) for recipe, folder in runs if (folder / "metrics.csv").exists()]
     cells = [
         dict(zip(NAMES, (r.model, r.data, r.regularizer, variant_of(r), str(r.seed)), strict=True)) for r, _ in runs
@@ -62,7 +67,7 @@ def save_curves(path: Path, runs: Sequence[tuple[Recipe, Path]]) -> None:
         rows = _rows(file)
         if len(panels) == 1:  # the names that older versions left out
             rows = [dict(zip(NAMES, min(panels), strict=False)) | row for row in rows]
-        rows = [row for row in rows if _key(row)[:2] in panels and _key(row) not in known]
+        rows = [row for row in rows if _key(row) not in known and (wanted is None or _key(row) in wanted)]
         for cell, (_, run) in zip(cells, runs, strict=True):
             rows += [
                 cell | row for row in _thinned(_rows(run / "metrics.csv") if table == "curves" else _energies(run))

@@ -25,6 +25,11 @@ def cell_of(record: Record) -> tuple[str, ...]:
     return (*(record[key] for key in CELL), record.get("variant") or "")
 
 
+def run_of(record: Record) -> tuple[str, ...]:
+    """Return what no other run has: the cell and the seed, as text."""
+    return (*cell_of(record), str(record["seed"]))
+
+
 def settings_text(changes: Mapping[str, Any]) -> str:
     """Write settings as ``--settings`` takes them, in the order of their names."""
     return " ".join(f"{name}={value}" for name, value in sorted(changes.items()))

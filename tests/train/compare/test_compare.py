@@ -36,6 +36,42 @@ def test_a_sweep_trains_each_variant_once_and_the_baseline_without_the_penaltys_
     assert [row.settings for row in again.rows["kipf"]] == [row.settings for row in found.rows["kipf"]]
 
 
+def test_what_an_output_folder_lists_stays_there(tmp_path, in_process):
+    """Other models, seeds and settings join a table, whose differences and corrections are then those of all."""
+    folders = {"runs": tmp_path / "runs", "output": tmp_path / "out"}
+    settings = {"epochs": 2, "energies": 1}
+
+    def listed(file="runs"):
+        return list(csv.DictReader((tmp_path / "out" / f"kipf-{file}.csv").open()))
+
+    compare(**CELLS, settings=settings, **folders)
+    first, curves, energies = listed(), listed("curves"), listed("energies")
+    compare(**CELLS | {"models": "sage", "seeds": 1}, settings={"epochs": 1}, **folders)
+    assert listed()[:4] == first
+    assert [(row["model"], row["variant"]) for row in listed()[4:]] == [("sage", "epochs=1")] * 2
+    kept = [{name: text for name, text in row.items() if name in curves[0]} for row in listed("curves")]
+    assert [row for row in kept if row["model"] == "gcn"] == curves
+    assert listed("energies") == energies
+    rows = list(csv.DictReader((tmp_path / "out" / "kipf.csv").open()))
+    assert [(row["model"], row["n"]) for row in rows[:4]] == [("gcn", "2"), ("gcn", "2"), ("sage", "1"), ("sage", "1")]
+
+    in_process.clear()
+    again = compare(
+        **CELLS | {"seeds": 1}, first_seed=2, settings=settings, runs=tmp_path / "o", output=tmp_path / "out"
+    )
+    assert [recipe.seed for recipe in in_process] == [2, 2]
+    assert [row.n for row in again.rows["kipf"]] == [1] * 4  # what was asked for
+    assert next(csv.DictReader((tmp_path / "out" / "kipf.csv").open()))["n"] == "3"
+    assert listed()[:4] == first
+
+    text = (tmp_path / "out" / "kipf-runs.csv").read_text().replace(first[3]["settings"], "0" * 12)
+    (tmp_path / "out" / "kipf-runs.csv").write_text(text)  # as if another version had trained it
+    compare(**CELLS | {"seeds": 1, "regularizers": "hs-mhe"}, settings=settings, **folders)
+    assert "0" * 12 not in {row["settings"] for row in listed()}
+    compare(**CELLS | {"seeds": 1, "regularizers": "none"}, settings={"epochs": 3}, **folders)
+    assert {row["variant"] for row in listed()} == {"energies=1 epochs=2", "epochs=1", "epochs=3"}
+
+
 def test_a_table_of_an_older_version_gets_its_variants_from_the_recipes(tmp_path):
     recipe = get_recipe("kipf", "gcn", "citations", "none", epochs=2)
     fit(recipe, runs=tmp_path)
