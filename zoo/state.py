@@ -149,6 +149,8 @@ def _as_tensor(value: Any) -> Tensor | None:
 
 def flatten(content: Any, tensor: Callable[[Any], Tensor | None]) -> dict[str, Tensor]:
     """Return the tensors in nested dicts and pickled modules; those of optimizers and the like are left out."""
+    if isinstance(content, Mapping) and all(type(key) is int for key in content):  # state dicts by epoch
+        content = {str(key): value for key, value in content.items()}
     found: dict[str, Tensor] = {}
     lists: dict[str, list[Tensor]] = {}  # averages without names
     pending: list[tuple[str, str, int, Any]] = [("", NEST, 0, content)]

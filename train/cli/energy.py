@@ -31,6 +31,9 @@ class Energy(Command):
         arg(metavar="WEIGHTS", help="a run folder, a file with a state dict, or a name of weights or of a model"),
     ]
     weights: WhichWeights = "best"
+    key: Annotated[
+        str | None, arg(metavar="NAME", help="which of several state dicts in a file, as state_dict_ema")
+    ] = None
     data: Annotated[
         str, arg(metavar="NAME", help="for the name of a graph model: the data set that decides its width")
     ] = "citations"
@@ -42,7 +45,7 @@ class Energy(Command):
         from comhe.regularizers import diagnose
         from comhe.regularizers.diagnostics import TITLES
 
-        layers = layers_of(self.source, self.weights, self.data, self.seed, self.data_root)
+        layers = layers_of(self.source, self.weights, self.data, self.seed, self.data_root, self.key)
         found = {name: (w, diagnose(w)) for name, w in layers.items() if w.shape[-2] >= 2}
         if self.json:
             return print_json([{"layer": name, "neurons": w.shape, **asdict(d)} for name, (w, d) in found.items()])
@@ -50,7 +53,9 @@ class Energy(Command):
         print_table(self.source, ["layer", "neurons", *TITLES], lines)
 
 
-def layers_of(source: str, which: str, data: str, seed: int, root: str | None) -> "dict[str, Tensor]":
+def layers_of(
+    source: str, which: str, data: str, seed: int, root: str | None, key: str | None = None
+) -> "dict[str, Tensor]":
     """Return the sets of neurons by layer; in a file of others all tensors of two or more dimensions named *weight."""
     import torch
 
@@ -62,14 +67,17 @@ def layers_of(source: str, which: str, data: str, seed: int, root: str | None) -
     from comhe.zoo.state import weights_file
 
     path = weights_file(source)
+    is_others = path.is_file() and not is_shared(source) and source not in list_weights() and not has_card(path)
+    if key is not None and not is_others:
+        raise UsageError(f"--key is for a file of several state dicts, which {source} is not; leave it out")
     if path.is_dir():
         run = Run(path)
         return _of_weights(source, run.weights(which), run.recipe().model, run.result().get("options", {}))
-    if is_shared(source) or source in list_weights() or (path.is_file() and has_card(path)):
+    if is_others:
+        return _of_state(source, read_state(path, key))
+    if path.is_file() or is_shared(source) or source in list_weights():
         weights = get_weights(source)
         return _of_weights(source, weights.state_dict(), weights.model, weights.options)
-    if path.is_file():
-        return _of_state(source, read_state(path))
     if source not in list_models():
         hint = did_you_mean(source, [*list_models(), *list_weights()])
         raise UsageError(f"{source!r} is neither a folder, nor a file, nor the name of weights or a model; {hint}")

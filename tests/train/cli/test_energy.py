@@ -38,6 +38,23 @@ def test_a_state_dict_of_ones_own(capsys, tmp_path):
     assert "no weight matrix" in capsys.readouterr().err
 
 
+def test_one_of_several_state_dicts(capsys, tmp_path):
+    first, second = nn.Linear(3, 5), nn.Linear(3, 7)
+    file = str(tmp_path / "two.pt")
+    torch.save({"state_dict": first.state_dict(), "state_dict_ema": second.state_dict()}, file)
+    assert main(["energy", file]) == 2
+    assert "choose one by --key 'state_dict' or 'state_dict_ema'" in capsys.readouterr().err
+    assert main(["energy", file, "--key", "state_dict_ema"]) == 0
+    assert "7 x 3" in capsys.readouterr().out
+    assert main(["energy", file, "--key", "ema"]) == 2
+    assert "there is no state dict at key='ema'" in capsys.readouterr().err
+    torch.save({40: first.state_dict(), 80: second.state_dict()}, file)  # by epoch
+    assert main(["energy", file, "--key", "80"]) == 0
+    assert "7 x 3" in capsys.readouterr().out
+    assert main(["energy", "resnet8.glyphs-none", "--key", "80"]) == 2
+    assert "--key is for a file of several state dicts" in capsys.readouterr().err
+
+
 def test_layers_stand_in_the_order_of_the_network(capsys):
     order = [name for name, _ in create_model("resnet8", num_classes=36).named_modules()]
     names = list(layers_of("resnet8.glyphs-none", "best", "citations", 0, None))
