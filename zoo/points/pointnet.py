@@ -79,6 +79,7 @@ class PointNet(PointModel):
 
     def forward(self, x: Tensor) -> Tensor:
         self.check_input(x)
+        self._matrix = None  # and with it the graph of the step before, which this one would share its nodes with
         if self.input_transform is not None:
             x = torch.cat((x[..., :3] @ self.input_transform(x), x[..., 3:]), -1)
         if self.local is not None and self.feature_transform is not None:

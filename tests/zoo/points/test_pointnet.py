@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import weakref
 
 import pytest
 import torch
@@ -45,6 +46,17 @@ def test_the_transforms_loss():
     other = small("pointnet")
     other(x)
     assert other.auxiliary_loss().item() == 0
+
+
+def test_a_step_begins_without_the_graph_of_the_step_before():
+    """Whose nodes belong to another stream while a step is recorded for a GPU."""
+    model, x = small("pointnet_t"), cloud()
+    matrices, alive = [], []
+    model.feature_transform.register_forward_hook(lambda *a: matrices.append(weakref.ref(a[2])))
+    model.input_transform.register_forward_pre_hook(lambda *a: alive.append([ref() is not None for ref in matrices]))
+    for _ in range(2):
+        (model(x).sum() + model.auxiliary_loss()).backward()
+    assert alive == [[], [False]]
 
 
 def test_a_model_that_has_just_been_trained_can_be_copied():
