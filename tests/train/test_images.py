@@ -10,12 +10,14 @@ from torch.nn import functional as F
 
 from comhe.errors import DivergedError
 from comhe.regularizers import create_regularizer
+from comhe.regularizers.penalties.energy_penalty import EnergyPenalty
+from comhe.regularizers.registry import _REGISTRY
 from comhe.train.cli.main import main
 from comhe.train.engine import loop
 from comhe.train.engine.batch_task import make_optimizer
 from comhe.train.engine.loop import fit
 from comhe.train.images import ImageRecipe, ImageTask, released_loss
-from comhe.train.recipe import get_recipe
+from comhe.train.recipe import get_recipe, list_recipes
 from comhe.train.runs.run import Run
 
 
@@ -129,13 +131,28 @@ def test_a_run_that_explodes_says_so(recipe, tmp_path):
         fit(make(recipe.replace(lr=1e30), tmp_path), Run(tmp_path / "run"))
 
 
-@pytest.mark.parametrize("name", ["paper", "modern", "short"])
+@pytest.mark.parametrize("name", list_recipes("images"))
 @pytest.mark.parametrize("regularizer", ["none", "rp-comhe", "ap-comhe", "so"])
 def test_named_recipes_build(name, regularizer, folder, tmp_path):
     recipe = get_recipe(name, "cnn9", "glyphs", regularizer)
     assert recipe == type(recipe).from_json(recipe.to_json())
     task = ImageTask(recipe)
     assert task.regularizer(task.model())().isfinite()
+
+
+def test_the_papers_recipe_takes_an_energy_without_its_constant(monkeypatch):
+    class Fixed(EnergyPenalty):
+        """An energy of one's own that has no option ``eps``."""
+
+        def __init__(self):
+            super().__init__(s=1.0)
+
+        def value(self, w, layer, state, draws):
+            return w.square().sum((-2, -1))
+
+    monkeypatch.setitem(_REGISTRY, "fixed", Fixed)
+    assert get_recipe("paper", "cnn6", "glyphs", "fixed").regularizer_options == {}
+    assert get_recipe("paper", "cnn6", "glyphs", "hs-mhe").regularizer_options == {"eps": 1e-4}
 
 
 def test_files_of_all_sizes_and_kinds_from_end_to_end(tmp_path, monkeypatch, capsys):

@@ -8,7 +8,7 @@ from comhe.datasets import AUGMENTATIONS
 from comhe.train.cli.main import main
 from comhe.train.engine.loop import fit
 from comhe.train.points import PointRecipe, PointTask
-from comhe.train.recipe import get_recipe
+from comhe.train.recipe import get_recipe, list_recipes
 from comhe.train.runs.run import Run
 
 
@@ -59,7 +59,7 @@ def test_votes_are_mean_probabilities_over_views(recipe):
     assert figures["vote_accuracy"] == pytest.approx(right / len(task.data.test), abs=2e-3)
 
 
-@pytest.mark.parametrize("name", ["paper", "modern", "short", "one_cycle", "few_labels"])
+@pytest.mark.parametrize("name", list_recipes("points"))
 @pytest.mark.parametrize("regularizer", ["none", "rp-comhe", "ap-comhe"])
 def test_named_recipes_build(name, regularizer):
     recipe = get_recipe(name, "pointnet", "solids", regularizer)
