@@ -12,15 +12,17 @@ from comhe.errors import RunError, UsageError, check_at_least
 from comhe.train.plugins import load_plugins
 from comhe.train.recipe import Recipe, get_recipe
 from comhe.train.runs.cluster import Cluster
-from comhe.train.runs.files import check_writable, write_csv, write_text
+from comhe.train.runs.files import check_writable, create_folder, write_csv, write_text
 from comhe.train.runs.launch import train_all
+from comhe.train.runs.lock import locked
 from comhe.train.runs.run import Run, run_folder
 from comhe.train.settings import variants
 from comhe.train.start import with_start
 from comhe.train.task import check_recipe
 
-from .curves import save_curves
-from .records import Record, cell_of, read_records, record_of, records_by_digest, run_of, training_of, variant_of
+from .curves import read_curves, save_curves
+from .listed import joined, listed_runs
+from .records import Record, record_of, training_of, variant_of
 from .tables import Row, markdown, table
 
 Names = str | Sequence[str]  # as a sequence, or separated by commas
@@ -48,36 +50,25 @@ class Comparison:
     def save(self, folder: str | Path) -> None:
         """Write for each recipe its tables, ``NAME-runs.csv`` and the curves of the runs.
 
-        Runs that the folder lists stay there, and count in the tables that are written: of other cells, and of other
-        seeds of these cells, unless another version of the recipe trained them.
+        Runs that the folder lists stay there, and count in the tables that are written.
         """
-        for name in self.rows:
-            path = Path(folder) / name
-            file = path.with_name(f"{name}-runs.csv")
-            listed = read_records(file) if file.exists() else []
-            records = self._joined(listed, [record for record in self.records if record["recipe"] == name])
-            rows = table(records)
-            runs = [(recipe, run_folder(self.runs, recipe)) for recipe in self.recipes if recipe.recipe == name]
-            save_curves(path, runs, records)
-            write_csv(file, records)
-            dicts = [asdict(row) for row in rows]
-            write_csv(path.with_name(f"{name}.csv"), dicts)
-            without_nan = [{key: None if value != value else value for key, value in row.items()} for row in dicts]
-            write_text(path.with_name(f"{name}.json"), json.dumps(without_nan, indent=1, allow_nan=False) + "\n")
-            write_text(path.with_name(f"{name}.md"), markdown(rows))
+        create_folder(Path(folder))
+        with locked(Path(folder), "--output"):
+            for name in self.rows:
+                self._save(Path(folder) / name, [record for record in self.records if record["recipe"] == name])
 
-    def _joined(self, listed: Sequence[Record], records: Sequence[Record]) -> list[Record]:
-        """The records, each in the place of the same run in the list, and the rest of the list as it is."""
-        recipes: dict[tuple[str, ...], Recipe]
-        recipes = {(r.recipe, r.model, r.data, r.regularizer, variant_of(r)): r for r in self.recipes}
-        by_digest = {record["settings"]: record for record in records}
-        found: dict[tuple[str, ...], Record] = {}
-        for record in listed:
-            record = by_digest.get(record.get("settings"), record)  # an older version's row, which names no variant
-            own = recipes.get(cell_of(record))
-            if own is None or own.replace(seed=record["seed"]).digest == record.get("settings"):
-                found[run_of(record)] = record
-        return [*(found | {run_of(record): record for record in records}).values()]
+    def _save(self, path: Path, records: Sequence[Record]) -> None:
+        file = path.with_name(f"{path.name}-runs.csv")
+        records = joined(listed_runs(file, self.recipes), records)
+        rows = table(records)
+        folders = ((recipe, run_folder(self.runs, recipe)) for recipe in self.recipes if recipe.recipe == path.name)
+        save_curves(path, [(recipe, folder) for recipe, folder in folders if Run(folder).done], records)
+        write_csv(file, records)
+        dicts = [asdict(row) for row in rows]
+        write_csv(path.with_name(f"{path.name}.csv"), dicts)
+        without_nan = [{key: None if value != value else value for key, value in row.items()} for row in dicts]
+        write_text(path.with_name(f"{path.name}.json"), json.dumps(without_nan, indent=1, allow_nan=False) + "\n")
+        write_text(path.with_name(f"{path.name}.md"), markdown(rows))
 
 
 def compare(
@@ -167,9 +158,20 @@ def check(recipes: Iterable[Recipe], device: str, jobs: int | None, folders: Ite
         check_writable(Path(folder))
 
 
-def known_records(recipes: Iterable[Recipe], output: str | Path | None) -> dict[str, Record]:
-    """Return the records of a folder's ``NAME-runs.csv`` by the digests of their recipes; they count as finished."""
-    return {} if output is None else records_by_digest({Path(output) / f"{r.recipe}-runs.csv" for r in recipes})
+def known_records(recipes: Sequence[Recipe], output: str | Path | None) -> dict[str, Record]:
+    """Return the records of a folder's ``NAME-runs.csv`` by the digests of their recipes; they count as finished.
+
+    Raises:
+        RunError: a file of that folder is damaged, or lists runs that others cannot join.
+    """
+    found: dict[str, Record] = {}
+    if output is None:
+        return found
+    for name in dict.fromkeys(recipe.recipe for recipe in recipes):
+        path = Path(output) / f"{name}-runs.csv"
+        read_curves(path)
+        found |= {record["settings"]: record for record in listed_runs(path, recipes) if record.get("settings")}
+    return found
 
 
 def collect(recipes: Iterable[Recipe], runs: Path, known: Mapping[str, Record] = MappingProxyType({})) -> list[Record]:

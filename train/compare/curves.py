@@ -4,6 +4,7 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from comhe.errors import RunError
 from comhe.train.recipe import Recipe
 from comhe.train.runs.files import write_csv
 
@@ -39,7 +40,7 @@ def read_curves(path: Path) -> dict[tuple[str, str, str, str, int], Curves]:
     found: dict[tuple[str, str, str, str, int], Curves] = {}
     energies = {"hidden": "hidden_half_space", "output": "output_full_space"}
     for table, columns in {"curves": {"accuracy": "val_accuracy"}, "energies": energies}.items():
-        for row in _rows(path.with_name(f"{name}-{table}.csv")):
+        for row in _table(path.with_name(f"{name}-{table}.csv")):
             model, data, regularizer, variant, seed = _key(row)
             run = found.setdefault((model, data, regularizer, variant, int(seed)), {})
             for kind, column in columns.items():
@@ -64,7 +65,7 @@ def save_curves(path: Path, runs: Sequence[tuple[Recipe, Path]], listed: Sequenc
     known = {_key(cell) for cell in cells}
     for table in ("curves", "energies"):
         file = path.with_name(f"{path.name}-{table}.csv")
-        rows = _rows(file)
+        rows = _table(file)
         if len(panels) == 1:  # the names that older versions left out
             rows = [dict(zip(NAMES, min(panels), strict=False)) | row for row in rows]
         rows = [row for row in rows if _key(row) not in known and (wanted is None or _key(row) in wanted)]
@@ -77,6 +78,8 @@ def save_curves(path: Path, runs: Sequence[tuple[Recipe, Path]], listed: Sequenc
             if not any(row["variant"] for row in rows):
                 rows = [{name: value for name, value in row.items() if name != "variant"} for row in rows]
             write_csv(file, sorted(rows, key=lambda row: int(row["seed"])))
+        else:
+            file.unlink(missing_ok=True)
 
 
 def _key(row: Mapping[str, str]) -> tuple[str, str, str, str, str]:
@@ -113,8 +116,24 @@ def over_seeds(curves: Iterable[Curve]) -> tuple[Curve, Bands]:
     return [(x, mean) for x, mean, _, _ in statistics], band
 
 
+def _table(path: Path) -> list[dict[str, str]]:
+    """The rows of a file that goes with a table of runs; RunError if it is damaged."""
+    try:
+        rows = _rows(path)
+        for number, row in enumerate(rows, 2):
+            if None in row or None in row.values():
+                raise ValueError(f"line {number} has another number of cells than its header")
+            if missing := [name for name in ("regularizer", "seed", "epoch") if name not in row]:
+                raise ValueError(f"it has no column {', '.join(missing)}")
+            if not (row["seed"].isdigit() and row["epoch"].isdigit()):
+                raise ValueError(f"line {number} has the seed {row['seed']!r} and the epoch {row['epoch']!r}")
+    except (OSError, ValueError, csv.Error) as error:
+        raise RunError(f"{path} is not a file of curves: {' '.join(str(error).split())[:160]}") from error
+    return rows
+
+
 def _rows(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         return list(csv.DictReader(file))

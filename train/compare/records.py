@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,8 @@ def read_records(path: Path) -> list[Record]:
             record = {key: value(key, text) for key, text in row.items()}
             if wrong := [key for key in _ACCURACIES if key in row and not _is_number(record[key])]:
                 raise ValueError(f"{wrong[0]} is {row[wrong[0]] or 'empty'}")
+            if "seed" in row and (record["seed"] is None or record["seed"] < 0):
+                raise ValueError(f"seed is {row['seed'] or 'empty'}")
             records.append(record)
         except ValueError as error:
             raise RunError(f"{path}: line {number} is not of a run: {error}") from error
@@ -111,9 +113,3 @@ def read_records(path: Path) -> list[Record]:
 
 def _is_number(value: Any) -> bool:
     return value is not None and math.isfinite(value)
-
-
-def records_by_digest(paths: Iterable[Path]) -> dict[str, Record]:
-    """Return the records of such files by the digest of their recipes; a file that does not exist has none."""
-    records = [record for path in paths if path.exists() for record in read_records(path)]
-    return {record["settings"]: record for record in records if record.get("settings")}

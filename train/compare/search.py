@@ -97,7 +97,7 @@ class Search:
         for cell, found in trials.items():
             chosen = next(iter(_best(finalists[cell], records)), None)
             base = vars(base_recipe(self.recipe, self.model, *cell))
-            for trial in _best(found, records):
+            for trial in sorted(_best(found, records), key=lambda trial: -mean_std(_values(trial, records))[0]):
                 mean, std = mean_std(values := _values(trial, records))
                 settings = {k: v for k, v in vars(trial).items() if v != base[k] and k not in ("tag", "seed")}
                 row = {"data": trial.data, "regularizer": trial.regularizer, "trial": trial.tag.removeprefix("search-")}
@@ -105,19 +105,19 @@ class Search:
                 rows.append(row | {"settings": json.dumps(settings)})
                 if trial == chosen:
                     choices.setdefault(self.recipe, {})[trial.name] = settings
+        searched = {(row["data"], row["regularizer"]) for row in rows}
         table = self.output / f"search-{self.recipe}.csv"
         before = csv.DictReader(table.read_text().splitlines()) if table.exists() else ()
-        write_csv(table, [row for row in before if (row["data"], row["regularizer"]) not in trials] + rows)
+        write_csv(table, [row for row in before if (row["data"], row["regularizer"]) not in searched] + rows)
         write_text(CHOICES, json.dumps(choices, indent=2, sort_keys=True) + "\n")
+        if failed := [f"{name} on {data}" for data, name in cells if (data, name) not in searched]:
+            raise RunError(f"every trial of {', '.join(failed)} failed; nothing was chosen there")
 
     def _train(self, trials: list[Recipe], seeds: range) -> list[Record]:
         recipes = [trial.replace(seed=FIRST_SEED + seed) for trial in trials for seed in seeds]
-        with show_progress(f"search {self.recipe}", "run") as progress:
-            failures = train_all(recipes, self.runs, self.data_root, self.device, self.jobs, progress)
-        records = collect(recipes, self.runs)
-        if failures and not records:  # one that fails, as with a rate too large for the network, is only the worst
-            raise RunError(failures[0])
-        return records
+        with show_progress(f"search {self.recipe}", "run") as progress:  # which also shows what failed
+            train_all(recipes, self.runs, self.data_root, self.device, self.jobs, progress)
+        return collect(recipes, self.runs)
 
 
 def draw(recipe: str, model: str, data: str, regularizer: str, trials: int) -> list[Recipe]:
@@ -146,9 +146,10 @@ def _values(trial: Recipe, records: list[Record]) -> list[float]:
 
 
 def _best(trials: list[Recipe], records: list[Record]) -> list[Recipe]:
-    """The trials, the best mean first; those of which every run failed are left out."""
-    scores = {trial.tag: mean_std(values)[0] for trial in trials if (values := _values(trial, records))}
-    return sorted((trial for trial in trials if trial.tag in scores), key=lambda trial: -scores[trial.tag])
+    """The trials of which runs ended, the best mean first; one that diverged with some seeds comes after the others."""
+    values = {trial.tag: _values(trial, records) for trial in trials}
+    ended = [trial for trial in trials if values[trial.tag]]
+    return sorted(ended, key=lambda trial: (-len(values[trial.tag]), -mean_std(values[trial.tag])[0]))
 
 
 def main(argv: list[str] | None = None) -> int:

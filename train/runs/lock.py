@@ -14,8 +14,11 @@ PATIENCE = 10.0  # seconds: the processes of a command that was killed take a mo
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold ``folder/lock``, where the file system has locks, until the block or the process ends; else BusyError."""
+def locked(folder: Path, option: str = "--runs") -> Iterator[None]:
+    """Hold ``folder/lock``, where the file system has locks, until the block or the process ends; else BusyError.
+
+    ``option``: where the user chooses the folder.
+    """
     path = folder / "lock"
     lock = FileLock(path)
     try:
@@ -24,7 +27,7 @@ def locked(folder: Path) -> Iterator[None]:
             path.write_text(f"process {os.getpid()} on {platform.node()}\n")
     except Timeout:
         holder = _holder(path) or "another process"
-        raise BusyError(f"{folder} is in use by {holder}; wait for it, or choose another --runs folder") from None
+        raise BusyError(f"{folder} is in use by {holder}; wait for it, or choose another {option} folder") from None
     except OSError as error:
         if not os.access(folder, os.W_OK):
             raise StorageError(f"{folder} cannot be written to: {error.strerror or error}") from error

@@ -1,7 +1,10 @@
 import csv
 import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
+from filelock import FileLock
 
 from comhe.errors import ComheError, RunError, StorageError, UsageError
 from comhe.train.compare.compare import check, collect, compare, plan
@@ -64,12 +67,48 @@ def test_what_an_output_folder_lists_stays_there(tmp_path, in_process):
     assert next(csv.DictReader((tmp_path / "out" / "kipf.csv").open()))["n"] == "3"
     assert listed()[:4] == first
 
-    text = (tmp_path / "out" / "kipf-runs.csv").read_text().replace(first[3]["settings"], "0" * 12)
-    (tmp_path / "out" / "kipf-runs.csv").write_text(text)  # as if another version had trained it
-    compare(**CELLS | {"seeds": 1, "regularizers": "hs-mhe"}, settings=settings, **folders)
-    assert "0" * 12 not in {row["settings"] for row in listed()}
-    compare(**CELLS | {"seeds": 1, "regularizers": "none"}, settings={"epochs": 3}, **folders)
-    assert {row["variant"] for row in listed()} == {"energies=1 epochs=2", "epochs=1", "epochs=3"}
+
+def test_curves_are_those_of_finished_runs(tmp_path, in_process):
+    """A folder in which the same run has only begun changes nothing; energies that no run has are no longer there."""
+    settings = {"epochs": 3, "energies": 1, "tag": "mine"}
+    cells = CELLS | {"regularizers": "none", "seeds": 1}
+    compare(**cells, settings=settings, runs=tmp_path / "runs", output=tmp_path / "out")
+    curves = (tmp_path / "out" / "kipf-curves.csv").read_text()
+    begun = run_folder(tmp_path / "begun", plan("gcn", "citations", "none", [0], "kipf", settings)[0])
+    begun.mkdir(parents=True)
+    (begun / "metrics.csv").write_text("epoch,val_accuracy\n0,0.5\n")
+    compare(**cells, settings=settings, runs=tmp_path / "begun", output=tmp_path / "out")
+    assert (tmp_path / "out" / "kipf-curves.csv").read_text() == curves
+    assert (tmp_path / "out" / "kipf-energies.csv").exists()
+    (tmp_path / "out" / "kipf-runs.csv").unlink()
+    compare(**cells, settings={"epochs": 2, "tag": "mine"}, runs=tmp_path / "other", output=tmp_path / "out")
+    assert not (tmp_path / "out" / "kipf-energies.csv").exists()
+
+
+def test_two_commands_that_end_at_once_both_join_the_table(tmp_path, in_process):
+    found = [
+        compare(**CELLS | {"models": model}, settings={"epochs": 1}, runs=tmp_path / "runs")
+        for model in ("gcn", "sage")
+    ]
+    with locked_by_another(tmp_path / "out") as release, ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(each.save, tmp_path / "out") for each in found]
+        release()
+        for each in waiting:
+            each.result()
+    rows = list(csv.DictReader((tmp_path / "out" / "kipf-runs.csv").open()))
+    assert sorted(row["model"] for row in rows) == ["gcn"] * 4 + ["sage"] * 4
+    assert not (tmp_path / "out" / "lock").exists()
+
+
+@contextmanager
+def locked_by_another(folder):
+    folder.mkdir()
+    lock = FileLock(folder / "lock")
+    lock.acquire()
+    try:
+        yield lock.release
+    finally:
+        lock.release(force=True)
 
 
 def test_a_table_of_an_older_version_gets_its_variants_from_the_recipes(tmp_path):

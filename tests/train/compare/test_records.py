@@ -1,14 +1,7 @@
 import pytest
 
 from comhe.errors import DataError, RunError
-from comhe.train.compare.records import (
-    read_records,
-    record_of,
-    records_by_digest,
-    settings_text,
-    training_of,
-    variant_of,
-)
+from comhe.train.compare.records import read_records, record_of, settings_text, training_of, variant_of
 from comhe.train.recipe import get_recipe
 from comhe.train.report.gather import gather
 from comhe.train.runs.files import write_csv
@@ -37,10 +30,9 @@ def test_a_record_says_what_computed_the_run_and_how_busy_others_were(finished):
 def test_records_come_back_from_a_file(finished, tmp_path):
     recipes, _, records = finished
     write_csv(tmp_path / "test-runs.csv", records)
-    again = records_by_digest([tmp_path / "test-runs.csv", tmp_path / "missing.csv"])
-    assert set(again) == {recipe.digest for recipe in recipes}
-    for record in records:
-        back = again[record["settings"]]
+    again = read_records(tmp_path / "test-runs.csv")
+    assert [record["settings"] for record in again] == [recipe.digest for recipe in recipes]
+    for back, record in zip(again, records, strict=True):
         assert back.keys() == record.keys()
         assert back["variant"] == record["variant"]
         assert back["last_hidden"] == pytest.approx(record["last_hidden"], rel=1e-5)
@@ -60,7 +52,7 @@ def test_a_file_of_an_older_version_has_no_variants(tmp_path):
     (record,) = read_records(tmp_path / "x-runs.csv")
     assert record["seed"] == 3
     assert record["seconds"] is None
-    assert records_by_digest([tmp_path / "x-runs.csv"]) == {}
+    assert "variant" not in record
 
 
 def test_a_variant_is_what_differs_and_training_what_the_baseline_shares():

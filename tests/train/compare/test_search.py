@@ -53,3 +53,27 @@ def test_a_trial_that_diverges_is_not_the_end_of_a_search(tmp_path, monkeypatch,
     (row,) = csv.DictReader((tmp_path / "out" / "search-tuned.csv").open())
     assert row["chosen"] == "yes"
     assert json.loads(written_to.read_text())["tuned"]["gcn.citations-none"].get("lr", 0.01) == 0.01
+
+
+def test_a_trial_that_diverges_with_some_seeds_comes_after_those_that_never_do():
+    steady, lucky, gone = draw("kipf", "gcn", "cora", "hs-mhe", 3)
+    found = [(steady, 80.0), (steady, 82.0), (lucky, 90.0)]
+    records = [
+        {"data": t.data, "regularizer": t.regularizer, "variant": t.tag, "best_val": value} for t, value in found
+    ]
+    assert search._best([gone, lucky, steady], records) == [steady, lucky]
+
+
+def test_a_cell_of_which_every_trial_fails_keeps_what_was_found_before(tmp_path, monkeypatch, forked_workers, capsys):
+    written_to = tmp_path / "choices.json"
+    written_to.write_text("{}")
+    monkeypatch.setattr(search, "CHOICES", written_to)
+    fixed = "--recipe tuned --data citations --regularizers none --trials 1 --first 1 --finalists 1 --more 0 --jobs 1"
+    argv = [*fixed.split(), "--output", str(tmp_path / "out"), "--runs"]
+    monkeypatch.setattr(search, "TRAINING_SPACE", {"graphs": {"epochs": (1,)}})
+    assert main([*argv, str(tmp_path / "runs")]) == 0
+    before = (tmp_path / "out" / "search-tuned.csv").read_text()
+    monkeypatch.setattr(search, "TRAINING_SPACE", {"graphs": {"epochs": (3,), "lr": (1e38,)}})
+    assert main([*argv, str(tmp_path / "others")]) == 2
+    assert "every trial of none on citations failed" in capsys.readouterr().err
+    assert (tmp_path / "out" / "search-tuned.csv").read_text() == before

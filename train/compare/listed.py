@@ -1,0 +1,71 @@
+"""The runs that a folder's table lists, and new ones that join them."""
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+
+from comhe.errors import ComheError, RunError, few
+from comhe.train.recipe import Recipe, find_domain, get_recipe
+from comhe.train.settings import parse_settings, variants
+from comhe.zoo import model_domain
+
+from .records import CELL, REQUIRED, Record, read_records, run_of, training_of, variant_of
+
+
+def listed_runs(path: Path, recipes: Iterable[Recipe] = ()) -> list[Record]:
+    """Return the runs of a table, none if there is no file, with their variants, which older versions did not name.
+
+    Args:
+        recipes: those whose runs are to join the table. They tell what a row is of where its names alone do not.
+
+    Raises:
+        RunError: the file is damaged; or it lists runs, of a model and data that new ones join, which today's recipe
+            of their names would train otherwise: they can neither share a row with new ones nor be compared with them.
+    """
+    if not path.exists():
+        return []
+    records = read_records(path)
+    if records and (missing := [name for name in REQUIRED if name not in records[0]]):
+        raise RunError(f"{path} is not a table of runs: it has no column {', '.join(missing)}")
+    asked: dict[tuple[str, ...], dict[str, Recipe]] = {}
+    for recipe in recipes:
+        names = recipe.recipe, recipe.model, recipe.data, recipe.regularizer
+        asked.setdefault(names, {}).setdefault(variant_of(recipe), recipe)
+    panels = {names[1:3] for names in asked}
+    found: list[Record] = []
+    others: dict[str, list[int]] = {}
+    for record in records:
+        names, variant = tuple(record[key] for key in CELL), record.get("variant")
+        candidates = [recipe for name, recipe in asked.get(names, {}).items() if variant in (None, name)]
+        if variant is None or not candidates:
+            candidates += _recipes(*names, variant or "")
+        same = [each for each in candidates if each.replace(seed=record["seed"]).digest == record.get("settings")]
+        if candidates and not same and names[1:3] in panels:
+            what = f"{record['model']}.{record['data']}-{record['regularizer']} {variant or ''}".strip()
+            others.setdefault(what, []).append(record["seed"])
+        found.append(record | {"variant": variant_of(same[0]), "training": training_of(same[0])} if same else record)
+    for what, seeds in others.items():
+        raise RunError(
+            f"{path} lists {what} (seed {few(seeds)}), which today's recipe did not train as far as the table says: "
+            "the recipe has changed, an option has another type, or an older version wrote the table; choose another "
+            "--output folder, or remove these lines from it"
+        )
+    return found
+
+
+def joined(listed: Sequence[Record], records: Sequence[Record]) -> list[Record]:
+    """Return the records, each in the place of the same run in the list, and the rest of the list as it is."""
+    found = {(*run_of(r), "" if "variant" in r else r.get("settings")): r for r in listed}
+    return [*(found | {(*run_of(record), ""): record for record in records}).values()]
+
+
+@cache
+def _recipes(name: str, model: str, data: str, regularizer: str, variant: str) -> list[Recipe]:
+    """The recipe that these names have now; none where they do not tell all of it: a tag, or names that are unknown."""
+    try:
+        base = get_recipe(name, model, data, regularizer)
+        settings = parse_settings(variant, find_domain(model_domain(model)).recipe)
+        found = variants([base], {key: values for key, values in settings.items() if values != [None]})
+    except (ComheError, ValueError):
+        return []
+    return [recipe for recipe in found if variant_of(recipe) == variant]
