@@ -31,20 +31,21 @@ def listed_runs(path: Path, recipes: Iterable[Recipe] = ()) -> list[Record]:
     for recipe in recipes:
         names = recipe.recipe, recipe.model, recipe.data, recipe.regularizer
         asked.setdefault(names, {}).setdefault(variant_of(recipe), recipe)
-    panels = {names[1:3] for names in asked}
+    panels, today = {names[1:3] for names in asked}, cache(_recipes)
     found: list[Record] = []
     others: dict[str, list[int]] = {}
     for record in records:
         names, variant = tuple(record[key] for key in CELL), record.get("variant")
         candidates = [recipe for name, recipe in asked.get(names, {}).items() if variant in (None, name)]
         if variant is None or not candidates:
-            candidates += _recipes(*names, variant or "")
+            candidates += today(*names, variant or "")
         same = [each for each in candidates if each.replace(seed=record["seed"]).digest == record.get("settings")]
         if candidates and not same and names[1:3] in panels:
             what = f"{record['model']}.{record['data']}-{record['regularizer']} {variant or ''}".strip()
             others.setdefault(what, []).append(record["seed"])
         found.append(record | {"variant": variant_of(same[0]), "training": training_of(same[0])} if same else record)
-    for what, seeds in others.items():
+    if others:
+        what, seeds = next(iter(others.items()))
         raise RunError(
             f"{path} lists {what} (seed {few(seeds)}), which today's recipe did not train as far as the table says: "
             "the recipe has changed, an option has another type, or an older version wrote the table; choose another "
@@ -59,7 +60,6 @@ def joined(listed: Sequence[Record], records: Sequence[Record]) -> list[Record]:
     return [*(found | {(*run_of(record), ""): record for record in records}).values()]
 
 
-@cache
 def _recipes(name: str, model: str, data: str, regularizer: str, variant: str) -> list[Recipe]:
     """The recipe that these names have now; none where they do not tell all of it: a tag, or names that are unknown."""
     try:
