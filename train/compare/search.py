@@ -16,6 +16,7 @@ import tyro
 from tyro.conf import arg
 
 from comhe.errors import RunError
+from comhe.regularizers import regularizer_options
 from comhe.train.choices import CHOICES, base_recipe
 from comhe.train.cli.console import show_progress
 from comhe.train.cli.main import guarded
@@ -37,8 +38,7 @@ TRAINED = ("tuned", "few_labels")
 WEIGHTS = (0.1, 0.3, 1.0, 3.0, 10.0)
 IMAGE_SPACE: Space = {"weight": WEIGHTS, "output_weight": (0.0, 1.0, 10.0, 100.0)}
 REGULARIZER_SPACE: dict[str, Space] = {"graphs": {"weight": WEIGHTS, "output_weight": (0.0, *WEIGHTS)}}
-SMALL = (0.001, 0.01, 0.1, 1.0, 10.0)  # of penalties that are sums or norms of all that deviates, and ruin a GCN at 1
-WEIGHTS_OF = {name: {"weight": SMALL, "output_weight": (0.0, *SMALL)} for name in ("orthogonal", "orthonormal", "srip")}
+SMALL = (1e-5, 1e-4, 1e-3, 0.01, 0.1)  # of penalties whose default is below: sums and norms of all that deviates
 TRAINING_SPACE: dict[str, Space] = {
     "graphs": {
         "hidden_channels": (16, 32, 64),
@@ -126,7 +126,9 @@ def draw(recipe: str, model: str, data: str, regularizer: str, trials: int) -> l
     space = dict(TRAINING_SPACE[base.domain]) if recipe in TRAINED else {}
     options = OPTION_SPACE.get(regularizer, {}) if base.domain == "graphs" else {}
     if regularizer != "none":
-        space |= WEIGHTS_OF.get(regularizer) or REGULARIZER_SPACE.get(base.domain, IMAGE_SPACE)
+        small: Space = {"weight": SMALL, "output_weight": (0.0, *SMALL)}
+        is_small = regularizer_options(regularizer)["weight"] < min(WEIGHTS)
+        space |= small if is_small else REGULARIZER_SPACE.get(base.domain, IMAGE_SPACE)
     source = random.Random(f"{recipe}.{data}-{regularizer}")  # not of the model: graphs had one
     found: list[Recipe] = []
     for _ in range(100 * trials):

@@ -1,6 +1,9 @@
 import csv
 import json
 
+import pytest
+
+from comhe.regularizers import list_regularizers, regularizer_options
 from comhe.train import choices
 from comhe.train.compare import search
 from comhe.train.compare.search import draw, main
@@ -21,6 +24,15 @@ def test_trials_are_different_and_depend_on_the_names_alone():
     committed = json.loads(choices.CHOICES.read_text())["kipf"]["gcn.cora-hs-mhe"]
     trials = draw("kipf", "gcn", "cora", "hs-mhe", 20)
     assert any(all(getattr(trial, name) == value for name, value in committed.items()) for trial in trials)
+
+
+@pytest.mark.parametrize("name", [name for name in list_regularizers() if name != "none"])
+@pytest.mark.parametrize(("model", "data"), [("gcn", "cora"), ("cnn6", "cifar100"), ("pointnet", "modelnet40")])
+def test_the_default_weight_of_every_regularizer_is_in_the_space(name, model, data):
+    recipe = {"gcn": "kipf", "cnn6": "one_cycle", "pointnet": "few_labels"}[model]
+    weights = {trial.weight for trial in draw(recipe, model, data, name, 60)}
+    assert min(weights) <= regularizer_options(name)["weight"] <= max(weights)
+    assert max(weights) / min(weights) >= 100
 
 
 def test_the_best_trial_on_validation_is_written_where_the_recipe_reads_it(tmp_path, monkeypatch, in_process):
