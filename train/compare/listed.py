@@ -65,7 +65,8 @@ def _recipes(name: str, model: str, data: str, regularizer: str, variant: str) -
     try:
         base = get_recipe(name, model, data, regularizer)
         settings = parse_settings(variant, find_domain(model_domain(model)).recipe)
-        found = variants([base], {key: values for key, values in settings.items() if values != [None]})
+        chosen = {key: values for key, values in settings.items() if values not in ([None], ["None"])}  # left out
+        found = variants([base], chosen)
     except (ComheError, ValueError):
         return []
     return [recipe for recipe in found if variant_of(recipe) == variant]

@@ -1,13 +1,17 @@
 import csv
+import dataclasses
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from comhe.errors import RunError
+from comhe.errors import ComheError, RunError
+from comhe.regularizers import list_regularizers, regularizer_options
 from comhe.train.compare.compare import compare, known_records, plan
-from comhe.train.compare.listed import joined, listed_runs
-from comhe.train.compare.records import read_records
+from comhe.train.compare.listed import _recipes, joined, listed_runs
+from comhe.train.compare.records import read_records, variant_of
 from comhe.train.recipe import get_recipe, register_recipe
+from comhe.train.settings import variants
 
 ROOT = Path(__file__).parents[3]
 CELLS = {"models": "gcn", "data": "citations", "regularizers": "none,hs-mhe", "seeds": 2, "settings": {"epochs": 2}}
@@ -15,6 +19,32 @@ CELLS = {"models": "gcn", "data": "citations", "regularizers": "none,hs-mhe", "s
 
 def asked(regularizers="none", seeds=1, **settings):
     return plan("gcn", "citations", regularizers, range(seeds), "kipf", settings)
+
+
+def other(value):
+    """A value that differs from a default; None where there is no telling."""
+    return not value if isinstance(value, bool) else value + 1 if isinstance(value, int | float) else None
+
+
+@pytest.mark.parametrize("name", list_regularizers())
+@pytest.mark.parametrize(("recipe", "model", "data"), [("kipf", "gcn", "cora"), ("short", "resnet20", "cifar100")])
+def test_the_names_of_a_run_tell_its_recipe(name, recipe, model, data):
+    """Whatever was changed in it: else runs that nothing is wrong with could not be joined."""
+    base = get_recipe(recipe, model, data, name)
+    settings = {each.name: getattr(base, each.name) for each in dataclasses.fields(base)} | regularizer_options(name)
+    told = []
+    for key, value in settings.items():
+        if other(value) is None:
+            continue
+        with suppress(ComheError):  # it belongs to no recipe of this regularizer, or cannot have this value
+            (changed,) = variants([base], {key: other(value)})
+            (found,) = _recipes(recipe, model, data, name, variant_of(changed)) or [changed]
+            assert found == changed
+            told.append(key)
+    assert len(told) >= 12
+    if name == "rp-comhe":  # whose other distributions are not drawn in the span
+        (changed,) = variants([base], {"distribution": "rademacher"})
+        assert _recipes(recipe, model, data, name, variant_of(changed)) == [changed]
 
 
 @pytest.fixture
