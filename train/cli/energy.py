@@ -68,7 +68,7 @@ def layers_of(
 
     path = weights_file(source)
     is_others = path.is_file() and not is_shared(source) and source not in list_weights() and not has_card(path)
-    if key is not None and not is_others:
+    if key is not None and not is_others and (path.exists() or source in [*list_models(), *list_weights()]):
         raise UsageError(f"--key is for a file of several state dicts, which {source} is not; leave it out")
     if path.is_dir():
         run = Run(path)

@@ -1,5 +1,6 @@
 """The runs that a folder's table lists, and new ones that join them."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,8 @@ from comhe.train.settings import parse_settings, variants
 from comhe.zoo import model_domain
 
 from .records import CELL, REQUIRED, Record, read_records, run_of, training_of, variant_of
+
+MOST_ORDERS = 1000  # of options that are tried
 
 
 def listed_runs(path: Path, recipes: Iterable[Recipe] = ()) -> list[Record]:
@@ -36,14 +39,17 @@ def listed_runs(path: Path, recipes: Iterable[Recipe] = ()) -> list[Record]:
     others: dict[str, list[int]] = {}
     for record in records:
         names, variant = tuple(record[key] for key in CELL), record.get("variant")
-        candidates = [recipe for name, recipe in asked.get(names, {}).items() if variant in (None, name)]
-        if variant is None or not candidates:
-            candidates += today(*names, variant or "")
-        same = [each for each in candidates if each.replace(seed=record["seed"]).digest == record.get("settings")]
+        own = [recipe for name, recipe in asked.get(names, {}).items() if variant in (None, name)]
+        candidates = own + (today(*names, variant or "") if variant is None or not own else [])
+        same = [each for each in candidates if _trained(each.replace(seed=record["seed"]), record.get("settings"))]
         if candidates and not same and names[1:3] in panels:
             what = f"{record['model']}.{record['data']}-{record['regularizer']} {variant or ''}".strip()
             others.setdefault(what, []).append(record["seed"])
-        found.append(record | {"variant": variant_of(same[0]), "training": training_of(same[0])} if same else record)
+        if same:
+            record |= {"variant": variant_of(same[0]), "training": training_of(same[0])}
+        if same and same[0] in own:  # it counts as finished, also with its options in another order
+            record["settings"] = same[0].replace(seed=record["seed"]).digest
+        found.append(record)
     if others:
         what, seeds = next(iter(others.items()))
         raise RunError(
@@ -58,6 +64,16 @@ def joined(listed: Sequence[Record], records: Sequence[Record]) -> list[Record]:
     """Return the records, each in the place of the same run in the list, and the rest of the list as it is."""
     found = {(*run_of(r), "" if "variant" in r else r.get("settings")): r for r in listed}
     return [*(found | {(*run_of(record), ""): record for record in records}).values()]
+
+
+def _trained(recipe: Recipe, digest: str | None) -> bool:
+    """Whether the digest is the recipe's, in whichever order its options were given."""
+    options, built = recipe.regularizer_options.items(), recipe.model_options.items()
+    orders = itertools.product(itertools.permutations(options), itertools.permutations(built))
+    return any(
+        recipe.replace(regularizer_options=dict(first), model_options=dict(second)).digest == digest
+        for first, second in itertools.islice(orders, MOST_ORDERS)
+    )
 
 
 def _recipes(name: str, model: str, data: str, regularizer: str, variant: str) -> list[Recipe]:

@@ -100,17 +100,24 @@ class Search:
             for trial in sorted(_best(found, records), key=lambda trial: -mean_std(_values(trial, records))[0]):
                 mean, std = mean_std(values := _values(trial, records))
                 settings = {k: v for k, v in vars(trial).items() if v != base[k] and k not in ("tag", "seed")}
-                row = {"data": trial.data, "regularizer": trial.regularizer, "trial": trial.tag.removeprefix("search-")}
+                row = {
+                    "model": trial.model,
+                    "data": trial.data,
+                    "regularizer": trial.regularizer,
+                    "trial": trial.tag.removeprefix("search-"),
+                }
                 row |= {"n": len(values), "val": mean, "std": std, "chosen": "yes" if trial == chosen else ""}
                 rows.append(row | {"settings": json.dumps(settings)})
                 if trial == chosen:
                     choices.setdefault(self.recipe, {})[trial.name] = settings
-        searched = {(row["data"], row["regularizer"]) for row in rows}
+        searched = {(row["model"], row["data"], row["regularizer"]) for row in rows}
         table = self.output / f"search-{self.recipe}.csv"
         before = csv.DictReader(table.read_text().splitlines()) if table.exists() else ()
-        write_csv(table, [row for row in before if (row["data"], row["regularizer"]) not in searched] + rows)
+        others = ({"model": self.model} | row for row in before)  # older tables are of one model
+        kept = [row for row in others if (row["model"], row["data"], row["regularizer"]) not in searched]
+        write_csv(table, kept + rows)
         write_text(CHOICES, json.dumps(choices, indent=2, sort_keys=True) + "\n")
-        if failed := [f"{name} on {data}" for data, name in cells if (data, name) not in searched]:
+        if failed := [f"{name} on {data}" for data, name in cells if (self.model, data, name) not in searched]:
             raise RunError(f"every trial of {', '.join(failed)} failed; nothing was chosen there")
 
     def _train(self, trials: list[Recipe], seeds: range) -> list[Record]:

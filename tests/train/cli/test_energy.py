@@ -53,6 +53,8 @@ def test_one_of_several_state_dicts(capsys, tmp_path):
     assert "7 x 3" in capsys.readouterr().out
     assert main(["energy", "resnet8.glyphs-none", "--key", "80"]) == 2
     assert "--key is for a file of several state dicts" in capsys.readouterr().err
+    assert main(["energy", str(tmp_path / "gone.pt"), "--key", "80"]) == 2
+    assert "neither a folder, nor a file" in capsys.readouterr().err
 
 
 def test_layers_stand_in_the_order_of_the_network(capsys):

@@ -89,6 +89,20 @@ def test_the_committed_tables_can_grow(path):
             listed_runs(path, mine)
 
 
+def test_options_may_come_in_any_order(tmp_path, in_process):
+    folders = {"runs": tmp_path / "runs", "output": tmp_path / "out"}
+    cells = CELLS | {"regularizers": "rp-comhe", "seeds": 1, "recipe": "published"}
+    compare(**cells | {"settings": {"redraw": 5, "dim": 10, "epochs": 2}}, **folders)
+    rows = (tmp_path / "out" / "published-runs.csv").read_text().splitlines()
+    in_process.clear()
+    compare(**cells | {"settings": {"epochs": 1}}, **folders)
+    assert len(in_process) == 1
+    assert (tmp_path / "out" / "published-runs.csv").read_text().splitlines()[:2] == rows
+    compare(**cells | {"settings": {"dim": 10, "epochs": 2, "redraw": 5}}, **folders | {"runs": tmp_path / "gone"})
+    assert len(in_process) == 1  # it is the first of them
+    assert len((tmp_path / "out" / "published-runs.csv").read_text().splitlines()) == 3
+
+
 @pytest.mark.parametrize("missing", [("variant", "training"), ("variant", "training", "settings")])
 def test_rows_that_do_not_name_their_variant(table, missing):
     """As older versions wrote them: their digests tell what they are of."""

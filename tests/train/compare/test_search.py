@@ -7,6 +7,7 @@ from comhe.regularizers import list_regularizers, regularizer_options
 from comhe.train import choices
 from comhe.train.compare import search
 from comhe.train.compare.search import draw, main
+from comhe.train.runs.files import write_csv
 
 
 def test_trials_are_different_and_depend_on_the_names_alone():
@@ -49,9 +50,16 @@ def test_the_best_trial_on_validation_is_written_where_the_recipe_reads_it(tmp_p
     assert written["tuned"]["gcn.citations-hs-mhe"] == json.loads(chosen["settings"])
     assert "other" in written["kipf"]
 
+    of_older_versions = [{key: text for key, text in row.items() if key != "model"} for row in rows]
+    write_csv(tmp_path / "out" / "search-tuned.csv", of_older_versions)
     more = "--recipe tuned --data citations --regularizers none --trials 1 --first 1 --finalists 1 --more 1 --jobs 1"
     assert main([*more.split(), "--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "out")]) == 0
     assert list(csv.DictReader((tmp_path / "out" / "search-tuned.csv").open()))[:3] == rows  # of cells not searched now
+    argv = more.split()
+    argv[argv.index("none")] = "hs-mhe"
+    argv += ["--model", "sage", "--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "out")]
+    assert main(argv) == 0
+    assert list(csv.DictReader((tmp_path / "out" / "search-tuned.csv").open()))[:3] == rows  # of another model
 
 
 def test_a_trial_that_diverges_is_not_the_end_of_a_search(tmp_path, monkeypatch, forked_workers, capsys):
