@@ -35,9 +35,9 @@ tables: $(VENV)/installed
 	$(BIN)/python -P docs/tables.py
 	$(BIN)/python -P docs/figures.py
 
-# The page of the committed results, and the README's figures; fresh seeds are not pooled with those before.
+# The page of the committed results, and the README's figures; fresh seeds are not pooled with those before, nor are harder tasks.
 pages: $(VENV)/installed
-	$(BIN)/comhe report $(filter-out results/fresh/%,$(sort $(wildcard results/*/*-runs.csv))) --output results/index.html --figures results/figures --overwrite
+	$(BIN)/comhe report $(filter-out results/fresh/% results/harder/%,$(sort $(wildcard results/*/*-runs.csv))) --output results/index.html --figures results/figures --overwrite
 
 # The long forms of the tests, an hour on two cores, and how their cases ended.
 trust: $(VENV)/installed
