@@ -39,10 +39,13 @@ def listed_runs(path: Path, recipes: Iterable[Recipe] = ()) -> list[Record]:
     others: dict[str, list[int]] = {}
     for record in records:
         names, variant = tuple(record[key] for key in CELL), record.get("variant")
+        if names[1:3] not in panels:  # nothing joins or is compared with it
+            found.append(record)
+            continue
         own = [recipe for name, recipe in asked.get(names, {}).items() if variant in (None, name)]
         candidates = own + (today(*names, variant or "") if variant is None or not own else [])
         same = [each for each in candidates if _trained(each.replace(seed=record["seed"]), record.get("settings"))]
-        if candidates and not same and names[1:3] in panels:
+        if candidates and not same:
             what = f"{record['model']}.{record['data']}-{record['regularizer']} {variant or ''}".strip()
             others.setdefault(what, []).append(record["seed"])
         if same:

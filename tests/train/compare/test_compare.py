@@ -69,7 +69,7 @@ def test_what_an_output_folder_lists_stays_there(tmp_path, in_process):
 
 
 def test_curves_are_those_of_finished_runs(tmp_path, in_process):
-    """A folder in which the same run has only begun changes nothing; energies that no run has are no longer there."""
+    """An unfinished run of the same name changes nothing, and energies are removed once no listed run has any."""
     settings = {"epochs": 3, "energies": 1, "tag": "mine"}
     cells = CELLS | {"regularizers": "none", "seeds": 1}
     compare(**cells, settings=settings, runs=tmp_path / "runs", output=tmp_path / "out")
