@@ -94,7 +94,7 @@ INSTEAD = {
 # What is only read by the parser: on a cluster, or the hours behind the committed results.
 PARSED = re.compile(
     r"^torchrun|^srun|--cluster slurm|^python -m comhe\.train\.compare\.search"
-    r"|--recipe (short|paper|kipf|tuned|one_cycle|airbench|published|few_labels)"
+    r"|--recipe (short|paper|kipf|tuned|one_cycle|airbench|published|few_labels|noisy_labels|deep)"
 )
 
 

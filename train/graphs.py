@@ -185,6 +185,18 @@ def few_labels(model: str, data: str, regularizer: str) -> GraphRecipe:
 
 
 @chosen
+def deep(model: str, data: str, regularizer: str) -> GraphRecipe:
+    """Return settings that were all chosen for the cell with four layers in place of two."""
+    return GraphRecipe(**cell_settings(model, data, regularizer), model_options={"num_layers": 4})
+
+
+@chosen
+def noisy_labels(model: str, data: str, regularizer: str) -> GraphRecipe:
+    """Return settings that were all chosen for the cell with 40 % wrong training labels."""
+    return GraphRecipe(**cell_settings(model, data, regularizer), label_noise=0.4)
+
+
+@chosen
 def published(model: str, data: str, regularizer: str) -> GraphRecipe:
     """Return the training of each network's own paper on the public split; of a GCN, Kipf & Welling's.
 

@@ -335,7 +335,7 @@ def list_recipes(domain: str | None = None) -> list[str]:
 
     Example:
         >>> list_recipes("graphs")
-        ['kipf', 'tuned', 'few_labels', 'published']
+        ['kipf', 'tuned', 'few_labels', 'noisy_labels', 'deep', 'published']
     """
     names = domains() if domain is None else [domain]
     return list(dict.fromkeys(name for each in names for name in find_domain(each).recipes))

@@ -98,7 +98,16 @@ def test_a_registered_recipe_is_as_good_as_a_built_in_one(registry):
     def wide(model, data, regularizer) -> GraphRecipe:
         return GraphRecipe(model=model, data=data, regularizer=regularizer, hidden_channels=64)
 
-    assert list_recipes("graphs") == ["kipf", "tuned", "few_labels", "published", "brief", "wide"]
+    assert list_recipes("graphs") == [
+        "kipf",
+        "tuned",
+        "few_labels",
+        "noisy_labels",
+        "deep",
+        "published",
+        "brief",
+        "wide",
+    ]
     assert {"modern", "wide"} < set(list_recipes())
     recipe = get_recipe("wide", "gcn", "cora", "mhe", lr=0.5)
     assert (recipe.recipe, recipe.hidden_channels, recipe.label) == ("wide", 64, "gcn.cora-mhe+lr=0.5")

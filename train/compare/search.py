@@ -33,7 +33,7 @@ Space = dict[str, tuple[Any, ...]]
 FIRST_SEED = 1000  # none of the seeds 0, 1, ... of a table
 
 # All recipes but these search the settings of the regularizer only; a network without one has none.
-TRAINED = ("tuned", "few_labels")
+TRAINED = ("tuned", "few_labels", "noisy_labels", "deep")
 # Weights by domain; what a domain does not name is searched as for images.
 WEIGHTS = (0.1, 0.3, 1.0, 3.0, 10.0)
 IMAGE_SPACE: Space = {"weight": WEIGHTS, "output_weight": (0.0, 1.0, 10.0, 100.0)}
@@ -70,7 +70,9 @@ OPTION_SPACE: dict[str, Space] = {  # for graphs
 class Search:
     """Choose the settings of a recipe on validation accuracy and write them where the recipe reads them."""
 
-    recipe: Annotated[str, arg(help="all settings of tuned and few_labels, the regularizer's of others")] = "kipf"
+    recipe: Annotated[
+        str, arg(help="all settings of tuned, few_labels, noisy_labels and deep; of others, the regularizer's")
+    ] = "kipf"
     model: Annotated[str, arg(help="a name of `comhe list models`")] = "gcn"
     data: Annotated[str, arg(help="comma-separated")] = "cora,citeseer,pubmed"
     regularizers: Annotated[str, arg(help="comma-separated")] = "none,hs-mhe,rp-comhe,ap-comhe"
