@@ -19,6 +19,8 @@ from comhe.train.engine.loop import fit
 from comhe.train.images import ImageRecipe, ImageTask, released_loss
 from comhe.train.recipe import get_recipe, list_recipes
 from comhe.train.runs.run import Run
+from comhe.zoo import create_model
+from comhe.zoo.images.airbench import Whitening
 
 
 @pytest.fixture
@@ -153,6 +155,16 @@ def test_the_papers_recipe_takes_an_energy_without_its_constant(monkeypatch):
     monkeypatch.setitem(_REGISTRY, "fixed", Fixed)
     assert get_recipe("paper", "cnn6", "glyphs", "fixed").regularizer_options == {}
     assert get_recipe("paper", "cnn6", "glyphs", "hs-mhe").regularizer_options == {"eps": 1e-4}
+
+
+def test_training_fits_the_whitening_to_normalized_images(tmp_path, folder):
+    recipe = get_recipe("airbench", "airbench94", f"folder:{folder}", "rp-comhe", epochs=1, precision="fp32")
+    task = make(recipe, tmp_path)
+    expected = Whitening(3)
+    expected.fit(next(task.batches("train", 5000))[0])
+    fit(task, Run(tmp_path))
+    model = create_model("airbench94", num_classes=3, weights=str(tmp_path / "best.safetensors"))
+    assert torch.equal(model.whitening.weight, expected.weight)
 
 
 def test_files_of_all_sizes_and_kinds_from_end_to_end(tmp_path, monkeypatch, capsys):

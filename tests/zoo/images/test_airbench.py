@@ -40,15 +40,3 @@ def test_convolutions_begin_as_the_identity_on_their_first_filters():
     model = create_model("airbench94")
     x = torch.randn(2, 24, 8, 8)
     assert torch.equal(model.features[1](x)[:, :24], x)
-
-
-def test_training_fits_the_whitening_to_normalized_images(tmp_path):
-    from comhe.train import Run, fit, get_recipe, make_task
-
-    recipe = get_recipe("airbench", "airbench94", "digits", "rp-comhe", epochs=1)
-    task = make_task(recipe, device="cpu")
-    expected = Whitening(3)
-    expected.fit(next(task.batches("train", 5000))[0])
-    fit(task, Run(tmp_path))
-    weights = create_model("airbench94", weights=str(tmp_path / "best.safetensors"))
-    assert torch.equal(weights.whitening.weight, expected.weight)
