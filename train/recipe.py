@@ -55,6 +55,13 @@ def field_types(kind: Any) -> dict[str, tuple[type, ...]]:
     return found
 
 
+def _plain(value: Any) -> Any:
+    """Return a number of NumPy or PyTorch as one of Python; what a dictionary holds as well."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
 @dataclass(frozen=True)
 class Recipe:
     """All settings of one run; its ``label`` is its name and what was changed in the named recipe."""
@@ -130,10 +137,16 @@ class Recipe:
             raise UsageError(f"tag becomes part of a file name: letters, digits, '.', '_' and '-', not {self.tag!r}")
 
     def _check_types(self) -> None:
-        """Raise UsageError for a value of another type, as from a file of recipes that was written by hand."""
+        """Raise UsageError for a value of another type, as from a file of recipes that was written by hand.
+
+        Equal settings make one recipe: a learning rate of 1 is 1.0, and NumPy's numbers become Python's.
+        """
         kind: Any = type(self)
         for name, allowed in field_types(kind).items():
-            value = getattr(self, name)
+            value = _plain(getattr(self, name))
+            if type(value) is int and float in allowed:
+                value = float(value)
+            object.__setattr__(self, name, value)
             if (isinstance(value, bool) and bool not in allowed) or not isinstance(value, allowed):
                 types = " or ".join("none" if kind is type(None) else kind.__name__ for kind in allowed)
                 raise UsageError(f"{name} must be of type {types}, not {value!r}")

@@ -105,7 +105,7 @@ def _name_and_value(item: str) -> tuple[str, str]:
 
 
 def variants(recipes: Sequence[Recipe], settings: Mapping[str, Any]) -> list[Recipe]:
-    """Return each recipe with every combination of the settings that apply to it; a list of values is a sweep."""
+    """Return each recipe with every combination of the settings that apply to it; a list or an array is a sweep."""
     found, known = [], dict.fromkeys(settings, False)
     suggestions: set[str] = set()
     for recipe in recipes:
@@ -118,7 +118,8 @@ def variants(recipes: Sequence[Recipe], settings: Mapping[str, Any]) -> list[Rec
         suggestions |= fields | options | builder
         applied = {name: settings[name] for name in settings if name in fields | options | builder}
         known |= dict.fromkeys(applied, True)
-        sweep = (value if isinstance(value, list | tuple) else [value] for value in applied.values())
+        plain = (value.tolist() if hasattr(value, "tolist") else value for value in applied.values())  # of NumPy
+        sweep = (value if isinstance(value, list | tuple | range) else [value] for value in plain)
         for values in itertools.product(*sweep):
             changes = dict(zip(applied, values, strict=True))
             chosen = {name: changes.pop(name) for name in applied if name in options}

@@ -5,7 +5,9 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from comhe.errors import UsageError
 from comhe.train.graphs import GraphRecipe
@@ -85,6 +87,16 @@ def test_a_long_label_is_shortened_and_stays_its_own():
     labels = {GraphRecipe(model_options=options | {"option_19": i}).label for i in range(3)}
     assert len(labels) == 3
     assert all(len(label) < 120 for label in labels)
+
+
+def test_equal_settings_make_one_recipe():
+    """A learning rate of 1 is 1.0, and NumPy's numbers, of which sweeps are made, are Python's."""
+    recipe = GraphRecipe(lr=1.0, epochs=3, regularizer="rp-comhe", regularizer_options={"dim": 10})
+    options = {"dim": np.int64(10)}
+    for one, three in ((1, 3), (np.float64(1), np.int64(3)), (np.float32(1), np.uint8(3)), (torch.tensor(1.0), 3)):
+        other = GraphRecipe(lr=one, epochs=three, regularizer="rp-comhe", regularizer_options=options)
+        assert (other.digest, other.label) == (recipe.digest, recipe.label)
+        assert read_recipe(other.to_json()) == recipe
 
 
 def test_without_a_registered_name_changes_are_those_to_the_defaults():

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from comhe.errors import UsageError
@@ -55,6 +56,8 @@ def test_settings_apply_where_they_can():
     assert found[0] == recipes[0].replace(epochs=3)
     assert found[-1] == recipes[2].replace(epochs=3, weight=2.0, regularizer_options={"dim": 9})
     assert variants(recipes, {}) == recipes
+    swept = {"lr": np.array([0.5, 1.0]), "dim": np.arange(8, 10), "epochs": range(3, 5)}
+    assert variants(recipes, swept) == variants(recipes, {"lr": [0.5, 1], "dim": [8, 9], "epochs": [3, 4]})
     with pytest.raises(UsageError, match="did you mean dim"):
         variants(recipes, {"dmi": 3})
     with pytest.raises(UsageError, match="'dim'"):
