@@ -189,6 +189,8 @@ def check_labels(y: np.ndarray, nodes: int, name: str) -> tuple[np.ndarray, tupl
             raise DataError(f"{name}: y has {y[y != np.floor(y)][0]:g}, which is not the number of a class")
     if y.dtype.kind != "b" and (y >= max(nodes, MAX_CLASSES)).any():
         raise DataError(f"{name}: y has {y.max():g}; number the classes from 0")
+    if np.unique(y).tolist() == [-1, 1]:
+        raise DataError(f"{name}: y is -1 or 1, and -1 means without a label; number the two classes 0 and 1")
     y = np.maximum(y.astype(np.int64), -1)
     if not (y >= 0).any():
         raise DataError(f"{name}: no node has a label")

@@ -92,6 +92,9 @@ def test_a_word_that_may_be_a_class_is_told():
         ([0.5, 1, 2, 3], "0.5, which is not the number of a class"),
         ([0, 1, 2, 10**6], "number the classes from 0"),
         ([-1, -1, -1, -1], "no node has a label"),
+        ([-1, 1, 1, -1], "number the two classes 0 and 1"),
+        (["-1", "1", "1", "-1"], "number the two classes 0 and 1"),
+        ([-1.0, 1.0, 1.0, -1.0], "number the two classes 0 and 1"),
     ],
 )
 def test_labels_that_cannot_be_learned_are_one_line(y, fault):
