@@ -2,9 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test lint types suite docs tables pages trust clean
+.PHONY: demo test lint types docs tables pages trust clean
 
 # A small network of each domain, with and without CoMHE, on built-in data.
 demo: $(VENV)/installed
@@ -12,11 +12,7 @@ demo: $(VENV)/installed
 	$(BIN)/python -P -m comhe demo --output $(VENV)/demo
 
 # No command puts this folder on the import path: `datasets` is also the name of somebody else's package.
-# Types are checked while the tests run.
-test: lint
-	$(MAKE) --no-print-directory -j 2 types suite
-
-suite: $(VENV)/installed
+test: lint types
 	$(PYTEST)
 
 lint: $(VENV)/installed
