@@ -149,16 +149,34 @@ def branch_ends(module: nn.Module, path: str, matrices: Sequence[Matrix]) -> lis
 
 
 def ends(possible: Sequence[Matrix], every: Sequence[Matrix]) -> list[Matrix]:
-    """The layers whose outputs no other layer takes, but for the first one, which takes the model's inputs.
+    """The layers whose outputs no other layer takes, but for the first ones, which take the model's inputs.
 
     Example:
         >>> matrices = [Matrix(str(a), frozenset({a}), frozenset({b})) for a, b in ((2, 4), (4, 8), (3, 5))]
         >>> [matrix.name for matrix in ends(matrices, matrices)]
         ['4', '3']
     """
-    stem = [m for m in every[:1] if m not in possible or any(m.feeds(other) for other in every[1:])]
+    stem = stems(possible, every)
     rest = [m for m in every if m not in stem]
     return [m for m in possible if m not in stem and not any(m.feeds(other) for other in rest if other is not m)]
+
+
+def stems(possible: Sequence[Matrix], every: Sequence[Matrix]) -> Sequence[Matrix]:
+    """The first layer, if others take its outputs; or those first ones whose outputs the next layer takes, joined.
+
+    Example:
+        >>> sizes = {"near": (3, 8), "far": (3, 8), "body": (16, 3)}
+        >>> matrices = [Matrix(name, frozenset({a}), frozenset({b})) for name, (a, b) in sizes.items()]
+        >>> [matrix.name for matrix in stems(matrices, matrices)]
+        ['near', 'far']
+    """
+    for count in range(2, len(every)):
+        first = every[:count]
+        if any(before.feeds(first[-1]) for before in first[:-1]):
+            break
+        if sum(min(m.outputs, default=0) for m in first) in every[count].inputs:
+            return first
+    return [m for m in every[:1] if m not in possible or any(m.feeds(other) for other in every[1:])]
 
 
 def is_fed(matrix: Matrix, every: Sequence[Matrix]) -> bool:

@@ -86,6 +86,36 @@ def test_a_network_from_images_to_images():
         assert outputs(Model(encoder=linear(6, 8, 4), second=linear(4, 8, 6))) == ["second.1"]
 
 
+def inception(*kernels):
+    return nn.ModuleList(nn.Conv2d(3, 8, k, padding=k // 2) for k in kernels)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("model", "found"),
+    [
+        (lambda: Model(stems=inception(3, 5, 7), body=nn.Conv2d(24, 16, 3), out=nn.Conv2d(16, 3, 3)), ["out"]),
+        (lambda: Model(stems=inception(3, 5), conv_last=nn.Conv2d(16, 3, 3)), ["conv_last"]),
+        (lambda: nn.Sequential(Model(branches=inception(3, 5)), nn.ReLU(), nn.Conv2d(16, 3, 1)), ["2"]),
+        (lambda: Model(state=nn.Linear(4, 16), action=nn.Linear(2, 16), following=nn.Linear(32, 4)), ["following"]),
+    ],
+)
+def test_first_layers_side_by_side_are_not_the_output(model, found):
+    """As many outputs as inputs: where images are restored, or the next state is told."""
+    assert outputs(model()) == found
+
+
+def test_a_layer_that_is_joined_before_one_neuron_is_not_the_output():
+    click = Model(mlp=linear(16, 8), predict=nn.Linear(16, 1))  # takes the mlp's outputs and a product of the inputs
+    assert told(click)[0] == []
+
+
+def test_a_head_before_body_and_tail_is_the_entrance():
+    blocks = nn.Sequential(*(nn.Conv2d(16, 16, 3) for _ in range(2)))
+    model = Model(head=nn.Conv2d(3, 16, 3), body=blocks, tail=nn.Sequential(nn.Conv2d(16, 64, 3), nn.Conv2d(16, 3, 3)))
+    assert told(model)[0] == ["tail.1"]
+
+
 def told(model):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
