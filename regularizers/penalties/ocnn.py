@@ -1,3 +1,4 @@
+from math import gcd
 from typing import Any, Literal
 
 import torch
@@ -65,7 +66,7 @@ def _norm(x: Tensor) -> Tensor:
 
 @register_regularizer("ocnn")
 class OrthogonalConvolution(Penalty):
-    """:func:`ocnn` of ungrouped convolutions, ``|G - I|_F`` on the smaller Gram matrix of every other layer.
+    """:func:`ocnn` of ungrouped convolutions, dilated ones too, ``|G - I|_F`` on the smaller Gram matrix of every other layer.
 
     Default weight: ours, for the full padding. ``padding="authors", weight=0.5`` is what the authors' command for a
     ResNet-50 on ImageNet has; they leave the first convolution out, as ``exclude`` does.
@@ -84,7 +85,10 @@ class OrthogonalConvolution(Penalty):
     def value(self, w: Tensor, layer: Layer, state: Tensor | None, draws: Draws) -> Tensor:
         module = unadapted(layer.module)
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and module.groups == 1 and max(module.kernel_size) > 1:
-            return ocnn(w.unflatten(1, module.weight.shape[1:]), module.stride, padding=self.padding)
+            stride = tuple(module.stride)
+            if self.padding == "full":  # dilated filters overlap at multiples of the dilation alone
+                stride = tuple(step // gcd(step, d) for step, d in zip(stride, module.dilation, strict=True))
+            return ocnn(w.unflatten(1, module.weight.shape[1:]), stride, padding=self.padding)
         return _norm(excess(w))
 
     def extra_repr(self) -> str:

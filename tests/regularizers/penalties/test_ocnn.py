@@ -45,6 +45,17 @@ def test_layers_use_their_stride_and_others_their_gram_matrix(normal):
     assert rows[2].penalty == pytest.approx(gram.norm().item())
 
 
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 2), (2, 2), (2, 3), (4, 2), (6, 4)])
+def test_a_dilated_convolution_is_that_of_the_filter_with_its_zeros_written_out(normal, stride, dilation):
+    layer = nn.Conv2d(2, 3, 3, stride=stride, dilation=dilation).double()
+    layer.weight.data = normal(3, 2, 3, 3)
+    size = 2 * dilation + 1
+    dilated = torch.zeros(3, 2, size, size, dtype=torch.float64)
+    dilated[:, :, ::dilation, ::dilation] = layer.weight.data
+    regularizer = create_regularizer("ocnn", nn.Sequential(layer), weight=1.0, output_weight=1.0)
+    assert regularizer().item() == pytest.approx(ocnn(dilated, stride).item(), rel=1e-12)
+
+
 def test_an_adapted_convolution_is_one(normal):
     class Adapter(nn.Module):  # as peft's: the layer that it adapts is its base_layer
         def __init__(self, base_layer):
