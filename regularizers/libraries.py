@@ -1,4 +1,4 @@
-"""The output layer of a model from timm, Transformers or torchvision, which these libraries say themselves."""
+"""The output layer of a model from timm, Transformers or torchvision, or of PyTorch's own softmax of many classes."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,16 @@ from .guesses import OUTSIDE, Answer, by_name, by_shape, is_named, last_in
 def by_library(core: nn.Module, prefix: str, possible: Sequence[Matrix], _: object) -> Answer:
     """What the library of a model says about its output layers; None if it is from no library, or that says nothing."""
     ask = asked(core)
-    return None if ask is None else ask(core, prefix, possible)
+    return _adaptive_softmax(core, prefix, possible) if ask is None else ask(core, prefix, possible)
+
+
+def _adaptive_softmax(core: nn.Module, prefix: str, possible: Sequence[Matrix]) -> Answer:
+    """The frequent classes, and the last matrix of each cluster of rare ones."""
+    names = set()
+    for path, module in walk(core, prefix):
+        if isinstance(module, nn.AdaptiveLogSoftmaxWithLoss):
+            names |= {join(path, "head"), *(join(path, f"tail.{i}.1") for i in range(module.n_clusters))}
+    return dict.fromkeys((m.name for m in possible if m.name in names), "AdaptiveLogSoftmaxWithLoss") or None
 
 
 def asked(core: nn.Module) -> Callable[[Any, str, Sequence[Matrix]], Answer] | None:

@@ -244,3 +244,10 @@ def test_adapted_models():
     assert outputs(adapted) == [name]
     adapted.set_adapter("b")
     assert outputs(adapted) == [name.replace("default", "b")]
+
+
+def test_an_adaptive_softmax_is_the_output_of_all_its_clusters():
+    softmax = nn.AdaptiveLogSoftmaxWithLoss(32, 1000, [50, 200])
+    expected = ["head", "tail.0.1", "tail.1.1"]
+    assert outputs(nn.Sequential(nn.Linear(16, 32), nn.ReLU(), softmax)) == [f"2.{name}" for name in expected]
+    assert outputs(softmax) == expected
