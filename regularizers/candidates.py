@@ -92,7 +92,9 @@ def find_unread(
             shapes = (f"{kind_of}.{k} {'(lazy)' if is_lazy(p) else list(p.shape)}" for k, p in left.items())
             listed = ", ".join(shapes)
             reason = f"no matrix view for {listed}; add one with register_neurons"
-            if kind(module) is not None:
+            if type(module) is nn.Module:
+                reason = f"{listed} is of no class, as after torch.export; attach the regularizer before"
+            elif kind(module) is not None:
                 reason = f"the view of {kind_of} does not read {listed}; one for a subclass can (register_neurons)"
             yield name, reason, list(left.values())
         elif module not in claimed and (quantized := _quantized(module)):

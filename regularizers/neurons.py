@@ -24,6 +24,7 @@ _EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 _GATES = {nn.RNN: 1, nn.RNNCell: 1, nn.GRU: 3, nn.GRUCell: 3, nn.LSTM: 4, nn.LSTMCell: 4}
 _KINDS = {"conv": _CONVOLUTIONS + _TRANSPOSED, "embedding": _EMBEDDINGS, "recurrent": tuple(_GATES)}
 _KINDS |= {"attention": (nn.MultiheadAttention,)}
+_CONVOLUTIONAL = ("DeformConv2d", "CondConv2d")
 _LINEAR = ("Linear", "Conv1D", "NonDynamicallyQuantizableLinear")
 _FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
@@ -216,7 +217,8 @@ def kind(module: nn.Module) -> str | None:
     for name, classes in _KINDS.items():
         if isinstance(module, classes):
             return name
-    return "linear" if any(base.__name__ in _LINEAR for base in type(module).__mro__) else "other"
+    bases = {base.__name__ for base in type(module).__mro__}
+    return "conv" if bases & {*_CONVOLUTIONAL} else "linear" if bases & {*_LINEAR} else "other"
 
 
 def unadapted(module: nn.Module) -> nn.Module:

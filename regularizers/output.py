@@ -150,6 +150,8 @@ def _to_view(model: nn.Module, name: str) -> str:
     module = dict(walk(model)).get(name)
     if module is not None and any(map(is_lazy, module.parameters())):
         return "it is lazy, so call the model once before"
+    if type(module) is nn.Module:  # as torch.export leaves it
+        return "attach the regularizer to the model before it is exported, or name another one with output="
     return "give it a view with register_neurons or name another one with output="
 
 

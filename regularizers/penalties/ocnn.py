@@ -66,7 +66,7 @@ def _norm(x: Tensor) -> Tensor:
 
 @register_regularizer("ocnn")
 class OrthogonalConvolution(Penalty):
-    """:func:`ocnn` of ungrouped convolutions, dilated ones too, ``|G - I|_F`` on the smaller Gram matrix of every other layer.
+    """:func:`ocnn` of ungrouped convolutions, ``|G - I|_F`` on the smaller Gram matrix of every other layer.
 
     Default weight: ours, for the full padding. ``padding="authors", weight=0.5`` is what the authors' command for a
     ResNet-50 on ImageNet has; they leave the first convolution out, as ``exclude`` does.

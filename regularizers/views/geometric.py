@@ -59,6 +59,11 @@ def _arma(module: Any) -> View:
     return {name: getattr(module, name).mT.flatten(0, -3) for name in names}
 
 
+@register_neurons("torch_geometric.nn.models.linkx.SparseLinear")
+def _of_edges(module: Any) -> Tensor:
+    return module.weight.mT
+
+
 @register_neurons(f"{_CONV}.antisymmetric_conv.AntiSymmetricConv")
 def _antisymmetric(module: Any) -> Tensor:
     """The weight that the layer uses, ``W - W^T - gamma I``; x multiplies its transpose."""

@@ -16,6 +16,7 @@ from comhe.regularizers.branches import Matrix, below
 
 _MAKERS: dict[str, tuple[str, ...]] = {
     "ARMAConv": ("init_weight", "weight", "root_weight"),
+    "ChebConv": ("lins.*",),
     "ClusterGCNConv": ("lin_out", "lin_root"),
     "DenseGraphConv": ("lin_rel", "lin_root"),
     "DenseSAGEConv": ("lin_rel", "lin_root"),
@@ -42,6 +43,7 @@ _MAKERS: dict[str, tuple[str, ...]] = {
     "SAGEConv": ("lin_l", "lin_r"),
     "SignedConv": ("lin_pos_*", "lin_neg_*"),
     "SplineConv": ("", "lin"),
+    "TAGConv": ("lins.*",),
     "TransformerConv": ("lin_value", "lin_skip"),
 }
 

@@ -385,6 +385,13 @@ def test_a_model_compiled_by_torch_jit_is_refused_and_a_part_of_it_skipped():
     regularizer().backward()
 
 
+@pytest.mark.filterwarnings("ignore:the output layer")
+def test_an_exported_module_is_told_as_one():
+    model = torch.export.export(nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 3)), (torch.randn(2, 6),)).module()
+    with pytest.raises(UsageError, match=r"0: Module.weight \[4, 6\] is of no class, as after torch.export"):
+        create_regularizer("mhe", model)
+
+
 def test_frozen_layers_come_and_go_unnoticed():
     model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 3))
     attachment = Attachment(model, {})

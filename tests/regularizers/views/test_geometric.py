@@ -8,6 +8,7 @@ from comhe.regularizers import create_regularizer, neurons
 from comhe.regularizers.selection import KINDS, select
 
 pyg = pytest.importorskip("torch_geometric.nn")
+linkx = pytest.importorskip("torch_geometric.nn.models.linkx")
 
 EDGES = torch.tensor([[0, 1, 1, 2, 2, 3, 3, 0, 0, 2], [1, 0, 2, 1, 3, 2, 0, 3, 2, 0]])
 
@@ -115,6 +116,14 @@ GRAPH = {
     "TAGConv": lambda: pyg.TAGConv(6, 4),
     "TransformerConv": lambda: pyg.TransformerConv(6, 4, heads=2, edge_dim=3),
 }
+
+
+def test_weights_of_edges_multiply_from_the_right():
+    layer = linkx.SparseLinear(6, 4, bias=False)
+    edges = torch.tensor([[0, 5], [0, 1]])
+    torch.testing.assert_close(layer(edges)[:2], neurons(layer).T[[0, 5]])
+
+
 VECTORS = {"att", "att_src", "att_dst", "bias", "l1", "b1", "b2", "mu", "sigma", "weight_hh", "l2", "a__to__b"}
 
 

@@ -42,6 +42,7 @@ def dense(conv, x):
 
 LAST = {
     "ARMAConv": (lambda: pyg.ARMAConv(8, 3), graph, ["init_weight", "root_weight"]),
+    "ChebConv": (lambda: pyg.ChebConv(8, 3, K=2), graph, ["lins.0", "lins.1"]),
     "ClusterGCNConv": (lambda: pyg.ClusterGCNConv(8, 3), graph, ["lin_out", "lin_root"]),
     "DenseGraphConv": (lambda: pyg.DenseGraphConv(8, 3), dense, ["lin_rel", "lin_root"]),
     "DenseSAGEConv": (lambda: pyg.DenseSAGEConv(8, 3), dense, ["lin_rel", "lin_root"]),
@@ -75,6 +76,7 @@ LAST = {
         lambda conv, x: conv(x, EDGES, EDGES),
         ["lin_pos_l", "lin_pos_r", "lin_neg_l", "lin_neg_r"],
     ),
+    "TAGConv": (lambda: pyg.TAGConv(8, 3, K=1), graph, ["lins.0", "lins.1"]),
     "TransformerConv": (lambda: pyg.TransformerConv(8, 3, edge_dim=4), edges, ["lin_value", "lin_skip"]),
 }
 
