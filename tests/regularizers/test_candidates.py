@@ -39,6 +39,10 @@ def test_what_no_view_reads_is_said_with_name_and_shape():
     }
 
 
+def test_the_scales_of_a_norm_are_no_matrix():
+    assert unread(nn.Sequential(nn.LayerNorm([4, 5]), nn.RMSNorm([4, 5]))) == {}
+
+
 def test_what_a_layer_leaves_unread_is_said_too():
     assert unread(nn.LSTM(4, 3, proj_size=2)) == {
         "": "the view of LSTM does not read LSTM.weight_hh_l0 [12, 2], LSTM.weight_hr_l0 [2, 3]; "
