@@ -78,6 +78,23 @@ SECTIONS = {
         ("PointNet, `one_cycle`", "points/one_cycle", "pointnet", "modelnet40", ""),
         ("PointNet++, `one_cycle`, 40 epochs", "pointnet2/one_cycle", "pointnet2_ssg", "modelnet40", "epochs=40"),
     ],
+    "deeper": [
+        *(
+            (f"{data}, {depth} layers", "graphs/deep", "gcn", data.lower(), setting)
+            for depth, setting in ((4, ""), (8, "num_layers=8"))
+            for data in ("Cora", "CiteSeer")
+        ),
+        *(
+            (f"{data}, {share} % wrong labels", "graphs/noisy_labels", "gcn", data.lower(), setting)
+            for share, setting in ((20, "label_noise=0.2"), (40, ""))
+            for data in ("Cora", "CiteSeer")
+        ),
+        *(
+            (f"{data}, {what}", "harder/tuned", "gcn", data.lower(), setting)
+            for what, setting in (("2,000 epochs", "epochs=2000"), ("256 channels", "hidden_channels=256"))
+            for data in ("Cora", "CiteSeer")
+        ),
+    ],
     "few-images": [
         *(
             (f"CNN-6, CIFAR-100, {count} images", "cifar100/few_labels", "cnn6", "cifar100", setting)
