@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -105,31 +106,32 @@ def predict_files(
 
 
 def predict_nodes(
-    weights: Weights, graph: Any, top: int = 5, nodes: Sequence[int] | None = None
+    weights: Weights, graph: Any, top: int = 5, nodes: Sequence[int] | np.ndarray | Tensor | None = None
 ) -> Iterator[Prediction]:
     """Predict nodes of a graph, each under the name that the graph has for it, or under its number.
 
     Args:
         graph: ours, PyTorch Geometric's ``Data`` or a dictionary of such arrays, of which only features, edges and
             ``node_names`` are used.
-        nodes: the numbers of some of them, in this order; all of them by default.
+        nodes: the numbers of some of them, in this order, or a bool mask [N]; all of them by default.
 
     Example:
         >>> from comhe.datasets import load_graph
         >>> next(predict_nodes(open_weights("gcn.citations-none"), load_graph("citations"), top=1, nodes=[7])).name
         '7'
     """
+    from comhe.zoo.graphs.sparse import as_index  # here, because it registers the graph networks
+
     check_at_least("top", top, 1)
     if not isinstance(transform := weights.transforms(), GraphTransform):
         raise UsageError(f"{weights.name} is not a network for graphs: give files to predict_files")
     if not isinstance(graph, Graph):
         graph = Graph.from_pyg(graph, undirected=is_undirected(weights), labeled=False)
     graph = graph.with_features(transform.names)
-    found = range(graph.num_nodes) if nodes is None else nodes
-    if wrong := [node for node in found if not 0 <= node < graph.num_nodes]:
-        raise UsageError(f"{graph.name} has the nodes 0 to {graph.num_nodes - 1}, but not {wrong[0]}")
-    names = [graph.node_names[node] if graph.node_names else str(node) for node in found]
-    return ranked(weights, names, weights.predict(graph)[list(found)], top)
+    index = torch.arange(graph.num_nodes) if nodes is None else torch.as_tensor(nodes).cpu()
+    index = as_index(index if index.numel() else index.long(), graph.num_nodes, "node")  # no numbers at all are floats
+    names = [graph.node_names[node] if graph.node_names else str(node) for node in index.tolist()]
+    return ranked(weights, names, weights.predict(graph)[index], top)
 
 
 def open_graph(weights: Weights, source: str, root: str | Path | None = None) -> Graph:

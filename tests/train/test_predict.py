@@ -25,6 +25,14 @@ def test_a_run_predicts_as_its_published_weights_do(tmp_path):
     assert [each.name for each in predict_nodes(weights, graph, nodes=[5, 2])] == ["5", "2"]
 
 
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
+def test_nodes_are_chosen_by_numbers_or_a_mask_of_any_kind(kind):
+    weights, graph = open_weights("gcn.citations-none"), load_graph("citations")
+    mask = [node in (2, 5) for node in range(graph.num_nodes)]
+    for nodes, names in (([5, 2], ["5", "2"]), ([5], ["5"]), ([], []), (mask, ["2", "5"])):
+        assert [each.name for each in predict_nodes(weights, graph, top=1, nodes=kind(nodes))] == names
+
+
 def test_files_are_predicted_alone_as_in_a_folder(tmp_path):
     weights = open_weights("resnet8.glyphs-none")
     for seed in range(3):
@@ -62,7 +70,7 @@ def test_mistakes_say_what_to_do(tmp_path):
         list(predict_files(open_weights("gcn.cora-none"), [tmp_path]))
     with pytest.raises(UsageError, match="give files to predict_files"):
         predict_nodes(open_weights("pointnet.solids-none"), load_graph("citations"))
-    with pytest.raises(UsageError, match="has the nodes 0 to 2499, but not 2500"):
+    with pytest.raises(UsageError, match=r"node index 2500 is outside \[0, 2500\)"):
         predict_nodes(open_weights("gcn.citations-none"), load_graph("citations"), nodes=[2500])
     with pytest.raises(UsageError, match=r"up='z' is for point clouds, which resnet8\.glyphs-none does not take"):
         list(predict_files(open_weights("resnet8.glyphs-none"), [tmp_path], up="z"))
