@@ -66,13 +66,18 @@ def open_weights(source: str | Path, which: str = "best") -> Weights:
 
 
 def predict_files(
-    weights: Weights, paths: Iterable[str | Path], top: int = 5, up: str | None = None, device: str = "auto"
+    weights: Weights,
+    paths: str | Path | Iterable[str | Path],
+    top: int = 5,
+    up: str | None = None,
+    device: str = "auto",
 ) -> Iterator[Prediction]:
     """Predict images or clouds, a batch at a time; a folder stands for its files of the network's kind.
 
     What cannot be read is told; a warning counts the files of a folder that are of another kind.
 
     Args:
+        paths: one path, or several.
         top: how many classes of each.
         up: axis that points up in clouds, ``x``, ``y`` or ``z``, if it is not the one that the card names.
 
@@ -87,6 +92,7 @@ def predict_files(
         raise UsageError(f"up={up!r} is for point clouds, which {weights.name} does not take")
     if kind == "graphs":
         raise UsageError(f"{weights.name} is a network for graphs: give a graph to predict_nodes")
+    paths = [paths] if isinstance(paths, str | Path) else paths
     files = [file for path in paths for file in files_of(Path(path), kind)]
     device = choose_device(device)
     model = weights.build().eval().to(device)

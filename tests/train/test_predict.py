@@ -45,6 +45,8 @@ def test_files_are_predicted_alone_as_in_a_folder(tmp_path):
     bad = found.pop(str(tmp_path / "1.png"))
     assert not bad.classes
     assert "1.png" in bad.error
+    for path in (tmp_path / "0.png", str(tmp_path / "0.png")):  # one path, not its characters
+        assert [each.name for each in predict_files(weights, path)] == [str(path)]
     for name, prediction in found.items():
         probabilities = weights.predict(name)[0]
         assert len(prediction.classes) == len(probabilities) == 36
