@@ -95,9 +95,9 @@ class Weights:
 
         Images and clouds are paths, arrays and tensors (and PIL images), one of them or a list; ``up`` is the axis that
         points up in the clouds (``x``, ``y`` or ``z``), if it is not the card's. A graph is ours, or a ``Data`` of
-        PyTorch Geometric; or the features of its nodes, with edges [2, E] and perhaps weights [E]. Edges are prepared
-        as in training: in one direction or both. To train the network further, or to use another device, call
-        :meth:`build` and :meth:`transforms`.
+        PyTorch Geometric; or the features of its nodes, with edges [2, E] (or a scipy adjacency) and perhaps weights
+        [E]. Edges are prepared as in training: in one direction or both. To train the network further, or to use
+        another device, call :meth:`build` and :meth:`transforms`.
 
         Shape: B images or clouds, or one of them -> float32 [B, classes]; N nodes -> [N, classes]
         """

@@ -186,9 +186,20 @@ class GraphTransform:
         values = self._over(values, sums[indices[0]]).float()
         return torch.sparse_coo_tensor(indices, values, x.shape, is_coalesced=True, check_invariants=False)
 
-    def edges(self, edge_index: Tensor, nodes: int, weight: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Prepare edges [2, E] of so many nodes, and weights [E]: of one pair of nodes the mean stays."""
-        edge_index = torch.as_tensor(edge_index)
+    def edges(self, edge_index: Any, nodes: int, weight: Any = None) -> tuple[Tensor, Tensor | None]:
+        """Prepare edges [2, E] of so many nodes, and weights [E]: of one pair of nodes the mean stays.
+
+        Edges may be two tensors or arrays [E], or a scipy adjacency, row to column, whose values are weights unless
+        all are 1.
+        """
+        from .graphs.model import as_edges  # here, because it registers the graph networks
+
+        if hasattr(edge_index, "tocoo"):
+            entries = edge_index.tocoo()
+            weight = entries.data if weight is None and (entries.data != 1).any() else weight
+            edge_index = entries.row, entries.col
+        wanted = "edges must be a tensor or an array [2, E], a pair of those of their ends, or a scipy adjacency"
+        edge_index = as_edges(edge_index, wanted)
         weight = None if weight is None else torch.as_tensor(weight).float()
         sound = edge_index.dim() == 2 and len(edge_index) == 2 and not edge_index.is_floating_point()
         if not sound or (edge_index.numel() and not 0 <= int(edge_index.min()) <= int(edge_index.max()) < nodes):

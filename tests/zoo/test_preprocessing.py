@@ -223,6 +223,19 @@ def test_graphs_as_they_are_given():
     assert both.tolist() == [[0, 1, 1, 2], [1, 0, 2, 1]]
     assert mean.tolist() == [2, 2, 5, 5]
     assert GraphTransform(2).edges(edges[:, :0], 3)[0].shape == (2, 0)
+    for pair in (tuple(edges), tuple(edges.numpy()), edges.tolist()):
+        assert transform.edges(pair, 3)[0].equal(edges)
+
+
+def test_edges_in_an_adjacency_and_in_nothing_of_the_kind():
+    transform = GraphTransform(2, undirected=False)
+    ones, weighted = csr_array([[0, 1, 0], [0, 0, 1], [0, 0, 0]]), csr_array([[0, 0.5], [0, 0]])
+    assert [part if part is None else part.tolist() for part in transform.edges(ones, 3)] == [[[0, 1], [1, 2]], None]
+    assert [part.tolist() for part in transform.edges(weighted, 2)] == [[[0], [1]], [0.5]]
+    assert transform.edges(weighted, 2, [3.0])[1].tolist() == [3]
+    for edges in ("edges.csv", {"a": 1}, object(), (torch.zeros(2), torch.zeros(3))):
+        with pytest.raises(UsageError, match=f"edges must be .* or a scipy adjacency, not a {type(edges).__name__}"):
+            transform.edges(edges, 3)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from comhe.errors import UsageError, check_at_least, check_dropout, warn
+from comhe.errors import UsageError, check_at_least, check_dropout, first_line, warn
 from comhe.zoo.adapters.graphs import options_of
 from comhe.zoo.state import State
 
@@ -86,7 +86,8 @@ class GraphModel(nn.Module):
             hint = f"convert x with x.to({self.dtype}){other}"
             raise UsageError(f"x has numbers of type {x.dtype}, the model has weights of type {self.dtype}; {hint}")
         if not isinstance(graph, Operators | SparseMatrix | EdgeMatrix | Tensor) and not _are_operators(graph):
-            graph = _edges(graph, x.device)
+            wanted = "graph must be an edge_index [2, E], what model.prepare returned, or sparse matrices"
+            graph = as_edges(graph, wanted, x.device)
         if isinstance(graph, Tensor):
             graph = self.prepare(graph, x.shape[0])
         elif not isinstance(graph, Operators):
@@ -111,15 +112,14 @@ def _are_operators(graph: Any) -> bool:
     return isinstance(graph, Sequence) and all(isinstance(each, SparseMatrix | EdgeMatrix) for each in graph)
 
 
-def _edges(graph: Any, device: torch.device) -> Tensor:
-    """Edges that are an array, two lists, or two tensors, as DGL's are."""
-    if isinstance(graph, Sequence) and len(graph) == 2 and all(isinstance(each, Tensor) for each in graph):
-        return torch.stack(tuple(graph))
+def as_edges(edges: Any, wanted: str, device: torch.device | None = None) -> Tensor:
+    """Edges that are an array, or two lists, arrays or tensors, as DGL's are; UsageError says what is ``wanted``."""
     try:
-        return torch.as_tensor(graph, device=device)
+        if isinstance(edges, Sequence) and len(edges) == 2:
+            return torch.stack([torch.as_tensor(each, device=device) for each in edges])
+        return torch.as_tensor(edges, device=device)
     except (TypeError, ValueError, RuntimeError) as error:
-        wanted = "an edge_index [2, E], what model.prepare returned, or sparse matrices"
-        raise UsageError(f"graph must be {wanted}, not a {type(graph).__name__}") from error
+        raise UsageError(f"{wanted}, not a {type(edges).__name__} ({first_line(error)})") from error
 
 
 class LayeredModel(GraphModel):
