@@ -79,6 +79,9 @@ class GraphModel(nn.Module):
         if not isinstance(x, Tensor | SparseMatrix):
             hint = "of a numpy array, torch.from_numpy(x).float() makes one"
             raise UsageError(f"x must be a tensor or a SparseMatrix, not {type(x).__name__}; {hint}")
+        if len(x.shape) != 2:
+            wanted = f"[nodes, {self.in_channels}], one row a node and no batch axis"
+            raise UsageError(f"x must be {wanted}, not {list(x.shape)}")
         if isinstance(x, Tensor) and x.layout != torch.strided:
             x = SparseMatrix.from_torch(x)
         if x.dtype != self.dtype and isinstance(x, Tensor) and not torch.is_autocast_enabled(x.device.type):

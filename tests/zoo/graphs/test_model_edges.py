@@ -1,5 +1,7 @@
 """Odd graphs: what every network makes of them is what PyTorch Geometric's own layers make."""
 
+import re
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -77,6 +79,9 @@ def test_inputs_that_do_not_fit_are_named(name):
         model(torch.ones(N, 6, dtype=torch.int64), edges)
     with pytest.raises(ValueError, match=r"x must be a tensor or a SparseMatrix, not ndarray; .*torch.from_numpy"):
         model(torch.rand(N, 6).numpy(), edges)
+    for shape in ((), (6,), (1, N, 6)):
+        with pytest.raises(ValueError, match=rf"x must be \[nodes, 6\], .*, not {re.escape(str(list(shape)))}"):
+            model(torch.rand(shape), edges)
     with pytest.raises(ValueError, match=r"edge_weight must be floating-point \[4\]"):
         model.prepare(edges, N, edge_weight=torch.rand(3)) if name in ("gcn", "gcn2", "appnp") else build(
             "gcn"
