@@ -217,6 +217,8 @@ def get_weights(name: str | os.PathLike[str]) -> Weights:
     elif is_path(name):
         path = card_path(name)
         if not path.is_file():
+            if not (weights_file(name).exists() or path.with_suffix(".safetensors").exists()):
+                raise WeightsError(f"{name}: no such file or folder")
             how = "load_weights(model, path) reads weights without one"
             raise WeightsError(f"{name}: {no_card(name)}; {how}")
     else:

@@ -57,6 +57,8 @@ def test_cards_without_files_and_files_without_cards(folder, state):
     (folder / "gcn.cora-mhe.json").unlink()
     assert "unknown weights" in message_of(create_model, "gcn", weights="cora-mhe")
     assert "no card gcn.cora-mhe.json next to it" in message_of(get_weights, folder / "gcn.cora-mhe.safetensors")
+    for path in (folder / "nope/seed0", folder / "nope/gcn.safetensors", folder / "gcn.mistyped.json"):
+        assert message_of(get_weights, path) == f"{path}: no such file or folder"
     (folder / "gcn.cora-mhe.json").write_text('{"name": 1')
     assert "not a card" in message_of(get_weights, "gcn.cora-mhe")
     (folder / "gcn.cora-mhe.json").write_text("{}")

@@ -72,7 +72,9 @@ class Run:
 
     def follow(self, recipe: Recipe) -> None:
         """Check that the main rank, perhaps on another machine, has started this run in this folder."""
-        self._existing("recipe.json", f"does not exist on {platform.node()}: all machines need the same --runs folder")
+        if not (self.folder / "recipe.json").exists():
+            hint = "all machines need the same --runs folder"
+            raise RunError(f"{self.folder} does not exist on {platform.node()}: {hint}")
         self.check(recipe)
 
     def check(self, recipe: Recipe) -> None:
@@ -150,7 +152,7 @@ class Run:
 
     def recipe(self) -> Recipe:
         """Return the recipe, of the class that belongs to its domain."""
-        path = self._existing("recipe.json", "is not a run folder: it has no recipe.json")
+        path = self._existing("recipe.json", "")
         try:
             return read_recipe(path.read_text())
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -229,9 +231,16 @@ class Run:
 
     def _existing(self, name: str, otherwise: str) -> Path:
         path = self.folder / name
-        if not path.exists():
-            raise RunError(f"{self.folder} {otherwise}")
-        return path
+        if path.exists():
+            return path
+        if not self.folder.is_dir():
+            raise RunError(f"{self.folder}: no such folder")
+        if not (self.folder / "recipe.json").exists():
+            otherwise = "is not a run folder: it has no recipe.json"
+            runs = [file.parent for pattern in ("*", "*/*") for file in self.folder.glob(f"{pattern}/recipe.json")]
+            if inside := sorted(runs) or sorted(self.folder.glob("*.safetensors")):
+                otherwise += f"; name one of the {'runs' if runs else 'weights'} in it, such as {inside[0]}"
+        raise RunError(f"{self.folder} {otherwise}")
 
 
 def run_folder(root: Path, recipe: Recipe) -> Path:

@@ -187,7 +187,7 @@ def test_a_recipe_that_is_none_of_ours(tmp_path, text):
     (tmp_path / "recipe.json").write_text(text)
     with pytest.raises(RunError, match=r"recipe\.json: "):
         Run(tmp_path).recipe()
-    with pytest.raises(RunError, match="is not a run folder"):
+    with pytest.raises(RunError, match="other: no such folder"):
         Run(tmp_path / "other").recipe()
 
 
@@ -196,6 +196,22 @@ def test_damaged_results_are_one_line(tmp_path, content):
     (tmp_path / "result.json").write_text(content)
     with pytest.raises(RunError, match=r"result\.json is damaged"):
         Run(tmp_path).result()
+
+
+def test_a_folder_of_runs_or_of_weights_names_one_of_them(tmp_path):
+    run, weights = tmp_path / "runs/kipf/gcn/seed0", tmp_path / "published/gcn.safetensors"
+    for file in (run / "recipe.json", weights):
+        file.parent.mkdir(parents=True)
+        file.touch()
+    for folder, found in ((run.parent, run), (run.parent.parent, run), (weights.parent, weights)):
+        with pytest.raises(
+            RunError, match=f"{folder} is not a run folder: .*; name one of the .* in it, such as {found}"
+        ):
+            Run(folder).result()
+    with pytest.raises(RunError, match="runs/kpif: no such folder"):
+        Run(tmp_path / "runs/kpif").weights("best")
+    with pytest.raises(RunError, match=r"has no result\.json: the run is not done"):
+        Run(run).result()
 
 
 @pytest.mark.parametrize("method", ["start", "regularizer", "loss", "collate"])
