@@ -1,12 +1,13 @@
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from comhe.errors import ComheError, UsageError, did_you_mean
+from comhe.errors import ComheError, UsageError, WeightsError, did_you_mean, few
 
-from .console import print_table
+from .console import print_table, tell
 from .options import Command, DataRoot, Json, WhichWeights, print_json
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Energy(Command):
 
         layers = layers_of(self.source, self.weights, self.data, self.seed, self.data_root, self.key)
         found = {name: (w, diagnose(w)) for name, w in layers.items() if w.shape[-2] >= 2}
+        if single := layers.keys() - found.keys():
+            tell(f"{self.source}: left out {few(sorted(single))}: one neuron has no angle with another")
         if self.json:
             return print_json([{"layer": name, "neurons": w.shape, **asdict(d)} for name, (w, d) in found.items()])
         lines = [[name, " x ".join(map(str, w.shape)), *d.cells()] for name, (w, d) in found.items()]
@@ -99,21 +102,28 @@ def _of_weights(source: str, state: "dict[str, Tensor]", model: str, options: di
 
 
 def _of_network(model: "nn.Module") -> "dict[str, Tensor]":
-    from comhe.regularizers.selection import KINDS, select
+    from comhe.regularizers.selection import KINDS, called, select
 
-    return {layer.name: layer.neurons().detach() for layer in select(model, kinds=KINDS).layers}
+    layers, skipped = select(model, kinds=KINDS)
+    names = {layer.name for layer in layers}
+    if others := [f"{called(item.name)} ({item.reason})" for item in skipped if item.name not in names]:
+        tell(f"left out {few(others)}")
+    return {layer.name: layer.neurons().detach() for layer in layers}
 
 
 def _of_state(source: str, state: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
     """Matrices of a state dict, in its order; one that safetensors has sorted by name counts in numbers."""
-    import torch
-
+    from comhe.zoo.adapters.reparametrized import plain_weights
     from comhe.zoo.registry import natural_key
 
-    weights = {name: w for name, w in state.items() if isinstance(w, torch.Tensor) and name.endswith("weight")}
-    found = {name: w.flatten(1) for name, w in weights.items() if w.is_floating_point() and w.dim() >= 2}
+    with suppress(WeightsError):  # parametrized in a way that tensors do not tell
+        state, _ = plain_weights(state)
+    matrices = {name: w.flatten(1) for name, w in state.items() if w.is_floating_point() and w.dim() >= 2}
+    found = {name: w for name, w in matrices.items() if name.endswith("weight")}
     if not found:
         raise UsageError(f"{source} has no weight matrix: no tensor of two or more dimensions that is named *weight")
+    if others := [name for name, w in matrices.items() if name not in found and len(w) >= 2]:
+        tell(f"{source}: left out {few(others)}: what is not named *weight may have no neurons as its rows")
     if [*found] == sorted(found):
         return {name: found[name] for name in sorted(found, key=natural_key)}
     return found

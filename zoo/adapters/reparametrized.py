@@ -35,7 +35,7 @@ def plain_weights(state: State) -> tuple[dict[str, Tensor], list[str]]:
         if weight is None:
             raise WeightsError(f"the parts of {printable(name)}, {', '.join(parts)}, do not fit together")
         counts[kind] += 1
-        result = {key: t for key, t in result.items() if key not in parts.values()} | {name: weight}
+        result = _replaced(result, [*parts.values()], name, weight)
     for name in state:
         for kind, suffixes, compute in OLD:
             plain = name.removesuffix(suffixes[0])
@@ -43,10 +43,16 @@ def plain_weights(state: State) -> tuple[dict[str, Tensor], list[str]]:
             if not name.endswith(suffixes[0]) or not all(key in result for key in keys):
                 continue
             if (weight := compute(*(result[key] for key in keys))) is not None:
-                result = {key: t for key, t in result.items() if key not in keys} | {plain: weight}
+                result = _replaced(result, keys, plain, weight)
                 counts[kind] += 1
                 break
     return result, [f"{kind} of {count} tensors computed" for kind, count in counts.items() if count]
+
+
+def _replaced(state: State, parts: list[str], name: str, weight: Tensor) -> dict[str, Tensor]:
+    """The state with a weight where the first of its parts was."""
+    kept = {key: t for key, t in state.items() if key not in parts[1:]}
+    return {name if key == parts[0] else key: weight if key == parts[0] else t for key, t in kept.items()}
 
 
 def is_reparametrized(state: State) -> bool:

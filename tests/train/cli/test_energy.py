@@ -4,9 +4,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn.utils import parametrizations, prune
 
-from comhe.regularizers import create_regularizer
-from comhe.train.cli.energy import layers_of
+from comhe.regularizers import create_regularizer, diagnose
+from comhe.train.cli.energy import _of_network, layers_of
 from comhe.train.cli.main import main
 from comhe.train.runs.run import run_folder
 from comhe.zoo import create_model, get_weights
@@ -36,6 +37,22 @@ def test_a_state_dict_of_ones_own(capsys, tmp_path):
     torch.save({"bias": torch.zeros(3)}, tmp_path / "model.pt")
     assert main(["energy", str(tmp_path / "model.pt")]) == 2
     assert "no weight matrix" in capsys.readouterr().err
+
+
+def test_weights_in_parts_are_computed_and_what_is_left_out_is_named(capsys, tmp_path):
+    layers = {"lstm": nn.LSTM(5, 6), "normed": parametrizations.weight_norm(nn.Linear(6, 4)), "pruned": nn.Linear(4, 7)}
+    model = nn.ModuleDict(layers | {"one": nn.Linear(7, 1)})
+    prune.random_unstructured(model["pruned"], "weight", 0.5)
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    assert main(["energy", str(tmp_path / "model.pt"), "--json"]) == 0
+    shown = capsys.readouterr()
+    expected = {f"{name}.weight": diagnose(model[name].weight).energy for name in ("normed", "pruned")}
+    assert {row["layer"]: row["energy"] for row in json.loads(shown.out)} == pytest.approx(expected)
+    assert "left out lstm.weight_ih_l0, lstm.weight_hh_l0: what is not named *weight" in shown.err
+    assert "left out one.weight: one neuron has no angle" in shown.err
+    assert "pruned" not in shown.err
+    assert list(_of_network(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1)))) == ["0"]
+    assert "left out 1 (1 neuron" in capsys.readouterr().err
 
 
 def test_one_of_several_state_dicts(capsys, tmp_path):

@@ -36,6 +36,8 @@ def test_a_network_in_parts_gives_the_same_logits(how, prefix):
         theirs(x)
         expected = theirs.eval()(x)
     ours = create_model("resnet8", shortcut="pad", num_classes=5).eval()
+    weights = [name for name in ours.state_dict() if ours.state_dict()[name].dim() > 1]
+    assert [name for name in plain_weights(theirs.state_dict())[0] if name in weights] == weights  # in their order
     state = {prefix + name: tensor for name, tensor in theirs.state_dict().items()}
     done = load_weights(ours, state)
     torch.testing.assert_close(ours(x), expected)
