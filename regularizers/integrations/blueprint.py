@@ -73,6 +73,20 @@ class Blueprint:
                 "functions of different names"
             )
 
+    def log_name(self, others: Iterable["Blueprint"]) -> str:
+        """What the penalty is logged as next to others': ``penalty/`` and the least that tells it from them.
+
+        Example:
+            >>> so, mhe = Blueprint("so", {"include": "fc"}), Blueprint("mhe", {})
+            >>> so.log_name([]), so.log_name([mhe]), so.log_name([mhe, Blueprint("so", {})])
+            ('penalty', 'penalty/so', "penalty/so(include='fc')")
+        """
+        if not (others := [*others]):
+            return "penalty"
+        kinds = ("name", "key", "full_key")
+        found = (kind for kind in kinds if getattr(self, kind) not in [getattr(other, kind) for other in others])
+        return f"penalty/{getattr(self, next(found, kinds[-1]))}"
+
     @property
     def key(self) -> str:
         """What tells the states of regularizers with other options apart, weights and seed left aside."""

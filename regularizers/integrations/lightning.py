@@ -36,9 +36,9 @@ class RegularizerCallback(Callback):
     do, has no penalty, and a warning says so. A callback that is used for another model, as in cross-validation, starts
     anew with it.
 
-    The penalty is logged as ``penalty``, or ``penalty/<name>`` if the Trainer has several of these callbacks. The
-    regularizer's state travels in Lightning's checkpoints. A run that is resumed from one without it starts at the
-    regularizer's step 0, with a warning.
+    The penalty is logged as ``penalty``, or ``penalty/<name>`` if the Trainer has several of these callbacks, with the
+    options of those that have one name. The regularizer's state travels in Lightning's checkpoints. A run that is
+    resumed from one without it starts at the regularizer's step 0, with a warning.
 
     Args:
         source: a regularizer's name, with the options of :func:`create_regularizer`; or a function of the
@@ -118,7 +118,8 @@ class RegularizerCallback(Callback):
                 (_scale(trainer, optimizer) * penalty).backward(inputs=parameters)
             if counted:
                 self._penalty = self._penalty + penalty.detach()
-        pl_module.log(self._log_name(trainer), self._penalty)
+        others = (each.blueprint for each in _alike(trainer) if each is not self)
+        pl_module.log(self.blueprint.log_name(others), self._penalty)
 
     def _begin(self, parameters: list[Tensor]) -> list[tuple[Any, bool]]:
         """The draws of a step for the layers of an optimizer, and whether these have not counted in it yet.
@@ -184,15 +185,6 @@ class RegularizerCallback(Callback):
                 f"did not use this callback, or with other options. Its states: {others}",
                 RegularizerWarning,
             )
-
-    def _log_name(self, trainer: Any) -> str:
-        others = [c.blueprint for c in _alike(trainer) if c is not self]
-        if not others:
-            return "penalty"
-        for name in ("name", "key"):
-            if getattr(self.blueprint, name) not in [getattr(other, name) for other in others]:
-                return f"penalty/{getattr(self.blueprint, name)}"
-        return f"penalty/{self.blueprint.full_key}"
 
 
 def _alike(trainer: Any) -> list[RegularizerCallback]:

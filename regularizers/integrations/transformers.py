@@ -24,8 +24,9 @@ class RegularizerCallback(TrainerCallback):
     those that a step accumulates: it is there before the first batch, scaled as theirs are (fp16), and neither the
     weights nor the sum change until the optimizer's step. Loops that zero the gradients of each batch are not for it.
 
-    The last penalty is logged as ``penalty``, or ``penalty/<name>`` if there are several of these callbacks. The state
-    is written into the Trainer's checkpoint folders, and read from the folder that training is resumed from.
+    The last penalty is logged as ``penalty``, or ``penalty/<name>`` if there are several of these callbacks, with the
+    options of those that have one name. The state is written into the Trainer's checkpoint folders, and read from the
+    folder that training is resumed from.
 
     Args:
         source: a regularizer's name, with the options of :func:`create_regularizer`; or a function of the Trainer's
@@ -77,8 +78,7 @@ class RegularizerCallback(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if logs is not None and "loss" in logs:
-            names = ("penalty", f"penalty/{self.blueprint.key}", f"penalty/{self.blueprint.full_key}")
-            name = next((name for name in names if name not in logs), names[-1])
+            name = self.blueprint.log_name(each.blueprint for each in _alike(self) if each is not self)
             logs[name] = state.log_history[-1][name] = float(self._penalty)  # history is a copy made before
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

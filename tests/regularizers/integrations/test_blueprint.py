@@ -24,6 +24,12 @@ def test_the_key_tells_apart_what_has_another_state_and_nothing_else():
     assert " at 0x" not in Blueprint("ap-comhe", {"rate": lambda step: 0.1}).key  # the same in the next process
 
 
+def test_penalties_are_logged_under_the_least_that_tells_them_apart():
+    every = [Blueprint(name, options) for name, options in (("so", {}), ("so", {"weight": 2.0}), ("mhe", {}))]
+    names = [one.log_name(other for other in every if other is not one) for one in every]
+    assert names == ["penalty/so()", "penalty/so()|weight=2.0", "penalty/mhe"]
+
+
 def maker(name):
     return lambda model: create_regularizer(name, model)
 

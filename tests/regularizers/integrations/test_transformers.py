@@ -80,8 +80,8 @@ def test_two_regularizers_resume_from_a_folder_that_was_renamed(loop, trainer, t
     resumed.train(resume_from_checkpoint=str(tmp_path / "kept"))
     loop.same(resumed.model, whole.model)
     assert {key for entry in resumed.state.log_history for key in entry if "penalty" in key} == {
-        "penalty",
-        "penalty/mhp(include='*.2')",
+        "penalty/ap-comhe",
+        "penalty/mhp",
     }
 
 
