@@ -57,8 +57,9 @@ def hyperspherical_energy(
         precision: of products on a GPU, where ``"tf32"`` is up to three times faster and has cosines right to 1e-3.
 
     Shape: ``[..., N, d] -> [...]``, in float32 or float64, differentiable twice, also by :mod:`torch.func`. A zero
-    neuron has no direction: it counts as orthogonal to all others and, with ``min_norm=0``, gets no gradient. NaN
-    in any neuron makes the energy of its set NaN.
+    neuron has no direction: it counts as orthogonal to all others and, with ``min_norm=0``, gets no gradient. So does
+    a neuron whose squared norm is not a normal number, of a norm below 1e-19 or above 1e19 in float32 (1e-154, 1e154 in
+    float64). NaN or infinity in any neuron makes the energy of its set NaN.
 
     The gradient of a pair at angle t is right to 1e-4, and for t > 0.15 to 1e-5, relative to its own size, as long as
     t > 1e-3 in float32 and t > 1e-9 in float64. Below, it falls to zero in proportion to t, since the energy goes on
@@ -86,6 +87,7 @@ def energies(w: Tensor, terms: Terms, reduction: str) -> tuple[Tensor, bool]:
         w = upcast(w)
         pair_sum = _PairSum if torch.compiler.is_compiling() else _TransformedPairSum
         sums, _, _, near = pair_sum.apply(w, terms, torch.is_grad_enabled() and w.requires_grad)
+        sums = sums + w.detach().sum((-2, -1)) * 0  # NaN where a neuron is not finite
         return mean_energy(sums, w.shape[-2], terms.potential, reduction), near
 
 

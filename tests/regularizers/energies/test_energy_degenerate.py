@@ -99,7 +99,10 @@ def test_neurons_too_large_for_their_square(normal, shape):
     w = normal(*shape, dtype=torch.float32)
     w[0] *= 1e25
     w[1] *= 1e25
-    value_and_gradient(w)
+    value, _ = value_and_gradient(w)
+    assert value == value_and_gradient(torch.cat((torch.zeros(2, shape[1]), w[2:])))[0]
+    w[0, 0] = torch.inf
+    assert hyperspherical_energy(w).isnan()
 
 
 @pytest.mark.parametrize(("s", "scale"), [(2, 1e-15), (20, 1e-2)])
