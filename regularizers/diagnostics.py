@@ -7,6 +7,8 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from comhe.errors import UsageError
+
 from .energies.blocks import upper_blocks
 from .energies.checks import as_sets, check_neurons, float64, upcast
 from .energies.cosines import directions
@@ -50,6 +52,8 @@ def diagnose(w: Tensor) -> Diagnostics:
         90
     """
     check_neurons(w)
+    if w.is_meta:
+        raise UsageError(f"neurons {list(w.shape)} on the meta device have no numbers to diagnose; load them first")
     w = as_sets(upcast(w))
     norms = torch.linalg.vector_norm(w, dim=-1)
     dead = int(((norms < 1e-3 * norms.median(-1, keepdim=True).values) | (norms == 0)).sum())

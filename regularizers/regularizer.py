@@ -6,7 +6,7 @@ from typing import Any, Literal, Self, SupportsIndex
 import torch
 from torch import Tensor, distributed, nn
 
-from comhe.errors import UsageError, warn
+from comhe.errors import UsageError, few, warn
 
 from .attachment import Attachment
 from .bound import bound_gradient
@@ -255,6 +255,9 @@ class Regularizer(States):
     def report(self) -> Report:
         """What is regularized with which energies, what is skipped and why; changes nothing."""
         layers = self.layers
+        if meta := [called(layer.name) for layer in layers if layer.device.type == "meta"]:
+            hint = "model.to_empty(device='cpu'), then load its weights"
+            raise UsageError(f"{few(meta)} on the meta device: there are no numbers to report yet; {hint}")
         with torch.no_grad(), parametrizations_in_evaluation(layer.module for layer in layers):
             draws = self._new_draws(dict(self._memory), capturable=False)
             self.penalty.draw(layers, draws)

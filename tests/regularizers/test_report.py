@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from comhe.errors import UsageError
 from comhe.regularizers import RegularizerWarning, create_regularizer, diagnose
 from comhe.regularizers.report import Report
 
@@ -72,3 +73,12 @@ def test_an_embedding_with_sparse_gradients_is_told():
         RegularizerWarning, match=r"mhe: 0 has sparse gradients, but those of the penalty are dense, .* sparse=False"
     ):
         create_regularizer("mhe", model, kinds=("embedding", "linear"))
+
+
+@pytest.mark.parametrize("name", ["mhe", "ap-comhe", "mma"])
+def test_a_model_on_the_meta_device_has_nothing_to_report(name):
+    regularizer = create_regularizer(name, nn.Sequential(nn.Linear(40, 6), nn.Linear(6, 4)).to("meta"))
+    with pytest.raises(UsageError, match=r"0, 1 on the meta device: .*; model\.to_empty"):
+        regularizer.report()
+    with pytest.raises(UsageError, match=r"neurons \[3, 4\] on the meta device"):
+        diagnose(torch.empty(3, 4, device="meta"))
