@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,11 @@ from typing import Any
 from torch import nn
 
 from comhe.errors import RunError, UsageError, WeightsError, few, warn
-from comhe.zoo import Loaded, get_weights, list_weights, load_weights
+from comhe.zoo import Loaded, Weights, get_weights, list_weights, load_weights
 from comhe.zoo.cards import has_card, is_path, is_shared
-from comhe.zoo.preprocessing import Transform, from_card
 from comhe.zoo.state import weights_file
 
-from .predict import RunWeights
+from .predict import RunWeights, open_weights
 from .recipe import SIZES, Recipe
 
 
@@ -117,17 +116,23 @@ def _as_setting(text: str) -> str:
     return re.sub(r"\bkey=", "weights_key=", text)
 
 
-def start_transform(recipe: Recipe) -> Transform | None:
-    """Return the preprocessing of the weights that a recipe starts from; None if there are none that say it."""
+def start_weights(recipe: Recipe) -> Weights | None:
+    """Return the weights that a recipe starts from; None if there are none that say how they were trained."""
     if not recipe.weights:
         return None
     source = _source(recipe.weights, recipe.model)
     if isinstance(source, Path):
-        found = _read(source.parent, "result.json").get("preprocessing")
-        return None if found is None else from_card(found)
-    if is_path(source) and not has_card(source):
-        return None
-    return get_weights(source).transforms()
+        return open_weights(source.parent) if "preprocessing" in _read(source.parent, "result.json") else None
+    return None if is_path(source) and not has_card(source) else get_weights(source)
+
+
+def other_classes(classes: Sequence[str], trained: Weights) -> str:
+    """Say that classes have other names, or another order, than those that the weights were trained on."""
+    theirs = trained.card["data"].get("class names")
+    pairs = list(zip(theirs or (), classes, strict=False))
+    if len(theirs or ()) != len(classes) or not (odd := [pair for pair in pairs if pair[0] != pair[1]]):
+        return ""
+    return f"class {pairs.index(odd[0])} is {odd[0][1]!r}, but {odd[0][0]!r} in the data of these weights"
 
 
 def keep_frozen_norms(model: nn.Module) -> None:

@@ -15,7 +15,7 @@ from comhe.train.cli.train import train_command
 from comhe.train.compare.publish import evaluate
 from comhe.train.engine.batch_task import parameter_groups
 from comhe.train.points import PointTask
-from comhe.train.start import keep_frozen_norms, layer_scales, load_start, start_transform, with_start
+from comhe.train.start import keep_frozen_norms, layer_scales, load_start, start_weights, with_start
 from comhe.train.task import make_task
 from comhe.zoo import create_model, get_weights
 from comhe.zoo.preprocessing import GraphTransform
@@ -203,7 +203,7 @@ def test_features_of_another_number_begin_anew(tmp_path):
 
 def test_clouds_of_other_axes_are_turned_for_the_weights():
     recipe = get_recipe("short", "pointnet", "solids", "none", points=32, weights="pointnet.solids-none")
-    transform = start_transform(with_start(recipe))
+    transform = start_weights(with_start(recipe)).transforms()
     task = PointTask(recipe)
     before = task.data
     assert task.adopt(transform) == ""
@@ -213,6 +213,24 @@ def test_clouds_of_other_axes_are_turned_for_the_weights():
     assert torch.equal(next(iter(task.batches("test", 4)))[0], before.turned("z").test.points[:4, :32])
     assert task.loader.up == 2, "the augmentation turns clouds about the same axis"
     assert task.loader.data is task.data.train
+
+
+def test_classes_of_other_names_are_told_unless_the_head_is_new(tmp_path, recwarn):
+    def recipe(*names, **changes):
+        arrays = {"x": np.eye(12), "edge_index": np.arange(24).reshape(2, 12) % 12, "y": np.repeat(names, 6)}
+        np.savez(tmp_path / f"{names[0]}.npz", **arrays)
+        data = f"graph-undirected:{tmp_path / names[0]}.npz"
+        return get_recipe("kipf", "gcn", data, "none", epochs=1, **changes)
+
+    weights = str(fit(recipe("a", "b"), tmp_path / "first").folder)
+    for folder, swap_head in (("swapped", True), ("same", False)):
+        again = recipe(*("cd" if swap_head else "ab"), weights=weights, swap_head=swap_head)
+        fit(again, tmp_path / folder)
+    assert not [each for each in recwarn if "in the data of these weights" in str(each.message)]
+    with pytest.warns(
+        ComheWarning, match="class 0 is 'c', but 'a' in the data of these weights; swap the head, unless"
+    ):
+        fit(recipe("c", "d", weights=weights), tmp_path / "other")
 
 
 @pytest.mark.parametrize("is_sparse", [False, True])

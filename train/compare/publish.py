@@ -21,6 +21,7 @@ from comhe.train.recipe import SIZES, Recipe, find_domain, get_recipe
 from comhe.train.runs.files import check_writable, open_atomic, write_text
 from comhe.train.runs.fingerprint import check_unchanged
 from comhe.train.runs.run import Run, environment
+from comhe.train.start import other_classes
 from comhe.train.task import Task, check_recipe, make_task
 from comhe.zoo import Weights, load_weights, model_domain
 from comhe.zoo.preprocessing import from_card, to_card
@@ -115,7 +116,7 @@ def evaluate(
     task = make_task(recipe, root, device)
     if trained is not None:
         _check_sizes(task, trained)
-    notes = [] if trained is None else [task.adopt(trained.transforms()), _other_classes(task.classes, trained)]
+    notes = [] if trained is None else [task.adopt(trained.transforms()), other_classes(task.classes, trained)]
     model = task.model().to(task.device)
     with explained(recipe.data):
         load_weights(model, state)
@@ -128,15 +129,6 @@ def _check_sizes(task: Task, trained: Weights) -> None:
     for option, what in SIZES.items():
         if option in sizes and sizes[option] != (theirs := trained.options.get(option, sizes[option])):
             raise UsageError(f"{data} has {sizes[option]:,} {what}, but {trained.name} was trained on {theirs:,}")
-
-
-def _other_classes(classes: Sequence[str], trained: Weights) -> str:
-    """Say that classes have other names, or another order, than those that the weights were trained on."""
-    theirs = trained.card["data"].get("class names")
-    pairs = list(zip(theirs or (), classes, strict=False))
-    if len(theirs or ()) != len(classes) or not (odd := [pair for pair in pairs if pair[0] != pair[1]]):
-        return ""
-    return f"class {pairs.index(odd[0])} is {odd[0][1]!r}, but {odd[0][0]!r} in the data of these weights"
 
 
 def recipe_of(weights: Weights, data: str | None = None) -> Recipe:

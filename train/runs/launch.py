@@ -15,7 +15,7 @@ from comhe.train.engine.distributed import SINGLE_PROCESS, DistributedContext
 from comhe.train.engine.loop import Progress
 from comhe.train.hardware import choose_device, usable_cores
 from comhe.train.recipe import Recipe
-from comhe.train.start import start_transform, with_start
+from comhe.train.start import other_classes, start_weights, with_start
 from comhe.train.task import Task, check_recipe, make_task
 
 from .board import Board
@@ -67,8 +67,11 @@ def fit(
     else:
         if task is None:
             task = make_task(recipe, root, device, context)
-            if (transform := start_transform(recipe)) is not None and (note := task.adopt(transform)):
-                warn(note)
+            if (trained := start_weights(recipe)) is not None:
+                if note := task.adopt(trained.transforms()):
+                    warn(note)
+                if not recipe.swap_head and (note := other_classes(task.classes, trained)):
+                    warn(f"{note}; swap the head, unless both mean the same")
         if tensorboard and context.is_main:
             with contextlib.closing(Board(run.folder)) as board:
                 loop.fit(task, run, progress, board.write)
