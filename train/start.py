@@ -1,7 +1,6 @@
 """Fine-tuning: pretrained weights, a new head, a trunk that is frozen or learns at a lower rate."""
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -10,13 +9,14 @@ from typing import Any
 
 from torch import nn
 
-from comhe.errors import RunError, UsageError, WeightsError, few, warn
+from comhe.errors import UsageError, WeightsError, few, warn
 from comhe.zoo import Loaded, Weights, get_weights, list_weights, load_weights
 from comhe.zoo.cards import has_card, is_path, is_shared
 from comhe.zoo.state import weights_file
 
 from .predict import RunWeights, open_weights
 from .recipe import SIZES, Recipe
+from .runs.run import Run
 
 
 def with_start(recipe: Recipe) -> Recipe:
@@ -122,7 +122,7 @@ def start_weights(recipe: Recipe) -> Weights | None:
         return None
     source = _source(recipe.weights, recipe.model)
     if isinstance(source, Path):
-        return open_weights(source.parent) if "preprocessing" in _read(source.parent, "result.json") else None
+        return open_weights(source.parent) if "preprocessing" in Run(source.parent).result() else None
     return None if is_path(source) and not has_card(source) else get_weights(source)
 
 
@@ -185,17 +185,11 @@ def _origin(weights: str, model: str) -> tuple[str, Mapping[str, Any]]:
     """Return the network of the weights and its options, as far as they say so."""
     source = _source(weights, model)
     if isinstance(source, Path):
-        return _read(source.parent, "recipe.json")["model"], _read(source.parent, "result.json")["options"]
+        run = Run(source.parent)
+        return run.recipe().model, run.result()["options"]
     if is_path(source) and not has_card(source):
         if not Path(source).is_file():
             raise WeightsError(f"{source}: no such file")
         return "", {}
     found = get_weights(source)
     return found.model, found.options
-
-
-def _read(folder: Path, name: str) -> Any:
-    try:
-        return json.loads((folder / name).read_text())
-    except (OSError, ValueError) as error:
-        raise RunError(f"{folder} is not the folder of a finished run: {name} cannot be read") from error

@@ -139,7 +139,7 @@ def test_the_run_stands_on_its_own_once_it_is_trained(tmp_path):
         ({"weights": "gat.cora-none"}, UsageError, "has weights of gat, not of gcn; train gat"),
         ({"weights": "gcn.coda-none"}, WeightsError, "did you mean gcn.cora-none"),
         ({"weights": "./no.safetensors"}, WeightsError, "no.safetensors: no such file"),
-        ({"weights": "."}, RunError, r"\. is not the folder of a finished run"),
+        ({"weights": "."}, RunError, r"\. is not a run folder: it has no recipe\.json"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_written(tmp_path, monkeypatch, changes, error, message):
