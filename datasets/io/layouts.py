@@ -50,8 +50,8 @@ def is_class(files: Sequence[str]) -> bool:
 
 
 def warn_of_folders(folder: Path, names: Sequence[str], kind: str) -> None:
-    """Warn of folders next to those of classes that have nothing to learn from."""
-    if names:
+    """Warn of folders next to those of classes that have nothing to learn from, except for the one of our caches."""
+    if names := [name for name in names if not any((folder / name).glob("comhe-*.safetensors"))]:
         warn(f"{folder}: not used, without {kind}: {few(names, 8)}")
 
 

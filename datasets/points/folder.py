@@ -31,7 +31,8 @@ from comhe.progress import tracked
 from .clouds import HOLD_OUT_SEED, Clouds
 from .hdf5 import HDF5, find_parts, is_h5_folder, load_h5_folder, load_parts
 
-MATERIALS = (".mtl", ".jpg", ".jpeg", ".png")  # of meshes, which lie next to them
+# What lies next to meshes: their materials, and in ShapeNet the voxels and the facts of each.
+MATERIALS = (".mtl", ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tga", ".binvox", ".json")
 TERMS = "for research, as its authors' terms of use say"
 
 
@@ -169,6 +170,8 @@ def list_shapes(folder: Path) -> list[tuple[str, str, str]]:
             raise DataError(f"{lists[0]}: a list of a split, which folders do not have; is this modelnet40-normals?")
         inside, is_flat = [("train", child, child) for child in folders], True
     shapes_in = {path: _shapes(folder, path) for _, _, path in inside}
+    if is_flat:  # a folder of documents is not a class
+        shapes_in = {path: files if _has_shape(files) or is_class(files) else [] for path, files in shapes_in.items()}
     if is_flat and len(full := [path.name for path, files in shapes_in.items() if files]) > 1:
         check_no_splits(folder, full)
     shapes = [(split, child.name, path) for split, child, below in inside for path in shapes_in[below]]
@@ -196,6 +199,10 @@ def _with_test(folder: Path, folders: list[Path], shapes: list[tuple[str, str, s
 
 def _folders(folder: Path | None) -> list[Path]:
     return [] if folder is None else [child for child in children(folder) if child.is_dir()]
+
+
+def _has_shape(files: list[str]) -> bool:
+    return any(file.lower().endswith(SUFFIXES) for file in files)
 
 
 def _shapes(folder: Path, inside: Path) -> list[str]:

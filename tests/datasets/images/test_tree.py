@@ -160,6 +160,7 @@ def test_folders_next_to_classes_that_are_none_are_told(small):
         "void/.gitkeep",
     ):
         put(small, f"train/{name}", b"x")
+    put(small, "train/cache/comhe-images-0123456789ab.safetensors")
     with pytest.warns(UserWarning, match=r"train: not used, without an image: annotations, docs, void$"):
         assert load(small / "train").classes == ("a", "b")
 

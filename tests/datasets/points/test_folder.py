@@ -172,6 +172,22 @@ def test_folders_without_a_shape_are_told(tmp_path, layout):
         assert load(tmp_path).classes == ("a", "b")
 
 
+def test_folders_next_to_classes_that_are_none_are_told(tmp_path):
+    for kind in "ab":
+        for i in range(4):
+            put(tmp_path / kind / f"{kind}{i}" / "model.off", off())
+            put(tmp_path / kind / f"{kind}{i}" / "model.json", b"{}")
+            put(tmp_path / kind / f"{kind}{i}" / "model.solid.binvox", b"#binvox")
+    put(tmp_path / "train_test_split" / "list.json", b"[]")
+    put(tmp_path / "docs" / "README.md", b"x")
+    for _ in range(2):  # the second time there is a cache
+        with pytest.warns(UserWarning, match=": not used, without a shape: docs, train_test_split$"):
+            assert load_points(f"folder:{tmp_path}", tmp_path / "cache").classes == ("a", "b")
+    put(tmp_path / "c" / "0.las", b"LASF")
+    with pytest.raises(DataError, match=r"c/0\.las: not one of \.off.*; keep it outside of the classes"):
+        load(tmp_path)
+
+
 def test_a_class_without_splits_next_to_some_that_have_them(tmp_path):
     for split, name in itertools.product(("train", "test"), "ab"):
         for i in range(2):
