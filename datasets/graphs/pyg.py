@@ -14,7 +14,7 @@ from comhe.errors import DataError
 from comhe.inputs.checkpoints import Checkpoint, open_checkpoint
 from comhe.inputs.pickles import Record, Unreadable
 
-from .fields import NAMES
+from .fields import NAMES, SPLITS
 
 SEVERAL_KINDS = ("HeteroData", "HeteroDataBatch", "TemporalData", "TemporalDataBatch")
 DATA = ("_data", "data")  # what a data set has its graphs in
@@ -30,14 +30,19 @@ def read_pt(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: no such file" if not path.exists() else f"{path}: not a regular file")
     try:
         checkpoint = open_checkpoint(path)
-        found = {key: _value(checkpoint, value) for key, value in _attributes(checkpoint, path).items()}
+        attributes = _attributes(checkpoint, path)
+        found = {
+            key: (_values if key in FIELDS or key in SPLITS else _value)(checkpoint, value)
+            for key, value in attributes.items()
+        }
     except DataError:
         raise
     except (Unreadable, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{path}: not a Data of PyTorch Geometric written by torch.save ({reason})") from error
     for key, value in found.items():
-        if isinstance(value, Tensor) and value.is_meta:
+        inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else (value,)
+        if any(isinstance(each, Tensor) and each.is_meta for each in inside):
             raise DataError(f"{path}: {key[:40]!r} is not a tensor that is stored in full")
         if isinstance(value, Record) and key in FIELDS:
             raise DataError(f"{path}: {key!r} is a {value.name[:100]}, not an array of numbers")
@@ -53,6 +58,15 @@ def _value(checkpoint: Checkpoint, value: Any) -> Any:
         if (tensor := read(value)) is not None:
             return tensor
     return value
+
+
+def _values(checkpoint: Checkpoint, value: Any) -> Any:
+    """The same of a dictionary, such as OGB's of splits, or of a tuple, such as DGL's of the ends of edges."""
+    if isinstance(value, dict):
+        return {key: _value(checkpoint, each) for key, each in value.items()}
+    if isinstance(value, tuple | list):
+        return [_value(checkpoint, each) for each in value]
+    return _value(checkpoint, value)
 
 
 def _is_graph(checkpoint: Checkpoint, value: Any) -> bool:

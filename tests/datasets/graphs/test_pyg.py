@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch_geometric.data import Batch, Data, HeteroData, InMemoryDataset
 
+from comhe.datasets import Graph
 from comhe.datasets.graphs.pyg import read_pt
 from comhe.errors import DataError
 
@@ -62,6 +63,20 @@ def test_sparse_features(tmp_path, data):
         found = read_pt(tmp_path / "graph.pt")["x"]
         assert found.layout == x.layout
         assert found.to_dense().equal(data.x)
+
+
+def test_tensors_in_a_dictionary_of_splits_and_in_a_pair_of_ends(tmp_path, data):
+    split = {"train": torch.tensor([0]), "valid": np.array([1]), "test": [2, 3]}
+    for content in ({**data.to_dict(), "split_idx": split}, Data(**data.to_dict(), split_idx=split)):
+        torch.save(content, tmp_path / "graph.pt")
+        graph = Graph.from_pyg(read_pt(tmp_path / "graph.pt"))
+        assert [part.tolist() for part in (graph.train, graph.val, graph.test)] == [[0], [1], [2, 3]]
+    torch.save({"feat": data.x, "edges": tuple(data.edge_index)}, tmp_path / "graph.pt")
+    graph = Graph.from_fields("mine", read_pt(tmp_path / "graph.pt"), "", labeled=False)
+    assert graph.edge_index.equal(data.edge_index)
+    torch.save({"x": data.x, "edges": (torch.zeros(1).expand(1 << 40), data.y)}, tmp_path / "graph.pt")
+    with pytest.raises(DataError, match="'edges' is not a tensor that is stored in full"):
+        read_pt(tmp_path / "graph.pt")
 
 
 class Set(InMemoryDataset):
