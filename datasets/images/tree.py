@@ -18,10 +18,12 @@ from comhe.datasets.io.layouts import (
     check_no_splits,
     children,
     files_below,
+    has_file,
     is_class,
     require_classes,
     split_folders,
     warn_of_folders,
+    warn_of_others,
 )
 from comhe.errors import DataError
 from comhe.inputs.files import read_bounded
@@ -134,8 +136,8 @@ def _unlabeled_test(folder: Path, present: dict[str, Path]) -> str:
 
 
 def _check_others(folder: Path, present: dict[str, Path]) -> None:
-    """A folder of images that would be ignored is an error."""
-    classes = {child.name for child in children(present["train"])}
+    """A folder of images that would be ignored is an error if it looks like a split, and otherwise a warning."""
+    classes, ignored = {child.name for child in children(present["train"])}, []
     for child in children(folder):
         if not child.is_dir() or any(child.samefile(split) for split in present.values()):
             continue
@@ -146,6 +148,9 @@ def _check_others(folder: Path, present: dict[str, Path]) -> None:
             )
         if child.name.lower() in known:
             raise DataError(f"{child}: has no class folders, so its images have no labels; keep it elsewhere")
+        if has_file(child, tuple(EXTENSIONS)):
+            ignored.append(child.name)
+    warn_of_others(folder, ignored)
 
 
 def _list_split(folder: Path, path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -55,6 +55,22 @@ def warn_of_folders(folder: Path, names: Sequence[str], kind: str) -> None:
         warn(f"{folder}: not used, without {kind}: {few(names, 8)}")
 
 
+def warn_of_others(folder: Path, names: Sequence[str]) -> None:
+    """Warn of samples next to splits, or to the classes in them, that belong to none."""
+    if names:
+        how = "name a split train, val or test, with its class folders in it"
+        warn(f"{folder}: not used, in no class of a split: {few(names, 8)}; {how}")
+
+
+def has_file(folder: Path, ends: tuple[str, ...]) -> bool:
+    """Return whether a file below a folder has one of these endings; a folder that cannot be listed has none."""
+    for _, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not is_stray(name)]
+        if any(name.lower().endswith(ends) and not is_stray(name) for name in files):
+            return True
+    return False
+
+
 def children(folder: Path) -> list[Path]:
     """Return what is in a folder, sorted, without what :func:`is_stray`."""
     try:

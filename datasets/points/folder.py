@@ -15,10 +15,12 @@ from comhe.datasets.io.layouts import (
     check_no_splits,
     children,
     files_below,
+    has_file,
     is_class,
     require_classes,
     split_folders,
     warn_of_folders,
+    warn_of_others,
 )
 from comhe.datasets.labeled import SPLITS, draw_test
 from comhe.datasets.registry import register_dataset
@@ -155,9 +157,14 @@ def list_shapes(folder: Path) -> list[tuple[str, str, str]]:
     if "train" in splits:
         inside = [(split, child, child) for split in SPLITS for child in _folders(splits.get(split))]
         names = {child.name for _, child, _ in inside}
-        for child in folders:
-            if not any(map(child.samefile, splits.values())) and {c.name for c in _folders(child)} & names:
+        beside = [child for child in folders if not any(map(child.samefile, splits.values()))]
+        for child in beside:
+            if {c.name for c in _folders(child)} & names:
                 raise DataError(f"{child}: has classes of train, but is not named as a split; keep it elsewhere")
+        loose = [file for split in splits.values() for file in children(split) if file.is_file()]
+        ignored = [*filter(lambda child: has_file(child, SUFFIXES), beside)]
+        ignored += [file for file in loose if _has_shape([file.name])]
+        warn_of_others(folder, [child.relative_to(folder).as_posix() for child in ignored])
     elif len(folders) > 1 and any(map(split_folders, folders)):
         found = {child: split_folders(child) for child in folders}
         inside = [(split, child, found[child][split]) for split in SPLITS for child in folders if split in found[child]]

@@ -165,6 +165,17 @@ def test_folders_next_to_classes_that_are_none_are_told(small):
         assert load(small / "train").classes == ("a", "b")
 
 
+def test_images_in_no_class_of_a_split_are_told(small):
+    before = load(small)
+    copy(small, "train/a", "holdout")
+    copy(small, "train/a", "test-mixed/unknown")
+    for name in ("docs/guide.md", ".git/x.png", "deep/1/2/3/4/5/6/7/8/9/x.txt", "links/x.png.txt"):
+        put(small, name)
+    (small / "links/none").symlink_to("nowhere")
+    with pytest.warns(UserWarning, match=r"not used, in no class of a split: holdout, test-mixed; name a split train,"):
+        assert load(small).test.pixels.equal(before.test.pixels)
+
+
 def test_a_class_may_have_the_name_of_a_split(small):
     for name in ("car", "train"):
         copy(small, f"train/{'a' if name == 'car' else 'b'}", f"vehicles/{name}")

@@ -133,6 +133,16 @@ def test_shapes_to_validate_have_several_names(tmp_path, name):
         load(tmp_path)
 
 
+def test_shapes_in_no_class_of_a_split_are_told(tmp_path):
+    for split, name in itertools.product(("train", "test"), "ab"):
+        for i in range(3):
+            put(tmp_path / split / name / f"{i}.off", off())
+    for name in ("holdout/0.off", "test-mixed/c/0.ply", "train/0.xyz", "docs/README.md", "train/list.json"):
+        put(tmp_path / name, off())
+    with pytest.warns(UserWarning, match="not used, in no class of a split: holdout, test-mixed, train/0.xyz; name a"):
+        assert load(tmp_path).classes == ("a", "b")
+
+
 def test_shapes_to_validate_are_tested_where_there_are_no_others(tmp_path):
     for split in ("train", "val"):
         for kind in "ab":
