@@ -13,9 +13,12 @@ SPLIT_NAMES = {
     "test": ("test", "testing"),
 }
 STRAY = {
-    "$recycle.bin", "@eadir", "__macosx", "__pycache__", "desktop.ini", "ehthumbs.db", "icon\r", "lost+found",
-    "system volume information", "thumbs.db",
+    "#recycle", "#snapshot", "$recycle.bin", "@eadir", "@recycle", "__macosx", "__pycache__", "desktop.ini",
+    "ehthumbs.db", "ehthumbs_vista.db", "icon\r", "lost+found", "network trash folder", "picasa.ini", "recycler",
+    "system volume information", "temporary items", "thevolumesettingsfolder", "thumbs.db", "zbthumbnail.info",
 }  # fmt: skip
+# What Windows keeps next to a file is written as one of its own by other systems: NAME:STREAM.
+STREAMS = (":zone.identifier", ":encryptable", ":smartscreen", ":afp_afpinfo", ":afp_resource")
 # What folders next to those of classes have: documents, lists, annotations, programs, archives, weights.
 BESIDES = {
     ".bib", ".cfg", ".csv", ".doc", ".docx", ".gz", ".htm", ".html", ".ini", ".ipynb", ".json", ".log", ".m", ".mat",
@@ -35,7 +38,7 @@ def is_stray(name: str) -> bool:
         >>> [name for name in ("Thumbs.db", "._a.png", "a.png:Zone.Identifier", "a.png") if not is_stray(name)]
         ['a.png']
     """
-    return name.startswith((".", "~$")) or name.lower() in STRAY or name.lower().endswith(":zone.identifier")
+    return name.startswith((".", "~$")) or name.lower() in STRAY or name.lower().endswith(STREAMS)
 
 
 def is_class(files: Sequence[str]) -> bool:

@@ -18,6 +18,16 @@ LEFT += [
     ".gitkeep",
     ".Trashes",
     "a.png:Zone.Identifier",
+    "Thumbs.db:encryptable",
+    "ehthumbs_vista.db",
+    "Picasa.ini",
+    ".picasa.ini",
+    "ZbThumbnail.info",
+    "#recycle",
+    "@Recycle",
+    "RECYCLER",
+    "Network Trash Folder",
+    "Temporary Items",
 ]
 
 
@@ -33,7 +43,7 @@ def test_what_systems_leave_is_passed_over(tmp_path, name):
     assert files_below(tmp_path) == ["a/b"]
 
 
-@pytest.mark.parametrize("name", ["icon", "thumbs.png", "a~", "MACOSX", "desktop", "_a.png"])
+@pytest.mark.parametrize("name", ["icon", "thumbs.png", "a~", "MACOSX", "desktop", "_a.png", "recycled", "a:b.png"])
 def test_what_anybody_may_have_is_not(name):
     assert not is_stray(name)
 
