@@ -20,6 +20,7 @@ from comhe.datasets.io.layouts import (
     files_below,
     has_file,
     is_class,
+    not_a_folder,
     require_classes,
     split_folders,
     warn_of_folders,
@@ -61,8 +62,7 @@ def list_tree(folder: Path, splits: Sequence[str] = SPLITS) -> Tree:
     """
     note = ""
     if not folder.is_dir():
-        how = "it is a file; unpack it, and name the folder" if folder.exists() else "there is no such folder"
-        raise MissingDataError(f"{folder}: has no folder {splits[0]}; {how}")
+        raise MissingDataError(f"{folder}: {not_a_folder(folder)}")
     present = {split: path for split, path in split_folders(folder).items() if split in splits and _has_folders(path)}
     if not present and splits == SPLITS and (classes := _class_folders(folder)):
         return Tree(folder, classes, {"train": _list_classes(folder, folder, classes)})

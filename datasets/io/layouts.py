@@ -25,6 +25,7 @@ BESIDES = {
     ".md", ".pdf", ".pkl", ".pt", ".pth", ".py", ".rst", ".safetensors", ".sh", ".tar", ".toml", ".tsv", ".txt",
     ".xls", ".xlsx", ".xml", ".yaml", ".yml", ".zip",
 }  # fmt: skip
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 LIKE_A_SPLIT = re.compile(r"(^|[_\W])(train|training|test|testing|val|valid|validation)\d*([_\W]|$)", re.IGNORECASE)
 NO_CLASS = {"annotations", "images", "imgs", "jpegimages"}  # next to each other, as in VOC and Oxford's pets
 NOTES = {"authors", "changelog", "copying", "license", "licence", "makefile", "notice", "readme"}
@@ -50,6 +51,20 @@ def is_class(files: Sequence[str]) -> bool:
     """
     names = [PurePosixPath(file.lower()) for file in files]
     return any(name.suffix not in BESIDES and name.name not in NOTES for name in names)
+
+
+def not_a_folder(path: Path) -> str:
+    """Say what there is instead of a folder of data, and what to name.
+
+    Example:
+        >>> _ = Path("train.h5").touch(), Path("set.zip").touch()
+        >>> [not_a_folder(Path(name)) for name in ("train.h5", "set.zip", "sett")]
+        ['a file; name its folder: folder:.', 'a file; unpack it, and name the folder', 'no such folder']
+    """
+    if not path.exists():
+        return "no such folder"
+    is_archive = path.name.lower().endswith(ARCHIVES)
+    return f"a file; {'unpack it, and name the folder' if is_archive else f'name its folder: folder:{path.parent}'}"
 
 
 def warn_of_folders(folder: Path, names: Sequence[str], kind: str) -> None:

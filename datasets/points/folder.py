@@ -17,6 +17,7 @@ from comhe.datasets.io.layouts import (
     files_below,
     has_file,
     is_class,
+    not_a_folder,
     require_classes,
     split_folders,
     warn_of_folders,
@@ -83,8 +84,7 @@ def load_folder(path: Path, root: Path, seed: int | None = None, up: str | None 
     Without splits, a fifth of each class is drawn to test; without ``val``, a tenth of the rest to validate.
     """
     if not path.is_dir():
-        how = "a file; unpack it, and name the folder" if path.exists() else "no such folder"
-        raise MissingDataError(f"folder:{path}: {how}")
+        raise MissingDataError(f"folder:{path}: {not_a_folder(path)}")
     if is_h5_folder(path):
         decoded, axis = ready(load_h5_folder(path)), "y"
     elif files := find_parts(path):

@@ -55,7 +55,7 @@ def test_odd_splits(small):
 
 
 def test_missing_folder(tmp_path):
-    with pytest.raises(MissingDataError, match="nowhere: has no folder train"):
+    with pytest.raises(MissingDataError, match="nowhere: no such folder"):
         load(tmp_path / "nowhere")
     with pytest.raises(MissingDataError, match=r"imagenet does not exist.*--data-root or \$COMHE_DATA"):
         load_images("imagenet", tmp_path)

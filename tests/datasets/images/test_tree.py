@@ -324,5 +324,7 @@ def test_a_split_may_be_a_link_to_a_folder_next_to_it(small):
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "photos.zip").write_bytes(b"PK")
-    with pytest.raises(MissingDataError, match="it is a file; unpack it, and name the folder"):
-        list_tree(tmp_path / "photos.zip")
+    (tmp_path / "photo.jpg").write_bytes(b"")
+    for name, how in (("photos.zip", "unpack it, and name the folder"), ("photo.jpg", f"folder:{tmp_path}")):
+        with pytest.raises(MissingDataError, match=f"{name}: a file; .*{how}$"):
+            list_tree(tmp_path / name)

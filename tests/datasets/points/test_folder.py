@@ -250,7 +250,7 @@ def test_one_class_and_what_is_no_folder(tmp_path):
         put(tmp_path / "set" / split / "clouds" / "a.off", off())
     with pytest.raises(DataError, match="has one class only, 'clouds'"):
         load(tmp_path / "set")
-    with pytest.raises(DataError, match="a file; unpack it, and name the folder"):
+    with pytest.raises(DataError, match=r"a\.off: a file; name its folder: folder:.*/set/train/clouds$"):
         load(tmp_path / "set/train/clouds/a.off")
 
 
