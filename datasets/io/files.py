@@ -91,9 +91,12 @@ def atomic_write(path: Path, sync: bool = True) -> Iterator[Path]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Read the lines of a list file without surrounding space; a missing, empty or repeated line is a DataError."""
+    """Read the lines of a list file without surrounding space; an empty or repeated line is a DataError.
+
+    Empty lines at the end are left out.
+    """
     try:
-        lines = [line.strip() for line in read_bounded(path, MAX_LIST_BYTES).decode().splitlines()]
+        lines = [line.strip() for line in read_bounded(path, MAX_LIST_BYTES).decode().rstrip().splitlines()]
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not a text file (byte {error.start})") from error
     if not lines:

@@ -6,7 +6,7 @@ Source: Qi et al., "PointNet: Deep Learning on Point Sets for 3D Classification 
 import math
 import re
 from itertools import pairwise
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PureWindowsPath
 
 import h5py
 import numpy as np
@@ -45,8 +45,8 @@ def load_h5_folder(folder: Path) -> Decoded:
     for split in SPLITS:
         listed = folder / f"{split}_files.txt"
         if split != "val" or listed.exists():
-            # The published lists name the files relative to another folder.
-            files[split] = [folder / PurePosixPath(line).name for line in read_lines(listed)]
+            # The published lists name the files relative to another folder; those of Windows have its separators.
+            files[split] = [folder / PureWindowsPath(line).name for line in read_lines(listed)]
     return Decoded(_read_parts(folder, files, len(classes)), classes)
 
 
@@ -136,9 +136,11 @@ def read_h5(path: Path, classes: int | None) -> tuple[np.ndarray, np.ndarray]:
         with h5py.File(path, "r") as file:
             data, label = _dataset(file, "data", path), _dataset(file, "label", path)
             if data.dtype.kind != "f" or data.ndim != 3 or data.shape[2] != 3 or 0 in data.shape:
-                how = "; swap its last two axes" if data.ndim == 3 and data.shape[1] == 3 else ""
+                is_wide = data.ndim == 3 and data.shape[2] > 3
+                how = "; swap its last two axes" if is_wide and data.shape[1] == 3 else ""
+                how = "; keep its columns x, y and z" if is_wide and data.shape[1] > 3 else how
                 raise DataError(f"{path}: data is {data.dtype} {list(data.shape)}, not float [n, P, 3]{how}")
-            if label.dtype.kind not in "iu" or label.shape not in (data.shape[:1], (*data.shape[:1], 1)):
+            if label.dtype.kind not in "iuf" or label.shape not in (data.shape[:1], (*data.shape[:1], 1)):
                 raise DataError(f"{path}: label is {label.dtype} {list(label.shape)}, not int [{data.shape[0]}, 1]")
             if math.prod(data.shape) > MAX_VALUES:
                 raise DataError(f"{path}: data {list(data.shape)} has more than {MAX_VALUES:,} values")
@@ -157,10 +159,10 @@ def read_h5(path: Path, classes: int | None) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(f"{path}: truncated or damaged ({' '.join(str(error).split())})") from error
     check_clouds(points, path)
     most = MAX_CLASSES if classes is None else classes
-    wrong = (labels < 0) | (labels >= most)
+    wrong = ~((labels >= 0) & (labels < most) & (labels == np.floor(labels)))  # also true for NaN
     if wrong.any():
         row = wrong.argmax()
-        raise DataError(f"{path}: label {labels[row]} of cloud {row} (from 0) is outside 0..{most - 1}")
+        raise DataError(f"{path}: label {labels[row]} of cloud {row} (from 0) is not one of 0..{most - 1}")
     return points, labels.astype(np.int64)
 
 

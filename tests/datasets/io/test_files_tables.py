@@ -10,6 +10,7 @@ from comhe.datasets.io.files import read_lines
     ("content", "message"),
     [
         (b"", "empty"),
+        (b"\n \n", "empty"),
         (b"a\n\nb\n", "line 2 is empty"),
         (b"a\nb\na\n", "line 3 repeats 'a'"),
         (b"a\n\xff\n", r"not a text file \(byte 2\)"),
@@ -19,3 +20,8 @@ def test_lists(tmp_path, content, message):
     (tmp_path / "list.txt").write_bytes(content)
     with pytest.raises(DataError, match=rf"list\.txt: {message}"):
         read_lines(tmp_path / "list.txt")
+
+
+def test_empty_lines_at_the_end_are_left_out(tmp_path):
+    (tmp_path / "list.txt").write_bytes(b"a \r\nb\r\n\r\n \r\n")
+    assert read_lines(tmp_path / "list.txt") == ["a", "b"]

@@ -79,12 +79,14 @@ def test_a_pair_of_files_of_ones_own(tmp_path):
     clouds = load_points(f"folder-up-z:{tmp_path}")
     assert (clouds.classes[14], clouds.num_classes, clouds.up) == ("kind 14", 16, 2)
     (tmp_path / "shape_names.txt").write_text("a\nb\n")
-    with pytest.raises(DataError, match=r"train.h5: label 2 of cloud 2 \(from 0\) is outside 0..1"):
+    with pytest.raises(DataError, match=r"train.h5: label 2 of cloud 2 \(from 0\) is not one of 0..1"):
         load_points(f"folder:{tmp_path}")
 
 
 @pytest.mark.parametrize("kind", [np.float64, np.float16, ">f4"])
-@pytest.mark.parametrize("label", [np.int64([1, 0]), np.int32([[1], [0]]), np.uint8([[1], [0]])])
+@pytest.mark.parametrize(
+    "label", [np.int64([1, 0]), np.int32([[1], [0]]), np.uint8([[1], [0]]), np.float32([[1], [0]])]
+)
 def test_types(tmp_path, kind, label):
     write_h5(tmp_path / "a.h5", some_clouds(2).astype(kind), label)
     points, labels = read_h5(tmp_path / "a.h5", 2)
@@ -115,13 +117,15 @@ BAD = {
     "infinite": (nan_at(0) * np.inf, [0, 1, 0], r"cloud 0 .* not finite"),
     "one point": (some_clouds(3)[:, :1], [0, 1, 0], "a cloud of 1 point"),
     "one place": (np.ones((3, 5, 3), np.float32), [0, 1, 0], r"cloud 0 \(from 0\) has all points at one position"),
-    "label too large": (some_clouds(3), [0, 1, 2], r"label 2 of cloud 2 \(from 0\) is outside 0..1"),
-    "label negative": (some_clouds(3), [0, -1, 1], r"label -1 of cloud 1 \(from 0\) is outside 0..1"),
+    "label too large": (some_clouds(3), [0, 1, 2], r"label 2 of cloud 2 \(from 0\) is not one of 0..1"),
+    "label negative": (some_clouds(3), [0, -1, 1], r"label -1 of cloud 1 \(from 0\) is not one of 0..1"),
     "labels too few": (some_clouds(3), [0, 1], r"label is int64 \[2\], not int \[3, 1\]"),
     "labels wide": (some_clouds(3), [[0, 1]] * 3, r"label is int64 \[3, 2\]"),
-    "labels of floats": (some_clouds(3), [0.0, 1.0, 0.0], r"label is float64"),
+    "labels of text": (some_clouds(3), [b"0", b"1", b"0"], r"label is object"),
+    "a label between two": (some_clouds(3), [0, 0.5, 1], r"label 0\.5 of cloud 1 \(from 0\) is not one of 0..1"),
+    "no label": (some_clouds(3), [0, 1, np.nan], r"label nan of cloud 2 \(from 0\) is not one of 0..1"),
     "data flat": (some_clouds(3)[0], [0] * POINTS, r"data is float32 \[16, 3\], not float \[n, P, 3\]"),
-    "data of four columns": (np.ones((3, 5, 4)), [0, 1, 0], r"data is float64 \[3, 5, 4\]"),
+    "data of four columns": (np.ones((3, 5, 4)), [0, 1, 0], r"data is .* \[3, 5, 4\], .*; keep its columns x, y and z"),
     "data of integers": (np.ones((3, 5, 3), int), [0, 1, 0], r"data is int64"),
     "data of strings": (np.full((3, 5, 3), b"ab"), [0, 1, 0], r"data is \|S2"),
     "no clouds": (some_clouds(3)[:0], np.zeros(0, int), r"data is float32 \[0, 16, 3\]"),
@@ -261,6 +265,15 @@ def test_parts_are_in_the_order_of_their_numbers(tmp_path):
     folder = write_splits(tmp_path / "set", "train9.h5", "train10.h5", "test0.h5")
     train, _ = load_parts(folder, find_parts(folder)).splits["train"]
     assert (train == np.concatenate([some_clouds(8, seed=8), some_clouds(9, seed=9)])).all()
+
+
+def test_lists_of_windows_and_empty_lines_at_their_end(layout):
+    before = load_h5_folder(layout)
+    for file in layout.glob("*.txt"):
+        file.write_text("".join(f"{line}\n" for line in [*file.read_text().replace("/", "\\").splitlines(), " ", ""]))
+    after = load_h5_folder(layout)
+    assert after.classes == before.classes
+    assert (after.splits["train"][0] == before.splits["train"][0]).all()
 
 
 def test_lists_may_have_a_split_to_validate(layout):
