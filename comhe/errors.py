@@ -164,11 +164,17 @@ def few(names: Iterable[object], most: int = 5) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str], many: str = "") -> str:
-    """Return the end of an error: the nearest of the known names, or all of them; of more than ten `many`, if given."""
+    """Return the end of an error: the nearest of the known names, or all of them; of more than ten `many`, if given.
+
+    Example:
+        >>> did_you_mean("CIFAR10", ["cifar10", "glyphs"])
+        'did you mean cifar10?'
+    """
     known = list(known)
-    near = next(filter(None, (difflib.get_close_matches(name, known, n=3, cutoff=least) for least in (0.6, 0.4))), [])
-    if near:
-        return f"did you mean {', '.join(near)}?"
+    lower, words = name.lower(), {each.lower(): each for each in known}
+    near = [lower] if lower in words else difflib.get_close_matches(lower, words, n=3, cutoff=0.6)
+    if near := near or difflib.get_close_matches(lower, words, n=3, cutoff=0.4):
+        return f"did you mean {', '.join(words[each] for each in near)}?"
     return many if many and len(known) > 10 else f"there are {', '.join(known) or 'none'}"
 
 

@@ -134,7 +134,10 @@ def load_points(name: str, root: str | Path | None = None, up: str | None = None
         >>> load_points("solids")
         Clouds('solids', points=1024, channels=3, classes=12, train=2016, val=504, test=1008)
     """
-    return _load(name if up is None else with_up(name, up), "points", root)
+    if up is not None:
+        _find(name, "points")  # of an unknown name the error does not have the axis
+        name = with_up(name, up)
+    return _load(name, "points", root)
 
 
 def with_up(name: str, up: str) -> str:
@@ -265,13 +268,17 @@ def _match(name: str, domain: str) -> tuple[_Entry, dict[str, Any]] | None:
 
 
 def _find(name: str, domain: str | None) -> tuple[str, _Entry, dict[str, Any]]:
+    name = str(name)  # a Path, perhaps
     if domain is not None:
         check_choice("domain", domain, TYPES)
     for key in TYPES if domain is None else [domain]:
         if (match := _match(name, key)) is not None:
             return key, *match
-    where = f" for {domain}" if domain else ""
-    raise UsageError(f"unknown data set {name!r}{where}; {did_you_mean(name, list_data(domain))}")
+    hint = did_you_mean(name, list_data(domain))
+    if os.path.exists(path := os.path.expanduser(name)):
+        kind = "graph" if domain == "graphs" or not (domain or os.path.isdir(path)) else "folder"
+        hint = f"a path of your own data is named {kind}:{name}"
+    raise UsageError(f"unknown data set {name!r}{f' for {domain}' if domain else ''}; {hint}")
 
 
 def _load(name: str, domain: str | None, root: str | Path | None, workers: int | None = None) -> Any:

@@ -105,3 +105,22 @@ def test_names_of_all_domains():
     assert torch.equal(load_data("solids").test.labels, load_points("solids").test.labels)
     with pytest.raises(UsageError, match="unknown data set 'citeser'; did you mean citeseer"):
         load_data("citeser")
+
+
+def test_a_path_without_its_prefix_is_advised_to_have_it(tmp_path):
+    (tmp_path / "own.pt").touch()
+    for load, path, hint in (
+        (load_images, tmp_path, f"folder:{tmp_path}"),
+        (load_points, str(tmp_path), f"folder:{tmp_path}"),
+        (load_graph, tmp_path, f"graph:{tmp_path}"),
+        (load_graph, tmp_path / "own.pt", f"graph:{tmp_path}/own.pt"),
+        (load_data, tmp_path / "own.pt", f"graph:{tmp_path}/own.pt"),
+        (load_data, tmp_path, f"folder:{tmp_path}"),
+        (load_images, "CIFAR10", r"did you mean cifar10\?"),
+    ):
+        with pytest.raises(UsageError, match=f"unknown data set '{path}'.*[ ]{hint}$"):
+            load(path)
+    with pytest.raises(UsageError, match=f"folder:{tmp_path}$"):
+        load_points(tmp_path, up="y")
+    with pytest.raises(UsageError, match="there are"):
+        load_images(tmp_path / "none")
