@@ -8,13 +8,15 @@ from pathlib import Path
 
 from comhe.errors import DataError
 
+from .signatures import HEAD, named_stand_in
+
 # What reading a damaged zip archive raises: for an encrypted member or an unknown compression (RuntimeError), a
 # negative offset (OSError), a name that is not UTF-8 (ValueError), ...
 ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, KeyError, OSError, RuntimeError, ValueError)
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
-    """Read a regular file of at most ``limit`` bytes; anything else raises a DataError."""
+    """Read a regular file of at most ``limit`` bytes; anything else, or what lies in its place, raises a DataError."""
     try:
         if not path.is_file():
             raise DataError(f"{path}: not a regular file" if path.exists() else f"{path}: no such file")
@@ -24,6 +26,8 @@ def read_bounded(path: Path, limit: int) -> bytes:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
     if len(data) > limit:
         raise DataError(f"{path}: larger than {limit:,} bytes, the limit for such a file")
+    if stand_in := named_stand_in(data[:HEAD]):
+        raise DataError(f"{path}: {stand_in}")
     return data
 
 

@@ -5,6 +5,7 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from comhe.errors import DataError, UsageError, needs, warn
 
-from .signatures import HEAD, named_stand_in
+from .signatures import stand_in
 
 EXTENSIONS = {
     ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
@@ -200,11 +201,6 @@ def _bytes(pixels: np.ndarray) -> np.ndarray:
     return np.rint(pixels.clip(0, 1) * 255.0).astype(np.uint8) if kind.kind == "f" else pixels.astype(np.uint8)
 
 
-def _head(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read(HEAD)
-
-
 @contextlib.contextmanager
 def _opened(path: str | IO[bytes]) -> Iterator[Image.Image]:
     try:
@@ -216,6 +212,6 @@ def _opened(path: str | IO[bytes]) -> Iterator[Image.Image]:
         reason = getattr(error, "strerror", None) or str(error)
         reason = " ".join(reason.split()) or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
-            reason = (isinstance(path, str) and named_stand_in(_head(path))) or UNKNOWN
+            reason = (isinstance(path, str) and stand_in(Path(path))) or UNKNOWN
         name = path if isinstance(path, str) else getattr(path, "name", "the bytes of an image")
         raise DataError(f"{name}: cannot be decoded ({reason})") from error

@@ -12,7 +12,6 @@ from comhe.errors import DataError
 from .files import read_bounded, text_seed
 from .meshes import Mesh, parse_obj, parse_off, parse_ply, parse_stl, triangles
 from .scans import COLUMNS, MAX_BYTES, parse_npy, parse_npz, parse_pcd, rows_of
-from .signatures import HEAD, named_stand_in
 from .tables import parse_table
 
 MESHES = {".off": parse_off, ".ply": parse_ply, ".obj": parse_obj, ".stl": parse_stl}
@@ -52,8 +51,6 @@ def read_shape(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if suffix not in SUFFIXES:
         raise DataError(f"{path}: not one of {', '.join(SUFFIXES)}")
     data = read_bounded(path, MAX_BYTES)
-    if stand_in := named_stand_in(data[:HEAD]):
-        raise DataError(f"{path}: {stand_in}")
     if suffix in MESHES:
         mesh: Mesh = MESHES[suffix](data, path)
     elif suffix in ARRAYS:

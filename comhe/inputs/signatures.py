@@ -55,6 +55,15 @@ def named_stand_in(head: bytes) -> str:
     return next((kind for signature, kind in SIGNATURES[:1] if head.startswith(signature)), "")
 
 
+def stand_in(path: Path) -> str:
+    """Say the same of a file; nothing of one that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return named_stand_in(file.read(HEAD))
+    except OSError:
+        return ""
+
+
 def named_kind(path: Path) -> str:
     """Say what a file is by its first bytes, or else by its name; nothing if neither tells.
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from comhe.errors import DataError
+from comhe.inputs.signatures import stand_in
 
 from .fields import NAMES, SPLITS
 
@@ -42,7 +43,7 @@ def read_npz(path: Path) -> dict[str, Any]:
     except DataError:
         raise
     except Exception as error:  # of zipfile, zlib and numpy's parser of headers: whatever the damage causes
-        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        reason = stand_in(path) or " ".join(str(error).split())[:100] or type(error).__name__
         raise DataError(f"{path}: not an .npz file, or a damaged one ({reason})") from error
     return _with_matrices(arrays, path) | dict.fromkeys(others, "not read")
 

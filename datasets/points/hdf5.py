@@ -17,6 +17,7 @@ from comhe.datasets.io.layouts import SPLIT_NAMES, children
 from comhe.datasets.labeled import SPLITS
 from comhe.errors import DataError, few, warn
 from comhe.inputs.shapes import check_clouds
+from comhe.inputs.signatures import stand_in
 
 MAX_VALUES = 1 << 28  # coordinates a file: 20 times as many as in the published files
 # A file may claim more than it stores (chunks unwritten or well compressed): so many bytes, or so many times its size.
@@ -156,7 +157,8 @@ def read_h5(path: Path, classes: int | None) -> tuple[np.ndarray, np.ndarray]:
         raise
     # What h5py raises for a damaged file depends on the version of the library under it.
     except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{path}: truncated or damaged ({' '.join(str(error).split())})") from error
+        reason = stand_in(path) or " ".join(str(error).split())
+        raise DataError(f"{path}: truncated or damaged ({reason})") from error
     check_clouds(points, path)
     most = MAX_CLASSES if classes is None else classes
     wrong = ~((labels >= 0) & (labels < most) & (labels == np.floor(labels)))  # also true for NaN

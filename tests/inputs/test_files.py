@@ -18,6 +18,16 @@ def test_a_file_of_the_bound_is_read_and_a_longer_one_refused(tmp_path):
         read_bounded(tmp_path / "b", 4)
 
 
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [(b"", "an empty file"), (b"\n<html>", "a web page"), (b"version https://git-lfs.github.com/", "a pointer of Git")],
+)
+def test_what_lies_in_the_place_of_a_file_is_named(tmp_path, data, what):
+    (tmp_path / "a.csv").write_bytes(data)
+    with pytest.raises(DataError, match=rf"a\.csv: {what}"):
+        read_bounded(tmp_path / "a.csv", 99)
+
+
 def test_a_seed_depends_on_the_text_alone():
     assert text_seed("chair/train/chair_0001.off") == 1951507653
     assert text_seed("a\udcff") != text_seed("a"), "names of files may be any bytes"

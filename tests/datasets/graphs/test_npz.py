@@ -65,9 +65,9 @@ def test_what_is_not_sound_is_one_line(tmp_path, arrays, fault):
 
 def test_files_that_are_none_or_claim_too_much(tmp_path):
     path = tmp_path / "g.npz"
-    for data in (b"", b"not a zip file"):
+    for data, fault in ((b"", "an empty file"), (b"<html>", "a web page"), (b"not a zip file", "File is not a zip")):
         path.write_bytes(data)
-        with pytest.raises(DataError, match=r"g\.npz: not an \.npz file, or a damaged one"):
+        with pytest.raises(DataError, match=rf"g\.npz: not an \.npz file, or a damaged one \({fault}"):
             read_npz(path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x.npy", bytes(1 << 27))

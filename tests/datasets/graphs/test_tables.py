@@ -54,7 +54,7 @@ def test_columns_of_edges_are_found_by_their_names(tmp_path, text):
         ({"edges.csv": "id,source,target\n7,0,1\n"}, r"edges\.csv: has id, source, target, not source, target and"),
         ({"edges.csv": "source,target,time\n0,1,9\n"}, r"edges\.csv: has source, target, time, not source, target and"),
         ({"edges.csv": "0,1\n1\n"}, r"edges\.csv: row 2 has 1 cells, the first has 2"),
-        ({"edges.csv": ""}, r"edges\.csv: empty"),
+        ({"edges.csv": ""}, r"edges\.csv: an empty file"),
         ({"features.csv": "1,a\n2,b\n3,c\n"}, r"features\.csv: not a table of numbers"),
         ({"features.csv": "id,f\n1,2\n1,3\n2,0\n"}, r"features\.csv: two rows have the same id"),
         ({"labels.csv": "id,y\n0,a\n1,b\n0,b\n"}, r"labels\.csv: node '0' has two rows, with 'a' and 'b'"),

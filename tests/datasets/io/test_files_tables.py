@@ -9,7 +9,8 @@ from comhe.datasets.io.files import read_lines
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "empty"),
+        (b"", "an empty file; download or copy it again"),
+        (b"<!DOCTYPE html>", "a web page, not the file"),
         (b"\n \n", "empty"),
         (b"a\n\nb\n", "line 2 is empty"),
         (b"a\nb\na\n", "line 3 repeats 'a'"),

@@ -152,8 +152,8 @@ def test_other_contents(tmp_path):
         file.create_group("data")
     with pytest.raises(DataError, match=r"a\.h5: 'data' is not an array stored in this file"):
         read_h5(path, 2)
-    path.write_bytes(b"")
-    with pytest.raises(DataError, match=r"a\.h5: truncated or damaged"):
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(DataError, match=r"a\.h5: truncated or damaged \(a pointer of Git LFS"):
         read_h5(path, 2)
     with pytest.raises(DataError, match="not a regular file"):
         read_h5(tmp_path, 2)

@@ -114,7 +114,7 @@ BAD = {
     "fewer lines": (b"\n".join(lines_of(3)[:15]), "15 points, but .*night_stand_0000.txt has 20"),
     "a word": (b"\n".join([*lines_of(3)[:4], b"a,b,c,d,e,f"]), "not a table of numbers .*'a'"),
     "no normals": (text_of(cloud_of(3)[:, :3]), "has 3 columns"),
-    "empty": (b"", "contains no numbers"),
+    "empty": (b"", "an empty file; download or copy it again"),
 }
 
 
