@@ -14,7 +14,8 @@ from .files import ARCHIVE_ERRORS
 from .tables import parse_table
 
 COLUMNS = range(3, 16)  # of a cloud; those after the third (normals, colors) are not used
-KEYS = ("points", "xyz", "pos", "pc", "cloud", "vertices", "data", "arr_0")  # of an .npz with several arrays
+# Names of the points in an .npz of several arrays, whatever their case.
+KEYS = ("points", "xyz", "pos", "coord", "coords", "pc", "cloud", "vertices", "data", "arr_0")
 VOLUME = ("occupancies", "occupancy", "occ", "sdf", "sdfs", "neg")  # beside points inside and outside of a shape
 MAX_BYTES = 1 << 28
 MAX_HEADER = 1 << 12  # of PCD
@@ -63,7 +64,7 @@ def parse_npz(data: bytes, path: Path) -> np.ndarray:
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
             members = {m.filename.removesuffix(".npy"): m for m in archive.infolist() if m.filename.endswith(".npy")}
-            known = [key for key in KEYS if key in members] if len(members) > 1 else list(members)
+            known = [name for key in KEYS for name in members if name.lower() == key or len(members) == 1]
             if volume := [key for key in VOLUME if key in members]:
                 raise DataError(
                     f"{path}: has {volume[0]!r}: its points fill a volume and are not on a surface; give a cloud of "
@@ -89,7 +90,8 @@ def parse_pcd(data: bytes, path: Path) -> np.ndarray:
     """Parse a PCD file, ASCII, binary or compressed; points that a scanner marked as invalid (NaN) are dropped."""
     head, body = _pcd_header(data, path)
     try:
-        fields, sizes, kinds = head["FIELDS"], [*map(int, head["SIZE"])], head["TYPE"]
+        fields = head.get("FIELDS") or head["COLUMNS"]  # the word of version 0.5
+        sizes, kinds = [*map(int, head["SIZE"])], head["TYPE"]
         counts = [*map(int, head.get("COUNT", ["1"] * len(fields)))]
         count = int(head["POINTS"][0]) if "POINTS" in head else int(head["WIDTH"][0]) * int(head["HEIGHT"][0])
         if min(counts) < 0 or sum(map(abs, map(int.__mul__, sizes, counts))) > MAX_ROW:  # numpy would not notice
