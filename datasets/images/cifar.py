@@ -72,6 +72,7 @@ SETS = {
         "fine_labels", "fine_label_names", 100, 500, 100,
     ),
 }  # fmt: skip
+BINARY = {"cifar-10-batches-bin": "batches.meta.txt", "cifar-100-binary": "fine_label_names.txt"}
 LICENSE = "no license is stated; its author asks to cite Krizhevsky, Learning Multiple Layers of Features, 2009"
 
 
@@ -88,7 +89,7 @@ def load_cifar(name: str, root: Path, seed: int | None = None, workers: int = 0)
         return load_batches(name, batches, spec, root, seed)
     if not archive.exists() and not (folder / "train").exists():
         urls = [f"{mirror.format(name=name)}/{spec.archive}" for mirror in MIRRORS]
-        lacking = f"{name}: {root} has neither {spec.archive} nor {name}/train"
+        lacking = f"{name}: {root} has neither {spec.archive} nor {name}/train{binary_note(root)}"
         fetch(archive, urls, spec.sha256, MAX_BYTES, lacking)
     if archive.exists():
         decoded = cached(name, root, [spec.archive], root, lambda: _canonical(read_archive(archive, spec)))
@@ -108,6 +109,13 @@ def find_batches(folder: Path, spec: CifarSet) -> Path | None:
     files = (spec.meta_file, spec.test_file, *spec.train_files)
     found = (path for path in (folder, folder / spec.folder) if all((path / file).is_file() for file in files))
     return next(found, None)
+
+
+def binary_note(folder: Path) -> str:
+    """Say that a folder is or has the binary version of an archive; nothing of any other."""
+    if any((path / file).is_file() for name, file in BINARY.items() for path in (folder, folder / name)):
+        return ", but the binary version of CIFAR, which is not read; get the Python version"
+    return ""
 
 
 def load_batches(name: str, folder: Path, spec: CifarSet, root: Path, seed: int | None) -> Images:

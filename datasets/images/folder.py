@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from comhe.datasets.io.cache import Splits, cached
-from comhe.datasets.io.files import missing
+from comhe.datasets.io.files import MissingDataError, missing
 from comhe.datasets.labeled import draw_test
 from comhe.datasets.registry import register_dataset
 from comhe.errors import DataError
 from comhe.inputs.pixels import image_size
 
-from .cifar import SETS, find_batches, load_batches
+from .cifar import SETS, binary_note, find_batches, load_batches
 from .decoding import decode_tree
 from .sets import SEED, ImageFiles, Images
 from .tree import Tree, list_tree
@@ -42,7 +42,12 @@ def load_folder(path: Path, root: Path, seed: int | None = None, workers: int = 
     for spec in SETS.values():
         if (batches := find_batches(path, spec)) is not None:
             return load_batches(name, batches, spec, root, seed)
-    tree = list_tree(path)
+    try:
+        tree = list_tree(path)
+    except MissingDataError as error:
+        if note := binary_note(path):
+            raise MissingDataError(f"{path}: has no images{note}") from error
+        raise
     size, resized = resident_size(tree)
     source = "; ".join(filter(None, ["image files", tree.note]))
     if size is None:

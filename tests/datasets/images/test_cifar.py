@@ -277,6 +277,18 @@ def test_census_of_the_real_cifar100():
     assert describe(images)["mean"] == " ".join(f"{v:.4f}" for v in images.mean)
 
 
+@pytest.mark.parametrize("name", ["cifar-10-batches-bin/batches.meta.txt", "cifar-100-binary/fine_label_names.txt"])
+def test_the_binary_version_is_named(root, name):
+    file = root / name
+    file.parent.mkdir()
+    file.write_text("apple\n")
+    for path in (root, file.parent):
+        with pytest.raises(MissingDataError, match="has no images, but the binary version of CIFAR, which is not read"):
+            load_images(f"folder:{path}", root)
+    with pytest.raises(MissingDataError, match="nor cifar10/train, but the binary version of CIFAR"):
+        load_images("cifar10", root)
+
+
 @pytest.mark.parametrize(("name", "spec", "made"), [("cifar100", SPEC, contents), ("cifar10", SPEC10, contents10)])
 @pytest.mark.parametrize("place", [".", "inside"])
 def test_an_extracted_archive(root, name, spec, made, place):
