@@ -31,6 +31,13 @@ IDENTITY = ("domain", "recipe", "tag", "model", "data", "regularizer", "seed")
 LONGEST_LABEL = 80
 # Options of a model that the data decide, and what they count.
 SIZES = {"num_classes": "classes", "in_channels": "channels or features"}
+
+
+def told_sizes(options: Mapping[str, Any]) -> str:
+    """Return what data these options of a model are for, such as ``"10 classes"``; nothing if they do not tell."""
+    return " and ".join(f"{options[name]:,} {what}" for name, what in SIZES.items() if name in options)
+
+
 # Headings under which settings are shown.
 WHAT, PENALTY, TRAINING, START = "what is trained", "regularizer", "training", "starting from weights"
 MEASURED = "what is recorded"

@@ -15,7 +15,7 @@ from comhe.zoo.cards import has_card, is_path, is_shared
 from comhe.zoo.state import weights_file
 
 from .predict import RunWeights, open_weights
-from .recipe import SIZES, Recipe
+from .recipe import SIZES, Recipe, told_sizes
 from .runs.run import Run
 
 
@@ -97,10 +97,10 @@ def load_start(model: nn.Module, recipe: Recipe) -> Loaded | None:
         if recipe.swap_head:
             _head(model)
         build = {name: value for name, value in error.build.items() if name not in SIZES}
-        load = error.load
-        if "in_channels" in error.build and not recipe.adapt_input:
-            load = {"adapt_input=True": "to fit the first layer to these data"} | load
-        raise WeightsError(_as_setting(error.problem), build, load) from error
+        sizes = "" if error.load else told_sizes(error.build)
+        problem = _as_setting(error.problem) + (f"; they are for data with {sizes}" if sizes else "")
+        load = {option: what or "to fit the first layer to these data" for option, what in error.load.items()}
+        raise WeightsError(problem, build, load) from error
     ignored = [f"{few(loaded.ignored)} ignored: the network has no place for them"] if loaded.ignored else []
     for note in [*loaded.notes, *ignored]:
         warn(f"{recipe.weights}: {_as_setting(note)}")

@@ -46,12 +46,6 @@ class Match:
         """The number of tensors that are wrong; where only the head is another one, those of the head are not."""
         return len(self.misshapen) + (0 if self.headless else len(self.missing) + len(self.unexpected))
 
-    @property
-    def near(self) -> tuple[bool, int, int]:
-        """A key that sorts first what an error should be about: a known layout, or most of the model's names."""
-        found = len(self.state) - len(self.unexpected)
-        return not self.error, -found, len(self.prefix)
-
 
 def find_match(model: nn.Module, tensors: State, head: list[str], loose: set[str], source: str = "") -> Match:
     """Return the match of the prefix that fits the model best; WeightsError if several fit, with different numbers.
@@ -77,7 +71,23 @@ def find_match(model: nn.Module, tensors: State, head: list[str], loose: set[str
         )
     if distinct and (_is_average(distinct[0]) or SET_ASIDE.match(distinct[0].prefix)):
         distinct[0].notes.append(f"{_where(keys[distinct[0].prefix])} taken, because nothing else fits")
-    return distinct[0] if distinct else min(matches, key=lambda match: match.near)
+    return distinct[0] if distinct else min(matches, key=lambda match: _near(model, match))
+
+
+def _near(model: nn.Module, match: Match) -> tuple[bool, bool, int, int]:
+    """A key that sorts first what an error should be about: a known layout or network, or most of the model's names."""
+    found = len(match.state) - len(match.unexpected)
+    return not match.error, "model" not in _options(model, match.state), -found, len(match.prefix)
+
+
+def _options(model: nn.Module, state: State) -> dict[str, object]:
+    """The options that a network with these tensors is built with, as far as the model knows such networks."""
+    return model.options_of(state) if hasattr(model, "options_of") else {}  # type: ignore[operator]
+
+
+def _differing(model: nn.Module, expected: State, state: State) -> dict[str, object]:
+    own = _options(model, expected)
+    return {option: value for option, value in _options(model, state).items() if own.get(option) != value}
 
 
 def _where(key: str) -> str:
@@ -203,8 +213,25 @@ def _levels_above(tensors: State, prefix: str) -> Iterator[dict[str, Tensor]]:
         yield {name[len(prefix) :].replace(NEST, "."): tensors[name] for name in beside}
 
 
-def misfit(model: nn.Module, match: Match, source: str) -> WeightsError:
-    """Return an error of one line: what does not fit, and with which options the model would."""
+def first_layer(expected: State) -> list[str]:
+    """Return the names of the first layer's tensors: those that begin as the first one, up to the layer's own name.
+
+    Example:
+        >>> first_layer(dict.fromkeys(["convs.0.bias", "convs.0.lin.weight", "convs.1.bias"]))
+        ['convs.0.bias', 'convs.0.lin.weight']
+    """
+    first, *rest = next(iter(expected), "").split(".")
+    prefix = f"{first}.{rest[0]}." if rest and rest[0].isdigit() else f"{first}."
+    return [name for name in expected if name.startswith(prefix)]
+
+
+def misfit(
+    model: nn.Module, match: Match, source: str, swap_head: bool = False, adapt_input: bool = False
+) -> WeightsError:
+    """Return an error of one line: what does not fit, and with which options the model would.
+
+    Neither classes are named to who swaps the head, nor channels to who adapts the input, unless it cannot be.
+    """
     expected, name = model.state_dict(), type(model).__name__
     if match.error:
         return WeightsError(f"{source}the weights do not fit this {name} ({match.error})")
@@ -212,31 +239,47 @@ def misfit(model: nn.Module, match: Match, source: str) -> WeightsError:
     kinds = (("missing", match.missing), ("unexpected", match.unexpected), ("of another shape", shapes))
     faults = "; ".join(f"{kind}: {listed(names)}" for kind, names in kinds if names)
     problem = f"{source}the weights do not fit this {name} ({faults})"
-    options: dict[str, object] = {}
-    if hasattr(model, "options_of"):
-        options, own = model.options_of(match.state), model.options_of(expected)  # type: ignore[operator]
-        options = {option: value for option, value in options.items() if own.get(option) != value}
-    if other := options.pop("model", None):
-        problem += f"; they are weights of {other}"
-    if other or options:
-        images = any(expected[name].dim() == 4 for name in match.misshapen)
-        is_input = options.keys() == {"in_channels"} and match.faults == 1 and images
-        return WeightsError(problem, options, {"adapt_input=True": ""} if is_input else {})
-    return WeightsError(f"{problem}; {_advice(model, match, expected, source)}")
+    head = [name for name in expected if name.startswith(f"{getattr(model, 'output_layer', None)}.")]
+    options = _differing(model, expected, match.state)
+    trunk = _differing(model, expected, {name: expected[name] for name in head} | dict(match.state))
+    if match.headless and not trunk.keys() - {"in_channels"}:
+        options = trunk
+    if swap_head:
+        options.pop("num_classes", None)
+    if adapt_input and options.keys() - {"in_channels", "num_classes"}:
+        options.pop("in_channels", None)
+    if "model" in options:
+        problem += f"; they are weights of {options.pop('model')}"
+    elif not options.keys() - {"num_classes"}:
+        left = match.faults - len({*match.misshapen} & {*head} if options or swap_head else ())
+        return WeightsError(f"{problem}; {_advice(model, match, expected, source, left or match.faults)}")
+    elif not options.keys() - {"in_channels", "num_classes"} and not adapt_input:
+        return WeightsError(problem, options, _adapting(match, expected, head))
+    return WeightsError(problem, options)
 
 
-def _advice(model: nn.Module, match: Match, expected: State, source: str) -> str:
-    """What to do about weights of which no options of the model are known that would fit."""
-    if match.faults == len(match.missing) and {*match.missing} <= {name for name, _ in model.named_buffers()}:
+def _adapting(match: Match, expected: State, head: list[str]) -> dict[str, str]:
+    """With what to load weights for other inputs, and perhaps other classes; nothing if that would not do."""
+    others = [] if match.headless else match.missing + match.unexpected
+    if others or {*match.misshapen} - {*head} - {*first_layer(expected)}:
+        return {}
+    if match.headless or {*match.misshapen} & {*head}:
+        return {"adapt_input=True and swap_head=True": f"to keep the initial {', '.join(head)}"}
+    return {"adapt_input=True": ""}
+
+
+def _advice(model: nn.Module, match: Match, expected: State, source: str, faults: int) -> str:
+    """What to do about weights of which no options of the model are known that would fit, of so many wrong tensors."""
+    if faults == len(match.missing) and {*match.missing} <= {name for name, _ in model.named_buffers()}:
         saved = "running means and variances are in state_dict(), not in named_parameters(): save the former"
         return f"{saved}; those of a network with another normalization, such as GroupNorm, do not fit"
     if part := PART.search(source):
         return f"it is one of the {int(part[1])} parts of a state dict; give one file that has all of them"
     inside = {name.partition(".")[0] for name in expected}
     outer = [name for name in match.unexpected if name.partition(".")[0] not in inside]
-    if outer and len(outer) == match.faults:
+    if outer and len(outer) == faults:
         return "give the state dict without these, if they are no part of the network"
-    if match.faults >= len(expected) // 2:
+    if faults >= len(expected) // 2:
         return "they are of another network, or of one with other options"
     return "build the model with the options that they were saved with"
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from comhe.errors import WeightsError
 
 from .adapters.reparametrized import is_reparametrized, plain_weights
-from .match import Match, find_match, listed, misfit
+from .match import Match, find_match, first_layer, listed, misfit
 from .normalization import Stated, stated_normalization
 from .state import NEST, PREFIXES, State, is_sharded, select, whole
 
@@ -90,7 +90,7 @@ def load_state(
             raise _other_head(model, match, classes, head, source)
         initialized = [*initialized, *head]
     elif match.faults or match.error:
-        raise misfit(model, match, source)
+        raise misfit(model, match, source, swap_head, adapt_input)
     loaded = [name for name in expected if name in match.state and name not in initialized]
     for name in loaded:
         if fault := _fault(match.state[name], expected[name]):
@@ -140,18 +140,6 @@ def _other_head(
     return WeightsError(f"{source}the weights have {what} where this {name} has {', '.join(head)}{advice}", load=swap)
 
 
-def first_layer(expected: State) -> list[str]:
-    """Return the names of the first layer's tensors: those that begin as the first one, up to the layer's own name.
-
-    Example:
-        >>> first_layer(dict.fromkeys(["convs.0.bias", "convs.0.lin.weight", "convs.1.bias"]))
-        ['convs.0.bias', 'convs.0.lin.weight']
-    """
-    first, *rest = next(iter(expected), "").split(".")
-    prefix = f"{first}.{rest[0]}." if rest and rest[0].isdigit() else f"{first}."
-    return [name for name in expected if name.startswith(prefix)]
-
-
 def _adapt_input(model: nn.Module, match: Match, source: str) -> tuple[list[str], list[str]]:
     """Fit the first convolution to the model's input channels: summed into one, else repeated at the same scale.
 
@@ -179,10 +167,8 @@ def _adapt_input(model: nn.Module, match: Match, source: str) -> tuple[list[str]
         else:
             continue
         match.misshapen.remove(name)
-    if unlike := set(match.misshapen) & set(first):
-        if any(expected[name].dim() in (2, 4) for name in unlike):
-            error = misfit(model, match, source)
-            raise WeightsError(error.problem, {o: value for o, value in error.build.items() if o != "in_channels"})
+    unlike = set(match.misshapen) & set(first)
+    if unlike and not any(expected[name].dim() in (2, 4) for name in unlike):
         kinds = "a convolution over images or a linear layer"
         raise WeightsError(f"{source}adapt_input=True is for networks whose first layer is {kinds}")
     return notes, anew

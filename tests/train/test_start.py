@@ -253,18 +253,23 @@ def test_a_graph_is_prepared_as_the_weights_graph_was(is_sparse, tmp_path):
 def test_the_command_advises_what_it_has(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     gray, three = (create_model("resnet8", **sizes) for sizes in ({"in_channels": 1}, {"num_classes": 3}))
+    torch.save(create_model("resnet8", in_channels=1, num_classes=10).state_dict(), "ten.pt")
     torch.save(gray.state_dict(), "gray.pt")
     torch.save(three.state_dict(), "three.pt")
     torch.save({"student": three.state_dict(), "mentor": create_model("resnet8", num_classes=3).state_dict()}, "two.pt")
     torch.save(create_model("gcn", in_channels=1000, num_classes=5, hidden_channels=24).state_dict(), "wide.pt")
     images = ["train", "images", "--model", "resnet8", "--data", "digits", "--recipe", "short", "--weights"]
     graphs = ["train", "graphs", "--data", "citations", "--weights"]
+    torch.save(create_model("pointnet_t", in_channels=6, num_classes=5).state_dict(), "clouds.pt")
+    points = ["train", "points", "--model", "pointnet_t", "--data", "solids", "--swap-head", "--weights"]
     for command, message in (
         ([*images, "three.pt"], "this CifarResNet has 10; pass --swap-head to keep the initial fc.weight, fc.bias"),
         ([*images, "two.pt"], "choose one by --weights-key 'mentor' or 'student'"),
-        ([*images, "gray.pt"], "; pass --adapt-input to fit the first layer to these data"),
+        ([*images, "ten.pt"], "; pass --adapt-input to fit the first layer to these data"),
+        ([*images, "gray.pt"], "; pass --adapt-input and --swap-head to keep the initial fc.weight, fc.bias"),
         ([*graphs, "wide.pt"], "; build the model with --hidden-channels 24"),
         ([*graphs, "gcn.cora-none"], "; pass --adapt-input to fit the first layer to these data"),
+        ([*points, "clouds.pt"], "; they are for data with 6 channels or features"),
     ):
         assert main([*command, "--epochs", "1"]) == 2
         assert capsys.readouterr().err.endswith(f"{message}\n")

@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from comhe.errors import WeightsError
-from comhe.zoo import create_model, load_weights, read_state
+from comhe.zoo import create_model, list_models, load_weights, read_state
 
 from .conftest import same
 
@@ -241,6 +241,10 @@ def test_advice_names_what_can_be_done(state):
     beside = state | {"criterion.centers": torch.ones(5, 64)}
     with pytest.raises(WeightsError, match=r"unexpected: criterion\.centers\); give the state dict without these"):
         load_weights(build(), beside)
+    with pytest.raises(WeightsError, match=r"fc\.bias \[5\], not \[7\]\); give the state dict without these"):
+        load_weights(build(7), beside)
+    with pytest.raises(WeightsError, match=r"fc\.weight \[7, 9\], .*; build the model with the options that they were"):
+        load_weights(build(), state | {"fc.weight": torch.ones(7, 9), "fc.bias": torch.ones(7)}, swap_head=True)
     inside = state | {"layer1.0.se.fc1.weight": torch.ones(2, 16, 1, 1)}
     with pytest.raises(WeightsError, match=r"layer1\.0\.se\.fc1\.weight\); build the model with the options"):
         load_weights(build(), inside)
@@ -273,6 +277,59 @@ def test_weights_of_another_graph_network_are_told():
         state = create_model(theirs, **sizes).state_dict()
         with pytest.raises(WeightsError, match=rf"; they are weights of {theirs}\b"):
             load_weights(create_model(ours, **sizes), state)
+
+
+def sized(name, in_channels=6, num_classes=3, **options):
+    with torch.device("meta"):
+        return create_model(name, in_channels=in_channels, num_classes=num_classes, **options)
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_option_that_differs_is_told_at_once_and_building_with_them_helps(name):
+    depths = [{"num_layers": n, "hidden_channels": 5} for n in (1, 3)] if name in ("gat", "gcn", "gcn2", "sage") else []
+    shortcuts = [{"shortcut": "projection"}] if name in ("resnet8", "resnet32_wide") else []
+    for options in ({}, *depths, *shortcuts):
+        theirs = sized(name, 7, 5, **options)
+        with pytest.raises(WeightsError, match="; build the model with ") as error:
+            load_weights(sized(name), theirs.state_dict())
+        assert {"in_channels": 7, "num_classes": 5}.items() <= error.value.build.items()
+        load_weights(sized(name, **error.value.build), theirs.state_dict())
+
+
+@pytest.mark.parametrize("domain", ["images", "points", "graphs"])
+def test_weights_of_another_network_of_the_same_kind_are_told(domain):
+    models = {name: sized(name) for name in list_models(domain=domain) if name not in ("resnet1001", "resnet110")}
+    for (theirs, model), (ours, other) in itertools.pairwise([*models.items(), *models.items()]):
+        same_kind = type(model) is type(other) or domain != "images"
+        if theirs != ours and same_kind:
+            with pytest.raises(WeightsError, match=rf"; they are weights of {theirs}\b"):
+                load_weights(other, model.state_dict())
+
+
+ADVISED = {3: "adapt_input=True"}
+
+
+@pytest.mark.parametrize("name", ["airbench94", "cnn6", "gat", "pointnet2_ssg", "pointnet_cls", "resnet8", "vgg16_bn"])
+def test_an_input_is_adapted_where_an_error_says_so(name):
+    model = create_model(name, in_channels=4, num_classes=3)
+    for classes in (3, 5, None):
+        theirs = create_model(name, in_channels=6, num_classes=classes or 3).state_dict()
+        if classes is None:
+            theirs = {key: t for key, t in theirs.items() if not key.startswith(model.output_layer)}
+        with pytest.raises(WeightsError, match="build the model with in_channels=6") as error:
+            load_weights(model, theirs)
+        assert error.value.build.keys() <= {"in_channels", "num_classes"}
+        advised = next(iter(error.value.load), "")
+        assert advised == (
+            ""
+            if name in ("airbench94", "pointnet_cls")
+            else ADVISED.get(classes, "adapt_input=True and swap_head=True")
+        )
+        if advised:
+            load_weights(model, theirs, adapt_input=True, swap_head=classes != 3)
+        else:
+            with pytest.raises(WeightsError, match="build the model with in_channels=6"):
+                load_weights(model, theirs, adapt_input=True, swap_head=classes != 3)
 
 
 def test_one_of_several_files_of_a_state_dict_is_told(tmp_path):

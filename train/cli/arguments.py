@@ -122,7 +122,7 @@ def in_flags(text: str, command: type[Command]) -> str:
         'no head; pass --swap-head to keep yours'
     """
     flags = _names(command)
-    advised = re.compile(rf"(\b(?:by|pass|mean) |: )({'|'.join(flags)})=(True\b)?")
+    advised = re.compile(rf"(\b(?:by|pass|mean|and) |: )({'|'.join(flags)})=(True\b)?")
     text = advised.sub(lambda found: f"{found[1]}{flags[found[2]]}{'' if found[3] else ' '}", text)
     options = r"\1--model-options \2" if "model_options" in flags else r"\1\2"
     return re.sub(r"(\bbuild (?:it|the model) with )(\w+=)", options, text)

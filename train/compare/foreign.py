@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from comhe.errors import UsageError, WeightsError
 from comhe.train.normalization import NORMALIZATIONS, parse_normalization
-from comhe.train.recipe import SIZES, Recipe
+from comhe.train.recipe import SIZES, Recipe, told_sizes
 from comhe.train.task import check_recipe, make_task
 from comhe.zoo import load_weights
 
@@ -58,7 +58,7 @@ def explained(data: str) -> Iterator[None]:
     try:
         yield
     except WeightsError as error:
-        sizes = " and ".join(f"{error.build[name]:,} {what}" for name, what in SIZES.items() if name in error.build)
+        sizes = told_sizes(error.build)
         problem = f"{error.problem}; evaluate them on data with {sizes}, not on {data}" if sizes else error.problem
         build = {name: value for name, value in error.build.items() if name not in SIZES}
         raise WeightsError(problem, build) from error

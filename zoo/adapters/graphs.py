@@ -205,6 +205,13 @@ def _equal(first: Tensor, *others: Tensor) -> bool:
     return all(torch.equal(first, other) for other in others)
 
 
+# The first of these tensors that a network has tells which one it is.
+KINDS = {
+    "convs.0.att_src": "gat", "convs.0.lin_l.weight": "sage", "convs.0.lin.weight": "gcn", "convs.0.weight1": "gcn2",
+    "lin1.weight": "appnp",
+}  # fmt: skip
+
+
 def options_of(state: State) -> dict[str, object]:
     """Return the options that a graph network with these tensors, by the zoo's names, is built with."""
     depth = len({name.split(".")[1] for name in state if name.startswith("convs.")})
@@ -213,13 +220,18 @@ def options_of(state: State) -> dict[str, object]:
     for name in ("convs.0.lin.weight", "convs.0.lin_l.weight", "lins.0.weight", "lin1.weight"):
         if len(shapes.get(name, ())) == 2:
             options = {"hidden_channels": shapes[name][0], "in_channels": shapes[name][1]}
+    if depth == 1 and "lins.0.weight" not in shapes:
+        options.pop("hidden_channels", None)  # the one layer is the last
     if depth:
         options["num_layers"] = depth
         last = shapes.get(f"convs.{depth - 1}.att_src", ())
         if len(shapes.get("convs.0.att_src", ())) == len(last) == 3:
-            _, options["heads"], options["hidden_channels"] = shapes["convs.0.att_src"]
             options["output_heads"] = last[1]
-    kinds = {"att_src": "gat", "lin_l.weight": "sage", "lin.weight": "gcn"}  # the first that a layer has
-    if model := next((kind for name, kind in kinds.items() if f"convs.0.{name}" in state), None):
+            if depth > 1:
+                _, options["heads"], options["hidden_channels"] = shapes["convs.0.att_src"]
+    for name in (f"convs.{depth - 1}.bias", f"convs.{depth - 1}.lin_l.bias", "lins.1.bias", "lin2.bias"):
+        if len(shapes.get(name, ())) == 1:
+            options["num_classes"] = shapes[name][0]
+    if model := next((kind for name, kind in KINDS.items() if name in state), None):
         options["model"] = model
     return options

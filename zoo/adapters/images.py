@@ -79,6 +79,12 @@ def blocks_of(state: State, stage: str = "layer1") -> int:
     return len({name.split(".")[1] for name in state if name.startswith(f"{stage}.")})
 
 
+def sizes_of(state: State, first: str, last: str) -> dict[str, object]:
+    """Return the options that data decide: the channels that the first layer reads, and the classes of the last."""
+    sides = (("in_channels", first, 1), ("num_classes", last, 0))
+    return {option: state[name].shape[side] for option, name, side in sides if name in state and state[name].dim() > 1}
+
+
 def padding_of(state: State) -> tuple[str | None, float]:
     r"""Find out on which side option A padded the new channels of a trained CIFAR ResNet: from its batch norms.
 

@@ -94,6 +94,8 @@ def options_of(state: State) -> dict[str, object]:
         if len(shapes.get(f"{name}.weight", ())) == 2:
             options["in_channels"] = shapes[f"{name}.weight"][1] // parts
             break
+    if len(shapes.get(f"{HEAD}.weight", ())) == 2:
+        options["num_classes"] = shapes[f"{HEAD}.weight"][0]
     transform = f"feature_transform.{HEAD}.weight" in state
     if "levels.0.mlps.0.linears.0.weight" in state:
         options["model"] = "pointnet2_msg" if "levels.0.mlps.1.linears.0.weight" in state else "pointnet2_ssg"

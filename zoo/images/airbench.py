@@ -4,7 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from comhe.zoo.adapters.images import sizes_of
 from comhe.zoo.registry import register_model
+from comhe.zoo.state import State
 
 from .blocks import check_images
 
@@ -88,6 +90,13 @@ class Airbench(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.features(self.whitening(check_images(x, self.whitening, 9)))
         return self.fc(x.amax((2, 3))) * LOGIT_SCALE
+
+    @staticmethod
+    def options_of(state: State) -> dict[str, object]:
+        """Return the options that a network with these tensors is built with; of another kind of network, none."""
+        if "whitening.weight" not in state:
+            return {}
+        return {**sizes_of(state, "whitening.weight", "fc.weight"), "model": "airbench94"}
 
 
 def _layers(in_channels: int) -> list[nn.Module]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from comhe.errors import UsageError
+from comhe.zoo.state import State
 
 Block = Callable[[int, int, int], nn.Module]  # of input channels, output channels and stride
 
@@ -42,6 +43,11 @@ def plain_stages(in_channels: int, stages: Sequence[Sequence[int]], **norm: Any)
             in_channels = width
         layers.append(nn.MaxPool2d(2))
     return nn.Sequential(*layers)
+
+
+def plain_widths(state: State) -> list[int]:
+    """Return the widths of the convolutions that :func:`plain_stages` chains, in a network's ``features``."""
+    return sorted(len(t) for name, t in state.items() if name.startswith("features.") and t.dim() == 4)
 
 
 def check_images(x: Tensor, first: nn.Module, least: int = 1) -> Tensor:

@@ -4,9 +4,11 @@ import math
 
 from torch import Tensor, nn
 
+from comhe.zoo.adapters.images import sizes_of
 from comhe.zoo.registry import register_model
+from comhe.zoo.state import State
 
-from .blocks import check_images, plain_stages
+from .blocks import check_images, plain_stages, plain_widths
 
 WIDTHS = (64, 128, 256)
 
@@ -41,6 +43,14 @@ class CNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(self.fc1(self.features(check_images(x, self.features[0], 32)))).mean((2, 3))
+
+    @staticmethod
+    def options_of(state: State) -> dict[str, object]:
+        """Return the options that a network with these tensors is built with; of another kind of network, none."""
+        widths = plain_widths(state)
+        if len(widths) not in (6, 9, 15) or widths != sorted(WIDTHS * (len(widths) // 3)):
+            return {}
+        return {**sizes_of(state, "features.0.weight", "fc2.weight"), "model": f"cnn{len(widths)}"}
 
 
 @register_model(domain="images")

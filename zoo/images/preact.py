@@ -8,10 +8,14 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from comhe.zoo.adapters.images import adapt_wide_resnet
+from comhe.zoo.adapters.images import adapt_wide_resnet, blocks_of, sizes_of
 from comhe.zoo.registry import register_model
+from comhe.zoo.state import State
 
 from .blocks import Block, check_images, he_init, stage
+
+# By the convolutions in a block, blocks in a stage and first width.
+NAMES = {(3, 18, 64): "resnet164", (3, 111, 64): "resnet1001", (2, 2, 64): "wrn_16_4", (2, 4, 160): "wrn_28_10"}
 
 
 class PreactBottleneck(nn.Module):
@@ -100,6 +104,17 @@ class PreactResNet(nn.Module):
         return self.fc(F.relu(self.bn(x), inplace=True).mean((2, 3)))
 
     adapt = staticmethod(adapt_wide_resnet)
+
+    @staticmethod
+    def options_of(state: State) -> dict[str, object]:
+        """Return the options that a network with these tensors is built with; of another kind of network, none."""
+        shapes = {name: tensor.shape for name, tensor in state.items() if tensor.dim() == 4}
+        convs = 3 if "layer1.0.conv3.weight" in shapes else 2
+        width, *others = [shapes.get(f"layer{stage}.0.conv{convs}.weight", (0,))[0] for stage in range(1, 5)]
+        name = NAMES.get((convs, blocks_of(state), width))
+        if name is None or others != [2 * width, 4 * width, 0] or "bn.weight" not in state:
+            return {}
+        return {**sizes_of(state, "conv1.weight", "fc.weight"), "model": name}
 
 
 @register_model(domain="images")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from comhe.errors import WeightsError, first_line, needs
-from comhe.zoo.adapters.images import adapt_resnet, blocks_of
+from comhe.zoo.adapters.images import adapt_resnet, blocks_of, sizes_of
 from comhe.zoo.state import State
 
 from .blocks import he_init
@@ -69,7 +69,8 @@ class ResNet(torchvision.models.ResNet):
         name, first = _NAMES.get((kind, blocks)), shapes.get("conv1.weight")
         if name is None or first is None or shapes.get("layer1.0.conv1.weight", (0,))[0] != 64:  # or wider blocks
             return {}
-        return {"in_channels": first[1], "model": name + ("_cifar" if first[-1] == 3 else "")}
+        model = name + ("_cifar" if first[-1] == 3 else "")
+        return {**sizes_of(state, "conv1.weight", "fc.weight"), "model": model}
 
     def settle(self, theirs: State, ours: State) -> list[str]:
         """Tell that weights are read without max-pooling, unless their names are of code that has none either.

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from comhe.errors import WeightsError, check_choice
-from comhe.zoo.adapters.images import adapt_resnet, blocks_of, padding_of
+from comhe.zoo.adapters.images import adapt_resnet, blocks_of, padding_of, sizes_of
 from comhe.zoo.registry import register_model
 from comhe.zoo.state import State
 
@@ -116,13 +116,14 @@ class CifarResNet(nn.Module):
     def options_of(state: State) -> dict[str, object]:
         """Return the options that a network with these tensors is built with; of another kind of network, none."""
         shapes = {name: tensor.shape for name, tensor in state.items() if tensor.dim() == 4}
-        width, channels = shapes.get("conv1.weight", (0, 0))[:2]
+        width = shapes.get("conv1.weight", (0,))[0]
         widths = [shapes.get(f"layer{stage}.0.conv1.weight", (0,))[0] for stage in range(1, 5)]
         name = NAMES.get((blocks_of(state), width))
         if name is None or widths != [width, 2 * width, 4 * width, 0] or "layer1.0.conv3.weight" in state:
             return {}
         projects = any(".downsample.0." in name for name in state)
-        return {"in_channels": channels, "model": name, "shortcut": "projection" if projects else "pad"}
+        sizes = sizes_of(state, "conv1.weight", "fc.weight")
+        return {**sizes, "model": name, "shortcut": "projection" if projects else "pad"}
 
     def settle(self, theirs: State, ours: State) -> list[str]:
         """Pad as the network did that these weights are of, if that can be known, and say so if it is not at the end.

@@ -2,10 +2,11 @@
 
 from torch import Tensor, nn
 
-from comhe.zoo.adapters.images import adapt_vgg
+from comhe.zoo.adapters.images import adapt_vgg, sizes_of
 from comhe.zoo.registry import register_model
+from comhe.zoo.state import State
 
-from .blocks import check_images, he_init, plain_stages
+from .blocks import check_images, he_init, plain_stages, plain_widths
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
@@ -39,3 +40,10 @@ class VGG(nn.Module):
         return self.classifier(self.features(check_images(x, self.features[0], 32)).mean((2, 3)))
 
     adapt = staticmethod(adapt_vgg)
+
+    @staticmethod
+    def options_of(state: State) -> dict[str, object]:
+        """Return the options that a network with these tensors is built with; of another kind of network, none."""
+        if plain_widths(state) != [width for widths in STAGES for width in widths]:
+            return {}
+        return {**sizes_of(state, "features.0.weight", "classifier.weight"), "model": "vgg16_bn"}
