@@ -12,7 +12,7 @@ from torch import nn
 from comhe.errors import UsageError, WeightsError, few, warn
 from comhe.zoo import Loaded, Weights, get_weights, list_weights, load_weights
 from comhe.zoo.cards import has_card, is_path, is_shared
-from comhe.zoo.state import weights_file
+from comhe.zoo.state import parts_of, weights_file
 
 from .predict import RunWeights, open_weights
 from .recipe import SIZES, Recipe, told_sizes
@@ -67,8 +67,8 @@ def _digest(weights: str, model: str) -> str:
     if has_card(path):
         return get_weights(path).card["sha256"][:12]
     try:
-        status = path.stat()
-        return _file_digest(path, status.st_mtime_ns, status.st_size)
+        digests = [_file_digest(part, part.stat().st_mtime_ns, part.stat().st_size) for part in parts_of(path)]
+        return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()[:12]
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from error
 

@@ -274,7 +274,7 @@ def _advice(model: nn.Module, match: Match, expected: State, source: str, faults
         saved = "running means and variances are in state_dict(), not in named_parameters(): save the former"
         return f"{saved}; those of a network with another normalization, such as GroupNorm, do not fit"
     if part := PART.search(source):
-        return f"it is one of the {int(part[1])} parts of a state dict; give one file that has all of them"
+        return f"it is one of the {int(part[1])} parts of a state dict; give the index next to it (.index.json)"
     inside = {name.partition(".")[0] for name in expected}
     outer = [name for name in match.unexpected if name.partition(".")[0] not in inside]
     if outer and len(outer) == faults:

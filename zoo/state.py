@@ -15,7 +15,7 @@ from torch import Tensor
 from comhe.errors import WeightsError, first_line
 from comhe.inputs.checkpoints import REBUILD, Sharded, open_checkpoint
 from comhe.inputs.pickles import Record, Unreadable
-from comhe.inputs.signatures import named_kind
+from comhe.inputs.signatures import listed_parts, named_kind
 
 from .averages import AVERAGE, named_averages
 
@@ -31,7 +31,8 @@ NEST = "\x1f"  # between the key of a dict and the names in it
 COUNTERS = ("n_averaged", "total_ops", "total_params")  # of torch.optim.swa_utils and thop
 BESIDE = ("optim", "lr_sched", "sched", "scaler", "amp", "hyper_parameters", "loops", "rng")
 CALLBACKS = f"callbacks{NEST}"  # of Lightning, some of which keep averaged weights
-SAVED = ("model.safetensors", "pytorch_model.bin")  # files of save_pretrained, ours and that of Hugging Face's packages
+# Files of save_pretrained, ours and that of Hugging Face's packages, which may divide a state dict and write an index.
+SAVED = tuple(f"{name}{end}" for name in ("model.safetensors", "pytorch_model.bin") for end in ("", ".index.json"))
 MAX_VALUES, MAX_DEPTH = 200_000, 12
 
 
@@ -71,8 +72,22 @@ def weights_file(path: str | os.PathLike[str]) -> Path:
     return path if is_run else next((file for name in SAVED if (file := path / name).is_file()), path)
 
 
+def parts_of(path: Path) -> list[Path]:
+    """Return the files next to it that the index of a divided state dict lists; of any other file, the file itself."""
+    names = listed_parts(path) if path.suffix == ".json" and path.is_file() else None
+    for name in names or ():
+        if not re.fullmatch(r"[^/\\\0]{1,200}", name):
+            raise WeightsError(f"{path}: it lists {printable(name)!r}, which is not the name of a file next to it")
+        if not (path.parent / name).is_file():
+            raise WeightsError(f"{path}: its part {printable(name)} is missing; download or copy it into this folder")
+    return [path] if names is None else [path.parent / name for name in names]
+
+
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Read all tensors of a file, by name; keys of the dicts around a state dict come before it."""
+    """Read all tensors of a file, by name; keys of the dicts around a state dict come before it.
+
+    Of a folder, those of the file that ``save_pretrained`` wrote there; of an index, those of the files that it lists.
+    """
     if re.match(r"\w+://", str(path)):
         raise WeightsError(f"{path}: an address; download the file first and give its path")
     path = weights_file(path)
@@ -80,6 +95,16 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise WeightsError(f"{path}: a folder; give the file of weights in it")
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
+    found: dict[str, Tensor] = {}
+    for part in parts_of(path):
+        tensors = _read_file(part)
+        if twice := next(iter(found.keys() & tensors.keys()), None):
+            raise WeightsError(f"{path}: two of its parts have {printable(twice)}; copy the parts of one save there")
+        found |= tensors
+    return found
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
     try:
         if _is_safetensors(path):
             content: Any = load_file(path)

@@ -85,7 +85,7 @@ def named_kind(path: Path) -> str:
             return kind
     if path.suffix == ".data-00000-of-00001":
         return SUFFIXES[".index"]
-    if head[:1] == b"{" and _is_index(path):
+    if head[:1] == b"{" and listed_parts(path) is not None:
         return "a list of the parts of a state dict; give one file that has all of them"
     return SUFFIXES.get(path.suffix.lower(), "")
 
@@ -95,8 +95,10 @@ def named_archive(names: Collection[str]) -> str:
     return next((kind for end, kind in MEMBERS.items() if any(name.endswith(end) for name in names)), "")
 
 
-def _is_index(path: Path) -> bool:
+def listed_parts(path: Path) -> list[str] | None:
+    """Return the names of the files of a state dict that an index of Hugging Face's lists; None for any other file."""
     try:
-        return path.stat().st_size < 1 << 26 and "weight_map" in json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        return False
+        content = json.loads(path.read_bytes()) if path.stat().st_size < 1 << 26 else {}
+        return sorted({str(name) for name in content["weight_map"].values()}) or None
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
+        return None

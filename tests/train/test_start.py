@@ -1,5 +1,6 @@
 """Runs that start from weights."""
 
+import json
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -173,6 +174,19 @@ def test_another_file_under_the_same_name_is_another_run(tmp_path):
     with pytest.raises(WeightsError, match=r"a\.safetensors has changed since this recipe was made"):
         with_start(recipe)
     assert with_start(graph_recipe("gcn.cora-none")).weights_digest == ""
+
+
+def test_another_part_of_a_divided_state_dict_is_another_run(tmp_path):
+    places = {}
+    for name, tensor in create_model("gcn", in_channels=4, num_classes=2).state_dict().items():
+        places[name] = f"{name}.safetensors"
+        save_file({name: tensor}, tmp_path / places[name])
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    recipe = with_start(graph_recipe(tmp_path))
+    assert len(recipe.weights_digest) == 12
+    save_file({name: tensor + 1}, tmp_path / places[name])
+    with pytest.raises(WeightsError, match="has changed since this recipe was made"):
+        with_start(recipe)
 
 
 def test_one_of_several_state_dicts_is_chosen(tmp_path):

@@ -104,9 +104,7 @@ def test_a_note_of_the_same_name_is_no_card(folder, state, tmp_path, content):
     (tmp_path / "best.json").write_text('{"sha256": "0"')  # a damaged card is not passed over
     assert "not a card" in message_of(load_weights, model, tmp_path / "best.safetensors")
     (tmp_path / "a.safetensors.index.json").write_text('{"weight_map": {"a": "b"}}')
-    assert "a list of the parts of a state dict" in message_of(
-        load_weights, model, tmp_path / "a.safetensors.index.json"
-    )
+    assert "its part b is missing" in message_of(load_weights, model, tmp_path / "a.safetensors.index.json")
 
 
 SIZES = {"in_channels": 6, "hidden_channels": 5}

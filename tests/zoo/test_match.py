@@ -336,7 +336,7 @@ def test_one_of_several_files_of_a_state_dict_is_told(tmp_path):
     state = create_model("resnet8").state_dict()
     part = {name: tensor.contiguous() for name, tensor in list(state.items())[:9]}
     save_file(part, tmp_path / "model-00001-of-00003.safetensors")
-    with pytest.raises(WeightsError, match=r"it is one of the 3 parts of a state dict; give one file that has all"):
+    with pytest.raises(WeightsError, match=r"it is one of the 3 parts of a state dict; give the index next to it"):
         load_weights(create_model("resnet8"), tmp_path / "model-00001-of-00003.safetensors")
 
 

@@ -1,15 +1,18 @@
 """State dicts from files."""
 
+import json
+
 import pytest
 import torch
 import torch.distributed as dist
+from safetensors.torch import save_file
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from comhe.errors import WeightsError
 from comhe.zoo import create_model, load_weights, read_state
-from comhe.zoo.state import weights_file
+from comhe.zoo.state import parts_of, weights_file
 
 from .conftest import same
 
@@ -89,6 +92,48 @@ def test_a_sharded_model_takes_its_own_weights_and_stays_as_it_is_if_they_are_ot
         load_weights(model, whole)
     assert not model.bn1.running_mean.any(), "a buffer, which is not sharded"
     assert len(load_weights(model, model.state_dict()).loaded) == len(whole)
+
+
+@pytest.fixture(params=["model.safetensors", "pytorch_model.bin"])
+def divided(request, tmp_path):
+    """The index of a state dict in two files, as Hugging Face's ``save_pretrained(max_shard_size=...)`` writes it."""
+    state = create_model("resnet8", num_classes=10).state_dict()
+    stem, _, end = request.param.partition(".")
+    save = save_file if end == "safetensors" else torch.save
+    places = {name: f"{stem}-0000{1 + (name > 'layer2')}-of-00002.{end}" for name in state}
+    for file in {*places.values()}:
+        save({name: tensor for name, tensor in state.items() if places[name] == file}, tmp_path / file)
+    index = tmp_path / f"{request.param}.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    return index, state
+
+
+def test_a_state_dict_in_several_files_is_read_through_its_index_or_its_folder(divided):
+    index, state = divided
+    for path in (index, index.parent):
+        model = create_model("resnet8", num_classes=10)
+        load_weights(model, path)
+        assert same(model, state)
+        assert same(read_state(path), state)
+
+
+def test_an_index_names_all_of_its_parts_and_nothing_else(divided):
+    index, _ = divided
+    first, second = parts_of(index)
+    second.unlink()
+    with pytest.raises(WeightsError, match=rf"its part {second.name} is missing; download or copy it"):
+        read_state(index.parent)
+    second.write_bytes(first.read_bytes())
+    with pytest.raises(WeightsError, match=r"two of its parts have .*; copy the parts of one save there"):
+        read_state(index)
+    for name in ("../a.safetensors", "/etc/passwd", "..\\a.bin", "a/b.bin", "", 3):
+        index.write_text(json.dumps({"weight_map": {"fc.weight": name}}))
+        with pytest.raises(WeightsError, match=r"which is not the name of a file next to it|part 3 is missing"):
+            read_state(index)
+    for places in ({"fc.weight": index.name}, {}):
+        index.write_text(json.dumps({"weight_map": places}))
+        with pytest.raises(WeightsError, match="not a safetensors file or a checkpoint of tensors"):
+            read_state(index)
 
 
 def test_a_run_folder_is_no_folder_of_weights(tmp_path):
