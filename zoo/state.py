@@ -15,7 +15,7 @@ from torch import Tensor
 from comhe.errors import WeightsError, first_line
 from comhe.inputs.checkpoints import REBUILD, Sharded, open_checkpoint
 from comhe.inputs.pickles import Record, Unreadable
-from comhe.inputs.signatures import listed_parts, named_kind
+from comhe.inputs.signatures import listed_parts, named_kind, named_part
 
 from .averages import AVERAGE, named_averages
 
@@ -62,14 +62,21 @@ def read_state(path: str | os.PathLike[str], key: str | None = None) -> dict[str
 def weights_file(path: str | os.PathLike[str]) -> Path:
     """Return the file in a folder of one model's weights, as ``save_pretrained`` writes it; any other path as it is.
 
+    Raises:
+        WeightsError: It is a folder of the parts that processes have written, which have to be joined.
+
     Example:
         >>> _ = (Path("resnet").mkdir(), Path("resnet/model.safetensors").touch())
         >>> weights_file("resnet").name
         'model.safetensors'
     """
     path = Path(path)
-    is_run = any((path / name).is_file() for name in ("recipe.json", "best.safetensors"))
-    return path if is_run else next((file for name in SAVED if (file := path / name).is_file()), path)
+    if any((path / name).is_file() for name in ("recipe.json", "best.safetensors")):
+        return path
+    found = next((file for name in SAVED if (file := path / name).is_file()), path)
+    if found.is_dir() and (kind := named_part(found)):
+        raise WeightsError(f"{path}: {kind}")
+    return found
 
 
 def parts_of(path: Path) -> list[Path]:

@@ -16,7 +16,7 @@ from comhe.errors import first_line
 from .arrays import NPY, Buffers, read_npy, read_npz
 from .files import ARCHIVE_ERRORS
 from .pickles import Record, Unreadable, read_pickle
-from .signatures import named_archive, named_kind
+from .signatures import named_archive, named_kind, named_part
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of files before torch 1.6
 MAX_NUMBERS = 1 << 48
@@ -195,6 +195,8 @@ def open_checkpoint(path: Path) -> Checkpoint:
         Unreadable: what another file is, or why this one is not read
     """
     try:
+        if part := named_part(path):
+            raise Unreadable(part)
         if zipfile.is_zipfile(path):
             return _zip(path)
         with path.open("rb") as file:

@@ -1,11 +1,17 @@
 """What a file is that is not what was expected: told by its first bytes, in one line that says what to do."""
 
 import json
+import re
 from collections.abc import Collection
 from pathlib import Path
 
 _KERAS = "weights of Keras; load them there, transpose them to torch's layout, and save tensors by name"
 _ONNX = "a graph of ONNX, whose weights have no names of layers; save the state_dict() of the torch model instead"
+_DCP = (
+    "a distributed checkpoint, in parts; torch.distributed.checkpoint.format_utils.dcp_to_torch_save(FOLDER, FILE) "
+    "joins them"
+)
+_DEEPSPEED = "a checkpoint of DeepSpeed, in parts; the script zero_to_fp32.py in its folder joins them"
 _UNPACK = "unpack it, and give the file in it"
 SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs.github.com", "a pointer of Git LFS, not the file; run git lfs pull to get it"),
@@ -37,8 +43,9 @@ SUFFIXES = {
     ".index": "a part of a checkpoint of TensorFlow; save its weights as tensors by name, in torch's layout",
     ".tflite": "a program of TensorFlow Lite; give the weights that it was made from",
     ".msgpack": "weights of Flax; save them as tensors by name, in torch's layout",
-    ".distcp": "a part of a distributed checkpoint; dcp_to_torch_save of torch.distributed.checkpoint joins them",
 }  # fmt: skip
+# Files of one process each, known by their names: they begin as others of torch do.
+PARTS = {r"\.metadata|.+\.distcp": _DCP, r"(bf16_)?zero_pp_rank_\d+_.*_states\.pt": _DEEPSPEED}
 
 
 def named_stand_in(head: bytes) -> str:
@@ -64,6 +71,20 @@ def stand_in(path: Path) -> str:
         return ""
 
 
+def named_part(path: Path) -> str:
+    """Say what checkpoint a folder is, or a file belongs to, of which each process has written a part; else nothing.
+
+    Example:
+        >>> named_part(Path("step_10/__0_0.distcp")).partition(";")[0]
+        'a distributed checkpoint, in parts'
+    """
+    if (path.parent if path.name.startswith("global_step") else path).joinpath("zero_to_fp32.py").is_file():
+        return _DEEPSPEED
+    if any(path.glob("*.distcp")):
+        return _DCP
+    return next((kind for pattern, kind in PARTS.items() if re.fullmatch(pattern, path.name)), "")
+
+
 def named_kind(path: Path) -> str:
     """Say what a file is by its first bytes, or else by its name; nothing if neither tells.
 
@@ -87,7 +108,7 @@ def named_kind(path: Path) -> str:
         return SUFFIXES[".index"]
     if head[:1] == b"{" and listed_parts(path) is not None:
         return "a list of the parts of a state dict; give one file that has all of them"
-    return SUFFIXES.get(path.suffix.lower(), "")
+    return SUFFIXES.get(path.suffix.lower()) or named_part(path)
 
 
 def named_archive(names: Collection[str]) -> str:

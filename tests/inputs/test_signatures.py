@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from comhe.inputs.signatures import named_archive, named_kind
+from comhe.inputs.signatures import named_archive, named_kind, named_part
 
 BEGINNINGS = {
     "page.pt": (b"\n  <!DOCTYPE html><html>", "web page"),
@@ -32,6 +32,26 @@ def test_a_file_is_named(name, tmp_path):
     (tmp_path / name).write_bytes(data)
     assert words in named_kind(tmp_path / name)
     assert "\n" not in named_kind(tmp_path / name)
+
+
+def test_what_each_process_wrote_a_part_of_is_told_for_the_folder_and_for_each_file(tmp_path):
+    names = {
+        "dcp/__0_0.distcp": "dcp_to_torch_save",
+        "dcp/.metadata": "dcp_to_torch_save",
+        "deep/zero_to_fp32.py": "",
+        "deep/global_step9/zero_pp_rank_0_mp_rank_00_model_states.pt": "zero_to_fp32.py",
+        "deep/global_step9/bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt": "zero_to_fp32.py",
+        "deep/global_step9/mp_rank_00_model_states.pt": "",  # it has all weights, unless they are divided
+        "plain/a.pt": "",
+    }
+    for name, words in names.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+        assert (words in named_part(tmp_path / name)) if words else (named_part(tmp_path / name) == "")
+    assert "torch.distributed.checkpoint.format_utils.dcp_to_torch_save" in named_part(tmp_path / "dcp")
+    for folder in ("deep", "deep/global_step9"):
+        assert "zero_to_fp32.py" in named_part(tmp_path / folder)
+    assert named_part(tmp_path / "plain") == named_part(tmp_path / "none") == ""
 
 
 def test_a_tar_archive_and_what_is_not_known(tmp_path):

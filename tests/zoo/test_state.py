@@ -1,11 +1,14 @@
 """State dicts from files."""
 
 import json
+import warnings
 
 import pytest
 import torch
 import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
@@ -134,6 +137,21 @@ def test_an_index_names_all_of_its_parts_and_nothing_else(divided):
         index.write_text(json.dumps({"weight_map": places}))
         with pytest.raises(WeightsError, match="not a safetensors file or a checkpoint of tensors"):
             read_state(index)
+
+
+def test_a_distributed_checkpoint_is_read_once_it_is_joined(tmp_path):
+    model, folder = create_model("resnet8", num_classes=10), tmp_path / "parts"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dcp.save({"model": model.state_dict()}, checkpoint_id=folder)
+    for path in (folder, *folder.iterdir()):
+        for read in (read_state, lambda path: create_model("resnet8", path, num_classes=10)):
+            with pytest.raises(WeightsError, match=r"torch\.distributed\.checkpoint\.format_utils\.dcp_to_torch_save"):
+                read(path)
+    dcp_to_torch_save(folder, tmp_path / "whole.pt")
+    assert same(read_state(tmp_path / "whole.pt"), model.state_dict())
+    (folder / "model.safetensors").touch()
+    assert weights_file(folder).name == "model.safetensors"
 
 
 def test_a_run_folder_is_no_folder_of_weights(tmp_path):
