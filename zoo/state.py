@@ -33,6 +33,7 @@ BESIDE = ("optim", "lr_sched", "sched", "scaler", "amp", "hyper_parameters", "lo
 CALLBACKS = f"callbacks{NEST}"  # of Lightning, some of which keep averaged weights
 # Files of save_pretrained, ours and that of Hugging Face's packages, which may divide a state dict and write an index.
 SAVED = tuple(f"{name}{end}" for name in ("model.safetensors", "pytorch_model.bin") for end in ("", ".index.json"))
+NOT_DENSE = "is not a dense tensor that is stored in full; save its to_dense() or contiguous()"
 MAX_VALUES, MAX_DEPTH = 200_000, 12
 
 
@@ -55,7 +56,7 @@ def read_state(path: str | os.PathLike[str], key: str | None = None) -> dict[str
     state = whole(unwrap_state(read_tensors(path), f"{path}: ", key), f"{path}: ")
     for name, tensor in state.items():
         if tensor.is_meta:
-            raise WeightsError(f"{path}: {printable(name)} is not a dense tensor that is stored in full")
+            raise WeightsError(f"{path}: {printable(name)} {NOT_DENSE}")
     return state
 
 

@@ -12,7 +12,7 @@ from comhe.errors import WeightsError
 from .adapters.reparametrized import is_reparametrized, plain_weights
 from .match import Match, find_match, first_layer, listed, misfit
 from .normalization import Stated, stated_normalization
-from .state import NEST, PREFIXES, State, is_sharded, select, whole
+from .state import NEST, NOT_DENSE, PREFIXES, State, is_sharded, select, whole
 
 # What torch.ao.quantization, bitsandbytes and GPTQ store next to integers.
 QUANTIZED = re.compile(r"(.*\.)?(zero_point|_packed_params|SCB|absmax|qweight|qzeros)")
@@ -209,7 +209,7 @@ def _fault(theirs: Tensor, ours: Tensor) -> str:
     if theirs.is_quantized or (ours.is_floating_point() and not (theirs.is_floating_point() or theirs.is_complex())):
         return f"is of type {theirs.dtype}, not {ours.dtype}: it is quantized, or has lost its scale; {UNQUANTIZED}"
     if theirs.layout != torch.strided or theirs.is_meta != ours.is_meta:
-        return f"is not a dense tensor with values; {damaged}"
+        return NOT_DENSE
     if theirs.is_complex() or (theirs.is_floating_point() and not ours.is_floating_point()):
         return f"has numbers of type {theirs.dtype}, not {ours.dtype}; {damaged}"
     if theirs.is_floating_point() and not theirs.is_meta and not (finite := theirs.float().isfinite()).all():

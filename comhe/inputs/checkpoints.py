@@ -20,6 +20,7 @@ from .signatures import named_archive, named_kind, named_part
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of files before torch 1.6
 MAX_NUMBERS = 1 << 48
+MAX_EXPANDED = 1 << 26  # bytes that all tensors of a file may take beyond those that it has: an expanded one stores few
 STORAGES = {
     "FloatStorage": torch.float32, "DoubleStorage": torch.float64, "HalfStorage": torch.float16,
     "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
@@ -54,7 +55,7 @@ class Checkpoint:
     def __init__(self, content: Any, storage: Storages) -> None:
         self.content, self._storage = content, storage
         self._read: dict[Any, bytearray] = {}
-        self._buffers, self._inside = Buffers(), dict[int, Checkpoint]()
+        self._buffers, self._inside, self._expanded = Buffers(), dict[int, Checkpoint](), 0
 
     def array(self, value: Any) -> Tensor | None:
         """Return the array of numbers that a record describes, as a tensor; None if it describes none."""
@@ -79,7 +80,7 @@ class Checkpoint:
     def tensor(self, value: Any) -> Tensor | None:
         """Return the tensor that a record describes; None if it describes none.
 
-        One that is not dense, or not stored in full, is on the meta device: it has a shape at most.
+        One that is not dense, or is expanded from too few numbers, is on the meta device: it has a shape at most.
         """
         depth = 0
         while isinstance(value, Record) and value.args and value.name in PARAMETERS + SUBCLASSES:
@@ -148,8 +149,10 @@ class Checkpoint:
         last = offset + sum((side - 1) * step for side, step in zip(size, stride, strict=True)) if numbers else -1
         if numbers > MAX_NUMBERS:
             raise Unreadable("a tensor's shape is not sensible")
-        if numbers > 1 and numbers > last - offset + 1:  # one number stands for several
+        more = max(0, numbers - (last - offset + 1)) * dtype.itemsize if numbers else 0  # a number stands for several
+        if more > MAX_EXPANDED - self._expanded:
             return torch.empty(size, dtype=dtype, device="meta")
+        self._expanded += more
         if key not in origin._read:
             origin._read[key] = origin._storage(key)
         data = origin._read[key]

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from comhe.errors import WeightsError
+from comhe.inputs import checkpoints
 from comhe.inputs.checkpoints import open_checkpoint
 from comhe.zoo import read_state
 from comhe.zoo.state import flatten
@@ -98,10 +99,27 @@ def test_a_whole_module_is_read_without_its_class(how, tmp_path):
 
 
 def test_tensors_that_are_not_dense_have_no_numbers(tmp_path):
-    odd = {"sparse": torch.eye(3).to_sparse(), "meta": torch.empty(3, device="meta"), "one": torch.zeros(1).expand(99)}
+    odd = {"sparse": torch.eye(3).to_sparse(), "meta": torch.empty(3, device="meta")}
     (tmp_path / "file.pt").write_bytes(saved(odd))
     assert all(tensor.is_meta for tensor in tensors(tmp_path / "file.pt").values())
     with pytest.raises(WeightsError, match="sparse is not a dense tensor"):
+        read_state(tmp_path / "file.pt")
+
+
+@pytest.mark.parametrize("how", FORMATS)
+def test_expanded_tensors_are_read_but_a_small_file_takes_no_large_memory(how, tmp_path, monkeypatch):
+    row = torch.arange(6.0)
+    state = {"rows": row.expand(3, 6), "windows": row.unfold(0, 3, 1), "one": torch.ones(1).expand(16), "row": row}
+    (tmp_path / "file.pt").write_bytes(saved(state, how))
+    found = read_state(tmp_path / "file.pt")
+    assert all(found[name].equal(tensor) for name, tensor in state.items())
+    monkeypatch.setattr(checkpoints, "MAX_EXPANDED", 4 * 12 + 4 * 6 + 4 * 14)
+    found = tensors(tmp_path / "file.pt")
+    assert [name for name, tensor in found.items() if tensor.is_meta] == ["one"]
+    (tmp_path / "file.pt").write_bytes(saved({"bomb": row.expand(1 << 20, 6), "empty": row[3:3], "row": row}, how))
+    found = tensors(tmp_path / "file.pt")
+    assert [name for name, tensor in found.items() if tensor.is_meta] == ["bomb"]
+    with pytest.raises(WeightsError, match=r"bomb is not a dense tensor that is stored in full; save its .*contiguous"):
         read_state(tmp_path / "file.pt")
 
 

@@ -29,6 +29,15 @@ def test_all_that_fits_is_loaded(model):
         assert same(snapshot(model), state)
 
 
+def test_expanded_tensors_load_from_a_file_as_from_memory_and_others_that_are_not_dense_are_told(model, tmp_path):
+    state = snapshot(model) | {"bn1.weight": torch.full((1,), 2.0).expand(16)}
+    torch.save(state, tmp_path / "expanded.pth")
+    load_weights(model, tmp_path / "expanded.pth")
+    assert same(snapshot(model), state)
+    with pytest.raises(WeightsError, match=r"bn1\.weight is not a dense tensor that .*; save its to_dense\(\)"):
+        load_weights(model, state | {"bn1.weight": torch.eye(16)[0].to_sparse()})
+
+
 def test_a_head_for_other_classes_is_swapped_only_on_request(model):
     state, before = snapshot(create_model("resnet20", num_classes=100)), snapshot(model)
     with pytest.raises(ValueError) as error:
