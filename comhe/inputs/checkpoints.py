@@ -26,6 +26,8 @@ STORAGES = {
     "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
     "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
     "ComplexFloatStorage": torch.complex64, "ComplexDoubleStorage": torch.complex128, "UntypedStorage": torch.uint8,
+    "QInt8Storage": torch.int8, "QUInt8Storage": torch.uint8, "QInt32Storage": torch.int32,  # as integers
+    "QUInt4x2Storage": torch.uint8, "QUInt2x4Storage": torch.uint8,
 }  # fmt: skip
 PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
 SUBCLASSES = ("torch._tensor._rebuild_from_type", "torch._tensor._rebuild_from_type_v2")
@@ -182,7 +184,7 @@ def _storage_id(args: tuple) -> tuple[str, Any, int, int]:
     tag, kind, key, _, count, *view = args
     name = kind.name.rpartition(".")[2] if isinstance(kind, Record) else None
     if tag != "storage" or name not in STORAGES or type(key) not in (str, int) or type(count) is not int or count < 0:
-        raise Unreadable("a storage is of an unknown kind")
+        raise Unreadable(f"a storage is of an unknown kind ({str(name)[:60]!r})")
     if view and view[0] is not None:
         _, start, count = view[0]
         if type(start) is not int or type(count) is not int or count < 0:

@@ -20,7 +20,7 @@ from comhe.errors import WeightsError
 from comhe.inputs import checkpoints
 from comhe.inputs.checkpoints import open_checkpoint
 from comhe.zoo import read_state
-from comhe.zoo.state import flatten
+from comhe.zoo.state import NEST, flatten
 
 FORMATS = {"zip": {}, "old": {"_use_new_zipfile_serialization": False}}
 TYPES = (
@@ -104,6 +104,21 @@ def test_tensors_that_are_not_dense_have_no_numbers(tmp_path):
     assert all(tensor.is_meta for tensor in tensors(tmp_path / "file.pt").values())
     with pytest.raises(WeightsError, match="sparse is not a dense tensor"):
         read_state(tmp_path / "file.pt")
+
+
+@pytest.mark.parametrize("how", FORMATS)
+@pytest.mark.parametrize("kind", [torch.qint8, torch.quint8, torch.qint32, torch.quint4x2, torch.quint2x4])
+def test_quantized_tensors_beside_others_do_no_harm(kind, how, tmp_path):
+    state = {str(i): torch.full((5, i + 1), i + 1.0) for i in range(8)}  # storages are in order of their addresses
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        beside = torch.quantize_per_channel(torch.randn(5, 7), torch.ones(5), torch.zeros(5), 0, kind)
+        (tmp_path / "file.pt").write_bytes(saved({"state_dict": state, "beside": beside}, how))
+    found = tensors(tmp_path / "file.pt")
+    assert found.pop("beside").is_meta
+    assert {name.rpartition(NEST)[2]: tensor.tolist() for name, tensor in found.items()} == {
+        name: tensor.tolist() for name, tensor in state.items()
+    }
 
 
 @pytest.mark.parametrize("how", FORMATS)
