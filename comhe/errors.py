@@ -171,7 +171,7 @@ def did_you_mean(name: str, known: Iterable[str], many: str = "") -> str:
         'did you mean cifar10?'
     """
     known = list(known)
-    lower, words = name.lower(), {each.lower(): each for each in known}
+    lower, words = str(name).lower(), {each.lower(): each for each in known}
     near = [lower] if lower in words else difflib.get_close_matches(lower, words, n=3, cutoff=0.6)
     if near := near or difflib.get_close_matches(lower, words, n=3, cutoff=0.4):
         return f"did you mean {', '.join(words[each] for each in near)}?"
