@@ -91,7 +91,7 @@ SECTIONS = {
         ),
         *(
             (f"{data}, {what}", "harder/tuned", "gcn", data.lower(), setting)
-            for what, setting in (("2,000 epochs", "epochs=2000"), ("256 channels", "hidden_channels=256"))
+            for what, setting in (("256 channels", "hidden_channels=256"), ("2,000 epochs", "epochs=2000"))
             for data in ("Cora", "CiteSeer")
         ),
     ],
