@@ -13,7 +13,7 @@ timm: CondConv2d                       ``[experts, out, in * kernel]``, each exp
 timm: StdConv2d, ScaledStdConv2d       as the convolution, of the standardized filters; so are those of BiT
 PyG: HeteroLinear, RGCN, RGAT          ``[types or relations, out, in]``; bases are combined, blocks are sets
 PyG: ARMA, DNA, GatedGraph, Spline     one set a stack, group, layer or kernel entry
-PyG: GCN2, AntiSymmetric, SparseLinear ``[out, in]``, transposed where they multiply from the right
+PyG: GCN2, AntiSymmetric, LINKX        ``[out, in]``, transposed where they multiply from the right
 PyG: GMM                               ``[kernels, out, in]``, each kernel a set
 PyG: heads that are averaged           ``[heads, out, in]``, each head a set (:mod:`comhe.regularizers.heads`); heads
                                        that are concatenated are one set
