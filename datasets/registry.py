@@ -277,7 +277,8 @@ def _find(name: str, domain: str | None) -> tuple[str, _Entry, dict[str, Any]]:
     hint = did_you_mean(name, list_data(domain))
     if os.path.exists(path := os.path.expanduser(name)):
         kind = "graph" if domain == "graphs" or not (domain or os.path.isdir(path)) else "folder"
-        hint = f"a path of your own data is named {kind}:{name}"
+        near = hint if hint.endswith("?") else ""
+        hint = f"{near} a path of your own data is named {kind}:{name}".strip()
     raise UsageError(f"unknown data set {name!r}{f' for {domain}' if domain else ''}; {hint}")
 
 

@@ -172,7 +172,8 @@ def stems(possible: Sequence[Matrix], every: Sequence[Matrix]) -> Sequence[Matri
     """
     for count in range(2, len(every)):
         first = every[:count]
-        if any(before.feeds(first[-1]) for before in first[:-1]):
+        narrows = any(min(m.inputs, default=0) > min(m.outputs, default=0) for m in first)  # as a head does
+        if narrows or any(before.feeds(first[-1]) for before in first[:-1]):
             break
         if sum(min(m.outputs, default=0) for m in first) in every[count].inputs:
             return first

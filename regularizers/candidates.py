@@ -74,8 +74,9 @@ def find_unread(
     for name, module in walk(model):
         left: dict[str, nn.Parameter] = {}
         for key, p in module.named_parameters(recurse=False):
-            if id(p) in seen or module in explained or isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
-                continue  # a norm's are scales of single values
+            is_scale = isinstance(module, (nn.LayerNorm, nn.RMSNorm)) and key in ("weight", "bias")  # of single values
+            if id(p) in seen or module in explained or is_scale:
+                continue
             seen.add(id(p))
             if is_lazy(p) or p.numel() > max(p.shape, default=1):  # a scale [C, 1, 1] is a vector
                 left[key] = p

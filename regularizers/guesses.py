@@ -129,10 +129,8 @@ def by_shape(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: Se
     if any(m in free for m in for_classes) or not free:
         possible = for_classes or possible
         free = [m for m in free if m in possible]
+    free = [m for m in free if max(m.outputs, default=2) > 1] or free  # one neuron has no partner
     last = possible[-1]
-    several = [m for m in free if max(m.outputs, default=2) > 1]  # one neuron has no partner
-    if several and (last in several or is_fed(last, every)):  # or takes outputs that are joined
-        free = several
     named = [name for _, _, lasts in _heads(core, prefix, possible, HEADS) for name in lasts]
     if last.name not in named and any(not free or last.feeds(m) for m in possible if m.name in named):
         _warn_ambiguous([*named, last.name], named)

@@ -18,8 +18,10 @@ def by_library(core: nn.Module, prefix: str, possible: Sequence[Matrix], _: obje
 
 
 def _adaptive_softmax(core: nn.Module, prefix: str, possible: Sequence[Matrix]) -> Answer:
-    """The frequent classes, and the last matrix of each cluster of rare ones."""
+    """The frequent classes, and the last matrix of each cluster of rare ones; None where there is a head by name."""
     names = set()
+    if is_named(core) and not isinstance(core, nn.AdaptiveLogSoftmaxWithLoss):
+        return None
     for path, module in walk(core, prefix):
         if isinstance(module, nn.AdaptiveLogSoftmaxWithLoss):
             names |= {join(path, "head"), *(join(path, f"tail.{i}.1") for i in range(module.n_clusters))}

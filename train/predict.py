@@ -134,7 +134,11 @@ def predict_nodes(
     if not isinstance(graph, Graph):
         graph = Graph.from_pyg(graph, undirected=is_undirected(weights), labeled=False)
     graph = graph.with_features(transform.names)
-    index = torch.arange(graph.num_nodes) if nodes is None else torch.as_tensor(nodes).cpu()
+    try:
+        found = range(graph.num_nodes) if nodes is None else nodes
+        index = torch.as_tensor(found if isinstance(found, np.ndarray | Tensor) else [*found]).cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"nodes must be numbers of nodes or a mask, not {nodes!r:.80}") from error
     index = as_index(index if index.numel() else index.long(), graph.num_nodes, "node")  # no numbers at all are floats
     names = [graph.node_names[node] if graph.node_names else str(node) for node in index.tolist()]
     return ranked(weights, names, weights.predict(graph)[index], top)

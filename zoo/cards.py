@@ -282,6 +282,7 @@ def has_card(path: str | os.PathLike[str]) -> bool:
 def card_path(path: str | os.PathLike[str]) -> Path:
     """The path of the card of a weights file; the suffix may be missing, and the name may contain dots."""
     path = weights_file(path)
+    path = path.with_name(path.name.removesuffix(".index.json"))  # of weights in several files
     stem = path.stem if path.suffix in (".json", ".safetensors") else path.name
     return path.with_name(f"{stem}.json")
 

@@ -242,7 +242,8 @@ def misfit(
     head = [name for name in expected if name.startswith(f"{getattr(model, 'output_layer', None)}.")]
     options = _differing(model, expected, match.state)
     trunk = _differing(model, expected, {name: expected[name] for name in head} | dict(match.state))
-    if match.headless and not trunk.keys() - {"in_channels"}:
+    inside = {*match.misshapen} - {*head} - {*first_layer(expected)}
+    if match.headless and not inside and not trunk.keys() - {"in_channels"}:
         options = trunk
     if swap_head:
         options.pop("num_classes", None)
@@ -261,7 +262,8 @@ def misfit(
 def _adapting(match: Match, expected: State, head: list[str]) -> dict[str, str]:
     """With what to load weights for other inputs, and perhaps other classes; nothing if that would not do."""
     others = [] if match.headless else match.missing + match.unexpected
-    if others or {*match.misshapen} - {*head} - {*first_layer(expected)}:
+    first = {*first_layer(expected)}
+    if others or {*match.misshapen} - {*head} - first or first & {*head}:
         return {}
     if match.headless or {*match.misshapen} & {*head}:
         return {"adapt_input=True and swap_head=True": f"to keep the initial {', '.join(head)}"}

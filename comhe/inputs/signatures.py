@@ -78,7 +78,8 @@ def named_part(path: Path) -> str:
         >>> named_part(Path("step_10/__0_0.distcp")).partition(";")[0]
         'a distributed checkpoint, in parts'
     """
-    if (path.parent if path.name.startswith("global_step") else path).joinpath("zero_to_fp32.py").is_file():
+    is_step = path.name.startswith("global_step") and path.is_dir()
+    if (path.parent if is_step else path).joinpath("zero_to_fp32.py").is_file():
         return _DEEPSPEED
     if any(path.glob("*.distcp")):
         return _DCP

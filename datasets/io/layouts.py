@@ -14,7 +14,7 @@ SPLIT_NAMES = {
 }
 STRAY = {
     "#recycle", "#snapshot", "$recycle.bin", "@eadir", "@recycle", "__macosx", "__pycache__", "desktop.ini",
-    "ehthumbs.db", "ehthumbs_vista.db", "icon\r", "lost+found", "network trash folder", "picasa.ini", "recycler",
+    "ehthumbs.db", "ehthumbs_vista.db", "icon\r", "lost+found", "network trash folder", "picasa.ini",
     "system volume information", "temporary items", "thevolumesettingsfolder", "thumbs.db", "zbthumbnail.info",
 }  # fmt: skip
 # What Windows keeps next to a file is written as one of its own by other systems: NAME:STREAM.

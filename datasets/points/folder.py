@@ -162,8 +162,9 @@ def list_shapes(folder: Path) -> list[tuple[str, str, str]]:
             if {c.name for c in _folders(child)} & names:
                 raise DataError(f"{child}: has classes of train, but is not named as a split; keep it elsewhere")
         loose = [file for split in splits.values() for file in children(split) if file.is_file()]
-        ignored = [*filter(lambda child: has_file(child, SUFFIXES), beside)]
-        ignored += [file for file in loose if _has_shape([file.name])]
+        ends = tuple(suffix for suffix in SUFFIXES if suffix not in (".txt", ".csv"))  # which lists have as well
+        ignored = [*filter(lambda child: has_file(child, ends), beside)]
+        ignored += [file for file in loose if file.name.lower().endswith(ends)]
         warn_of_others(folder, [child.relative_to(folder).as_posix() for child in ignored])
     elif len(folders) > 1 and any(map(split_folders, folders)):
         found = {child: split_folders(child) for child in folders}

@@ -41,6 +41,7 @@ def test_what_each_process_wrote_a_part_of_is_told_for_the_folder_and_for_each_f
         "deep/zero_to_fp32.py": "",
         "deep/global_step9/zero_pp_rank_0_mp_rank_00_model_states.pt": "zero_to_fp32.py",
         "deep/global_step9/bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt": "zero_to_fp32.py",
+        "deep/global_step9.pt": "",
         "deep/global_step9/mp_rank_00_model_states.pt": "",  # it has all weights, unless they are divided
         "plain/a.pt": "",
     }

@@ -105,9 +105,10 @@ def test_first_layers_side_by_side_are_not_the_output(model, found):
     assert outputs(model()) == found
 
 
-def test_a_layer_that_is_joined_before_one_neuron_is_not_the_output():
-    click = Model(mlp=linear(16, 8), predict=nn.Linear(16, 1))  # takes the mlp's outputs and a product of the inputs
-    assert told(click)[0] == []
+def test_heads_that_are_registered_before_the_trunk_are_no_stems():
+    """Their outputs add up to the trunk's inputs."""
+    tasks = nn.ModuleDict({"a": nn.Linear(16, 2), "b": nn.Linear(16, 2)})
+    assert outputs(Model(tasks=tasks, encoder=linear(4, 32, 16))) == ["tasks.a", "tasks.b"]
 
 
 def test_a_head_before_body_and_tail_is_the_entrance():

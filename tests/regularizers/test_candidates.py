@@ -41,6 +41,9 @@ def test_what_no_view_reads_is_said_with_name_and_shape():
 
 def test_the_scales_of_a_norm_are_no_matrix():
     assert unread(nn.Sequential(nn.LayerNorm([4, 5]), nn.RMSNorm([4, 5]))) == {}
+    modulated = type("Modulated", (nn.LayerNorm,), {})(5)
+    modulated.table = nn.Parameter(torch.randn(3, 5))
+    assert unread(modulated) == {"": f"no matrix view for Modulated.table [3, 5]{HINT}"}
 
 
 def test_what_a_layer_leaves_unread_is_said_too():

@@ -251,3 +251,6 @@ def test_an_adaptive_softmax_is_the_output_of_all_its_clusters():
     expected = ["head", "tail.0.1", "tail.1.1"]
     assert outputs(nn.Sequential(nn.Linear(16, 32), nn.ReLU(), softmax)) == [f"2.{name}" for name in expected]
     assert outputs(softmax) == expected
+    assert outputs(nn.ModuleDict({"body": nn.Linear(16, 32), "lm": softmax, "classifier": nn.Linear(32, 5)})) == [
+        "classifier"
+    ]

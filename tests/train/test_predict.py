@@ -31,6 +31,9 @@ def test_nodes_are_chosen_by_numbers_or_a_mask_of_any_kind(kind):
     mask = [node in (2, 5) for node in range(graph.num_nodes)]
     for nodes, names in (([5, 2], ["5", "2"]), ([5], ["5"]), ([], []), (mask, ["2", "5"])):
         assert [each.name for each in predict_nodes(weights, graph, top=1, nodes=kind(nodes))] == names
+    assert [each.name for each in predict_nodes(weights, graph, top=1, nodes={7})] == ["7"]
+    with pytest.raises(UsageError, match="nodes must be numbers of nodes or a mask, not 'ab'"):
+        predict_nodes(weights, graph, nodes="ab")
 
 
 def test_files_are_predicted_alone_as_in_a_folder(tmp_path):

@@ -10,8 +10,8 @@ from safetensors.torch import save
 from torch import nn
 from torch_geometric.nn import GCNConv
 
-from comhe.errors import UnknownOptionError, UsageError
-from comhe.zoo import create_model, get_weights, list_weights, register_model
+from comhe.errors import UnknownOptionError, UsageError, WeightsError
+from comhe.zoo import cards, create_model, get_weights, list_weights, register_model
 
 from .conftest import OPTIONS, message_of, same, write
 
@@ -168,3 +168,10 @@ def test_a_second_image_is_not_passed_over():
     with pytest.raises(UsageError, match=r"takes no edges; give several images or clouds as one list"):
         weights.predict(image, image)
     assert weights.predict([image, image]).shape == (2, 36)
+
+
+def test_the_index_of_weights_in_several_files_is_no_card(tmp_path):
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"fc.weight": "model-1.safetensors"}}')
+    assert not cards.has_card(tmp_path)
+    with pytest.raises(WeightsError, match=r"there is no card .* load_weights"):
+        get_weights(tmp_path)

@@ -106,7 +106,9 @@ def _of_network(model: "nn.Module") -> "dict[str, Tensor]":
 
     layers, skipped = select(model, kinds=KINDS)
     names = {layer.name for layer in layers}
-    if others := [f"{called(item.name)} ({item.reason})" for item in skipped if item.name not in names]:
+    if others := [
+        f"{called(item.name)} ({item.reason.partition(';')[0]})" for item in skipped if item.name not in names
+    ]:
         tell(f"left out {few(others)}")
     return {layer.name: layer.neurons().detach() for layer in layers}
 

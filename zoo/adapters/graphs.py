@@ -232,6 +232,7 @@ def options_of(state: State) -> dict[str, object]:
     for name in (f"convs.{depth - 1}.bias", f"convs.{depth - 1}.lin_l.bias", "lins.1.bias", "lin2.bias"):
         if len(shapes.get(name, ())) == 1:
             options["num_classes"] = shapes[name][0]
-    if model := next((kind for name, kind in KINDS.items() if name in state), None):
+    model = next((kind for name, kind in KINDS.items() if name in state), None)
+    if model and (model != "appnp" or {name.partition(".")[0] for name in state} == {"lin1", "lin2"}):
         options["model"] = model
     return options

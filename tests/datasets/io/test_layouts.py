@@ -25,7 +25,6 @@ LEFT += [
     "ZbThumbnail.info",
     "#recycle",
     "@Recycle",
-    "RECYCLER",
     "Network Trash Folder",
     "Temporary Items",
 ]
