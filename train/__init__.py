@@ -57,7 +57,7 @@ def _register_built_in() -> None:
 
     of_images = images.modern, images.paper, images.short, images.one_cycle, images.airbench, images.few_labels
     of_points = points.modern, points.paper, points.short, points.one_cycle, points.few_labels
-    of_graphs = (graphs.kipf, graphs.tuned, graphs.few_labels, graphs.noisy_labels, graphs.deep, graphs.published)
+    of_graphs = graphs.kipf, graphs.tuned, graphs.few_labels, graphs.noisy_labels, graphs.deep, graphs.published
     register_domain(images.ImageRecipe, images.ImageTask, *of_images)
     register_domain(points.PointRecipe, points.PointTask, *of_points)
     register_domain(graphs.GraphRecipe, graphs.GraphTask, *of_graphs)

@@ -151,7 +151,7 @@ class Recipe:
         kind: Any = type(self)
         for name, allowed in field_types(kind).items():
             value = _plain(getattr(self, name))
-            if type(value) is int and float in allowed:
+            if type(value) is int and float in allowed and abs(value) < 1 << 53:
                 value = float(value)
             object.__setattr__(self, name, value)
             if (isinstance(value, bool) and bool not in allowed) or not isinstance(value, allowed):

@@ -29,7 +29,7 @@ def ocnn(kernel: Tensor, stride: int | tuple[int, ...] = 1, *, padding: Padding 
     well, that the stride lets occur.
 
     Args:
-        stride: of the convolution.
+        stride: of the convolution; of a dilated one, its stride over the common divisor of both.
         padding: ``"full"`` is the paper's, the largest multiple of the stride at which kernels overlap: all shifts
             count. ``"authors"`` is the released code's, 1: for stride 1 shifts of at most one pixel; for stride 2 those
             of one pixel either way and not of zero, with the identity where the shift is +1. Where the stride is at
