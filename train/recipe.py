@@ -62,10 +62,10 @@ def field_types(kind: Any) -> dict[str, tuple[type, ...]]:
     return found
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a number of NumPy or PyTorch as one of Python; what a dictionary holds as well."""
     if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: plain(each) for key, each in value.items()}
     return value.tolist() if hasattr(value, "tolist") else value
 
 
@@ -150,7 +150,7 @@ class Recipe:
         """
         kind: Any = type(self)
         for name, allowed in field_types(kind).items():
-            value = _plain(getattr(self, name))
+            value = plain(getattr(self, name))
             if type(value) is int and float in allowed and abs(value) < 1 << 53:
                 value = float(value)
             object.__setattr__(self, name, value)

@@ -14,7 +14,7 @@ from comhe.errors import UsageError, did_you_mean
 from comhe.regularizers import regularizer_options
 from comhe.zoo import model_options
 
-from .recipe import Option, Recipe
+from .recipe import Option, Recipe, plain
 
 # What is compared, and dictionaries of options; they have flags of their own.
 OTHER_FLAGS = (
@@ -118,8 +118,8 @@ def variants(recipes: Sequence[Recipe], settings: Mapping[str, Any]) -> list[Rec
         suggestions |= fields | options | builder
         applied = {name: settings[name] for name in settings if name in fields | options | builder}
         known |= dict.fromkeys(applied, True)
-        plain = (value.tolist() if hasattr(value, "tolist") else value for value in applied.values())  # of NumPy
-        sweep = (value if isinstance(value, list | tuple | range) else [value] for value in plain)
+        values_of = map(plain, applied.values())  # an array becomes a list
+        sweep = (value if isinstance(value, list | tuple | range) else [value] for value in values_of)
         for values in itertools.product(*sweep):
             changes = dict(zip(applied, values, strict=True))
             chosen = {name: changes.pop(name) for name in applied if name in options}

@@ -20,7 +20,7 @@ from .signatures import named_archive, named_kind, named_part
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of files before torch 1.6
 MAX_NUMBERS = 1 << 48
-MAX_EXPANDED = 1 << 26  # bytes that all tensors of a file may take beyond those that it has: an expanded one stores few
+MAX_EXPANDED = 1 << 26  # bytes of memory that the expanded tensors of a file may take beyond what it stores
 STORAGES = {
     "FloatStorage": torch.float32, "DoubleStorage": torch.float64, "HalfStorage": torch.float16,
     "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
@@ -82,7 +82,7 @@ class Checkpoint:
     def tensor(self, value: Any) -> Tensor | None:
         """Return the tensor that a record describes; None if it describes none.
 
-        One that is not dense, or is expanded from too few numbers, is on the meta device: it has a shape at most.
+        One that is not dense, or whose expansion takes too much memory, is on the meta device, with its shape at most.
         """
         depth = 0
         while isinstance(value, Record) and value.args and value.name in PARAMETERS + SUBCLASSES:

@@ -17,7 +17,7 @@ STRAY = {
     "ehthumbs.db", "ehthumbs_vista.db", "icon\r", "lost+found", "network trash folder", "picasa.ini",
     "system volume information", "temporary items", "thevolumesettingsfolder", "thumbs.db", "zbthumbnail.info",
 }  # fmt: skip
-# What Windows keeps next to a file is written as one of its own by other systems: NAME:STREAM.
+# Windows keeps streams next to a file; other systems write each of them as a file, NAME:STREAM.
 STREAMS = (":zone.identifier", ":encryptable", ":smartscreen", ":afp_afpinfo", ":afp_resource")
 # What folders next to those of classes have: documents, lists, annotations, programs, archives, weights.
 BESIDES = {
