@@ -76,7 +76,7 @@ def gcn512(regularizer: str, device: torch.device, tiny: bool, **penalty: Any) -
 NETWORKS = {"cnn9": cnn9, "resnet50": resnet50, "pointnet2_ssg": pointnet2_ssg, "gcn512": gcn512}
 PENALTIES: dict[str, tuple[str, dict[str, Any]]] = {
     "hs-mhe": ("hs-mhe", {}),
-    "rp-comhe": ("rp-comhe", {}),
+    "rp-comhe": ("rp-comhe", {"regularizer_options": {"span": True}}),
     "rp-comhe, ambient": ("rp-comhe", {"regularizer_options": {"span": False}}),
 }
 

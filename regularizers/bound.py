@@ -1,11 +1,15 @@
 """A bound on what one step does to short neurons."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .energies.checks import as_sets
+from .energies.kernels import OFFSETS, runs_on
 from .energies.sums import can_branch
+from .energies.transforms import is_transformed
 
 RATE = 10.0  # the largest gradient of a neuron in a set with a short one, in units of its length
 SHORT = 0.5  # a neuron is short if it has less than this times the root mean square length of its set ...
@@ -43,6 +47,31 @@ def bound_gradient(w: Tensor, min_norm: float, scale: float = 1.0) -> tuple[Tens
     return rows, zeros
 
 
+def bounds_together(neurons: Sequence[Tensor]) -> bool:
+    """Whether :func:`bound_gradients` takes these layers: float32 on one GPU that runs the kernels, no transform."""
+    return not torch.compiler.is_compiling() and all(
+        runs_on(w.device)
+        and w.device == neurons[0].device
+        and w.dtype == torch.float32
+        and 0 < as_sets(w)[0].numel() < OFFSETS
+        and not is_transformed(w)
+        for w in neurons
+    )
+
+
+def bound_gradients(
+    neurons: Sequence[Tensor], weights: Tensor, min_norm: float, scales: Sequence[float]
+) -> tuple[list[Tensor], Tensor]:
+    """:func:`bound_gradient` of several layers at once, with one zero to add to the weighted sum of their penalties.
+
+    A layer's penalty is the mean over its sets. The gradients of a gradient are those of :func:`bound_gradient`.
+
+    Shape: layers ``[..., N, d]``, ``[layers] -> [..., N, d]``, ``[]``.
+    """
+    zero, _, *rows = _Bounds.apply(weights, min_norm, [RATE * scale for scale in scales], *neurons)
+    return rows, zero
+
+
 class _Bound(torch.autograd.Function):
     @staticmethod
     def forward(w: Tensor, min_norm: float, rate: float) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -63,9 +92,7 @@ class _Bound(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor, factor: Tensor, *_: Any) -> tuple[Tensor, None, None]:
         for most in ctx.saved_tensors:
-            most = most * factor.abs()[..., None]
-            size = torch.linalg.vector_norm(grad, dim=-1)
-            grad = grad * torch.where(size > most, most / size, 1.0)[..., None]
+            grad = _shortened(grad, most, factor.abs()[..., None])
         return grad, None, None
 
 
@@ -80,3 +107,50 @@ class _TransformedBound(_Bound):
     def vmap(info, in_dims, w: Tensor, min_norm: float, rate: float):
         found = _TransformedBound.apply(w.movedim(in_dims[0], 0), min_norm, rate)
         return found, (0, 0, None if found[2] is None else 0)
+
+
+class _Bounds(torch.autograd.Function):
+    """Many layers on a GPU. The kernels are imported where they run."""
+
+    @staticmethod
+    def forward(weights: Tensor, min_norm: float, rates: list[float], *neurons: Tensor) -> tuple[Tensor, ...]:
+        from .energies.kernels.bound import gradient_limits
+
+        limits = gradient_limits([as_sets(w) for w in neurons], rates, min_norm, SHORT**2, (FEW * min_norm) ** 2)
+        return weights.new_zeros(()), limits, *(w.view_as(w) for w in neurons)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        weights, _, _, *neurons = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(weights, output[1])
+        ctx.save_for_forward(weights)
+        ctx.sets = tuple(w.shape[:-2].numel() for w in neurons)
+
+    @staticmethod
+    def backward(ctx, factor: Tensor, _, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        from .energies.kernels.bound import bounded, device_numbers
+
+        weights, limits = ctx.saved_tensors
+        factors = factor * weights / device_numbers(ctx.sets, weights.device)
+        if torch.is_grad_enabled():
+            ends = [grad.shape[:-1].numel() for grad in grads]
+            parts = zip(grads, limits.split(ends), factors.abs().unbind(), strict=True)
+            found = [_shortened(grad, most.view(grad.shape[:-1]), size) for grad, most, size in parts]
+        else:
+            found = bounded([as_sets(grad) for grad in grads], limits, factors)
+            found = [one.view_as(grad) for one, grad in zip(found, grads, strict=True)]
+        return None, None, None, *found
+
+    @staticmethod
+    def jvp(ctx, _weights, _min_norm, _rates, *changes: Tensor | None) -> tuple[Tensor | None, ...]:
+        (weights,) = ctx.saved_tensors
+        return weights.new_zeros(()), None, *(x if x is None else x.view_as(x) for x in changes)
+
+
+def _shortened(grad: Tensor, most: Tensor, factor: Tensor) -> Tensor:
+    """Rows no longer than most times factor, differentiable even where most is infinite."""
+    size = torch.linalg.vector_norm(grad, dim=-1)
+    is_long = size > most * factor
+    limit = torch.where(is_long, most, 1.0) * factor
+    return grad * torch.where(is_long, limit / torch.where(is_long, size, 1.0), 1.0)[..., None]

@@ -9,7 +9,7 @@ from torch import Tensor, distributed, nn
 from comhe.errors import UsageError, few, warn
 
 from .attachment import Attachment
-from .bound import bound_gradient
+from .bound import bound_gradient, bound_gradients, bounds_together
 from .diagnostics import diagnose
 from .draws import Draws, Memory
 from .energies.checks import autocast_disabled, upcast
@@ -374,6 +374,10 @@ class Regularizer(States):
         if not self.penalty.min_norm:
             return members, []
         least, scale = self.penalty.min_norm, self.penalty.scale
+        if bounds_together(neurons := [member.w for member in members]):
+            layers = [member.layer for member in members]
+            rows, zero = bound_gradients(neurons, draws.weights(layers), least, [scale(layer) for layer in layers])
+            return [member._replace(w=w) for member, w in zip(members, rows, strict=True)], [zero]
         found = [(member, *bound_gradient(member.w, least, scale(member.layer))) for member in members]
         terms = [draws.weight(member.layer) * zeros.mean() for member, _, zeros in found]
         return [member._replace(w=w) for member, w, _ in found], terms

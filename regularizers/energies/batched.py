@@ -2,10 +2,10 @@
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from . import kernels
 from .checks import Layers, as_sets, autocast_disabled
+from .energy import energies
 from .potential import Potential
 from .tables import device_table
 from .terms import Terms
@@ -16,7 +16,8 @@ def batched_energies(neurons: Layers, weights: Tensor, terms: Terms, reduction: 
 
     .. math:: \sum_l \lambda_l \frac{1}{B_l} \sum_b E(W_{l, b})
 
-    Shape: layers [..., N_l, d_l] that the kernels take, weights [layers] -> a scalar, differentiable once in them.
+    Shape: layers [..., N_l, d_l] that the kernels take, weights [layers] -> a scalar, differentiable twice in the
+    layers.
     """
     with_gradient = torch.is_grad_enabled() and any(w.requires_grad for w in neurons)
     return _BatchedEnergies.apply(weights, terms, reduction, with_gradient, *neurons)[0]
@@ -36,15 +37,22 @@ class _BatchedEnergies(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
-        gradients = output[1:]
-        ctx.mark_non_differentiable(*gradients)
+        weights, ctx.terms, ctx.reduction, _, *neurons = inputs
+        ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*gradients)
+        ctx.save_for_backward(weights, *neurons, *output[1:])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad: Tensor, *_):
-        return None, None, None, None, *torch._foreach_mul(list(ctx.saved_tensors), grad)
+        weights, *saved = ctx.saved_tensors
+        count = len(weights)
+        if not torch.is_grad_enabled():
+            return None, None, None, None, *torch._foreach_mul(saved[count:], grad)
+        # A second derivative is wanted: that of one layer after the other.
+        neurons = saved[:count]
+        values = [energies(w, ctx.terms, ctx.reduction)[0].mean() for w in neurons]
+        total = (weights * torch.stack(values)).sum()
+        return None, None, None, None, *torch.autograd.grad(grad * total, neurons, create_graph=True)
 
 
 @device_table

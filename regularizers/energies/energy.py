@@ -87,7 +87,8 @@ def energies(w: Tensor, terms: Terms, reduction: str) -> tuple[Tensor, bool]:
         w = upcast(w)
         pair_sum = _PairSum if torch.compiler.is_compiling() else _TransformedPairSum
         sums, _, _, near = pair_sum.apply(w, terms, torch.is_grad_enabled() and w.requires_grad)
-        sums = sums + (w.detach() * 0).sum((-2, -1))  # NaN where a neuron is not finite
+        if not kernels.usable(w, terms.potential):  # they do so themselves
+            sums = sums + (w.detach() * 0).sum((-2, -1))  # NaN where a neuron is not finite
         return mean_energy(sums, w.shape[-2], terms.potential, reduction), near
 
 

@@ -51,7 +51,7 @@ class _SpanPairs(torch.autograd.Function):
 
     @staticmethod
     def forward(draws: Tensor, terms: Terms, with_gradient: bool, *neurons: Tensor) -> tuple[Any, ...]:
-        found = _projected(draws, terms, with_gradient, neurons)
+        found = _projected(draws, terms, with_gradient, neurons) if can_branch(draws) else None
         if found is None:
             exact = replace(terms, rows=terms.dtype(draws))
             wide = draws.double() if can_branch(draws) else draws
@@ -126,8 +126,6 @@ def _projected(
     scale_pairs(cosines, inverse.squeeze(-1))
     diagonal = cosines.diagonal(dim1=-2, dim2=-1)
     if cosines.dtype != torch.float64:
-        if not can_branch(draws):
-            return None
         ones = diagonal.clone()
         diagonal.zero_()
         if near_pairs(cosines, terms.potential) is not None:

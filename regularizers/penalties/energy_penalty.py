@@ -101,12 +101,16 @@ class EnergyPenalty(Penalty):
         """The energy of neurons [..., N, d] -> [...]; see :meth:`terms`."""
         return energies(w, self.terms(half_space, stretch), self.reduction)[0]
 
+    def projected_terms(self, w: Tensor, stretch: float) -> Terms:
+        """What the energy of projected neurons w is made of: within their rounding they count as parallel."""
+        return replace(self.terms(stretch=stretch), parallel=projection_error(w))
+
     def projected_energy(self, project: Callable[[Tensor], Tensor], w: Tensor, stretch: float) -> Tensor:
         """The energy of ``project(w)``, in float64 if any neurons are near each other: then nothing is lost on the way.
 
         On a GPU, where nothing may depend on that, projected neurons within their rounding count as parallel.
         """
-        terms = replace(self.terms(stretch=stretch), parallel=projection_error(w))
+        terms = self.projected_terms(w, stretch)
         if not can_branch(w) or w.dtype == torch.float64:
             return energies(project(w), terms, self.reduction)[0]
         value, near = energies(project(w), terms, self.reduction)
@@ -134,22 +138,27 @@ class EnergyPenalty(Penalty):
         n, d = layer.shape[-2:]
         return min(n, self.sample or n), d
 
+    def projected(self, w: Tensor, layer: Layer, draws: Draws) -> tuple[Tensor, Terms] | None:
+        """Neurons [..., C, N, k] and the terms of their energies, if the layer's value is the mean of these."""
+        return None
+
     def batched(self, members: Sequence[Member], draws: Draws) -> tuple[list[Tensor], list[Member]]:
-        """On a GPU the kernels take all unprojected layers of one role together."""
-        if self.eps or not members or is_transformed(members[0].w) or not runs_on(members[0].w.device):
+        """On a GPU the kernels take all layers together that have the same terms."""
+        if not members or is_transformed(members[0].w) or not runs_on(members[0].w.device):
             return [], list(members)
-        terms: list[Tensor] = []
-        done: set[str] = set()
-        for role in ("hidden", "output"):
-            terms_of_role = self.terms(self.half_space and role == "hidden")
-            alike = [m for m in members if m.layer.role == role and not self.is_projected(m.layer)]
-            some = [m for m in alike if usable(m.w, terms_of_role.potential)]
-            if some:
-                layers, neurons = [m.layer for m in some], [m.w for m in some]
-                weights = draws.weights(layers)
-                terms.append(batched_energies(neurons, weights, terms_of_role, self.reduction))
-                done |= {layer.name for layer in layers}
-        return terms, [member for member in members if member.layer.name not in done]
+        alike: dict[Terms, list[tuple[Layer, Tensor]]] = {}
+        for layer, w, _ in members:
+            seen: tuple[Tensor, Terms] | None = w, self.terms(self.half_space and layer.role == "hidden")
+            if self.is_projected(layer):
+                seen = self.projected(w, layer, draws)
+            if seen is not None and usable(seen[0], seen[1].potential):
+                alike.setdefault(seen[1], []).append((layer, seen[0]))
+        values = [
+            batched_energies([w for _, w in some], draws.weights([layer for layer, _ in some]), terms, self.reduction)
+            for terms, some in alike.items()
+        ]
+        done = {layer.name for some in alike.values() for layer, _ in some}
+        return values, [member for member in members if member.layer.name not in done]
 
     def scale(self, layer: Layer) -> float:
         return 1.0 if self.reduction == "mean" else 2.0 * self.terms().potential.pairs(layer.shape[-2])

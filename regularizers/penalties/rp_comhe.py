@@ -7,6 +7,7 @@ from torch import Tensor
 from comhe.errors import UsageError, check_choice, check_count
 from comhe.regularizers.draws import DISTRIBUTIONS, Distribution, Draws
 from comhe.regularizers.energies.span import span_energies
+from comhe.regularizers.energies.terms import Terms
 from comhe.regularizers.registry import register_regularizer
 from comhe.regularizers.selection import Layer
 
@@ -87,13 +88,13 @@ class RandomProjection(EnergyPenalty):
         """Energies [..., C] of a layer's neurons [..., N, d] under its projections."""
         if self._is_inside(layer):
             return self._energies_in_span([w], layer, draws)[0]
-        projections = self.projections(layer, draws).to(w).flatten(0, 1)
+        projections = self.projections(layer, draws).to(w)
+        return self.projected_energy(lambda w: self._project(projections, w), w, math.sqrt(self.dim))
 
-        def project(w: Tensor) -> Tensor:
-            projected = projections.to(w) @ w.mT  # all C at once, [..., C k, N], with no need to be copied
-            return projected.unflatten(-2, (self.count, self.dim)).mT
-
-        return self.projected_energy(project, w, math.sqrt(self.dim))
+    def projected(self, w: Tensor, layer: Layer, draws: Draws) -> tuple[Tensor, Terms] | None:
+        if self._is_inside(layer) or self.across != "mean":
+            return None
+        return self._project(self.projections(layer, draws), w), self.projected_terms(w, math.sqrt(self.dim))
 
     def projected_value(self, w: Tensor, layer: Layer, state: Tensor | None, draws: Draws) -> Tensor:
         return self._across(self.energies(w, layer, draws))
@@ -123,6 +124,10 @@ class RandomProjection(EnergyPenalty):
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, count={self.count}, redraw={self.redraw}, span={self.span}, {super().extra_repr()}"
+
+    def _project(self, projections: Tensor, w: Tensor) -> Tensor:
+        projected = projections.to(w).flatten(0, 1) @ w.mT  # all C at once, [..., C k, N], with no need to be copied
+        return projected.unflatten(-2, (self.count, self.dim)).mT
 
     def _energies_in_span(self, neurons: Sequence[Tensor], layer: Layer, draws: Draws) -> list[Tensor]:
         coordinates = self.projections(layer, draws).to(neurons[0])

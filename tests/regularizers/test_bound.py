@@ -64,6 +64,18 @@ def test_each_set_has_a_factor_of_its_own():
     torch.testing.assert_close(w.grad[1], 3 * w.grad[0])
 
 
+def test_gradients_of_gradients_where_only_one_set_has_a_bound():
+    """The limits of the other are infinite, and its second derivatives those of no bound."""
+    w = torch.stack([rows(1.0, 1.0, 1e-3), rows(1.0, 1.0, 1.0)]).requires_grad_()
+    factor = torch.tensor(2.0, requires_grad=True)
+    moved, zeros = bound_gradient(w, 0.01)
+    (grad,) = torch.autograd.grad((factor * (100 * moved.pow(3).sum((-2, -1)) + zeros)).sum(), w, create_graph=True)
+    second, slope = torch.autograd.grad(grad.sum(), (w, factor))
+    torch.testing.assert_close(second[1], 1200 * w[1])
+    assert second.isfinite().all()
+    torch.testing.assert_close(slope, grad.sum() / factor)
+
+
 def test_transforms_of_torch_func():
     w, push = torch.stack([rows(1.0, 1.0, 1e-3), rows(1.0, 1e-3, 1.0)]), 1e6 * torch.ones(3, 16)
 

@@ -50,6 +50,7 @@ PUSHES = Launch(64, 32, 4, 3, (57_344, 49_152))
 EXACT = "tf32x3"  # how products are made of float32: by three on the tensor cores; "ieee" by ordinary arithmetic
 PROGRAMS = 264  # that the products of wide neurons are divided into, at most, besides one for each pair of tiles
 BLOCK = Launch(32, 32, 1, 1, (256, 256))  # of a triangular matrix: its sums stay within one warp
+ROWS = Launch(4, 512, 4, 1, (64, 64))  # of neurons whose lengths are taken: those of a program, and columns at a time
 
 
 def padded_width(width: int) -> int:

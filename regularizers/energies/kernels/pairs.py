@@ -160,8 +160,11 @@ def store_units(
     w, high, low, columns_high, columns_low, inverse, lack, rows, row, EPS, LEAST, LIMIT, TINY,
     ROWS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
-    """Neurons w divided by their norms; 1 / norm is 0 for one that has no direction, as the neuron is then."""
-    scale, short_of = lengths(tl.sum(w * w, axis=1), EPS, LEAST, LIMIT, TINY)
+    """Neurons w divided by their norms; 1 / norm is 0 for one that has no direction, as the neuron is then.
+
+    An infinite neuron is lost and makes NaN, as it does times 0; it is not one without direction.
+    """
+    scale, short_of = lengths(tl.sum(w * w + 0.0 * w, axis=1), EPS, LEAST, LIMIT, TINY)
     alive = scale != 0
     big, small = halves(tl.where(alive[:, None], tl.where(alive[:, None], w, 0.0) * scale[:, None], 0.0))
     dim = tl.arange(0, WIDTH)

@@ -11,7 +11,7 @@ from importlib import import_module
 
 TYPES = {"table": "*i64", "near": "*i32", "a": "*fp64", "inverses": "*fp64"}
 TYPES |= dict.fromkeys(("rows", "most", "count", "n", "blocks", "first", "depth"), "i32")
-TYPES |= dict.fromkeys(("FLOOR", "PARALLEL", "EPS", "LEAST", "LIMIT", "TINY"), "fp32")
+TYPES |= dict.fromkeys(("FLOOR", "PARALLEL", "EPS", "LEAST", "LIMIT", "TINY", "SHORTEST", "SHARE"), "fp32")
 LARGEST = dict.fromkeys(("HALF", "SHORTENS", "GRADIENT", "SCALED", "EXACT", "ALIGNED"), True) | {
     "S": 2.0,
     "PRECISION": "tf32x3",

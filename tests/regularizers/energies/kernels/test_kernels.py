@@ -90,10 +90,12 @@ def test_energies_and_gradients_of_a_ragged_batch(normal, device, s, eps, min_no
         assert error < 1e-4, f"{list(w.shape)}: {error:.1e}"
 
 
-def test_neurons_that_are_lost_have_no_energy(normal, device):
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # NumPy's, of what a GPU computes in silence
+@pytest.mark.parametrize("lost", [torch.nan, torch.inf, -torch.inf])
+def test_neurons_that_are_lost_have_no_energy(normal, device, lost):
     made = layers(normal, device)
     for w in made:
-        w[0, 3, 2] = torch.nan
+        w[0, 3, 2] = lost
     for eps, min_norm in ((0.0, 0.0), (0.1, 0.0), (0.0, 5.0)):
         sums, gradients = kernels.energy_sums(made, terms(2, True, eps, min_norm))
         assert all(total[0].isnan() and total[1:].isfinite().all() for total in sums)
@@ -185,7 +187,7 @@ def chosen(monkeypatch, device):
     """Makes the kernels take tensors wherever they are; without it, on the CPU, the ordinary way is taken."""
 
     def choose():
-        for module in ("penalties.energy_penalty", "energies.kernels"):
+        for module in ("penalties.energy_penalty", "energies.kernels", "bound"):
             monkeypatch.setattr(sys.modules[f"comhe.regularizers.{module}"], "runs_on", lambda device: True)
 
     return choose
@@ -226,6 +228,8 @@ def penalty_and_gradients(name, **options):
         ("hs-mhe", {"sample": 10}),
         ("rp-comhe", {"dim": 8, "count": 3}),
         ("rp-comhe", {"dim": 20, "count": 2, "shared": False, "output_weight": 0.0}),
+        ("rp-comhe", {"dim": 8, "count": 2, "eps": 1e-4}),
+        ("rp-comhe", {"dim": 8, "count": 2, "span": False}),
         ("rp-comhe", {"dim": 8, "count": 2, "across": "max"}),
         ("rp-comhe", {"dim": 140, "count": 1}),  # wide ones after the projection
         ("rp-comhe", {"dim": 8, "count": 2, "span": True}),
@@ -272,6 +276,21 @@ def test_capturable_steps_are_the_ordinary_ones(chosen, name, options, device):
                 torch.testing.assert_close(other, one, rtol=1e-5, atol=1e-7)
         ordinary.step, capturable.step = ordinary.step + 1, capturable.step + 1
     assert len(pools) <= 1
+
+
+def test_the_whole_penalty_can_be_differentiated_twice(chosen, device):
+    """As where a loss is penalized by its gradient, which then has the penalty's in it."""
+
+    def curvature():
+        torch.manual_seed(3)
+        model = nn.Sequential(nn.Linear(40, 12), nn.Linear(12, 5)).to(device)
+        w = model[0].weight
+        (slope,) = torch.autograd.grad(create_regularizer("hs-mhe", model, weight=0.5)(), w, create_graph=True)
+        return torch.autograd.grad(slope.square().sum(), w)[0]
+
+    expected = curvature()
+    chosen()
+    torch.testing.assert_close(curvature(), expected, rtol=1e-3, atol=1e-6)
 
 
 def test_no_gradient_is_computed_where_none_is_wanted(chosen, device):

@@ -29,6 +29,9 @@ def choices(architecture):
     for kernel, launch in (("product", launches.PRODUCTS), ("slope", launches.SLOPES), ("push", launches.PUSHES)):
         sizes = {"TILE": launch.rows, "CHUNK": launch.columns}
         found.append((launch, f"wide._{kernel}_kernel", launch.num_stages, sizes))
+    for kernel in ("square", "limit", "shorten"):
+        sizes = {"ROWS": launches.ROWS.rows, "COLUMNS": launches.ROWS.columns}
+        found.append((launches.ROWS, f"bound._{kernel}_kernel", 1, sizes))
     for is_factor in (True, False):
         found.append((launches.BLOCK, "cholesky._block_kernel", 1, {"SIZE": launches.BLOCK.rows, "FACTOR": is_factor}))
     return [choice for i, choice in enumerate(found) if choice not in found[:i]]
