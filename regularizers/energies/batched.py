@@ -1,5 +1,7 @@
 """The weighted energy of many layers as one operation, whose gradient is computed in the forward pass."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -21,6 +23,12 @@ def batched_energies(neurons: Layers, weights: Tensor, terms: Terms, reduction: 
     """
     with_gradient = torch.is_grad_enabled() and any(w.requires_grad for w in neurons)
     return _BatchedEnergies.apply(weights, terms, reduction, with_gradient, *neurons)[0]
+
+
+def weighted_mean(values: Tensor, counts: Sequence[int], weights: Tensor) -> Tensor:
+    """The sum over layers of weight times the mean of the layer's ``counts`` values; values [sets of all layers]."""
+    shares, layers = _shares(tuple(counts), values.device)
+    return (weights.index_select(0, layers) * shares * values).sum()
 
 
 class _BatchedEnergies(torch.autograd.Function):
@@ -47,7 +55,8 @@ class _BatchedEnergies(torch.autograd.Function):
         weights, *saved = ctx.saved_tensors
         count = len(weights)
         if not torch.is_grad_enabled():
-            return None, None, None, None, *torch._foreach_mul(saved[count:], grad)
+            dense = [gradient.contiguous() for gradient in saved[count:]]  # else each is multiplied alone
+            return None, None, None, None, *torch._foreach_mul(dense, grad)
         # A second derivative is wanted: that of one layer after the other.
         neurons = saved[:count]
         values = [energies(w, ctx.terms, ctx.reduction)[0].mean() for w in neurons]
@@ -71,3 +80,11 @@ def _scales(
         layers += [layer] * batch
     floats = [torch.tensor(values, dtype=torch.float32).to(device) for values in (scales, constants)]
     return floats[0], floats[1], torch.tensor(layers).to(device)
+
+
+@device_table
+def _shares(counts: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """For each set of all layers, one by the number of its layer's, and the layer."""
+    shares = [1 / count for count in counts for _ in range(count)]
+    layers = [layer for layer, count in enumerate(counts) for _ in range(count)]
+    return torch.tensor(shares, dtype=torch.float32).to(device), torch.tensor(layers).to(device)

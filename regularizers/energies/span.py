@@ -21,7 +21,7 @@ INSTEAD = "take rp-comhe with span=False for second derivatives"
 LONG = 16.0  # in units of min_norm, the most that a neuron's length counts with: no projection makes it a short one
 
 
-def span_energies(neurons: Sequence[Tensor], draws: Tensor, terms: Terms, reduction: str = "mean") -> list[Tensor]:
+def span_energies(neurons: Sequence[Tensor], draws: Tensor, terms: Terms, reduction: str = "mean") -> Tensor:
     r"""Energies of each layer's neurons under Gaussian projections that are known by their action on the span.
 
     With an orthonormal basis Q [d, N] of the rows' span and :math:`W = R Q^\top`, a Gaussian P [k, d] acts on the
@@ -35,15 +35,12 @@ def span_energies(neurons: Sequence[Tensor], draws: Tensor, terms: Terms, reduct
     as this makes them count as parallel: at angles below 1.2e-7 times the root of N, or 5e-7 in float32 if that is more
     (4e-6 on a GPU).
 
-    Shape: layers ``neurons`` [..., N, d] of equal N <= d, ``draws`` Z [C, k, N] -> [..., C] for each layer, in float32
+    Shape: layers ``neurons`` [..., N, d] of equal N <= d, ``draws`` Z [C, k, N] -> [sets of all layers, C], in float32
     or float64; differentiable once.
     """
     with_gradient = torch.is_grad_enabled() and any(w.requires_grad for w in neurons)
     sums = _SpanPairs.apply(draws, terms, with_gradient, *neurons)[0]
-    energies = mean_energy(sums, draws.shape[-1], terms.potential, reduction)
-    shapes = [(*w.shape[:-2], len(draws)) for w in neurons]
-    split = energies.split([math.prod(shape[:-1]) for shape in shapes])
-    return [one.view(shape) for one, shape in zip(split, shapes, strict=True)]
+    return mean_energy(sums, draws.shape[-1], terms.potential, reduction)
 
 
 class _SpanPairs(torch.autograd.Function):

@@ -6,8 +6,11 @@ from torch import Tensor
 
 from comhe.errors import UsageError, check_choice, check_count
 from comhe.regularizers.draws import DISTRIBUTIONS, Distribution, Draws
+from comhe.regularizers.energies.batched import weighted_mean
+from comhe.regularizers.energies.kernels import runs_on
 from comhe.regularizers.energies.span import span_energies
 from comhe.regularizers.energies.terms import Terms
+from comhe.regularizers.energies.transforms import is_transformed
 from comhe.regularizers.registry import register_regularizer
 from comhe.regularizers.selection import Layer
 
@@ -87,7 +90,7 @@ class RandomProjection(EnergyPenalty):
     def energies(self, w: Tensor, layer: Layer, draws: Draws) -> Tensor:
         """Energies [..., C] of a layer's neurons [..., N, d] under its projections."""
         if self._is_inside(layer):
-            return self._energies_in_span([w], layer, draws)[0]
+            return self._energies_in_span([w], layer, draws).view(*w.shape[:-2], self.count)
         projections = self.projections(layer, draws).to(w)
         return self.projected_energy(lambda w: self._project(projections, w), w, math.sqrt(self.dim))
 
@@ -101,18 +104,29 @@ class RandomProjection(EnergyPenalty):
 
     def values(self, members: Sequence[Member], draws: Draws) -> list[tuple[Tensor, Tensor | None]]:
         """Within their spans, layers of equally many neurons that share their draws are one batch."""
-        batches: dict[tuple, list[Member]] = {}
-        for member in members if self.span and self.shared else ():
-            if self.is_projected(member.layer) and self._is_inside(member.layer):
-                batches.setdefault((member.w.shape[-2], member.w.dtype, member.w.device), []).append(member)
         energies: dict[str, Tensor] = {}
-        for batch in batches.values():
-            found = self._energies_in_span([member.w for member in batch], batch[0].layer, draws)
-            energies |= zip((member.layer.name for member in batch), found, strict=True)
+        for batch in self._in_spans(members) if self.shared else ():
+            neurons = [member.w for member in batch]
+            found = self._energies_in_span(neurons, batch[0].layer, draws).split([_sets(w) for w in neurons])
+            shaped = zip(batch, found, strict=True)
+            energies |= {m.layer.name: one.view(*m.w.shape[:-2], self.count) for m, one in shaped}
         return [
             (self._across(energies[layer.name]) if layer.name in energies else self.value(w, layer, None, draws), None)
             for layer, w, _ in members
         ]
+
+    def batched(self, members: Sequence[Member], draws: Draws) -> tuple[list[Tensor], list[Member]]:
+        values, rest = super().batched(members, draws)
+        is_one = self.shared and self.across == "mean" and rest and runs_on(rest[0].w.device)
+        if not is_one or is_transformed(rest[0].w):
+            return values, rest
+        batches = self._in_spans(rest)
+        for batch in batches:
+            energies = self._energies_in_span([member.w for member in batch], batch[0].layer, draws).mean(-1)
+            weights = draws.weights([member.layer for member in batch]).to(energies.dtype)
+            values.append(weighted_mean(energies, [_sets(member.w) for member in batch], weights))
+        done = {member.layer.name for batch in batches for member in batch}
+        return values, [member for member in rest if member.layer.name not in done]
 
     def cost(self, layer: Layer) -> float:
         if not self.is_projected(layer):
@@ -129,7 +143,15 @@ class RandomProjection(EnergyPenalty):
         projected = projections.to(w).flatten(0, 1) @ w.mT  # all C at once, [..., C k, N], with no need to be copied
         return projected.unflatten(-2, (self.count, self.dim)).mT
 
-    def _energies_in_span(self, neurons: Sequence[Tensor], layer: Layer, draws: Draws) -> list[Tensor]:
+    def _in_spans(self, members: Sequence[Member]) -> list[list[Member]]:
+        """Those that are seen within their spans, by the number of neurons and what is computed with."""
+        batches: dict[tuple, list[Member]] = {}
+        for member in members:
+            if self.is_projected(member.layer) and self._is_inside(member.layer):
+                batches.setdefault((member.w.shape[-2], member.w.dtype, member.w.device), []).append(member)
+        return list(batches.values())
+
+    def _energies_in_span(self, neurons: Sequence[Tensor], layer: Layer, draws: Draws) -> Tensor:
         coordinates = self.projections(layer, draws).to(neurons[0])
         return span_energies(neurons, coordinates, self.terms(), self.reduction)
 
@@ -154,3 +176,7 @@ class RandomProjection(EnergyPenalty):
             if width <= widest:  # fewer neurons take the first columns: no number is drawn twice
                 return widest, widest
         return (width if self.shared else layer.name), width
+
+
+def _sets(w: Tensor) -> int:
+    return w.shape[:-2].numel()

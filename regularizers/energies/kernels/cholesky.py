@@ -89,30 +89,34 @@ def _launch(a: Tensor, inverses: Tensor, start: int, blocks: int, is_factor: boo
 
 @triton.jit
 def _block_kernel(a, inverses, n, blocks, first, FACTOR: tl.constexpr, SIZE: tl.constexpr):
-    """The inverse of a block's factor, which is computed first unless the block is one; column by column."""
+    """The inverse of a block's factor, which is computed first unless the block is one; column by column.
+
+    What is left of a symmetric block stays symmetric, so its next column is its next row: a sum within each thread.
+    """
     block = first + tl.program_id(1)
     begin = block * SIZE
-    i, j = tl.arange(0, SIZE)[:, None], tl.arange(0, SIZE)[None, :]
+    row = tl.arange(0, SIZE)
+    i, j = row[:, None], row[None, :]
     a += tl.program_id(0).to(tl.int64) * n * n + begin.to(tl.int64) * (n + 1)
-    inside = (begin + i < n) & (begin + j < n)
+    there = begin + row < n
     one = tl.where(i == j, 1.0, 0.0)
-    left = tl.where(inside, tl.load(a + i.to(tl.int64) * n + j, mask=inside, other=0.0), one)
+    left = tl.load(a + i.to(tl.int64) * n + j, mask=there[:, None] & there[None, :], other=0.0)
+    left = tl.where(there[:, None] & there[None, :], left, one)
     inverse = one.to(left.dtype)
-    factor = left
     for k in range(SIZE):
-        column = tl.sum(tl.where(j == k, left, 0.0), axis=1)[:, None]
-        pivot = tl.sum(tl.sum(tl.where((i == k) & (j == k), left, 0.0), axis=1))
         if FACTOR:
-            low = tl.where(i > k, column, 0.0)
+            column = tl.load(a + row.to(tl.int64) * n + k, mask=there & (begin + k < n), other=0.0)
+            scale = 1.0 / tl.sum(tl.where(row == k, tl.where(there, column, 1.0), 0.0))
+            low = tl.where(row > k, column, 0.0)
         else:
-            pivot = tl.sqrt(pivot)
-            low = tl.where(i > k, column / pivot, 0.0)
-            factor = tl.where(j == k, tl.where(i == k, pivot, low), factor)
-            across = tl.sum(tl.where(i == k, left, 0.0), axis=0)[None, :] / pivot
-            left -= low * tl.where(j > k, across, 0.0)
-        row = tl.sum(tl.where(i == k, inverse, 0.0), axis=0)[None, :] / pivot
-        inverse = tl.where(i == k, row, inverse - low * row)
+            column = tl.sum(tl.where(i == k, left, 0.0), axis=0)
+            pivot = tl.sqrt(tl.sum(tl.where(row == k, column, 0.0)))
+            scale = 1.0 / pivot
+            low = tl.where(row > k, column * scale, 0.0)
+            left -= low[:, None] * low[None, :]
+            below = tl.where(row == k, pivot, low)
+            tl.store(a + row.to(tl.int64) * n + k, below, mask=(row >= k) & there & (begin + k < n))
+        last = tl.sum(tl.where(i == k, inverse, 0.0), axis=0) * scale
+        inverse = tl.where(i == k, last[None, :], inverse - low[:, None] * last[None, :])
     out = inverses + (tl.program_id(0).to(tl.int64) * blocks + block) * SIZE * SIZE
     tl.store(out + i * SIZE + j, inverse)
-    if not FACTOR:
-        tl.store(a + i.to(tl.int64) * n + j, factor, mask=inside & (j <= i))

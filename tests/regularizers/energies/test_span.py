@@ -13,9 +13,9 @@ def test_energies_and_gradients_are_those_of_the_ambient_projections(normal, hal
     layers = [normal(4, 9, seed=1).requires_grad_(), normal(2, 4, 7, seed=2).requires_grad_()]
     z = normal(3, 5, 4, seed=3)
     energies = span_energies(layers, z, Terms(Potential(2.0, False, half_space)))
-    assert [e.shape for e in energies] == [(3,), (2, 3)]
-    grads = torch.autograd.grad(sum(e.sum() for e in energies), layers)
-    for w, energy, grad in zip(layers, energies, grads, strict=True):
+    assert energies.shape == (3, 3)
+    grads = torch.autograd.grad(energies.sum(), layers)
+    for w, energy, grad in zip(layers, (energies[0], energies[1:]), grads, strict=True):
         u = torch.nn.functional.normalize(w.detach(), dim=-1)
         basis = torch.linalg.solve_triangular(torch.linalg.cholesky(u @ u.mT), u, upper=False)  # Q^T
         expected = hyperspherical_energy(w[..., None, :, :] @ (z @ basis[..., None, :, :]).mT, 2, half_space)
@@ -24,5 +24,5 @@ def test_energies_and_gradients_are_those_of_the_ambient_projections(normal, hal
 
 
 def test_no_gradient_is_computed_where_none_is_wanted(normal):
-    (energy,) = span_energies([normal(4, 9)], normal(3, 5, 4), Terms(Potential()))
+    energy = span_energies([normal(4, 9)], normal(3, 5, 4), Terms(Potential()))
     assert not energy.requires_grad
