@@ -25,10 +25,12 @@ def batched_energies(neurons: Layers, weights: Tensor, terms: Terms, reduction: 
     return _BatchedEnergies.apply(weights, terms, reduction, with_gradient, *neurons)[0]
 
 
-def weighted_mean(values: Tensor, counts: Sequence[int], weights: Tensor) -> Tensor:
-    """The sum over layers of weight times the mean of the layer's ``counts`` values; values [sets of all layers]."""
-    shares, layers = _shares(tuple(counts), values.device)
-    return (weights.index_select(0, layers) * shares * values).sum()
+def weighted_energies(
+    sums: Tensor, shapes: Sequence[tuple[int, int]], weights: Tensor, potential: Potential, reduction: str
+) -> Tensor:
+    """The same from the sums of phi over the pairs of each set, [sets of all layers]; shapes (sets, N) of layers."""
+    scales, constants, layers = _scales(tuple(shapes), potential, reduction, weights.device)
+    return ((weights * scales).index_select(0, layers) * sums).sum() + (weights * constants).sum()
 
 
 class _BatchedEnergies(torch.autograd.Function):
@@ -36,11 +38,10 @@ class _BatchedEnergies(torch.autograd.Function):
     def forward(weights, terms, reduction, with_gradient, *neurons):
         sets = [as_sets(w) for w in neurons]
         shapes = tuple((len(w), w.shape[-2]) for w in sets)
-        scales, constants, layers = _scales(shapes, terms.potential, reduction, weights.device)
+        scales, _, _ = _scales(shapes, terms.potential, reduction, weights.device)
         with autocast_disabled(weights):
-            factors = weights * scales
-            sums, gradients = kernels.energy_sums(sets, terms, factors, with_gradient=with_gradient)
-            total = (factors.index_select(0, layers) * torch.cat(sums)).sum() + (weights * constants).sum()
+            sums, gradients = kernels.energy_sums(sets, terms, weights * scales, with_gradient=with_gradient)
+            total = weighted_energies(torch.cat(sums), shapes, weights, terms.potential, reduction)
         return total, *(g.view(w.shape) for g, w in zip(gradients, neurons, strict=True) if with_gradient)
 
     @staticmethod
@@ -80,11 +81,3 @@ def _scales(
         layers += [layer] * batch
     floats = [torch.tensor(values, dtype=torch.float32).to(device) for values in (scales, constants)]
     return floats[0], floats[1], torch.tensor(layers).to(device)
-
-
-@device_table
-def _shares(counts: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """For each set of all layers, one by the number of its layer's, and the layer."""
-    shares = [1 / count for count in counts for _ in range(count)]
-    layers = [layer for layer, count in enumerate(counts) for _ in range(count)]
-    return torch.tensor(shares, dtype=torch.float32).to(device), torch.tensor(layers).to(device)

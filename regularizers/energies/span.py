@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from . import kernels
 from .checks import as_sets, autocast_disabled
 from .cholesky import cholesky, solve_triangular
 from .cosines import gram, scale_pairs
@@ -38,9 +39,16 @@ def span_energies(neurons: Sequence[Tensor], draws: Tensor, terms: Terms, reduct
     Shape: layers ``neurons`` [..., N, d] of equal N <= d, ``draws`` Z [C, k, N] -> [sets of all layers, C], in float32
     or float64; differentiable once.
     """
+    return mean_energy(span_sums(neurons, draws, terms), draws.shape[-1], terms.potential, reduction)
+
+
+def span_sums(neurons: Sequence[Tensor], draws: Tensor, terms: Terms) -> Tensor:
+    """The sums over pairs that :func:`span_energies` is the mean of, for layers of different N as well.
+
+    One with fewer neurons than ``draws`` has columns takes the first. What is N x N has zeros added for it.
+    """
     with_gradient = torch.is_grad_enabled() and any(w.requires_grad for w in neurons)
-    sums = _SpanPairs.apply(draws, terms, with_gradient, *neurons)[0]
-    return mean_energy(sums, draws.shape[-1], terms.potential, reduction)
+    return _SpanPairs.apply(draws, terms, with_gradient, *neurons)[0]
 
 
 class _SpanPairs(torch.autograd.Function):
@@ -74,8 +82,10 @@ class _SpanPairs(torch.autograd.Function):
             # dW = dR Q^T l / n and Q^T = R^-1 U: first the N x N solve, then the only product with W.
             weights = solve_triangular(factor, weights)
             weights = (lengths * weights * inverse.mT).split([len(as_sets(w)) for w in neurons])
-            pairs = zip(weights, neurons, strict=True)
-            grads = [(weight @ as_sets(w).to(dtype)).to(w.dtype).view_as(w) for weight, w in pairs]
+            grads = []
+            for weight, w in zip(weights, neurons, strict=True):
+                n = w.shape[-2]
+                grads.append((weight[:, :n, :n] @ as_sets(w).to(dtype)).to(w.dtype).view_as(w))
         if torch.is_grad_enabled():
             grads = [last_derivative(one, grad, *neurons, instead=INSTEAD) for one in grads]
         return None, None, None, *grads
@@ -90,7 +100,7 @@ class _SpanPairs(torch.autograd.Function):
                 as_sets(torch.zeros_like(w) if change is None else change).to(factor) @ as_sets(w).to(factor).mT
                 for w, change in zip(neurons, changes, strict=True)
             ]
-            turned = lengths * torch.cat(pairs) * inverse.mT
+            turned = lengths * torch.cat([_padded(x, *factor.shape[1:]) for x in pairs]) * inverse.mT
             turned = torch.linalg.solve_triangular(factor.mT, turned, upper=True, left=False).to(gradients.dtype)
             moved = (draws.to(turned.dtype).flatten(0, 1) @ turned.mT).unflatten(-2, draws.shape[:2]).mT
             change = (gradients * moved).sum((-2, -1)).to(draws.dtype)
@@ -118,7 +128,7 @@ def _projected(
     None if two rows are so near that float64 is needed.
     """
     count, k, n = draws.shape
-    cosines = torch.cat([gram(as_sets(w)) for w in neurons])
+    cosines = torch.cat([_padded(gram(as_sets(w)), n, n) for w in neurons])
     inverse = replace(terms, min_norm=0.0).lengths(cosines.diagonal(dim1=-2, dim2=-1)).inverse[..., None]
     scale_pairs(cosines, inverse.squeeze(-1))
     diagonal = cosines.diagonal(dim1=-2, dim2=-1)
@@ -143,5 +153,32 @@ def _projected(
     terms = replace(
         terms, parallel=max(32 * jitter if cosines.dtype == torch.float64 else 0.0, projection_error(draws))
     )
-    sums = neuron_sums(projected, terms, with_gradient)
-    return sums.energy, sums.product(projected), factor, inverse, lengths
+    sums, gradients = _pair_sums(neurons, projected, terms, with_gradient)
+    return sums, gradients, factor, inverse, lengths
+
+
+def _pair_sums(
+    neurons: Sequence[Tensor], projected: Tensor, terms: Terms, with_gradient: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Sums [sets, C] of the neurons' own pairs and their gradient [sets, C, N, k], zero where zeros were added."""
+    n, k = projected.shape[-2:]
+    if all(w.shape[-2] == n for w in neurons):
+        found = neuron_sums(projected, terms, with_gradient)
+        return found.energy, found.product(projected)
+    parts = projected.split([len(as_sets(w)) for w in neurons])
+    parts = [part[..., : w.shape[-2], :] for part, w in zip(parts, neurons, strict=True)]
+    if all(kernels.usable(part, terms.potential) for part in parts):
+        sums, gradients = kernels.energy_sums([as_sets(part) for part in parts], terms, with_gradient=with_gradient)
+    else:
+        each = [neuron_sums(part, terms, with_gradient) for part in parts]
+        sums, gradients = [one.energy for one in each], [one.product(x) for one, x in zip(each, parts, strict=True)]
+    together = torch.cat([x.view(part.shape[:2]) for x, part in zip(sums, parts, strict=True)])
+    if not with_gradient:
+        return together, None
+    return together, torch.cat([_padded(x.view(part.shape), n, k) for x, part in zip(gradients, parts, strict=True)])
+
+
+def _padded(x: Tensor, rows: int, columns: int) -> Tensor:
+    """Matrices with zeros added to their ends."""
+    down, right = rows - x.shape[-2], columns - x.shape[-1]
+    return nn.functional.pad(x, (0, right, 0, down)) if down or right else x

@@ -2,13 +2,14 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from comhe.errors import UsageError, check_choice, check_count
 from comhe.regularizers.draws import DISTRIBUTIONS, Distribution, Draws
-from comhe.regularizers.energies.batched import weighted_mean
+from comhe.regularizers.energies.batched import weighted_energies
 from comhe.regularizers.energies.kernels import runs_on
-from comhe.regularizers.energies.span import span_energies
+from comhe.regularizers.energies.span import span_energies, span_sums
 from comhe.regularizers.energies.terms import Terms
 from comhe.regularizers.energies.transforms import is_transformed
 from comhe.regularizers.registry import register_regularizer
@@ -18,6 +19,7 @@ from .energy_penalty import EnergyPenalty
 from .penalty import Member
 
 POOL = "all projections"  # the key of their common memory
+JOINED = 2**21  # numbers of matrices of N neurons that are factorized together, with zeros added to the smaller ones
 
 
 @register_regularizer("rp-comhe")
@@ -120,11 +122,14 @@ class RandomProjection(EnergyPenalty):
         is_one = self.shared and self.across == "mean" and rest and runs_on(rest[0].w.device)
         if not is_one or is_transformed(rest[0].w):
             return values, rest
-        batches = self._in_spans(rest)
+        batches = _joined([batch for batch in self._in_spans(rest) if batch[0].w.dtype == torch.float32])
         for batch in batches:
-            energies = self._energies_in_span([member.w for member in batch], batch[0].layer, draws).mean(-1)
-            weights = draws.weights([member.layer for member in batch]).to(energies.dtype)
-            values.append(weighted_mean(energies, [_sets(member.w) for member in batch], weights))
+            layers, neurons = [member.layer for member in batch], [member.w for member in batch]
+            coordinates = max((self.projections(layer, draws) for layer in layers), key=lambda draw: draw.shape[-1])
+            sums = span_sums(neurons, coordinates, self.terms()).mean(-1)
+            shapes = [(_sets(w), w.shape[-2]) for w in neurons]
+            weights = draws.weights(layers)
+            values.append(weighted_energies(sums, shapes, weights, self.terms().potential, self.reduction))
         done = {member.layer.name for batch in batches for member in batch}
         return values, [member for member in rest if member.layer.name not in done]
 
@@ -176,6 +181,19 @@ class RandomProjection(EnergyPenalty):
             if width <= widest:  # fewer neurons take the first columns: no number is drawn twice
                 return widest, widest
         return (width if self.shared else layer.name), width
+
+
+def _joined(batches: Sequence[list[Member]]) -> list[list[Member]]:
+    """Batches of fewer neurons join those of more as long as their matrices stay few: there are fewer launches."""
+    joined: list[list[Member]] = []
+    for batch in sorted(batches, key=lambda batch: -batch[0].w.shape[-2]):
+        if joined and batch[0].w.device == joined[-1][0].w.device:
+            both = [*joined[-1], *batch]
+            if sum(_sets(member.w) for member in both) * both[0].w.shape[-2] ** 2 <= JOINED:
+                joined[-1] = both
+                continue
+        joined.append(batch)
+    return joined
 
 
 def _sets(w: Tensor) -> int:

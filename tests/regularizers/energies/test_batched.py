@@ -35,10 +35,3 @@ def test_weighted_sum_and_gradients(normal, reduction, half_space):
         torch.autograd.grad(2 * value, layers), torch.autograd.grad(2 * expected, layers), strict=True
     ):
         torch.testing.assert_close(found, grad, rtol=1e-6, atol=1e-8)
-
-
-def test_the_weighted_mean_is_over_each_layers_values():
-    values, weights = torch.tensor([3.0, 1.0, 2.0], requires_grad=True), torch.tensor([10.0, 100.0])
-    found = batched.weighted_mean(values, [1, 2], weights)
-    assert found == 10 * 3 + 100 * 1.5
-    assert torch.autograd.grad(found, values)[0].tolist() == [10, 50, 50]

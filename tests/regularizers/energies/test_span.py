@@ -3,7 +3,7 @@ import torch
 
 from comhe.regularizers import hyperspherical_energy
 from comhe.regularizers.energies.potential import Potential
-from comhe.regularizers.energies.span import span_energies
+from comhe.regularizers.energies.span import span_energies, span_sums
 from comhe.regularizers.energies.terms import Terms
 
 
@@ -21,6 +21,21 @@ def test_energies_and_gradients_are_those_of_the_ambient_projections(normal, hal
         expected = hyperspherical_energy(w[..., None, :, :] @ (z @ basis[..., None, :, :]).mT, 2, half_space)
         torch.testing.assert_close(energy, expected)
         torch.testing.assert_close(grad, torch.autograd.grad(expected.sum(), w)[0], rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("half_space", [False, True])
+def test_layers_of_different_numbers_of_neurons_are_each_as_alone(normal, half_space):
+    layers = [normal(4, 9, seed=1), normal(2, 6, 7, seed=2), normal(3, 8, seed=4)]
+    layers[1][0, 2] = 0
+    z, terms = normal(3, 5, 6, seed=3), Terms(Potential(2.0, False, half_space), min_norm=0.3)
+    layers = [w.requires_grad_() for w in layers]
+    together = span_sums(layers, z, terms)
+    alone = torch.cat([span_sums([w], z[..., : w.shape[-2]], terms) for w in layers])
+    torch.testing.assert_close(together, alone)
+    push = normal(4, 3, seed=5)
+    expected = torch.autograd.grad((push * alone).sum(), layers)
+    for found, grad in zip(torch.autograd.grad((push * together).sum(), layers), expected, strict=True):
+        torch.testing.assert_close(found, grad, rtol=1e-7, atol=1e-10)
 
 
 def test_no_gradient_is_computed_where_none_is_wanted(normal):
