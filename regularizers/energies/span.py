@@ -166,6 +166,7 @@ def _pair_sums(
         found = neuron_sums(projected, terms, with_gradient)
         return found.energy, found.product(projected)
     parts = projected.split([len(as_sets(w)) for w in neurons])
+    gradients: list[Any]
     parts = [part[..., : w.shape[-2], :] for part, w in zip(parts, neurons, strict=True)]
     if all(kernels.usable(part, terms.potential) for part in parts):
         sums, gradients = kernels.energy_sums([as_sets(part) for part in parts], terms, with_gradient=with_gradient)
