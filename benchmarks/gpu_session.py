@@ -57,6 +57,12 @@ STEPS = (
         (*GPU, "penalty", "--rounds", "10", "--out", "{out}"),
         (*GPU, "penalty", "--networks", "gcn512", "--rounds", "1", *CPU),
     ),
+    Step(
+        "alone",
+        90,
+        (*GPU, "alone", "--rounds", "10", "--out", "{out}"),
+        (*GPU, "alone", "--networks", "gcn512", "--rounds", "1", *CPU),
+    ),
     Step("profile", 60, (*GPU, "profile", "--out", "{out}"), (*GPU, "profile", *CPU)),
     Step("points", 120, (*GPU, "points", "--rounds", "15", "--out", "{out}"), (*GPU, "points", *CPU)),
     Step("training", 150, (*GPU, "training", "--out", "{out}"), (*GPU, "training", *CPU)),

@@ -6,7 +6,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,6 +26,7 @@ from comhe.train.runs.run import Run
 from comhe.train.task import Task
 
 from .gpu_points import _milliseconds as milliseconds
+from .gpu_points import captured
 
 Rows = Iterator[dict[str, Any]]
 STEPS = 20  # timed at once, as the loop takes them: one after the other, without waiting
@@ -149,6 +150,50 @@ def _medians(calls: dict[str, Callable], device: torch.device, rounds: int, tiny
         for name, call in calls.items():
             times[name].append(milliseconds(several(call), device) / count)
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def alone(
+    device: torch.device,
+    rounds: int,
+    tiny: bool,
+    networks: Iterable[str] = tuple(NETWORKS),
+    penalties: Iterable[str] = tuple(PENALTIES),
+) -> Rows:
+    """Milliseconds of a penalty and its gradient without a network beside it, and the launches it takes (captured)."""
+    count = 1 if tiny else STEPS
+    for name, regularizer in product(networks, penalties):
+        kind, options = PENALTIES[regularizer]
+        task = NETWORKS[name](kind, device, tiny, **options)
+        torch.manual_seed(0)
+        model = task.model().to(device)
+        penalty = task.regularizer(model)
+        penalty.capturable = device.type == "cuda"
+        parameters, draws = [p for p in model.parameters() if p.requires_grad], penalty.draw()
+        found: list[Any] = []  # lives as long as the graph
+
+        def call(penalty=penalty, parameters=parameters, draws=draws, found=found) -> None:
+            found[:] = [penalty.value_and_grad(parameters, draws)]
+
+        timed = captured(call, device) if device.type == "cuda" else call
+
+        def several(timed=timed) -> list:
+            return [timed() for _ in range(count)]
+
+        for _ in range(1 if tiny else 5):
+            timed()
+        times = [milliseconds(several, device) / count for _ in range(rounds)]
+        with torch.profiler.profile() as profiler:
+            timed()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+        launches = [e for e in profiler.events() if e.device_type == torch.autograd.DeviceType.CUDA]
+        yield {
+            "network": name,
+            "regularizer": regularizer,
+            "alone_ms": statistics.median(times),
+            "launches": len(launches),
+            "launched_ms": sum(e.time_range.elapsed_us() for e in launches) / 1e3,
+        }
 
 
 def profile(device: torch.device, tiny: bool, most: int = 40) -> Rows:

@@ -16,6 +16,12 @@ def test_every_part_runs(part, device, capsys, tmp_path):
         gpu.main([part, "--tiny", "--out", str(tmp_path)])
 
 
+def test_a_penalty_alone(device):
+    (row,) = gpu.gpu_training.alone(device, 1, True, ["gcn512"], ["rp-comhe"])
+    assert row["alone_ms"] > 0
+    assert (row["launches"] > 0) == (device.type == "cuda")
+
+
 def test_steps_of_a_network(device):
     task = gpu.gpu_training.NETWORKS["gcn512"]("rp-comhe", device, True)
     for options in ({}, {"beside": False}):
