@@ -25,6 +25,7 @@ from comhe.datasets.io.layouts import (
     split_folders,
     warn_of_folders,
     warn_of_others,
+    warn_of_unlabeled,
 )
 from comhe.errors import DataError
 from comhe.inputs.files import read_bounded
@@ -65,6 +66,7 @@ def list_tree(folder: Path, splits: Sequence[str] = SPLITS) -> Tree:
         raise MissingDataError(f"{folder}: {not_a_folder(folder)}")
     present = {split: path for split, path in split_folders(folder).items() if split in splits and _has_folders(path)}
     if not present and splits == SPLITS and (classes := _class_folders(folder)):
+        warn_of_unlabeled(folder, [child.name for child in children(folder) if _is_image(child.name)])
         return Tree(folder, classes, {"train": _list_classes(folder, folder, classes)})
     if splits == SPLITS and "train" in present:
         note = _unlabeled_test(folder, present)

@@ -73,6 +73,12 @@ def warn_of_folders(folder: Path, names: Sequence[str], kind: str) -> None:
         warn(f"{folder}: not used, without {kind}: {few(names, 8)}")
 
 
+def warn_of_unlabeled(folder: Path, names: Sequence[str]) -> None:
+    """Warn of samples next to the folders of classes, which have no class."""
+    if names:
+        warn(f"{folder}: not used, in no folder of a class: {few(names, 8)}; move them to {folder}/CLASS/")
+
+
 def warn_of_others(folder: Path, names: Sequence[str]) -> None:
     """Warn of samples next to splits, or to the classes in them, that belong to none."""
     if names:

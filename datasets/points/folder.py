@@ -22,6 +22,7 @@ from comhe.datasets.io.layouts import (
     split_folders,
     warn_of_folders,
     warn_of_others,
+    warn_of_unlabeled,
 )
 from comhe.datasets.labeled import SPLITS, draw_test
 from comhe.datasets.registry import register_dataset
@@ -36,6 +37,7 @@ from .hdf5 import HDF5, find_parts, is_h5_folder, load_h5_folder, load_parts
 
 # What lies next to meshes: their materials, and in ShapeNet the voxels and the facts of each.
 MATERIALS = (".mtl", ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tga", ".binvox", ".json")
+CLOUDS = tuple(suffix for suffix in SUFFIXES if suffix not in (".txt", ".csv"))  # and no list or note
 TERMS = "for research, as its authors' terms of use say"
 
 
@@ -162,9 +164,8 @@ def list_shapes(folder: Path) -> list[tuple[str, str, str]]:
             if {c.name for c in _folders(child)} & names:
                 raise DataError(f"{child}: has classes of train, but is not named as a split; keep it elsewhere")
         loose = [file for split in splits.values() for file in children(split) if file.is_file()]
-        ends = tuple(suffix for suffix in SUFFIXES if suffix not in (".txt", ".csv"))  # which lists have as well
-        ignored = [*filter(lambda child: has_file(child, ends), beside)]
-        ignored += [file for file in loose if file.name.lower().endswith(ends)]
+        ignored = [*filter(lambda child: has_file(child, CLOUDS), beside)]
+        ignored += [file for file in loose if file.name.lower().endswith(CLOUDS)]
         warn_of_others(folder, [child.relative_to(folder).as_posix() for child in ignored])
     elif len(folders) > 1 and any(map(split_folders, folders)):
         found = {child: split_folders(child) for child in folders}
@@ -185,6 +186,8 @@ def list_shapes(folder: Path) -> list[tuple[str, str, str]]:
     shapes = [(split, child.name, path) for split, child, below in inside for path in shapes_in[below]]
     if not (is_flat and len({name for _, name, _ in shapes}) > 1):
         shapes = _with_test(folder, folders, shapes)
+    if is_flat and shapes:
+        warn_of_unlabeled(folder, [child.name for child in children(folder) if child.name.lower().endswith(CLOUDS)])
     empty = [path for path, files in shapes_in.items() if not files] + others
     warn_of_folders(folder, [path.relative_to(folder).as_posix() for path in empty], "a shape")
     return shapes

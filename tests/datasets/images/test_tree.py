@@ -220,6 +220,16 @@ def test_images_in_no_class_folders_have_no_labels(small):
         load(small / "flat")
 
 
+def test_images_next_to_classes_are_told(small):
+    flat = small / "train"
+    (flat / "a" / "0000.png").rename(flat / "stray.PNG")
+    (flat / "notes.txt").write_text("no image")
+    with pytest.warns(
+        UserWarning, match=r"train: not used, in no folder of a class: stray\.PNG; move them to .*/CLASS/$"
+    ):
+        assert load(flat).classes == ("a", "b")
+
+
 def test_images_may_lie_deeper_in_a_class(small):
     before = load(small)
     for split in ("train", "test"):

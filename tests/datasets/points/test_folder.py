@@ -182,6 +182,16 @@ def test_folders_without_a_shape_are_told(tmp_path, layout):
         assert load(tmp_path).classes == ("a", "b")
 
 
+def test_shapes_next_to_classes_are_told(tmp_path):
+    for kind in "ab":
+        for i in range(4):
+            put(tmp_path / kind / f"{i}.off", off())
+    put(tmp_path / "stray.OFF", off())
+    put(tmp_path / "classes.txt", b"a\nb\n")
+    with pytest.warns(UserWarning, match=r": not used, in no folder of a class: stray\.OFF; move them to \S+/CLASS/$"):
+        assert len(load(tmp_path).train) + len(load(tmp_path).val) + len(load(tmp_path).test) == 8
+
+
 def test_folders_next_to_classes_that_are_none_are_told(tmp_path):
     for kind in "ab":
         for i in range(4):
