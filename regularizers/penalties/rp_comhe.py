@@ -44,8 +44,8 @@ class RandomProjection(EnergyPenalty):
             neurons, so the energies, have exactly the same distribution, from N k numbers instead of d k; the gradient
             is its conditional mean: what an ordinary draw adds to it is noise orthogonal to all neurons of the layer.
             What layers share then are the numbers: one with N neurons takes the first N columns of a single draw.
-            None, the default, does so where it is exact: for Gaussian entries, ``eps=0``. False is the released form. In
-            the span a step takes less time on a CPU, and more on a GPU (``benchmarks/README.md``).
+            None, the default, does so where it is exact: for Gaussian entries, ``eps=0``. False is the released form.
+            In the span a step takes less time on a CPU, and more on a GPU (``benchmarks/README.md``).
 
     Source: Lin et al., *Regularizing Neural Networks via Minimizing Hyperspherical Energy*, CVPR 2020.
     """

@@ -224,9 +224,7 @@ def test_images_next_to_classes_are_told(small):
     flat = small / "train"
     (flat / "a" / "0000.png").rename(flat / "stray.PNG")
     (flat / "notes.txt").write_text("no image")
-    with pytest.warns(
-        UserWarning, match=r"train: not used, in no folder of a class: stray\.PNG; move them to .*/CLASS/$"
-    ):
+    with pytest.warns(UserWarning, match=r"train: not used, in no folder of a class: stray\.PNG; move them"):
         assert load(flat).classes == ("a", "b")
 
 
