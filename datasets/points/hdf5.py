@@ -16,6 +16,7 @@ from comhe.datasets.io.files import read_lines
 from comhe.datasets.io.layouts import SPLIT_NAMES, children
 from comhe.datasets.labeled import SPLITS
 from comhe.errors import DataError, few, warn
+from comhe.inputs.scans import COLUMNS
 from comhe.inputs.shapes import check_clouds
 from comhe.inputs.signatures import stand_in
 
@@ -127,7 +128,9 @@ def _read_parts(folder: Path, files: dict[str, list[Path]], classes: int | None)
 
 
 def read_h5(path: Path, classes: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Read ``data`` [n, P, 3] and ``label`` [n] or [n, 1]; sizes are checked before memory is allocated.
+    """Read ``data`` [n, P, 3 or more] and ``label`` [n] or [n, 1]; sizes are checked before memory is allocated.
+
+    What follows x, y and z (normals, colors) is not used, as in other files of points.
 
     Points are float32, or float64 if the file has these: far from the origin, float32 would round their shape away.
     """
@@ -136,10 +139,10 @@ def read_h5(path: Path, classes: int | None) -> tuple[np.ndarray, np.ndarray]:
     try:
         with h5py.File(path, "r") as file:
             data, label = _dataset(file, "data", path), _dataset(file, "label", path)
-            if data.dtype.kind != "f" or data.ndim != 3 or data.shape[2] != 3 or 0 in data.shape:
-                is_wide = data.ndim == 3 and data.shape[2] > 3
-                how = "; swap its last two axes" if is_wide and data.shape[1] == 3 else ""
-                how = "; keep its columns x, y and z" if is_wide and data.shape[1] > 3 else how
+            is_turned = data.ndim == 3 and data.shape[1] == 3 != data.shape[2]
+            has_points = data.ndim == 3 and data.shape[2] in COLUMNS and not is_turned
+            if data.dtype.kind != "f" or not has_points or 0 in data.shape:
+                how = "; swap its last two axes" if is_turned else ""
                 raise DataError(f"{path}: data is {data.dtype} {list(data.shape)}, not float [n, P, 3]{how}")
             if label.dtype.kind not in "iuf" or label.shape not in (data.shape[:1], (*data.shape[:1], 1)):
                 raise DataError(f"{path}: label is {label.dtype} {list(label.shape)}, not int [{data.shape[0]}, 1]")
@@ -152,7 +155,8 @@ def read_h5(path: Path, classes: int | None) -> tuple[np.ndarray, np.ndarray]:
                 if claimed > max(UNSTORED, EXPANSION * stored):
                     raise DataError(f"{path}: {dataset.name} claims {claimed:,} bytes, but the file stores {stored:,}")
             kind = np.float64 if data.dtype.itemsize > 4 else np.float32
-            points, labels = data[()].astype(kind, copy=False), label[()].ravel()
+            points = np.ascontiguousarray(data[()][:, :, :3], dtype=kind)
+            labels = label[()].ravel()
     except DataError:
         raise
     # What h5py raises for a damaged file depends on the version of the library under it.

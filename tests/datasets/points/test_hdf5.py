@@ -125,7 +125,7 @@ BAD = {
     "a label between two": (some_clouds(3), [0, 0.5, 1], r"label 0\.5 of cloud 1 \(from 0\) is not one of 0..1"),
     "no label": (some_clouds(3), [0, 1, np.nan], r"label nan of cloud 2 \(from 0\) is not one of 0..1"),
     "data flat": (some_clouds(3)[0], [0] * POINTS, r"data is float32 \[16, 3\], not float \[n, P, 3\]"),
-    "data of four columns": (np.ones((3, 5, 4)), [0, 1, 0], r"data is .* \[3, 5, 4\], .*; keep its columns x, y and z"),
+    "data of sixteen columns": (np.ones((3, 5, 16)), [0, 1, 0], r"data is .* \[3, 5, 16\], not float"),
     "data of integers": (np.ones((3, 5, 3), int), [0, 1, 0], r"data is int64"),
     "data of strings": (np.full((3, 5, 3), b"ab"), [0, 1, 0], r"data is \|S2"),
     "no clouds": (some_clouds(3)[:0], np.zeros(0, int), r"data is float32 \[0, 16, 3\]"),
@@ -231,6 +231,15 @@ def test_classes_of_a_pair_of_ones_own_are_those_of_its_labels(tmp_path):
     write_h5(tmp_path / "train.h5", some_clouds(8).swapaxes(1, 2), [0, 1] * 4)
     with pytest.raises(DataError, match="swap its last two axes"):
         read_h5(tmp_path / "train.h5", 2)
+
+
+@pytest.mark.parametrize("more", [1, 3, 6])
+def test_columns_after_the_coordinates_are_not_used(tmp_path, more):
+    """Normals or colors, as in files of text and arrays."""
+    clouds = some_clouds(4)
+    write_h5(tmp_path / "a.h5", np.concatenate([clouds, np.ones((*clouds.shape[:2], more))], 2), [0, 1] * 2)
+    points, _ = read_h5(tmp_path / "a.h5", 2)
+    np.testing.assert_array_equal(points, clouds)
 
 
 def write_splits(folder, *names):
