@@ -91,8 +91,7 @@ def _launch(a: Tensor, inverses: Tensor, start: int, blocks: int, is_factor: boo
 def _block_kernel(a, inverses, n, blocks, first, FACTOR: tl.constexpr, SIZE: tl.constexpr):
     """The inverse of a block's factor, which is computed first unless the block is one; column by column.
 
-    The factor is L = M D, M with ones on its diagonal: the roots are not waited for. What is left of a symmetric block
-    stays symmetric, so its next column is its next row: a sum within each thread.
+    What is left of a symmetric block stays symmetric, so its next column is its next row: a sum within each thread.
     """
     block = first + tl.program_id(1)
     begin = block * SIZE
@@ -103,22 +102,21 @@ def _block_kernel(a, inverses, n, blocks, first, FACTOR: tl.constexpr, SIZE: tl.
     one = tl.where(i == j, 1.0, 0.0)
     left = tl.load(a + i.to(tl.int64) * n + j, mask=there[:, None] & there[None, :], other=0.0)
     left = tl.where(there[:, None] & there[None, :], left, one)
-    diagonal = tl.sum(tl.where(i == j, left, 0.0), axis=0)
     inverse = one.to(left.dtype)
     for k in range(SIZE):
-        pivot = tl.sum(tl.where(row == k, diagonal, 0.0))
         if FACTOR:
-            column = tl.load(a + row.to(tl.int64) * n + k, mask=there & (row > k), other=0.0)
+            column = tl.load(a + row.to(tl.int64) * n + k, mask=there & (begin + k < n), other=0.0)
+            scale = 1.0 / tl.sum(tl.where(row == k, tl.where(there, column, 1.0), 0.0))
+            low = tl.where(row > k, column, 0.0)
         else:
-            column = tl.where(row > k, tl.sum(tl.where(i == k, left, 0.0), axis=0), 0.0)
-        low = column * (1.0 / pivot)
-        if not FACTOR:
-            left -= low[:, None] * column[None, :]
-            diagonal -= low * column
-            root = tl.sqrt(pivot)
-            below = tl.where(row == k, root, low * root)
-            tl.store(a + row.to(tl.int64) * n + k, below, mask=there & (row >= k) & (begin + k < n))
-        inverse -= low[:, None] * tl.sum(tl.where(i == k, inverse, 0.0), axis=0)[None, :]
-    roots = diagonal if FACTOR else tl.sqrt(diagonal)
+            column = tl.sum(tl.where(i == k, left, 0.0), axis=0)
+            pivot = tl.sqrt(tl.sum(tl.where(row == k, column, 0.0)))
+            scale = 1.0 / pivot
+            low = tl.where(row > k, column * scale, 0.0)
+            left -= low[:, None] * low[None, :]
+            below = tl.where(row == k, pivot, low)
+            tl.store(a + row.to(tl.int64) * n + k, below, mask=(row >= k) & there & (begin + k < n))
+        last = tl.sum(tl.where(i == k, inverse, 0.0), axis=0) * scale
+        inverse = tl.where(i == k, last[None, :], inverse - low[:, None] * last[None, :])
     out = inverses + (tl.program_id(0).to(tl.int64) * blocks + block) * SIZE * SIZE
-    tl.store(out + i * SIZE + j, inverse / roots[:, None])
+    tl.store(out + i * SIZE + j, inverse)
