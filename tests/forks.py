@@ -9,12 +9,16 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 FORKS = get_context("forkserver")
 FORKS.set_forkserver_preload(["torch._dynamo", "torch_geometric.nn"])
+with patch.dict(os.environ):
+    os.environ.pop("TRITON_INTERPRET", None)  # Triton is imported to compile, which a fork may do
+    forkserver.ensure_running()
 
 # Like `python -P (-c CODE | -m MODULE | FILE) ARGUMENT...`, with the command's output in two files.
 BE = """

@@ -1,8 +1,5 @@
 """Names, domains and options of models, and the errors for those that do not exist."""
 
-import subprocess
-import sys
-
 import pytest
 
 from comhe.errors import UnknownOptionError, UsageError
@@ -43,11 +40,6 @@ def test_wrong_arguments_name_the_accepted_ones():
         create_model("gcn", in_channels=3, num_classes=2, hidden=4)
     with pytest.raises(UnknownOptionError, match=r"'gcn' needs 'in_channels', 'num_classes'; it accepts"):
         create_model("gcn")
-
-
-def test_image_networks_do_without_torch_geometric():
-    code = "import comhe.zoo, sys; comhe.zoo.create_model('cnn9'); assert 'torch_geometric' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_name_of_the_zoo_cannot_be_taken_before_its_networks_are_imported():

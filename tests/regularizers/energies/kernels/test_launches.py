@@ -1,13 +1,14 @@
 """Every choice of the launch table compiles for the GPUs there are, and takes the shared memory that it states."""
 
 import json
-import subprocess
-import sys
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+
+from ....forks import python
 
 pytest.importorskip("triton", reason="there is no Triton for this platform")
 launches = pytest.importorskip("comhe.regularizers.energies.kernels.launches")
@@ -43,11 +44,8 @@ def compiled(architecture, chosen):
         (name, architecture, sizes, {"num_warps": launch.num_warps, "num_stages": stages})
         for launch, name, stages, sizes in chosen
     ]
-    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path), "HOME": str(Path.home())}
     script = Path(__file__).with_name("compiled.py")
-    made = subprocess.run(
-        [sys.executable, "-W", "ignore", script, json.dumps(jobs)], capture_output=True, text=True, env=environment
-    )
+    made = python(script, json.dumps(jobs), env=os.environ | {"TRITON_INTERPRET": "0"})
     assert made.returncode == 0, made.stderr
     found = [tuple(map(int, line.split())) for line in made.stdout.splitlines()]
     assert len(found) == len(jobs)

@@ -1,8 +1,6 @@
 """The kernels as operators: compiled, without waiting for the device, and left to PyTorch where they do not apply."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -16,6 +14,7 @@ from comhe.zoo.points import PointNet2, Scale, ball_query, farthest_point_sampli
 from comhe.zoo.points.operations import segment_order
 from comhe.zoo.points.pooling import MaxLayerGradient
 
+from ....forks import python
 from .conftest import grid_points
 
 pytest.importorskip("triton")
@@ -98,7 +97,7 @@ build(_ball, "*fp32 *fp32 *i64 *fp32 i32 i32 i32 fp32", {"DIMENSION": 2, "BLOCK"
 def test_the_kernels_compile_for_hopper(tmp_path):
     """Which takes no GPU, and is stricter than the interpreter."""
     environment = os.environ | {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
-    run = subprocess.run([sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True)
+    run = python("-c", COMPILE, env=environment)
     assert run.returncode == 0, run.stderr
     assert all(int(line) > 1000 for line in run.stdout.split())
 
