@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import os
+import re
 from collections import Counter
 from importlib.util import find_spec
 
@@ -96,6 +97,13 @@ def pytest_collection_finish(session):
     gc.freeze()
     gc.set_threshold(20_000)
     gc.enable()
+
+
+@pytest.fixture
+def without_values(monkeypatch):
+    """Weights are left as they are allocated: the meta device has no values, and takes long to draw none."""
+    for name in [name for name in vars(torch.nn.init) if re.fullmatch(r"[a-z]\w*_", name)]:
+        monkeypatch.setattr(torch.nn.init, name, lambda tensor, *args, **kwargs: tensor)
 
 
 @pytest.fixture

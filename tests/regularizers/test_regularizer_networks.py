@@ -1,6 +1,5 @@
 """Every regularizer on other people's networks: torchvision's, PyTorch Geometric's and this zoo's."""
 
-import re
 from functools import cache
 
 import pytest
@@ -87,15 +86,9 @@ def test_every_regularizer(name, regularizer):
 META = [name for name in torchvision.models.list_models(module=torchvision.models) if not name.startswith("regnet")]
 
 
-@pytest.fixture
-def without_values(monkeypatch):
-    """Weights are left as they are allocated: the meta device has no values, and takes long to draw none."""
-    for name in [name for name in vars(nn.init) if re.fullmatch(r"[a-z]\w*_", name)]:
-        monkeypatch.setattr(nn.init, name, lambda tensor, *args, **kwargs: tensor)
-
-
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize(("library", "name"), [*(("torchvision", n) for n in META), *(("zoo", n) for n in LARGE)])
-def test_every_weight_is_selected_or_skipped_for_a_reason(without_values, library, name):
+def test_every_weight_is_selected_or_skipped_for_a_reason(library, name):
     kwargs = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     with torch.device("meta"):
         if library == "zoo":

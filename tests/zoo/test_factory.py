@@ -119,6 +119,7 @@ def build(name, classes, **options):
         return create_model(name, num_classes=classes, **options)
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize("name", list_models())
 def test_every_head_can_be_swapped(name):
     model, other = build(name, 4), build(name, 9)

@@ -284,6 +284,7 @@ def sized(name, in_channels=6, num_classes=3, **options):
         return create_model(name, in_channels=in_channels, num_classes=num_classes, **options)
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize("name", list_models())
 def test_every_option_that_differs_is_told_at_once_and_building_with_them_helps(name):
     depths = [{"num_layers": n, "hidden_channels": 5} for n in (1, 3)] if name in ("gat", "gcn", "gcn2", "sage") else []
@@ -296,6 +297,7 @@ def test_every_option_that_differs_is_told_at_once_and_building_with_them_helps(
         load_weights(sized(name, **error.value.build), theirs.state_dict())
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize("domain", ["images", "points", "graphs"])
 def test_weights_of_another_network_of_the_same_kind_are_told(domain):
     models = {name: sized(name) for name in list_models(domain=domain) if name not in ("resnet1001", "resnet110")}
