@@ -140,15 +140,21 @@ def test_several_attention_heads_are_not_mistaken_for_classes():
         load_weights(model, other.state_dict())
 
 
-@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"state_dict": state, "epoch": 3}])
-@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
-def test_torchvisions_and_timms_residual_networks(tmp_path, prefix, wrap):
-    """timm's ResNets have torchvision's names and shapes, all of them."""
+@pytest.fixture(scope="module")
+def theirs():
     torch.manual_seed(0)
-    theirs = torchvision.models.resnet18(num_classes=7).eval()
-    for module in theirs.modules():
+    network = torchvision.models.resnet18(num_classes=7).eval()
+    for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -1, 1)
+    return network
+
+
+@pytest.mark.usefixtures("without_values")
+@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"state_dict": state, "epoch": 3}])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
+def test_torchvisions_and_timms_residual_networks(theirs, tmp_path, prefix, wrap):
+    """timm's ResNets have torchvision's names and shapes, all of them."""
     state = {f"{prefix}{key}": value for key, value in theirs.state_dict().items()}
     torch.save(wrap(state), tmp_path / "checkpoint.pth.tar")
     model = create_model("resnet18", weights=tmp_path / "checkpoint.pth.tar", num_classes=7).eval()
