@@ -31,7 +31,7 @@ def energy(layer, role):
 
 
 @torch.no_grad()
-def objective(regularizer, layer, trials=20):
+def objective(regularizer, layer, trials=8):
     """The mean penalty over several draws; for a game the largest one over poles that have had time to move."""
     (part,) = regularizer.layers
     if regularizer.name in GAMES:
@@ -62,7 +62,7 @@ def check(name, kind, role, steps):
 @pytest.mark.parametrize(("kind", "role"), CASES)
 @pytest.mark.parametrize("name", NAMES)
 def test_alone(name, kind, role):
-    check(name, kind, role, steps=80 if name in GAMES else 30)
+    check(name, kind, role, steps=50 if name in GAMES else 20)
 
 
 @pytest.mark.long
