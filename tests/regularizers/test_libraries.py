@@ -62,6 +62,7 @@ ALIKE = "_large|_small|_v2|320_fpn|x1_.|x2_0|0_75|1_3|_b|_b[1-7]|_l|_m|152|161|1
 NAMES = [name for name in NAMES if not re.search(f"({ALIKE})$", name)]
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize("name", NAMES)
 def test_torchvision(name):
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
@@ -75,6 +76,7 @@ def test_torchvision(name):
     assert outputs(model) == ([expected] if isinstance(expected, str) else expected)
 
 
+@pytest.mark.usefixtures("without_values")
 def test_torchvision_regnet():
     assert outputs(torchvision.models.regnet_y_400mf()) == ["fc"]
 
@@ -125,6 +127,7 @@ TIMM = {
 }
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize("name", TIMM)
 def test_timm(name):
     timm = pytest.importorskip("timm")
@@ -197,6 +200,7 @@ def configured(name):
         return cls(config)
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize("name", TRANSFORMERS)
 def test_transformers(name):
     assert outputs(configured(name)) == TRANSFORMERS[name]

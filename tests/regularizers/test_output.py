@@ -57,6 +57,7 @@ def test_globs():
 ZOO = [name for name in list_models() if name not in ("resnet110", "resnet164", "resnet1001")]  # deep, otherwise alike
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize("name", ZOO)
 def test_the_zoo(name):
     sizes = {"in_channels": 12} if name in list_models(domain="graphs") else {}

@@ -230,9 +230,10 @@ def test_names_of_a_models_own_are_not_taken_for_wrappers():
     load_weights(Own(), Own().state_dict())
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize("wrapper", ["module", "_orig_mod", "_fsdp_wrapped_module", "_orig_mod.module"])
 def test_a_part_of_the_network_may_be_wrapped(wrapper):
-    model = create_model("vgg16_bn", num_classes=10)
+    model = sized("vgg16_bn")
     state = {name.replace("features.", f"features.{wrapper}."): t for name, t in model.state_dict().items()}
     assert len(load_weights(model, state).loaded) == len(state)
 

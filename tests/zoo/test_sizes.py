@@ -8,6 +8,7 @@ from comhe.zoo.sizes import COUNTS, build_and_count, count_parameters
 DEEP = ("resnet56", "resnet110", "resnet164", "resnet1001")  # which take seconds to build
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize("name", [name for name in COUNTS if name not in DEEP])
 def test_the_table_is_what_building_gives(name):
     assert build_and_count(name) == COUNTS[name]

@@ -13,6 +13,7 @@ from .conftest import count, meta
 IMAGENET = {"resnet18": 11_689_512, "resnet34": 21_797_672, "resnet50": 25_557_032}
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize("name", IMAGENET)
 def test_counts_of_imagenet_resnets(name):
     assert count(meta(name)) == IMAGENET[name]

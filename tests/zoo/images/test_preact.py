@@ -14,6 +14,7 @@ PREACT = {"resnet164": (18, 1_703_258), "resnet1001": (111, 10_327_706)}
 WIDE = {"wrn_16_4": (2, 4, 2_748_890, 2_772_020), "wrn_28_10": (4, 10, 36_479_194, 36_536_884)}
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize("name", PREACT)
 def test_counts_of_preactivation_resnets(name):
     n, exact = PREACT[name]
@@ -35,6 +36,7 @@ def test_counts_of_preactivation_resnets(name):
     assert f"{(weights + head) / 1e6:.1f}" == {"resnet164": "1.7", "resnet1001": "10.2"}[name]
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize("name", WIDE)
 def test_counts_of_wide_resnets(name):
     n, k, exact, exact_100 = WIDE[name]

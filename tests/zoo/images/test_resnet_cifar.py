@@ -22,6 +22,7 @@ CIFAR = {  # blocks per stage, first width, parameters for 10 classes, what He e
 }
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize("name", CIFAR)
 def test_counts_of_cifar_resnets(name):
     n, a, exact, published = CIFAR[name]

@@ -46,6 +46,7 @@ class Seen(torch.utils._python_dispatch.TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize("name", ["pointnet", "pointnet_t", "pointnet2", "dgcnn"])
 def test_a_step_never_waits_for_the_device(name, monkeypatch):
     """With tensors that have no data: to read one is an error. Only a forward can be on a device that is not there."""
