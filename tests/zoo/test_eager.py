@@ -1,4 +1,4 @@
-"""What importing the zoo and the data sets loads, and functions that are not compiled."""
+"""What importing the regularizers, the zoo and the data sets loads, and functions that are not compiled."""
 
 import subprocess
 import sys
@@ -28,11 +28,17 @@ def test_it_is_one_graph_break_of_a_compiled_program():
 def test_imports_load_neither_the_compiler_nor_scipy_nor_torch_geometric():
     """PyTorch Geometric and torchvision load the compiler themselves, so the zoo imports them where it needs them.
 
-    Networks of images and points are built here; those of graphs are only listed.
+    Regularizers need torch and nothing else. Networks of images and points are built here; those of graphs are only
+    listed.
     """
     code = """if True:
         import sys, torch
+        from torch import nn
         assert "torch._dynamo" not in sys.modules
+        from comhe.regularizers import create_regularizer
+        create_regularizer("rp-comhe", nn.Sequential(nn.Linear(60, 50), nn.Linear(50, 3)))().backward()
+        heavy = ["torch_geometric", "torchvision", "scipy", "h5py", "matplotlib", "lightning_fabric", "comhe.zoo"]
+        print([name for name in (*heavy, "torch._dynamo") if name in sys.modules])
         import comhe.zoo, comhe.zoo.points, comhe.zoo.images, comhe.datasets
         from comhe.zoo import create_model, list_models, model_domain
         assert 'gcn' in list_models() and model_domain('gcn') == 'graphs'
@@ -40,4 +46,4 @@ def test_imports_load_neither_the_compiler_nor_scipy_nor_torch_geometric():
         print([name for name in ("torch._dynamo", "scipy.sparse", "torch_geometric") if name in sys.modules])
     """
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
-    assert done.stdout == "[]\n", done.stderr
+    assert done.stdout == "[]\n[]\n", done.stderr

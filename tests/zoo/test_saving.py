@@ -42,6 +42,7 @@ def fields(domain, **changes):
     return {"data": data, "preprocessing": TRANSFORMS[domain], "metrics": {"test": {"accuracy": 0.5}}} | changes
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize("name", networks(DEEP))
 def test_every_network_comes_back_as_it_was_saved(name, tmp_path):
     """The network in evaluation has the same tensors, so it computes the same; what it is trained further from, too."""

@@ -19,10 +19,9 @@ from .conftest import networks
 
 DEEPEST = {"resnet32", "resnet34", "resnet44", "resnet50", "resnet56", "resnet110", "resnet164", "resnet1001"}
 WIDE = {"resnet32_wide", "wrn_28_10", "cnn9", "cnn15"}
-sweep = partial(networks, {"resnet34_cifar", "resnet50_cifar"})
+sweep = partial(networks, {"resnet18_cifar", "resnet34_cifar", "resnet50_cifar"})
 GRAPHS = list_models(domain="graphs")
 BLOCKS_COMPILED = {  # elsewhere, or in the networks beside them
-    "resnet18",
     "resnet20",
     "wrn_16_4",
     "pointnet",
