@@ -31,6 +31,7 @@ def device():
         if not interprets():
             pytest.skip(f"Triton's interpreter fails with NumPy {np.__version__}: install numpy<2.4 or a newer torch")
         patch_once()
+        make_types_once()
     return torch.device("cpu")
 
 
@@ -69,6 +70,36 @@ def patch_once():
 
     if hasattr(interpreter, "_patch_lang"):  # a private name
         interpreter.InterpretedFunction.__call__ = call
+
+
+def make_types_once():
+    """Let the interpreter keep the types that it makes anew for every operation, for a fifth of the time."""
+    from triton.language import block_type
+    from triton.runtime import interpreter
+
+    if not hasattr(interpreter, "_get_np_dtype"):  # a private name
+        return
+    find, numpy_types, blocks = interpreter._get_np_dtype, {}, {}
+
+    def get_np_dtype(dtype):
+        if dtype.name not in numpy_types:
+            numpy_types[dtype.name] = find(dtype)
+        return numpy_types[dtype.name]
+
+    def get_block_ty(self, dtype, shape):
+        key = dtype.name, *shape
+        if key not in blocks:
+            blocks[key] = block_type(dtype, shape)
+        return blocks[key]
+
+    def with_element_ty(block, dtype):
+        key = block.name, dtype.name
+        if key not in blocks:
+            blocks[key] = block_type(dtype, block.shape)
+        return blocks[key]
+
+    interpreter._get_np_dtype, interpreter.InterpreterBuilder.get_block_ty = get_np_dtype, get_block_ty
+    block_type.with_element_ty = with_element_ty
 
 
 @pytest.fixture(scope="session")
