@@ -22,8 +22,10 @@ WIDE = {"resnet32_wide", "wrn_28_10", "cnn9", "cnn15"}
 sweep = partial(networks, {"resnet18_cifar", "resnet34_cifar", "resnet50_cifar"})
 GRAPHS = list_models(domain="graphs")
 BLOCKS_COMPILED = {  # elsewhere, or in the networks beside them
+    "resnet8",
     "resnet20",
     "wrn_16_4",
+    "vgg16_bn",
     "pointnet",
     "pointnet_cls",
     "pointnet2_msg",
