@@ -126,7 +126,7 @@ ROUTES = (
 def loopback():
     """Serve while the block runs."""
     with Hub() as hub:
-        thread = threading.Thread(target=hub.serve_forever, args=(0.05,), daemon=True)
+        thread = threading.Thread(target=hub.serve_forever, args=(0.005,), daemon=True)
         thread.start()
         try:
             yield hub
