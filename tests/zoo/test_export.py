@@ -19,7 +19,7 @@ from .conftest import networks
 
 DEEPEST = {"resnet1001", "resnet164", "resnet110", "resnet56", "resnet44", "wrn_28_10"}  # the same blocks, more of them
 DEEP = {"resnet20", "resnet32", "resnet32_wide", "resnet34", "resnet18_cifar", "resnet34_cifar", "resnet50_cifar"}
-DEEP |= {"cnn9", "cnn15", "vgg16_bn", "pointnet_cls", "pointnet2_msg"}
+DEEP |= {"cnn9", "cnn15", "vgg16_bn", "pointnet_cls"}
 ONNX = ["cnn6", "resnet8", "wrn_16_4", "resnet18", "pointnet_t", "pointnet2_ssg", "dgcnn", "gcn", "gat", "sage", "gcn2"]
 
 
