@@ -6,6 +6,7 @@ is run with ``first`` seeds, the ``finalists`` best of them with ``more``; the b
 
 import csv
 import json
+import math
 import random
 import sys
 from dataclasses import dataclass
@@ -138,17 +139,19 @@ def draw(recipe: str, model: str, data: str, regularizer: str, trials: int) -> l
         small: Space = {"weight": SMALL, "output_weight": (0.0, *SMALL)}
         is_small = regularizer_options(regularizer)["weight"] < min(WEIGHTS)
         space |= small if is_small else REGULARIZER_SPACE.get(base.domain, IMAGE_SPACE)
+    choices = [*space.items(), *options.items()]
     source = random.Random(f"{recipe}.{data}-{regularizer}")  # not of the model: graphs had one
-    found: list[Recipe] = []
-    for _ in range(100 * trials):
-        changes = {name: source.choice(values) for name, values in space.items()}
-        drawn = {name: source.choice(values) for name, values in options.items()}
-        candidate = base.replace(**changes, regularizer_options={**base.regularizer_options, **drawn})
-        if candidate not in found:
-            found.append(candidate)
-        if len(found) == trials:
-            break
-    return [trial.replace(tag=f"search-{i}") for i, trial in enumerate(found)]
+    found: dict[tuple[tuple[str, Any], ...], None] = {}
+    while len(found) < min(trials, math.prod(len(values) for _, values in choices)):
+        found[tuple((name, source.choice(values)) for name, values in choices)] = None
+    return [
+        base.replace(
+            **dict(each[: len(space)]),
+            regularizer_options=base.regularizer_options | dict(each[len(space) :]),
+            tag=f"search-{i}",
+        )
+        for i, each in enumerate(found)
+    ]
 
 
 def _values(trial: Recipe, records: list[Record]) -> list[float]:
