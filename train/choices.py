@@ -27,8 +27,9 @@ def chosen(function: Function[R]) -> Function[R]:
     def recipe(model: str, data: str, regularizer: str) -> R:
         base = function(model, data, regularizer)
         found = _choices().get(function.__name__, {})
-        of_data = base.replace(data=re.sub(r"-random\d*$", "", data)).name  # another split of the same data
-        return base.replace(**found.get(base.name, found.get(of_data, {})))
+        if (settings := found.get(base.name)) is None:
+            settings = found.get(base.replace(data=re.sub(r"-random\d*$", "", data)).name)  # another split of the data
+        return base.replace(**settings) if settings else base
 
     return recipe
 

@@ -150,7 +150,10 @@ class Recipe:
         """
         kind: Any = type(self)
         for name, allowed in field_types(kind).items():
-            value = plain(getattr(self, name))
+            value = getattr(self, name)
+            if type(value) in allowed and type(value) not in (int, dict):  # as it should be
+                continue
+            value = plain(value)
             if type(value) is int and float in allowed and abs(value) < 1 << 53:
                 value = float(value)
             object.__setattr__(self, name, value)
@@ -229,8 +232,10 @@ class Recipe:
     @property
     def digest(self) -> str:
         defaults = {f.name: f.default for f in dataclasses.fields(self)} | {"layer_weights": {}}
-        later = [name for name in LATER_FIELDS if name in defaults and getattr(self, name) == defaults[name]]
-        values = {name: value for name, value in dataclasses.asdict(self).items() if name not in later}
+        values = {name: getattr(self, name) for name in defaults}
+        for name in LATER_FIELDS:
+            if name in values and values[name] == defaults[name]:
+                del values[name]
         return hashlib.sha256((json.dumps(values, indent=2) + "\n").encode()).hexdigest()[:12]
 
     def replace(self, **changes: Any) -> Self:

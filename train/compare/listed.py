@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from comhe.errors import ComheError, RunError, few
 from comhe.train.recipe import Recipe, find_domain, get_recipe
@@ -34,7 +35,15 @@ def listed_runs(path: Path, recipes: Iterable[Recipe] = ()) -> list[Record]:
     for recipe in recipes:
         names = recipe.recipe, recipe.model, recipe.data, recipe.regularizer
         asked.setdefault(names, {}).setdefault(variant_of(recipe), recipe)
-    panels, today = {names[1:3] for names in asked}, cache(_recipes)
+    panels = {names[1:3] for names in asked}
+
+    @cache  # of all seeds
+    def candidates(names: Any, variant: str | None) -> list[tuple[Recipe, str, str, bool]]:
+        """The recipes that a row may be of, with variant and training, and whether they are asked for."""
+        own = [recipe for name, recipe in asked.get(names, {}).items() if variant in (None, name)]
+        found = own + (_recipes(*[*names, variant or ""]) if variant is None or not own else [])
+        return [(each, variant_of(each), training_of(each), each in own) for each in found]
+
     found: list[Record] = []
     others: dict[str, list[int]] = {}
     for record in records:
@@ -42,16 +51,16 @@ def listed_runs(path: Path, recipes: Iterable[Recipe] = ()) -> list[Record]:
         if names[1:3] not in panels:  # nothing joins or is compared with it
             found.append(record)
             continue
-        own = [recipe for name, recipe in asked.get(names, {}).items() if variant in (None, name)]
-        candidates = own + (today(*names, variant or "") if variant is None or not own else [])
-        same = [each for each in candidates if _trained(each.replace(seed=record["seed"]), record.get("settings"))]
-        if candidates and not same:
-            what = f"{record['model']}.{record['data']}-{record['regularizer']} {variant or ''}".strip()
-            others.setdefault(what, []).append(record["seed"])
+        known = candidates(names, variant)
+        seed, digest = record["seed"], record.get("settings")
+        same = next((each for each in known if _trained(each[0].replace(seed=seed), digest)), None)
         if same:
-            record |= {"variant": variant_of(same[0]), "training": training_of(same[0])}
-        if same and same[0] in own:  # it counts as finished, also with its options in another order
-            record["settings"] = same[0].replace(seed=record["seed"]).digest
+            recipe, record["variant"], record["training"], is_asked = same
+            if is_asked:  # it counts as finished, also with its options in another order
+                record["settings"] = recipe.replace(seed=seed).digest
+        elif known:
+            what = f"{record['model']}.{record['data']}-{record['regularizer']} {variant or ''}".strip()
+            others.setdefault(what, []).append(seed)
         found.append(record)
     if others:
         what, seeds = next(iter(others.items()))
