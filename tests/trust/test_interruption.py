@@ -110,7 +110,7 @@ def test_compare_stops_all_its_processes(ask, tmp_path, tally):
     names = "none,hs-mhe"
     folder = tmp_path / "cut"
     until = f"{str(folder)[1:]}/*/*/*/checkpoint.pt"
-    answer = ask(argv=compare(folder, names), until=until, group=True, what="SIGTERM")
+    answer = ask(argv=compare(folder, names), forks=True, until=until, group=True, what="SIGTERM")
     assert answer["status"] == 143, answer
     assert "of 2 runs done and the others saved" in answer["output"].splitlines()[-1]
     assert "Traceback" not in answer["output"]
