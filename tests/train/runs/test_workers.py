@@ -15,7 +15,7 @@ from comhe.train.runs.workers import run_all
 
 def test_every_job_ends_and_failures_are_told_one_by_one():
     ended = {}
-    left = run_all(math.sqrt, [4, -1, 9, "x"], 2, ended=lambda job, error: ended.update({job: error}))
+    left = run_all(math.sqrt, [4, -1, 9, "x"], 1, ended=lambda job, error: ended.update({job: error}))
     assert left == []
     assert ended[4] is None
     assert ended[9] is None
@@ -42,7 +42,7 @@ def test_a_process_that_dies_takes_nobody_along(forked_workers):
 
 def test_a_deadline_cuts_what_runs_and_names_what_did_not_end(forked_workers):
     began, ended = time.monotonic(), []
-    left = run_all(time.sleep, [300, 301, 302], 2, seconds=2, ended=lambda job, error: ended.append(job))
+    left = run_all(time.sleep, [300, 301, 302], 2, seconds=1, ended=lambda job, error: ended.append(job))
     assert left == [300, 301, 302]
     assert ended == []
     assert time.monotonic() - began < 60
@@ -93,11 +93,11 @@ def test_progress_of_other_processes_reaches_the_display(tmp_path, forked_worker
             self.ended.append(key)
 
     failed = []
-    recipe = GraphRecipe(recipe="test", data="citations", epochs=600)
+    recipe = GraphRecipe(recipe="test", data="citations", epochs=300)
     with watched_by(Display()):
         run_all(partial(fit, runs=tmp_path, device="cpu"), [recipe], 1, ended=lambda job, error: failed.append(error))
     assert failed == [None]
-    assert {(amount.label, amount.total) for _, amount in Display.seen} == {(f"{recipe.label} seed 0", 600)}
+    assert {(amount.label, amount.total) for _, amount in Display.seen} == {(f"{recipe.label} seed 0", 300)}
     done = [amount.done for _, amount in Display.seen]
     assert done == sorted(done)
     assert Display.ended == [Display.seen[0][0]]
