@@ -181,7 +181,7 @@ def test_files_of_all_sizes_and_kinds_from_end_to_end(tmp_path, monkeypatch, cap
                     class_folder / f"{i}.JPEG"
                 )
     monkeypatch.chdir(tmp_path)
-    argv = f"train images --model resnet18 --data folder:{tmp_path}/tree --recipe modern --epochs 1 --batch-size 3"
+    argv = f"train images --model resnet8 --data folder:{tmp_path}/tree --recipe modern --epochs 1 --batch-size 3"
     assert main([*argv.split(), "--data-root", str(tmp_path)]) == 0
     output = capsys.readouterr().out
     (result,) = (tmp_path / "runs").glob("modern/*/seed0")

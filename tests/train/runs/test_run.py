@@ -76,12 +76,18 @@ def test_every_bit_of_a_small_checkpoint(cut):
     path = cut.folder / "checkpoint.pt"
     torch.save({"format": 99, "recipe": "", "model": {"w": torch.ones(3)}}, path)
     good = path.read_bytes()
-    for index in range(0, 8 * len(good), 7):
-        bad = bytearray(good)
-        bad[index // 8] ^= 1 << index % 8
-        path.write_bytes(bad)
-        with pytest.raises(RunError, match=r"is damaged|has format"):
-            cut.load_checkpoint()
+    with path.open("r+b", buffering=0) as file:
+        for index in range(0, 8 * len(good), 7):
+            place, byte = index // 8, good[index // 8]
+            write_at(file, place, byte ^ 1 << index % 8)
+            with pytest.raises(RunError, match=r"is damaged|has format"):
+                cut.load_checkpoint()
+            write_at(file, place, byte)
+
+
+def write_at(file, place, byte):
+    file.seek(place)
+    file.write(bytes([byte]))
 
 
 def test_garbage_and_foreign_pickles(cut, recipe):
