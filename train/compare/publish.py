@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from comhe.datasets import AlteredDataWarning, describe, license_of, load_data
 from comhe.errors import RunError, UsageError, WeightsError, warn
-from comhe.train.engine.training import layer_energies
+from comhe.train.engine.log import layer_energies
 from comhe.train.recipe import SIZES, Recipe, find_domain, get_recipe
 from comhe.train.runs.files import check_writable, open_atomic, write_text
 from comhe.train.runs.fingerprint import check_unchanged

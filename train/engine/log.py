@@ -6,12 +6,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from comhe.regularizers import Regularizer
+from comhe.regularizers import Regularizer, hyperspherical_energy
 from comhe.train.recipe import Recipe
 
 from .distributed import DistributedContext
 
 Rows = list[dict[str, Any]]
+
+
+@torch.no_grad()
+def layer_energies(regularizer: Regularizer) -> dict[str, dict[str, Any]]:
+    """Return role and energies, full and half space, of every layer."""
+    found: dict[str, dict[str, Any]] = {}
+    for layer in regularizer.layers:
+        w = layer.neurons()
+        full, half = (float(hyperspherical_energy(w, half_space=half).mean()) for half in (False, True))
+        found[layer.name] = {"role": layer.role, "full": full, "half": half}
+    return found
 
 
 class Log:
@@ -40,9 +51,9 @@ class Log:
         """Compute the layers' energies, if the step is to be recorded."""
         if not self._records(step):
             return
-        layers = self.regularizer.report().layers
-        hidden = [row.diagnostics.half_space_energy for row in layers if row.role == "hidden"]
-        output = [row.diagnostics.energy for row in layers if row.role == "output"]
+        layers = layer_energies(self.regularizer).values()
+        hidden = [layer["half"] for layer in layers if layer["role"] == "hidden"]
+        output = [layer["full"] for layer in layers if layer["role"] == "output"]
         for name, values in (("hidden_energy", hidden), ("output_energy", output)):
             self._energies_before[name] = sum(values) / len(values) if values else ""
 

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from comhe.datasets import mixed_seed
 from comhe.errors import UsageError
-from comhe.regularizers import Regularizer
 from comhe.train.runs.run import Run
 from comhe.train.task import Task
 from comhe.zoo.preprocessing import to_card
@@ -17,7 +16,7 @@ from comhe.zoo.preprocessing import to_card
 from .capture import CUDAGraphRecorder
 from .cost import OtherWork, forward_flops, penalty_seconds
 from .ema import ExponentialMovingAverage
-from .log import Log
+from .log import Log, layer_energies
 from .nonfinite import NonFiniteTracer, require_finite_means, require_finite_parameters
 from .step import Step
 
@@ -150,12 +149,6 @@ class Training:
     def _stateful(self) -> dict[str, Any]:
         parts = {"model": self.model, "regularizer": self.regularizer, "optimizer": self.optimizer, "log": self.log}
         return parts if self.ema is None else parts | {"ema": self.ema}
-
-
-def layer_energies(regularizer: Regularizer) -> dict[str, dict[str, Any]]:
-    """Return role and energies, full and half space, of every layer."""
-    layers = [(row.name, row.role, row.diagnostics) for row in regularizer.report().layers]
-    return {name: {"role": role, "full": d.energy, "half": d.half_space_energy} for name, role, d in layers}
 
 
 def adapt_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
