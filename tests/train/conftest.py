@@ -12,7 +12,7 @@ from ..forks import FORKS
 def recipe() -> GraphRecipe:
     """A short run on the built-in graph."""
     return GraphRecipe(
-        recipe="test", data="citations", epochs=12, regularizer="rp-comhe", regularizer_options={"dim": 8}
+        recipe="test", data="citations", epochs=6, regularizer="rp-comhe", regularizer_options={"dim": 8}
     )
 
 

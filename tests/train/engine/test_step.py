@@ -25,9 +25,9 @@ from comhe.train.task import make_task
 from ..recorded import FakeRecorder
 
 pytestmark = pytest.mark.filterwarnings("ignore:this cpu has no units for bf16")
-IMAGES = ImageRecipe(recipe="test", model="resnet8", data="", epochs=4, batch_size=9, lr=0.02)
-POINTS = PointRecipe(recipe="test", model="pointnet", data="solids", points=16, epochs=3, batch_size=9)
-GRAPHS = GraphRecipe(recipe="test", data="citations", epochs=9)
+IMAGES = ImageRecipe(recipe="test", model="resnet8", data="", epochs=3, batch_size=9, lr=0.02)
+POINTS = PointRecipe(recipe="test", model="pointnet", data="solids", points=16, epochs=2, batch_size=9)
+GRAPHS = GraphRecipe(recipe="test", data="citations", epochs=6)
 CASES = {
     "images": IMAGES.replace(regularizer="hs-mhe", schedule="cosine", warmup=0.3, log_steps=3, cutout=4),
     "images in microbatches": IMAGES.replace(accumulate=2, clip=0.5, ema=0.7, pad_mode="symmetric", loss="released"),

@@ -41,12 +41,13 @@ def _records(seeds: int = 4) -> list[dict]:
     return records
 
 
-@pytest.fixture
-def page(tmp_path):
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
     """A page made of a table of runs."""
-    write_csv(tmp_path / "kipf-runs.csv", _records())
-    assert main(["report", str(tmp_path / "kipf-runs.csv"), "-o", str(tmp_path / "page.html")]) == 0
-    return tmp_path / "page.html"
+    folder = tmp_path_factory.mktemp("page")
+    write_csv(folder / "kipf-runs.csv", _records())
+    assert main(["report", str(folder / "kipf-runs.csv"), "-o", str(folder / "page.html")]) == 0
+    return folder / "page.html"
 
 
 WIDTH = 1 + len(ACCURACY)
@@ -181,7 +182,7 @@ def test_run_folders_are_enough(finished, tmp_path, monkeypatch):
 
 def test_figures_are_files_that_need_nothing_else(page, tmp_path):
     folder, again = tmp_path / "figures", tmp_path / "again.html"
-    assert main(["report", str(tmp_path / "kipf-runs.csv"), "-o", str(again), "--figures", str(folder)]) == 0
+    assert main(["report", str(page.with_name("kipf-runs.csv")), "-o", str(again), "--figures", str(folder)]) == 0
     assert "kipf-gcn-difference-to-none-last-epoch.svg" in {path.name for path in folder.iterdir()}
     assert again.read_text() == page.read_text()
     assert len(list(folder.iterdir())) == page.read_text().count("<figure")
