@@ -80,6 +80,8 @@ def joined(listed: Sequence[Record], records: Sequence[Record]) -> list[Record]:
 
 def _trained(recipe: Recipe, digest: str | None) -> bool:
     """Whether the digest is the recipe's, in whichever order its options were given."""
+    if recipe.digest == digest:
+        return True
     options, built = recipe.regularizer_options.items(), recipe.model_options.items()
     orders = itertools.product(itertools.permutations(options), itertools.permutations(built))
     return any(

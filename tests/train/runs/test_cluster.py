@@ -255,8 +255,9 @@ def test_a_local_job_that_is_preempted_goes_on_to_the_same_bits(recipe, tmp_path
     assert all(found.weights("last")[name].equal(value) for name, value in alone.weights("last").items())
 
 
-def test_local_jobs_end_with_the_call(recipe, tmp_path):
+def test_local_jobs_end_with_the_call(recipe, tmp_path, monkeypatch):
     """Also where SIGINT is ignored, as it is in the background of a script."""
+    monkeypatch.setattr(module, "POLL", 0.01)
     with handled((signal.SIGINT,), signal.SIG_IGN), pytest.raises(Interrupted, match="the same command goes on"):
         train(Cluster("local"), [recipe.replace(epochs=10**6)], tmp_path, progress=interrupt)
     (job,) = (tmp_path / "jobs").glob("*.json")
