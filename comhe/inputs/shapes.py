@@ -101,11 +101,11 @@ def sample_surface(vertices: Tensor, faces: Tensor, count: int, generator: torch
     draw = torch.rand(3, len(vertices), count, dtype=vertices.dtype, device=vertices.device, generator=generator)
     # right: a face without area is never the first whose sum lies beyond the draw
     chosen = torch.searchsorted(sums, draw[0] * sums[:, -1:], right=True).clamp_(max=len(faces) - 1)
-    row = torch.arange(len(vertices), device=vertices.device)[:, None]
-    a, b, c = a[row, chosen], b[row, chosen], c[row, chosen]
+    chosen += len(faces) * torch.arange(len(vertices), device=vertices.device)[:, None]
+    a, b, c, normals = (each.flatten(0, 1)[chosen] for each in (a, b, c, cross))
     root, along = draw[1].sqrt()[..., None], draw[2][..., None]
     points = a + root * (1 - along) * (b - a) + root * along * (c - a)
-    return points, normalize(cross[row, chosen], dim=-1)
+    return points, normalize(normals, dim=-1)
 
 
 def check_clouds(points: np.ndarray, name: object) -> None:
