@@ -89,10 +89,9 @@ def test_a_recorded_run_is_the_run(name, folder, few_clouds, tmp_path, monkeypat
 
 @pytest.mark.parametrize(("name", "options"), REGULARIZERS)
 def test_a_recorded_penalty_is_each_steps_own(name, options):
-    recipe = GRAPHS.replace(regularizer=name, regularizer_options=options, hidden_channels=10)
+    task = GraphTask(GRAPHS.replace(regularizer=name, regularizer_options=options, hidden_channels=10))
     weights = []
     for recorder in (None, FakeRecorder()):
-        task = GraphTask(recipe)
         torch.manual_seed(0)
         model = task.model()
         regularizer = task.regularizer(model)
