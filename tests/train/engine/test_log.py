@@ -4,9 +4,11 @@ import csv
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
-from comhe.regularizers import diagnose, neurons
+from comhe.regularizers import create_regularizer, diagnose, neurons
+from comhe.train.engine.log import layer_energies
 from comhe.train.engine.loop import fit
 from comhe.train.images import ImageRecipe, ImageTask
 from comhe.train.runs.run import Run
@@ -42,3 +44,12 @@ def test_energies_and_steps_are_those_of_the_weights(recipe, tmp_path):
     assert float(steps[0]["largest_logit"]) == pytest.approx(logits.abs().max().item(), rel=1e-3)
     output = next(row for row in rows if row["role"] == "output")
     assert float(steps[0]["output_energy"]) == pytest.approx(float(output["energy"]), rel=1e-4)
+
+
+def test_looking_at_energies_changes_nothing():
+    """A spectral norm moves on whenever it is read in training."""
+    model = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(8, 6)), nn.Linear(6, 4)).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    found = layer_energies(create_regularizer("mhe", model))
+    assert {name: layer["role"] for name, layer in found.items()} == {"0": "hidden", "1": "output"}
+    assert all(tensor.equal(before[name]) for name, tensor in model.state_dict().items())
