@@ -47,13 +47,14 @@ def bound_gradient(w: Tensor, min_norm: float, scale: float = 1.0) -> tuple[Tens
     return rows, zeros
 
 
-def bounds_together(neurons: Sequence[Tensor]) -> bool:
-    """Whether :func:`bound_gradients` takes these layers: float32 on one GPU that runs the kernels, no transform."""
+def bounds_together(neurons: Sequence[Tensor], device: torch.device) -> bool:
+    """Whether :func:`bound_gradients` takes these layers: float32 on this GPU that runs the kernels, no transform."""
     return not torch.compiler.is_compiling() and all(
-        runs_on(w.device)
-        and w.device == neurons[0].device
+        runs_on(device)
+        and w.device == device
         and w.dtype == torch.float32
-        and 0 < as_sets(w)[0].numel() < OFFSETS
+        and w.numel() > 0
+        and w.shape[-2:].numel() < OFFSETS
         and not is_transformed(w)
         for w in neurons
     )

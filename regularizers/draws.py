@@ -111,7 +111,8 @@ class Draws:
     ) -> Tensor:
         """A tensor that holds ``content``: the last step's if it does already, else filled, in place if need be."""
         held, tensor = self._memory.get(key, (None, None))
-        with untransformed():  # a transform allows no random operation, or wraps what is kept for other steps
+        # A transform allows no random operation, or wraps what is kept for other steps; so does inference mode.
+        with untransformed(), torch.inference_mode(False):
             if tensor is None or tensor.shape != shape or tensor.device != self.device:
                 held, tensor = None, torch.empty(shape, dtype=dtype, device=self.device)
             elif held != content and not self.capturable:

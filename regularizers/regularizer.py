@@ -374,7 +374,7 @@ class Regularizer(States):
         if not self.penalty.min_norm:
             return members, []
         least, scale = self.penalty.min_norm, self.penalty.scale
-        if bounds_together(neurons := [member.w for member in members]):
+        if bounds_together(neurons := [member.w for member in members], draws.device):
             layers = [member.layer for member in members]
             rows, zero = bound_gradients(neurons, draws.weights(layers), least, [scale(layer) for layer in layers])
             return [member._replace(w=w) for member, w in zip(members, rows, strict=True)], [zero]

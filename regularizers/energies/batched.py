@@ -1,13 +1,13 @@
 """The weighted energy of many layers as one operation, whose gradient is computed in the forward pass."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from . import kernels
 from .checks import Layers, as_sets, autocast_disabled
-from .energy import energies
+from .energy import energy_gradient
 from .potential import Potential
 from .tables import device_table
 from .terms import Terms
@@ -47,22 +47,31 @@ class _BatchedEnergies(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
         weights, ctx.terms, ctx.reduction, _, *neurons = inputs
-        ctx.mark_non_differentiable(*output[1:])
+        ctx.gradients = output[1:]  # a first derivative reads no neurons: they may have been changed since
+        ctx.mark_non_differentiable(*ctx.gradients)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(weights, *neurons, *output[1:])
+        ctx.save_for_backward(weights, *neurons)
+        ctx.save_for_forward(weights, *neurons)
 
     @staticmethod
     def backward(ctx, grad: Tensor, *_):
-        weights, *saved = ctx.saved_tensors
-        count = len(weights)
-        if not torch.is_grad_enabled():
-            dense = [gradient.contiguous() for gradient in saved[count:]]  # else each is multiplied alone
-            return None, None, None, None, *torch._foreach_mul(dense, grad)
-        # A second derivative is wanted: that of one layer after the other.
-        neurons = saved[:count]
-        values = [energies(w, ctx.terms, ctx.reduction)[0].mean() for w in neurons]
-        total = (weights * torch.stack(values)).sum()
-        return None, None, None, None, *torch.autograd.grad(grad * total, neurons, create_graph=True)
+        if torch.is_grad_enabled():  # a second derivative is wanted
+            return None, None, None, None, *(grad * slope for slope in _slopes(ctx))
+        dense = [gradient.contiguous() for gradient in ctx.gradients]  # else each is multiplied alone
+        return None, None, None, None, *torch._foreach_mul(dense, grad)
+
+    @staticmethod
+    def jvp(ctx, _weights, _terms, _reduction, _with_gradient, *changes: Tensor | None):
+        pairs = zip(_slopes(ctx), changes, strict=True)
+        total = sum((slope * change).sum() for slope, change in pairs if change is not None)
+        return total, *(None for _ in ctx.gradients)
+
+
+def _slopes(ctx) -> Iterator[Tensor]:
+    """The gradients in one layer after the other, by operations that can be differentiated once more."""
+    weights, *neurons = ctx.saved_tensors
+    for w, weight in zip(neurons, weights.unbind(), strict=True):
+        yield weight / w.shape[:-2].numel() * energy_gradient(w, ctx.terms, ctx.reduction)
 
 
 @device_table

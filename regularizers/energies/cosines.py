@@ -61,14 +61,17 @@ def scale_pairs(products: Tensor, factors: Tensor) -> Tensor:
     return both
 
 
-def inverse_norms(squared: Tensor) -> Tensor:
+def inverse_norms(squared: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """1 / |w_i| from squared norms; 0 for a neuron too small to have a direction, or too large for a finite square.
 
-    NaN stays NaN, so that weights that are lost do not count as neurons without direction.
+    ``dtype`` is that of the neurons, if they were converted to a wider one since. NaN stays NaN, so that weights that
+    are lost do not count as neurons without direction.
     """
-    tiny = torch.finfo(squared.dtype).tiny
-    small = squared <= tiny
-    return squared.masked_fill(small, 1).rsqrt().masked_fill(small, 0)  # not rsqrt(0), whose derivative is no number
+    numbers = torch.finfo(dtype or squared.dtype)
+    lost = squared <= numbers.tiny
+    if dtype not in (None, squared.dtype):
+        lost |= squared > numbers.max
+    return squared.masked_fill(lost, 1).rsqrt().masked_fill(lost, 0)  # not rsqrt(0), whose derivative is no number
 
 
 class _Gram(torch.autograd.Function):

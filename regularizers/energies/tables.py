@@ -45,7 +45,8 @@ class device_table:
                     )
                 self.recorded[key] = table
             elif table is None:
-                table = self.make(*key)
+                with torch.inference_mode(False):  # a step that is trained may read it next
+                    table = self.make(*key)
             if key not in self.recorded:
                 self.recent[key] = table
                 while len(self.recent) > SIZE:

@@ -37,7 +37,7 @@ class Terms:
     def lengths(self, squared: Tensor, branching: bool = True) -> "Lengths":
         """From squared norms [..., N]; ``branching``: whether to look if there is anything to do for short neurons."""
         lengthened = squared + self.eps if self.eps else squared
-        inverse = inverse_norms(lengthened)
+        inverse = inverse_norms(lengthened, self.rows)
         short = lengthened < self.min_norm**2
         if not (self.min_norm and (not branching or bool(short.any()))):
             lack = self.eps * inverse * inverse if self.eps else None

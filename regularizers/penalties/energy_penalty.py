@@ -144,10 +144,12 @@ class EnergyPenalty(Penalty):
 
     def batched(self, members: Sequence[Member], draws: Draws) -> tuple[list[Tensor], list[Member]]:
         """On a GPU the kernels take all layers together that have the same terms."""
-        if not members or is_transformed(members[0].w) or not runs_on(members[0].w.device):
+        if not runs_on(draws.device) or any(is_transformed(member.w) for member in members):
             return [], list(members)
         alike: dict[Terms, list[tuple[Layer, Tensor]]] = {}
         for layer, w, _ in members:
+            if w.device != draws.device or w.dtype != torch.float32 or self.geodesic:
+                continue
             seen: tuple[Tensor, Terms] | None = w, self.terms(self.half_space and layer.role == "hidden")
             if self.is_projected(layer):
                 seen = self.projected(w, layer, draws)

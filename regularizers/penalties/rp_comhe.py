@@ -120,10 +120,11 @@ class RandomProjection(EnergyPenalty):
 
     def batched(self, members: Sequence[Member], draws: Draws) -> tuple[list[Tensor], list[Member]]:
         values, rest = super().batched(members, draws)
-        is_one = self.shared and self.across == "mean" and rest and runs_on(rest[0].w.device)
-        if not is_one or is_transformed(rest[0].w):
+        is_one = self.shared and self.across == "mean" and runs_on(draws.device)
+        if not is_one or any(is_transformed(member.w) for member in rest):
             return values, rest
-        batches = _joined([batch for batch in self._in_spans(rest) if batch[0].w.dtype == torch.float32])
+        there = [member for member in rest if member.w.device == draws.device and member.w.dtype == torch.float32]
+        batches = self._joined(self._in_spans(there), draws)
         for batch in batches:
             layers, neurons = [member.layer for member in batch], [member.w for member in batch]
             coordinates = max((self.projections(layer, draws) for layer in layers), key=lambda draw: draw.shape[-1])
@@ -157,6 +158,19 @@ class RandomProjection(EnergyPenalty):
                 batches.setdefault((member.w.shape[-2], member.w.dtype, member.w.device), []).append(member)
         return list(batches.values())
 
+    def _joined(self, batches: Sequence[list[Member]], draws: Draws) -> list[list[Member]]:
+        """Batches of the same draws as one, as long as their matrices stay few: there are fewer launches."""
+        joined: list[list[Member]] = []
+        for batch in sorted(batches, key=lambda batch: -batch[0].w.shape[-2]):
+            key = self._key(batch[0].layer, draws)
+            if joined and key == self._key(joined[-1][0].layer, draws):
+                both = [*joined[-1], *batch]
+                if sum(_sets(member.w) for member in both) * both[0].w.shape[-2] ** 2 <= JOINED:
+                    joined[-1] = both
+                    continue
+            joined.append(batch)
+        return joined
+
     def _energies_in_span(self, neurons: Sequence[Tensor], layer: Layer, draws: Draws) -> Tensor:
         coordinates = self.projections(layer, draws).to(neurons[0])
         return span_energies(neurons, coordinates, self.terms(), self.reduction)
@@ -182,19 +196,6 @@ class RandomProjection(EnergyPenalty):
             if width <= widest:  # fewer neurons take the first columns: no number is drawn twice
                 return widest, widest
         return (width if self.shared else layer.name), width
-
-
-def _joined(batches: Sequence[list[Member]]) -> list[list[Member]]:
-    """Batches of fewer neurons join those of more as long as their matrices stay few: there are fewer launches."""
-    joined: list[list[Member]] = []
-    for batch in sorted(batches, key=lambda batch: -batch[0].w.shape[-2]):
-        if joined and batch[0].w.device == joined[-1][0].w.device:
-            both = [*joined[-1], *batch]
-            if sum(_sets(member.w) for member in both) * both[0].w.shape[-2] ** 2 <= JOINED:
-                joined[-1] = both
-                continue
-        joined.append(batch)
-    return joined
 
 
 def _sets(w: Tensor) -> int:

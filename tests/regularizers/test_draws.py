@@ -98,3 +98,13 @@ def test_the_default_device_may_be_another():
     expected = random_matrix((3, 4), "gaussian", "cpu", 1)
     with torch.device("meta"):
         assert random_matrix((3, 4), "gaussian", "cpu", 1).equal(expected)
+
+
+@pytest.mark.parametrize(("name", "options"), [("rp-comhe", {"dim": 4, "redraw": 2}), ("hs-mhe", {"sample": 6})])
+def test_what_is_drawn_in_inference_mode_serves_the_steps_after_it(name, options):
+    model = nn.Sequential(nn.Linear(20, 9), nn.Linear(9, 5))
+    regularizer = create_regularizer(name, model, **options)
+    with torch.inference_mode():
+        regularizer()
+    regularizer().backward()
+    assert model[0].weight.grad.isfinite().all()

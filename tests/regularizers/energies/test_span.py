@@ -41,3 +41,20 @@ def test_layers_of_different_numbers_of_neurons_are_each_as_alone(normal, half_s
 def test_no_gradient_is_computed_where_none_is_wanted(normal):
     energy = span_energies([normal(4, 9)], normal(3, 5, 4), Terms(Potential()))
     assert not energy.requires_grad
+
+
+def test_a_neuron_too_short_for_float32_has_no_direction_in_float64_either(normal, monkeypatch):
+    """As where nothing may depend on a number, and all that is N x N is computed in float64."""
+    from comhe.regularizers.energies import span
+
+    w = normal(5, 9).float()
+    w[1] *= 1e-25
+    z = normal(3, 4, 5, seed=1).float()
+    found = []
+    for branches in (True, False):
+        monkeypatch.setattr(span, "can_branch", lambda w, known=branches: known)
+        leaf = w.clone().requires_grad_()
+        energies = span_energies([leaf], z, Terms(Potential()))
+        found.append((energies.detach(), *torch.autograd.grad(energies.sum(), leaf)))
+    assert not found[1][1][1].any()
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-4)

@@ -115,7 +115,7 @@ def test_a_regularizer_bounds_its_layers_so(normal, device, monkeypatch, name):
         model[0].weight[5:] = 0
     found = []
     for is_together in (True, False):
-        monkeypatch.setattr(module, "bounds_together", lambda neurons, known=is_together: known)
+        monkeypatch.setattr(module, "bounds_together", lambda *_, known=is_together: known)
         model.zero_grad()
         (3 * create_regularizer(name, model, weight=2.0)()).backward()
         found.append([p.grad.clone() for p in model.parameters() if p.grad is not None])

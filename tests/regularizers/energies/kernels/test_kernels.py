@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 
 from comhe.regularizers import create_regularizer, hyperspherical_energy
 from comhe.regularizers.energies.energy import neuron_sums
@@ -296,6 +297,84 @@ def test_the_whole_penalty_can_be_differentiated_twice(chosen, device):
     expected = curvature()
     chosen()
     torch.testing.assert_close(curvature(), expected, rtol=1e-3, atol=1e-6)
+
+
+def test_a_first_derivative_with_a_graph_is_that_without(chosen, device):
+    """Also where one layer's weights are computed from another's: no path counts twice."""
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Linear(12, 12), nn.Linear(12, 12), nn.Linear(12, 5)).to(device)
+    w = model[0].weight
+
+    def slope(**options):
+        regularizer = create_regularizer("hs-mhe", model, min_norm=0.0)
+        value = regularizer({"0.weight": w, "1.weight": w @ w.mT})
+        return torch.autograd.grad(value, w, **options)[0]
+
+    expected = slope()
+    chosen()
+    torch.testing.assert_close(slope(), expected, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(slope(create_graph=True), expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"eps": 1e-4}])
+def test_forward_mode_of_the_whole_penalty(chosen, device, options):
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Linear(12, 9), nn.Linear(9, 5)).to(device)
+    changes = {name: torch.ones_like(p) for name, p in model.named_parameters() if p.dim() > 1}
+
+    def slope():
+        with forward_ad.dual_level():
+            named = {n: forward_ad.make_dual(model.get_parameter(n).detach(), x) for n, x in changes.items()}
+            return forward_ad.unpack_dual(create_regularizer("hs-mhe", model, **options)(named)).tangent
+
+    expected = slope()
+    chosen()
+    torch.testing.assert_close(slope(), expected, rtol=1e-3, atol=1e-6)
+
+
+def test_a_batch_of_one_layer_alone_takes_the_ordinary_way(chosen, device):
+    model = nn.Sequential(nn.Linear(12, 9), nn.Linear(9, 5)).to(device)
+    regularizer = create_regularizer("hs-mhe", model, eps=1e-4)
+    batch = torch.stack([model[1].weight.detach(), 2 * model[1].weight.detach() + 1])
+    expected = torch.stack([regularizer({"1.weight": w}) for w in batch])
+    chosen()
+    torch.testing.assert_close(torch.vmap(lambda w: regularizer({"1.weight": w}))(batch), expected, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("name", ["hs-mhe", "rp-comhe", "mma"])
+def test_a_penalty_may_be_looked_at_in_inference_mode_first(chosen, device, name):
+    """What is kept on the device for other steps is made so that they can be differentiated."""
+    chosen()
+    torch.manual_seed(3)
+    weight = torch.rand(()).item()  # a weight of no other test: nothing is kept of it yet
+    model = nn.Sequential(nn.Linear(30, 9), nn.Linear(9, 5)).to(device)
+    options = {"dim": 8, "count": 2} if name == "rp-comhe" else {}
+    regularizer = create_regularizer(name, model, weight=weight, **options)
+    with torch.inference_mode():
+        regularizer()
+    regularizer().backward()
+    assert model[0].weight.grad.isfinite().all()
+
+
+def test_layers_are_joined_only_where_they_share_their_draws(chosen, device):
+    """Of layers that are represented by some of their neurons, one may have the draws of its width and one its own."""
+    chosen()
+    model = nn.Sequential(nn.Linear(60, 20), nn.ReLU(), nn.Linear(50, 100), nn.Linear(100, 5)).to(device)
+    regularizer = create_regularizer("rp-comhe", model, dim=8, count=2, sample=30)
+    parts = sum(weight * value for _, weight, value in regularizer.layer_penalties(regularizer.draw()))
+    assert regularizer().item() == pytest.approx(parts.item(), rel=1e-4)
+
+
+def test_layers_take_turns(chosen, device):
+    """The gradient of one layer does not read another, which may have been changed since."""
+    chosen()
+    model = nn.Sequential(nn.Linear(12, 9), nn.Linear(9, 5)).to(device)
+    first, second = (layer.weight for layer in model)
+    value = create_regularizer("hs-mhe", model)()
+    (slope,) = torch.autograd.grad(value, first, retain_graph=True)
+    with torch.no_grad():
+        first -= slope
+    assert torch.autograd.grad(value, second)[0].isfinite().all()
 
 
 def test_no_gradient_is_computed_where_none_is_wanted(chosen, device):
