@@ -108,11 +108,14 @@ def _render(shapes: np.ndarray, labels: np.ndarray, draw: torch.Generator, class
     behind = np.clip(first + between(-60, 60, 3), 0, 255)
     across = between(-ONE, ONE, 2) // (2 * SIDE)
     share = across[:, :1] * x + across[:, 1:] * y + ONE // 2  # 0..ONE, up to rounding
-    image = first[:, None] + (((behind - first)[:, None] * share[:, :, None]) >> 16)
+    image = first[:, :, None] + (((behind - first)[:, :, None] * share[:, None]) >> 16)  # [n, 3, 1024]
 
     def paint(cover: np.ndarray, color: np.ndarray) -> None:
         """Lay a color [n, 3] over the image where cover [n, 1024] is 256."""
-        image[...] += ((color[:, None] - image) * cover[:, :, None]) >> 8
+        layer = color[:, :, None] - image
+        layer *= cover[:, None]
+        layer >>= 8
+        image[...] += layer
 
     # A stray letter, of which the border leaves a part.
     far, aside = between(24, 34) * (2 * between(0, 1) - 1), between(-16, 16)
@@ -135,9 +138,11 @@ def _render(shapes: np.ndarray, labels: np.ndarray, draw: torch.Generator, class
 
     # Noise, the sum of two uniform ones.
     strength = between(0, 60)
-    noise = between(-128, 127, SIDE * SIDE, 3) + between(-128, 127, SIDE * SIDE, 3)
-    image += (noise * strength[:, None, None]) >> 8
-    return np.clip(image, 0, 255).astype(np.uint8).reshape(n, SIDE, SIDE, 3)
+    noise = between(-128, 127, SIDE * SIDE * 3) + between(-128, 127, SIDE * SIDE * 3)
+    noise *= strength[:, None]
+    noise >>= 8
+    noise += image.swapaxes(1, 2).reshape(n, -1)
+    return noise.clip(0, 255).astype(np.uint8).reshape(n, SIDE, SIDE, 3)
 
 
 def _sampled(
