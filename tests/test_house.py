@@ -148,7 +148,13 @@ def test_packages_of_other_people_keep_their_names(tmp_path):
     (tmp_path / "datasets" / "__init__.py").write_text("OWNER = 'somebody else'\n")
     code = "import datasets, comhe.datasets; print(datasets.OWNER, comhe.datasets.load_graph.__name__)"
     for command in ("import comhe.train; ", ""):
-        done = python("-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {command}{code}", cwd=ROOT)
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", command + code],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
         assert done.stdout.split("\n")[0] == "somebody else load_graph", done.stderr
 
 

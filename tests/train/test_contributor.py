@@ -68,13 +68,9 @@ COMMANDS = (
 )
 DRIVER = """
 import sys
-from multiprocessing import get_context
-
 from comhe.train.cli.main import main
-from comhe.train.runs import workers
 
 if __name__ == "__main__":  # worker processes import this file
-    workers._SPAWN = get_context("forkserver")  # as tests/forks.py has it: nothing of ours is imported there
     for command in open("commands.txt"):
         print("$", command.strip(), flush=True)
         if main([*command.split(), "--import", "my_plugin"]):

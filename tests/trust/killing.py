@@ -21,7 +21,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -130,10 +129,8 @@ def prepare() -> None:
 def work(request: dict[str, Any], pipe: int) -> int:
     """In the fork: a command, or one run, or what is missing of it."""
     from comhe.train.cli import main as cli
-    from comhe.train.runs import launch, workers
+    from comhe.train.runs import launch
 
-    if request.get("forks"):  # worker processes that need not import torch
-        workers._SPAWN = get_context("fork")
     if argv := request.get("argv"):
         return cli.main(argv)
     boundaries = Boundaries(request.get("at", 0), request.get("what", "SIGKILL"))

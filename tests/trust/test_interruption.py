@@ -95,12 +95,12 @@ def test_on_a_full_disk_the_last_checkpoint_stays(ask, uninterrupted, tmp_path, 
 
 
 def compare(folder: Path, regularizers: str) -> list[str]:
-    argv = f"compare --data citations --regularizers {regularizers} --seeds 1 --settings epochs=40 --jobs 2"
+    argv = f"compare --data citations --regularizers {regularizers} --seeds 1 --settings epochs=60 --jobs 2"
     return [*argv.split(), "--runs", str(folder)]
 
 
 def train(ask, folder: Path, regularizer: str) -> dict:
-    argv = f"train graphs --data citations --regularizer {regularizer} --epochs 40 --runs {folder}"
+    argv = f"train graphs --data citations --regularizer {regularizer} --epochs 60 --runs {folder}"
     assert ask(argv=argv.split())["status"] == 0
     return contents(folder, regularizer)
 
@@ -110,7 +110,7 @@ def test_compare_stops_all_its_processes(ask, tmp_path, tally):
     names = "none,hs-mhe"
     folder = tmp_path / "cut"
     until = f"{str(folder)[1:]}/*/*/*/checkpoint.pt"
-    answer = ask(argv=compare(folder, names), forks=True, until=until, group=True, what="SIGTERM")
+    answer = ask(argv=compare(folder, names), until=until, group=True, what="SIGTERM")
     assert answer["status"] == 143, answer
     assert "of 2 runs done and the others saved" in answer["output"].splitlines()[-1]
     assert "Traceback" not in answer["output"]

@@ -3,12 +3,14 @@
 import csv
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
-from ..forks import python, server
+from ..forks import server
 from .killing import SETTINGS
 
 SERVER = Path(__file__).with_name("ranks.py")
@@ -169,8 +171,9 @@ def test_what_cannot_be_is_one_line_of_each(ask, tmp_path, tally, size, argv, re
 
 def test_under_torchrun_the_first_failure_has_its_name_and_reason(tmp_path):
     request = {"argv": [*IMAGES.split(), "--runs", str(tmp_path)], "rank": 1, "step": 2, "what": "error"}
-    options = ["--standalone", "--nproc-per-node", "2", "--start-method", "fork", "--run-path"]
-    ended = python("-m", "torch.distributed.run", *options, SERVER, json.dumps(request), env=os.environ | SETTINGS)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    argv = [*torchrun, str(SERVER), json.dumps(request)]
+    ended = subprocess.run(argv, capture_output=True, text=True, timeout=300, env=os.environ | SETTINGS)
     assert ended.returncode != 0
     assert "comhe: rank 1 of 2: a worker has thrown a spanner" in ended.stderr
     summary = ended.stderr[ended.stderr.index("Root Cause") :]

@@ -19,17 +19,15 @@ from .conftest import networks
 
 DEEPEST = {"resnet32", "resnet34", "resnet44", "resnet50", "resnet56", "resnet110", "resnet164", "resnet1001"}
 WIDE = {"resnet32_wide", "wrn_28_10", "cnn9", "cnn15"}
-sweep = partial(networks, {"resnet18_cifar", "resnet34_cifar", "resnet50_cifar"})
+sweep = partial(networks, {"resnet34_cifar", "resnet50_cifar"})
 GRAPHS = list_models(domain="graphs")
-BLOCKS_COMPILED = {  # elsewhere, or in the networks beside them
-    "resnet8",
+BLOCKS_COMPILED = {
+    "resnet18",
     "resnet20",
     "wrn_16_4",
-    "vgg16_bn",
     "pointnet",
-    "pointnet_cls",
     "pointnet2_msg",
-}
+}  # elsewhere, or in the networks beside them
 SMALLEST = {"airbench94": 9, "cnn6": 32, "vgg16_bn": 32, "dgcnn": 20}  # pixels a side, or points
 FLOATS = (torch.float64, torch.bfloat16, torch.float16)
 

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -7,8 +9,6 @@ from comhe.regularizers import Penalty, list_regularizers, register_regularizer,
 from comhe.train.cli.main import main
 from comhe.train.recipe import domains, list_recipes
 from comhe.zoo import get_weights, list_models, list_weights
-
-from ...forks import python
 
 LISTS = {
     "models": list_models,
@@ -60,7 +60,7 @@ def test_a_closed_pipe_is_no_error():
         "import os, sys; from comhe.train.cli.main import main; r, w = os.pipe(); os.close(r); os.dup2(w, 1);"
         "sys.exit(main(['list', 'datasets']))"
     )
-    done = python("-c", script)
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True)
     assert done.returncode == 0
     assert done.stderr == ""
 

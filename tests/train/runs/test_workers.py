@@ -15,7 +15,7 @@ from comhe.train.runs.workers import run_all
 
 def test_every_job_ends_and_failures_are_told_one_by_one():
     ended = {}
-    left = run_all(math.sqrt, [4, -1, 9, "x"], 1, ended=lambda job, error: ended.update({job: error}))
+    left = run_all(math.sqrt, [4, -1, 9, "x"], 2, ended=lambda job, error: ended.update({job: error}))
     assert left == []
     assert ended[4] is None
     assert ended[9] is None
