@@ -48,7 +48,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, monkeypatch, regulariz
 def test_patience_ends_a_run_where_validation_stands_still(tmp_path, monkeypatch, recipe):
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     patient, cut = Run(tmp_path / "patient"), Run(tmp_path / "cut")
-    recipe = recipe.replace(epochs=200, patience=3, lr=0.03)
+    recipe = recipe.replace(epochs=200, patience=3)
     result = fit(GraphTask(recipe), patient)
     with (patient.folder / "metrics.csv").open() as file:
         rows = [(float(row["val_accuracy"]), -float(row["val_loss"])) for row in csv.DictReader(file)]
