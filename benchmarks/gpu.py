@@ -8,7 +8,7 @@
 ceilings   matrix products and copies a second, measured, and reciprocals, computed: what other figures are fractions of
 numerics   every kernel's energies and gradients against float64
 penalty    what RP-CoMHE (in the span and ambient) and half-space MHE add to captured steps, beside the network and not
-alone      the penalties without a network beside them: milliseconds and launches
+alone      the penalties without a network: milliseconds and launches
 profile    where a captured step of CNN-9 spends its time, kernel by kernel: alone, with half-space MHE and RP-CoMHE
 energy     one large energy with its gradient: share of what products and reciprocals allow; eager PyTorch; memory
 training   CNN-9 by the paper's recipe with RP-CoMHE, from timed epochs or in full

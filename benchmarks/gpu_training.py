@@ -159,7 +159,7 @@ def alone(
     networks: Iterable[str] = tuple(NETWORKS),
     penalties: Iterable[str] = tuple(PENALTIES),
 ) -> Rows:
-    """Milliseconds of a penalty and its gradient without a network beside it, and the launches it takes (captured)."""
+    """Milliseconds of a penalty and its gradient without a network, captured, and the number of launches."""
     count = 1 if tiny else STEPS
     for name, regularizer in product(networks, penalties):
         kind, options = PENALTIES[regularizer]

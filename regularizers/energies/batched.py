@@ -30,7 +30,11 @@ def weighted_energies(
 ) -> Tensor:
     """The same from the sums of phi over the pairs of each set, [sets of all layers]; shapes (sets, N) of layers."""
     scales, constants, layers = _scales(tuple(shapes), potential, reduction, weights.device)
-    return ((weights * scales).index_select(0, layers) * sums).sum() + (weights * constants).sum()
+    return _total(sums, layers, weights * scales, weights * constants)
+
+
+def _total(sums: Tensor, layers: Tensor, factors: Tensor, constants: Tensor) -> Tensor:
+    return (factors.index_select(0, layers) * sums).sum() + constants.sum()
 
 
 class _BatchedEnergies(torch.autograd.Function):
@@ -38,10 +42,11 @@ class _BatchedEnergies(torch.autograd.Function):
     def forward(weights, terms, reduction, with_gradient, *neurons):
         sets = [as_sets(w) for w in neurons]
         shapes = tuple((len(w), w.shape[-2]) for w in sets)
-        scales, _, _ = _scales(shapes, terms.potential, reduction, weights.device)
+        scales, constants, layers = _scales(shapes, terms.potential, reduction, weights.device)
         with autocast_disabled(weights):
-            sums, gradients = kernels.energy_sums(sets, terms, weights * scales, with_gradient=with_gradient)
-            total = weighted_energies(torch.cat(sums), shapes, weights, terms.potential, reduction)
+            factors = weights * scales
+            sums, gradients = kernels.energy_sums(sets, terms, factors, with_gradient=with_gradient)
+            total = _total(torch.cat(sums), layers, factors, weights * constants)
         return total, *(g.view(w.shape) for g, w in zip(gradients, neurons, strict=True) if with_gradient)
 
     @staticmethod

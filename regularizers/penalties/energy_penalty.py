@@ -142,14 +142,16 @@ class EnergyPenalty(Penalty):
         """Neurons [..., C, N, k] and the terms of their energies, if the layer's value is the mean of these."""
         return None
 
+    def on_kernels(self, members: Sequence[Member], draws: Draws) -> list[Member]:
+        """Those that the kernels may take together: float32 on the step's GPU; none if a transform sees any."""
+        if not runs_on(draws.device) or any(is_transformed(member.w) for member in members):
+            return []
+        return [member for member in members if member.w.device == draws.device and member.w.dtype == torch.float32]
+
     def batched(self, members: Sequence[Member], draws: Draws) -> tuple[list[Tensor], list[Member]]:
         """On a GPU the kernels take all layers together that have the same terms."""
-        if not runs_on(draws.device) or any(is_transformed(member.w) for member in members):
-            return [], list(members)
         alike: dict[Terms, list[tuple[Layer, Tensor]]] = {}
-        for layer, w, _ in members:
-            if w.device != draws.device or w.dtype != torch.float32 or self.geodesic:
-                continue
+        for layer, w, _ in [] if self.geodesic else self.on_kernels(members, draws):
             seen: tuple[Tensor, Terms] | None = w, self.terms(self.half_space and layer.role == "hidden")
             if self.is_projected(layer):
                 seen = self.projected(w, layer, draws)

@@ -2,16 +2,13 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from comhe.errors import UsageError, check_choice, check_count
 from comhe.regularizers.draws import DISTRIBUTIONS, Distribution, Draws
 from comhe.regularizers.energies.batched import weighted_energies
-from comhe.regularizers.energies.kernels import runs_on
 from comhe.regularizers.energies.span import span_energies, span_sums
 from comhe.regularizers.energies.terms import Terms
-from comhe.regularizers.energies.transforms import is_transformed
 from comhe.regularizers.registry import register_regularizer
 from comhe.regularizers.selection import Layer
 
@@ -120,11 +117,9 @@ class RandomProjection(EnergyPenalty):
 
     def batched(self, members: Sequence[Member], draws: Draws) -> tuple[list[Tensor], list[Member]]:
         values, rest = super().batched(members, draws)
-        is_one = self.shared and self.across == "mean" and runs_on(draws.device)
-        if not is_one or any(is_transformed(member.w) for member in rest):
+        if not self.shared or self.across != "mean":
             return values, rest
-        there = [member for member in rest if member.w.device == draws.device and member.w.dtype == torch.float32]
-        batches = self._joined(self._in_spans(there), draws)
+        batches = self._joined(self._in_spans(self.on_kernels(rest, draws)), draws)
         for batch in batches:
             layers, neurons = [member.layer for member in batch], [member.w for member in batch]
             coordinates = max((self.projections(layer, draws) for layer in layers), key=lambda draw: draw.shape[-1])

@@ -188,7 +188,7 @@ def chosen(monkeypatch, device):
     """Makes the kernels take tensors wherever they are; without it, on the CPU, the ordinary way is taken."""
 
     def choose():
-        for module in ("penalties.energy_penalty", "penalties.rp_comhe", "energies.kernels", "bound"):
+        for module in ("penalties.energy_penalty", "energies.kernels", "bound"):
             monkeypatch.setattr(sys.modules[f"comhe.regularizers.{module}"], "runs_on", lambda device: True)
 
     return choose
