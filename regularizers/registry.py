@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from torch import Tensor, nn
@@ -142,8 +143,8 @@ def _split(name: str, options: dict[str, Any]) -> tuple[Penalty, dict[str, Any]]
         if option not in accepted:
             raise UnknownOptionError(f"{name} has no option {option!r}; its options are {', '.join(accepted)}")
     rest = {key: None if value == "none" and accepted[key] is None else value for key, value in options.items()}
-    for option, kinds in _numbers(penalty).items():
-        if isinstance(value := rest.get(option), str):  # as from a command line
+    for option, value in rest.items():
+        if isinstance(value, str) and (kinds := _numbers(penalty).get(option)):  # as from a command line
             wanted = "True or False" if kinds == {bool} else "a number"
             raise UsageError(f"{option} must be {wanted}, not {value!r}")
     theirs = {key: rest.pop(key) for key in _penalty_options(penalty) if key in rest}
@@ -176,6 +177,7 @@ def _initializers(penalty: type[Penalty] | FunctionPenalty) -> Iterator[Callable
                 break
 
 
+@cache
 def _keywords(function: Callable[..., Any]) -> dict[str, Any]:
     parameters = inspect.signature(function).parameters.items()
     return {key: parameter.default for key, parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
