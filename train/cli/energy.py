@@ -1,3 +1,4 @@
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -121,7 +122,7 @@ def _of_state(source: str, state: "Mapping[str, Tensor]") -> "dict[str, Tensor]"
     with suppress(WeightsError):  # parametrized in a way that tensors do not tell
         state, _ = plain_weights(state)
     matrices = {name: w.flatten(1) for name, w in state.items() if w.is_floating_point() and w.dim() >= 2}
-    found = {name: w for name, w in matrices.items() if name.endswith("weight")}
+    found = {name: _sets(name, matrices) for name in matrices if re.search(r"weight$|weight_ih(_l0)?$", name)}
     if not found:
         raise UsageError(f"{source} has no weight matrix: no tensor of two or more dimensions that is named *weight")
     if others := [name for name, w in matrices.items() if name not in found and len(w) >= 2]:
@@ -129,3 +130,18 @@ def _of_state(source: str, state: "Mapping[str, Tensor]") -> "dict[str, Tensor]"
     if [*found] == sorted(found):
         return {name: found[name] for name in sorted(found, key=natural_key)}
     return found
+
+
+def _sets(name: str, matrices: "Mapping[str, Tensor]") -> "Tensor":
+    """The rows of a matrix; the gates of an RNN, and the queries, keys and values of attention, are sets of their own.
+
+    Matrices of the hidden state tell its width (``hr``, where an LSTM projects it), and so the number of gates.
+    """
+    w, count = matrices[name], 1
+    if name.endswith("in_proj_weight"):
+        count = 3
+    elif ending := re.search(r"_ih(_l0)?$", name):
+        others = (name[: ending.start()] + ending[0].replace("ih", part) for part in ("hr", "hh"))
+        width = next((matrices[other].shape[1] for other in others if other in matrices), len(w))
+        count = len(w) // width
+    return w.unflatten(0, (count, -1)) if count in (3, 4) and len(w) % count == 0 else w

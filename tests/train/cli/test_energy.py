@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from comhe.regularizers import create_regularizer, diagnose
+from comhe.regularizers.neurons import neurons
 from comhe.train.cli.energy import _of_network, layers_of
 from comhe.train.cli.main import main
 from comhe.train.runs.run import run_folder
@@ -47,12 +48,27 @@ def test_weights_in_parts_are_computed_and_what_is_left_out_is_named(capsys, tmp
     assert main(["energy", str(tmp_path / "model.pt"), "--json"]) == 0
     shown = capsys.readouterr()
     expected = {f"{name}.weight": diagnose(model[name].weight).energy for name in ("normed", "pruned")}
+    expected["lstm.weight_ih_l0"] = diagnose(neurons(model["lstm"])).energy
     assert {row["layer"]: row["energy"] for row in json.loads(shown.out)} == pytest.approx(expected)
-    assert "left out lstm.weight_ih_l0, lstm.weight_hh_l0: what is not named *weight" in shown.err
+    assert "left out lstm.weight_hh_l0: what is not named *weight" in shown.err
     assert "left out one.weight: one neuron has no angle" in shown.err
     assert "pruned" not in shown.err
     assert list(_of_network(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1)))) == ["0"]
     assert "left out 1 (1 neuron" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        *(nn.RNN(5, 6), nn.GRU(5, 6), nn.LSTM(5, 6, bidirectional=True), nn.LSTM(5, 6, proj_size=2)),
+        *(nn.LSTMCell(5, 6), nn.MultiheadAttention(6, 2)),
+    ],
+    ids=str,
+)
+def test_gates_and_projections_of_a_state_dict_are_sets_as_those_of_the_layer(layer, tmp_path):
+    torch.save({f"core.{key}": w for key, w in layer.state_dict().items()}, tmp_path / "model.pt")
+    first, *_ = layers_of(str(tmp_path / "model.pt"), "best", "citations", 0, None).values()
+    assert first.equal(neurons(layer).detach())
 
 
 def test_one_of_several_state_dicts(capsys, tmp_path):
