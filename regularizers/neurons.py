@@ -162,14 +162,6 @@ def _reads(view: Tensor, value: Tensor) -> bool:
     return False
 
 
-def aligned(columns: Tensor, module: nn.Module, back: bool = False) -> Tensor:
-    """``columns`` [..., d], ordered as ``neurons(module)``, in the order of ``ordered=False``, or back."""
-    if _rule(type(module)) is not convolution or not _channels_last(module):
-        return columns
-    split = (-1, module.in_channels) if back else (module.in_channels, -1)
-    return columns.unflatten(-1, split).transpose(-1, -2).flatten(-2)
-
-
 def register_neurons(layer: type[nn.Module] | str, *, whole: bool = False) -> Callable[[Rule], Rule]:
     """Decorator: the matrix view of a layer class, or of the class with this name where it must not be imported.
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from comhe.errors import check_at_least, check_choice, check_count
+from comhe.errors import UsageError, check_at_least, check_choice, check_count
 from comhe.regularizers.draws import Draws
 from comhe.regularizers.energies.batched import batched_energies
 from comhe.regularizers.energies.checks import PRECISIONS, Precision
@@ -58,6 +58,8 @@ class EnergyPenalty(Penalty):
     ) -> None:
         check_count("dim", self.dim, 2)  # a projection to one dimension leaves no angles
         check_count("sample", 2 if sample is None else sample, 2)
+        if sample is not None and reduction == "sum":
+            raise UsageError(f"sample={sample} has fewer pairs to sum over than all neurons have; use reduction='mean'")
         check_at_least("eps", eps, 0)
         check_at_least("min_norm", min_norm, 0)
         check_choice("reduction", reduction, ("mean", "sum"))

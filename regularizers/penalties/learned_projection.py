@@ -17,7 +17,6 @@ from comhe.regularizers.energies.near import any_near, near_pairs
 from comhe.regularizers.energies.span import LONG
 from comhe.regularizers.energies.sums import can_branch
 from comhe.regularizers.energies.terms import Terms, projection_error
-from comhe.regularizers.neurons import aligned
 from comhe.regularizers.selection import Layer
 
 from .energy_penalty import EnergyPenalty
@@ -69,6 +68,7 @@ class LearnedProjection(EnergyPenalty):
 
     state_name = "projection"
     projects = True
+    ordered = True  # as the columns of P are
     follows_lr = "rate"
     compares: ClassVar[bool] = False  # whether the objective looks at the pairs of unprojected neurons
 
@@ -109,12 +109,11 @@ class LearnedProjection(EnergyPenalty):
         return random_matrix((self.dim, w.shape[-1]), "gaussian", "cpu", seed, layer.name).to(w)
 
     def update(self, w: Tensor, layer: Layer, state: Tensor, draws: Draws) -> Tensor:
-        view = self._view(w, aligned(state, layer.module))
-        return aligned(self._trained(view, draws[RATE]).to(state.dtype), layer.module, back=True)
+        return self._trained(self._view(w, state), draws[RATE]).to(state.dtype)
 
     def projected_value(self, w: Tensor, layer: Layer, state: Tensor | None, draws: Draws) -> Tensor:
         assert state is not None  # init() has one for every projected layer
-        view = self._view(w, aligned(state, layer.module))
+        view = self._view(w, state)
         return self._energy_through(view, view.projection, draws[RATE]).to(w.dtype)
 
     def values(self, members: Sequence[Member], draws: Draws) -> list[tuple[Tensor, Tensor | None]]:
@@ -128,11 +127,11 @@ class LearnedProjection(EnergyPenalty):
         layer, w, state = member
         if state is None:
             return self.value(w, layer, None, draws), None
-        view, rate = self._view(w, aligned(state, layer.module)), draws[RATE]
+        view, rate = self._view(w, state), draws[RATE]
         with torch.no_grad():
             trained = self._trained(view, rate)
         value = self._energy_through(view, view.projection if self.mode == "unrolled" else trained, rate)
-        return value.to(w.dtype), aligned(trained.to(state.dtype), layer.module, back=True)
+        return value.to(w.dtype), trained.to(state.dtype)
 
     def _energy_through(self, view: View, projection: Tensor, rate: float | Tensor) -> Tensor:
         """The energy seen through P, or after an unrolled step on it."""

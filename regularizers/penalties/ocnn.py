@@ -1,4 +1,4 @@
-from math import gcd
+from math import gcd, prod
 from typing import Any, Literal
 
 import torch
@@ -64,6 +64,13 @@ def _norm(x: Tensor) -> Tensor:
     return (x.square().sum() + torch.finfo(x.dtype).tiny).sqrt()  # differentiable at 0 too
 
 
+def _is_convolved(w: Tensor, module: nn.Module) -> bool:
+    """Whether the rows of a view are all filters of a convolution without groups, and larger than a pixel."""
+    if not isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) or module.groups > 1 or max(module.kernel_size) == 1:
+        return False
+    return (w.shape[:-1].numel(), w.shape[-1]) == (module.out_channels, module.in_channels * prod(module.kernel_size))
+
+
 @register_regularizer("ocnn")
 class OrthogonalConvolution(Penalty):
     """:func:`ocnn` of ungrouped convolutions, ``|G - I|_F`` on the smaller Gram matrix of every other layer.
@@ -83,12 +90,16 @@ class OrthogonalConvolution(Penalty):
         self.padding = padding
 
     def value(self, w: Tensor, layer: Layer, state: Tensor | None, draws: Draws) -> Tensor:
-        module = unadapted(layer.module)
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and module.groups == 1 and max(module.kernel_size) > 1:
+        module: Any = unadapted(layer.module)
+        if _is_convolved(w, module):
             stride = tuple(module.stride)
             if self.padding == "full":  # dilated filters overlap at multiples of the dilation alone
                 stride = tuple(step // gcd(step, d) for step, d in zip(stride, module.dilation, strict=True))
-            return ocnn(w.unflatten(1, module.weight.shape[1:]), stride, padding=self.padding)
+            kernels = w.unflatten(-1, (module.in_channels, *module.kernel_size))
+            if w.dim() == 2:
+                return ocnn(kernels, stride, padding=self.padding)
+            sets = kernels.flatten(0, w.dim() - 3)  # queries, keys and values
+            return torch.stack([ocnn(kernel, stride, padding=self.padding) for kernel in sets]).norm()
         return _norm(excess(w))
 
     def extra_repr(self) -> str:

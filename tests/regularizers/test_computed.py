@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
-from comhe.regularizers import NoNeuronsError, create_regularizer, hyperspherical_energy, neurons
+from comhe.regularizers import NoNeuronsError, create_regularizer, hyperspherical_energy, list_regularizers, neurons
 from comhe.regularizers.computed import up_to_date, walk
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated:FutureWarning")
@@ -87,6 +87,26 @@ def test_the_penalty_follows_the_weight_that_the_next_forward_pass_uses(normal, 
     assert all(entry.equal(state[key]) for key, entry in model.state_dict().items())  # no power iteration
     model.eval()(x)
     assert value == pytest.approx(hyperspherical_energy(model[0].weight).item(), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", list_regularizers())
+def test_no_regularizer_trains_the_vectors_of_spectral_norm(name):
+    model = nn.Sequential(parametrizations.spectral_norm(nn.Conv2d(16, 8, 3)), nn.utils.spectral_norm(nn.Linear(64, 5)))
+    regularizer, state = create_regularizer(name, model, output=None), copy.deepcopy(model.state_dict())
+    for _ in range(2):
+        regularizer()
+    regularizer.report()
+    assert all(entry.equal(state[key]) for key, entry in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", list_regularizers())
+def test_a_weight_of_the_last_forward_pass_in_another_memory_format_changes_nothing(name):
+    plain, moved = (prune.l1_unstructured(nn.Conv2d(16, 8, 3), "weight", 0.3) for _ in range(2))
+    moved.load_state_dict(plain.state_dict())
+    moved.to(memory_format=torch.channels_last)
+    first, second = (create_regularizer(name, layer, output=None) for layer in (plain, moved))
+    for _ in range(2):
+        assert first().item() == pytest.approx(second().item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["weight norm", "spectral norm", "pruned", "own"])

@@ -31,6 +31,8 @@ def test_sum_is_the_mean_times_the_pairs():
     model = nn.Linear(9, 5)
     mean, total = (create_regularizer("mhe", model, reduction=reduction)().item() for reduction in ("mean", "sum"))
     assert total == pytest.approx(20 * mean)
+    with pytest.raises(ValueError, match="sample=4 has fewer pairs"):
+        create_regularizer("mhe", model, reduction="sum", sample=4)
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,28 @@ def test_layers_use_their_stride_and_others_their_gram_matrix(normal):
     assert rows[2].penalty == pytest.approx(gram.norm().item())
 
 
+def test_fused_projections_are_three_operators_and_a_view_of_ones_own_has_a_gram_matrix():
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.num_heads, self.qkv, self.proj = 2, nn.Conv2d(6, 18, 3), nn.Conv2d(6, 6, 1)
+
+    class Columns(nn.Conv2d):
+        pass
+
+    @register_neurons(Columns)
+    def view(module):
+        return module.weight.flatten(2).mT
+
+    attention, own = Attention(), Columns(3, 4, (1, 2))
+    row, _, other = create_regularizer("ocnn", nn.Sequential(attention, own), output=None).report().layers
+    parts = torch.stack([ocnn(kernel) for kernel in attention.qkv.weight.unflatten(0, (3, 6))])
+    assert row.penalty == pytest.approx(parts.norm().item(), rel=1e-6)
+    grams = own.weight.flatten(2) @ own.weight.flatten(2).mT  # the smaller one of each set
+    smaller = torch.stack([g if len(g) <= 2 else m for g, m in zip(grams, view(own) @ view(own).mT, strict=True)])
+    assert other.penalty == pytest.approx((smaller - torch.eye(2)).norm().item(), rel=1e-6)
+
+
 @pytest.mark.parametrize(("stride", "dilation"), [(1, 2), (2, 2), (2, 3), (4, 2), (6, 4)])
 def test_a_dilated_convolution_is_that_of_the_filter_with_its_zeros_written_out(normal, stride, dilation):
     layer = nn.Conv2d(2, 3, 3, stride=stride, dilation=dilation).double()
