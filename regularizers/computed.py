@@ -59,13 +59,16 @@ def plain_tensors(module: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}
 
 
-def up_to_date(module: nn.Module) -> nn.Module:
+def up_to_date(module: nn.Module, first: bool = False) -> nn.Module:
     """The module, or a stand-in whose hook-computed weights are those of the next forward pass.
 
     Older weight norm, older spectral norm, pruning and hooks of one's own leave in ``module.weight`` the value of the
     last forward pass, whose graph may be gone and whose parameters may have moved on. The stand-in shares parameters
     and buffers with the module; the hooks write to it alone, and in evaluation mode, so that power iterations rest.
     Parameters that are sharded over processes (FSDP2) are whole in it.
+
+    Args:
+        first: run the hooks also where none has set a tensor yet, as before the first forward pass.
 
     Example:
         >>> from torch.nn.utils import prune
@@ -78,7 +81,7 @@ def up_to_date(module: nn.Module) -> nn.Module:
     stale = plain_tensors(module) if module._forward_pre_hooks else {}
     whole = {name: full(p) for name, p in module._parameters.items() if p is not None}
     sharded = any(w is not module._parameters[name] for name, w in whole.items())
-    if not stale and not renewed and not sharded:
+    if not stale and not renewed and not sharded and not first:
         return module
     # copy.copy pickles, which parametrized modules refuse; classes of FSDP construct a module in __new__.
     stand_in = object.__new__(module.__class__)
@@ -88,10 +91,10 @@ def up_to_date(module: nn.Module) -> nn.Module:
     stand_in._modules.update(children)
     stand_in._parameters.update(whole)  # type: ignore[arg-type]
     stand_in.training = False
-    hooks = module._forward_pre_hooks.items() if stale else ()
+    hooks = module._forward_pre_hooks.items() if stale or first else ()
     for known in (True, False):  # a hook that is not known runs only if a tensor is left that no known hook has set
         for key, hook in hooks:
-            left = known or any(vars(stand_in).get(name) is stale[name] for name in _computed(stale))
+            left = known or first or any(vars(stand_in).get(name) is stale[name] for name in _computed(stale))
             if isinstance(hook, _KNOWN) is known and left:
                 _run(hook, stand_in, key in module._forward_pre_hooks_with_kwargs, strict=known)
     return stand_in

@@ -96,10 +96,13 @@ def views(module: nn.Module, ordered: bool = True) -> dict[str, Tensor]:
     with nullcontext() if bare else parametrizations_in_evaluation((module,)):
         current = module if bare else up_to_date(module)
         try:
-            if not ordered and rule is convolution and _channels_last(current):
-                found: View = _weight(current).movedim(1, -1).flatten(1)
-            else:
-                found = rule(current)
+            try:
+                found = _view(rule, current, ordered)
+            except AttributeError:  # a hook may give it its weight in the first forward pass
+                if not module._forward_pre_hooks:
+                    raise
+                current = up_to_date(module, first=True)
+                found = _view(rule, current, ordered)
         except (AttributeError, NotImplementedError, RuntimeError, TypeError) as error:
             for key, p in module.named_parameters(recurse=False):
                 if (reason := odd(p)) is not None:
@@ -126,6 +129,12 @@ def views(module: nn.Module, ordered: bool = True) -> dict[str, Tensor]:
                     "parametrization or a forward pre-hook of the layer compute it"
                 )
     return parts
+
+
+def _view(rule: Rule, module: nn.Module, ordered: bool) -> View:
+    if not ordered and rule is convolution and _channels_last(module):
+        return _weight(module).movedim(1, -1).flatten(1)
+    return rule(module)
 
 
 def odd(w: Tensor) -> str | None:

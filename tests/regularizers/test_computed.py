@@ -109,6 +109,23 @@ def test_a_weight_of_the_last_forward_pass_in_another_memory_format_changes_noth
         assert first().item() == pytest.approx(second().item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("layer", [nn.Linear(4, 6), nn.Conv2d(4, 6, 3)], ids=str)
+def test_a_hook_that_has_not_run_yet_gives_the_weight(layer):
+    """An equalized learning rate: the weight is there only after the first forward pass."""
+    weight = layer._parameters.pop("weight")
+    layer.register_parameter("weight_orig", weight)
+    layer.register_forward_pre_hook(lambda module, inputs: setattr(module, "weight", 0.5 * module.weight_orig))
+    model = nn.Sequential(layer, nn.ReLU(), nn.Linear(6, 3))
+    regularizer = create_regularizer("orthogonal", model)
+    assert [(layer.name, layer.role) for layer in regularizer.layers] == [("0", "hidden"), ("2", "output")]
+    assert "weight" not in vars(layer)
+    assert neurons(layer).equal(0.5 * weight.flatten(1))
+    regularizer().backward()
+    assert weight.grad.abs().sum() > 0
+    layer.weight = torch.zeros_like(weight)  # as of an earlier pass
+    assert neurons(layer).equal(0.5 * weight.flatten(1))
+
+
 @pytest.mark.parametrize("name", ["weight norm", "spectral norm", "pruned", "own"])
 def test_only_the_stand_in_is_written_to(name):
     layer = HOOKS[name](nn.Linear(8, 6))
