@@ -270,8 +270,9 @@ def _channels_last(module: Any) -> bool:
 
 
 def _transposed(module: Any) -> Tensor:
-    w = _weight(module).unflatten(0, (module.groups, -1)).transpose(1, 2).flatten(3).flatten(2, 3)
-    depthwise = w.shape[2] == module.weight.shape[2:].numel()
+    kernels = _weight(module)
+    w = kernels.unflatten(0, (module.groups, -1)).transpose(1, 2).flatten(3).flatten(2, 3)
+    depthwise = w.shape[2] == kernels.shape[2:].numel()
     return w.flatten(0, 1) if module.groups == 1 or depthwise else w
 
 
