@@ -69,6 +69,16 @@ def plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else value
 
 
+def check_part_of_name(name: str, value: str) -> None:
+    """Raise UsageError unless an argument can be part of the name of a file, or is empty.
+
+    Example:
+        >>> check_part_of_name("tag", "wide-2")
+    """
+    if not re.fullmatch(r"[A-Za-z0-9._-]*", value):
+        raise UsageError(f"{name} becomes part of a file name: letters, digits, '.', '_' and '-', not {value!r}")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """All settings of one run; its ``label`` is its name and what was changed in the named recipe."""
@@ -140,8 +150,7 @@ class Recipe:
         factor(self.schedule, 1.0, self.warmup)  # its error, now rather than in the first step
         names = ("weight", "output_weight", "weight_decay", "seed", "clip", "energies", "log_steps", "patience")
         self.require(lambda value: value is None or value >= 0, "must not be negative", *names, "labels_per_class")
-        if self.tag and not re.fullmatch(r"[A-Za-z0-9._-]+", self.tag):
-            raise UsageError(f"tag becomes part of a file name: letters, digits, '.', '_' and '-', not {self.tag!r}")
+        check_part_of_name("tag", self.tag)
 
     def _check_types(self) -> None:
         """Raise UsageError for a value of another type, as from a file of recipes that was written by hand.

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from comhe.datasets import AlteredDataWarning, describe, license_of, load_data
 from comhe.errors import RunError, UsageError, WeightsError, warn
 from comhe.train.engine.log import layer_energies
-from comhe.train.recipe import SIZES, Recipe, find_domain, get_recipe
+from comhe.train.recipe import SIZES, Recipe, check_part_of_name, find_domain, get_recipe
 from comhe.train.runs.files import check_writable, open_atomic, write_text
 from comhe.train.runs.fingerprint import check_unchanged
 from comhe.train.runs.run import Run, environment
@@ -46,6 +46,7 @@ def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | Non
     chosen = min(runs, key=lambda run: (-best[run]["val_accuracy"], best[run]["val_loss"], run.recipe().seed))
     recipe = chosen.recipe()
     check_recipe(recipe, device)
+    path = card_path(recipe, output, suffix)
     check_writable(output)
     task = make_task(recipe, root, device)
     if (settings := results[chosen.folder].get("preprocessing")) is not None:
@@ -60,7 +61,6 @@ def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | Non
     if stored is None or abs(_accuracy(task, model, stored) - now) >= 5e-4:
         stored = state
     load_weights(model, stored)
-    path = card_path(recipe, output, suffix)
     name, file = path.stem, path.with_suffix(".safetensors").name
     data = save(stored)
     trained = chosen.environment()
@@ -98,6 +98,7 @@ def publish(runs: Sequence[Run], output: Path, suffix: str = "", root: str | Non
 
 def card_path(recipe: Recipe, output: Path, suffix: str = "") -> Path:
     """Return where the card of weights that this recipe trained is put; the weights stand next to it."""
+    check_part_of_name("suffix", suffix)
     return output / ("-".join(filter(None, (recipe.name, suffix or recipe.tag))) + ".json")
 
 

@@ -1,3 +1,5 @@
+import pytest
+
 from comhe.train.cli.main import main
 from comhe.train.runs.run import run_folder
 from comhe.zoo import get_weights
@@ -34,3 +36,13 @@ def test_a_folder_of_runs_is_no_run(finished, tmp_path, capsys):
     above = run_folder(folder, recipes[0]).parent
     assert main(["publish", str(above), "--output", str(tmp_path)]) == 2
     assert f"{above} is not a finished run; name the runs in it: {above}/seed*\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", ["exp/1", "../x", "a b"])
+def test_a_suffix_that_no_name_can_have_is_refused_before_anything_is_written(finished, tmp_path, capsys, suffix):
+    recipes, folder, _ = finished
+    command = ["publish", str(run_folder(folder, recipes[0])), "--output", str(tmp_path / "weights")]
+    assert main([*command, "--suffix", suffix]) == 2
+    said = f"suffix becomes part of a file name: letters, digits, '.', '_' and '-', not {suffix!r}"
+    assert said in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
