@@ -3,6 +3,7 @@
 Source: Uy et al., "Revisiting Point Cloud Classification", ICCV 2019 (ScanObjectNN).
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -132,11 +133,15 @@ def load_shape_folder(folder: Path, root: Path) -> Decoded:
     for split in dict.fromkeys(split for split, _, _ in shapes):
         if lacking := {*classes} - {name for part, name, _ in shapes if part == split}:
             warn(f"{folder}: {split} has no shape of {few(sorted(lacking))}")
+    first: dict[str, str] = {}  # the file of each shape, by its path without a suffix
     for split, name, file in shapes:
         if name not in classes:
             raise DataError(f"{folder / file}: class {name!r} of {split} has no shape in train")
         if not file.lower().endswith(SUFFIXES):
             raise DataError(f"{folder / file}: not one of {', '.join(SUFFIXES)}; keep it outside of the classes")
+        if (other := first.setdefault(os.path.splitext(file)[0], file)) != file:
+            problem = f"the same shape as {os.path.basename(other)}, by its name, so it would count twice"
+            raise DataError(f"{folder / file}: {problem}; keep one of them, or rename it if it is another shape")
     require_classes(folder, classes)
 
     def read() -> Decoded:

@@ -272,3 +272,14 @@ def test_a_class_that_is_never_tested_is_told(tmp_path):
                 np.save(tmp_path / split / name / f"{i}.npy", some_clouds(1)[0] + i)
     with pytest.warns(ComheWarning, match="test has no shape of c"):
         assert load_points(f"folder:{tmp_path}", root=tmp_path / "cache").num_classes == 3
+
+
+def test_a_shape_in_two_formats_does_not_count_twice(tmp_path):
+    for name in "ab":
+        for i in range(4):
+            put(tmp_path / "shapes" / name / f"{i}.off", off())
+    assert len(load(tmp_path / "shapes").train) == 4
+    twice = tmp_path / "shapes" / "b" / "1.ply"
+    put(twice, ply("<"))
+    with pytest.raises(DataError, match=f"{twice}: the same shape as 1.off, by its name.* keep one of them, or rename"):
+        load(tmp_path / "shapes")
