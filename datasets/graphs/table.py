@@ -36,11 +36,13 @@ class Table:
         self.path = path
         try:
             # As much memory as the file has bytes: to read up to a limit, Python allocates all of it.
-            self.text = read_bounded(path, min(MAX_BYTES, path.stat().st_size)).decode("utf-8-sig")
+            self.text = read_bounded(path, min(MAX_BYTES, path.stat().st_size)).decode("utf-8-sig").lstrip("\r\n")
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: not a text file (byte {error.start})") from error
         line = self.text.partition("\n")[0]
         self.delimiter = next((mark for mark in ",;\t" if mark in line), ",")
+        if line.rstrip("\r").endswith(self.delimiter):
+            self._drop_empty_column()
         first, second = [*islice(self._rows(), 2), [], []][:2]
         if not first:
             raise DataError(f"{path}: empty")
@@ -113,6 +115,12 @@ class Table:
         except ValueError as error:
             reason = " ".join(str(error).partition(";")[0].split())[:160]
             raise DataError(f"{self.path}: not a table of numbers ({reason})") from error
+
+    def _drop_empty_column(self) -> None:
+        """Drop what is behind the last delimiter of each row if that is nothing in all of them."""
+        lines = self.text.splitlines()
+        if all(line.endswith(self.delimiter) for line in lines if line):
+            self.text = "\n".join(line.removesuffix(self.delimiter) for line in lines)
 
     def _rows(self) -> Iterator[list[str]]:
         try:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from comhe.datasets.graphs.table import Table
+from comhe.datasets.graphs.table import ID, Table
 from comhe.errors import DataError
 
 
@@ -48,3 +48,21 @@ def test_faults_name_the_row(tmp_path):
     (tmp_path / "t.csv").write_text("a,b\n1,2\n3\n")
     with pytest.raises(DataError, match=r"t\.csv: row 3 has 1 cells, the first has 2"):
         Table(tmp_path / "t.csv").numbers([0])
+
+
+def test_blank_lines_above_are_passed_over(tmp_path):
+    for blank in ("", "\n", "\r\n\n"):
+        (tmp_path / "t.csv").write_bytes(f"{blank}a;b\n1;2,5\n\n3;4\n".encode())
+        table = Table(tmp_path / "t.csv")
+        assert table.names == ["a", "b"]
+        assert table.numbers([0, 1]).tolist() == [[1, 2.5], [3, 4]]
+
+
+def test_a_delimiter_at_the_end_of_all_rows_makes_no_column(tmp_path):
+    for end in ("\n", "\r\n"):
+        (tmp_path / "t.csv").write_bytes(f"a,b,{end}1,2,{end}3,4,{end}".encode())
+        table = Table(tmp_path / "t.csv")
+        assert (table.names, table.column(ID)) == (["a", "b"], None)
+        assert table.numbers([0, 1]).tolist() == [[1, 2], [3, 4]]
+    (tmp_path / "t.csv").write_text("a,b,\n1,2,\n3,4,5\n")
+    assert Table(tmp_path / "t.csv").width == 3
