@@ -85,7 +85,10 @@ def model_of(weights: str, usual: str) -> str:
 
 
 def load_start(model: nn.Module, recipe: Recipe) -> Loaded | None:
-    """Load the weights that a recipe starts from, and freeze what it says; None if it starts from chance."""
+    """Load the weights that a recipe starts from, and freeze what it says; None if it starts from chance.
+
+    What begins anew is not frozen, wherever it is.
+    """
     if not recipe.weights:
         return None
     source = _source(recipe.weights, recipe.model)
@@ -107,7 +110,7 @@ def load_start(model: nn.Module, recipe: Recipe) -> Loaded | None:
     if recipe.freeze == "trunk":
         head = _head(model)
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name.startswith(head))
+            parameter.requires_grad_(name.startswith(head) or name in loaded.initialized)
     return loaded
 
 

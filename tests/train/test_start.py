@@ -213,6 +213,11 @@ def test_features_of_another_number_begin_anew(tmp_path):
         run = fit(recipe, tmp_path / "run")
     trained = get_weights("gcn.cora-none").state_dict()
     assert torch.equal(run.weights("last")["convs.0.bias"], trained["convs.0.bias"])
+    model = create_model("gcn", **with_start(recipe).model_arguments(in_channels=1000, num_classes=7))
+    with pytest.warns(UserWarning, match="begins anew"):
+        load_start(model, recipe)
+    learns = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert learns == {"convs.0.lin.weight", "convs.1.lin.weight", "convs.1.bias"}
 
 
 def test_clouds_of_other_axes_are_turned_for_the_weights():
