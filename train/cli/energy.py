@@ -14,6 +14,13 @@ from .options import Command, DataRoot, Json, WhichWeights, print_json
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+USED = {  # options by what they are for, and the kinds of that
+    "weights": ("a run folder", ["run"]),
+    "key": ("a file of several state dicts", ["file"]),
+    "seed": ("the name of a model", ["model", "graph model"]),
+    "data": ("the name of a graph model", ["graph model"]),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Energy(Command):
@@ -47,6 +54,10 @@ class Energy(Command):
         from comhe.regularizers import diagnose
         from comhe.regularizers.diagnostics import TITLES
 
+        kind = kind_of(self.source)
+        for option, (what, kinds) in USED.items():
+            if kind not in kinds:
+                self.only_for(what, option)
         layers = layers_of(self.source, self.weights, self.data, self.seed, self.data_root, self.key)
         found = {name: (w, diagnose(w)) for name, w in layers.items() if w.shape[-2] >= 2}
         if single := layers.keys() - found.keys():
@@ -55,6 +66,25 @@ class Energy(Command):
             return print_json([{"layer": name, "neurons": w.shape, **asdict(d)} for name, (w, d) in found.items()])
         lines = [[name, " x ".join(map(str, w.shape)), *d.cells()] for name, (w, d) in found.items()]
         print_table(self.source, ["layer", "neurons", *TITLES], lines)
+
+
+def kind_of(source: str) -> str:
+    """Return what has neurons: a run, a file of others, published weights, a model or a graph model."""
+    from comhe.zoo import list_models, list_weights, model_domain
+    from comhe.zoo.cards import has_card, is_shared
+    from comhe.zoo.state import weights_file
+
+    path = weights_file(source)
+    if path.is_dir():
+        return "run"
+    if is_shared(source) or source in list_weights() or (path.is_file() and has_card(path)):
+        return "weights"
+    if path.is_file():
+        return "file"
+    if source not in list_models():
+        hint = did_you_mean(source, [*list_models(), *list_weights()])
+        raise UsageError(f"{source!r} is neither a folder, nor a file, nor the name of weights or a model; {hint}")
+    return "graph model" if model_domain(source) == "graphs" else "model"
 
 
 def layers_of(
@@ -66,27 +96,20 @@ def layers_of(
     from comhe.train.recipe import get_recipe
     from comhe.train.runs.run import Run
     from comhe.train.task import make_task
-    from comhe.zoo import create_model, get_weights, list_models, list_weights, model_domain, read_state
-    from comhe.zoo.cards import has_card, is_shared
+    from comhe.zoo import create_model, get_weights, read_state
     from comhe.zoo.state import weights_file
 
-    path = weights_file(source)
-    is_others = path.is_file() and not is_shared(source) and source not in list_weights() and not has_card(path)
-    if key is not None and not is_others and (path.exists() or source in [*list_models(), *list_weights()]):
-        raise UsageError(f"--key is for a file of several state dicts, which {source} is not; leave it out")
-    if path.is_dir():
+    path, kind = weights_file(source), kind_of(source)
+    if kind == "run":
         run = Run(path)
         return _of_weights(source, run.weights(which), run.recipe().model, run.result().get("options", {}))
-    if is_others:
+    if kind == "file":
         return _of_state(source, read_state(path, key))
-    if path.is_file() or is_shared(source) or source in list_weights():
+    if kind == "weights":
         weights = get_weights(source)
         return _of_weights(source, weights.state_dict(), weights.model, weights.options)
-    if source not in list_models():
-        hint = did_you_mean(source, [*list_models(), *list_weights()])
-        raise UsageError(f"{source!r} is neither a folder, nor a file, nor the name of weights or a model; {hint}")
     torch.manual_seed(seed)
-    if model_domain(source) == "graphs":  # the data decide its width
+    if kind == "graph model":  # the data decide its width
         return _of_network(make_task(get_recipe(None, source, data, "none"), root).model())
     return _of_network(create_model(source))
 

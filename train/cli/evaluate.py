@@ -73,6 +73,7 @@ class Evaluate(Computing):
         from comhe.zoo.state import weights_file
 
         if self.model is not None:
+            self.only_for("a run", "weights")
             return self.evaluate_file(self.model)
         card: dict[str, Any] = {}
         if weights_file(self.source).is_dir():
@@ -89,6 +90,8 @@ class Evaluate(Computing):
             recipe, state = recipe_of(weights, self.data), weights.state_dict()
             check_split(recipe, weights.card.get("trained", {}), weights.name, self.data)
             card = weights.card["metrics"] if self.data is self.points is None else {}
+            self.only_for("a run", "weights")
+        self.only_for("a file of another implementation, with --model", "model_options", "normalization", "key")
         if self.data is not None:
             recipe = recipe.replace(data=self.data)
             if weights is not None and isinstance(transform := weights.transforms(), ImageTransform):

@@ -6,7 +6,7 @@ seconds to import, and help should not.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -78,6 +78,12 @@ class Command:
     def run(self) -> None:
         """Do what the command is for; a mistake of the user's raises a ComheError."""
         raise NotImplementedError
+
+    def only_for(self, what: str, *options: str) -> None:
+        """Raise UsageError if one of these options was given: they are for something else than what was named."""
+        for each in fields(self):
+            if each.name in options and getattr(self, each.name) != each.default:
+                raise UsageError(f"--{each.name.replace('_', '-')} is for {what}; leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)

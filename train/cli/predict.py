@@ -49,18 +49,24 @@ class Predict(Computing):
 
     def run(self) -> None:
         from comhe.train.predict import open_graph, open_weights, predict_files, predict_nodes
+        from comhe.zoo.state import weights_file
 
         if self.output is not None:
             require_new(self.output, self.overwrite)
         advice = "give a published file, or evaluate one of others: comhe evaluate FILE --model NAME --data NAME"
         require_card(self.source, advice)
         weights = open_weights(self.source, self.weights)
+        if not weights_file(self.source).is_dir():
+            self.only_for("a run", "weights")
         if not self.files:
             raise UsageError("name what to predict: files, folders, or a graph")
         shown = None
         if weights.card["preprocessing"]["kind"] == "graphs":
             if len(self.files) > 1:
                 raise UsageError(f"{weights.name} predicts the nodes of one graph, not of {len(self.files)}")
+            self.only_for("point clouds", "up")
+            if self.device != "cpu":
+                self.only_for("pictures and clouds, as nodes are predicted on the CPU", "device")
             graph = open_graph(weights, self.files[0], self.data_root)
             found: Iterable[Prediction] = predict_nodes(weights, graph, self.top)
             shown = SHOWN

@@ -43,6 +43,8 @@ class Show(Command):
     json: Json = False
 
     def run(self) -> None:
+        if self.what != "recipe":
+            self.only_for("recipes", "domain", "model", "data", "regularizer")
         {"recipe": self.recipe, "regularizer": self.penalty, "model": self.network}[self.what]()
 
     def recipe(self) -> None:

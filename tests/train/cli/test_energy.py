@@ -118,3 +118,18 @@ def test_figures_are_those_of_the_report(name, capsys):
     for row in rows:
         assert found[row.name]["neurons"] == list(row.shape)
         assert found[row.name]["energy"] == pytest.approx(row.diagnostics.energy, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("resnet8.glyphs-none --weights last", "--weights is for a run folder; leave it out"),
+        ("resnet8 --weights last", "--weights is for a run folder; leave it out"),
+        ("resnet8.glyphs-none --seed 5", "--seed is for the name of a model; leave it out"),
+        ("resnet8.glyphs-none --data cora", "--data is for the name of a graph model; leave it out"),
+        ("resnet8 --data cora", "--data is for the name of a graph model; leave it out"),
+    ],
+)
+def test_options_for_something_else_are_refused(argv, message, capsys):
+    assert main(["energy", *argv.split()]) == 2
+    assert message in capsys.readouterr().err

@@ -87,3 +87,22 @@ def test_data_that_have_changed_since_are_not_split_anew_in_silence(changed, cap
 def test_runs_whose_data_have_changed_since_are_not_published(changed, capsys):
     assert main(["publish", changed[0], "--output", "anew"]) == 2
     assert "restore the files, or train the run again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--weights last", "--weights is for a run; leave it out"),
+        ("--weights last --model gcn --data citations", "--weights is for a run; leave it out"),
+        ("--normalization imagenet", "--normalization is for a file of another implementation, with --model"),
+        ("--key foo", "--key is for a file of another implementation, with --model; leave it out"),
+        ("--model-options hidden_channels=3", "--model-options is for a file of another implementation"),
+    ],
+)
+def test_options_for_something_else_are_refused(option, message, finished, capsys):
+    recipes, folder, _ = finished
+    assert main(["evaluate", "gcn.citations-rp-comhe", *option.split()]) == 2
+    assert message in capsys.readouterr().err
+    if "--weights" not in option:
+        assert main(["evaluate", str(run_folder(folder, recipes[0])), *option.split()]) == 2
+        assert message in capsys.readouterr().err

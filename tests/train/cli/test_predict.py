@@ -4,6 +4,7 @@ import csv
 import json
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from comhe.train.cli.main import main
@@ -55,3 +56,18 @@ def test_a_file_without_a_card_is_told_what_takes_it(tmp_path, capsys):
     told = capsys.readouterr().err
     assert "there is no card theirs.pth.json next to it; give a published file, or evaluate one of others" in told
     assert "load_weights" not in told
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--up x", "--up is for point clouds; leave it out"),
+        ("--device nosuch", "--device is for pictures and clouds, as nodes are predicted on the CPU; leave it out"),
+        ("--weights last", "--weights is for a run; leave it out"),
+    ],
+)
+def test_options_for_something_else_are_refused(option, message, capsys):
+    command = ["predict", "gcn.citations-none", "citations"]
+    assert main([*command, *option.split()]) == 2
+    assert message in capsys.readouterr().err
+    assert main([*command, "--device", "cpu"]) == 0

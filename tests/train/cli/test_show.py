@@ -64,3 +64,10 @@ def test_a_mistyped_name_is_suggested(argv, message, capsys):
 
 def test_every_model_is_known():
     assert all(isinstance(model_options(name), dict) for name in list_models())
+
+
+@pytest.mark.parametrize("option", ["domain", "model", "data", "regularizer"])
+def test_options_of_recipes_are_refused_for_others(option, capsys):
+    for what in ("regularizer rp-comhe", "model gcn"):
+        assert main(["show", *what.split(), f"--{option}", "foo"]) == 2
+        assert f"--{option} is for recipes; leave it out" in capsys.readouterr().err
