@@ -13,9 +13,9 @@ from torch import Tensor
 from comhe.datasets import Graph, load_graph
 from comhe.datasets.graphs.files import load_unlabeled
 from comhe.datasets.io.layouts import files_below
-from comhe.errors import ComheError, DataError, RunError, UsageError, check_at_least, warn
+from comhe.errors import ComheError, DataError, RunError, UsageError, check_choice, check_count, warn
 from comhe.inputs.pixels import EXTENSIONS
-from comhe.inputs.shapes import SUFFIXES
+from comhe.inputs.shapes import AXES, SUFFIXES
 from comhe.zoo import Weights, get_weights
 from comhe.zoo.preprocessing import GraphTransform
 from comhe.zoo.state import weights_file
@@ -86,10 +86,12 @@ def predict_files(
         >>> [len(found.classes) for found in predict_files(open_weights("pointnet.solids-none"), ["cube.xyz"], top=2)]
         [2]
     """
-    check_at_least("top", top, 1)
+    check_count("top", top, 1)
     kind = weights.card["preprocessing"]["kind"]
     if up is not None and kind != "points":
         raise UsageError(f"up={up!r} is for point clouds, which {weights.name} does not take")
+    if up is not None:
+        check_choice("up", up, tuple(AXES))
     if kind == "graphs":
         raise UsageError(f"{weights.name} is a network for graphs: give a graph to predict_nodes")
     paths = [paths] if isinstance(paths, str | Path) else paths
@@ -128,7 +130,7 @@ def predict_nodes(
     """
     from comhe.zoo.graphs.sparse import as_index  # here, because it registers the graph networks
 
-    check_at_least("top", top, 1)
+    check_count("top", top, 1)
     if not isinstance(transform := weights.transforms(), GraphTransform):
         raise UsageError(f"{weights.name} is not a network for graphs: give files to predict_files")
     if not isinstance(graph, Graph):
