@@ -20,6 +20,7 @@ from comhe.datasets.io.layouts import (
     files_below,
     has_file,
     is_class,
+    may_be_split,
     not_a_folder,
     require_classes,
     split_folders,
@@ -32,6 +33,7 @@ from comhe.inputs.files import read_bounded
 from comhe.inputs.pixels import EXTENSIONS
 
 SPLITS = ("train", "val", "test")
+ENDINGS = tuple(EXTENSIONS)
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def list_tree(folder: Path, splits: Sequence[str] = SPLITS) -> Tree:
     note = ""
     if not folder.is_dir():
         raise MissingDataError(f"{folder}: {not_a_folder(folder)}")
-    present = {split: path for split, path in split_folders(folder).items() if split in splits and _has_folders(path)}
+    named = split_folders(folder)
+    present = {split: path for split, path in named.items() if split in splits and may_be_split(path, ENDINGS)}
     if not present and splits == SPLITS and (classes := _class_folders(folder)):
         warn_of_unlabeled(folder, [child.name for child in children(folder) if _is_image(child.name)])
         return Tree(folder, classes, {"train": _list_classes(folder, folder, classes)})
@@ -80,12 +83,6 @@ def list_tree(folder: Path, splits: Sequence[str] = SPLITS) -> Tree:
     if "test" not in found:
         found["test"] = found.pop("val")
     return Tree(folder, _names(folder, classes), found, note)
-
-
-def _has_folders(folder: Path) -> bool:
-    """Whether it may be a split; a folder of images is a class, even if its name is ``train``."""
-    entries = children(folder)
-    return any(child.is_dir() for child in entries) or not any(_is_image(child.name) for child in entries)
 
 
 def _is_folder(child: Path) -> bool:
@@ -150,7 +147,7 @@ def _check_others(folder: Path, present: dict[str, Path]) -> None:
             )
         if child.name.lower() in known:
             raise DataError(f"{child}: has no class folders, so its images have no labels; keep it elsewhere")
-        if has_file(child, tuple(EXTENSIONS)):
+        if has_file(child, ENDINGS):
             ignored.append(child.name)
     warn_of_others(folder, ignored)
 

@@ -95,6 +95,12 @@ def has_file(folder: Path, ends: tuple[str, ...]) -> bool:
     return False
 
 
+def may_be_split(folder: Path, ends: tuple[str, ...]) -> bool:
+    """Whether a folder may have classes in it; one of files with these endings is a class, even if named ``train``."""
+    entries = children(folder)
+    return any(child.is_dir() for child in entries) or not any(child.name.lower().endswith(ends) for child in entries)
+
+
 def children(folder: Path) -> list[Path]:
     """Return what is in a folder, sorted, without what :func:`is_stray`."""
     try:

@@ -18,6 +18,7 @@ from comhe.datasets.io.layouts import (
     files_below,
     has_file,
     is_class,
+    may_be_split,
     not_a_folder,
     require_classes,
     split_folders,
@@ -158,7 +159,7 @@ def load_shape_folder(folder: Path, root: Path) -> Decoded:
 def list_shapes(folder: Path) -> list[tuple[str, str, str]]:
     """List the split, the class and the path below ``folder`` of every shape, in the order of the splits."""
     folders = [child for child in children(folder) if child.is_dir()]
-    splits = split_folders(folder)
+    splits = {split: path for split, path in split_folders(folder).items() if may_be_split(path, SUFFIXES)}
     inside: list[tuple[str, Path, Path]] = []  # split, class, and the folder of its shapes
     others, is_flat = list[Path](), False
     if "train" in splits:

@@ -283,3 +283,18 @@ def test_a_shape_in_two_formats_does_not_count_twice(tmp_path):
     put(twice, ply("<"))
     with pytest.raises(DataError, match=f"{twice}: the same shape as 1.off, by its name.* keep one of them, or rename"):
         load(tmp_path / "shapes")
+
+
+@pytest.mark.parametrize("name", ["train", "test", "val", "dev"])
+def test_a_class_may_have_the_name_of_a_split(tmp_path, name):
+    for kind in ("airplane", "car", name):
+        for i in range(5):
+            put(tmp_path / "shapes" / kind / f"{i}.off", off())
+    assert load(tmp_path / "shapes").classes == tuple(sorted(("airplane", "car", name)))
+
+
+def test_shapes_in_splits_without_classes_have_no_labels(tmp_path):
+    for split in ("train", "test"):
+        put(tmp_path / split / "0.off", off())
+    with pytest.raises(DataError, match="test, train are no classes, so what is in them has no labels"):
+        load(tmp_path)
