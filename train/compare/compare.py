@@ -1,6 +1,7 @@
 """Compare models, data sets and regularizers over seeds: train what is missing, and say what differs and how surely."""
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
@@ -190,6 +191,8 @@ def collect(recipes: Iterable[Recipe], runs: Path, known: Mapping[str, Record] =
 
 
 def _split(names: Names) -> list[str]:
-    """Split names at commas; a name that appears twice counts once."""
-    names = names.split(",") if isinstance(names, str) else names
+    """Split names at commas, but not a path that has one; a name that appears twice counts once."""
+    if isinstance(names, str):
+        path = names.partition(":")[2]
+        names = [names] if path and os.path.exists(path) else names.split(",")
     return list(dict.fromkeys(name.strip() for name in names if name.strip()))

@@ -190,3 +190,13 @@ def test_runs_of_another_recipe_are_not_mixed_in(tmp_path, recipe):
     run.finish({"seconds": 1.0})
     with pytest.raises(ComheError, match="another recipe"):
         collect([recipe], tmp_path)
+
+
+def test_a_path_with_a_comma_is_one_data_set(tmp_path):
+    (tmp_path / "x,y").mkdir()
+    for data, names in (
+        (f"folder:{tmp_path}/x,y", [f"folder:{tmp_path}/x,y"]),
+        (f"folder:{tmp_path}/x,glyphs", [f"folder:{tmp_path}/x", "glyphs"]),
+        ([f"folder:{tmp_path}/x,z"], [f"folder:{tmp_path}/x,z"]),
+    ):
+        assert [each.data for each in plan("resnet8", data, "none", [0])] == names
