@@ -48,11 +48,12 @@ def by_name(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: Seq
         for path, child, lasts in _heads(core, prefix, possible, known):
             last = [m for m in possible if m.name in lasts]
             if not any(_goes_on(m, path, possible, every, known is WEAK) for m in last) and not _joined(last, every):
-                found[path] = [] if is_cut(child) else lasts
+                found[path] = [] if is_cut(child, path.rpartition(".")[2]) else lasts
                 if isinstance(child, CONTAINERS) and len(lasts) == 1:
                     _warn_if_alike([m for m in possible if below(m.name, path)], lasts)
         if not found:
             continue
+        found = {path: lasts for path, lasts in found.items() if lasts} or found
         taken = found[list(found)[-1]]
         alike = [last for lasts in found.values() for last in lasts]
         if known is WEAK and len(taken) == 1:

@@ -7,16 +7,18 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from .branches import below
+from .branches import FEW, below, join
 from .computed import walk
 
 HEADS: tuple[str, ...] = ("classifier", "head", "heads", "lm_head", "logits", "score", "cls_head", "to_logits")
 HEADS += ("qa_outputs", "class_head", "cls_score", "fc_out", "output_layer", "mlp_head", "class_embed", "embed_out")
 HEADS += ("class_labels_classifier", "classification_head", "logits_proj", "generator_lm_head", "last_linear")
-_MORE_HEADS = ("fc", "cls")
+_ALL_HEADS = (*HEADS, "fc", "cls")
 _EXTRACTORS: tuple[str, ...] = ("timm.models._features", "torchvision.models._utils.IntermediateLayerGetter")
 _EXTRACTORS += ("torchvision.models.detection.backbone_utils.", "torchvision.models.feature_extraction.")
 _OUTPUT_ACTIVATIONS = (nn.Sigmoid, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Tanh)
+_HIDDEN_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU)
+_HIDDEN_ACTIVATIONS += (nn.SiLU, nn.Mish, nn.Hardswish)
 _NOTHING = (nn.Identity, nn.Flatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
@@ -56,8 +58,11 @@ def headless(model: nn.Module, name: str, beside: Sequence[str] = ()) -> Headles
         if not path and _ends_cut(owner):
             return Headless(path, [*owner._modules][-1], "no weight matrix, so there is no output layer")
         for head in removed_heads(owner):
-            full = f"{path}.{head}".removeprefix(".")
-            return Headless(path, full, "no weight matrix, so there is no output layer")
+            return Headless(path, join(path, head), "no weight matrix, so there is no output layer")
+        for head in parts[end : end + 1]:
+            if head in _ALL_HEADS and is_cut(modules.get(join(path, head), owner), head):
+                reason = "its last layer has been taken away, so there is no output layer"
+                return Headless(path, join(path, head), reason)
     layer = modules.get(name)
     features = getattr(layer, "out_channels", None)
     beside = [*beside, *_lists_beside(modules, name)]
@@ -74,21 +79,45 @@ def removed_heads(owner: nn.Module) -> Iterator[str]:
         >>> list(removed_heads(nn.ModuleDict({"head": nn.Identity(), "fc": nn.Softmax(1)})))
         ['head']
     """
-    for name in (*HEADS, *_MORE_HEADS):
+    for name in _ALL_HEADS:
         if name in owner._modules and ((head := owner._modules[name]) is None or _is_nothing(head)):
             yield name
 
 
-def is_cut(head: nn.Module) -> bool:
-    """Whether a head of several layers ends with an activation and an Identity, which has replaced its last layer.
+def is_cut(head: nn.Module, name: str = "head") -> bool:
+    """Whether the last layer of a head has been taken away: it ends with a hidden activation, or one and an Identity.
+
+    An activation before a dropout is hidden. Outputs may be rectified, too: a few numbers, the maps of a convolution,
+    and those of modules that are called decoder or output.
+
+    Args:
+        name: the head's own name.
 
     Example:
         >>> is_cut(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(), nn.Identity()))
         True
         >>> is_cut(nn.Sequential(nn.Linear(4, 8), nn.Identity()))
         False
+        >>> [is_cut(nn.Sequential(nn.Linear(4, n), nn.ReLU())) for n in (64, 2)]
+        [True, False]
     """
-    return _before_identity([module for _, module in walk(head) if not module._modules]) is not None
+    if _before_identity([module for _, module in walk(head) if not module._modules]) is not None:
+        return True
+    layers = list(_in_order(head))
+    kept = [layer for layer in layers if not isinstance(layer, nn.Dropout)]
+    if name not in _ALL_HEADS or not kept or not isinstance(kept[-1], _HIDDEN_ACTIVATIONS):
+        return False
+    sizes = [getattr(layer, "out_features", 0) for layer in kept if {"out_features", "out_channels"} & {*vars(layer)}]
+    return kept[-1] is not layers[-1] or max(sizes[-1:], default=0) >= FEW
+
+
+def _in_order(module: nn.Module) -> Iterator[nn.Module]:
+    """What a Sequential calls, one after another; of other modules nobody knows the order."""
+    if not isinstance(module, nn.Sequential):
+        yield module
+        return
+    for child in module:
+        yield from _in_order(child)
 
 
 def _ends_cut(model: nn.Module) -> bool:

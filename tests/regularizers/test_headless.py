@@ -75,6 +75,60 @@ def test_the_last_layer_of_a_head(model):
     assert "has no classifier" in said.reason
 
 
+def cut(name, count=1):
+    with torch.device("meta"):
+        model = torchvision.models.get_model(name)
+    model.classifier = model.classifier[:-count]
+    return model
+
+
+RELU, DROP = nn.ReLU(), nn.Dropout()
+CUT = {
+    "before a dropout": cut("vgg11"),
+    "before an activation": cut("alexnet"),
+    "with the dropout": cut("vgg11", 2),
+    "another activation": cut("mobilenet_v3_small"),
+    "few features, dropped": Wrapped(body=nn.Linear(4, 8), fc=nn.Sequential(nn.Linear(8, 6), RELU, DROP)),
+    "maps, dropped": Wrapped(
+        body=nn.Conv2d(3, 8, 3), classifier=nn.Sequential(nn.Conv2d(8, 16, 3), nn.BatchNorm2d(16), RELU, DROP)
+    ),
+    "in another model": nn.Sequential(cut("vgg11"), nn.Flatten()),
+}
+
+
+@pytest.mark.parametrize("what", CUT)
+def test_a_head_that_ends_with_a_hidden_activation_has_lost_its_last_layer(what):
+    outputs, (said,) = chosen(CUT[what])
+    assert outputs == []
+    assert said.reason.endswith("so there is no output layer")
+
+
+RECTIFIED = {
+    "few numbers": {"head": [nn.Linear(8, 32), RELU, DROP, nn.Linear(32, 4), RELU]},
+    "maps that are averaged": {"classifier": [DROP, nn.Conv2d(8, 32, 1), RELU]},
+    "an autoencoder": {"decoder": [nn.Linear(8, 16), RELU, nn.Linear(16, 32), RELU]},
+    "probabilities": {"head": [nn.Linear(8, 32), nn.Sigmoid()]},
+    "positive numbers": {"head": [nn.Linear(8, 32), nn.Softplus()]},
+}
+
+
+@pytest.mark.parametrize("what", RECTIFIED)
+def test_a_head_may_end_with_an_activation_of_its_outputs(what):
+    ((name, layers),) = RECTIFIED[what].items()
+    index = max(i for i, layer in enumerate(layers) if hasattr(layer, "weight"))
+    assert chosen(Wrapped(body=nn.Conv2d(3, 8, 3), **{name: nn.Sequential(*layers)})) == ([f"{name}.{index}"], [])
+
+
+def test_the_order_in_which_other_modules_call_their_children_is_not_known():
+    head = Wrapped(dense=nn.Linear(8, 8), out=nn.Linear(8, 32), activation=RELU, dropout=DROP)
+    assert chosen(Wrapped(body=nn.Linear(4, 8), head=head)) == (["head.out"], [])
+
+
+def test_of_two_heads_the_whole_one_is_taken():
+    projection = nn.Sequential(nn.Linear(8, 16), RELU, DROP)
+    assert chosen(Wrapped(body=nn.Linear(4, 8), classifier=nn.Linear(8, 5), head=projection)) == (["classifier"], [])
+
+
 @pytest.mark.parametrize("norm", [nn.BatchNorm2d, nn.InstanceNorm2d, lambda n, **_: nn.GroupNorm(4, n, affine=False)])
 @pytest.mark.parametrize("width", [8, 16])
 def test_a_norm_follows_the_layer_of_as_many_features(norm, width):
