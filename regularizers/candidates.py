@@ -71,7 +71,8 @@ def find_unread(
     seen = {id(p) for item in candidates for p in item.sources}
     reasons = {item.name: item.module for item in candidates if item.reason is not None and not item.sources}
     explained = {*reasons.values(), *(module for module, owner in claimed.items() if owner in reasons)}
-    for name, module in walk(model):
+    modules = dict(walk(model))
+    for name, module in modules.items():
         left: dict[str, nn.Parameter] = {}
         for key, p in module.named_parameters(recurse=False):
             is_scale = isinstance(module, (nn.LayerNorm, nn.RMSNorm)) and key in ("weight", "bias")  # of single values
@@ -90,7 +91,10 @@ def find_unread(
                 list(left.values()),
             )
         elif left:
-            shapes = (f"{kind_of}.{k} {'(lazy)' if is_lazy(p) else list(p.shape)}" for k, p in left.items())
+            name, weight = _parametrized(name)
+            module = modules[name]
+            kind_of = type(module).__name__
+            shapes = (f"{kind_of}.{weight or k} {'(lazy)' if is_lazy(p) else list(p.shape)}" for k, p in left.items())
             listed = ", ".join(shapes)
             reason = f"no matrix view for {listed}; add one with register_neurons"
             if type(module) is nn.Module:
@@ -100,6 +104,15 @@ def find_unread(
             yield name, reason, list(left.values())
         elif module not in claimed and (quantized := _quantized(module)):
             yield name, f"{kind_of}.{quantized} is quantized", []
+
+
+def _parametrized(name: str) -> tuple[str, str]:
+    """The module that a name below ``parametrizations`` belongs to, and the weight that is computed there.
+
+    Of any other name it is the module of that name, and no weight.
+    """
+    owner, found, rest = f".{name}".partition(".parametrizations.")
+    return (owner.removeprefix("."), rest.split(".")[0]) if found else (name, "")
 
 
 def _quantized(module: nn.Module) -> str | None:
@@ -124,8 +137,9 @@ def output_matrices(
     found = [(order.get(item.name, order.get(item.name.rpartition(".")[0], 0)), _matrix(item)) for item in candidates]
     viewed = {item.name for item in candidates}
     for name, _, parameters in unread:
-        for key, p in modules[name]._parameters.items() if name not in viewed else ():  # else a bias or recurrent
-            if p is not None and any(p is other for other in parameters) and _is_matrix(p):
+        for key, p in modules[name].named_parameters() if name not in viewed else ():  # else a bias or recurrent
+            if any(p is other for other in parameters) and _is_matrix(p):
+                key = _parametrized(key)[1] or key
                 place = max(order[path] for path in order if below(path, name)) if _CENTERS.search(key) else order[name]
                 sizes = frozenset(p.shape)
                 found.append((place, Matrix(name, sizes, sizes, "bare", p.requires_grad)))

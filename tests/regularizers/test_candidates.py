@@ -51,9 +51,38 @@ def test_what_a_layer_leaves_unread_is_said_too():
         "": "the view of LSTM does not read LSTM.weight_hh_l0 [12, 2], LSTM.weight_hr_l0 [2, 3]; "
         "one for a subclass can (register_neurons)"
     }
-    model = parametrizations.weight_norm(nn.GRU(4, 3), "weight_hh_l0")
-    (name,) = unread(model)
-    assert name == "parametrizations.weight_hh_l0"
+
+
+def parametrized(layer, *names):
+    for name in names:
+        layer = parametrizations.weight_norm(layer, name)
+    return layer
+
+
+def test_a_parametrized_weight_is_its_modules():
+    said = "the view of ParametrizedGRU does not read ParametrizedGRU.weight_hh_l0 [9, 3]"
+    for name, model in (
+        ("", parametrized(nn.GRU(4, 3), "weight_hh_l0")),
+        ("0", parametrized(nn.GRU(4, 3), "weight_hh_l0")),
+    ):
+        ((found, reason),) = unread(nn.Sequential(model) if name else model).items()
+        assert (found, reason) == (name, f"{said}; one for a subclass can (register_neurons)")
+    assert unread(parametrized(Bag(), "W"))[""].startswith("no matrix view for ParametrizedBag.W [6, 10]")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("names", [["weight_hh_l0"], ["weight_hh_l0", "weight_ih_l0"], ["weight_ih_l0"]])
+def test_a_parametrized_recurrent_weight_does_not_take_the_role_of_the_output(names):
+    for model in (
+        parametrized(nn.LSTM(8, 16), *names),
+        nn.Sequential(nn.Linear(3, 8), parametrized(nn.LSTM(8, 16), *names)),
+    ):
+        assert create_regularizer("mhe", model).layers[-1].role == "output"
+
+
+def test_a_parametrized_classifier_without_a_view_is_told_by_its_own_name():
+    with pytest.warns(UserWarning, match="the output layer seems to be 1, which is skipped"):
+        create_regularizer("mhe", nn.Sequential(nn.Linear(3, 6), parametrized(Bag(), "W")))
 
 
 def test_a_parameter_in_two_places_is_said_once():
