@@ -16,6 +16,7 @@ _MAY_AVERAGE = re.compile(r"^Ema(?![a-z])|^EMA|EMA$")  # also EMANet, of expecta
 _SURE = {"ema", "teacher"}
 _FOLLOWS = _SURE | {"average", "averaged", "avg", "momentum", "old", "polyak", "target"}
 _LEADS = {"base", "behavior", "behaviour", "current", "eval", "local", "main", "online", "student"}
+_STUDENTS = {"online", "student"}  # the only ones of these that nothing but what a copy follows is called
 _ANY = {"model", "module", "net", "network"}
 # What "target_net" follows.
 _ACTS = {"actor", "agent", "critic", "dqn", "policy", "q", "qf", "qnet", "qnetwork", "value"}
@@ -61,9 +62,10 @@ def _leads(leader: str, path: str, layers: Sequence[object]) -> bool:
     rest, led = ours - _FOLLOWS - _ANY, theirs - _LEADS - _ANY
     if theirs & _FOLLOWS:
         return False
+    # Single layers with such names are branches or projections, but for "q" and "q_target".
     if rest:
-        return rest == led
-    # Single layers with such names are branches or projections.
+        single = len(layers) == 1 and theirs & _LEADS and not theirs & _STUDENTS and not ours & _SURE
+        return rest == led and not single
     return len(layers) > 1 and bool(ours & _SURE or ("target" in ours and led <= _ACTS))
 
 
