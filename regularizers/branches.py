@@ -203,7 +203,7 @@ def loose_ends(possible: Sequence[Matrix], every: Sequence[Matrix]) -> list[Matr
     found = []
     for m in possible:
         later = every[every.index(m) :]
-        taken = any(m.outputs & other.inputs for other in later[1:])
+        taken = any(m.outputs & other.inputs for other in later[1:]) or any(map(m.unfolds, later[1:2]))
         # What the layer before makes alone is not joined of this one's outputs and others.
         open_ = [other for before, other in pairwise(later) if before is m or not before.feeds(other)]
         widths = {n for other in every if other is not m for n in other.outputs}

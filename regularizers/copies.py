@@ -16,7 +16,7 @@ _MAY_AVERAGE = re.compile(r"^Ema(?![a-z])|^EMA|EMA$")  # also EMANet, of expecta
 _SURE = {"ema", "teacher"}
 _FOLLOWS = _SURE | {"average", "averaged", "avg", "momentum", "old", "polyak", "target"}
 _LEADS = {"base", "behavior", "behaviour", "current", "eval", "local", "main", "online", "student"}
-_STUDENTS = {"online", "student"}  # the only ones of these that nothing but what a copy follows is called
+_STUDENTS = {"online", "student"}  # only what a copy follows is called so
 _ANY = {"model", "module", "net", "network"}
 # What "target_net" follows.
 _ACTS = {"actor", "agent", "critic", "dqn", "policy", "q", "qf", "qnet", "qnetwork", "value"}

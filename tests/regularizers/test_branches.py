@@ -188,6 +188,18 @@ def test_words_that_only_begin_as_those_of_regression_do_are_other_words(name):
             ["0.fc", "1.fc", "2.fc"],
         ),
         (lambda: Model(models=nn.ModuleList(linear(9, 16, 5) for _ in range(2))), ["models.0.1", "models.1.1"]),
+        # a variational autoencoder, whose decoder begins with maps of 2 x 2
+        (
+            lambda: Model(
+                encoder=nn.Conv2d(3, 64, 3),
+                mu=linear(256, 32),
+                var=linear(256, 32),
+                decoder_input=linear(32, 256),
+                decoder=nn.ConvTranspose2d(64, 32, 3),
+                final_layer=nn.ConvTranspose2d(32, 3, 3),
+            ),
+            ["final_layer"],
+        ),
         (lambda: Model(body=nn.ModuleList(linear(16, 32, 16) for _ in range(3)), last=linear(16, 5)), ["last"]),
     ],
 )
@@ -242,5 +254,5 @@ def test_of_a_branch_for_classes_the_last_layer_is_the_output(head, found):
 def test_a_weak_name_before_transposed_convolutions_makes_their_maps():
     maps = nn.ConvTranspose2d(64, 32, 4), nn.ConvTranspose2d(32, 3, 4)
     decoder = Model(mu=linear(9, 8), fc=linear(8, 64 * 49), a=maps[0], b=maps[1])
-    assert outputs(decoder) == ["b"]
+    assert told(decoder) == (["b"], "")
     assert outputs(Model(a=nn.Conv2d(3, 64, 3), fc=linear(64, 1000))) == ["fc"]
