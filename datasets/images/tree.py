@@ -24,6 +24,7 @@ from comhe.datasets.io.layouts import (
     not_a_folder,
     require_classes,
     split_folders,
+    told_alike,
     warn_of_folders,
     warn_of_others,
     warn_of_unlabeled,
@@ -163,7 +164,8 @@ def _list_split(folder: Path, path: Path, classes: Sequence[str]) -> tuple[np.nd
         inside.remove(images)
     found = {child.name for child in inside if _is_folder(child)}
     if unknown := sorted(found - set(classes)):
-        raise DataError(f"{path / unknown[0]}: this class is missing from {folder}/train")
+        alike = told_alike(unknown[0], classes)
+        raise DataError(f"{path / unknown[0]}: this class is missing from {folder}/train{alike}")
     return _list_classes(folder, path, classes)
 
 

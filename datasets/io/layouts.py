@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -129,6 +130,19 @@ def files_below(folder: Path, depth: int = 0) -> list[str]:
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed ({error.strerror or error})") from error
     return sorted(found)
+
+
+def told_alike(name: str, names: Sequence[str]) -> str:
+    """Say which of the names looks like one that is not among them; nothing if none does.
+
+    Example:
+        >>> told_alike("cat", ["Cat", "dog"])
+        "; 'Cat' is there, which differs in case or in how accents are stored: rename one of the two"
+    """
+    plain = {unicodedata.normalize("NFC", each).casefold(): each for each in names}
+    alike = plain.get(unicodedata.normalize("NFC", name).casefold())
+    how = "differs in case or in how accents are stored"
+    return f"; {alike!r} is there, which {how}: rename one of the two" if alike else ""
 
 
 def require_classes(folder: Path, classes: Sequence[str]) -> None:

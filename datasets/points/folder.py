@@ -22,6 +22,7 @@ from comhe.datasets.io.layouts import (
     not_a_folder,
     require_classes,
     split_folders,
+    told_alike,
     warn_of_folders,
     warn_of_others,
     warn_of_unlabeled,
@@ -137,7 +138,8 @@ def load_shape_folder(folder: Path, root: Path) -> Decoded:
     first: dict[str, str] = {}  # the file of each shape, by its path without a suffix
     for split, name, file in shapes:
         if name not in classes:
-            raise DataError(f"{folder / file}: class {name!r} of {split} has no shape in train")
+            alike = told_alike(name, classes)
+            raise DataError(f"{folder / file}: class {name!r} of {split} has no shape in train{alike}")
         if not file.lower().endswith(SUFFIXES):
             raise DataError(f"{folder / file}: not one of {', '.join(SUFFIXES)}; keep it outside of the classes")
         if (other := first.setdefault(os.path.splitext(file)[0], file)) != file:

@@ -336,3 +336,11 @@ def test_a_file_is_no_folder(tmp_path):
     for name, how in (("photos.zip", "unpack it, and name the folder"), ("photo.jpg", f"folder:{tmp_path}")):
         with pytest.raises(MissingDataError, match=f"{name}: a file; .*{how}$"):
             list_tree(tmp_path / name)
+
+
+@pytest.mark.parametrize(("there", "here"), [("Cat", "cat"), ("caf\u00e9", "cafe\u0301")])
+def test_a_class_in_other_letters_is_told(small, there, here):
+    (small / "train/a").rename(small / "train" / there)
+    (small / "test/a").rename(small / "test" / here)
+    with pytest.raises(DataError, match=f"missing from .*train; '{there}' is there, which differs in case or in how"):
+        load(small)

@@ -298,3 +298,10 @@ def test_shapes_in_splits_without_classes_have_no_labels(tmp_path):
         put(tmp_path / split / "0.off", off())
     with pytest.raises(DataError, match="test, train are no classes, so what is in them has no labels"):
         load(tmp_path)
+
+
+def test_a_class_in_other_letters_is_told(tmp_path):
+    for path in ("train/Cat", "train/dog", "test/cat", "test/dog"):
+        put(tmp_path / path / "0.off", off())
+    with pytest.raises(DataError, match="class 'cat' of test has no shape in train; 'Cat' is there, which differs"):
+        load(tmp_path)
