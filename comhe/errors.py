@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, SupportsFloat, SupportsIndex
 
 # Packages between the user's line and ours.
@@ -176,6 +177,16 @@ def did_you_mean(name: str, known: Iterable[str], many: str = "") -> str:
     if near := near or difflib.get_close_matches(lower, words, n=3, cutoff=0.4):
         return f"did you mean {', '.join(words[each] for each in near)}?"
     return many if many and len(known) > 10 else f"there are {', '.join(known) or 'none'}"
+
+
+def seen_from(path: Path) -> str:
+    """Return where a path that does not exist was looked for, as the end of an error; nothing if it says so itself.
+
+    Example:
+        >>> seen_from(Path("photos")) == f" in the current directory, {Path.cwd()}", seen_from(Path.cwd())
+        (True, '')
+    """
+    return "" if path.is_absolute() else f" in the current directory, {Path.cwd()}"
 
 
 def is_again(new: Any, before: Any) -> bool:

@@ -8,6 +8,7 @@ from torch import nn
 
 from comhe.datasets import load_graph
 from comhe.errors import (
+    DataError,
     MissingPackageError,
     UsageError,
     check_at_least,
@@ -86,3 +87,11 @@ def test_a_warning_is_at_the_line_that_called_the_package(tmp_path):
         with pytest.warns(UserWarning, match=message) as found:
             call()
         assert {each.filename for each in found} == {__file__}
+
+
+def test_a_relative_path_is_told_with_the_current_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=f"im/g.npz: no such file or folder in the current directory, {tmp_path}$"):
+        load_graph("graph:im/g.npz")
+    with pytest.raises(DataError, match=f"{tmp_path}/g.npz: no such file or folder$"):
+        load_graph(f"graph:{tmp_path}/g.npz")

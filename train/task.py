@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from comhe.datasets import check_dataset
-from comhe.errors import ComheError, UsageError, first_line
+from comhe.errors import ComheError, UsageError, first_line, seen_from
 from comhe.regularizers import Regularizer, RegularizerWarning, create_regularizer
 from comhe.zoo import create_model, model_domain
 from comhe.zoo.preprocessing import Transform
@@ -127,7 +127,7 @@ def check_recipe(recipe: Recipe, device: str = "auto") -> None:
     check_dataset(recipe.dataset, recipe.domain)
     kind, _, path = recipe.data.partition(":")
     if kind == "folder" and not Path(path).is_dir():
-        raise UsageError(f"{recipe.data}: {path or 'an empty path'} is not a folder")
+        raise UsageError(f"{recipe.data}: {path or 'an empty path'} is not a folder{seen_from(Path(path))}")
     choose_device(device)
     options = recipe.penalty_weights() | recipe.regularizer_options
     sizes = recipe.model_arguments(**recipe.example_sizes)

@@ -6,7 +6,7 @@ from typing import Any
 
 from comhe.datasets.io.files import MissingDataError
 from comhe.datasets.registry import register_dataset
-from comhe.errors import DataError
+from comhe.errors import DataError, seen_from
 
 from .graph import Graph
 from .npz import read_npz
@@ -59,7 +59,7 @@ def load_unlabeled(name: str, undirected: bool = False) -> Graph | None:
     if match is None and not path.exists() and path.suffix.lower() not in SUFFIXES:
         return None
     if not path.exists():
-        raise MissingDataError(f"{path}: no such file or folder")
+        raise MissingDataError(f"{path}: no such file or folder{seen_from(path)}")
     undirected = undirected or (match is not None and match["kind"] == "graph-undirected")
     fields = read_fields(path, labeled=False)
     return Graph.from_fields(f"graph:{path}", fields, path.name, undirected=undirected, labeled=False)
@@ -68,7 +68,7 @@ def load_unlabeled(name: str, undirected: bool = False) -> Graph | None:
 def _load(kind: str, path: Path, seed: int | None, split: int | None, undirected: bool) -> Graph:
     name = f"{kind}:{path}"
     if not path.exists():
-        raise MissingDataError(f"{name}: no such file or folder")
+        raise MissingDataError(f"{name}: no such file or folder{seen_from(path)}")
     return Graph.from_fields(name, read_fields(path), path.name, seed, undirected, split)
 
 

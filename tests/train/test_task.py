@@ -40,6 +40,8 @@ def test_mistakes_are_named(changes, message):
 def test_a_folder_that_does_not_exist():
     with pytest.raises(UsageError, match="/nowhere is not a folder"):
         check_recipe(PointRecipe(data="folder:/nowhere"))
+    with pytest.raises(UsageError, match="im/photos is not a folder in the current directory, /"):
+        check_recipe(PointRecipe(data="folder:im/photos"))
 
 
 @pytest.mark.parametrize("device", ["cuda:77", "gpu"])
