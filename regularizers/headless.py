@@ -17,18 +17,8 @@ _ALL_HEADS = (*HEADS, "fc", "cls")
 _EXTRACTORS: tuple[str, ...] = ("timm.models._features", "torchvision.models._utils.IntermediateLayerGetter")
 _EXTRACTORS += ("torchvision.models.detection.backbone_utils.", "torchvision.models.feature_extraction.")
 _OUTPUT_ACTIVATIONS = (nn.Sigmoid, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Tanh)
-_HIDDEN_ACTIVATIONS: tuple[type[nn.Module], ...] = (
-    nn.ReLU,
-    nn.ReLU6,
-    nn.LeakyReLU,
-    nn.PReLU,
-    nn.RReLU,
-    nn.ELU,
-    nn.SELU,
-    nn.CELU,
-    nn.GELU,
-)
-_HIDDEN_ACTIVATIONS += (nn.SiLU, nn.Mish, nn.Hardswish)
+_HIDDEN_ACTIVATIONS: tuple[type[nn.Module], ...] = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU)
+_HIDDEN_ACTIVATIONS += (nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish)
 _NOTHING = (nn.Identity, nn.Flatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
