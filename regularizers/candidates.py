@@ -91,8 +91,8 @@ def find_unread(
                 list(left.values()),
             )
         elif left:
-            name, weight = _parametrized(name)
-            module = modules[name]
+            owner, weight = _parametrized(name)
+            module = modules[owner]
             kind_of = type(module).__name__
             shapes = (f"{kind_of}.{weight or k} {'(lazy)' if is_lazy(p) else list(p.shape)}" for k, p in left.items())
             listed = ", ".join(shapes)
@@ -101,7 +101,7 @@ def find_unread(
                 reason = f"{listed} is of no class, as after torch.export; attach the regularizer before"
             elif kind(module) is not None:
                 reason = f"the view of {kind_of} does not read {listed}; one for a subclass can (register_neurons)"
-            yield name, reason, list(left.values())
+            yield owner, reason, list(left.values())
         elif module not in claimed and (quantized := _quantized(module)):
             yield name, f"{kind_of}.{quantized} is quantized", []
 

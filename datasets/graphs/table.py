@@ -117,7 +117,7 @@ class Table:
             raise DataError(f"{self.path}: not a table of numbers ({reason})") from error
 
     def _drop_empty_column(self) -> None:
-        """Drop what is behind the last delimiter of each row if that is nothing in all of them."""
+        """Drop a last column that is empty in every row, as where all rows end with a delimiter."""
         lines = self.text.splitlines()
         if all(line.endswith(self.delimiter) for line in lines if line):
             self.text = "\n".join(line.removesuffix(self.delimiter) for line in lines)

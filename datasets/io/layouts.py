@@ -133,7 +133,7 @@ def files_below(folder: Path, depth: int = 0) -> list[str]:
 
 
 def told_alike(name: str, names: Sequence[str]) -> str:
-    """Say which of the names looks like one that is not among them; nothing if none does.
+    """Say which of the names differs from a missing one in case or accents alone; nothing if none does.
 
     Example:
         >>> told_alike("cat", ["Cat", "dog"])
