@@ -18,7 +18,7 @@ if not torch.cuda.is_available():
 
 gc.disable()  # what is imported and collected stays: to look through it again and again takes a third of the time
 
-LONG = ("test_ranks.py", "test_interruption.py", "test_contributor.py", "test_hostile.py")
+LONG = ("test_types.py", "test_ranks.py", "test_interruption.py", "test_contributor.py", "test_hostile.py")
 pytest_plugins = ["tests.tally"]
 
 
