@@ -1,7 +1,6 @@
 import math
 
 import pytest
-from scipy import stats
 
 from comhe.train.compare.statistics import holm, mean_std, paired
 
@@ -15,13 +14,19 @@ def test_mean_and_sample_deviation():
         mean_std([])
 
 
-def test_paired_agrees_with_scipy():
-    a, b = [81.0, 80.2, 82.3, 81.9, 80.8], [81.4, 80.9, 82.1, 82.8, 81.0]
-    ours, theirs = paired(a, b), stats.ttest_rel(b, a)
-    interval = theirs.confidence_interval(0.95)
-    assert ours.n == 5
-    assert ours.difference == pytest.approx(sum(b) / 5 - sum(a) / 5)
-    assert ours.p == pytest.approx(theirs.pvalue)
+SEEDS = [81.0, 80.2, 82.3, 81.9, 80.8], [81.4, 80.9, 82.1, 82.8, 81.0]
+
+
+@pytest.mark.parametrize(("a", "b"), [SEEDS, SEEDS[::-1], ([1.0, 2.0], [1.0, 2.5]), ([0.0] * 40, [9.0, 9.1] * 20)])
+@pytest.mark.parametrize("confidence", [0.95, 0.8])
+def test_paired_agrees_with_scipy(a, b, confidence):
+    from scipy import stats  # takes two seconds to import
+
+    ours, theirs = paired(a, b, confidence), stats.ttest_rel(b, a)
+    interval = theirs.confidence_interval(confidence)
+    assert ours.n == len(a)
+    assert ours.difference == pytest.approx(sum(b) / len(b) - sum(a) / len(a))
+    assert ours.p == pytest.approx(theirs.pvalue, rel=1e-9, abs=0)
     assert (ours.low, ours.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
 
 
