@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from .branches import Matrix, below, join
-from .computed import walk
+from .computed import attribute, walk
 from .fused import Fused, split
 from .heads import Heads
 from .neurons import WEIGHT, NoNeuronsError, is_whole, kind, own_modules
@@ -160,7 +160,7 @@ def _matrix(item: Candidate) -> Matrix:
         return Matrix(item.name, frozenset(), frozenset(), "bare", trained)
     inputs, outputs = {item.shape[-1]}, {item.shape[-2], torch.Size(item.shape[:-1]).numel()}
     what = kind(item.module)
-    if isinstance(channels := getattr(item.module, "in_channels", None), int):
+    if isinstance(channels := attribute(item.module, "in_channels"), int):
         inputs |= {channels}
     if what == "recurrent":
         outputs |= {2 * item.shape[-2]}  # both directions

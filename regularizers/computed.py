@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from inspect import getattr_static
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -47,6 +49,19 @@ def walk(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]
                 if child is not None
             ]
             stack += reversed(children)
+
+
+def attribute(module: nn.Module, name: str) -> Any:
+    """What a module or its class has under a name, or None; a property is not run: it may fail, or warn.
+
+    Example:
+        >>> attribute(nn.Linear(4, 3), "in_features"), attribute(nn.Linear(4, 3), "heads")
+        (4, None)
+    """
+    for own in (vars(module), module._parameters, module._buffers, module._modules):
+        if name in own:
+            return own[name]
+    return getattr_static(type(module), name, None)
 
 
 def full(w: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .computed import walk
+from .computed import attribute, walk
 from .fused_orders import HEAD_DIM, HEADS, KEY_VALUE_HEADS, PROJECTIONS, block_sizes, told
 from .heads import Heads, averaged
 
@@ -116,8 +116,8 @@ def _by_heads(attention: Any, parts: str, rows: int, unit: int) -> tuple[int, ..
 
 def _is_cross(attention: Any) -> bool:
     """Whether the queries come from elsewhere, so that the projection has keys and values alone."""
-    flagged = any(getattr(attention, name, False) is True for name in ("is_cross_attention", "use_global"))
-    return flagged or any(isinstance(getattr(attention, name, None), nn.Module) for name in _QUERIES)
+    flagged = any(attribute(attention, name) is True for name in ("is_cross_attention", "use_global"))
+    return flagged or any(isinstance(attribute(attention, name), nn.Module) for name in _QUERIES)
 
 
 def _untold(attention: nn.Module, w: Tensor) -> str:
@@ -131,11 +131,11 @@ def _untold(attention: nn.Module, w: Tensor) -> str:
 def _inner(parent: nn.Module) -> int | None:
     """The width of what the attention's heads give together: the inputs of its output projection."""
     for name in _OUTPUTS:
-        for module in _first(getattr(parent, name, None)):
-            for attribute in ("in_features", "in_channels", "nx"):
-                if isinstance(width := getattr(module, attribute, None), int):
+        for module in _first(attribute(parent, name)):
+            for size in ("in_features", "in_channels", "nx"):
+                if isinstance(width := attribute(module, size), int):
                     return width
-            if type(module).__name__ == "Conv1D" and isinstance(w := getattr(module, "weight", None), Tensor):
+            if type(module).__name__ == "Conv1D" and isinstance(w := attribute(module, "weight"), Tensor):
                 return w.shape[0]
     return None
 

@@ -8,6 +8,10 @@ known by name, as nothing of other libraries is imported.
 from collections.abc import Callable
 from typing import Any
 
+from torch import nn
+
+from .computed import attribute
+
 # The parts of a fused projection by its name, in order.
 PROJECTIONS = dict.fromkeys(
     ("qkv", "to_qkv", "Wqkv", "wqkv", "qkv_proj", "in_proj_qkv", "attn_qkv", "w_qkv", "qkv_conv", "qkvs", "qkv_linear"),
@@ -88,7 +92,7 @@ def block_sizes(attention: Any, projection: str, rows: int) -> tuple[int, ...] |
     """How many rows of each part one block of the projection has; None if neither its class nor its numbers tell.
 
     Example:
-        >>> class FalconAttention:
+        >>> class FalconAttention(nn.Module):
         ...     num_heads, num_kv_heads = 8, 2
         >>> block_sizes(FalconAttention(), "query_key_value", rows=192)
         (64, 16, 16)
@@ -110,17 +114,15 @@ def block_sizes(attention: Any, projection: str, rows: int) -> tuple[int, ...] |
     return None
 
 
-def told(attention: Any, names: tuple[str, ...]) -> int | None:
+def told(attention: nn.Module, names: tuple[str, ...]) -> int | None:
     """The first of these numbers that a module has, or else its configuration.
 
     Example:
-        >>> class Attention:
+        >>> class Attention(nn.Module):
         ...     n_head = 4
         >>> told(Attention(), HEADS)
         4
     """
-    for owner in (attention, getattr(attention, "config", None)):
-        for name in names:
-            if isinstance(number := getattr(owner, name, None), int) and not isinstance(number, bool):
-                return number
-    return None
+    config = attribute(attention, "config")
+    numbers = [attribute(attention, name) for name in names] + [getattr(config, name, None) for name in names]
+    return next((number for number in numbers if isinstance(number, int) and not isinstance(number, bool)), None)

@@ -207,5 +207,5 @@ def is_named(core: nn.Module) -> bool:
 def _warn_ambiguous(candidates: Sequence[str], chosen: Sequence[str]) -> None:
     if len({*candidates}) == 1:  # parameters of one module
         return
-    named, taken = (", ".join(name or "the model itself" for name in names) for names in (candidates, chosen))
+    named, taken = (", ".join(dict.fromkeys(n or "the model itself" for n in names)) for names in (candidates, chosen))
     warn(f"the output layer may be any of {named}; {taken} is taken. Name it with output=")

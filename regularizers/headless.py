@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from .branches import FEW, below, join
-from .computed import walk
+from .computed import attribute, walk
 
 HEADS: tuple[str, ...] = ("classifier", "head", "heads", "lm_head", "logits", "score", "cls_head", "to_logits")
 HEADS += ("qa_outputs", "class_head", "cls_score", "fc_out", "output_layer", "mlp_head", "class_embed", "embed_out")
@@ -53,7 +53,7 @@ def headless(model: nn.Module, name: str, beside: Sequence[str] = ()) -> Headles
         classes = [f"{base.__module__}.{base.__qualname__}" for base in type(owner).__mro__]
         if any(known.startswith(_EXTRACTORS) or re.match(r"timm\..*Features$", known) for known in classes):
             return Headless(path, path, f"{type(owner).__name__} returns features, so there is no output layer")
-        if callable(getattr(owner, "get_classifier", None)) and getattr(owner, "num_classes", None) == 0:
+        if callable(attribute(owner, "get_classifier")) and attribute(owner, "num_classes") == 0:
             return Headless(path, path, "num_classes=0, so there is no output layer")
         if not path and _ends_cut(owner):
             return Headless(path, [*owner._modules][-1], "no weight matrix, so there is no output layer")
@@ -64,7 +64,7 @@ def headless(model: nn.Module, name: str, beside: Sequence[str] = ()) -> Headles
                 reason = "its last layer has been taken away, so there is no output layer"
                 return Headless(path, join(path, head), reason)
     layer = modules.get(name)
-    features = getattr(layer, "out_channels", None)
+    features = attribute(layer, "out_channels") if layer is not None else None
     beside = [*beside, *_lists_beside(modules, name)]
     if isinstance(features, int) and any(_normalizes(module, features) for module in _after(model, layer, beside)):
         reason = f"the last layer, {name}, is followed by a normalization, so there is no output layer"
@@ -107,7 +107,8 @@ def is_cut(head: nn.Module, name: str = "head") -> bool:
     kept = [layer for layer in layers if not isinstance(layer, nn.Dropout)]
     if name not in _ALL_HEADS or not kept or not isinstance(kept[-1], _HIDDEN_ACTIVATIONS):
         return False
-    sizes = [getattr(layer, "out_features", 0) for layer in kept if {"out_features", "out_channels"} & {*vars(layer)}]
+    sized = [layer for layer in kept if {"out_features", "out_channels"} & {*vars(layer)}]
+    sizes = [attribute(layer, "out_features") or 0 for layer in sized]
     return kept[-1] is not layers[-1] or max(sizes[-1:], default=0) >= FEW
 
 
@@ -162,9 +163,9 @@ def _after(model: nn.Module, layer: nn.Module | None, beside: Sequence[str]) -> 
 
 def _normalizes(module: nn.Module, features: int) -> bool:
     """Whether a module is a normalization of so many features; one without a weight says how many in an attribute."""
-    sizes = [getattr(module, name, None) for name in ("num_features", "num_channels", "normalized_shape")]
-    if isinstance(variance := getattr(module, "running_var", None), Tensor):
+    sizes = [attribute(module, name) for name in ("num_features", "num_channels", "normalized_shape")]
+    if isinstance(variance := attribute(module, "running_var"), Tensor):
         sizes.append(tuple(variance.shape) if not is_lazy(variance) else None)
-    if isinstance(weight := getattr(module, "weight", None), Tensor):
+    if isinstance(weight := attribute(module, "weight"), Tensor):
         return any(size is not None for size in sizes) and weight.shape == (features,)
     return any(features in size if isinstance(size, tuple) else size == features for size in sizes)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from .computed import attribute
+
 _ALWAYS = ("EGConv", "FeaStConv", "GeneralConv")  # these have no choice
 
 
@@ -39,13 +41,13 @@ def averaged(owner: nn.Module, rows: int) -> Heads | None:
         >>> averaged(Conv(), rows=24)
         Heads(number=8)
     """
-    heads, channels = getattr(owner, "heads", None), getattr(owner, "out_channels", None)
-    if isinstance(bases := getattr(owner, "num_bases", None), int) and isinstance(channels, int) and heads is None:
-        heads, channels = bases, channels // max(getattr(owner, "num_heads", 1), 1)  # of EGConv, which adds them up
+    heads, channels = attribute(owner, "heads"), attribute(owner, "out_channels")
+    if isinstance(bases := attribute(owner, "num_bases"), int) and isinstance(channels, int) and heads is None:
+        heads, channels = bases, channels // (attribute(owner, "num_heads") or 1)  # of EGConv, which adds them up
     if not isinstance(heads, int) or not isinstance(channels, int) or heads < 2 or channels < 1:
         return None
     number, rest = divmod(rows, channels)
     if rest or number < 2 or heads % number:
         return None
     always = any(base.__name__ in _ALWAYS for base in type(owner).__mro__)
-    return Heads(number) if always or getattr(owner, "concat", True) is False else None
+    return Heads(number) if always or attribute(owner, "concat") is False else None

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from .branches import Matrix, below, join
-from .computed import walk
+from .computed import attribute, walk
 from .guesses import OUTSIDE, Answer, by_name, by_shape, is_named, last_in
 
 
@@ -31,7 +31,7 @@ def _adaptive_softmax(core: nn.Module, prefix: str, possible: Sequence[Matrix]) 
 def asked(core: nn.Module) -> Callable[[Any, str, Sequence[Matrix]], Answer] | None:
     """The question that fits the library that a model is from."""
     origins = [f"{base.__module__}.{base.__qualname__}" for base in type(core).__mro__]
-    if callable(getattr(core, "get_classifier", None)):
+    if callable(attribute(core, "get_classifier")):
         return _timm
     if "transformers.modeling_utils.PreTrainedModel" in origins:
         return _transformers
@@ -41,7 +41,7 @@ def asked(core: nn.Module) -> Callable[[Any, str, Sequence[Matrix]], Answer] | N
 def _timm(core: Any, prefix: str, possible: Sequence[Matrix]) -> Answer:
     config = getattr(core, "pretrained_cfg", None) or getattr(core, "default_cfg", None)
     keys: Any = config.get("classifier") if isinstance(config, Mapping) else getattr(config, "classifier", None)
-    if getattr(core, "num_classes", None) == 0:
+    if attribute(core, "num_classes") == 0:
         return {}  # a feature extractor
     keys = (keys,) if isinstance(keys, str) else keys or ()
     try:

@@ -6,7 +6,7 @@ from torch import nn
 
 from comhe.errors import UsageError
 
-from .computed import walk
+from .computed import attribute, walk
 
 
 def balance(costs: Sequence[float], ranks: int) -> list[int]:
@@ -34,7 +34,7 @@ def check_matrices(model: nn.Module) -> None:
         >>> check_matrices(nn.Linear(4, 3))
     """
     for name, module in walk(model):
-        strategy = getattr(module, "sharding_strategy", None)
+        strategy = attribute(module, "sharding_strategy")
         is_wrapper = type(module).__name__ == "FullyShardedDataParallel" and getattr(strategy, "name", "") != "NO_SHARD"
         if is_wrapper or _is_flat(module):
             raise UsageError(
@@ -47,7 +47,7 @@ def _is_flat(module: nn.Module) -> bool:
     """Whether FSDP1, around this module or one above it, has made parts of a flat tensor of its weights."""
     if not isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) or module._modules:  # parametrizations
         return False
-    is_managed = getattr(module, "_is_fsdp_managed_module", False)  # by FSDP1 or FSDP2, which leaves matrices
+    is_managed = attribute(module, "_is_fsdp_managed_module")  # by FSDP1 or FSDP2, which leaves matrices
     return is_managed and all(p is None or p.dim() < 2 for p in module._parameters.values())
 
 

@@ -101,9 +101,11 @@ def test_centers_of_classes_come_after_the_layers_of_their_module(name, sizes, s
             assert outputs(model) == []
 
 
-def test_a_parameter_that_may_be_the_classifier_is_told():
+def test_parameters_that_may_be_the_classifier_are_told_once():
+    model = Centers((10, 6), "table", net=mlp(3, 6, 6))
+    model.other_table = nn.Parameter(torch.randn(10, 6))
     with pytest.warns(UserWarning, match="may be any of the model itself, net.1; net.1 is taken"):
-        assert outputs(Centers((10, 6), "table", net=mlp(3, 6, 6))) == ["net.1"]
+        assert outputs(model) == ["net.1"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert outputs(Centers((16, 6), "latents", net=mlp(3, 6, 6), fc=nn.Linear(6, 4))) == ["fc"]

@@ -230,3 +230,25 @@ def test_a_tied_weight_is_excluded_by_any_of_its_names():
             glob: "excluded by name",
             other: f"excluded by name: it is tied to {glob}",
         }
+
+
+NAMES = "in_channels out_channels out_features heads num_heads num_bases concat num_features normalized_shape weight"
+NAMES += " num_classes get_classifier sharding_strategy config is_cross_attention base_layer running_var proj"
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("name", NAMES.split())
+def test_properties_of_a_model_are_not_run(name, inside):
+    """They may need what is not there yet, or warn."""
+
+    def fail(self):
+        raise RuntimeError(f"{name} was asked for")
+
+    layers = {"qkv": nn.Linear(8, 24), "body": nn.Conv2d(8, 8, 3), "last": nn.Linear(8, 5)}
+    model = type("Own", (nn.ModuleDict,), {name: property(fail)})(layers)
+    model = nn.ModuleDict({"inner": model, "outer": nn.Linear(5, 4), "norm": nn.LayerNorm(6)}) if inside else model
+    found = select(model)
+    assert [layer.role for layer in found.layers] == ["hidden"] * (len(found.layers) - 1) + ["output"]
+    regularizer = create_regularizer("hs-mhe", model)
+    regularizer().backward()
+    assert len(regularizer.report().layers) == 3 + inside
