@@ -11,6 +11,7 @@ peft: LoRA, DoRA, OFT, BOFT, IA3, ...  the base layer's view with the active ada
 torchvision: DeformConv2d              as the convolution
 timm: CondConv2d                       ``[experts, out, in * kernel]``, each expert a set
 timm: StdConv2d, ScaledStdConv2d       as the convolution, of the standardized filters; so are those of BiT
+pytorch-metric-learning: class losses  ``[classes, in]``; the centers of a class are sets of their own
 PyG: HeteroLinear, RGCN, RGAT          ``[types or relations, out, in]``; bases are combined, blocks are sets
 PyG: ARMA, DNA, GatedGraph, Spline     one set a stack, group, layer or kernel entry
 PyG: GCN2, AntiSymmetric, LINKX        ``[out, in]``, transposed where they multiply from the right
@@ -22,6 +23,6 @@ PyG: heads that are averaged           ``[heads, out, in]``, each head a set (:m
 If one of PyG's convolutions is a model's last layer, :mod:`.messages` says which of its matrices are the output layer.
 """
 
-from . import convolutional, geometric, huggingface, messages, peft, standardized
+from . import convolutional, geometric, huggingface, messages, metric_learning, peft, standardized
 
-__all__ = ["convolutional", "geometric", "huggingface", "messages", "peft", "standardized"]
+__all__ = ["convolutional", "geometric", "huggingface", "messages", "metric_learning", "peft", "standardized"]
