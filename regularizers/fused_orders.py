@@ -22,6 +22,8 @@ PROJECTIONS |= {"att_proj": "qkv", "pwise": "qkv", "kqv_lin": "kqv", "linear_qkv
 PROJECTIONS |= {"in_proj_qkvz": "qkvz", "qkv_opreact": "qkvo"}
 PROJECTIONS |= dict.fromkeys(("kv", "to_kv", "Wkv", "wkv", "kv_proj", "key_value", "keys_values", "kv_b_proj"), "kv")
 PROJECTIONS |= {"qk": "qk", "to_qk": "qk"}
+PROJECTIONS |= dict.fromkeys(("to_added_qkv", "img_attn_qkv", "txt_attn_qkv", "img_qkv_proj"), "qkv")  # diffusers
+PROJECTIONS |= dict.fromkeys(("to_added_kv", "kv_linear", "txt_kv_proj", "emb_to_key_value"), "kv")  # and torchaudio
 
 HEADS: tuple[str, ...] = ("num_heads", "num_attention_heads", "n_heads", "n_head", "num_q_heads")
 KEY_VALUE_HEADS: tuple[str, ...] = ("num_key_value_heads", "num_kv_heads", "kv_heads", "n_kv_heads", "n_kv_head")
@@ -60,6 +62,7 @@ def _delta_net(net: Any) -> tuple[int, ...]:
 
 # One block of the other classes that are not plain.
 _BLOCKS: dict[str, Callable[[Any], tuple[int, ...] | None]] = {
+    "AAttn": lambda a: _equal(a.head_dim),
     "Attention2d": lambda a: _equal(a.dim_head) if a.head_first else None,
     "AttentionCl": lambda a: _equal(a.dim_head) if a.head_first else None,
     "BottleneckAttn": lambda a: (a.dim_out_qk, a.dim_out_qk, a.dim_out_v),
@@ -82,7 +85,7 @@ _TELLING: dict[str, Callable[[Any], tuple[int, ...] | None]] = {
     "in_proj_qkvz": _delta_net,
     "kv": lambda a: (a.key_dim, a.val_dim),
     "kv_b_proj": lambda a: (a.qk_nope_head_dim, a.v_head_dim),
-    "qkv": lambda a: (a.key_dim, a.key_dim, a.val_dim),
+    "qkv": lambda a: (a.key_dim, a.key_dim, a.val_dim if hasattr(a, "val_dim") else a.head_dim),
     "qkv_opreact": lambda a: (a.qk_dim, a.qk_dim, a.v_dim, a.v_dim),
     "qkvs": lambda a: (a.key_dim, a.key_dim, a.val_dim),
 }

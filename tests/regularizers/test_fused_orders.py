@@ -114,6 +114,28 @@ def test_timm(name, layer, expected):
     assert sets(model, layer) == expected(attention)
 
 
+def test_ultralytics():
+    block = pytest.importorskip("ultralytics.nn.modules.block")
+    assert sets(block.Attention(64, num_heads=4), "qkv.conv") == repeated(4, 8, 8, 16)
+    assert sets(block.AAttn(64, num_heads=4), "qkv.conv") == repeated(4, 16, 16, 16)
+
+
+@pytest.mark.parametrize(("name", "values"), [("Attention", 6), ("AAttn", 4)])
+def test_blocks_of_attentions_known_by_their_numbers(name, values):
+    attention = type(name, (nn.Module,), {"num_heads": 2, "key_dim": 4, "head_dim": values})()
+    assert block_sizes(attention, "qkv", rows=2 * (8 + values)) == (4, 4, values)
+
+
+PROJECTED = [("to_added_qkv", 3), ("img_attn_qkv", 3), ("txt_attn_qkv", 3), ("img_qkv_proj", 3)]
+PROJECTED += [("to_added_kv", 2), ("kv_linear", 2), ("txt_kv_proj", 2), ("emb_to_key_value", 2)]
+
+
+@pytest.mark.parametrize(("name", "parts"), PROJECTED)
+def test_parts_follow_each_other(name, parts):
+    model = nn.ModuleDict({"attn": nn.ModuleDict({name: nn.Linear(8, parts * 8), "to_out": nn.Linear(8, 8)})})
+    assert sets(model, f"attn.{name}") == contiguous(*[8] * parts)
+
+
 def test_a_class_of_the_same_name_that_tells_nothing():
     class HaloAttn(nn.Module):
         pass
