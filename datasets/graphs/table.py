@@ -49,7 +49,7 @@ class Table:
         names = [cell.strip().lstrip("#% ").lower() for cell in first]
         known = {*ID, *LABEL, *SPLIT, *EDGE} & set(names)
         words = any(not _is_number(a) and _is_number(b) for a, b in zip(first, second, strict=False))
-        self.names = names if (known and known != {""}) or words else []
+        self.names = _named(names) if (known and known != {""}) or words else []
         self.header = int(bool(self.names))  # rows above the data
         self.numbered = not self.names and names == [str(i) for i in range(len(first))]
         self.width = len(first)
@@ -127,6 +127,12 @@ class Table:
             yield from (row for row in csv.reader(StringIO(self.text), delimiter=self.delimiter) if row)
         except csv.Error as error:
             raise DataError(f"{self.path}: not a CSV file ({error})") from error
+
+
+def _named(names: list[str]) -> list[str]:
+    """Name columns without a name as pandas does, but the first ones: these number the rows, or name them."""
+    rows = next((i for i, name in enumerate(names) if name not in INDEX), len(names))
+    return [name or f"unnamed: {i}" * (i >= rows) for i, name in enumerate(names)]
 
 
 def _is_number(cell: str) -> bool:

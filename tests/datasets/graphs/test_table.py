@@ -66,3 +66,14 @@ def test_a_delimiter_at_the_end_of_all_rows_makes_no_column(tmp_path):
         assert table.numbers([0, 1]).tolist() == [[1, 2], [3, 4]]
     (tmp_path / "t.csv").write_text("a,b,\n1,2,\n3,4,5\n")
     assert Table(tmp_path / "t.csv").width == 3
+
+
+def test_only_the_first_columns_without_a_name_number_the_rows(tmp_path):
+    for header, names in (
+        (",a", ["", "a"]),
+        (",,a", ["", "", "a"]),
+        (",unnamed: 0,a", ["", "unnamed: 0", "a"]),
+        ("a,,b,", ["a", "unnamed: 1", "b", "unnamed: 3"]),
+    ):
+        (tmp_path / "t.csv").write_text(f"{header}\n{','.join('7' * len(names))}\n")
+        assert Table(tmp_path / "t.csv").names == names

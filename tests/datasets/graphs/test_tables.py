@@ -52,6 +52,7 @@ def test_columns_of_edges_are_found_by_their_names(tmp_path, text):
         ({"edges.csv": "0,1\n1,7\n"}, r"edges\.csv: '7' is not a node of the 3 that have features"),
         ({"edges.csv": "0,1,2,3\n"}, r"edges\.csv: has 4 columns, not source, target and perhaps weight"),
         ({"edges.csv": "id,source,target\n7,0,1\n"}, r"edges\.csv: has id, source, target, not source, target and"),
+        ({"edges.csv": "source,target,\n0,1,9\n"}, r"has source, target, unnamed: 2, not source, target and perhaps"),
         ({"edges.csv": "source,target,time\n0,1,9\n"}, r"edges\.csv: has source, target, time, not source, target and"),
         ({"edges.csv": "0,1\n1\n"}, r"edges\.csv: row 2 has 1 cells, the first has 2"),
         ({"edges.csv": ""}, r"edges\.csv: an empty file"),
@@ -115,6 +116,15 @@ def test_an_index_of_names_or_of_other_numbers_names_the_nodes(tmp_path):
     assert found["y"].tolist() == ["2", "0", "1"]
     write(tmp_path, {"labels.csv": ",y\n0,2\n1,0\n2,1\n"})  # numbers of rows, since no node is called so
     assert read_tables(tmp_path)["y"].tolist() == ["2", "0", "1"]
+
+
+def test_a_last_column_without_a_name_is_like_any_other(tmp_path):
+    files = {"features.csv": "a,\n1,2\n3,2\n5,6\n", "labels.csv": "label,\n0,8\n1,8\n0,9\n"}
+    with pytest.warns(UserWarning, match=r"not used: unnamed: 1 in labels\.csv$"):
+        found = read_tables(write(tmp_path, PLAIN | files))
+    assert found["x"].tolist() == [[1, 2], [3, 2], [5, 6]]
+    assert found["feature_names"].tolist() == ["a", "unnamed: 1"]
+    assert found["y"].tolist() == ["0", "1", "0"]
 
 
 def test_a_header_of_numbers_and_decimal_commas(tmp_path):
