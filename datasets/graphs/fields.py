@@ -52,6 +52,9 @@ def rename(given: Mapping[str, Any], name: str, labeled: bool = True) -> dict[st
         if present:
             found[key] = as_array(given[present[0]], f"{name}: {present[0]}")
             transposed |= present[0] == "adj_t"
+            if key not in ("x", "adj") and not isinstance(array := found[key], np.ndarray):
+                what = f"{name}: {present[0]} is a sparse matrix {list(array.shape)}"
+                raise DataError(f"{what}, as only features and an adjacency (adj) may be; save it as a dense array")
     if (adjacency := found.pop("adj", None)) is not None and "edge_index" not in found:
         found |= _edges_of(adjacency, transposed=transposed, name=name)
     if missing := [" or ".join(NAMES[key][:2]) for key in ("x", "edge_index", *["y"] * labeled) if key not in found]:
@@ -107,6 +110,11 @@ def as_array(value: Any, what: str) -> Any:
     return array
 
 
+def as_vector(array: Any) -> Any:
+    """Return one row or one column, the form of every vector in MATLAB, as a vector; other arrays as they are."""
+    return array.reshape(-1) if isinstance(array, np.ndarray) and array.ndim == 2 and 1 in array.shape else array
+
+
 def _numpy(tensor: Tensor) -> np.ndarray:
     # numpy has no bfloat16, and scipy no float16
     return (tensor.float() if tensor.is_floating_point() and tensor.itemsize < 4 else tensor).numpy()
@@ -150,7 +158,7 @@ def check_edges(edges: np.ndarray, weight: np.ndarray | None, nodes: int, name: 
         wrong = edges.max() if edges.min() >= 0 else edges.min()
         raise DataError(f"{name}: edge_index has the node {wrong}, but x has rows for the nodes 0..{nodes - 1}")
     if weight is not None:
-        weight = weight[:, 0] if weight.ndim == 2 and weight.shape[1] == 1 else weight
+        weight = as_vector(weight)
         if weight.shape != edges.shape[1:] or weight.dtype.kind not in "iuf":
             shape = f"{weight.dtype} {list(weight.shape)}"
             raise DataError(f"{name}: edge_weight is {shape}, not a number for each of the {edges.shape[1]} edges")
@@ -165,8 +173,7 @@ def check_labels(y: np.ndarray, nodes: int, name: str) -> tuple[np.ndarray, tupl
 
     One-hot rows are numbered. A label is missing where it is negative, NaN, an empty word, or a row of zeros.
     """
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
+    y = as_vector(y)
     if (
         y.ndim == 2
         and y.dtype.kind != "U"
@@ -205,7 +212,7 @@ def names_of(value: Any, nodes: int, name: str) -> tuple[str, ...]:
     if value is None:
         return ()
     try:
-        names = as_array(value, "node_names")
+        names = as_vector(as_array(value, "node_names"))
     except ValueError as error:
         warn(f"{name}: node_names are not used ({error})")
         return ()

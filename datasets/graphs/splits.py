@@ -9,6 +9,8 @@ import torch
 from comhe.datasets.sampling import hold_out, shuffled
 from comhe.errors import DataError, warn
 
+from .fields import as_vector
+
 PER_CLASS, VALIDATION, TEST = 20, 500, 1000  # nodes of a random split of a citation network
 HELD_OUT = 0.2  # of each class, to validate and again to test, in a random split of any other graph
 SPLITS = ("train", "val", "test")
@@ -94,6 +96,7 @@ def _mask(mask: np.ndarray, count: int, what: str) -> list[np.ndarray]:
         return list(mask.T)
     if mask.ndim == 2 and mask.shape[1] == count and len(mask):
         return list(mask)
+    mask = as_vector(mask)
     if mask.ndim != 1 or mask.dtype.kind not in "biu":
         raise DataError(f"{what} is {mask.dtype} {list(mask.shape)}, neither a mask bool [{count}] nor node numbers")
     return [mask]

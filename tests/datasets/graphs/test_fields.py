@@ -40,6 +40,13 @@ def test_an_adjacency_becomes_edges(kind):
     assert rename({"x": X[:3], "y": Y[:3], "adj": 2 * dense}, "g")["edge_weight"].tolist() == [2, 2, 2]
 
 
+@pytest.mark.parametrize("key", ["y", "edge_index", "edge_weight", "train_mask"])
+def test_other_sparse_matrices_are_told(key):
+    given = {"x": X, "edge_index": E, "y": Y, key: csr_matrix(np.eye(4))}
+    with pytest.raises(DataError, match=rf"^g: {key} is a sparse matrix \[4, 4\], as only .*; save it as a dense array"):
+        rename(given, "g")
+
+
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.bool])
 def test_features_of_any_type_and_layout_are_float32(kind):
     dense = torch.eye(3).to(kind)
@@ -62,6 +69,7 @@ def test_features_that_are_not_are_refused(bad):
     [
         ([0, 2, -1, 1], [0, 2, -1, 1]),
         ([[0], [2], [1], [-7]], [0, 2, 1, -1]),
+        ([[0, 2, 1, -7]], [0, 2, 1, -1]),
         ([0.0, 1.0, np.nan, 2.0], [0, 1, -1, 2]),
         ([True, False, True, True], [1, 0, 1, 1]),
         ([[1, 0], [0, 1], [0, 1], [1, 0]], [0, 1, 1, 0]),
@@ -104,9 +112,10 @@ def test_labels_that_cannot_be_learned_are_one_line(y, fault):
 
 def test_edges_and_weights():
     pairs = np.array([[0, 1], [1, 2], [2, 0]])
-    edges, weight = check_edges(pairs, np.ones((3, 1)), 3, "g")
-    assert edges.tolist() == pairs.T.tolist()
-    assert (weight.dtype, weight.tolist()) == (np.float32, [1, 1, 1])
+    for form in (np.ones(3), np.ones((3, 1)), np.ones((1, 3))):
+        edges, weight = check_edges(pairs, form, 3, "g")
+        assert edges.tolist() == pairs.T.tolist()
+        assert (weight.dtype, weight.tolist()) == (np.float32, [1, 1, 1])
     assert check_edges(np.zeros((2, 0)), None, 3, "g")[0].shape == (2, 0)
     for bad, w, fault in (
         (np.array([[0, 3], [1, 1]]), None, r"has the node 3, but x has rows for the nodes 0\.\.2"),
@@ -122,7 +131,7 @@ def test_edges_and_weights():
 def test_names_are_one_for_each_node():
     assert names_of(None, 3, "g") == ()
     assert names_of(torch.tensor([7, 3, 5]), 3, "g") == ("7", "3", "5")
-    assert names_of(["b", "a"], 2, "g") == ("b", "a")
+    assert names_of(["b", "a"], 2, "g") == names_of([["b", "a"]], 2, "g") == ("b", "a")
 
 
 @pytest.mark.parametrize(

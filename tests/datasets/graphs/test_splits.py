@@ -29,6 +29,8 @@ def mask(*nodes):
         lambda nodes: mask(*nodes),
         lambda nodes: mask(*nodes).astype(np.uint8),
         lambda nodes: np.array(nodes[::-1]),
+        lambda nodes: np.array([nodes]),
+        lambda nodes: np.array(nodes)[:, None],
         lambda nodes: np.stack([mask(*nodes), mask(19)], 1),
         lambda nodes: np.stack([mask(*nodes), mask(19)], 0),
         lambda nodes: mask(*nodes)[:, None],
@@ -39,7 +41,7 @@ def test_masks_and_node_numbers_are_one(form):
     given = {"train": form([0, 1, 2]), "val": form([5, 6]), "test": form([9, 10])}
     split, words = read_split(given, LABELS, None, "g")
     assert [nodes.tolist() for nodes in split] == [[0, 1, 2], [5, 6], [9, 10]]
-    several = 2 in np.asarray(given["val"]).shape and np.asarray(given["val"]).ndim == 2
+    several = np.stack([mask(0)] * 2).shape in (np.shape(given["val"]), np.shape(given["val"])[::-1])
     assert words == ("its own split, number 0 of 0..1" if several else "its own split")
     assert "random3" in read_split(given, LABELS, 3, "g")[1]
 
