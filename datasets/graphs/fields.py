@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from comhe.datasets.io.layouts import SPLIT_NAMES
 from comhe.errors import DataError, few, warn
 
 MAX_CLASSES = 1000  # or as many as nodes: a label is the number of a class, and each class has an output
@@ -17,6 +18,7 @@ MISSING = ("", "-1", "-1.0", "nan", "na", "n/a", "null", "<na>")  # what a table
 PERHAPS = ("none", "unknown")  # may be a class
 WHOLE = re.compile(r"[0-9]{1,9}(\.0*)?")  # the number of a class, as a table of floats has it, too
 MAX_SIDE = 1 << 26  # of a sparse matrix, whose rows take memory even where they are empty
+MASKS = ("{}_mask", "{}", "{}_idx", "{}_index", "idx_{}", "{}_masks")  # of a split
 # The names that arrays of a graph have in PyTorch Geometric, in OGB, in DGL and in published .npz files.
 NAMES = {
     "x": ("x", "features", "feat", "feats", "attr", "attr_matrix", "node_feat", "node_features"),
@@ -24,16 +26,15 @@ NAMES = {
     "edge_index": ("edge_index", "edges", "edge", "edge_list"),
     "edge_weight": ("edge_weight", "edge_weights"),
     "adj": ("adj", "adj_matrix", "adjacency", "adj_t"),
-    "train": ("train_mask", "train", "train_idx", "train_index", "idx_train", "train_masks"),
-    "val": (
-        "val_mask", "val", "val_idx", "val_index", "idx_val", "val_masks", "valid_mask", "valid", "valid_idx",
-        "valid_masks", "validation",
-    ),
-    "test": ("test_mask", "test", "test_idx", "test_index", "idx_test", "test_masks"),
+    **{
+        split: tuple(form.format(word) for word in words for form in MASKS)
+        for split, words in SPLIT_NAMES.items()
+    },
     "node_names": ("node_names",),
     "feature_names": ("feature_names",),
 }  # fmt: skip
-SPLITS = ("split_idx", "split", "splits")  # of dictionaries of node numbers, as OGB gives them
+SPLITS = ("split_idx", "split", "splits")  # of dictionaries of node numbers, as OGB gives them, or of words
+PARTS = {word: split for split, words in SPLIT_NAMES.items() for word in words}
 
 
 def rename(given: Mapping[str, Any], name: str, labeled: bool = True) -> dict[str, Any]:
@@ -42,6 +43,14 @@ def rename(given: Mapping[str, Any], name: str, labeled: bool = True) -> dict[st
     Without ``labeled``, labels and splits are neither needed nor read.
     """
     given, found = expanded(given), dict[str, Any]()
+    for key, words in [(key, _words(given.get(key))) for key in SPLITS if labeled]:
+        if words is None:
+            continue
+        if other := next(
+            (each for split in PARTS.values() for each in NAMES[split] if given.get(each) is not None), ""
+        ):
+            raise DataError(f"{name}: has both {key} and {other}; leave one of them out")
+        given |= split_masks(words, name)
     transposed = False
     for key, known in NAMES.items():
         if key in ("node_names", "feature_names") or (not labeled and key in ("y", "train", "val", "test")):
@@ -72,6 +81,22 @@ def expanded(given: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def split_masks(words: np.ndarray, name: str) -> dict[str, np.ndarray]:
+    """Return the masks of the splits that a word for each node names; a node that is in none has an empty one."""
+    plain = np.char.lower(np.char.strip(words))
+    known = np.array([PARTS.get(word, word) for word in plain.tolist()])
+    if odd := {*known.tolist()} - {*PARTS.values(), *MISSING, "none"}:
+        raise DataError(f"{name}: a node's split is train, val, test or empty, not {min(odd)[:40]!r}")
+    return {f"{split}_mask": known == split for split in SPLIT_NAMES if (known == split).any()}
+
+
+def _words(value: Any) -> np.ndarray | None:
+    """The words of an array or a list, in a vector; None for anything else."""
+    items = value.ravel().tolist() if isinstance(value, np.ndarray) and value.ndim else value
+    is_list = isinstance(items, list) and len(items) > 0 and all(isinstance(each, str) for each in items)
+    return np.array(items) if is_list else None
+
+
 def unused(given: Mapping[str, Any]) -> list[str]:
     """Return the names of what a graph has and nothing here uses; ``num_nodes`` is what ``x`` says.
 
@@ -82,7 +107,8 @@ def unused(given: Mapping[str, Any]) -> list[str]:
     present = {key: value for key, value in expanded(given).items() if value is not None}
     known = {name for names in NAMES.values() for name in names}
     edges = any(name in present for name in NAMES["edge_index"])
-    found = [key for key in present if key not in known and key != "num_nodes"]
+    known |= {"num_nodes", *(key for key in SPLITS if _words(present.get(key)) is not None)}
+    found = [key for key in present if key not in known]
     found += [f"{key} (its edges are)" for key in NAMES["adj"] if key in present and edges]
     hint = "edge_attr (name it edge_weight if it is one)"
     weighted = any(name in present for name in NAMES["edge_weight"])

@@ -141,8 +141,9 @@ class Graph:
 
         Args:
             data: ``x`` [n, f], dense or sparse; ``edge_index`` [2, m] or ``adj_t``; ``y`` [n] or one-hot [n, classes];
-                perhaps ``edge_weight`` [m], ``train_mask``, ``val_mask`` and ``test_mask``; perhaps ``node_names`` [n],
-                words or whole numbers by which :func:`.predict_nodes` calls the nodes.
+                perhaps ``edge_weight`` [m], ``train_mask``, ``val_mask`` and ``test_mask``, or ``split`` [n], the word
+                train, val or test for each node; perhaps ``node_names`` [n], words or whole numbers by which
+                :func:`.predict_nodes` calls the nodes.
             undirected: add the other direction of every edge; duplicates and self-loops go, and of the weights of one
                 pair of nodes the mean stays.
             split: which of several, for masks [n, k] or [k, n], counted from 0; the first by default.

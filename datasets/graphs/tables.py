@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from comhe.datasets.io.layouts import children
+from comhe.datasets.io.layouts import SPLIT_NAMES, children
 from comhe.errors import DataError, few, warn
 
+from .fields import split_masks
 from .headers import find_headers, is_header, names_the_nodes, tell_ids
 from .splits import SPLITS
 from .table import ID, INDEX, LABEL, SPLIT, Table
@@ -17,13 +18,10 @@ FILES = {  # the first of these that a folder has
     "features": ("features.csv", "nodes.csv", "node-feat.csv", "node_features.csv"),
     "labels": ("labels.csv", "node-label.csv", "node_labels.csv", "classes.csv"),
     "split": ("split.csv", "splits.csv"),
-    "train": ("train.csv",),
-    "val": ("val.csv", "valid.csv", "validation.csv"),
-    "test": ("test.csv",),
+    **{split: tuple(f"{word}.csv" for word in words) for split, words in SPLIT_NAMES.items()},
 }
-MASKS = {split: (f"{split}_mask", split) for split in SPLITS} | {"val": ("val_mask", "valid_mask", "val", "valid")}
+MASKS = {split: (*(f"{word}_mask" for word in words), *words) for split, words in SPLIT_NAMES.items()}
 FLAGS = {"1": True, "1.0": True, "true": True} | dict.fromkeys(("0", "0.0", "false", ""), False)
-PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 def read_tables(folder: Path, labeled: bool = True) -> dict[str, Any]:
@@ -35,8 +33,8 @@ def read_tables(folder: Path, labeled: bool = True) -> dict[str, Any]:
     different and name the ends of all edges. Edges are two columns, and perhaps a third of weights. A split is a
     word for each node in split.csv, or the nodes of each part in train.csv, valid.csv and test.csv, as OGB has
     them; or columns ``train_mask``, ``val_mask`` and ``test_mask`` of features (or ``train`` ...), of 0 and 1 or of
-    True and False. A warning names what is not used. Without ``labeled``, labels and splits are not needed. They
-    only help to tell which first rows are headers.
+    True and False. Splits have any of their usual names, such as ``training``. A warning names what is not used.
+    Without ``labeled``, labels and splits are not needed. They only help to tell which first rows are headers.
     """
     tables = {kind: table for kind in FILES if (table := _find(folder, kind)) is not None}
     _check_split(tables, folder)
@@ -78,7 +76,8 @@ def read_tables(folder: Path, labeled: bool = True) -> dict[str, Any]:
             found[target] = np.array(features.cells(column), dtype=np.str_)
     if "y" not in found:
         raise DataError(f"{folder}: has no labels.csv, and {features.path.name} no column named label")
-    found |= _masks(found.pop("split", None), folder)
+    if "split" in found:
+        found |= split_masks(found.pop("split"), str(folder))
     found |= {f"{split}_mask": _flags(features, column) for split, column in masks.items()}
     for split in SPLITS:
         if split in tables:
@@ -182,15 +181,6 @@ def _edges(table: Table, numbers: dict[str, int]) -> dict[str, np.ndarray]:
     pairs = [[_number(node, numbers, table) for node in row] for row in table.words(source, target)]
     edges = {"edge_index": np.array(pairs, dtype=np.int64).reshape(-1, 2).T}
     return edges if weight is None else edges | {"edge_weight": table.numbers([weight])[:, 0]}
-
-
-def _masks(words: np.ndarray | None, folder: Path) -> dict[str, np.ndarray]:
-    if words is None:
-        return {}
-    known = np.array([PARTS.get(word.lower(), word) for word in words.tolist()])
-    if odd := sorted(set(known.tolist()) - {"train", "val", "test", "", "none", "nan"}):
-        raise DataError(f"{folder}: a node's split is train, val, test or empty, not {odd[0][:40]!r}")
-    return {f"{split}_mask": known == split for split in SPLITS if (known == split).any()}
 
 
 def _number(node: str, numbers: dict[str, int], table: Table) -> int:

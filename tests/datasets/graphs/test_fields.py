@@ -43,7 +43,9 @@ def test_an_adjacency_becomes_edges(kind):
 @pytest.mark.parametrize("key", ["y", "edge_index", "edge_weight", "train_mask"])
 def test_other_sparse_matrices_are_told(key):
     given = {"x": X, "edge_index": E, "y": Y, key: csr_matrix(np.eye(4))}
-    with pytest.raises(DataError, match=rf"^g: {key} is a sparse matrix \[4, 4\], as only .*; save it as a dense array"):
+    with pytest.raises(
+        DataError, match=rf"^g: {key} is a sparse matrix \[4, 4\], as only .*; save it as a dense array"
+    ):
         rename(given, "g")
 
 
@@ -162,6 +164,38 @@ def test_what_is_not_used_is_named():
     found = rename({"x": X, "adj": np.eye(4), "y": Y, "split_idx": splits}, "g")
     assert [found[split].tolist() for split in ("train", "val", "test")] == [[0], [1], [2]]
     assert unused({"x": X, "adj": np.eye(4), "y": Y, "split_idx": splits}) == []
+
+
+NAMES = [("train", "val", "test"), ("training", "validation", "testing"), ("Train", "dev", " TEST ")]
+
+
+@pytest.mark.parametrize("names", NAMES)
+@pytest.mark.parametrize("form", [list, np.array, lambda words: np.array(words, dtype=object), lambda w: np.array([w])])
+def test_a_split_is_a_word_for_each_node(names, form):
+    given = {"x": X, "edge_index": E, "y": Y, "split": form([*names, "NA"])}
+    found = rename(given, "g")
+    assert [found[split].tolist() for split in ("train", "val", "test")] == np.eye(3, 4).astype(bool).tolist()
+    assert unused(given) == []
+    assert "train" not in rename(given, "g", labeled=False)
+    with pytest.raises(DataError, match=r"^g: has both split and val_idx; leave one of them out"):
+        rename(given | {"val_idx": [1]}, "g")
+
+
+def test_a_split_of_other_words_or_numbers_is_told():
+    given = {"x": X, "edge_index": E, "y": Y}
+    with pytest.raises(DataError, match=r"^g: a node's split is train, val, test or empty, not 'both'"):
+        rename(given | {"split": ["train", "test", "both", ""]}, "g")
+    for other in ("public", np.array("public"), [0, 1, 2, 0], np.arange(4), [[0], [1, 2]], []):
+        assert unused(given | {"split": other}) == ["split"]
+        assert "train" not in rename(given | {"split": other}, "g")
+
+
+@pytest.mark.parametrize("names", NAMES[:2])
+@pytest.mark.parametrize("form", ["{}", "{}_mask", "{}_idx", "idx_{}"])
+def test_splits_have_their_usual_names(names, form):
+    given = {"x": X, "edge_index": E, "y": Y} | {form.format(name): [i] for i, name in enumerate(names)}
+    assert [rename(given, "g")[split].tolist() for split in ("train", "val", "test")] == [[0], [1], [2]]
+    assert unused(given) == []
 
 
 @pytest.mark.parametrize("form", [np.array, csr_matrix])

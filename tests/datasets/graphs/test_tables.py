@@ -154,7 +154,19 @@ def test_lists_of_nodes_are_a_split(tmp_path):
 ROWS = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
 
 
-@pytest.mark.parametrize("names", ["train_mask,val_mask,test_mask", "train,valid,test"])
+def test_splits_have_their_usual_names(tmp_path):
+    write(tmp_path, PLAIN | {"training.csv": "2\n", "validation.csv": "1\n", "testing.csv": "0\n"})
+    found = read_tables(tmp_path)
+    assert [found[split].tolist() for split in ("train", "val", "test")] == [[2], [1], [0]]
+    for name in ("training", "validation", "testing"):
+        (tmp_path / f"{name}.csv").unlink()
+    found = read_tables(write(tmp_path, {"split.csv": "Testing\nvalidation\ntraining\n"}))
+    assert [found[f"{split}_mask"].tolist().index(True) for split in ("train", "val", "test")] == [2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "names", ["train_mask,val_mask,test_mask", "train,valid,test", "training_mask,validation_mask,testing_mask"]
+)
 @pytest.mark.parametrize("kind", [int, float, bool])
 def test_masks_among_the_features_are_the_split(tmp_path, names, kind):
     rows = [f"{i}.5,{','.join(str(kind(flag)) for flag in flags)}" for i, flags in enumerate(ROWS)]
@@ -171,7 +183,7 @@ def test_masks_among_the_features_are_the_split(tmp_path, names, kind):
     (tmp_path / "split.csv").unlink()
     write(tmp_path, {"features.csv": "\n".join([f"a,{names}", rows[0], rows[1], "2.5,2,0,0"])})
     if "mask" in names:
-        with pytest.raises(DataError, match=r"features\.csv: train_mask is 0 or 1 for each node, not '2'"):
+        with pytest.raises(DataError, match=r"features\.csv: train\w*_mask is 0 or 1 for each node, not '2'"):
             read_tables(tmp_path)
     elif kind is not bool:
         assert read_tables(tmp_path)["x"].shape == (3, 4)  # some other counts of these names
