@@ -14,9 +14,10 @@ from comhe.datasets.io.layouts import SPLIT_NAMES
 from comhe.errors import DataError, few, warn
 
 MAX_CLASSES = 1000  # or as many as nodes: a label is the number of a class, and each class has an output
-MISSING = ("", "-1", "-1.0", "nan", "na", "n/a", "null", "<na>")  # what a table has for a node without a label
+MISSING = ("", "-1", "nan", "na", "n/a", "null", "<na>")  # what a table has for a node without a label
 PERHAPS = ("none", "unknown")  # may be a class
-WHOLE = re.compile(r"[0-9]{1,9}(\.0*)?")  # the number of a class, as a table of floats has it, too
+WHOLE = re.compile(r"[0-9]{1,9}")  # the number of a class
+FLOAT = re.compile(r"-?[0-9]{1,15}\.[0-9]{0,30}(e[+-]?[0-9]{1,2})?", re.IGNORECASE)
 MAX_SIDE = 1 << 26  # of a sparse matrix, whose rows take memory even where they are empty
 MASKS = ("{}_mask", "{}", "{}_idx", "{}_index", "idx_{}", "{}_masks")  # of a split
 # The names that arrays of a graph have in PyTorch Geometric, in OGB, in DGL and in published .npz files.
@@ -249,16 +250,27 @@ def names_of(value: Any, nodes: int, name: str) -> tuple[str, ...]:
     return tuple(map(str, names.tolist()))
 
 
+def whole(word: str) -> str:
+    """Return a whole number in the form of a float, as numpy and pandas write it, in plain digits; others as they are.
+
+    Example:
+        >>> [whole(word) for word in ("3.000e+00", "-1.0", "12.", "0.5", "007", "1e5", "a")]
+        ['3', '-1', '12', '0.5', '007', '1e5', 'a']
+    """
+    return str(int(number)) if FLOAT.fullmatch(word) and (number := float(word)).is_integer() else word
+
+
 def _numbered(words: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Number words in their order; numbers that were written as words stay what they are."""
-    known = ~np.isin(np.char.lower(words), (*MISSING, *PERHAPS))
+    plain = np.array([whole(word) for word in words.tolist()])
+    known = ~np.isin(np.char.lower(plain), (*MISSING, *PERHAPS))
     names = np.unique(words[known])
     if doubtful := {*np.unique(words[np.isin(np.char.lower(words), PERHAPS)]).tolist()}:
         count = int(np.isin(words, [*doubtful]).sum())
         verb, hint = "has" if count == 1 else "have", "a class of this name needs another one"
         warn(f"{name}: {count:,} of the nodes {verb} {few(sorted(doubtful))} and count as without a label; {hint}")
-    if all(map(WHOLE.fullmatch, names.tolist())):
-        return np.where(known, words, "-1").astype(np.float64).astype(np.int64), ()
+    if all(map(WHOLE.fullmatch, plain[known].tolist())):
+        return np.where(known, plain, "-1").astype(np.int64), ()
     if len(names) > max(MAX_CLASSES, len(words) // 2):
         raise DataError(f"{name}: y has {len(names):,} different words for {len(words):,} nodes, which are not classes")
     numbers = np.searchsorted(names, np.where(known, words, names[0]))

@@ -71,7 +71,8 @@ def find_headers(tables: dict[str, Table], numbers: dict[str, int]) -> None:
         complete = bool(rest) and not one_way  # without it, they do
         default = any(table is not None and table.numbered and table.header for table in (features, labels))
         default = default and (labels is None or labels.header > 0)  # the other tables have such headers
-        if not {"0", "1"} <= numbers.keys() or (default and complete):
+        are_floats = bool(rest) and all("." in node for ends in rest for node in ends)  # as the first row is not
+        if not {"0", "1"} <= numbers.keys() or (default and complete) or are_floats:
             edges.header = 1
         elif not completes and (default or complete):
             raise _ambiguous(edges, "an edge", "source,target" + ",weight" * (edges.width == 3))

@@ -8,7 +8,7 @@ import numpy as np
 from comhe.datasets.io.layouts import SPLIT_NAMES, children
 from comhe.errors import DataError, few, warn
 
-from .fields import split_masks
+from .fields import split_masks, whole
 from .headers import find_headers, is_header, names_the_nodes, tell_ids
 from .splits import SPLITS
 from .table import ID, INDEX, LABEL, SPLIT, Table
@@ -55,6 +55,8 @@ def read_tables(folder: Path, labeled: bool = True) -> dict[str, Any]:
         raise DataError(f"{features.path}: has no column of features; give each node's degree, for example")
     x = features.numbers(others)
     ids = [str(i) for i in range(len(x))] if special["id"] is None else features.cells(special["id"])
+    if all(map(str.isdecimal, numerals := [whole(each) for each in ids])):
+        ids = numerals  # pandas writes a column of numbers with a gap as floats
     numbers = {each: i for i, each in enumerate(ids)}
     if len(numbers) < len(ids):
         raise DataError(f"{features.path}: two rows have the same id")
@@ -184,9 +186,16 @@ def _edges(table: Table, numbers: dict[str, int]) -> dict[str, np.ndarray]:
 
 
 def _number(node: str, numbers: dict[str, int], table: Table) -> int:
-    if node not in numbers:
-        raise DataError(
-            f"{table.path}: {node[:40]!r} is not a node of the {len(numbers)} that have features; "
-            "their numbers are those of the rows, unless a column id names them"
-        )
-    return numbers[node]
+    number = numbers.get(node, numbers.get(whole(node)))
+    if number is None:
+        alike = next((each for each in numbers if _is_alike(each, node)), None)
+        hint = "their numbers are those of the rows, from 0, unless a column id names them"
+        if alike is not None:
+            hint = f"{alike!r} is, so write both in the same way"
+        raise DataError(f"{table.path}: {node[:40]!r} is not a node of the {len(numbers)} that have features; {hint}")
+    return number
+
+
+def _is_alike(node: str, other: str) -> bool:
+    """Whether two words are the same but for their case or for zeros in front, as in 007."""
+    return node.casefold().lstrip("0") == other.casefold().lstrip("0")

@@ -204,3 +204,32 @@ def test_what_is_passed_over_is_named(tmp_path):
 def test_an_unknown_node_is_told_where_ids_come_from(tmp_path):
     with pytest.raises(DataError, match=r"'99' is not a node of the 3 .* unless a column id names them"):
         read_tables(write(tmp_path, PLAIN | {"edges.csv": "source,target\n0,99\n"}))
+
+
+@pytest.mark.parametrize("form", ["{}.0", "{:.18e}"])
+def test_whole_numbers_may_be_floats(tmp_path, form):
+    """As numpy.savetxt writes all numbers, and pandas those of a column with a gap."""
+    pair, one = f"{form},{form}\n", f"{form}\n"
+    edges = pair.format(0, 1) + pair.format(1, 2)
+    files = PLAIN | {"edges.csv": edges, "train.csv": one.format(2), "test.csv": one.format(0)}
+    found = read_tables(write(tmp_path, files))
+    assert found["edge_index"].tolist() == [[0, 1], [1, 2]]
+    assert (found["train"].tolist(), found["test"].tolist()) == ([2], [0])
+    files = {
+        "edges.csv": f"0,1\n{edges}",
+        "features.csv": "id,a\n" + "".join(f"{form.format(i)},7\n" for i in range(3)),
+    }
+    found = read_tables(write(tmp_path, files))
+    assert found["edge_index"].tolist() == [[0, 1], [1, 2]]
+    assert "node_names" not in found
+
+
+@pytest.mark.parametrize(
+    ("ids", "node"), [(("000", "001", "002"), "1"), (("0", "1", "2"), "001"), (("a", "b", "c"), "B")]
+)
+def test_an_unknown_node_that_is_written_in_another_way_is_told(tmp_path, ids, node):
+    files = {"features.csv": "id,f\n" + "".join(f"{each},1\n" for each in ids), "edges.csv": f"{ids[0]},{node}\n"}
+    with pytest.raises(
+        DataError, match=rf"edges\.csv: '{node}' is not .*; '{ids[1]}' is, so write both in the same way$"
+    ):
+        read_tables(write(tmp_path, PLAIN | files))
