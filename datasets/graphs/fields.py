@@ -65,6 +65,9 @@ def rename(given: Mapping[str, Any], name: str, labeled: bool = True) -> dict[st
             if key not in ("x", "adj") and not isinstance(array := found[key], np.ndarray):
                 what = f"{name}: {present[0]} is a sparse matrix {list(array.shape)}"
                 raise DataError(f"{what}, as only features and an adjacency (adj) may be; save it as a dense array")
+            is_half = getattr(given[present[0]], "dtype", None) in (torch.float16, torch.bfloat16)  # made wider here
+            if key in ("edge_index", *SPLIT_NAMES) and not is_half:
+                found[key] = as_integers(array)
     if (adjacency := found.pop("adj", None)) is not None and "edge_index" not in found:
         found |= _edges_of(adjacency, transposed=transposed, name=name)
     if missing := [" or ".join(NAMES[key][:2]) for key in ("x", "edge_index", *["y"] * labeled) if key not in found]:
@@ -140,6 +143,15 @@ def as_array(value: Any, what: str) -> Any:
 def as_vector(array: Any) -> Any:
     """Return one row or one column, the form of every vector in MATLAB, as a vector; other arrays as they are."""
     return array.reshape(-1) if isinstance(array, np.ndarray) and array.ndim == 2 and 1 in array.shape else array
+
+
+def as_integers(array: np.ndarray) -> np.ndarray:
+    """Return floats that are all whole numbers, as MATLAB's are, as integers; other arrays as they are."""
+    if array.dtype.kind != "f" or not array.size:
+        return array
+    exact = 2.0 ** np.finfo(array.dtype).nmant  # larger ones may have been rounded
+    is_whole = ((np.abs(array) < exact) & (array == np.floor(array))).all()
+    return array.astype(np.int64) if is_whole else array
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

@@ -40,6 +40,24 @@ def test_an_adjacency_becomes_edges(kind):
     assert rename({"x": X[:3], "y": Y[:3], "adj": 2 * dense}, "g")["edge_weight"].tolist() == [2, 2, 2]
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.float16])
+def test_node_numbers_may_be_floats_unless_they_are_rounded(kind):
+    found = rename({"x": X, "edge_index": E.astype(kind), "y": Y, "train": np.array([3.0], kind)}, "g")
+    assert (found["edge_index"].dtype, found["edge_index"].tolist()) == (np.int64, E.tolist())
+    assert (found["train"].dtype, found["train"].tolist()) == (np.int64, [3])
+    for bad in (0.5, np.nan, 2.0 / np.finfo(kind).eps):
+        edges = rename({"x": X, "edge_index": np.array([[0], [bad]], kind), "y": Y}, "g")["edge_index"]
+        assert edges.dtype == kind
+        with pytest.raises(DataError, match=r"^g: edge_index is float\d+ \[2, 1\], not node numbers"):
+            check_edges(edges, None, 4, "g")
+
+
+def test_node_numbers_of_half_precision_may_have_been_rounded():
+    edges = rename({"x": X, "edge_index": torch.tensor(E).bfloat16(), "y": Y}, "g")["edge_index"]
+    with pytest.raises(DataError, match=r"^g: edge_index is float32 \[2, 2\], not node numbers"):
+        check_edges(edges, None, 4, "g")
+
+
 @pytest.mark.parametrize("key", ["y", "edge_index", "edge_weight", "train_mask"])
 def test_other_sparse_matrices_are_told(key):
     given = {"x": X, "edge_index": E, "y": Y, key: csr_matrix(np.eye(4))}
