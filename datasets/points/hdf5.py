@@ -25,6 +25,14 @@ MAX_VALUES = 1 << 28  # coordinates a file: 20 times as many as in the published
 UNSTORED, EXPANSION = 1 << 26, 100
 MAX_CLASSES = 1000  # where labels alone say how many there are
 HDF5 = (".h5", ".hdf5")
+NAMES = {  # of arrays in HDF5 files, in lower case
+    "data": (
+        "data", "points", "point", "xyz", "pos", "positions", "coord", "coords", "pc", "pcs", "cloud", "clouds",
+        "point_cloud", "point_clouds", "pointcloud", "pointclouds", "x",
+    ),
+    "label": ("label", "labels", "y", "class", "target", "targets"),
+}  # fmt: skip
+MEANT = {"data": "the points", "label": "the numbers of the classes"}
 SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 IN_SPLIT = re.compile(rf"({'|'.join(sorted(SPLIT_OF, key=len, reverse=True))})[_-]?(.*)\.(?:h5|hdf5)", re.IGNORECASE)
 PART = re.compile(r"(|.*[_-])(\d+)")  # of what follows the split: the name of the set, and the number of a part
@@ -42,14 +50,13 @@ def is_h5_folder(folder: Path) -> bool:
 
 def load_h5_folder(folder: Path) -> Decoded:
     """Load ``train``, ``test`` and perhaps ``val`` as [n, P, 3] and int64 [n], in the order of the lists."""
-    classes = tuple(read_lines(folder / "shape_names.txt"))
-    files = {}
+    classes, files = tuple(read_lines(folder / "shape_names.txt")), {}
     for split in SPLITS:
         listed = folder / f"{split}_files.txt"
         if split != "val" or listed.exists():
             # The published lists name the files relative to another folder; those of Windows have its separators.
             files[split] = [folder / PureWindowsPath(line).name for line in read_lines(listed)]
-    return Decoded(_read_parts(folder, files, len(classes)), classes)
+    return _named(folder, _read_parts(folder, files, len(classes)), classes)
 
 
 def find_parts(folder: Path) -> dict[str, list[Path]] | None:
@@ -107,12 +114,17 @@ def load_parts(folder: Path, files: dict[str, list[Path]]) -> Decoded:
     names, scans = folder / "shape_names.txt", "objectdataset" in files["train"][0].name
     classes = tuple(read_lines(names)) if names.is_file() else SCANS if scans else ()
     splits = _read_parts(folder, files, len(classes) or None)
-    if not classes:
-        classes = tuple(map(str, range(1 + max(int(labels.max()) for _, labels in splits.values()))))
-        if absent := {*range(len(classes))} - {*splits["train"][1].tolist()}:
-            found = f"of its {len(classes)} classes, no cloud to train has {few(sorted(absent), 8)}"
-            warn(f"{folder}: {found}; number the classes from 0 without gaps")
-    return Decoded(splits, classes)
+    return _named(folder, splits, classes)
+
+
+def _named(folder: Path, splits: Splits, classes: tuple[str, ...]) -> Decoded:
+    """The splits with the names of their classes, which are numbers by default; a class without clouds is told."""
+    names = classes or tuple(map(str, range(1 + max(int(labels.max()) for _, labels in splits.values()))))
+    if absent := {*range(len(names))} - {*splits["train"][1].tolist()}:
+        found = f"of its {len(names)} classes, no cloud to train has {few([names[i] for i in sorted(absent)], 8)}"
+        fix = "check that labels are their numbers, from 0" if classes else "number the classes from 0 without gaps"
+        warn(f"{folder}: {found}; {fix}")
+    return Decoded(splits, names)
 
 
 def _read_parts(folder: Path, files: dict[str, list[Path]], classes: int | None) -> Splits:
@@ -128,7 +140,9 @@ def _read_parts(folder: Path, files: dict[str, list[Path]], classes: int | None)
 
 
 def read_h5(path: Path, classes: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Read ``data`` [n, P, 3 or more] and ``label`` [n] or [n, 1]; sizes are checked before memory is allocated.
+    """Read ``data`` [n, P, 3 or more] and ``label`` [n], [n, 1] or [1, n].
+
+    Either may have another of its usual NAMES, if no other array has one. Sizes are checked before memory is allocated.
 
     What follows x, y and z (normals, colors) is not used, as in other files of points.
 
@@ -138,16 +152,19 @@ def read_h5(path: Path, classes: int | None) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(f"{path}: no such file" if not path.exists() else f"{path}: not a regular file")
     try:
         with h5py.File(path, "r") as file:
-            data, label = _dataset(file, "data", path), _dataset(file, "label", path)
+            data, label = (_dataset(file, _find(file, kind, path), path) for kind in NAMES)
             is_turned = data.ndim == 3 and data.shape[1] == 3 != data.shape[2]
-            has_points = data.ndim == 3 and data.shape[2] in COLUMNS and not is_turned
+            is_reversed = data.ndim == 3 and data.shape[0] == 3 and label.size == data.shape[2] != 3
+            has_points = data.ndim == 3 and data.shape[2] in COLUMNS and not is_turned and not is_reversed
             if data.dtype.kind != "f" or not has_points or 0 in data.shape:
-                how = "; swap its last two axes" if is_turned else ""
-                raise DataError(f"{path}: data is {data.dtype} {list(data.shape)}, not float [n, P, 3]{how}")
-            if label.dtype.kind not in "iuf" or label.shape not in (data.shape[:1], (*data.shape[:1], 1)):
-                raise DataError(f"{path}: label is {label.dtype} {list(label.shape)}, not int [{data.shape[0]}, 1]")
+                how = "; swap its last two axes" if is_turned else "; reverse its axes" if is_reversed else ""
+                said = f"{_name(data)} is {data.dtype} {list(data.shape)}"
+                raise DataError(f"{path}: {said}, not float [n, P, 3]{how}")
+            count = data.shape[0]
+            if label.dtype.kind not in "iuf" or label.shape not in ((count,), (count, 1), (1, count)):
+                raise DataError(f"{path}: {_name(label)} is {label.dtype} {list(label.shape)}, not int [{count}, 1]")
             if math.prod(data.shape) > MAX_VALUES:
-                raise DataError(f"{path}: data {list(data.shape)} has more than {MAX_VALUES:,} values")
+                raise DataError(f"{path}: {_name(data)} {list(data.shape)} has more than {MAX_VALUES:,} values")
             for dataset in (data, label):
                 # A chunk is unpacked completely, however little of it is read.
                 claimed = max(dataset.size, math.prod(dataset.chunks or ())) * dataset.dtype.itemsize
@@ -168,16 +185,28 @@ def read_h5(path: Path, classes: int | None) -> tuple[np.ndarray, np.ndarray]:
     wrong = ~((labels >= 0) & (labels < most) & (labels == np.floor(labels)))  # also true for NaN
     if wrong.any():
         row = wrong.argmax()
-        raise DataError(f"{path}: label {labels[row]} of cloud {row} (from 0) is not one of 0..{most - 1}")
+        fix = "number the classes from 0" + ", and name all of them in shape_names.txt" * (classes is not None)
+        raise DataError(f"{path}: label {labels[row]} of cloud {row} (from 0) is not one of 0..{most - 1}; {fix}")
     return points, labels.astype(np.int64)
+
+
+def _find(file: h5py.File, kind: str, path: Path) -> str:
+    """The name that an array has: its own one, or the only other that is usual for it."""
+    if kind in file:
+        return kind
+    if len(found := [key for key in file if key.lower() in NAMES[kind]]) == 1:
+        return found[0]
+    what = f"both {found[0]!r} and {found[1]!r}" if found else f"no {kind!r}, but {few(map(repr, file)) or 'nothing'}"
+    raise DataError(f"{path}: has {what}; call the array of {MEANT[kind]} {kind!r}")
+
+
+def _name(dataset: h5py.Dataset) -> str:
+    return dataset.name.lstrip("/")
 
 
 def _dataset(file: h5py.File, key: str, path: Path) -> h5py.Dataset:
     # A link, a virtual data set or external storage would read files that are not named here.
-    link = file.get(key, getlink=True)
-    if link is None:
-        raise DataError(f"{path}: has no {key!r}, but {', '.join(map(repr, file)) or 'nothing'}")
-    dataset = file[key] if isinstance(link, h5py.HardLink) else None
+    dataset = file[key] if isinstance(file.get(key, getlink=True), h5py.HardLink) else None
     if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
         raise DataError(f"{path}: {key!r} is not an array stored in this file")
     return dataset

@@ -78,16 +78,20 @@ def test_a_pair_of_files_of_ones_own(tmp_path):
     (tmp_path / "training_.h5").rename(tmp_path / "train.h5")
     (tmp_path / "test_.h5").rename(tmp_path / "test.h5")
     (tmp_path / "shape_names.txt").write_text("".join(f"kind {i}\n" for i in range(16)))
-    clouds = load_points(f"folder-up-z:{tmp_path}")
+    with pytest.warns(UserWarning, match=r"of its 16 classes, no cloud to train has kind 15; check that labels are"):
+        clouds = load_points(f"folder-up-z:{tmp_path}")
     assert (clouds.classes[14], clouds.num_classes, clouds.up) == ("kind 14", 16, 2)
     (tmp_path / "shape_names.txt").write_text("a\nb\n")
-    with pytest.raises(DataError, match=r"train.h5: label 2 of cloud 2 \(from 0\) is not one of 0..1"):
+    with pytest.raises(
+        DataError, match=r"train.h5: label 2 of cloud 2 \(from 0\) is not one of 0..1; .* name all of them in shape"
+    ):
         load_points(f"folder:{tmp_path}")
 
 
 @pytest.mark.parametrize("kind", [np.float64, np.float16, ">f4"])
 @pytest.mark.parametrize(
-    "label", [np.int64([1, 0]), np.int32([[1], [0]]), np.uint8([[1], [0]]), np.float32([[1], [0]])]
+    "label",
+    [np.int64([1, 0]), np.float64([[1, 0]]), np.int32([[1], [0]]), np.uint8([[1], [0]]), np.float32([[1], [0]])],
 )
 def test_types(tmp_path, kind, label):
     write_h5(tmp_path / "a.h5", some_clouds(2).astype(kind), label)
@@ -144,12 +148,34 @@ def test_bad_contents(tmp_path, case):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "names", [("points", "labels"), ("pc", "y"), ("X", "Y"), ("xyz", "label"), ("data", "label", "points", "labels")]
+)
+def test_arrays_have_their_usual_names(tmp_path, names):
+    arrays = [some_clouds(2), [1, 0], some_clouds(2) + 1, [0, 0]]
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.update(zip(names, arrays, strict=False))
+    points, labels = read_h5(tmp_path / "a.h5", 2)
+    assert ((points == arrays[0]).all(), labels.tolist()) == (True, [1, 0])
+
+
+def test_axes_in_the_order_of_matlab_are_told(tmp_path):
+    write_h5(tmp_path / "a.h5", some_clouds(8).T, np.zeros((1, 8)))
+    with pytest.raises(DataError, match=r"data is float32 \[3, 16, 8\], not float \[n, P, 3\]; reverse its axes"):
+        read_h5(tmp_path / "a.h5", 2)
+
+
 def test_other_contents(tmp_path):
     path = tmp_path / "a.h5"
-    with h5py.File(path, "w") as file:
-        file["points"] = some_clouds(2)
-    with pytest.raises(DataError, match=r"a\.h5: has no 'data', but 'points'"):
-        read_h5(path, 2)
+    for names, fault in (
+        (["points"], "no 'label', but 'points'; call the array of the numbers of the classes 'label'"),
+        (["mesh", "label"], "no 'data', but 'label', 'mesh'; call the array of the points 'data'"),
+        (["pc", "Points", "y"], "both 'Points' and 'pc'; call the array of the points 'data'"),
+    ):
+        with h5py.File(path, "w") as file:
+            file.update({name: some_clouds(2) for name in names})
+        with pytest.raises(DataError, match=rf"a\.h5: has {fault}$"):
+            read_h5(path, 2)
     with h5py.File(path, "w") as file:
         file.create_group("data")
     with pytest.raises(DataError, match=r"a\.h5: 'data' is not an array stored in this file"):
