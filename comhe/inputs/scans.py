@@ -1,4 +1,4 @@
-"""Point clouds in arrays of numpy and in PCD files. Sizes are checked before memory is allocated for them."""
+"""Point clouds in arrays of numpy, which may be meshes, and in PCD files. Sizes are checked before memory is allocated for them."""
 
 import math
 import zipfile
@@ -11,11 +11,15 @@ from comhe.errors import DataError
 
 from .columns import find_axes
 from .files import ARCHIVE_ERRORS
+from .meshes import MAX_TRIANGLES, Mesh
 from .tables import parse_table
 
 COLUMNS = range(3, 16)  # of a cloud; those after the third (normals, colors) are not used
 # Names of the points in an .npz of several arrays, whatever their case.
-KEYS = ("points", "xyz", "pos", "coord", "coords", "pc", "cloud", "vertices", "data", "arr_0")
+CLOUDS = ("points", "xyz", "pos", "position", "positions", "coord", "coords", "pc", "cloud")
+VERTICES = ("vertices", "verts", "v")
+FACES = ("faces", "face", "triangles", "f")
+KEYS = (*CLOUDS, *VERTICES, "data", "arr_0")
 VOLUME = ("occupancies", "occupancy", "occ", "sdf", "sdfs", "neg")  # beside points inside and outside of a shape
 MAX_BYTES = 1 << 28
 MAX_HEADER = 1 << 12  # of PCD
@@ -59,8 +63,11 @@ def parse_npy(data: bytes, path: Path) -> np.ndarray:
         raise DataError(f"{path}: not a .npy file of numbers [n, 3] ({type(error).__name__})") from error
 
 
-def parse_npz(data: bytes, path: Path) -> np.ndarray:
-    """Read the only array of an archive, or the one with the name of a cloud."""
+def parse_npz(data: bytes, path: Path) -> Mesh:
+    """Read the only array of an archive, or the one with the name of a cloud; next to faces, it is a mesh.
+
+    Where there are a cloud and a mesh, the cloud is read.
+    """
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
             members = {m.filename.removesuffix(".npy"): m for m in archive.infolist() if m.filename.endswith(".npy")}
@@ -73,17 +80,33 @@ def parse_npz(data: bytes, path: Path) -> np.ndarray:
             if not known:
                 found = ", ".join(repr(name[:40]) for name in list(members)[:9]) or "no array"
                 raise DataError(f"{path}: has {found}; name the array of the points {KEYS[0]!r}")
-            if (size := members[known[0]].file_size) > MAX_BYTES:
-                raise DataError(f"{path}: {known[0]!r} claims {size:,} bytes, more than {MAX_BYTES:,}")
-            if size > EXPANSION * 11 * (members[known[0]].compress_size + 1):  # deflate's limit is 1032
-                raise DataError(f"{path}: {known[0]!r} claims {size:,} bytes, more than the archive can have")
-            with archive.open(members[known[0]]) as member:
-                array = member.read(size + 1)  # without a bound, it would unpack more than it claims
+            if len(clouds := [name for name in known if name.lower() in CLOUDS]) > 1 and len(members) > 1:
+                both = f"{clouds[0]!r} and {clouds[1]!r}"
+                raise DataError(f"{path}: has both {both}, either of which may be its points; leave one of them out")
+            points = _member(archive, members[known[0]], path)
+            is_mesh = not clouds or not any(name.lower() in VERTICES for name in known)
+            faces = [_member(archive, members[name], path) for name in members if is_mesh and name.lower() in FACES]
     except DataError:
         raise
     except ARCHIVE_ERRORS as error:
         raise DataError(f"{path}: not an .npz file ({' '.join(str(error).split())[:160]})") from error
-    return parse_npy(array, path)
+    polygons = parse_npy(faces[0], path) if faces and len(members) > 1 else np.empty((0, 3), int)
+    if polygons.ndim != 2 or polygons.shape[1] not in (3, 4) or polygons.dtype.kind not in "iu":
+        raise DataError(f"{path}: its faces are {polygons.dtype} {list(polygons.shape)}, not vertex numbers [m, 3]")
+    if len(polygons) > MAX_TRIANGLES:
+        raise DataError(f"{path}: {len(polygons):,} faces, more than {MAX_TRIANGLES:,}; simplify the mesh")
+    return rows_of(parse_npy(points, path), path), [*map(tuple, polygons.tolist())]
+
+
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> bytes:
+    """The bytes of one array, no more than it claims; without a bound, it would unpack more."""
+    name, size = member.filename.removesuffix(".npy"), member.file_size
+    if size > MAX_BYTES:
+        raise DataError(f"{path}: {name!r} claims {size:,} bytes, more than {MAX_BYTES:,}")
+    if size > EXPANSION * 11 * (member.compress_size + 1):  # deflate's limit is 1032
+        raise DataError(f"{path}: {name!r} claims {size:,} bytes, more than the archive can have")
+    with archive.open(member) as file:
+        return file.read(size + 1)
 
 
 def parse_pcd(data: bytes, path: Path) -> np.ndarray:

@@ -14,8 +14,8 @@ from .meshes import Mesh, parse_obj, parse_off, parse_ply, parse_stl, triangles
 from .scans import COLUMNS, MAX_BYTES, parse_npy, parse_npz, parse_pcd, rows_of
 from .tables import parse_table
 
-MESHES = {".off": parse_off, ".ply": parse_ply, ".obj": parse_obj, ".stl": parse_stl}
-ARRAYS = {".npy": parse_npy, ".npz": parse_npz, ".pcd": parse_pcd}
+MESHES = {".off": parse_off, ".ply": parse_ply, ".obj": parse_obj, ".stl": parse_stl, ".npz": parse_npz}
+ARRAYS = {".npy": parse_npy, ".pcd": parse_pcd}
 TABLES = (".asc", ".csv", ".pts", ".txt", ".xyz")
 SUFFIXES = (*MESHES, *ARRAYS, *TABLES)
 FARTHEST = 1e15  # larger coordinates are refused: their squares come near the end of float32
@@ -57,7 +57,7 @@ def read_shape(path: Path) -> tuple[np.ndarray, np.ndarray]:
         mesh = rows_of(ARRAYS[suffix](data, path), path), []
     else:
         mesh = parse_table(data, path, COLUMNS), []
-    if suffix not in MESHES and is_numbered(mesh[0]):
+    if is_numbered(mesh[0]):
         raise DataError(f"{path}: its first column numbers the rows; leave it out, or name the columns x, y and z")
     points = np.ascontiguousarray(mesh[0][:, :3], dtype=np.float64)
     if not len(points):

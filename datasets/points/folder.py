@@ -155,7 +155,7 @@ def load_shape_folder(folder: Path, root: Path) -> Decoded:
         chosen = {split: split_of == split for split in np.unique(split_of).tolist()}
         return Decoded({split: (points[rows], labels[rows]) for split, rows in chosen.items()}, classes)
 
-    return cached(f"shapes-{POINTS}-v2", folder, [file for _, _, file in shapes], root, read)
+    return cached(f"shapes-{POINTS}-v3", folder, [file for _, _, file in shapes], root, read)
 
 
 def list_shapes(folder: Path) -> list[tuple[str, str, str]]:

@@ -10,7 +10,7 @@ import pytest
 from comhe.datasets import DataError
 from comhe.inputs.shapes import read_shape
 
-from .test_meshes import MESHES, SOUPS, VERTICES, off, ply, stl, stl_text
+from .test_meshes import MESHES, SOUPS, TRIANGLES, VERTICES, off, ply, stl, stl_text
 
 
 def npy(array) -> bytes:
@@ -126,6 +126,22 @@ def test_clouds(tmp_path, name):
     assert faces.shape == (0, 3)
 
 
+MESH = {"quads": [[0, 1, 2, 3], [4, 5, 6, 7]], "triangles": TRIANGLES}
+
+
+@pytest.mark.parametrize("names", [("vertices", "faces"), ("vertices", "triangles"), ("V", "F"), ("points", "faces")])
+@pytest.mark.parametrize("polygons", MESH.values())
+def test_vertices_and_faces_in_an_archive_are_a_mesh(tmp_path, names, polygons):
+    arrays = dict(zip(names, (VERTICES, np.uint32(polygons)), strict=True))
+    points, faces = read(tmp_path, "a.npz", npz(**arrays, normals=VERTICES))
+    assert (points == VERTICES).all()
+    assert faces.tolist() == TRIANGLES
+    if names[0] == "vertices":  # the cloud has been drawn from the mesh
+        points, faces = read(tmp_path, "b.npz", npz(**arrays, points=VERTICES + 1))
+        assert (points == VERTICES + 1).all()
+        assert faces.shape == (0, 3)
+
+
 def test_points_that_a_scanner_could_not_measure_are_dropped(tmp_path):
     for kind in ("ascii", "binary", "binary_compressed"):
         points, _ = read(tmp_path, "a.pcd", pcd(kind, points=np.where(np.arange(8)[:, None] % 2, VERTICES, np.nan)))
@@ -178,6 +194,16 @@ BAD = {
     "not.npz": (b"PK\x03\x04", "not an .npz file"),
     "empty.npz": (npz(), "has no array; name the array of the points 'points'"),
     "several.npz": (npz(a=VERTICES, b=VERTICES), "has 'a', 'b'; name the array of the points 'points'"),
+    "clouds.npz": (npz(points=VERTICES, pc=VERTICES), "has both 'points' and 'pc', either of which may be its points;"),
+    "turned.npz": (
+        npz(v=VERTICES, f=[[0, 1, 2, 3, 4]] * 3),
+        r"its faces are int64 \[3, 5\], not vertex numbers \[m, 3\]",
+    ),
+    "float.npz": (npz(v=VERTICES, f=VERTICES), r"its faces are float64 \[8, 3\], not vertex numbers"),
+    "from-one.npz": (
+        npz(v=VERTICES, f=[[6, 7, 8]]),
+        r"face 0 \(from 0\) is \(6, 7, 8\), not 3 or more of the vertices 0",
+    ),
     "object.npz": (npz(points=np.array([{}, {}])), "an array of object"),
     "count.pts": (b"3\n1 2 3\n4 5 6\n", "truncated: 2 rows, but its first line says 3"),
     "no-counts.off": (b"OFF\n", "'' are not numbers"),
@@ -241,7 +267,7 @@ BAD = {
     "none.npy": (npy(np.ones((0, 3))), "has no points"),
     "word.xyz": (b"1 2 3\n1 2 z\n", "not a table of numbers .*'z'"),
     "plane.xyz": (b"1 2\n3 4\n", "has 2 columns of numbers"),
-    "a.glb": (b"v 1 2 3\n", "not one of .off, .ply, .obj, .stl, .npy, .npz, .pcd, .asc, .csv, .pts, .txt, .xyz"),
+    "a.glb": (b"v 1 2 3\n", "not one of .off, .ply, .obj, .stl, .npz, .npy, .pcd, .asc, .csv, .pts, .txt, .xyz"),
 }
 
 
