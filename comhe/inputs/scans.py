@@ -1,4 +1,4 @@
-"""Point clouds in arrays of numpy, which may be meshes, and in PCD files. Sizes are checked before memory is allocated for them."""
+"""Clouds and meshes in arrays of numpy, and clouds in PCD files. Sizes are checked before memory is taken for them."""
 
 import math
 import zipfile
@@ -51,12 +51,15 @@ def parse_npy(data: bytes, path: Path) -> np.ndarray:
         version = np.lib.format.read_magic(file)
         read_header = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}[version[0]]
         shape, _, kind = read_header(file)
-        if kind.kind not in "fiu":
+        axes = find_axes(kind.names, path) if kind.names and not kind.hasobject else None
+        fields = [kind.names[axis] for axis in axes] if kind.names and axes else []
+        if any(kind[field].kind not in "fiu" for field in fields) or (not fields and kind.kind not in "fiu"):
             raise DataError(f"{path}: an array of {str(kind)[:40]} {str(shape)[:40]}, not of numbers [n, 3] or [3, n]")
         if math.prod(shape) * kind.itemsize != len(data) - file.tell():
             raise DataError(f"{path}: truncated or damaged: {len(data) - file.tell():,} bytes for {kind} {shape}")
         file.seek(0)
-        return np.load(file, allow_pickle=False)
+        array = np.load(file, allow_pickle=False)
+        return np.stack([array[field].ravel() for field in fields], 1) if fields else array
     except DataError:
         raise
     except Exception as error:  # numpy parses the header as a Python literal, and raises whatever the damage causes

@@ -73,6 +73,14 @@ def lzf(data: bytes) -> bytes:
     return result
 
 
+def fields(names: str, *kinds: str) -> np.ndarray:
+    """The points in an array of named fields, as readers of PCD, LAS and PLY files give them."""
+    array = np.full(len(VERTICES), 7, [*zip(names.split(), kinds, strict=True)])
+    for axis, column in zip("xyz", VERTICES.T, strict=True):
+        array[next(name for name in array.dtype.names if name.lower() == axis)] = column
+    return array
+
+
 def rows(row: str, head: str = "", end: str = "\n") -> bytes:
     return (head + end.join(row % tuple(v) for v in VERTICES) + end).encode()
 
@@ -93,6 +101,9 @@ CLOUDS = {
     "batch.npy": npy(VERTICES[None]),
     "normals-first.npy": npy(np.concatenate([VERTICES, VERTICES], axis=1).T),
     "integers.npy": npy(np.int64(2 * VERTICES)),
+    "fields.npy": npy(fields("x y z r g b", *["f4"] * 3, *["u1"] * 3)),
+    "mixed.npy": npy(fields("rgb Z Y X", "u4", "f8", ">f4", "f4")[None]),
+    "fields.npz": npz(points=fields("x y z intensity", *["f8"] * 4)),
     "a.npz": npz(points=VERTICES),
     "unnamed.npz": npz(arr_0=np.float32(VERTICES)),
     "normals.npz": npz(normals=VERTICES + 1, points=VERTICES),
@@ -204,6 +215,9 @@ BAD = {
         npz(v=VERTICES, f=[[6, 7, 8]]),
         r"face 0 \(from 0\) is \(6, 7, 8\), not 3 or more of the vertices 0",
     ),
+    "fields.npy": (npy(np.zeros(3, [("a", "f4"), ("b", "f4")])), r"an array of \[\('a', '<f4'\), \('b', '<f4'\)\]"),
+    "words.npy": (npy(np.zeros(3, [(axis, "U3") for axis in "xyz"])), "an array of .*, not of numbers"),
+    "objects.npy": (npy(np.zeros(3, [(axis, object) for axis in "xyz"])), "an array of .*, not of numbers"),
     "object.npz": (npz(points=np.array([{}, {}])), "an array of object"),
     "count.pts": (b"3\n1 2 3\n4 5 6\n", "truncated: 2 rows, but its first line says 3"),
     "no-counts.off": (b"OFF\n", "'' are not numbers"),
