@@ -77,5 +77,6 @@ def read_fields(path: Path, labeled: bool = True) -> dict[str, Any]:
     if path.is_dir():
         return read_tables(path, labeled)
     if (reader := SUFFIXES.get(path.suffix.lower())) is None:
-        raise DataError(f"{path}: a graph is a {', '.join(SUFFIXES)} file, or a folder of CSV files")
+        hint = f"; name its folder: graph:{path.parent}" if path.suffix.lower() in (".csv", ".tsv", ".txt") else ""
+        raise DataError(f"{path}: a graph is a {', '.join(SUFFIXES)} file, or a folder of CSV files{hint}")
     return reader(path)

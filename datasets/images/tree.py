@@ -118,7 +118,9 @@ def _advice(folder: Path, train: Path | None) -> str:
     inside = [child for child in folders if any(map(_is_image, files_below(child)))]
     for flat in (folder, *inside):
         if any(_is_image(child.name) for child in children(flat)):
-            return f"the images in {flat} have no labels, as they are in no class folders: move each to {flat}/CLASS/"
+            of_a_class = f", or name folder:{flat.parent} if they are of one class" if flat == folder else ""
+            how = f"move each to {flat}/CLASS/{of_a_class}"
+            return f"the images in {flat} have no labels, as they are in no class folders: {how}"
     if len(inside) == 1:
         return f"its data may be folder:{inside[0]}"
     return f"images belong in {folder}/SPLIT/CLASS/, or without splits in {folder}/CLASS/"

@@ -26,6 +26,7 @@ BESIDES = {
     ".md", ".pdf", ".pkl", ".pt", ".pth", ".py", ".rst", ".safetensors", ".sh", ".tar", ".toml", ".tsv", ".txt",
     ".xls", ".xlsx", ".xml", ".yaml", ".yml", ".zip",
 }  # fmt: skip
+OF_A_SET = BESIDES | {".h5", ".hdf5"}  # and not of one sample
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 LIKE_A_SPLIT = re.compile(r"(^|[_\W])(train|training|test|testing|val|valid|validation)\d*([_\W]|$)", re.IGNORECASE)
 NO_CLASS = {"annotations", "images", "imgs", "jpegimages"}  # next to each other, as in VOC and Oxford's pets
@@ -55,7 +56,7 @@ def is_class(files: Sequence[str]) -> bool:
 
 
 def not_a_folder(path: Path) -> str:
-    """Say what there is instead of a folder of data, and what to name.
+    """Say what there is instead of a folder of data, and what to name: of a sample, the folder of the classes.
 
     Example:
         >>> _ = Path("train.h5").touch(), Path("set.zip").touch()
@@ -64,8 +65,14 @@ def not_a_folder(path: Path) -> str:
     """
     if not path.exists():
         return "no such folder"
-    is_archive = path.name.lower().endswith(ARCHIVES)
-    return f"a file; {'unpack it, and name the folder' if is_archive else f'name its folder: folder:{path.parent}'}"
+    if path.name.lower().endswith(ARCHIVES):
+        return "a file; unpack it, and name the folder"
+    if path.suffix.lower() in {"", *OF_A_SET} or any(child.is_dir() for child in children(path.parent)):
+        return f"a file; name its folder: folder:{path.parent}"
+    above = Path(os.path.normpath(path.parent / ".."))  # the folder of a class is in it, or the split in that
+    splits = {name for names in SPLIT_NAMES.values() for name in names}
+    classes = above if splits.isdisjoint({path.parent.name.lower(), above.name.lower()}) else above / ".."
+    return f"a file; name the folder that has a folder for each class: folder:{os.path.normpath(classes)}"
 
 
 def warn_of_folders(folder: Path, names: Sequence[str], kind: str) -> None:

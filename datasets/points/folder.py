@@ -211,6 +211,8 @@ def _with_test(folder: Path, folders: list[Path], shapes: list[tuple[str, str, s
         if any(child.suffix.lower() in HDF5 for child in children(folder)):
             listed = "train_files.txt, test_files.txt and shape_names.txt"
             advice = f"; HDF5 files are train.h5 and test.h5, or listed in {listed}"
+        elif any(child.name.lower().endswith(CLOUDS) for child in children(folder)):
+            advice = f"; if its shapes are of one class, name the folder of the classes: folder:{folder.parent}"
         layouts = "train/<class>/* and test/<class>/*, nor <class>/train/* and <class>/test/*, nor <class>/*"
         raise DataError(f"{folder}: has no {layouts} of two classes{advice}")
     return shapes

@@ -86,6 +86,9 @@ def test_what_is_not_a_graph_is_one_line(tmp_path):
     (tmp_path / "a.json").write_text("{}")
     with pytest.raises(DataError, match=r"a graph is a \.pt, \.pth, \.npz file, or a folder of CSV files"):
         load_graph(f"graph:{tmp_path / 'a.json'}")
+    (tmp_path / "edges.csv").write_text("0,1")
+    with pytest.raises(DataError, match=rf"edges\.csv: a graph is a .*; name its folder: graph:{tmp_path}$"):
+        load_graph(f"graph:{tmp_path / 'edges.csv'}")
     with pytest.raises(DataError, match="graph: a list is not a graph with one kind of nodes"):
         Graph.from_pyg([1])
     with pytest.raises(DataError, match=r"node \d+ is in both \w+ and \w+"):

@@ -1,11 +1,12 @@
 """Names of splits, and what operating systems leave behind."""
 
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 
 from comhe.datasets import DataError
-from comhe.datasets.io.layouts import check_no_splits, children, files_below, is_stray, split_folders
+from comhe.datasets.io.layouts import check_no_splits, children, files_below, is_stray, not_a_folder, split_folders
 
 LEFT = [".DS_Store", "._a.png", "Thumbs.db", "THUMBS.DB", "ehthumbs.db", "desktop.ini", "Desktop.ini", "__MACOSX"]
 LEFT += [
@@ -90,3 +91,13 @@ def test_classes_with_the_same_folders_may_be_one_level_too_high(tmp_path):
         (tmp_path / name).mkdir(parents=True)
     with pytest.warns(UserWarning, match="fold0, fold1 are taken .* the same folders in them, cat, dog; .*:.*/fold0$"):
         check_no_splits(tmp_path, ["fold0", "fold1"])
+
+
+@pytest.mark.parametrize("name", ["a/0.jpg", "train/a/0.off", "a/TEST/0.ply", "training/a/0.NPZ"])
+def test_of_a_sample_the_folder_of_the_classes_is_named(tmp_path, name, monkeypatch):
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).touch()
+    advice = "a file; name the folder that has a folder for each class: folder:"
+    assert not_a_folder(tmp_path / name) == f"{advice}{tmp_path}"
+    monkeypatch.chdir((tmp_path / name).parent)
+    assert not_a_folder(children(Path())[0]) == f"{advice}.."

@@ -260,8 +260,12 @@ def test_one_class_and_what_is_no_folder(tmp_path):
         put(tmp_path / "set" / split / "clouds" / "a.off", off())
     with pytest.raises(DataError, match="has one class only, 'clouds'"):
         load(tmp_path / "set")
-    with pytest.raises(DataError, match=r"a\.off: a file; name its folder: folder:.*/set/train/clouds$"):
+    with pytest.raises(DataError, match=r"a\.off: a file; name the folder that has a folder for each .*/set$"):
         load(tmp_path / "set/train/clouds/a.off")
+    with pytest.raises(
+        DataError, match=r"of two classes; if its shapes are of one class, name .*: folder:.*/set/train$"
+    ):
+        load(tmp_path / "set/train/clouds")
 
 
 def test_a_class_that_is_never_tested_is_told(tmp_path):
