@@ -1,5 +1,6 @@
 """One CSV file: its cells, and what its columns are called."""
 
+import contextlib
 import csv
 import re
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import numpy as np
 
 from comhe.datasets.io.files import read_bounded
 from comhe.errors import DataError
+from comhe.inputs.tables import plain_text
 
 MAX_BYTES = 1 << 28  # of one file
 INDEX = ("", "unnamed: 0", "index")  # what pandas and R call the numbers of rows
@@ -20,6 +22,8 @@ LABEL = ("y", "label", "class", "target")
 SPLIT = ("split",)
 SOURCE, TARGET = ("source", "src", "from"), ("target", "dst", "to")
 WEIGHT = ("weight", "edge_weight")
+HEAD = 20  # rows by which the delimiter is chosen
+_EXCEL = re.compile(r"sep=([,;\t])\s*\n", re.IGNORECASE)
 _TRUTH = re.compile(r'(?<![^,;\t\n"])(true|false)(?![^,;\t\r\n"])', re.IGNORECASE)  # a cell of its own
 EDGE = (*SOURCE, *TARGET, *WEIGHT)
 
@@ -29,18 +33,21 @@ class Table:
 
     The first row is a header if it has a word where the second row has a number, or a word that is the name of a column
     here. The row 0, 1, 2 ... is ``numbered``: pandas writes it as the header of an array, but it may be data as well;
-    other tables decide. Commas, semicolons and tabs separate cells.
+    other tables decide. Commas, semicolons and tabs separate cells; a first line ``sep=;`` of Excel says which of them.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
             # As much memory as the file has bytes: to read up to a limit, Python allocates all of it.
-            self.text = read_bounded(path, min(MAX_BYTES, path.stat().st_size)).decode("utf-8-sig").lstrip("\r\n")
+            data = read_bounded(path, min(MAX_BYTES, path.stat().st_size))
+            self.text = plain_text(data).decode().lstrip("\r\n")
         except UnicodeDecodeError as error:
-            raise DataError(f"{path}: not a text file (byte {error.start})") from error
+            raise DataError(f"{path}: not a text file (byte {error.start}); save it as CSV UTF-8") from error
+        if said := _EXCEL.match(self.text):
+            self.text = self.text[said.end() :]
         line = self.text.partition("\n")[0]
-        self.delimiter = next((mark for mark in ",;\t" if mark in line), ",")
+        self.delimiter = said[1] if said else _delimiter(self.text)
         if line.rstrip("\r").endswith(self.delimiter):
             self._drop_empty_column()
         first, second = [*islice(self._rows(), 2), [], []][:2]
@@ -127,6 +134,20 @@ class Table:
             yield from (row for row in csv.reader(StringIO(self.text), delimiter=self.delimiter) if row)
         except csv.Error as error:
             raise DataError(f"{self.path}: not a CSV file ({error})") from error
+
+
+def _delimiter(text: str) -> str:
+    """What separates cells: a mark that cuts the first rows into equally many; a comma may be a decimal one."""
+    head = [*islice(StringIO(text), HEAD)]
+    rows: dict[str, list[list[str]]] = {}
+    for mark in ",;\t":
+        with contextlib.suppress(csv.Error):  # a line that is too long for one cell
+            rows[mark] = [row for row in csv.reader(head, delimiter=mark) if row]
+    even = [mark for mark in rows if len({*map(len, rows[mark])}) == 1 < len(rows[mark][0])]
+    for mark in even:
+        if mark != "," and all(_is_number(cell) for row in rows[mark][1:] or rows[mark] for cell in row):
+            return mark
+    return next(iter([*even, *(mark for mark in ",;\t" if mark in "".join(head[:1]))]), ",")
 
 
 def _named(names: list[str]) -> list[str]:

@@ -77,3 +77,43 @@ def test_only_the_first_columns_without_a_name_number_the_rows(tmp_path):
     ):
         (tmp_path / "t.csv").write_text(f"{header}\n{','.join('7' * len(names))}\n")
         assert Table(tmp_path / "t.csv").names == names
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1;0,5\n2;-1\n",
+        "1;0,5\n2;1,5\n",
+        "1;0,5\n",
+        "1\t0,5\n2\t1,5\n",
+        'a;"height, cm"\n1;0,5\n2;1,5\n',
+        "a\theight, cm\n1\t0.5\n2\t1.5\n",
+        "sep=;\na;b\n1;0,5\n",
+        "sep=,\r\na,b\r\n1,0.5\r\n",
+        "a,b\r1,0.5\r",
+        "\ufeffa,b\n1,0.5\n",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_files_of_spreadsheets(tmp_path, text, encoding):
+    """Where a comma is the decimal mark, cells are separated by semicolons; Excel's Unicode text is UTF-16."""
+    (tmp_path / "t.csv").write_bytes(text.encode(encoding))
+    table = Table(tmp_path / "t.csv")
+    assert table.width == 2
+    assert table.numbers([0, 1])[0].tolist() == [1, 0.5]
+
+
+def test_a_cell_may_have_the_other_delimiters(tmp_path):
+    for text, cells in (
+        ("0,x;y\n1,x;z\n", ["x;y", "x;z"]),
+        ("0;x, y\n1;x\n", ["x, y", "x"]),
+        ('0,"x, y"\n1,"x; z"\n', ["x, y", "x; z"]),
+        ("0\tx,y\n1\tz\n", ["x,y", "z"]),
+    ):
+        (tmp_path / "t.csv").write_text(text)
+        assert Table(tmp_path / "t.csv").cells(1) == cells
+
+
+def test_a_row_may_be_longer_than_a_cell(tmp_path):
+    (tmp_path / "t.csv").write_text(f"{','.join(['1.5'] * 40_000)}\n")
+    assert Table(tmp_path / "t.csv").width == 40_000
