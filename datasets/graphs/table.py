@@ -145,7 +145,8 @@ def _delimiter(text: str) -> str:
             rows[mark] = [row for row in csv.reader(head, delimiter=mark) if row]
     even = [mark for mark in rows if len({*map(len, rows[mark])}) == 1 < len(rows[mark][0])]
     for mark in even:
-        if mark != "," and all(_is_number(cell) for row in rows[mark][1:] or rows[mark] for cell in row):
+        with_comma = [cell for row in rows[mark][1:] or rows[mark] for cell in row if "," in cell]
+        if mark != "," and all(map(_is_number, with_comma)):
             return mark
     return next(iter([*even, *(mark for mark in ",;\t" if mark in "".join(head[:1]))]), ",")
 

@@ -107,6 +107,7 @@ def test_a_cell_may_have_the_other_delimiters(tmp_path):
     for text, cells in (
         ("0,x;y\n1,x;z\n", ["x;y", "x;z"]),
         ("0;x, y\n1;x\n", ["x, y", "x"]),
+        ("a;b;0,5\nb;c;1,5\n", ["b", "c"]),
         ('0,"x, y"\n1,"x; z"\n', ["x, y", "x; z"]),
         ("0\tx,y\n1\tz\n", ["x,y", "z"]),
     ):
