@@ -72,7 +72,8 @@ def rename(given: Mapping[str, Any], name: str, labeled: bool = True) -> dict[st
         found |= _edges_of(adjacency, transposed=transposed, name=name)
     if missing := [" or ".join(NAMES[key][:2]) for key in ("x", "edge_index", *["y"] * labeled) if key not in found]:
         hint = "; of a graph without features, give each node's degree or a one-hot number" if "x" not in found else ""
-        raise DataError(f"{name}: has no {', no '.join(missing)}{hint}")
+        others = few((repr(str(key)[:40]) for key in unused(given)), 8)
+        raise DataError(f"{name}: has no {', no '.join(missing)}{others and f', but {others}'}{hint}")
     return found
 
 

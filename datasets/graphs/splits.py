@@ -111,5 +111,6 @@ def _nodes(mask: np.ndarray, count: int, what: str) -> np.ndarray:
     if len(mask) == count > 2 and mask.min() >= 0 and mask.max() <= 1:
         return np.flatnonzero(mask)  # a mask of zeros and ones
     if len(mask) and not 0 <= mask.min() <= mask.max() < count:
-        raise DataError(f"{what} has a node number outside 0..{count - 1}")
+        wrong = mask.max() if mask.min() >= 0 else mask.min()
+        raise DataError(f"{what} has the node {wrong}, which is not one of 0..{count - 1}")
     return np.unique(mask).astype(np.int64)

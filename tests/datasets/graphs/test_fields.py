@@ -21,6 +21,8 @@ def test_the_names_of_others(names):
         rename({"x": X, "features": X}, "g")
     with pytest.raises(DataError, match="g: has no x or features, no y or labels; of a graph without features"):
         rename({"edge_index": E}, "g")
+    with pytest.raises(DataError, match=r"g: has no edge_index or edges, no y or labels, but 'A', 'Y'$"):
+        rename({"x": X, "A": E, "Y": Y}, "g")
 
 
 @pytest.mark.parametrize("kind", ["dense", "scipy", "csr", "coo"])

@@ -78,7 +78,10 @@ def test_val_without_test_tests_and_a_tenth_of_train_validates():
         ({"val": mask(0)}, "a split without train"),
         ({"train": mask(0), "val": mask(1), "test": mask(22)}, "1 of the 1 nodes of test have no label"),
         ({"train": mask(0), "val": mask(), "test": mask(1)}, "val has no nodes"),
-        ({"train": np.array([0, 25]), "val": mask(1), "test": mask(2)}, r"train has a node number outside 0\.\.24"),
+        (
+            {"train": np.array([0, 25]), "val": mask(1), "test": mask(2)},
+            r"train has the node 25, which is not one of 0\.\.24",
+        ),
         ({"train": np.array([0.5]), "val": mask(1), "test": mask(2)}, "neither a mask bool"),
         ({"train": np.ones(7, bool), "val": mask(1), "test": mask(2)}, r"neither a mask bool \[25\] nor"),
     ],
