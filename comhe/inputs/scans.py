@@ -74,7 +74,8 @@ def parse_npz(data: bytes, path: Path) -> Mesh:
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
             members = {m.filename.removesuffix(".npy"): m for m in archive.infolist() if m.filename.endswith(".npy")}
-            known = [name for key in KEYS for name in members if name.lower() == key or len(members) == 1]
+            known = [name for key in KEYS for name in members if name.lower() == key]
+            known = known or [name for name in members if len(members) == 1 and name.lower() not in FACES]
             if volume := [key for key in VOLUME if key in members]:
                 raise DataError(
                     f"{path}: has {volume[0]!r}: its points fill a volume and are not on a surface; give a cloud of "
@@ -83,7 +84,7 @@ def parse_npz(data: bytes, path: Path) -> Mesh:
             if not known:
                 found = ", ".join(repr(name[:40]) for name in list(members)[:9]) or "no array"
                 raise DataError(f"{path}: has {found}; name the array of the points {KEYS[0]!r}")
-            if len(clouds := [name for name in known if name.lower() in CLOUDS]) > 1 and len(members) > 1:
+            if len(clouds := [name for name in known if name.lower() in CLOUDS]) > 1:
                 both = f"{clouds[0]!r} and {clouds[1]!r}"
                 raise DataError(f"{path}: has both {both}, either of which may be its points; leave one of them out")
             points = _member(archive, members[known[0]], path)
@@ -93,7 +94,7 @@ def parse_npz(data: bytes, path: Path) -> Mesh:
         raise
     except ARCHIVE_ERRORS as error:
         raise DataError(f"{path}: not an .npz file ({' '.join(str(error).split())[:160]})") from error
-    polygons = parse_npy(faces[0], path) if faces and len(members) > 1 else np.empty((0, 3), int)
+    polygons = parse_npy(faces[0], path) if faces else np.empty((0, 3), int)
     if polygons.ndim != 2 or polygons.shape[1] not in (3, 4) or polygons.dtype.kind not in "iu":
         raise DataError(f"{path}: its faces are {polygons.dtype} {list(polygons.shape)}, not vertex numbers [m, 3]")
     if len(polygons) > MAX_TRIANGLES:

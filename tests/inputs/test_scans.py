@@ -206,6 +206,7 @@ BAD = {
     "empty.npz": (npz(), "has no array; name the array of the points 'points'"),
     "several.npz": (npz(a=VERTICES, b=VERTICES), "has 'a', 'b'; name the array of the points 'points'"),
     "clouds.npz": (npz(points=VERTICES, pc=VERTICES), "has both 'points' and 'pc', either of which may be its points;"),
+    "faces.npz": (npz(faces=TRIANGLES), "has 'faces'; name the array of the points 'points'"),
     "turned.npz": (
         npz(v=VERTICES, f=[[0, 1, 2, 3, 4]] * 3),
         r"its faces are int64 \[3, 5\], not vertex numbers \[m, 3\]",
