@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -96,10 +97,20 @@ def split_masks(words: np.ndarray, name: str) -> dict[str, np.ndarray]:
 
 
 def _words(value: Any) -> np.ndarray | None:
-    """The words of an array or a list, in a vector; None for anything else."""
-    items = value.ravel().tolist() if isinstance(value, np.ndarray) and value.ndim else value
-    is_list = isinstance(items, list) and len(items) > 0 and all(isinstance(each, str) for each in items)
-    return np.array(items) if is_list else None
+    """The words of an array, a list or a column of pandas, in a vector; None for anything else."""
+    is_array = hasattr(value, "__array__") and not isinstance(value, Tensor) and value.ndim > 0
+    items = np.asarray(value).ravel().tolist() if is_array else value
+    return _texts(items) if isinstance(items, list | tuple) else None
+
+
+def _texts(items: Sequence[Any]) -> np.ndarray | None:
+    """Words in an array, empty where None or NaN says that one is missing, as in pandas; None if there are others."""
+    found = [each if isinstance(each, str) else "" if _is_missing(each) else None for each in items]
+    return np.array(found) if any(found) and None not in found else None
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and math.isnan(value))
 
 
 def unused(given: Mapping[str, Any]) -> list[str]:
@@ -135,7 +146,12 @@ def as_array(value: Any, what: str) -> Any:
         return _numpy(value)
     if issparse(value):
         return csr_array(value)
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise DataError(f"{what} has rows of different lengths") from error
+    if array.dtype.kind == "O" and array.ndim and (words := _texts(array.ravel().tolist())) is not None:
+        return words.reshape(array.shape)
     if array.dtype.kind not in "biufU":
         raise DataError(f"{what} is {array.dtype} {list(array.shape)}, not numbers")
     return array

@@ -191,7 +191,9 @@ NAMES = [("train", "val", "test"), ("training", "validation", "testing"), ("Trai
 
 
 @pytest.mark.parametrize("names", NAMES)
-@pytest.mark.parametrize("form", [list, np.array, lambda words: np.array(words, dtype=object), lambda w: np.array([w])])
+@pytest.mark.parametrize(
+    "form", [list, tuple, np.array, lambda words: np.array(words, dtype=object), lambda w: np.array([w])]
+)
 def test_a_split_is_a_word_for_each_node(names, form):
     given = {"x": X, "edge_index": E, "y": Y, "split": form([*names, "NA"])}
     found = rename(given, "g")
@@ -209,6 +211,24 @@ def test_a_split_of_other_words_or_numbers_is_told():
     for other in ("public", np.array("public"), [0, 1, 2, 0], np.arange(4), [[0], [1, 2]], []):
         assert unused(given | {"split": other}) == ["split"]
         assert "train" not in rename(given | {"split": other}, "g")
+
+
+def test_columns_of_pandas_have_words_as_objects():
+    words = np.array(["b", None, float("nan"), "a"], dtype=object)
+    found = rename({"x": X, "edge_index": E, "y": words, "split": np.array(["test", None, "", "train"], object)}, "g")
+    assert check_labels(found["y"], 4, "g")[0].tolist() == [1, -1, -1, 0]
+    assert (found["train"].tolist(), found["test"].tolist()) == ([False] * 3 + [True], [True] + [False] * 3)
+    assert names_of(np.array(["b", "a"], object), 2, "g") == ("b", "a")
+    for other in (["b", 1, "c", "a"], [None] * 4, [[], "b", "c", "a"]):
+        array = np.empty(4, object)
+        array[:] = other
+        with pytest.raises(DataError, match=r"^g: y is object \[4\], not numbers"):
+            rename({"x": X, "edge_index": E, "y": array}, "g")
+
+
+def test_rows_of_different_lengths_are_told():
+    with pytest.raises(DataError, match=r"^g: x has rows of different lengths"):
+        rename({"x": [[1.0], [2.0, 3.0]], "edge_index": E, "y": Y}, "g")
 
 
 @pytest.mark.parametrize("names", NAMES[:2])
