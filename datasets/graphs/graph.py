@@ -104,21 +104,26 @@ class Graph:
         from scipy.sparse import csr_array
 
         labels, links = np.asarray(labels), np.asarray(edge_index)
-        counts = csr_array(fields.as_array(features, f"{name}: features"))
-        nodes = len(labels)
-        check_integers(labels, counts.shape[0], name)
-        check_labels(labels, counts.shape[0], int(labels.max(initial=0)) + 1, name)
+        x = fields.as_array(features, f"{name}: features")
+        if x.ndim != 2 or x.dtype.kind not in "biuf":
+            raise DataError(f"{name}: features are {x.dtype} {list(x.shape)}, not numbers [nodes, features]")
+        counts, nodes = csr_array(x.astype(np.float32) if x.dtype == np.float16 else x), x.shape[0]
+        check_integers(labels, nodes, name)
+        check_labels(labels, nodes, int(labels.max(initial=0)) + 1, name)
         if links.size and links.dtype.kind not in "iu":
             raise DataError(f"{name}: edge_index has numbers of type {links.dtype}, not integers")
         if links.ndim != 2 or len(links) != 2 or (links.size and not 0 <= links.min() <= links.max() < nodes):
             raise DataError(f"{name}: edge_index is not [2, m] of the node numbers 0..{nodes - 1}")
         splits = []
-        for split, given in zip(SPLITS, map(np.asarray, (train, val, test)), strict=True):
+        for split, array in zip(SPLITS, (train, val, test), strict=True):
+            given = fields.as_vector(np.atleast_1d(array))
             is_mask = given.dtype == bool or (len(given) == nodes > 2 and np.isin(given, (0, 1)).all())
             if is_mask and given.shape != (nodes,):
                 raise DataError(f"{name}: the mask of {split} is {list(given.shape)}, but there are {nodes} nodes")
-            if not is_mask and given.size and given.dtype.kind not in "iu":
-                raise DataError(f"{name}: {split} has {given.dtype}, neither node numbers nor a mask")
+            if not is_mask and (given.ndim != 1 or (given.size and given.dtype.kind not in "iu")):
+                raise DataError(
+                    f"{name}: {split} has {given.dtype} {list(given.shape)}, neither node numbers nor a mask"
+                )
             splits.append(np.flatnonzero(given) if is_mask else given)
         used = np.concatenate(splits)
         if len(np.unique(used)) != len(used) or not 0 <= used.min(initial=0) <= used.max(initial=0) < nodes:

@@ -198,4 +198,5 @@ def _number(node: str, numbers: dict[str, int], table: Table) -> int:
 
 def _is_alike(node: str, other: str) -> bool:
     """Whether two words are the same but for their case or for zeros in front, as in 007."""
-    return node.casefold().lstrip("0") == other.casefold().lstrip("0")
+    plain, wanted = (word.casefold().lstrip("0") or word[-1:] for word in (node, other))
+    return plain == wanted

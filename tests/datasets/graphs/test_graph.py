@@ -77,7 +77,8 @@ ARRAYS = {
 @pytest.mark.parametrize("kind", [bool, int, np.uint8, float])
 def test_a_mask_of_any_type_is_the_nodes_that_it_marks(kind):
     masks = {name: np.isin(np.arange(4), ARRAYS[name]).astype(kind) for name in ("train", "val", "test")}
-    found, expected = (Graph.from_arrays("g", **arrays) for arrays in (ARRAYS | masks, ARRAYS))
+    forms = {"features": np.eye(4, dtype=np.float16), "train": [[0, 3]], "val": 1}
+    found, expected = (Graph.from_arrays("g", **arrays) for arrays in (ARRAYS | masks, ARRAYS | forms))
     assert all(torch.equal(getattr(found, name), getattr(expected, name)) for name in masks)
 
 
@@ -85,7 +86,11 @@ def test_a_mask_of_any_type_is_the_nodes_that_it_marks(kind):
     ("change", "fault"),
     [
         ({"edge_index": [[0.7, 1.9], [1.2, 2.9]]}, "edge_index has numbers of type float64, not integers"),
-        ({"train": [0.7]}, "train has float64, neither node numbers nor a mask"),
+        ({"train": [0.7]}, r"train has float64 \[1\], neither node numbers nor a mask"),
+        ({"train": [[0, 3], [0, 3]]}, r"train has int64 \[2, 2\], neither node numbers nor a mask"),
+        ({"features": [["a"], ["b"], ["c"], ["d"]]}, r"features are <U1 \[4, 1\], not numbers \[nodes, features\]"),
+        ({"features": np.ones(4)}, r"features are float64 \[4\], not numbers"),
+        ({"labels": 1}, r"labels are int64 \[\], not one integer for 4 samples"),
         ({"train": [True]}, r"the mask of train is \[1\], but there are 4 nodes"),
         ({"train": [0, 1]}, "not disjoint node numbers"),
     ],

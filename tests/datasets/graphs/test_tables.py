@@ -50,6 +50,7 @@ def test_columns_of_edges_are_found_by_their_names(tmp_path, text):
     ("change", "fault"),
     [
         ({"edges.csv": "0,1\n1,7\n"}, r"edges\.csv: '7' is not a node of the 3 that have features"),
+        ({"edges.csv": "0,1\n1,\n"}, r"edges\.csv: '' is not a node of the 3 .*; their numbers are those of the rows"),
         ({"edges.csv": "0,1,2,3\n"}, r"edges\.csv: has 4 columns, not source, target and perhaps weight"),
         ({"edges.csv": "id,source,target\n7,0,1\n"}, r"edges\.csv: has id, source, target, not source, target and"),
         ({"edges.csv": "source,target,\n0,1,9\n"}, r"has source, target, unnamed: 2, not source, target and perhaps"),
