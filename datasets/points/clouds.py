@@ -133,8 +133,9 @@ class Clouds(LabeledSet):
         splits, names = prepare(name, train, test, val, classes, 0.1, drawn)
         data = {}
         for split, (points, labels) in splits.items():
-            if points.ndim != 3 or points.shape[2] not in (3, 6):
-                raise DataError(f"{name}: points are {list(points.shape)}, not [n, P, 3] or [n, P, 6]")
+            if points.ndim != 3 or points.shape[2] not in (3, 6) or points.dtype.kind not in "fiu":
+                found = f"{points.dtype} {list(points.shape)}"
+                raise DataError(f"{name}: points are {found}, not numbers [n, P, 3] or [n, P, 6]")
             if not np.isfinite(points).all():
                 raise DataError(f"{name}: points of {split} are not finite")
             if (farthest := float(np.linalg.norm(points[..., :3], axis=-1).max(initial=0))) > FAR:

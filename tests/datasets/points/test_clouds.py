@@ -128,3 +128,6 @@ def test_arrays_that_networks_cannot_use_are_told():
         Clouds.from_arrays("q", (clouds, labels), (clouds * np.nan, labels))
     with pytest.warns(ComheWarning, match="q: a point of train is .* from the origin; networks expect clouds that are"):
         Clouds.from_arrays("q", (clouds + 5e3, labels), (clouds, labels))
+    for bad in (clouds * 1j, clouds > 0, clouds.astype(str), clouds.swapaxes(1, 2), clouds[:, :, 0]):
+        with pytest.raises(DataError, match=r"^q: points are \S+ \[.*\], not numbers \[n, P, 3\] or \[n, P, 6\]$"):
+            Clouds.from_arrays("q", (bad, labels), (bad, labels))
