@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from comhe.errors import DataError
+from comhe.inputs.arrays import BUILD
 from comhe.inputs.checkpoints import Checkpoint, open_checkpoint
 from comhe.inputs.pickles import Record, Unreadable
 
@@ -44,8 +45,9 @@ def read_pt(path: Path) -> dict[str, Any]:
         inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else (value,)
         if any(isinstance(each, Tensor) and each.is_meta for each in inside):
             raise DataError(f"{path}: {key[:40]!r} is not a tensor that is stored in full")
-        if isinstance(value, Record) and key in FIELDS:
-            raise DataError(f"{path}: {key!r} is a {value.name[:100]}, not an array of numbers")
+        if isinstance(value, Record) and (key in FIELDS or key in SPLITS):
+            how = "; save words as a list" if value.name in BUILD else ""
+            raise DataError(f"{path}: {key!r} is a {value.name[:100]}, not an array of numbers{how}")
     fields = {key: value for key, value in found.items() if value is not None and not isinstance(value, Record)}
     if not any(isinstance(value, Tensor) for value in fields.values()):
         raise DataError(f"{path}: has no tensors, but {', '.join(map(repr, [*found][:5]))[:200] or 'nothing'}")

@@ -102,6 +102,12 @@ def test_nothing_in_a_file_runs_and_the_fault_is_one_line(tmp_path, data, monkey
     InMemoryDataset.save([data, data], tmp_path / "several.pt")
     for name, content, fault in (
         ("runs.pt", {"x": data.x, "y": Runs()}, r"'y' is a \w+\.mkdir, not an array"),
+        (
+            "words.pt",
+            {"x": data.x, "y": np.array(["a", "b"])},
+            "'y' is a .*, not an array of numbers; save words as a list",
+        ),
+        ("split.pt", {"x": data.x, "split": np.array(["a"], object)}, "'split' is a .*; save words as a list"),
         ("hetero.pt", hetero, "its nodes are of several kinds; save HeteroData.to_homogeneous"),
         ("list.pt", [1, 2], "has a int, not a Data"),
         ("empty.pt", {}, "has no tensors, but nothing"),
