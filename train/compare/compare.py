@@ -139,9 +139,11 @@ def plan(
 ) -> list[Recipe]:
     """Return the recipes of a comparison, in the order of training: a data set's cells, seed by seed."""
     found = []
-    for name in [None] if recipe is None else _split(recipe):
-        for dataset in _split(data):
-            cells = [get_recipe(name, model, dataset, r) for model in _split(models) for r in _split(regularizers)]
+    for name in [None] if recipe is None else split_names(recipe):
+        for dataset in split_names(data):
+            cells = [
+                get_recipe(name, model, dataset, r) for model in split_names(models) for r in split_names(regularizers)
+            ]
             found += [with_start(each.replace(seed=seed)) for seed in seeds for each in variants(cells, settings)]
     if not found:
         raise UsageError("a comparison needs at least one model, data set, regularizer and seed")
@@ -190,9 +192,18 @@ def collect(recipes: Iterable[Recipe], runs: Path, known: Mapping[str, Record] =
     return records
 
 
-def _split(names: Names) -> list[str]:
+def split_names(names: Names) -> list[str]:
     """Split names at commas, but not a path that has one; a name that appears twice counts once."""
     if isinstance(names, str):
-        path = names.partition(":")[2]
-        names = [names] if path and os.path.exists(path) else names.split(",")
+        parts, found = names.split(","), list[str]()
+        while parts:
+            end = next((end for end in range(len(parts), 1, -1) if _is_path(parts[:end])), 1)
+            found.append(",".join(parts[:end]))
+            parts = parts[end:]
+        names = found
     return list(dict.fromkeys(name.strip() for name in names if name.strip()))
+
+
+def _is_path(parts: Sequence[str]) -> bool:
+    path = ",".join(parts).partition(":")[2].strip()
+    return ":" in parts[0] and bool(path) and os.path.exists(os.path.expanduser(path))

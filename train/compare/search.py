@@ -26,7 +26,7 @@ from comhe.train.recipe import Recipe
 from comhe.train.runs.files import write_csv, write_text
 from comhe.train.runs.launch import train_all
 
-from .compare import collect
+from .compare import collect, split_names
 from .records import Record
 from .statistics import mean_std
 
@@ -88,7 +88,7 @@ class Search:
     device: Device = "auto"
 
     def run(self) -> None:
-        cells = [(data, name) for data in self.data.split(",") for name in self.regularizers.split(",")]
+        cells = [(data, name) for data in split_names(self.data) for name in split_names(self.regularizers)]
         trials = {cell: draw(self.recipe, self.model, *cell, self.trials) for cell in cells}
         records = self._train([trial for found in trials.values() for trial in found], range(self.first))
         finalists = {cell: _best(found, records)[: self.finalists] for cell, found in trials.items()}

@@ -197,6 +197,7 @@ def test_a_path_with_a_comma_is_one_data_set(tmp_path):
     for data, names in (
         (f"folder:{tmp_path}/x,y", [f"folder:{tmp_path}/x,y"]),
         (f"folder:{tmp_path}/x,glyphs", [f"folder:{tmp_path}/x", "glyphs"]),
+        (f"glyphs, folder:{tmp_path}/x,y,digits", ["glyphs", f"folder:{tmp_path}/x,y", "digits"]),
         ([f"folder:{tmp_path}/x,z"], [f"folder:{tmp_path}/x,z"]),
     ):
         assert [each.data for each in plan("resnet8", data, "none", [0])] == names
