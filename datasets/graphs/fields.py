@@ -45,14 +45,12 @@ def rename(given: Mapping[str, Any], name: str, labeled: bool = True) -> dict[st
     Without ``labeled``, labels and splits are neither needed nor read.
     """
     given, found = expanded(given), dict[str, Any]()
-    for key, words in [(key, _words(given.get(key))) for key in SPLITS if labeled]:
-        if words is None:
-            continue
-        if other := next(
-            (each for split in PARTS.values() for each in NAMES[split] if given.get(each) is not None), ""
-        ):
-            raise DataError(f"{name}: has both {key} and {other}; leave one of them out")
-        given |= split_masks(words, name)
+    for key in SPLITS if labeled else ():
+        if (words := _words(given.get(key))) is not None:
+            masks = [each for split in SPLIT_NAMES for each in NAMES[split] if given.get(each) is not None]
+            if masks:
+                raise DataError(f"{name}: has both {key} and {masks[0]}; leave one of them out")
+            given |= split_masks(words, name)
     transposed = False
     for key, known in NAMES.items():
         if key in ("node_names", "feature_names") or (not labeled and key in ("y", "train", "val", "test")):

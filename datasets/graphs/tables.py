@@ -148,7 +148,7 @@ def _by_node(table: Table, numbers: dict[str, int], names: tuple[str, ...]) -> n
     ids, value = table.column(ID), table.column(names)
     if ids is not None and table.names[ids] in INDEX and value is not None and not _are_nodes(table, ids, numbers):
         ids = None  # numbers of rows, where nodes have names
-    if ids is None and value not in (None, 0) and table.width > 1 and {*table.peek(0)} == {*numbers}:
+    if ids is None and value not in (None, 0) and table.width > 1 and {*map(whole, table.peek(0))} == {*numbers}:
         ids = 0
         tell_ids(table)
     if value is None and table.width <= 2:
@@ -170,7 +170,7 @@ def _by_node(table: Table, numbers: dict[str, int], names: tuple[str, ...]) -> n
 
 
 def _are_nodes(table: Table, column: int, numbers: dict[str, int]) -> bool:
-    cells = table.cells(column)
+    cells = [*map(whole, table.cells(column))]
     return cells != [str(i) for i in range(len(cells))] or all(cell in numbers for cell in cells)
 
 

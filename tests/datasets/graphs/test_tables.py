@@ -220,9 +220,12 @@ def test_whole_numbers_may_be_floats(tmp_path, form):
         "edges.csv": f"0,1\n{edges}",
         "features.csv": "id,a\n" + "".join(f"{form.format(i)},7\n" for i in range(3)),
     }
-    found = read_tables(write(tmp_path, files))
+    files["labels.csv"] = "key,label\n" + "".join(f"{form.format(i)},{i}\n" for i in (2, 0, 1))
+    with pytest.warns(UserWarning, match=r"labels\.csv: its column 'key' is taken for the ids of the nodes"):
+        found = read_tables(write(tmp_path, files))
     assert found["edge_index"].tolist() == [[0, 1], [1, 2]]
     assert "node_names" not in found
+    assert found["y"].tolist() == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize(
