@@ -147,6 +147,10 @@ def output_matrices(
     matrices = [matrix for _, matrix in sorted(found, key=itemgetter(0))]
     convolutions = {name: globs for name, module in walk(model) if (globs := makers(module))}
     matrices = [placed(m, convolutions) for m in matrices]
+    # A PixelShuffle may follow any convolution, and leaves a part of its maps.
+    parts = {module.upscale_factor**2 for module in modules.values() if isinstance(module, nn.PixelShuffle)} | {1}
+    left = {m.name: {n // k for n in m.outputs for k in parts if n % k == 0} for m in matrices}
+    matrices = [replace(m, outputs=frozenset(left[m.name])) if m.role == "convolution" else m for m in matrices]
     return [replace(m, role="inner") if any(below(m.name, name) for name in unused) else m for m in matrices]
 
 

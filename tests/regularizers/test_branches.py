@@ -200,6 +200,29 @@ def test_words_that_only_begin_as_those_of_regression_do_are_other_words(name):
             ),
             ["final_layer"],
         ),
+        # super-resolution, whose maps are made pixels
+        (
+            lambda: Model(
+                head=nn.Conv2d(3, 32, 3),
+                body=nn.Conv2d(32, 32, 3),
+                tail=nn.Sequential(nn.Sequential(nn.Conv2d(32, 128, 3), nn.PixelShuffle(2)), nn.Conv2d(32, 3, 3)),
+            ),
+            ["tail.1"],
+        ),
+        (
+            lambda: Model(
+                stem=nn.Conv2d(3, 32, 3),
+                up1=nn.Conv2d(32, 288, 3),
+                up2=nn.Conv2d(32, 288, 3),
+                shuffle=nn.PixelShuffle(3),  # used twice
+                last=nn.Conv2d(32, 3, 3),
+            ),
+            ["last"],
+        ),
+        (
+            lambda: Model(a=nn.Conv2d(1, 32, 3), b=nn.Conv2d(32, 16, 3), c=nn.Conv2d(16, 9, 3), up=nn.PixelShuffle(3)),
+            ["c"],
+        ),
         (lambda: Model(body=nn.ModuleList(linear(16, 32, 16) for _ in range(3)), last=linear(16, 5)), ["last"]),
     ],
 )
