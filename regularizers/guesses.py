@@ -148,7 +148,10 @@ def by_shape(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: Se
             others += [m for m in loose if m.outputs & taken.outputs or is_fed(taken, every)]
             others += [m for m in possible if m.role == "bare" and taken.feeds(m, flattened=False)]
     else:
-        others = free if last.feeds(taken) or last in found else [*free, last]
+        beside = max(last.outputs, default=2) == 1 and last in rivals(core, prefix, taken, possible, [last])
+        others = free if last.feeds(taken) or last in found or beside else [*free, last]
+    if all(max(m.outputs, default=2) == 1 for m in [*found, *others]):  # there is nothing to choose
+        others = []
     if trained := [m for m in others if m.trained and not any(m.trained for m in found)]:
         found = trained[-1:]
     if not set(others) <= set(found):

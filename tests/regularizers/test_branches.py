@@ -135,7 +135,6 @@ def told(model):
         # an encoder that is registered after what it feeds, and a gate of one neuron
         (lambda: Model(a=linear(16, 32), b=linear(32, 5), positions=linear(8, 16)), ["b"], ["positions"]),
         (lambda: Model(a=linear(16, 32), b=linear(32, 5), gate=linear(6, 16, 1)), ["b"], ["gate.1"]),
-        (lambda: Model(body=linear(9, 16), actor=linear(16, 4), critic=linear(16, 1)), ["actor"], ["critic"]),
         # as many classes as an earlier convolution has channels
         (lambda: Model(a=nn.Conv2d(1, 10, 5), b=nn.Conv2d(10, 20, 5), fc1=linear(320, 50), fc2=linear(50, 10),
                        t=nn.Conv2d(1, 8, 7), turn=nn.Conv2d(8, 10, 5), fc_loc=linear(90, 32, 6)), ["fc_loc.1"],
@@ -200,6 +199,12 @@ def test_words_that_only_begin_as_those_of_regression_do_are_other_words(name):
             ),
             ["final_layer"],
         ),
+        # one neuron beside the output, or no more than that
+        (lambda: Model(body=linear(9, 16), actor=linear(16, 4), critic=linear(16, 1)), ["actor"]),
+        (lambda: Model(actor=linear(4, 16, 2), critic=linear(4, 16, 1)), ["actor.1"]),
+        (lambda: Model(critic=linear(4, 16, 1), actor=linear(4, 16, 2)), ["actor.1"]),
+        (lambda: Model(q1=linear(6, 16, 1), q2=linear(6, 16, 1)), []),
+        (lambda: Model(net=linear(8, 16), mean=linear(16, 1), logvar=linear(16, 1)), []),
         # super-resolution, whose maps are made pixels
         (
             lambda: Model(
