@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from math import isqrt
 
 from torch import nn
@@ -189,29 +188,6 @@ def is_fed(matrix: Matrix, every: Sequence[Matrix]) -> bool:
         (False, True)
     """
     return any(other.feeds(matrix) for other in every if other is not matrix)
-
-
-def loose_ends(possible: Sequence[Matrix], every: Sequence[Matrix]) -> list[Matrix]:
-    """The layers whose outputs no later layer takes, alone or joined to another's, with two neurons or more.
-
-    Example:
-        >>> sizes = {"down": (3, 8), "up": (16, 5), "exit": (8, 5), "last": (8, 5)}
-        >>> matrices = [Matrix(name, frozenset({a}), frozenset({b})) for name, (a, b) in sizes.items()]
-        >>> [matrix.name for matrix in loose_ends(matrices, matrices)]
-        ['up', 'exit', 'last']
-    """
-    found = []
-    for m in possible:
-        later = every[every.index(m) :]
-        taken = any(m.outputs & other.inputs for other in later[1:]) or any(map(m.unfolds, later[1:2]))
-        # What the layer before makes alone is not joined of this one's outputs and others.
-        open_ = [other for before, other in pairwise(later) if before is m or not before.feeds(other)]
-        widths = {n for other in every if other is not m for n in other.outputs}
-        sizes = [(other, wide, n) for other in open_ for wide in other.inputs for n in m.outputs]
-        taken |= any(m.repeats(other, wide, n) or wide - n in widths for other, wide, n in sizes)
-        if m.role != "bare" and max(m.outputs) > 1 and not taken:
-            found.append(m)
-    return found
 
 
 def side_by_side(core: nn.Module, prefix: str, taken: Matrix, last: Sequence[Matrix]) -> list[Matrix]:

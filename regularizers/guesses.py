@@ -16,7 +16,6 @@ from .branches import (
     ends,
     is_fed,
     join,
-    loose_ends,
     rivals,
     side_by_side,
     together,
@@ -25,6 +24,7 @@ from .branches import (
 )
 from .computed import walk
 from .headless import HEADS, is_cut
+from .joined import loose_ends, merged, takes_joined
 
 WEAK: tuple[str, ...] = ("fc", "cls", "linear", "output", "out", "decoder", "predictor", "out_proj", "prediction")
 AUXILIARY = re.compile(r"(^|\.)_?aux|auxiliary", re.IGNORECASE)
@@ -130,8 +130,10 @@ def by_shape(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: Se
     if any(m in free for m in for_classes) or not free:
         possible = for_classes or possible
         free = [m for m in free if m in possible]
-    free = [m for m in free if max(m.outputs, default=2) > 1] or free  # one neuron has no partner
     last = possible[-1]
+    wide = [m for m in free if max(m.outputs, default=2) > 1]  # one neuron has no partner
+    joined = last in free and last not in wide and takes_joined(core, prefix, last, wide, every)
+    free = [last] if joined else wide or free
     named = [name for _, _, lasts in _heads(core, prefix, possible, HEADS) for name in lasts]
     if last.name not in named and any(not free or last.feeds(m) for m in possible if m.name in named):
         _warn_ambiguous([*named, last.name], named)
@@ -144,7 +146,8 @@ def by_shape(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: Se
     if taken is last:
         others = rivals(core, prefix, taken, possible, free) + twins(taken, free)
         if not isinstance(core, (nn.Sequential, nn.ModuleList)):
-            loose = [m for m in loose_ends(possible, every) if is_fed(m, every)]
+            taken_joined = merged(core, prefix, every)
+            loose = [m for m in loose_ends(possible, every) if is_fed(m, every) and m not in taken_joined]
             others += [m for m in loose if m.outputs & taken.outputs or is_fed(taken, every)]
             others += [m for m in possible if m.role == "bare" and taken.feeds(m, flattened=False)]
     else:

@@ -1,0 +1,89 @@
+"""Which layers take the outputs of several others joined, told by their shapes."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import nn
+
+from .branches import Matrix, below, branch_ends, children, is_fed
+
+
+def loose_ends(possible: Sequence[Matrix], every: Sequence[Matrix]) -> list[Matrix]:
+    """The layers whose outputs no later layer takes, alone or joined to another's, with two neurons or more.
+
+    Example:
+        >>> sizes = {"down": (3, 8), "up": (16, 5), "exit": (8, 5), "last": (8, 5)}
+        >>> matrices = [Matrix(name, frozenset({a}), frozenset({b})) for name, (a, b) in sizes.items()]
+        >>> [matrix.name for matrix in loose_ends(matrices, matrices)]
+        ['up', 'exit', 'last']
+    """
+    found = []
+    for m in possible:
+        later = every[every.index(m) :]
+        taken = any(m.outputs & other.inputs for other in later[1:]) or any(map(m.unfolds, later[1:2]))
+        # What the layer before makes alone is not joined of this one's outputs and others.
+        open_ = [other for before, other in pairwise(later) if before is m or not before.feeds(other)]
+        for other in open_:
+            widths = {n for before in every[: every.index(other)] if before is not m for n in before.outputs}
+            taken |= any(m.repeats(other, wide, n) or wide - n in widths for wide in other.inputs for n in m.outputs)
+        if m.role != "bare" and max(m.outputs) > 1 and not taken:
+            found.append(m)
+    return found
+
+
+def merged(core: nn.Module, prefix: str, every: Sequence[Matrix]) -> list[Matrix]:
+    """The ends of neighboring children, all of which the next child takes joined: no layer alone makes its inputs.
+
+    Example:
+        >>> model = nn.ModuleDict({"text": nn.Linear(9, 7), "image": nn.Linear(8, 5), "both": nn.Linear(12, 3)})
+        >>> matrices = [Matrix(k, frozenset({m.in_features}), frozenset({m.out_features})) for k, m in model.items()]
+        >>> [matrix.name for matrix in merged(model, "", matrices)]
+        ['text', 'image']
+    """
+    parts = _parts(core, prefix, every)
+    lasts = [branch_ends(child, path, part) for path, child, part in parts]
+    sizes = [sum(min(m.outputs, default=0) for m in last) for last in lasts]
+    for end, (_, _, part) in enumerate(parts):
+        for start in range(end):
+            joined = [m for last in lasts[start:end] for m in last] if sum(sizes[start:end]) in part[0].inputs else []
+            if len(joined) > 1 and not is_fed(part[0], _exits(parts[:start] + parts[end + 1 :])):
+                return joined
+    return []
+
+
+def takes_joined(core: nn.Module, prefix: str, last: Matrix, free: Sequence[Matrix], every: Sequence[Matrix]) -> bool:
+    """Whether the child with the last layer starts from these ends, joined: no layer alone makes its inputs.
+
+    Ends that start from the same inputs, or from what else is joined to them, may be outputs beside it.
+
+    Example:
+        >>> model = nn.ModuleDict({"tower": nn.Linear(9, 4), "score": nn.Linear(8, 1)})  # of two inputs
+        >>> matrices = [Matrix(k, frozenset({m.in_features}), frozenset({m.out_features})) for k, m in model.items()]
+        >>> takes_joined(model, "", matrices[1], matrices[:1], matrices)
+        True
+    """
+    parts = _parts(core, prefix, every)
+    own = next((part for _, _, part in parts if last in part), None)
+    if own is None or not free:
+        return False
+    for _, _, part in parts:
+        joined = {n for m in free if m in part for n in m.outputs}
+        rest = {wide - n for wide in own[0].inputs for n in joined}
+        if joined and (part is own or part[0].inputs & (own[0].inputs | rest)):
+            return False
+    taken = merged(core, prefix, every)
+    loose = [m for m in free if m.role == "bare"] + loose_ends(free, every)
+    alone = any(m not in taken for m in loose)
+    return not alone and not is_fed(own[0], _exits([part for part in parts if part[2] is not own]))
+
+
+def _parts(core: nn.Module, prefix: str, every: Sequence[Matrix]) -> list[tuple[str, nn.Module, list[Matrix]]]:
+    """The children of a model with their layers, those that have any."""
+    parts = [(path, child, [m for m in every if below(m.name, path)]) for path, child in children(core, prefix)]
+    return [part for part in parts if part[2]]
+
+
+def _exits(parts: Sequence[tuple[str, nn.Module, list[Matrix]]]) -> list[Matrix]:
+    """What may feed other children: of a Sequential, only its last layer. Embeddings do not count."""
+    last = (nn.Sequential, nn.ModuleList)
+    return [m for _, child, part in parts for m in (part[-1:] if isinstance(child, last) else part) if m.inputs]

@@ -1,0 +1,84 @@
+"""Branches whose outputs a later layer takes joined, which are no output layers."""
+
+import itertools
+import warnings
+
+import pytest
+from torch import nn
+
+from comhe.regularizers.selection import select
+
+
+class Model(nn.Module):
+    def __init__(self, **modules):
+        super().__init__()
+        for name, module in modules.items():
+            self.add_module(name, module)
+
+
+def linear(*widths):
+    layers = [nn.Linear(a, b) for a, b in itertools.pairwise(widths)]
+    return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
+
+
+def told(model):
+    """The output layers, and what is said of them."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        layers = select(model).layers
+    return [layer.name for layer in layers if layer.role == "output"], " ".join(str(each.message) for each in caught)
+
+
+JOINED = {
+    "two branches": Model(drug=linear(30, 64, 16), protein=linear(50, 64, 24), affinity=linear(40, 64, 1)),
+    "two of equal width": Model(user=linear(30, 64, 16), item=linear(40, 64, 16), rating=linear(32, 64, 1)),
+    "one that is used twice": Model(tower=linear(30, 64, 16), score=linear(32, 1)),
+    "a branch and embeddings": Model(
+        user=nn.Embedding(50, 8), items=nn.Embedding(60, 32), mlp=linear(64, 32, 16, 8), predict=linear(16, 1)
+    ),
+    "layers in a list": Model(
+        user=nn.Embedding(50, 8), mlp=nn.ModuleList([linear(64, 32), linear(32, 8)]), predict=linear(16, 1)
+    ),
+}
+
+
+@pytest.mark.parametrize("what", JOINED)
+def test_a_last_layer_of_one_neuron_takes_the_branches_that_are_joined(what):
+    assert told(JOINED[what]) == ([], "")
+
+
+def test_a_model_that_is_one_neuron_joins_nothing():
+    assert told(linear(9, 1)) == ([], "")
+
+
+BESIDE = {
+    "a critic of states": (Model(body=linear(9, 16), actor=linear(16, 4), critic=linear(16, 1)), "actor", None),
+    "a network for each": (Model(actor=linear(8, 16, 4), critic=linear(8, 16, 1)), "actor.1", None),
+    "a critic of actions": (Model(actor=linear(8, 64, 4), critic=linear(12, 64, 1)), "actor.1", "critic.1"),
+    "two parts that add up": (
+        Model(body=linear(9, 16), mean=linear(16, 8), deviation=linear(16, 8), critic=linear(16, 1)),
+        "deviation",
+        "mean",
+    ),
+    "heads in a dictionary": (
+        Model(body=linear(9, 16), nets=nn.ModuleDict({"actor": linear(16, 4), "critic": linear(16, 1)})),
+        "nets.actor",
+        "nets.critic",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BESIDE)
+def test_what_starts_from_the_same_inputs_is_not_joined(what):
+    model, taken, other = BESIDE[what]
+    found, message = told(model)
+    assert found == [taken]
+    assert f" {other}" in message if other else not message
+
+
+@pytest.mark.parametrize("widths", [(12, 10, 6), (128, 64, 32)])
+@pytest.mark.parametrize("classes", [1, 5])
+def test_branches_of_any_widths_that_a_later_layer_takes_are_not_told(widths, classes):
+    a, b, c = widths
+    model = Model(a=linear(300, 200, a), b=linear(310, 210, b), c=linear(7, 40, c), both=linear(a + b + c, 64, classes))
+    assert told(model) == (["both.1"] if classes > 1 else [], "")
