@@ -147,8 +147,8 @@ def by_shape(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: Se
         others = rivals(core, prefix, taken, possible, free) + twins(taken, free)
         if not isinstance(core, (nn.Sequential, nn.ModuleList)):
             taken_joined = merged(core, prefix, every)
-            loose = [m for m in loose_ends(possible, every) if is_fed(m, every) and m not in taken_joined]
-            others += [m for m in loose if m.outputs & taken.outputs or is_fed(taken, every)]
+            loose = [m for m in loose_ends(possible, every) if m not in taken_joined]
+            others += [m for m in loose if m.outputs & taken.outputs or (is_fed(m, every) and is_fed(taken, every))]
             others += [m for m in possible if m.role == "bare" and taken.feeds(m, flattened=False)]
     else:
         beside = max(last.outputs, default=2) == 1 and last in rivals(core, prefix, taken, possible, [last])

@@ -157,12 +157,13 @@ def test_other_ends_are_told_for_any_number_of_classes(classes):
     models = [
         Model(a=linear(9, 16), b=linear(16, 64), last=linear(64, classes), early=linear(16, classes)),
         Model(deep=linear(20, 16, classes), wide=linear(30, classes)),
+        Model(wide=linear(30, classes), deep=linear(20, 16, classes)),
         Model(a=nn.Conv2d(3, 16, 3), down=nn.Conv2d(16, 32, 3), up=nn.Conv2d(32, 16, 3), outc=nn.Conv2d(16, classes, 1),
               side=nn.Conv2d(32, classes, 1)),
         Model(a=nn.Conv2d(3, 16, 3), b=nn.Conv2d(16, 64, 3), last=linear(64, classes),
               turned=nn.Sequential(nn.Conv2d(16, 8, 3), nn.Flatten(), linear(128, 4))),
     ]  # fmt: skip
-    for model, other in zip(models, ("last", "deep.1", "outc", "last"), strict=True):
+    for model, other in zip(models, ("last", "deep.1", "wide", "outc", "last"), strict=True):
         _, message = told(model)
         assert f" {other}," in message
 
