@@ -48,7 +48,7 @@ def by_name(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: Seq
         for path, child, lasts in _heads(core, prefix, possible, known):
             last = [m for m in possible if m.name in lasts]
             if not any(_goes_on(m, path, possible, every, known is WEAK) for m in last) and not _joined(last, every):
-                found[path] = [] if is_cut(child, path.rpartition(".")[2]) else lasts
+                found[path] = [] if is_cut(child, path.rpartition(".")[2], core) else lasts
                 if isinstance(child, CONTAINERS) and len(lasts) == 1:
                     _warn_if_alike([m for m in possible if below(m.name, path)], lasts)
         if not found:

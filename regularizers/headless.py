@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import dropwhile, islice
 from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from .branches import FEW, below, join
+from .branches import FEW, below, children, join
 from .computed import attribute, walk
 
 HEADS: tuple[str, ...] = ("classifier", "head", "heads", "lm_head", "logits", "score", "cls_head", "to_logits")
@@ -20,6 +21,15 @@ _OUTPUT_ACTIVATIONS = (nn.Sigmoid, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.T
 _HIDDEN_ACTIVATIONS: tuple[type[nn.Module], ...] = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU)
 _HIDDEN_ACTIVATIONS += (nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish)
 _NOTHING = (nn.Identity, nn.Flatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+_NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
+_POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)  # of neighbors; global ones may follow the maps of classes
+# The widths of hidden layers in the classifiers of torchvision's networks.
+_HIDDEN = {
+    "vgg.VGG": {4096},
+    "alexnet.AlexNet": {4096},
+    "maxvit.MaxVit": {512},
+    "mobilenetv3.MobileNetV3": {1024, 1280},
+}
 
 
 class Headless(NamedTuple):
@@ -43,9 +53,34 @@ def headless(model: nn.Module, name: str, beside: Sequence[str] = ()) -> Headles
         >>> headless(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)), "0").reason
         'the last layer, 0, is followed by a normalization, so there is no output layer'
     """
+    if (why := without_head(model, name)) is not None:
+        return why
+    modules = dict(walk(model))
+    layer = modules.get(name)
+    sizes = [attribute(layer, key) for key in ("out_channels", "out_features")] if layer is not None else []
+    beside = [*beside, *_lists_beside(modules, name)]
+    after, then = _after(model, layer, beside), list(_called_after(modules, name))
+    features = next((size for size in sizes if isinstance(size, int)), None)
+    norm = any(isinstance(module, _NORMS) for module in then)
+    if norm or (features is not None and any(_normalizes(module, features) for module in after)):
+        reason = f"the last layer, {name}, is followed by a normalization, so there is no output layer"
+        return Headless("", "", reason)
+    if any(isinstance(module, _POOLS) for module in then):
+        return Headless("", "", f"the last layer, {name}, is followed by a max-pooling, so there is no output layer")
+    return None
+
+
+def without_head(model: nn.Module, name: str) -> Headless | None:
+    """Which network that a layer is in has no classifier, and why; None if they may all have one.
+
+    Example:
+        >>> model = nn.ModuleDict({"body": nn.Linear(4, 3), "fc": nn.Identity()})
+        >>> without_head(model, "body").name
+        'fc'
+    """
     parts = name.split(".") if name else []
     modules = dict(walk(model))
-    for end in range(len(parts) + 1):
+    for end, key in enumerate([*parts, ""]):
         path = ".".join(parts[:end])
         owner = modules.get(path)
         if owner is None:
@@ -59,16 +94,9 @@ def headless(model: nn.Module, name: str, beside: Sequence[str] = ()) -> Headles
             return Headless(path, [*owner._modules][-1], "no weight matrix, so there is no output layer")
         for head in removed_heads(owner):
             return Headless(path, join(path, head), "no weight matrix, so there is no output layer")
-        for head in parts[end : end + 1]:
-            if head in _ALL_HEADS and is_cut(modules.get(join(path, head), owner), head):
-                reason = "its last layer has been taken away, so there is no output layer"
-                return Headless(path, join(path, head), reason)
-    layer = modules.get(name)
-    features = attribute(layer, "out_channels") if layer is not None else None
-    beside = [*beside, *_lists_beside(modules, name)]
-    if isinstance(features, int) and any(_normalizes(module, features) for module in _after(model, layer, beside)):
-        reason = f"the last layer, {name}, is followed by a normalization, so there is no output layer"
-        return Headless("", "", reason)
+        if key in _ALL_HEADS and is_cut(modules.get(join(path, key), owner), key, owner):
+            reason = "its last layer has been taken away, so there is no output layer"
+            return Headless(path, join(path, key), reason)
     return None
 
 
@@ -84,7 +112,7 @@ def removed_heads(owner: nn.Module) -> Iterator[str]:
             yield name
 
 
-def is_cut(head: nn.Module, name: str = "head") -> bool:
+def is_cut(head: nn.Module, name: str = "head", owner: nn.Module | None = None) -> bool:
     """Whether the last layer of a head has been taken away: it ends with a hidden activation, or one and an Identity.
 
     An activation before a dropout is hidden. Outputs may be rectified, too: a few numbers, the maps of a convolution,
@@ -92,6 +120,7 @@ def is_cut(head: nn.Module, name: str = "head") -> bool:
 
     Args:
         name: the head's own name.
+        owner: the network that it belongs to, one of torchvision's perhaps, whose hidden layers are known.
 
     Example:
         >>> is_cut(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(), nn.Identity()))
@@ -105,11 +134,15 @@ def is_cut(head: nn.Module, name: str = "head") -> bool:
         return True
     layers = list(_in_order(head))
     kept = [layer for layer in layers if not isinstance(layer, nn.Dropout)]
-    if name not in _ALL_HEADS or not kept or not isinstance(kept[-1], _HIDDEN_ACTIVATIONS):
-        return False
     sized = [layer for layer in kept if {"out_features", "out_channels"} & {*vars(layer)}]
     sizes = [attribute(layer, "out_features") or 0 for layer in sized]
-    return kept[-1] is not layers[-1] or max(sizes[-1:], default=0) >= FEW
+    width = max(sizes[-1:], default=0)
+    classes = [f"{base.__module__}.{base.__qualname__}" for base in type(owner).__mro__]
+    if any(width in _HIDDEN.get(known.removeprefix("torchvision.models."), ()) for known in classes):
+        return True
+    if name not in _ALL_HEADS or not kept or not isinstance(kept[-1], _HIDDEN_ACTIVATIONS):
+        return False
+    return kept[-1] is not layers[-1] or width >= FEW
 
 
 def _in_order(module: nn.Module) -> Iterator[nn.Module]:
@@ -138,7 +171,7 @@ def _is_nothing(head: nn.Module) -> bool:
     leaves = [module for _, module in walk(head) if not module._modules]
     if any(p is not None and p.dim() != 1 for leaf in leaves for p in leaf._parameters.values()):
         return False
-    return any(isinstance(leaf, nn.Identity) for leaf in leaves) or all(
+    return any(isinstance(leaf, (nn.Identity, *_NORMS)) for leaf in leaves) or all(
         isinstance(leaf, (*_NOTHING, nn.Sequential)) for leaf in leaves
     )
 
@@ -159,6 +192,14 @@ def _after(model: nn.Module, layer: nn.Module | None, beside: Sequence[str]) -> 
         if seen and not any(below(name, path) for path in beside):
             yield module
         seen = seen or module is layer
+
+
+def _called_after(modules: Mapping[str, nn.Module], name: str) -> Iterator[nn.Module]:
+    """What the Sequentials that a layer is in call after it."""
+    for path, module in modules.items():
+        if isinstance(module, nn.Sequential) and below(name, path):
+            after = dropwhile(lambda child: not below(name, child[0]), children(module, path))
+            yield from (each for _, child in islice(after, 1, None) for _, each in walk(child))
 
 
 def _normalizes(module: nn.Module, features: int) -> bool:

@@ -93,6 +93,11 @@ CUT = {
         body=nn.Conv2d(3, 8, 3), classifier=nn.Sequential(nn.Conv2d(8, 16, 3), nn.BatchNorm2d(16), RELU, DROP)
     ),
     "in another model": nn.Sequential(cut("vgg11"), nn.Flatten()),
+    "before the last activation": cut("vgg11", 3),
+    "after the first layer": cut("alexnet", 5),
+    "before another activation": cut("mobilenet_v3_small", 3),
+    "all but a normalization": cut("convnext_tiny"),
+    "in another model, before the activation": nn.Sequential(cut("vgg11", 3), nn.Flatten()),
 }
 
 
@@ -156,6 +161,40 @@ def test_a_normalizer_of_one_number_follows_nothing():
     normalizer = nn.Module()
     normalizer.register_buffer("running_var", torch.tensor(1.0))
     assert chosen(Wrapped(body=nn.Conv2d(3, 8, 3), last=nn.Conv2d(8, 5, 1), normalizer=normalizer)) == (["last"], [])
+
+
+ENDS = {
+    "a normalization of linear layers": (Wrapped(body=nn.Linear(4, 8), norm=nn.LayerNorm(8)), "a normalization"),
+    "a normalization of all that is joined": (
+        nn.Sequential(nn.Conv2d(3, 8, 3), Wrapped(grow=nn.Conv2d(8, 4, 3)), nn.BatchNorm2d(12)),
+        "a normalization",
+    ),
+    "a pooling": (nn.Sequential(nn.Conv2d(3, 8, 3), RELU, nn.Conv2d(8, 16, 3), RELU, nn.MaxPool2d(2)), "a max-pooling"),
+    "a pooling further up": (
+        nn.Sequential(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 16, 3)), nn.MaxPool2d(2)),
+        "a max-pooling",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ENDS)
+def test_features_end_with(what):
+    model, end = ENDS[what]
+    outputs, (said,) = chosen(model)
+    assert outputs == []
+    assert f"is followed by {end}, so there is no output layer" in said.reason
+
+
+def test_maps_of_classes_may_be_pooled_over_all_of_an_image():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.MaxPool2d(2), nn.Conv2d(8, 5, 3), RELU, nn.AdaptiveMaxPool2d(1))
+    assert chosen(model) == (["2"], [])
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_0", "swin_v2_t"])
+def test_of_a_network_without_a_head_nothing_is_guessed(name):
+    """Its branches end side by side, of which a warning would tell."""
+    head = "classifier" if name == "squeezenet1_0" else "head"
+    assert chosen(network(name, head, nn.Identity()))[0] == []
 
 
 def test_a_backbone_that_was_cut_off():
