@@ -9,6 +9,7 @@ from comhe.errors import warn
 
 from .branches import (
     CONTAINERS,
+    FEW,
     Matrix,
     below,
     branch_ends,
@@ -24,7 +25,7 @@ from .branches import (
 )
 from .computed import walk
 from .headless import HEADS, is_cut
-from .joined import loose_ends, merged, takes_joined
+from .joined import loose_ends, merged, passed_on, takes_joined
 
 WEAK: tuple[str, ...] = ("fc", "cls", "linear", "output", "out", "decoder", "predictor", "out_proj", "prediction")
 AUXILIARY = re.compile(r"(^|\.)_?aux|auxiliary", re.IGNORECASE)
@@ -130,6 +131,7 @@ def by_shape(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: Se
     if any(m in free for m in for_classes) or not free:
         possible = for_classes or possible
         free = [m for m in free if m in possible]
+    free = [m for m in free if m.role != "convolution" or max(m.outputs) < FEW or not passed_on(m, every)]
     last = possible[-1]
     wide = [m for m in free if max(m.outputs, default=2) > 1]  # one neuron has no partner
     joined = last in free and last not in wide and takes_joined(core, prefix, last, wide, every)
@@ -151,7 +153,9 @@ def by_shape(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: Se
             others += [m for m in loose if m.outputs & taken.outputs or (is_fed(m, every) and is_fed(taken, every))]
             others += [m for m in possible if m.role == "bare" and taken.feeds(m, flattened=False)]
     else:
+        own = next((path for path, _ in children(core, prefix) if below(last.name, path)), last.name)
         beside = max(last.outputs, default=2) == 1 and last in rivals(core, prefix, taken, possible, [last])
+        beside = beside and not passed_on(taken, [m for m in every if not below(m.name, own)])
         others = free if last.feeds(taken) or last in found or beside else [*free, last]
     if all(max(m.outputs, default=2) == 1 for m in [*found, *others]):  # there is nothing to choose
         others = []

@@ -23,12 +23,30 @@ def loose_ends(possible: Sequence[Matrix], every: Sequence[Matrix]) -> list[Matr
         taken = any(m.outputs & other.inputs for other in later[1:]) or any(map(m.unfolds, later[1:2]))
         # What the layer before makes alone is not joined of this one's outputs and others.
         open_ = [other for before, other in pairwise(later) if before is m or not before.feeds(other)]
-        for other in open_:
-            widths = {n for before in every[: every.index(other)] if before is not m for n in before.outputs}
-            taken |= any(m.repeats(other, wide, n) or wide - n in widths for wide in other.inputs for n in m.outputs)
+        taken |= any(_joins(m, other, every) for other in open_)
         if m.role != "bare" and max(m.outputs) > 1 and not taken:
             found.append(m)
     return found
+
+
+def passed_on(matrix: Matrix, every: Sequence[Matrix]) -> bool:
+    """Whether a later layer takes the outputs of this one joined to others: no layer alone makes its inputs.
+
+    Example:
+        >>> sizes = {"stem": (3, 16), "down": (16, 32), "up": (48, 16)}
+        >>> matrices = [Matrix(name, frozenset({a}), frozenset({b})) for name, (a, b) in sizes.items()]
+        >>> [matrix.name for matrix in matrices if passed_on(matrix, matrices)]
+        ['down']
+    """
+    later = every[every.index(matrix) + 1 :] if matrix in every else ()
+    return any(_joins(matrix, other, every) for other in later if not is_fed(other, every))
+
+
+def _joins(matrix: Matrix, other: Matrix, every: Sequence[Matrix]) -> bool:
+    """Whether a later layer has the inputs for several times these outputs, or for these and another's."""
+    widths = {n for before in every[: every.index(other)] if before is not matrix for n in before.outputs}
+    sizes = [(wide, n) for wide in other.inputs for n in matrix.outputs]
+    return any(matrix.repeats(other, wide, n) or wide - n in widths for wide, n in sizes)
 
 
 def merged(core: nn.Module, prefix: str, every: Sequence[Matrix]) -> list[Matrix]:

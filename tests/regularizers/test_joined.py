@@ -82,3 +82,25 @@ def test_branches_of_any_widths_that_a_later_layer_takes_are_not_told(widths, cl
     a, b, c = widths
     model = Model(a=linear(300, 200, a), b=linear(310, 210, b), c=linear(7, 40, c), both=linear(a + b + c, 64, classes))
     assert told(model) == (["both.1"] if classes > 1 else [], "")
+
+
+@pytest.mark.parametrize("classes", [1, 2, 6])
+@pytest.mark.parametrize("levels", [2, 4])
+def test_maps_that_are_joined_on_the_way_up_are_no_output(classes, levels):
+    """The last layer has the inputs of the deepest one, where there are two levels."""
+    widths = [16 * 2**level for level in range(levels)]
+    model = Model(**{f"down{n}": convolutions(m, n) for m, n in itertools.pairwise([3, *widths])})
+    for m, n in itertools.pairwise(widths[::-1]):
+        model.add_module(f"up{n}", convolutions(m + n, n))
+    model.add_module("last_maps", nn.Conv2d(16, classes, 1))
+    assert told(model) == (["last_maps"] if classes > 1 else [], "")
+
+
+def convolutions(a, b):
+    return nn.Sequential(nn.Conv2d(a, b, 3), nn.ReLU(), nn.Conv2d(b, b, 3), nn.ReLU())
+
+
+def test_linear_layers_that_may_be_joined_or_act_are_told():
+    """A critic takes the actions and the states that they depend on."""
+    model = Model(a=linear(3, 64), b=linear(64, 128), c=linear(192, 64), last_layer=linear(64, 1))
+    assert "the output layer may be any of b, last_layer; b is taken" in told(model)[1]
