@@ -43,6 +43,11 @@ class Matrix:
         pairs = [(n, m) for n in self.outputs for m in other.inputs if n > m > COLORS and n % m == 0]
         return maps and any(isqrt(n // m) ** 2 == n // m for n, m in pairs)
 
+    def modulates(self, other: "Matrix") -> bool:
+        """Whether these outputs may scale and shift the maps of the other one, a convolution."""
+        pairs = [(n, m) for n in self.outputs for m in other.outputs]
+        return self.role == "layer" and other.role == "convolution" and any(n == 2 * m for n, m in pairs)
+
 
 def together(found: Sequence[Matrix], possible: Sequence[Matrix]) -> list[Matrix]:
     """The matrices found, and the others of their groups.
@@ -163,6 +168,8 @@ def ends(possible: Sequence[Matrix], every: Sequence[Matrix]) -> list[Matrix]:
 def stems(possible: Sequence[Matrix], every: Sequence[Matrix]) -> Sequence[Matrix]:
     """The first layer, if others take its outputs; or those first ones whose outputs the next layer takes, joined.
 
+    So is the first convolution of an image, where an embedding of something else, as of the time, is registered before.
+
     Example:
         >>> sizes = {"near": (3, 8), "far": (3, 8), "body": (16, 3)}
         >>> matrices = [Matrix(name, frozenset({a}), frozenset({b})) for name, (a, b) in sizes.items()]
@@ -176,7 +183,11 @@ def stems(possible: Sequence[Matrix], every: Sequence[Matrix]) -> Sequence[Matri
             break
         if sum(min(m.outputs, default=0) for m in first) in every[count].inputs:
             return first
-    return [m for m in every[:1] if m not in possible or any(m.feeds(other) for other in every[1:])]
+    firsts = [*every[:1]]
+    image = next((m for m in every if m.role == "convolution" and min(m.inputs) <= COLORS), None)
+    if image is not None and not any(m.feeds(image) for m in every[: every.index(image)]):
+        firsts.append(image)
+    return [m for m in firsts if m not in possible or any(m.feeds(other) for other in every if other is not m)]
 
 
 def is_fed(matrix: Matrix, every: Sequence[Matrix]) -> bool:

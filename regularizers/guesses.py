@@ -29,6 +29,10 @@ from .joined import loose_ends, merged, passed_on, takes_joined
 
 WEAK: tuple[str, ...] = ("fc", "cls", "linear", "output", "out", "decoder", "predictor", "out_proj", "prediction")
 AUXILIARY = re.compile(r"(^|\.)_?aux|auxiliary", re.IGNORECASE)
+_GUIDES = (
+    r"gat(e|es|ing)|routers?|film|ada_?ln\w*|\w*modulation"  # other layers: which expert counts, how maps are scaled
+)
+INNER = re.compile(rf"(^|\.)_?({_GUIDES})(_?(layer|linear|mlp|net|network|proj)s?)?(\.|$)", re.IGNORECASE)
 _REGRESSION = re.compile(
     r"(?<![a-z])(b?box|reg(?!ion|ist|net|ul)|offset|centerness|mask(?!ed)|keypoint|seq_relationship|distance)",
     re.IGNORECASE,

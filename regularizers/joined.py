@@ -20,7 +20,9 @@ def loose_ends(possible: Sequence[Matrix], every: Sequence[Matrix]) -> list[Matr
     found = []
     for m in possible:
         later = every[every.index(m) :]
-        taken = any(m.outputs & other.inputs for other in later[1:]) or any(map(m.unfolds, later[1:2]))
+        taken = any(m.outputs & other.inputs for other in later[1:]) or any(
+            m.unfolds(other) or m.modulates(other) for other in later[1:2]
+        )
         # What the layer before makes alone is not joined of this one's outputs and others.
         open_ = [other for before, other in pairwise(later) if before is m or not before.feeds(other)]
         taken |= any(_joins(m, other, every) for other in open_)

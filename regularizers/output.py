@@ -12,9 +12,10 @@ Heads side by side in one container (:func:`.branches.branch_ends`) are all outp
 make the output of one of PyTorch Geometric's convolutions (:mod:`.views.messages`). Where other layers may be the
 output as well, a warning lists them. A model that only wraps another one, as peft, Lightning and
 DistributedDataParallel do, is looked into. Frozen and averaged networks beside the one that is trained
-(:mod:`.copies`) and auxiliary heads (``aux...``) never count. A classifier that is a bare parameter without a view is
-not replaced by another layer, nor is one that has been taken away: feature extractors have no output layer
-(:mod:`.headless`), and the report says so. A frozen classifier keeps its role, and no other layer gets it.
+(:mod:`.copies`) never count, nor do auxiliary heads (``aux...``), gates, routers and modulations. A classifier that is
+a bare parameter without a view is not replaced by another layer, nor is one that has been taken away: feature
+extractors have no output layer (:mod:`.headless`), and the report says so. A frozen classifier keeps its role, and no
+other layer gets it.
 """
 
 import itertools
@@ -31,7 +32,7 @@ from comhe.errors import UsageError, warn
 from .branches import Matrix, below, children, together, unwrapped
 from .computed import walk
 from .copies import copies
-from .guesses import AUXILIARY, GUESSES, WEAK, by_name, by_shape, is_named, last_in
+from .guesses import AUXILIARY, GUESSES, INNER, WEAK, by_name, by_shape, is_named, last_in
 from .headless import HEADS, headless, without_head
 from .libraries import asked, by_library
 
@@ -96,6 +97,7 @@ def find_outputs(model: nn.Module, matrices: Sequence[Matrix], output: str | Ite
     if any(m.role != "bare" for m in matrices):
         matrices = [m for m in matrices if not _is_table(model, m)]
     possible = [m for m in matrices if below(m.name, prefix) and m.role != "inner" and not AUXILIARY.search(m.name)]
+    possible = [m for m in possible if not INNER.search(m.name.removeprefix(prefix))]
     for ask in itertools.chain((by_library, by_name), itertools.repeat(by_shape)):
         if not possible:
             break

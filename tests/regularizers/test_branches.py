@@ -132,9 +132,9 @@ def told(model):
         (lambda: Model(a=linear(9, 16), b=linear(16, 5), skip=linear(9, 5)), ["skip"], ["b"]),
         (lambda: Model(stem=linear(9, 16), exit1=linear(16, 5), c=linear(16, 12), exit2=linear(12, 5)), ["exit2"],
          ["exit1"]),
-        # an encoder that is registered after what it feeds, and a gate of one neuron
+        # an encoder that is registered after what it feeds, and a network of one neuron
         (lambda: Model(a=linear(16, 32), b=linear(32, 5), positions=linear(8, 16)), ["b"], ["positions"]),
-        (lambda: Model(a=linear(16, 32), b=linear(32, 5), gate=linear(6, 16, 1)), ["b"], ["gate.1"]),
+        (lambda: Model(a=linear(16, 32), b=linear(32, 5), level=linear(6, 16, 1)), ["b"], ["level.1"]),
         # as many classes as an earlier convolution has channels
         (lambda: Model(a=nn.Conv2d(1, 10, 5), b=nn.Conv2d(10, 20, 5), fc1=linear(320, 50), fc2=linear(50, 10),
                        t=nn.Conv2d(1, 8, 7), turn=nn.Conv2d(8, 10, 5), fc_loc=linear(90, 32, 6)), ["fc_loc.1"],
@@ -234,6 +234,40 @@ def test_words_that_only_begin_as_those_of_regression_do_are_other_words(name):
 )
 def test_ends_that_are_clear_are_not_told(model, found):
     assert told(model()) == (found, "")
+
+
+class Block(nn.Module):
+    """A block of a diffusion model, whose maps the time scales and shifts."""
+
+    def __init__(self, a, b):
+        super().__init__()
+        self.time, self.maps, self.turn = linear(32, 2 * b), nn.Conv2d(a, b, 3), nn.Conv2d(b, b, 3)
+
+
+@pytest.mark.parametrize(
+    ("model", "found"),
+    [
+        (lambda: Model(gate=linear(16, 4), experts=experts(16), last=linear(16, 5)), ["last"]),
+        (lambda: Model(experts=experts(5), router=linear(16, 4)), [f"experts.{i}.1" for i in range(4)]),
+        (lambda: Model(experts=experts(8), gates=nn.ModuleList([linear(16, 4)] * 2), tower=linear(8, 1)), []),
+        (lambda: Model(time=linear(9, 32), a=Block(3, 16), b=Block(16, 24), last=nn.Conv2d(24, 3, 1)), ["last"]),
+        (
+            lambda: Model(
+                patches=linear(8, 16),
+                blocks=nn.ModuleList(Model(mlp=linear(16, 32, 16), adaLN_modulation=linear(16, 96)) for _ in range(2)),
+                final_layer=Model(linear=linear(16, 8), adaLN_modulation=linear(16, 32)),
+            ),
+            ["final_layer.linear"],
+        ),
+        (lambda: Model(gate=Model(body=linear(9, 16), top=linear(16, 5))), ["gate.top"]),  # a model of gates
+    ],
+)
+def test_layers_that_choose_experts_or_scale_maps_are_no_outputs(model, found):
+    assert told(model()) == (found, "")
+
+
+def experts(n):
+    return nn.ModuleList(linear(16, 32, n) for _ in range(4))
 
 
 def test_norms_in_a_list_beside_the_layers_follow_no_last_layer():
