@@ -233,7 +233,10 @@ def rivals(
         >>> [matrix.name for matrix in rivals(model, "", value, [policy, value], [policy, value])]
         ['policy']
     """
-    if isinstance(core, (nn.Sequential, nn.ModuleList)):
+    if isinstance(core, nn.Sequential):  # the heads may be in its last module
+        inside = next(((child, path) for path, child in children(core, prefix) if below(taken.name, path)), None)
+        return rivals(*inside, taken, possible, last) if inside else []
+    if isinstance(core, nn.ModuleList):
         return []
     parts = [[m for m in possible if below(m.name, path)] for path, _ in children(core, prefix)]
     own = next((part for part in parts if taken in part), [taken])

@@ -66,6 +66,7 @@ AMBIGUOUS = {
     ),
     "two networks": (nn.ModuleDict({"g": linear(6, 8, 3), "d": linear(6, 8, 3)}), "g.1, d.1"),
     "a projection of features": (Model(student=linear(6, 8, 3), projection=linear(8, 16)), "student.1, projection"),
+    "heads in the last module": (nn.Sequential(linear(8, 16), Model(a=linear(16, 5), b=linear(16, 7))), "1.a, 1.b"),
     "a weak name": (Model(body=linear(3, 8), fc=linear(8, 10), fc2=linear(8, 5)), "fc, fc2"),
     "a head in a circle": (Model(classifier=linear(16, 8), body=linear(3, 8, 16)), "classifier, body.1"),
 }
