@@ -25,7 +25,7 @@ from .branches import (
 )
 from .computed import walk
 from .headless import HEADS, is_cut
-from .joined import loose_ends, merged, passed_on, takes_joined
+from .joined import gated, loose_ends, merged, passed_on, takes_joined
 
 WEAK: tuple[str, ...] = ("fc", "cls", "linear", "output", "out", "decoder", "predictor", "out_proj", "prediction")
 AUXILIARY = re.compile(r"(^|\.)_?aux|auxiliary", re.IGNORECASE)
@@ -136,6 +136,8 @@ def by_shape(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: Se
         possible = for_classes or possible
         free = [m for m in free if m in possible]
     free = [m for m in free if m.role != "convolution" or max(m.outputs) < FEW or not passed_on(m, every)]
+    halves = gated(prefix, every)
+    free = [m for m in free if m not in halves]
     last = possible[-1]
     wide = [m for m in free if max(m.outputs, default=2) > 1]  # one neuron has no partner
     joined = last in free and last not in wide and takes_joined(core, prefix, last, wide, every)
@@ -152,8 +154,8 @@ def by_shape(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: Se
     if taken is last:
         others = rivals(core, prefix, taken, possible, free) + twins(taken, free)
         if not isinstance(core, (nn.Sequential, nn.ModuleList)):
-            taken_joined = merged(core, prefix, every)
-            loose = [m for m in loose_ends(possible, every) if m not in taken_joined]
+            hidden = merged(core, prefix, every) + halves
+            loose = [m for m in loose_ends(possible, every) if m not in hidden]
             others += [m for m in loose if m.outputs & taken.outputs or (is_fed(m, every) and is_fed(taken, every))]
             others += [m for m in possible if m.role == "bare" and taken.feeds(m, flattened=False)]
     else:

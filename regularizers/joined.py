@@ -44,6 +44,26 @@ def passed_on(matrix: Matrix, every: Sequence[Matrix]) -> bool:
     return any(_joins(matrix, other, every) for other in later if not is_fed(other, every))
 
 
+def gated(prefix: str, every: Sequence[Matrix]) -> list[Matrix]:
+    """The layers one half of whose outputs gates the other, as in GEGLU: nothing else makes what the next layer takes.
+
+    Both are in one child of the model, which is at the prefix.
+
+    Example:
+        >>> sizes = {"block.gated": (8, 64), "block.back": (32, 8)}
+        >>> matrices = [Matrix(name, frozenset({a}), frozenset({b})) for name, (a, b) in sizes.items()]
+        >>> [matrix.name for matrix in gated("", matrices)]
+        ['block.gated']
+    """
+    found = []
+    for m, following in pairwise(every):
+        own, other = (each.name[len(prefix) :].lstrip(".").split(".") for each in (m, following))
+        halves = any(2 * n in m.outputs for n in following.inputs)
+        if halves and own[0] == other[0] and own[1:] and not is_fed(following, every):
+            found.append(m)
+    return found
+
+
 def _joins(matrix: Matrix, other: Matrix, every: Sequence[Matrix]) -> bool:
     """Whether a later layer has the inputs for several times these outputs, or for these and another's."""
     widths = {n for before in every[: every.index(other)] if before is not matrix for n in before.outputs}

@@ -104,3 +104,15 @@ def test_linear_layers_that_may_be_joined_or_act_are_told():
     """A critic takes the actions and the states that they depend on."""
     model = Model(a=linear(3, 64), b=linear(64, 128), c=linear(192, 64), last_layer=linear(64, 1))
     assert "the output layer may be any of b, last_layer; b is taken" in told(model)[1]
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_a_gated_layer_is_no_output(outputs):
+    """The next layer takes half of its outputs, as many as no layer makes."""
+    blocks = nn.ModuleList(Model(attention=linear(16, 16), ff=linear(16, 128), back=linear(64, 16)) for _ in range(2))
+    model = Model(enter=linear(5, 16), blocks=blocks, last_layer=linear(16, outputs))
+    assert told(model) == (["last_layer"] if outputs > 1 else [], "")
+
+
+def test_towers_of_which_one_takes_half_as_many_inputs_are_told():
+    assert "any of user.1, item.1" in told(Model(user=linear(30, 64, 16), item=linear(8, 64, 16)))[1]
