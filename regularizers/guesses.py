@@ -24,7 +24,7 @@ from .branches import (
     unwrapped,
 )
 from .computed import walk
-from .headless import HEADS, is_cut
+from .headless import HEADS, headless, is_cut
 from .joined import gated, loose_ends, merged, passed_on, takes_joined
 
 WEAK: tuple[str, ...] = ("fc", "cls", "linear", "output", "out", "decoder", "predictor", "out_proj", "prediction")
@@ -167,7 +167,8 @@ def by_shape(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: Se
         others = []
     if trained := [m for m in others if m.trained and not any(m.trained for m in found)]:
         found = trained[-1:]
-    if not set(others) <= set(found):
+    ending = [m for m in [*found, *others] if not headless(core, m.name.removeprefix(prefix).removeprefix("."))]
+    if not set(others) <= set(found) and ending:  # else there is no output layer to choose
         _warn_ambiguous([m.name for m in possible if m in others or m in found], [m.name for m in found])
     return dict.fromkeys((m.name for m in found), LAST if taken is last else BY_SHAPE)
 
@@ -224,4 +225,5 @@ def _warn_ambiguous(candidates: Sequence[str], chosen: Sequence[str]) -> None:
     if len({*candidates}) == 1:  # parameters of one module
         return
     named, taken = (", ".join(dict.fromkeys(n or "the model itself" for n in names)) for names in (candidates, chosen))
-    warn(f"the output layer may be any of {named}; {taken} is taken. Name it with output=")
+    said = f"the output layer may be any of {named}; {taken} is taken"
+    warn(f"{said}. Name it with output=, or pass None if there is none")

@@ -53,31 +53,6 @@ def headless(model: nn.Module, name: str, beside: Sequence[str] = ()) -> Headles
         >>> headless(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)), "0").reason
         'the last layer, 0, is followed by a normalization, so there is no output layer'
     """
-    if (why := without_head(model, name)) is not None:
-        return why
-    modules = dict(walk(model))
-    layer = modules.get(name)
-    sizes = [attribute(layer, key) for key in ("out_channels", "out_features")] if layer is not None else []
-    beside = [*beside, *_lists_beside(modules, name)]
-    after, then = _after(model, layer, beside), list(_called_after(modules, name))
-    features = next((size for size in sizes if isinstance(size, int)), None)
-    norm = any(isinstance(module, _NORMS) for module in then)
-    if norm or (features is not None and any(_normalizes(module, features) for module in after)):
-        reason = f"the last layer, {name}, is followed by a normalization, so there is no output layer"
-        return Headless("", "", reason)
-    if any(isinstance(module, _POOLS) for module in then):
-        return Headless("", "", f"the last layer, {name}, is followed by a max-pooling, so there is no output layer")
-    return None
-
-
-def without_head(model: nn.Module, name: str) -> Headless | None:
-    """Which network that a layer is in has no classifier, and why; None if they may all have one.
-
-    Example:
-        >>> model = nn.ModuleDict({"body": nn.Linear(4, 3), "fc": nn.Identity()})
-        >>> without_head(model, "body").name
-        'fc'
-    """
     parts = name.split(".") if name else []
     modules = dict(walk(model))
     for end, key in enumerate([*parts, ""]):
@@ -97,6 +72,17 @@ def without_head(model: nn.Module, name: str) -> Headless | None:
         if key in _ALL_HEADS and is_cut(modules.get(join(path, key), owner), key, owner):
             reason = "its last layer has been taken away, so there is no output layer"
             return Headless(path, join(path, key), reason)
+    layer = modules.get(name)
+    sizes = [attribute(layer, key) for key in ("out_channels", "out_features")] if layer is not None else []
+    features = next((size for size in sizes if isinstance(size, int)), None)
+    beside = [*beside, *_lists_beside(modules, name)]
+    after, then = _after(model, layer, beside), list(_called_after(modules, name))
+    norm = any(isinstance(module, _NORMS) for module in then)
+    if norm or (features is not None and any(_normalizes(module, features) for module in after)):
+        reason = f"the last layer, {name}, is followed by a normalization, so there is no output layer"
+        return Headless("", "", reason)
+    if any(isinstance(module, _POOLS) for module in then):
+        return Headless("", "", f"the last layer, {name}, is followed by a max-pooling, so there is no output layer")
     return None
 
 

@@ -56,10 +56,10 @@ def gated(prefix: str, every: Sequence[Matrix]) -> list[Matrix]:
         ['block.gated']
     """
     found = []
-    for m, following in pairwise(every):
+    for index, (m, following) in enumerate(pairwise(every)):
         own, other = (each.name[len(prefix) :].lstrip(".").split(".") for each in (m, following))
         halves = any(2 * n in m.outputs for n in following.inputs)
-        if halves and own[0] == other[0] and own[1:] and not is_fed(following, every):
+        if halves and own[0] == other[0] and own[1:] and not is_fed(following, every[:index]):
             found.append(m)
     return found
 

@@ -33,7 +33,7 @@ from .branches import Matrix, below, children, together, unwrapped
 from .computed import walk
 from .copies import copies
 from .guesses import AUXILIARY, GUESSES, INNER, WEAK, by_name, by_shape, is_named, last_in
-from .headless import HEADS, headless, without_head
+from .headless import HEADS, headless
 from .libraries import asked, by_library
 
 
@@ -101,14 +101,12 @@ def find_outputs(model: nn.Module, matrices: Sequence[Matrix], output: str | Ite
     for ask in itertools.chain((by_library, by_name), itertools.repeat(by_shape)):
         if not possible:
             break
-        # Of a network without a head there is nothing to guess, nor to warn.
-        gone = without_head(model, possible[-1].name) if ask is by_shape else None
-        answer = ask(core, prefix, possible, matrices) if gone is None else {}
+        answer = ask(core, prefix, possible, matrices)
         if answer is None:
             possible = [] if ask is by_shape else possible
             continue
         guesses = (headless(model, name, beside) for name, how in answer.items() if how in GUESSES)
-        why = gone or next(filter(None, guesses), None)
+        why = next(filter(None, guesses), None)
         if why is not None:
             missing = missing or why[1:]
             is_last = isinstance(core, nn.Sequential) and why.owner == [path for path, _ in children(core, prefix)][-1]

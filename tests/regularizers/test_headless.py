@@ -197,6 +197,18 @@ def test_of_a_network_without_a_head_nothing_is_guessed(name):
     assert chosen(network(name, head, nn.Identity()))[0] == []
 
 
+def test_of_two_encoders_that_end_with_normalizations_none_is_told():
+    encoders = {
+        n: Wrapped(a=nn.Linear(n, n), b=nn.Linear(n, 7), c=nn.Linear(7, n), norm=nn.LayerNorm(n)) for n in (9, 8)
+    }
+    outputs, (said,) = chosen(Wrapped(image=encoders[9], text=encoders[8]))
+    assert outputs == []
+    assert "text.c, is followed by a normalization" in said.reason
+    del encoders[9].norm
+    with pytest.warns(UserWarning, match="may be any of image.c, text.c"):
+        select(Wrapped(image=encoders[9], text=encoders[8]))
+
+
 def test_a_backbone_that_was_cut_off():
     with torch.device("meta"):
         model = nn.Sequential(*list(torchvision.models.resnet18().children())[:-1])

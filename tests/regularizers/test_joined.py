@@ -115,4 +115,6 @@ def test_a_gated_layer_is_no_output(outputs):
 
 
 def test_towers_of_which_one_takes_half_as_many_inputs_are_told():
-    assert "any of user.1, item.1" in told(Model(user=linear(30, 64, 16), item=linear(8, 64, 16)))[1]
+    message = told(Model(user=linear(30, 64, 16), item=linear(8, 64, 16)))[1]
+    assert "any of user.1, item.1" in message
+    assert "pass None if there is none" in message  # the embeddings of both are hidden layers
