@@ -167,8 +167,8 @@ def by_shape(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: Se
         others = []
     if trained := [m for m in others if m.trained and not any(m.trained for m in found)]:
         found = trained[-1:]
-    ending = [m for m in [*found, *others] if not headless(core, m.name.removeprefix(prefix).removeprefix("."))]
-    if not set(others) <= set(found) and ending:  # else there is no output layer to choose
+    ending = (headless(core, m.name.removeprefix(prefix).removeprefix(".")) is None for m in [*found, *others])
+    if not set(others) <= set(found) and any(ending):  # else there is no output layer to choose
         _warn_ambiguous([m.name for m in possible if m in others or m in found], [m.name for m in found])
     return dict.fromkeys((m.name for m in found), LAST if taken is last else BY_SHAPE)
 

@@ -17,15 +17,15 @@ def loose_ends(possible: Sequence[Matrix], every: Sequence[Matrix]) -> list[Matr
         >>> [matrix.name for matrix in loose_ends(matrices, matrices)]
         ['up', 'exit', 'last']
     """
-    found = []
+    found, made = [], _made(every)
     for m in possible:
-        later = every[every.index(m) :]
-        taken = any(m.outputs & other.inputs for other in later[1:]) or any(
-            m.unfolds(other) or m.modulates(other) for other in later[1:2]
-        )
-        # What the layer before makes alone is not joined of this one's outputs and others.
-        open_ = [other for before, other in pairwise(later) if before is m or not before.feeds(other)]
-        taken |= any(_joins(m, other, every) for other in open_)
+        start = every.index(m)
+        later = every[start:]
+        taken = any(m.outputs & other.inputs for other in later[1:])
+        taken |= any(m.unfolds(other) or m.modulates(other) for other in later[1:2])
+        for index, (before, other) in enumerate(pairwise(later), start + 1):
+            # What the layer before makes alone is not joined of this one's outputs and others.
+            taken |= (before is m or not before.feeds(other)) and _joins(m, every, index, made)
         if m.role != "bare" and max(m.outputs) > 1 and not taken:
             found.append(m)
     return found
@@ -40,8 +40,9 @@ def passed_on(matrix: Matrix, every: Sequence[Matrix]) -> bool:
         >>> [matrix.name for matrix in matrices if passed_on(matrix, matrices)]
         ['down']
     """
-    later = every[every.index(matrix) + 1 :] if matrix in every else ()
-    return any(_joins(matrix, other, every) for other in later if not is_fed(other, every))
+    start, made = every.index(matrix) + 1 if matrix in every else len(every), _made(every)
+    later = range(start, len(every))
+    return any(_joins(matrix, every, index, made) and not is_fed(every[index], every) for index in later)
 
 
 def gated(prefix: str, every: Sequence[Matrix]) -> list[Matrix]:
@@ -64,11 +65,21 @@ def gated(prefix: str, every: Sequence[Matrix]) -> list[Matrix]:
     return found
 
 
-def _joins(matrix: Matrix, other: Matrix, every: Sequence[Matrix]) -> bool:
-    """Whether a later layer has the inputs for several times these outputs, or for these and another's."""
-    widths = {n for before in every[: every.index(other)] if before is not matrix for n in before.outputs}
-    sizes = [(wide, n) for wide in other.inputs for n in matrix.outputs]
-    return any(matrix.repeats(other, wide, n) or wide - n in widths for wide, n in sizes)
+def _made(every: Sequence[Matrix]) -> dict[int, list[tuple[int, Matrix]]]:
+    """The first two layers that make each number of outputs, with their indices."""
+    made: dict[int, list[tuple[int, Matrix]]] = {}
+    for index, m in enumerate(every):
+        for n in m.outputs:
+            made[n] = [*made.get(n, []), (index, m)][:2]
+    return made
+
+
+def _joins(matrix: Matrix, every: Sequence[Matrix], index: int, made: dict[int, list[tuple[int, Matrix]]]) -> bool:
+    """Whether the layer of this index takes several times these outputs, or these and those of one before it."""
+    sizes = [(wide, n) for wide in every[index].inputs for n in matrix.outputs]
+    if any(matrix.repeats(every[index], wide, n) for wide, n in sizes):
+        return True
+    return any(i < index and m is not matrix for wide, n in sizes for i, m in made.get(wide - n, ()))
 
 
 def merged(core: nn.Module, prefix: str, every: Sequence[Matrix]) -> list[Matrix]:
