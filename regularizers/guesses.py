@@ -160,8 +160,9 @@ def by_shape(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: Se
             others += [m for m in possible if m.role == "bare" and taken.feeds(m, flattened=False)]
     else:
         own = next((path for path, _ in children(core, prefix) if below(last.name, path)), last.name)
-        beside = max(last.outputs, default=2) == 1 and last in rivals(core, prefix, taken, possible, [last])
-        beside = beside and not passed_on(taken, [m for m in every if not below(m.name, own)])
+        near = rivals(core, prefix, taken, possible, [last]) + side_by_side(core, prefix, taken, possible)
+        alone = not passed_on(taken, [m for m in every if not below(m.name, own)])
+        beside = max(last.outputs, default=2) == 1 and last in near and alone
         others = free if last.feeds(taken) or last in found or beside else [*free, last]
     if all(max(m.outputs, default=2) == 1 for m in [*found, *others]):  # there is nothing to choose
         others = []

@@ -63,7 +63,12 @@ BESIDE = {
     "heads in a dictionary": (
         Model(body=linear(9, 16), nets=nn.ModuleDict({"actor": linear(16, 4), "critic": linear(16, 1)})),
         "nets.actor",
-        "nets.critic",
+        None,
+    ),
+    "networks in a dictionary": (
+        Model(body=linear(9, 16), nets=nn.ModuleDict({"actor": linear(16, 8, 4), "critic": linear(16, 8, 1)})),
+        "nets.actor.1",
+        None,
     ),
 }
 
