@@ -38,7 +38,7 @@ def passed_on(matrix: Matrix, every: Sequence[Matrix]) -> bool:
         >>> sizes = {"stem": (3, 16), "down": (16, 32), "up": (48, 16)}
         >>> matrices = [Matrix(name, frozenset({a}), frozenset({b})) for name, (a, b) in sizes.items()]
         >>> [matrix.name for matrix in matrices if passed_on(matrix, matrices)]
-        ['down']
+        ['stem', 'down']
     """
     start, made = every.index(matrix) + 1 if matrix in every else len(every), _made(every)
     later = range(start, len(every))
