@@ -161,8 +161,14 @@ def ends(possible: Sequence[Matrix], every: Sequence[Matrix]) -> list[Matrix]:
         ['4', '3']
     """
     stem = stems(possible, every)
+    place = {id(m): index for index, m in enumerate(every)}
     rest = [m for m in every if m not in stem]
-    return [m for m in possible if m not in stem and not any(m.feeds(other) for other in rest if other is not m)]
+
+    def taken(m: Matrix) -> bool:
+        """Maps are flattened for what is registered later: of few maps nearly every width is a multiple."""
+        return any(m.feeds(o, flattened=place[id(m)] < place[id(o)]) for o in rest if o is not m)
+
+    return [m for m in possible if m not in stem and not taken(m)]
 
 
 def stems(possible: Sequence[Matrix], every: Sequence[Matrix]) -> Sequence[Matrix]:

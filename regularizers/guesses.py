@@ -29,10 +29,11 @@ from .joined import gated, loose_ends, merged, passed_on, takes_joined
 
 WEAK: tuple[str, ...] = ("fc", "cls", "linear", "output", "out", "decoder", "predictor", "out_proj", "prediction")
 AUXILIARY = re.compile(r"(^|\.)_?aux|auxiliary", re.IGNORECASE)
-_GUIDES = (
-    r"gat(e|es|ing)|routers?|film|ada_?ln\w*|\w*modulation"  # other layers: which expert counts, how maps are scaled
+# What tells other layers which expert counts, or how maps are scaled, also as a part of a normalization.
+_GUIDES = r"gat(e|es|ing)|routers?|film|ada_?ln\w*|\w*modulation"
+INNER = re.compile(
+    rf"(^|\.)(_?({_GUIDES})(_?(layer|linear|mlp|net|network|proj)s?)?(\.|$)|\w*norm(\d+|_out)?\.)", re.IGNORECASE
 )
-INNER = re.compile(rf"(^|\.)_?({_GUIDES})(_?(layer|linear|mlp|net|network|proj)s?)?(\.|$)", re.IGNORECASE)
 _REGRESSION = re.compile(
     r"(?<![a-z])(b?box|reg(?!ion|ist|net|ul)|offset|centerness|mask(?!ed)|keypoint|seq_relationship|distance)",
     re.IGNORECASE,
@@ -168,9 +169,10 @@ def by_shape(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: Se
         others = []
     if trained := [m for m in others if m.trained and not any(m.trained for m in found)]:
         found = trained[-1:]
-    ending = (headless(core, m.name.removeprefix(prefix).removeprefix(".")) is None for m in [*found, *others])
-    if not set(others) <= set(found) and any(ending):  # else there is no output layer to choose
-        _warn_ambiguous([m.name for m in possible if m in others or m in found], [m.name for m in found])
+    kept = {m: headless(core, m.name.removeprefix(prefix).removeprefix(".")) is None for m in [*found, *others]}
+    if not set(others) <= set(found) and any(kept.values()):  # else there is no output layer to choose
+        chosen = [m.name for m in found] if all(kept[m] for m in found) else ["none of them"]
+        _warn_ambiguous([m.name for m in possible if m in kept], chosen)
     return dict.fromkeys((m.name for m in found), LAST if taken is last else BY_SHAPE)
 
 

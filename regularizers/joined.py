@@ -46,9 +46,9 @@ def passed_on(matrix: Matrix, every: Sequence[Matrix]) -> bool:
 
 
 def gated(prefix: str, every: Sequence[Matrix]) -> list[Matrix]:
-    """The layers one half of whose outputs gates the other, as in GEGLU: nothing else makes what the next layer takes.
+    """The layers one half of whose outputs gates the other, as in GEGLU: the next layer takes half as many inputs.
 
-    Both are in one child of the model, which is at the prefix.
+    It is in the same module, or in the same child of the model (at the prefix) and nothing else makes its inputs.
 
     Example:
         >>> sizes = {"block.gated": (8, 64), "block.back": (32, 8)}
@@ -60,7 +60,8 @@ def gated(prefix: str, every: Sequence[Matrix]) -> list[Matrix]:
     for index, (m, following) in enumerate(pairwise(every)):
         own, other = (each.name[len(prefix) :].lstrip(".").split(".") for each in (m, following))
         halves = any(2 * n in m.outputs for n in following.inputs)
-        if halves and own[0] == other[0] and own[1:] and not is_fed(following, every[:index]):
+        near = other[1:] and below(m.name, following.name.rpartition(".")[0]) and not m.inputs & following.inputs
+        if halves and own[0] == other[0] and own[1:] and (near or not is_fed(following, every[:index])):
             found.append(m)
     return found
 

@@ -134,3 +134,36 @@ def test_a_matrix_that_no_layer_feeds_is_no_classifier():
             self.table = nn.Parameter(torch.randn(128, 20))
 
     assert outputs(nn.Sequential(mlp(3, 8, 6), Memory())) == ["0.1"]
+
+
+def diffusion_network(width=32):
+    """A convolution of a few maps after attention: every width is a multiple of its outputs, but it comes last."""
+    block = nn.ModuleDict({"gated": nn.Linear(width, 8 * width), "back": nn.Linear(4 * width, width)})
+    return nn.ModuleDict(
+        {
+            "conv_in": nn.Conv2d(4, width, 3),
+            "time": nn.Sequential(nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width)),
+            "block": nn.ModuleDict({"norm1": nn.ModuleDict({"linear": nn.Linear(width, 6 * width)}), "ff": block}),
+            "conv_out": nn.Conv2d(width, 4, 3),
+        }
+    )
+
+
+def test_few_maps_at_the_end_are_the_output():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert outputs(diffusion_network()) == ["conv_out"]
+
+
+def test_a_dense_decoder_after_an_encoder_with_a_head_is_told():
+    model = diffusion_network()
+    model["block"]["encoder_classifier"] = nn.Linear(32, 1000)
+    with pytest.warns(UserWarning, match="may be any of block.encoder_classifier, conv_out; conv_out is taken"):
+        assert outputs(model) == ["conv_out"]
+
+
+def test_where_all_ends_are_features_no_layer_is_called_the_output():
+    blocks = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8))
+    model = Centers((8, 4), "projection", visual=nn.Conv2d(3, 8, 4), transformer=blocks, norm=nn.LayerNorm(8))
+    with pytest.warns(UserWarning, match="may be any of the model itself, transformer.2; none of them is taken"):
+        assert outputs(model) == []
