@@ -32,7 +32,7 @@ AUXILIARY = re.compile(r"(^|\.)_?aux|auxiliary", re.IGNORECASE)
 # What tells other layers which expert counts, or how maps are scaled, also as a part of a normalization.
 _GUIDES = r"gat(e|es|ing)|routers?|film|ada_?ln\w*|\w*modulation"
 INNER = re.compile(
-    rf"(^|\.)(_?({_GUIDES})(_?(layer|linear|mlp|net|network|proj)s?)?(\.|$)|\w*norm(\d+|_out)?\.)", re.IGNORECASE
+    rf"(^|\.)(_?({_GUIDES})(_?(layer|linear|mlp|net|network|proj)s?)?(\.|$)|norm\w*\.linear$)", re.IGNORECASE
 )
 _REGRESSION = re.compile(
     r"(?<![a-z])(b?box|reg(?!ion|ist|net|ul)|offset|centerness|mask(?!ed)|keypoint|seq_relationship|distance)",

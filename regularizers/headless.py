@@ -1,8 +1,8 @@
 """Models without a classifier: feature extractors, and networks whose head has been taken away."""
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import dropwhile, islice
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -68,20 +68,26 @@ def headless(model: nn.Module, name: str, beside: Sequence[str] = ()) -> Headles
         if not path and _ends_cut(owner):
             return Headless(path, [*owner._modules][-1], "no weight matrix, so there is no output layer")
         for head in removed_heads(owner):
-            return Headless(path, join(path, head), "no weight matrix, so there is no output layer")
+            order = [*owner._modules]
+            before = key in order and order.index(head) < order.index(key)
+            if not (before and _has_norm(owner._modules[head])):  # a normalization before the layer
+                return Headless(path, join(path, head), "no weight matrix, so there is no output layer")
         if key in _ALL_HEADS and is_cut(modules.get(join(path, key), owner), key, owner):
             reason = "its last layer has been taken away, so there is no output layer"
             return Headless(path, join(path, key), reason)
     layer = modules.get(name)
     sizes = [attribute(layer, key) for key in ("out_channels", "out_features")] if layer is not None else []
     features = next((size for size in sizes if isinstance(size, int)), None)
+    is_linear = bool(sizes) and not isinstance(sizes[0], int)
     beside = [*beside, *_lists_beside(modules, name)]
     after, then = _after(model, layer, beside), list(_called_after(modules, name))
+    if is_linear:  # batch norms are often registered after all layers
+        after = (module for module in after if attribute(module, "normalized_shape") is not None)
     norm = any(isinstance(module, _NORMS) for module in then)
     if norm or (features is not None and any(_normalizes(module, features) for module in after)):
         reason = f"the last layer, {name}, is followed by a normalization, so there is no output layer"
         return Headless("", "", reason)
-    if any(isinstance(module, _POOLS) for module in then):
+    if (features or FEW) >= FEW and any(isinstance(module, _POOLS) for module in then):
         return Headless("", "", f"the last layer, {name}, is followed by a max-pooling, so there is no output layer")
     return None
 
@@ -162,6 +168,10 @@ def _is_nothing(head: nn.Module) -> bool:
     )
 
 
+def _has_norm(module: nn.Module | None) -> bool:
+    return module is not None and any(isinstance(each, _NORMS) for _, each in walk(module))
+
+
 def _lists_beside(modules: Mapping[str, nn.Module], name: str) -> list[str]:
     """The ModuleLists next to one that the layer is in, which the model goes through together with it."""
     lists = {path.rpartition(".")[0]: path for path, m in modules.items() if _is_list(m) and below(name, path)}
@@ -184,8 +194,8 @@ def _called_after(modules: Mapping[str, nn.Module], name: str) -> Iterator[nn.Mo
     """What the Sequentials that a layer is in call after it."""
     for path, module in modules.items():
         if isinstance(module, nn.Sequential) and below(name, path):
-            after = dropwhile(lambda child: not below(name, child[0]), children(module, path))
-            yield from (each for _, child in islice(after, 1, None) for _, each in walk(child))
+            after = itertools.dropwhile(lambda child: not below(name, child[0]), children(module, path))
+            yield from (each for _, child in itertools.islice(after, 1, None) for _, each in walk(child))
 
 
 def _normalizes(module: nn.Module, features: int) -> bool:

@@ -94,12 +94,30 @@ def parse_npz(data: bytes, path: Path) -> Mesh:
         raise
     except ARCHIVE_ERRORS as error:
         raise DataError(f"{path}: not an .npz file ({' '.join(str(error).split())[:160]})") from error
-    polygons = parse_npy(faces[0], path) if faces else np.empty((0, 3), int)
-    if polygons.ndim != 2 or polygons.shape[1] not in (3, 4) or polygons.dtype.kind not in "iu":
-        raise DataError(f"{path}: its faces are {polygons.dtype} {list(polygons.shape)}, not vertex numbers [m, 3]")
+    polygons = _polygons(parse_npy(faces[0], path), path, bool(clouds)) if faces else np.empty((0, 3), int)
     if len(polygons) > MAX_TRIANGLES:
         raise DataError(f"{path}: {len(polygons):,} faces, more than {MAX_TRIANGLES:,}; simplify the mesh")
     return rows_of(parse_npy(points, path), path), [*map(tuple, polygons.tolist())]
+
+
+def _polygons(faces: np.ndarray, path: Path, may_differ: bool) -> np.ndarray:
+    """Faces as integers [m, 3 or 4]; from PyTorch Geometric's [3, m] and MATLAB's whole floats, too.
+
+    Next to a cloud they may be something else (``may_differ``): features, or the number of the face of each point.
+    """
+    if faces.ndim == 2 and len(faces) == 3 and faces.shape[1] not in (3, 4):
+        faces = faces.T
+    if not faces.size:
+        return np.empty((0, 3), int)
+    if faces.dtype.kind == "f" and (faces == np.floor(faces)).all():
+        faces = faces.astype(np.int64)
+    if faces.ndim != 2 or faces.shape[1] not in (3, 4) or faces.dtype.kind not in "iu":
+        if may_differ:
+            return np.empty((0, 3), int)
+        raise DataError(f"{path}: its faces are {faces.dtype} {list(faces.shape)}, not vertex numbers [m, 3]")
+    if faces.shape[1] == 4 and len(faces) > 1 and (faces[:, 0] == 3).all():  # as VTK has them
+        raise DataError(f"{path}: each of its faces begins with their number of corners, 3; leave out that column")
+    return faces
 
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> bytes:

@@ -18,7 +18,7 @@ MAX_CLASSES = 1000  # or as many as nodes: a label is the number of a class, and
 MISSING = ("", "-1", "nan", "na", "n/a", "null", "<na>")  # what a table has for a node without a label
 PERHAPS = ("none", "unknown")  # may be a class
 WHOLE = re.compile(r"[0-9]{1,9}")  # the number of a class
-FLOAT = re.compile(r"-?[0-9]{1,15}\.[0-9]{0,30}(e[+-]?[0-9]{1,2})?", re.IGNORECASE)
+FLOAT = re.compile(r"-?[0-9]{1,15}(\.[0-9]{0,30}(e[+-]?[0-9]{1,2})?|,0{1,2})", re.IGNORECASE)
 MAX_SIDE = 1 << 26  # of a sparse matrix, whose rows take memory even where they are empty
 MASKS = ("{}_mask", "{}", "{}_idx", "{}_index", "idx_{}", "{}_masks")  # of a split
 # The names that arrays of a graph have in PyTorch Geometric, in OGB, in DGL and in published .npz files.
@@ -45,11 +45,8 @@ def rename(given: Mapping[str, Any], name: str, labeled: bool = True) -> dict[st
     Without ``labeled``, labels and splits are neither needed nor read.
     """
     given, found = expanded(given), dict[str, Any]()
-    for key in SPLITS if labeled else ():
+    for key in SPLITS if labeled and not _has_masks(given) else ():
         if (words := _words(given.get(key))) is not None:
-            masks = [each for split in SPLIT_NAMES for each in NAMES[split] if given.get(each) is not None]
-            if masks:
-                raise DataError(f"{name}: has both {key} and {masks[0]}; leave one of them out")
             given |= split_masks(words, name)
     transposed = False
     for key, known in NAMES.items():
@@ -94,6 +91,10 @@ def split_masks(words: np.ndarray, name: str) -> dict[str, np.ndarray]:
     return {f"{split}_mask": known == split for split in SPLIT_NAMES if (known == split).any()}
 
 
+def _has_masks(given: Mapping[str, Any]) -> bool:
+    return any(given.get(name) is not None for split in SPLIT_NAMES for name in NAMES[split])
+
+
 def _words(value: Any) -> np.ndarray | None:
     """The words of an array, a list or a column of pandas, in a vector; None for anything else."""
     is_array = hasattr(value, "__array__") and not isinstance(value, Tensor) and value.ndim > 0
@@ -121,7 +122,8 @@ def unused(given: Mapping[str, Any]) -> list[str]:
     present = {key: value for key, value in expanded(given).items() if value is not None}
     known = {name for names in NAMES.values() for name in names}
     edges = any(name in present for name in NAMES["edge_index"])
-    known |= {"num_nodes", *(key for key in SPLITS if _words(present.get(key)) is not None)}
+    words = [key for key in SPLITS if not _has_masks(present) and _words(present.get(key)) is not None]
+    known |= {"num_nodes", *words}
     found = [key for key in present if key not in known]
     found += [f"{key} (its edges are)" for key in NAMES["adj"] if key in present and edges]
     hint = "edge_attr (name it edge_weight if it is one)"
@@ -281,10 +283,11 @@ def whole(word: str) -> str:
     """Return a whole number in the form of a float, as numpy and pandas write it, in plain digits; others as they are.
 
     Example:
-        >>> [whole(word) for word in ("3.000e+00", "-1.0", "12.", "0.5", "007", "1e5", "a")]
-        ['3', '-1', '12', '0.5', '007', '1e5', 'a']
+        >>> [whole(word) for word in ("3.000e+00", "-1.0", "12.", "2,0", "0.5", "1,000", "007", "1e5", "a")]
+        ['3', '-1', '12', '2', '0.5', '1,000', '007', '1e5', 'a']
     """
-    return str(int(number)) if FLOAT.fullmatch(word) and (number := float(word)).is_integer() else word
+    number = float(word.replace(",", ".")) if FLOAT.fullmatch(word) else math.nan
+    return str(int(number)) if number.is_integer() else word
 
 
 def _numbered(words: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from comhe.errors import DataError, warn
 
+from .fields import whole
 from .splits import SPLITS
 from .table import ID, LABEL, SPLIT, Table
 
@@ -11,14 +12,14 @@ def names_the_nodes(tables: dict[str, Table]) -> bool:
     features, edges = tables["features"], tables["edges"]
     if features.width < 2 or features.numbered or (features.names and features.names[0] in (*LABEL, *SPLIT)):
         return False
-    cells = features.peek(0)
+    cells = [*map(whole, features.peek(0))]
     known = set(cells)
     if len(known) < max(len(cells), 4):  # three nodes may have the features 0, 1 and 2
         return False
     source, target, _ = edges.ends()
     if source is None or target is None:
         return False
-    rows = edges.words(source, target)
+    rows = [[*map(whole, row)] for row in edges.words(source, target)]
     rows = rows[1:] if rows and not edges.names and not {*rows[0]} <= known else rows  # words above words
     return bool(rows) and {node for row in rows for node in row} <= known
 
@@ -60,7 +61,11 @@ def find_headers(tables: dict[str, Table], numbers: dict[str, int]) -> None:
         if kind in tables and (table := tables[kind]).numbered:
             ids = [node for (node,) in table.words(0)]
             by_node = table.width == 2
-            table.header = int("0" not in numbers or "0" in ids[1:] if by_node else len(ids) == len(numbers) + 1)
+            are_floats = len(ids) > 1 and all("." in node for node in ids[1:])  # as the first row is not
+            if by_node:
+                table.header = int(are_floats or "0" not in numbers or "0" in ids[1:])
+            else:
+                table.header = int(len(ids) == len(numbers) + 1)
     lists = [tables[split] for split in SPLITS if split in tables and tables[split].numbered]
     for table in lists:  # a node is listed once, and in one of them
         table.header = int(len(lists) > 1 or "0" not in numbers or ["0"] in table.words(0)[1:])

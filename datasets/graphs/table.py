@@ -23,6 +23,7 @@ SPLIT = ("split",)
 SOURCE, TARGET = ("source", "src", "from"), ("target", "dst", "to")
 WEIGHT = ("weight", "edge_weight")
 HEAD = 20  # rows by which the delimiter is chosen
+_DECIMAL = re.compile(r",[0-9]")
 _EXCEL = re.compile(r"sep=([,;\t])\s*\n", re.IGNORECASE)
 _TRUTH = re.compile(r'(?<![^,;\t\n"])(true|false)(?![^,;\t\r\n"])', re.IGNORECASE)  # a cell of its own
 EDGE = (*SOURCE, *TARGET, *WEIGHT)
@@ -146,7 +147,7 @@ def _delimiter(text: str) -> str:
     even = [mark for mark in rows if len({*map(len, rows[mark])}) == 1 < len(rows[mark][0])]
     for mark in even:
         with_comma = [cell for row in rows[mark][1:] or rows[mark] for cell in row if "," in cell]
-        if mark != "," and all(map(_is_number, with_comma)):
+        if mark != "," and all(map(_DECIMAL.search, with_comma)) and all(map(_is_number, with_comma)):
             return mark
     return next(iter([*even, *(mark for mark in ",;\t" if mark in "".join(head[:1]))]), ",")
 

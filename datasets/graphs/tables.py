@@ -21,7 +21,7 @@ FILES = {  # the first of these that a folder has
     **{split: tuple(f"{word}.csv" for word in words) for split, words in SPLIT_NAMES.items()},
 }
 MASKS = {split: (*(f"{word}_mask" for word in words), *words) for split, words in SPLIT_NAMES.items()}
-FLAGS = {"1": True, "1.0": True, "true": True} | dict.fromkeys(("0", "0.0", "false", ""), False)
+FLAGS = {"1": True, "1.0": True, "1,0": True, "true": True} | dict.fromkeys(("0", "0.0", "0,0", "false", ""), False)
 
 
 def read_tables(folder: Path, labeled: bool = True) -> dict[str, Any]:
@@ -148,9 +148,11 @@ def _by_node(table: Table, numbers: dict[str, int], names: tuple[str, ...]) -> n
     ids, value = table.column(ID), table.column(names)
     if ids is not None and table.names[ids] in INDEX and value is not None and not _are_nodes(table, ids, numbers):
         ids = None  # numbers of rows, where nodes have names
-    if ids is None and value not in (None, 0) and table.width > 1 and {*map(whole, table.peek(0))} == {*numbers}:
-        ids = 0
-        tell_ids(table)
+    if ids is None and value not in (None, 0) and table.width > 1:
+        firsts = {each if each in numbers else whole(each) for each in table.peek(0)}
+        if firsts == {*numbers}:
+            ids = 0
+            tell_ids(table)
     if value is None and table.width <= 2:
         ids, value = (0 if table.width == 2 else None), table.width - 1
     if value is None:
@@ -162,10 +164,9 @@ def _by_node(table: Table, numbers: dict[str, int], names: tuple[str, ...]) -> n
         return np.array(words)
     found: dict[int, str] = {}
     for node, word in zip(table.cells(ids), words, strict=True):
-        if found.setdefault(_number(node, numbers, table), word) != word:
-            raise DataError(
-                f"{table.path}: node {node[:40]!r} has two rows, with {found[numbers[node]]!r} and {word!r}"
-            )
+        number = _number(node, numbers, table)
+        if found.setdefault(number, word) != word:
+            raise DataError(f"{table.path}: node {node[:40]!r} has two rows, with {found[number]!r} and {word!r}")
     return np.array([found.get(number, "") for number in range(len(numbers))])
 
 
@@ -186,7 +187,9 @@ def _edges(table: Table, numbers: dict[str, int]) -> dict[str, np.ndarray]:
 
 
 def _number(node: str, numbers: dict[str, int], table: Table) -> int:
-    number = numbers.get(node, numbers.get(whole(node)))
+    number = numbers.get(node)
+    if number is None:
+        number = numbers.get(whole(node))
     if number is None:
         alike = next((each for each in numbers if _is_alike(each, node)), None)
         hint = "their numbers are those of the rows, from 0, unless a column id names them"

@@ -153,6 +153,22 @@ def test_vertices_and_faces_in_an_archive_are_a_mesh(tmp_path, names, polygons):
         assert faces.shape == (0, 3)
 
 
+@pytest.mark.parametrize("form", [np.array, lambda faces: np.array(faces).T, lambda faces: np.array(faces, float)])
+def test_faces_may_be_columns_or_whole_floats(tmp_path, form):
+    """As PyTorch Geometric and MATLAB have them."""
+    faces = [(0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (4, 5, 6)]
+    for names in (("pos", "face"), ("vertices", "faces")):
+        _, found = read(tmp_path, "a.npz", npz(**{names[0]: VERTICES, names[1]: form(faces)}))
+        assert found.tolist() == [list(face) for face in faces]
+
+
+@pytest.mark.parametrize("other", [VERTICES + 0.5, [0, 1, 2, 3], np.zeros((0, 3))])
+def test_a_cloud_may_have_something_else_than_faces(tmp_path, other):
+    points, faces = read(tmp_path, "a.npz", npz(points=VERTICES, f=other))
+    assert (points == VERTICES).all()
+    assert faces.shape == (0, 3)
+
+
 def test_points_that_a_scanner_could_not_measure_are_dropped(tmp_path):
     for kind in ("ascii", "binary", "binary_compressed"):
         points, _ = read(tmp_path, "a.pcd", pcd(kind, points=np.where(np.arange(8)[:, None] % 2, VERTICES, np.nan)))
@@ -207,9 +223,10 @@ BAD = {
     "several.npz": (npz(a=VERTICES, b=VERTICES), "has 'a', 'b'; name the array of the points 'points'"),
     "clouds.npz": (npz(points=VERTICES, pc=VERTICES), "has both 'points' and 'pc', either of which may be its points;"),
     "faces.npz": (npz(faces=TRIANGLES), "has 'faces'; name the array of the points 'points'"),
-    "turned.npz": (
-        npz(v=VERTICES, f=[[0, 1, 2, 3, 4]] * 3),
-        r"its faces are int64 \[3, 5\], not vertex numbers \[m, 3\]",
+    "flat.npz": (npz(v=VERTICES, f=[0, 1, 2, 3, 4]), r"its faces are int64 \[5\], not vertex numbers \[m, 3\]"),
+    "vtk.npz": (
+        npz(v=VERTICES, f=[[3, 0, 1, 2], [3, 1, 2, 4]]),
+        "each of its faces begins with their number of corners, 3; leave out that column",
     ),
     "float.npz": (npz(v=VERTICES, f=VERTICES), r"its faces are float64 \[8, 3\], not vertex numbers"),
     "from-one.npz": (

@@ -266,3 +266,23 @@ def test_the_report_says_so():
     named = create_regularizer("mhe", model, output="2")
     assert not named.skipped
     assert [layer.role for layer in named.layers] == ["hidden", "output"]
+
+
+CONV = nn.Sequential(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 10, 3), nn.MaxPool2d(8), nn.Flatten())
+BODY, END = nn.Sequential(nn.Linear(10, 64), nn.ReLU()), nn.Linear(64, 5)
+HAVE_AN_OUTPUT = {
+    "batch norms after all layers": (
+        {"l1": nn.Linear(64, 64), "l2": nn.Linear(64, 64), "bn1": nn.BatchNorm1d(64), "bn2": nn.BatchNorm1d(64)},
+        "l2",
+    ),
+    "maps of classes, pooled": ({"features": CONV}, "features.2"),
+    "a head that only normalizes": ({"body": BODY, "head": nn.LayerNorm(64), "last": nn.Linear(64, 10)}, "last"),
+    "a classifier after a norm": ({"body": BODY, "norm_top": nn.Sequential(nn.LayerNorm(64), END)}, "norm_top.1"),
+}
+
+
+@pytest.mark.parametrize("name", HAVE_AN_OUTPUT)
+def test_norms_and_pools_that_leave_a_network_its_output(name):
+    modules, expected = HAVE_AN_OUTPUT[name]
+    found = select(nn.ModuleDict(modules))
+    assert [layer.name for layer in found.layers if layer.role == "output"] == [expected]

@@ -200,8 +200,9 @@ def test_a_split_is_a_word_for_each_node(names, form):
     assert [found[split].tolist() for split in ("train", "val", "test")] == np.eye(3, 4).astype(bool).tolist()
     assert unused(given) == []
     assert "train" not in rename(given, "g", labeled=False)
-    with pytest.raises(DataError, match=r"^g: has both split and val_idx; leave one of them out"):
-        rename(given | {"val_idx": [1]}, "g")
+    both = given | {"val_idx": [2]}  # masks come first, and the words are told
+    assert rename(both, "g")["val"].tolist() == [2]
+    assert unused(both) == ["split"]
 
 
 def test_a_split_of_other_words_or_numbers_is_told():

@@ -237,3 +237,45 @@ def test_an_unknown_node_that_is_written_in_another_way_is_told(tmp_path, ids, n
         DataError, match=rf"edges\.csv: '{node}' is not .*; '{ids[1]}' is, so write both in the same way$"
     ):
         read_tables(write(tmp_path, PLAIN | files))
+
+
+RING = [(i, (i + 1) % 6) for i in range(6)]
+CELLS = {
+    "features.csv": "nr,f\n" + "".join(f"{i},{i}.5\n" for i in (3, 1, 5, 0, 2, 4)),
+    "edges.csv": "source,target\n" + "".join(f"{a}.0,{b}.0\n" for a, b in RING),
+    "labels.csv": "nr,label\n" + "".join(f"{i},{'ab'[i % 2]}\n" for i in (3, 1, 5, 0, 2, 4)),
+}
+
+
+@pytest.mark.parametrize("changed", ["edges.csv", "features.csv"])
+def test_ids_may_be_floats_in_one_table_and_integers_in_another(tmp_path, changed):
+    """Then a column is known as ids as well: else edges would be those of other nodes."""
+    files = dict(CELLS)
+    if changed == "features.csv":
+        files["edges.csv"] = files["edges.csv"].replace(".0", "")
+        files["features.csv"] = "nr,f\n" + "".join(f"{i}.0,{i}.5\n" for i in (3, 1, 5, 0, 2, 4))
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.warns(UserWarning, match="nr"):
+        found = read_tables(tmp_path)
+    assert found["x"].ravel().tolist() == [3.5, 1.5, 5.5, 0.5, 2.5, 4.5]
+    order = [3, 1, 5, 0, 2, 4]
+    assert found["edge_index"].T.tolist() == [[order.index(a), order.index(b)] for a, b in RING]
+    assert found["y"].tolist() == ["b", "b", "b", "a", "a", "a"]
+
+
+def test_labels_below_a_header_of_pandas_may_be_floats(tmp_path):
+    (tmp_path / "features.csv").write_text("a,b\n" + "".join(f"{i}.5,1\n" for i in range(6)))
+    (tmp_path / "edges.csv").write_text("source,target\n" + "".join(f"{a},{b}\n" for a, b in RING))
+    (tmp_path / "labels.csv").write_text("0,1\n1.0,1.0\n2.0,0.0\n3.0,1.0\n4.0,0.0\n5.0,0.0\n")
+    assert read_tables(tmp_path)["y"].tolist() == ["", "1.0", "0.0", "1.0", "0.0", "0.0"]
+    (tmp_path / "labels.csv").write_text("id,label\n0.0,0\n0.0,1\n1.0,0\n")
+    with pytest.raises(DataError, match=r"node '0.0' has two rows, with '0' and '1'"):
+        read_tables(tmp_path)
+
+
+def test_a_comma_and_a_tab_separate_cells(tmp_path):
+    (tmp_path / "features.csv").write_text("a,\tb\n" + "".join(f"{i}.5,\t1\n" for i in range(6)))
+    (tmp_path / "edges.csv").write_text("source,\ttarget\n" + "".join(f"{a},\t{b}\n" for a, b in RING))
+    (tmp_path / "labels.csv").write_text("label\n" + "a\nb\n" * 3)
+    assert read_tables(tmp_path)["edge_index"].T.tolist() == [list(edge) for edge in RING]
