@@ -20,3 +20,17 @@ def with_attributes(**modules):
 
 def mlp(*widths):
     return nn.Sequential(*(nn.Linear(a, b) for a, b in pairwise(widths)))
+
+
+class Model(nn.Module):
+    """A model of a class of its own, with these attributes."""
+
+    def __init__(self, **modules):
+        super().__init__()
+        for name, module in modules.items():
+            self.add_module(name, module)
+
+
+def linear(*widths):
+    layers = mlp(*widths)
+    return layers[0] if len(layers) == 1 else layers

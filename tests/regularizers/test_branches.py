@@ -1,6 +1,5 @@
 """Which layers follow each other and which stand side by side, told by their shapes."""
 
-import itertools
 import warnings
 
 import pytest
@@ -8,22 +7,7 @@ from torch import nn
 
 from comhe.regularizers.selection import select
 
-
-class Model(nn.Module):
-    def __init__(self, **modules):
-        super().__init__()
-        for name, module in modules.items():
-            self.add_module(name, module)
-
-
-def linear(*widths):
-    layers = [nn.Linear(a, b) for a, b in itertools.pairwise(widths)]
-    return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
-
-
-def outputs(model):
-    return [layer.name for layer in select(model).layers if layer.role == "output"]
-
+from .networks import Model, linear, outputs
 
 HIDDEN = ["fc", "linear", "output", "out", "decoder", "predictor", "head", "cls"]
 LAST = ["final", "generator", "seg_head", "reg_head", "cls_layer", "to_classes", "readout"]

@@ -8,17 +8,7 @@ from torch import nn
 
 from comhe.regularizers.selection import select
 
-
-class Model(nn.Module):
-    def __init__(self, **modules):
-        super().__init__()
-        for name, module in modules.items():
-            self.add_module(name, module)
-
-
-def linear(*widths):
-    layers = [nn.Linear(a, b) for a, b in itertools.pairwise(widths)]
-    return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
+from .networks import Model, linear
 
 
 def told(model):
