@@ -38,6 +38,7 @@ from .diagnostics import Diagnostics, diagnose, effective_rank
 from .draws import Draws
 from .energies.cosines import cosines
 from .energies.energy import hyperspherical_energy
+from .flow import output_layers
 from .neurons import NoNeuronsError, neurons, register_neurons
 from .penalties.adv_comhe import AdversarialProjection
 from .penalties.ap_comhe import AnglePreservingProjection
@@ -77,6 +78,6 @@ __all__ = [
     "RegularizerWarning",
     "check_regularizer", "combine", "cosines", "create_regularizer", "diagnose", "dso", "effective_rank",
     "hyperspherical_energy", "list_regularizers", "mc", "mgd", "mhc", "mhp", "mhs", "mma", "neurons", "ocnn",
-    "orthogonal", "orthonormal", "orthoreg", "register_neurons", "register_regularizer", "regularizer_options",
-    "so", "srip", "uniformity",
+    "orthogonal", "orthonormal", "orthoreg", "output_layers", "register_neurons", "register_regularizer",
+    "regularizer_options", "so", "srip", "uniformity",
 ]  # fmt: skip

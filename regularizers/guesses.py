@@ -229,4 +229,4 @@ def _warn_ambiguous(candidates: Sequence[str], chosen: Sequence[str]) -> None:
         return
     named, taken = (", ".join(dict.fromkeys(n or "the model itself" for n in names)) for names in (candidates, chosen))
     said = f"the output layer may be any of {named}; {taken} is taken"
-    warn(f"{said}. Name it with output=, or pass None if there is none")
+    warn(f"{said}. Name it with output= (output_layers finds it in a forward pass), or pass None if there is none")

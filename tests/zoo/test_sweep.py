@@ -12,6 +12,7 @@ import torch
 from torch.func import functional_call, grad, vmap
 
 from comhe.errors import UsageError
+from comhe.regularizers import create_regularizer, output_layers
 from comhe.zoo import create_model, list_models, model_domain
 from comhe.zoo.graphs import SparseMatrix
 
@@ -124,6 +125,12 @@ def test_compiled(models, name):
     with torch.no_grad():
         found = torch.compile(model, backend="eager", fullgraph=name in GRAPHS)(*arguments)
         torch.testing.assert_close(found, model(*arguments), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", sweep(DEEPEST | WIDE))
+def test_the_output_layer_is_the_last_one_in_a_forward_pass(models, name):
+    layers = create_regularizer("hs-mhe", models(name)).layers
+    assert [layer.name for layer in layers if layer.role == "output"] == output_layers(models(name), *example(name))
 
 
 @pytest.mark.parametrize("name", GRAPHS)
