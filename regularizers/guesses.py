@@ -131,18 +131,9 @@ def by_shape(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: Se
     possible = [m for m in possible if m.role != "bare" or not m.inputs or any(o.feeds(m) for o in every if o is not m)]
     if not possible:
         return None
-    free = ends(possible, every)
-    for_classes = [m for m in possible if not _REGRESSION.search(m.name)]
-    if any(m in free for m in for_classes) or not free:
-        possible = for_classes or possible
-        free = [m for m in free if m in possible]
-    free = [m for m in free if m.role != "convolution" or max(m.outputs) < FEW or not passed_on(m, every)]
     halves = gated(prefix, every)
-    free = [m for m in free if m not in halves]
+    possible, free = _free(core, prefix, possible, every, halves)
     last = possible[-1]
-    wide = [m for m in free if max(m.outputs, default=2) > 1]  # one neuron has no partner
-    joined = last in free and last not in wide and takes_joined(core, prefix, last, wide, every)
-    free = [last] if joined else wide or free
     named = [name for _, _, lasts in _heads(core, prefix, possible, HEADS) for name in lasts]
     if last.name not in named and any(not free or last.feeds(m) for m in possible if m.name in named):
         _warn_ambiguous([*named, last.name], named)
@@ -153,27 +144,74 @@ def by_shape(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: Se
         taken = next((m for m in reversed(free) if is_fed(m, every)), taken)
     found = together(_members(core, prefix, possible, free) or side_by_side(core, prefix, taken, free), possible)
     if taken is last:
-        others = rivals(core, prefix, taken, possible, free) + twins(taken, free)
-        if not isinstance(core, (nn.Sequential, nn.ModuleList)):
-            hidden = merged(core, prefix, every) + halves
-            loose = [m for m in loose_ends(possible, every) if m not in hidden]
-            others += [m for m in loose if m.outputs & taken.outputs or (is_fed(m, every) and is_fed(taken, every))]
-            others += [m for m in possible if m.role == "bare" and taken.feeds(m, flattened=False)]
+        others = _rivals_of_last(core, prefix, possible, free, every, halves)
     else:
-        own = next((path for path, _ in children(core, prefix) if below(last.name, path)), last.name)
-        near = rivals(core, prefix, taken, possible, [last]) + side_by_side(core, prefix, taken, possible)
-        alone = not passed_on(taken, [m for m in every if not below(m.name, own)])
-        beside = max(last.outputs, default=2) == 1 and last in near and alone
-        others = free if last.feeds(taken) or last in found or beside else [*free, last]
+        kept = last.feeds(taken) or last in found or _is_beside(core, prefix, taken, possible, every)
+        others = free if kept else [*free, last]
     if all(max(m.outputs, default=2) == 1 for m in [*found, *others]):  # there is nothing to choose
         others = []
     if trained := [m for m in others if m.trained and not any(m.trained for m in found)]:
         found = trained[-1:]
+    _warn_of_others(core, prefix, possible, found, others)
+    return dict.fromkeys((m.name for m in found), LAST if taken is last else BY_SHAPE)
+
+
+def _free(
+    core: nn.Module, prefix: str, possible: Sequence[Matrix], every: Sequence[Matrix], halves: Sequence[Matrix]
+) -> tuple[list[Matrix], list[Matrix]]:
+    """What may be the output by its name, and those of it whose outputs no other layer takes."""
+    free = ends(possible, every)
+    for_classes = [m for m in possible if not _REGRESSION.search(m.name)]
+    if any(m in free for m in for_classes) or not free:
+        possible = for_classes or possible
+        free = [m for m in free if m in possible]
+    free = [m for m in free if m.role != "convolution" or max(m.outputs) < FEW or not passed_on(m, every)]
+    free = [m for m in free if m not in halves]
+    last = possible[-1]
+    wide = [m for m in free if max(m.outputs, default=2) > 1]  # one neuron has no partner
+    if last in free and last not in wide and takes_joined(core, prefix, last, wide, every):
+        return list(possible), [last]
+    return list(possible), wide or free
+
+
+def _rivals_of_last(
+    core: nn.Module,
+    prefix: str,
+    possible: Sequence[Matrix],
+    free: Sequence[Matrix],
+    every: Sequence[Matrix],
+    halves: Sequence[Matrix],
+) -> list[Matrix]:
+    """What may be the output as well as the last layer."""
+    last = possible[-1]
+    others = rivals(core, prefix, last, possible, free) + twins(last, free)
+    if not isinstance(core, (nn.Sequential, nn.ModuleList)):
+        hidden = [*merged(core, prefix, every), *halves]
+        loose = [m for m in loose_ends(possible, every) if m not in hidden]
+        others += [m for m in loose if m.outputs & last.outputs or (is_fed(m, every) and is_fed(last, every))]
+        others += [m for m in possible if m.role == "bare" and last.feeds(m, flattened=False)]
+    return others
+
+
+def _is_beside(
+    core: nn.Module, prefix: str, taken: Matrix, possible: Sequence[Matrix], every: Sequence[Matrix]
+) -> bool:
+    """Whether the last layer is one neuron next to the layer that is taken, as the value next to a policy."""
+    last = possible[-1]
+    own = next((path for path, _ in children(core, prefix) if below(last.name, path)), last.name)
+    near = rivals(core, prefix, taken, possible, [last]) + side_by_side(core, prefix, taken, possible)
+    alone = not passed_on(taken, [m for m in every if not below(m.name, own)])
+    return max(last.outputs, default=2) == 1 and last in near and alone
+
+
+def _warn_of_others(
+    core: nn.Module, prefix: str, possible: Sequence[Matrix], found: Sequence[Matrix], others: Sequence[Matrix]
+) -> None:
+    """Warn if others may be the output, unless all of them were cut from a head, so that there is no output layer."""
     kept = {m: headless(core, m.name.removeprefix(prefix).removeprefix(".")) is None for m in [*found, *others]}
-    if not set(others) <= set(found) and any(kept.values()):  # else there is no output layer to choose
+    if not set(others) <= set(found) and any(kept.values()):
         chosen = [m.name for m in found] if all(kept[m] for m in found) else ["none of them"]
         _warn_ambiguous([m.name for m in possible if m in kept], chosen)
-    return dict.fromkeys((m.name for m in found), LAST if taken is last else BY_SHAPE)
 
 
 def _members(core: nn.Module, prefix: str, possible: Sequence[Matrix], free: Sequence[Matrix]) -> list[Matrix]:
