@@ -19,6 +19,7 @@ from .views.messages import makers, placed
 from .views.peft import unused_copies
 
 _CENTERS = re.compile(r"prox(y|ies)|cent(er|re|roid)|prototype|class|^w(eights?)?$|^kernel$", re.IGNORECASE)
+_TABLES = re.compile(r"bias|pos(ition)?s?_|_pos", re.IGNORECASE)  # of positions, as Swin's: no neurons
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def output_matrices(
     viewed = {item.name for item in candidates}
     for name, _, parameters in unread:
         for key, p in modules[name].named_parameters() if name not in viewed else ():  # else a bias or recurrent
-            if any(p is other for other in parameters) and _is_matrix(p):
+            if any(p is other for other in parameters) and _is_matrix(p) and not _TABLES.search(key):
                 key = _parametrized(key)[1] or key
                 place = max(order[path] for path in order if below(path, name)) if _CENTERS.search(key) else order[name]
                 sizes = frozenset(p.shape)

@@ -8,14 +8,14 @@
    decides only if no layer registered later takes its outputs, by shape;
 3. the shapes: the last weight matrix whose number of outputs is no other layer's number of inputs, else the last one.
 
-Heads side by side in one container (:func:`.branches.branch_ends`) are all output layers, and so are all matrices that
-make the output of one of PyTorch Geometric's convolutions (:mod:`.views.messages`). Where other layers may be the
-output as well, a warning lists them. A model that only wraps another one, as peft, Lightning and
-DistributedDataParallel do, is looked into. Frozen and averaged networks beside the one that is trained
-(:mod:`.copies`) never count, nor do auxiliary heads (``aux...``), gates, routers and modulations. A classifier that is
-a bare parameter without a view is not replaced by another layer, nor is one that has been taken away: feature
-extractors have no output layer (:mod:`.headless`), and the report says so. A frozen classifier keeps its role, and no
-other layer gets it.
+Heads side by side in one container (:func:`.branches.branch_ends`) are all output layers, and so are all matrices
+that make the output of one of PyTorch Geometric's convolutions (:mod:`.views.messages`). Where other layers may be
+the output as well, a warning lists them; :func:`.output_layers` finds the right ones in a forward pass. A model that
+only wraps another one, as peft, Lightning and DistributedDataParallel do, is looked into. Frozen and averaged
+networks beside the one that is trained (:mod:`.copies`) never count, nor do auxiliary heads (``aux...``), gates,
+routers and modulations. A classifier that is a bare parameter without a view is not replaced by another layer, nor is
+one that has been taken away: feature extractors have no output layer (:mod:`.headless`), and the report says so. A
+frozen classifier keeps its role, and no other layer gets it.
 """
 
 import itertools

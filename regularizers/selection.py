@@ -119,7 +119,8 @@ def select(
         kinds: which of ``conv linear attention recurrent embedding other``. Embeddings have to be named.
         min_neurons, max_neurons: bounds on the neurons of a set.
         output: globs of the output layers, or names of modules for the last layer in each; ``"auto"`` finds the
-            classifier, see :mod:`comhe.regularizers.output`; None or ``"none"`` treats every layer as hidden.
+            classifier, see :mod:`comhe.regularizers.output`; :func:`comhe.regularizers.output_layers` finds the layers
+            in a forward pass; None or ``"none"`` treats every layer as hidden.
 
     Raises:
         UsageError: an option is out of range, or ``output`` names no layer.

@@ -46,6 +46,15 @@ def test_the_scales_of_a_norm_are_no_matrix():
     assert unread(modulated) == {"": f"no matrix view for Modulated.table [3, 5]{HINT}"}
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["relative_position_bias_table", "pos_embed"])
+def test_tables_of_positions_take_no_outputs_of_a_classifier(name):
+    window = nn.Sequential(nn.Linear(8, 8))
+    window.register_parameter(name, nn.Parameter(torch.zeros(9, 5)))
+    layers = create_regularizer("mhe", nn.ModuleDict({"window": window, "top": nn.Linear(8, 5)})).layers
+    assert [layer.name for layer in layers if layer.role == "output"] == ["top"]
+
+
 def test_what_a_layer_leaves_unread_is_said_too():
     assert unread(nn.LSTM(4, 3, proj_size=2)) == {
         "": "the view of LSTM does not read LSTM.weight_hh_l0 [12, 2], LSTM.weight_hr_l0 [2, 3]; "
