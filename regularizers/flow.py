@@ -84,7 +84,8 @@ def _evaluation(model: nn.Module) -> Iterator[None]:
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        model.eval()
+        for module in training:
+            module.training = False
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
@@ -125,6 +126,10 @@ class _Flow(TorchDispatchMode):
             before = self.find(weight)  # several weights may be views of one storage
             self.mark(weight, _Known(names | (before.names if before else frozenset()), is_data=False))
 
+    @classmethod
+    def supports_higher_order_operators(cls) -> bool:  # torch.cond and others, as one operation
+        return True
+
     def mark(self, tensor: Tensor, known: _Known) -> None:
         if (storage := _storage(tensor)) is not None:
             self._known[storage.cdata] = storage, known  # while it is referred to, no other has its address
@@ -137,7 +142,7 @@ class _Flow(TorchDispatchMode):
         found = [self.find(tensor) for tensor in _tensors([args, kwargs])]
         operands = [known for known in found if known is not None]
         result = func(*args, **(kwargs or {}))
-        name = func._schema.name.partition("::")[2]
+        name = func.name().partition("::")[2].partition(".")[0]
         if not operands or name.startswith("new_") or name.endswith("_like"):
             return result
         data = [known.names for known in operands if known.is_data]
