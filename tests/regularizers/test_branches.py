@@ -235,6 +235,7 @@ class Block(nn.Module):
         (lambda: Model(gate=linear(16, 4), experts=experts(16), last=linear(16, 5)), ["last"]),
         (lambda: Model(experts=experts(5), router=linear(16, 4)), [f"experts.{i}.1" for i in range(4)]),
         (lambda: Model(experts=experts(8), gates=nn.ModuleList([linear(16, 4)] * 2), tower=linear(8, 1)), []),
+        (lambda: Model(experts=experts(8), gate_dnn_final_layer=linear(16, 4), tower=linear(8, 1)), []),
         (lambda: Model(time=linear(9, 32), a=Block(3, 16), b=Block(16, 24), last=nn.Conv2d(24, 3, 1)), ["last"]),
         (
             lambda: Model(
