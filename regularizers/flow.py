@@ -1,5 +1,7 @@
 """The output layers of a model, found in a forward pass: the last weights on the way to what it returns."""
 
+import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, ValuesView
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -7,19 +9,29 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from comhe.errors import UsageError, warn
 
-from .candidates import Candidate, find_candidates, find_unread
+from .candidates import find_candidates, find_unread
+from .computed import walk
 from .neurons import kind
+from .selection import called
 
-# Operations that add to their operands or put them side by side. All others make new outputs with a weight.
-_JOIN = {"add", "add_", "sub", "sub_", "rsub", "cat", "stack", "where", "copy_", "masked_fill", "index_add", "lerp"}
-# Operations that make outputs with a weight even of what the forward pass creates: noise, a first state, indices.
-_PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "convolution", "embedding", "_embedding_bag", "_sparse_mm"}
-_PRODUCTS |= {"mkldnn_rnn_layer", "_cudnn_rnn", "_thnn_fused_lstm_cell", "_thnn_fused_gru_cell", "_cdist_forward"}
+# Operations whose outputs are those of neurons, if one operand is a weight. Of others, so are those that a weight makes
+# larger than the data, as in (x[:, None] * w).sum(-1).
+_PRODUCTS = {
+    "mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "matmul", "linear", "_sparse_mm", "_sparse_addmm",
+    "convolution", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+    "embedding", "_embedding_bag", "_trilinear", "bilinear", "_cdist_forward", "deform_conv2d",
+    "mkldnn_rnn_layer", "_cudnn_rnn", "_thnn_fused_lstm_cell", "_thnn_fused_gru_cell",
+}  # fmt: skip
+_LOOKUPS = {"index", "index_select", "gather"}
+_JOINS = {"cat", "stack"}
+# What a mapping that a model returns has besides predictions, as in Transformers.
+_STATES = re.compile(r"(^|_)states?$|attentions$|past_key_values|cache|mems$|router_logits|_model_output$")
 
 
 def output_layers(model: nn.Module, *inputs: Any, of: Callable[[Any], Any] | None = None, **kwargs: Any) -> list[str]:
@@ -32,11 +44,12 @@ def output_layers(model: nn.Module, *inputs: Any, of: Callable[[Any], Any] | Non
 
     Args:
         inputs, kwargs: what the model is called with; a batch of two is enough.
-        of: which of its outputs count, as a function of what the model returns. By default all do. In a mapping with
-            keys that end in ``logits``, as Transformers returns it, only these do.
+        of: which of its outputs count, as a function of what the model returns. By default all do but hidden states,
+            attentions, caches and router logits in a mapping, as Transformers returns it.
 
     Raises:
-        UsageError: the outputs come from no layer, as classes do that are integers already.
+        UsageError: the outputs come from no layer, as classes do that are integers already, or they cannot be
+            followed: through threads, NumPy, sparse results, or weights that are sharded or offloaded.
 
     Example:
         >>> class WideAndDeep(nn.Module):
@@ -55,26 +68,33 @@ def output_layers(model: nn.Module, *inputs: Any, of: Callable[[Any], Any] | Non
     with _evaluation(model):
         if any(map(is_lazy, model.parameters())):
             model(*inputs, **kwargs)
-        candidates, names = _names(model)
-        flow = _Flow([*names.values(), *((p, frozenset()) for p in [*model.parameters(), *model.buffers()])])
+        layers = _Layers(model)
+        flow = _Flow(layers, model)
         for tensor in _tensors([inputs, kwargs]):
             flow.mark(tensor, _Known(frozenset(), is_data=True))
-        with torch.compiler.set_stance("force_eager"), flow:
-            returned = model(*inputs, **kwargs)
-    returned = returned if of is None else of(returned)
+        torch.clear_autocast_cache()  # which has weights that were cast before
+        hook = register_module_forward_hook(flow.after_call)
+        try:
+            with torch.compiler.set_stance("force_eager"), flow:
+                returned = model(*inputs, **kwargs)
+        finally:
+            hook.remove()
+    outputs = [*_tensors(_predictions(returned) if of is None else of(returned))]
     own = {id(p) for p in model.parameters()}
-    ends = [flow.find(tensor) for tensor in _tensors(_logits(returned)) if id(tensor) not in own]
+    ends = [flow.find(tensor) for tensor in outputs if id(tensor) not in own]
     found = {name for end in ends if end is not None for name in end.names}
-    reached = [item for item in candidates if item.name in found]
-    for name in sorted(found - {item.name for item in reached}):
-        of_module = name or "the model itself"
-        warn(f"a weight of {of_module} leads to the outputs, which is skipped: give it a view with register_neurons")
+    for name in found & layers.unread.keys():
+        warn(f"{called(name)} leads to the outputs, but is no output layer: {layers.unread[name]}")
+    if not outputs:
+        raise UsageError(
+            f"{type(model).__name__} returns {type(returned).__name__} without tensors; choose some with of="
+        )
     if not found:
         raise UsageError(
-            f"what {type(model).__name__} returns comes from none of its weight matrices; choose outputs that have a "
-            "gradient with of=, or name the layers"
+            f"what {type(model).__name__} returns comes from none of its layers, as far as can be followed; choose "
+            "outputs that have a gradient with of=, or name the layers"
         )
-    return [item.name for item in reached]
+    return [name for name in layers.names if name in found]
 
 
 @contextmanager
@@ -93,20 +113,30 @@ def _evaluation(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _names(model: nn.Module) -> tuple[list[Candidate], dict[int, tuple[Tensor, frozenset[str]]]]:
-    """The layers, and each matrix with their names; of a matrix without a view that of its module."""
-    candidates, claimed = find_candidates(model)
-    candidates = [item for item in candidates if item.reason is None]
-    names: dict[int, tuple[Tensor, frozenset[str]]] = {}
-    tables = [item for item in candidates if kind(item.module) == "embedding"]  # which a head may be tied to
-    layers = [(item.name, item.sources) for item in candidates if item not in tables]
-    others = [(item.name, item.sources) for item in tables]
-    others += [(name, tuple(parameters)) for name, _, parameters in find_unread(model, candidates, claimed)]
-    for several in layers, others:
-        free = [(name, p) for name, parameters in several for p in parameters if p.dim() > 1 and id(p) not in names]
-        for name, p in free:
-            names[id(p)] = p, names.get(id(p), (p, frozenset[str]()))[1] | {name}
-    return candidates, names
+class _Layers:
+    """The names of layers by weight and by module; for a module with weights that no view reads, why it has none."""
+
+    def __init__(self, model: nn.Module) -> None:
+        candidates, claimed = find_candidates(model)
+        candidates = [item for item in candidates if item.reason is None]
+        self.names = [item.name for item in candidates]
+        self.modules: dict[nn.Module, frozenset[str]] = {}
+        self.weights: dict[int, tuple[Tensor, frozenset[str]]] = {}
+        tables = [item for item in candidates if kind(item.module) == "embedding"]  # which a head may be tied to
+        for item in candidates:
+            self.modules[item.module] = self.modules.get(item.module, frozenset()) | {item.name}
+        self._add((item.name, item.sources) for item in candidates if item not in tables)
+        unread = list(find_unread(model, candidates, claimed))
+        self.unread = {name: reason for name, reason, _ in unread}
+        modules = dict(walk(model))
+        opaque = [name for name, _, parameters in unread if not parameters and modules[name] not in claimed]
+        self.opaque = {modules[name]: frozenset({name}) for name in opaque}  # whose weight is packed or in integers
+        self._add([(item.name, item.sources) for item in tables] + [(name, ps) for name, _, ps in unread])
+
+    def _add(self, named: Iterable[tuple[str, Iterable[Tensor]]]) -> None:
+        """Add matrices that have no name yet."""
+        for name, p in [(n, p) for n, ps in named for p in ps if p.dim() > 1 and id(p) not in self.weights]:
+            self.weights[id(p)] = p, self.weights.get(id(p), (p, frozenset[str]()))[1] | {name}
 
 
 class _Known(NamedTuple):
@@ -119,16 +149,17 @@ class _Known(NamedTuple):
 class _Flow(TorchDispatchMode):
     """Follows the outputs of layers through every operation. Views and what is changed in place share a storage."""
 
-    def __init__(self, weights: Iterable[tuple[Tensor, frozenset[str]]]) -> None:
+    supports_higher_order_operators = True  # flex_attention, as one operation
+
+    def __init__(self, layers: _Layers, model: nn.Module) -> None:
         super().__init__()
+        self._layers = layers
         self._known: dict[int, tuple[StorageWeakRef, _Known]] = {}
-        for weight, names in weights:
+        for tensor in [*model.parameters(), *model.buffers()]:
+            self.mark(tensor, _Known(frozenset(), is_data=False))
+        for weight, names in layers.weights.values():
             before = self.find(weight)  # several weights may be views of one storage
             self.mark(weight, _Known(names | (before.names if before else frozenset()), is_data=False))
-
-    @classmethod
-    def supports_higher_order_operators(cls) -> bool:  # torch.cond and others, as one operation
-        return True
 
     def mark(self, tensor: Tensor, known: _Known) -> None:
         if (storage := _storage(tensor)) is not None:
@@ -138,22 +169,41 @@ class _Flow(TorchDispatchMode):
         storage = _storage(tensor)
         return self._known[storage.cdata][1] if storage is not None and storage.cdata in self._known else None
 
+    def after_call(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
+        """What a layer returns is data, even if its inputs are parameters or buffers, as learned queries are."""
+        opaque = self._layers.opaque.get(module)
+        own = opaque or self._layers.modules.get(module, frozenset())
+        for tensor in _tensors(outputs) if own else ():
+            known = self.find(tensor)
+            if opaque or known is None or not known.is_data or not known.names:
+                self.mark(tensor, _Known((known.names & own if known else own) or own, is_data=True))
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = [self.find(tensor) for tensor in _tensors([args, kwargs])]
-        operands = [known for known in found if known is not None]
         result = func(*args, **(kwargs or {}))
         name = func.name().partition("::")[2].partition(".")[0]
-        if not operands or name.startswith("new_") or name.endswith("_like"):
+        found = [(tensor, self.find(tensor)) for tensor in _tensors([args, kwargs])]
+        is_gradient = torch._C._current_graph_task_id() != -1
+        if is_gradient or not any(known for _, known in found) or name.startswith("new_") or name.endswith("_like"):
             return result
-        data = [known.names for known in operands if known.is_data]
-        before = frozenset[str]().union(*data)
-        weights = frozenset[str]().union(*(known.names for known in operands if not known.is_data))
-        is_data = bool(data) or (bool(weights) and name in _PRODUCTS and None in found)
-        known = _Known(weights | before if name in _JOIN else weights or before, is_data)
-        for tensor in _tensors(result):
-            if tensor.is_floating_point() or tensor.is_complex():
-                self.mark(tensor, known)
+        data = {tensor: known.names for tensor, known in found if known and known.is_data}
+        weights = _union(known.names for _, known in found if known and not known.is_data)
+        outputs = [tensor for tensor in _tensors(result) if tensor.is_floating_point() or tensor.is_complex()]
+        is_product = name in _PRODUCTS or not func.name().startswith("aten::")
+        is_larger = any(output.numel() > max(map(Tensor.numel, data), default=0) for output in outputs)
+        makes = bool(weights) and (is_product or (bool(data) and is_larger and name not in _JOINS))
+        is_data = bool(data) or (makes and any(known is None for _, known in found))
+        if name in _LOOKUPS and args[0].dim() > 2 and args[0] not in data:  # one of several weights for each input
+            makes, is_data = True, False
+        if name == "convolution" and args[1] in data and data[args[1]]:  # a weight that data has scaled
+            makes, weights = True, data[args[1]]
+        known = _Known(weights if makes or not is_data else _union(data.values()), is_data)
+        for output in outputs:
+            self.mark(output, known)
         return result
+
+
+def _union(names: Iterable[frozenset[str]]) -> frozenset[str]:
+    return frozenset[str]().union(*names)
 
 
 def _storage(tensor: Tensor) -> StorageWeakRef | None:
@@ -169,16 +219,20 @@ def _tensors(value: Any, seen: set[int] | None = None) -> Iterator[Tensor]:
     seen = set() if seen is None else seen
     if isinstance(value, Tensor):
         yield value
-    elif id(value) not in seen and not isinstance(value, (nn.Module, type, str)):
+    elif id(value) not in seen and not isinstance(value, (nn.Module, type, str)) and not _is_cache(value):
         seen.add(id(value))
         inside = value.values() if isinstance(value, Mapping) else value
-        if not isinstance(inside, (list, tuple, set, frozenset, ValuesView)):
+        if not isinstance(inside, (list, tuple, set, frozenset, deque, ValuesView)):
             inside = vars(value).values() if hasattr(value, "__dict__") else ()
         for item in list(inside):
             yield from _tensors(item, seen)
 
 
-def _logits(returned: Any) -> Any:
+def _is_cache(value: Any) -> bool:
+    return type(value).__name__.endswith("Cache")
+
+
+def _predictions(returned: Any) -> Any:
     if not isinstance(returned, Mapping):
         return returned
-    return {key: value for key, value in returned.items() if str(key).endswith("logits")} or returned
+    return {key: value for key, value in returned.items() if not _STATES.search(str(key))} or returned

@@ -42,11 +42,25 @@ FORMULAS = {
     "made like another": (lambda m, x: torch.zeros_like(m.a(x)) + m.b(x), ["b"]),
     "noise": (lambda m, x: m.b(m.a(torch.randn(2, 6))), ["b"]),
     "by weights of other shapes": (lambda m, x: m.b(x) @ m.a.weight.T.reshape(6, 6), ["a"]),
-    "logits of a mapping": (lambda m, x: {"logits": m.b(x), "features": m.a(x)}, ["b"]),
-    "a mapping": (lambda m, x: {"boxes": m.b(x), "features": m.a(x)}, ["a", "b"]),
-    "an object": (lambda m, x: Computes(None), None),
-    "a number": (lambda m, x: x.sum(), None),
-    "classes": (lambda m, x: m.b(x).argmax(-1), None),
+    "hidden states in a mapping": (lambda m, x: {"pred_logits": m.b(x), "encoder_hidden_states": m.a(x)}, ["b"]),
+    "a mapping": (lambda m, x: {"pred_boxes": m.b(x), "pred_logits": m.a(x)}, ["a", "b"]),
+    "states alone": (lambda m, x: {"last_hidden_state": m.b(m.a(x))}, ["b"]),
+    "a cache": (lambda m, x: (m.b(x), DynamicCache(m.a(x))), ["b"]),
+    "a parameter for input": (lambda m, x: m.b(m.a(m.a.weight)), ["b"]),
+    "a product with what a parameter became": (lambda m, x: m.a(x) @ m.b(m.b.bias.expand(4, 6)).T, ["a", "b"]),
+    "the output and its gradient": (lambda m, x: (y := m.b(m.a(x)), _gradient(y, m.a.weight)), ["b"]),
+    "several weights to choose from": (lambda m, x: torch.bmm(m.a(x)[:, None], _several(m)[x[:, 0].long()]), ["b"]),
+    "a weight that the data scales": (lambda m, x: nn.functional.conv1d(m.a(x)[..., None], _scaled(m, x)), ["b"]),
+    "an outer product, summed": (lambda m, x: (m.a(x)[:, None] * m.b.weight).sum(-1), ["b"]),
+    "a scale for each place": (lambda m, x: m.a(x[:1].expand(6, 6)) * m.b.weight, ["a"]),
+    "a position for each place": (lambda m, x: m.a(x[:1].expand(6, 6)) + m.b.weight, ["a"]),
+    "cast by autocast": (lambda m, x: _autocast(lambda: m.b(m.a(x))), ["b"]),
+}
+NONE = {
+    "an object": (lambda m, x: Computes(None), "Computes returns Computes without tensors; choose some with of="),
+    "a number": (lambda m, x: x.sum(), "comes from none of its layers"),
+    "classes": (lambda m, x: m.b(x).argmax(-1), "choose outputs that have a gradient with of=, or name the layers"),
+    "another way": (lambda m, x: torch.from_numpy(m.b(x).detach().numpy() + 1), "as far as can be followed"),
 }
 
 
@@ -57,14 +71,39 @@ def _filled(first, second):
     return whole
 
 
+class DynamicCache:
+    def __init__(self, values):
+        self.values = values
+
+
+def _gradient(y, weight):
+    return torch.autograd.grad(y.sum(), weight, create_graph=True)[0]
+
+
+def _several(model):
+    return torch.stack([model.b.weight, 2 * model.b.weight])
+
+
+def _scaled(model, x):
+    return (model.b.weight * x[:1])[..., None]
+
+
+def _autocast(compute):
+    with torch.autocast("cpu", torch.bfloat16):
+        return compute()
+
+
 @pytest.mark.parametrize("formula", FORMULAS)
 def test_formulas(formula):
     compute, expected = FORMULAS[formula]
-    if expected is None:
-        with pytest.raises(UsageError, match=r"comes from none of its weight matrices; choose outputs .* with of="):
-            output_layers(two(compute), X)
-    else:
-        assert output_layers(two(compute), X) == expected
+    assert output_layers(two(compute), X) == expected
+
+
+@pytest.mark.parametrize("what", NONE)
+def test_outputs_of_no_layer(what):
+    compute, message = NONE[what]
+    with pytest.raises(UsageError, match=message):
+        output_layers(two(compute), X)
 
 
 @pytest.mark.parametrize(
@@ -125,8 +164,19 @@ def test_a_weight_without_a_view_is_told():
         def forward(self, x):
             return x @ self.W
 
-    with pytest.warns(UserWarning, match="a weight of 1 leads to the outputs, which is skipped: give it a view"):
+    with pytest.warns(
+        UserWarning,
+        match=r"1 leads to the outputs, but is no output layer: no matrix view for Prototypes.W \[6, 3\]; add",
+    ):
         assert output_layers(nn.Sequential(nn.Linear(6, 6), Prototypes()), X) == []
+
+
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated")
+def test_a_quantized_layer_is_told():
+    model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 3))
+    model[1] = torch.ao.quantization.quantize_dynamic(nn.Sequential(model[1]), {nn.Linear}, torch.qint8)[0]
+    with pytest.warns(UserWarning, match="1 leads to the outputs, but is no output layer: .* is quantized"):
+        assert output_layers(model, X) == []
 
 
 def test_a_regularizer_takes_the_names_where_shapes_mislead():
