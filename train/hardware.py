@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from comhe.errors import UsageError, check_at_least, first_line, warn
 
+_processes = 1  # that share the cores with this one, itself included
 EXPLICIT = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # who sets one of these has chosen the number of threads
 
 
@@ -55,6 +56,17 @@ def _limit(group: Path) -> float:
         return float("inf")
 
 
+def share_of_cores() -> int:
+    """Return how many of the usable cores are left to this process by other jobs and by other ranks of torchrun.
+
+    Example:
+        >>> with limited_threads(processes=2):
+        ...     share_of_cores() == max(1, usable_cores() // 2)
+        True
+    """
+    return max(1, usable_cores() // (_processes * int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+
+
 def set_threads(number: int | None) -> None:
     """Let every operation on the CPU, in processes started from here on as well, use so many threads; None changes
     nothing.
@@ -81,14 +93,17 @@ def limited_threads(most: int | None = None, processes: int = 1) -> Iterator[int
         ...     threads == torch.get_num_threads()
         True
     """
-    before = torch.get_num_threads()
+    global _processes
+    before = torch.get_num_threads(), _processes
+    _processes = max(processes, _processes)
     if not any(os.environ.get(name) for name in EXPLICIT):
         share = max(1, usable_cores() // processes)
-        torch.set_num_threads(min(before, share, share if most is None else most))
+        torch.set_num_threads(min(before[0], share, share if most is None else most))
     try:
         yield torch.get_num_threads()
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(before[0])
+        _processes = before[1]
 
 
 def choose_device(device: str = "auto") -> str:

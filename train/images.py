@@ -15,6 +15,7 @@ from comhe.zoo.preprocessing import ImageTransform
 
 from .choices import chosen
 from .engine.batch_task import BatchTask
+from .hardware import share_of_cores
 from .normalization import parse_normalization
 from .recipe import WHAT, BatchRecipe, cell_settings, setting
 
@@ -42,12 +43,16 @@ class ImageRecipe(BatchRecipe):
         parse_normalization(self.normalization)
 
 
+def _load(name: str, root: str | None) -> Images | ImageFiles:
+    return load_images(name, root, workers=share_of_cores())
+
+
 class ImageTask(BatchTask):
     """Image classification, on images in memory or files."""
 
     recipe: ImageRecipe
     data: Images | ImageFiles
-    load = staticmethod(load_images)
+    load = staticmethod(_load)
     evaluation_batch = 500
 
     def preprocessing(self) -> tuple[Any, dict[str, Any]]:

@@ -133,8 +133,8 @@ def _terminate(workers: list[_Worker]) -> None:
 
 def _start(work: Callable[[Any], Any], processes: int, number: int, begin: Callable[[int], None] | None) -> _Worker:
     ours, theirs = _SPAWN.Pipe()
-    child = _SPAWN.Process(
-        target=_loop, args=(work, theirs, processes, number, begin, current_display() is not None), daemon=True
+    child = _SPAWN.Process(  # no daemon: these may have no processes of their own, as those that decode images
+        target=_loop, args=(work, theirs, processes, number, begin, current_display() is not None)
     )
     with _signals_blocked():
         child.start()

@@ -3,6 +3,7 @@ import os
 import re
 import time
 from functools import partial
+from multiprocessing.pool import Pool
 
 import torch
 
@@ -21,6 +22,13 @@ def test_every_job_ends_and_failures_are_told_one_by_one():
     assert ended[9] is None
     assert re.fullmatch(r"ValueError: .* \(.*workers.py:\d+, in _loop\)", ended[-1])
     assert ended["x"].startswith("TypeError: ")
+
+
+def test_a_job_may_have_processes_of_its_own(forked_workers):
+    """As one that trains on image files has, to decode them."""
+    ended = []
+    assert run_all(Pool, [1], 1, ended=lambda job, error: ended.append(error)) == []
+    assert ended == [None]
 
 
 def test_what_is_refused_when_its_turn_comes_is_not_tried(forked_workers):
