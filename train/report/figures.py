@@ -247,8 +247,9 @@ def _arrows(drawing: Drawing, y: int, color: str, is_left: bool, is_right: bool,
 
 
 def _short(attribute: str) -> str:
-    """Round coordinates to a hundredth of a point."""
-    return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), attribute)
+    """Round coordinates to a hundredth of a point, and leave out the spaces around the letters of a path."""
+    short = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), attribute)
+    return re.sub(r" ?([MLHVCSQTAZz]) ?", r"\1", short) if short.startswith(" d=") else short
 
 
 def _style() -> AbstractContextManager[None]:
