@@ -33,7 +33,8 @@ CENSUS = (1000, 1_281_167, 50_000)  # classes, images to train, images to test
     about="files of your own, in a folder for each class; of a graph, CSV files",
 )
 def load_folder(path: Path, root: Path, seed: int | None = None, workers: int = 0) -> Images | ImageFiles:
-    """Load PATH/{train,val,test}/<class>/*, PATH/<class>/*, Tiny ImageNet, or the extracted archive of a CIFAR set.
+    """Load PATH/{train,val,test}/<class>/*, PATH/<class>/*, images that PATH/labels.csv lists, Tiny ImageNet, or the
+    extracted archive of a CIFAR set.
 
     Without ``test``, ``val`` is the test split; without splits, a fifth of each class is drawn to test. If most images
     have one small size, they are held in memory, and those of other sizes are resized to cover it and cropped.

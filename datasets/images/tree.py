@@ -33,6 +33,8 @@ from comhe.errors import DataError
 from comhe.inputs.files import read_bounded
 from comhe.inputs.pixels import EXTENSIONS
 
+from .table import find_table, list_table, names_images
+
 SPLITS = ("train", "val", "test")
 ENDINGS = tuple(EXTENSIONS)
 
@@ -45,13 +47,15 @@ class Tree:
     classes: tuple[str, ...]
     splits: Splits
     note: str = ""  # what a reader of the data's description has to know
+    table: str = ""  # the file that has the labels, if folders do not say them
 
     def __len__(self) -> int:
         return sum(len(paths) for paths, _ in self.splits.values())
 
     @property
     def files(self) -> list[str]:
-        return [os.fsdecode(path) for paths, _ in self.splits.values() for path in paths]
+        listed = [os.fsdecode(path) for paths, _ in self.splits.values() for path in paths]
+        return listed + [self.table] * bool(self.table)
 
     def path(self, name: bytes) -> str:
         return os.path.join(self.folder, os.fsdecode(name))
@@ -62,13 +66,18 @@ def list_tree(folder: Path, splits: Sequence[str] = SPLITS) -> Tree:
 
     A split has one of the names in ``SPLIT_NAMES``; ``val`` is the test split if there is no ``test`` (ImageNet's
     convention). As in Tiny ImageNet, the images of a split may lie in SPLIT/images with their classes in
-    SPLIT/SPLIT_annotations.txt, and words.txt gives the classes names.
+    SPLIT/SPLIT_annotations.txt, and words.txt gives the classes names. A table may have the labels instead of
+    folders, see :mod:`.table`.
     """
     note = ""
     if not folder.is_dir():
         raise MissingDataError(f"{folder}: {not_a_folder(folder)}")
     named = split_folders(folder)
     present = {split: path for split, path in named.items() if split in splits and may_be_split(path, ENDINGS)}
+    if not present and splits == SPLITS and (table := find_table(folder)) is not None:
+        images = [file for file in files_below(folder) if _is_image(file)]
+        if names_images(table, images) or not _has_classes(folder):
+            return _tabled(table, images)
     if not present and splits == SPLITS and (classes := _class_folders(folder)):
         warn_of_unlabeled(folder, [child.name for child in children(folder) if _is_image(child.name)])
         return Tree(folder, classes, {"train": _list_classes(folder, folder, classes)})
@@ -84,6 +93,24 @@ def list_tree(folder: Path, splits: Sequence[str] = SPLITS) -> Tree:
     if "test" not in found:
         found["test"] = found.pop("val")
     return Tree(folder, _names(folder, classes), found, note)
+
+
+def _has_classes(folder: Path) -> bool:
+    """Whether several folders with images in them have no name of a split, so that they are classes."""
+    splits = {word for words in SPLIT_NAMES.values() for word in words}
+    folders = [child for child in children(folder) if child.is_dir() and child.name.lower() not in splits]
+    return sum(has_file(child, ENDINGS) for child in folders) > 1
+
+
+def _tabled(table: Path, images: Sequence[str]) -> Tree:
+    classes, found = list_table(table, images)
+    if "train" not in found:
+        raise DataError(f"{table}: no image of train has a label")
+    require_classes(table, classes)
+    if "test" not in found and "val" in found:
+        found["test"] = found.pop("val")
+    order = [split for split in SPLITS if split in found]
+    return Tree(table.parent, classes, {split: found[split] for split in order}, f"labels of {table.name}", table.name)
 
 
 def _is_folder(child: Path) -> bool:
@@ -120,7 +147,8 @@ def _advice(folder: Path, train: Path | None) -> str:
         if any(_is_image(child.name) for child in children(flat)):
             of_a_class = f", or name folder:{flat.parent} if they are of one class" if flat == folder else ""
             how = f"move each to {flat}/CLASS/{of_a_class}"
-            return f"the images in {flat} have no labels, as they are in no class folders: {how}"
+            listed = "nor listed in labels.csv with columns file and label"
+            return f"the images in {flat} have no labels, as they are in no class folders, {listed}: {how}"
     if len(inside) == 1:
         return f"its data may be folder:{inside[0]}"
     return f"images belong in {folder}/SPLIT/CLASS/, or without splits in {folder}/CLASS/"

@@ -215,7 +215,7 @@ def test_images_in_no_class_folders_have_no_labels(small):
         copy(small, "train/a", f"{inside}_in/{inside}")
         with pytest.raises(MissingDataError, match=rf"images in .*_in/{inside} have no labels, .*{inside}/CLASS/$"):
             load(small / f"{inside}_in")
-    (small / "flat" / "labels.csv").write_text("file,label\n")
+    (small / "flat" / "labels.csv").write_text("0000.png,1\n")  # no header says which column is the label
     with pytest.raises(
         MissingDataError, match=r"flat: has no folder train; the images in .*flat have no labels.*, or name folder:"
     ):

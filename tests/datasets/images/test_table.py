@@ -1,0 +1,106 @@
+"""Images with their labels in a table: how rows name them, and what is refused."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from comhe.datasets import DataError
+
+from .test_folder import load
+
+
+@pytest.fixture
+def flat(small):
+    """The same images without folders for their classes: FOLDER/images/TRAIN_0000.png."""
+    for split in ("train", "test"):
+        for name in "ab":
+            for path in (small / split / name).iterdir():
+                (small / "images").mkdir(exist_ok=True)
+                path.rename(small / "images" / f"{split}_{path.name}")
+        shutil.rmtree(small / split)
+    return small
+
+
+def rows_of(folder, path="images/{}"):
+    names = sorted(path.name for path in (folder / "images").iterdir())
+    return [(path.format(name), "ab"[int(name[-5]) % 2], name.partition("_")[0]) for name in names]
+
+
+def write(folder, rows, header="file,label,split", name="labels.csv"):
+    (folder / name).write_text("\n".join([header, *(",".join(map(str, row)) for row in rows)]) + "\n")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("path", "header", "name"),
+    [
+        ("images/{}", "file,label,split", "labels.csv"),
+        ("{}", "file_name,class,split", "metadata.csv"),
+        ("./images\\{}", "Path,Target,Split", "annotations.csv"),
+    ],
+)
+def test_rows_name_images_by_path_or_name(flat, path, header, name):
+    write(flat, rows_of(flat, path), header, name)
+    images = load(flat)
+    assert images.classes == ("a", "b")
+    assert (len(images.train), len(images.val), len(images.test)) == (18, 2, 4)
+    assert images.test.labels.tolist() == [0, 0, 1, 1]
+    assert f"labels of {name}" in images.source
+
+
+def test_a_competition_has_names_without_endings_and_images_without_labels(flat):
+    (flat / "images").rename(flat / "train")
+    (flat / "test").mkdir()
+    labels = np.arange(24) % 2 + 9
+    names = sorted(path.stem for path in (flat / "train").iterdir())
+    (flat / "train" / f"{names[-1]}.png").rename(flat / "test" / "unknown.png")
+    write(flat, [*zip(names[:-1], labels[:-1], strict=True)], "id,label", "train.csv")
+    with pytest.warns(UserWarning, match=r"train.csv: gives no label to 1 of 24 images, .*: test/unknown.png"):
+        images = load(flat)
+    assert images.classes == ("9", "10")  # numbers are in their order
+    assert len(images.train) + len(images.val) + len(images.test) == 23
+
+
+def test_another_split_in_the_table_is_another_set(flat):
+    rows = rows_of(flat)
+    write(flat, rows)
+    assert len(load(flat).test) == 4
+    write(flat, [(file, label, {"test": "train", "train": "test"}[split]) for file, label, split in rows])
+    assert len(load(flat).test) == 20
+
+
+def test_a_table_of_classes_next_to_their_folders_is_none_of_images(small):
+    write(small / "train", [(0, "cat"), (1, "dog")], "id,class")
+    assert load(small / "train").classes == ("a", "b")
+    write(small / "train", [(f"a/{i:04}.png", "cd"[i % 4 == 0]) for i in range(0, 20, 2)], "file,label")
+    with pytest.warns(UserWarning, match="gives no label to 10 of 20 images"):
+        assert load(small / "train").classes == ("c", "d")
+
+
+WRONG = {
+    "no such image": (lambda rows: [("images/x.png", "a", "train"), *rows], "row 2: 'images/x.png' is none of the"),
+    "no such split": (lambda rows: [(*rows[0][:2], "holdout"), *rows[1:]], "a split is train, val or test, not 'hold"),
+    "two classes": (lambda rows: [*rows, (rows[0][0], "c", rows[0][2])], "row 26: .* has two rows, with 'a' and 'c'"),
+    "one class": (lambda rows: [(file, "a", split) for file, _, split in rows], "has one class only, 'a'"),
+    "a short row": (lambda rows: [*rows, ("x",)], "row 26 has 1 cells, the header has 3"),
+    "only a test split": (lambda rows: [(*row[:2], "test") for row in rows], "labels.csv: no image of train has"),
+    "a class not in test": (lambda rows: [row for row in rows if row[1:] != ("b", "test")], "test has no image of cla"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*gives no label")
+@pytest.mark.parametrize("what", WRONG)
+def test_wrong_tables(flat, what):
+    change, message = WRONG[what]
+    write(flat, change(rows_of(flat)))
+    with pytest.raises(DataError, match=message):
+        load(flat)
+
+
+def test_a_name_of_several_images(flat):
+    (flat / "more").mkdir()
+    shutil.copy(flat / "images" / "train_0000.png", flat / "more")
+    write(flat, rows_of(flat, "{}"))
+    with pytest.raises(DataError, match=r"may be any of images/train_0000.png, more/train_0000.png; give"):
+        load(flat)
