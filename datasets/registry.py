@@ -68,6 +68,8 @@ def register_dataset(
         Images('coins-random3', shape=(3, 8, 8), classes=2, train=18, val=2, test=20)
         >>> unregister_dataset("coins", domain="images")
     """
+    if not isinstance(name, str):
+        raise TypeError(f"register_dataset needs a name: write @register_dataset('my-data', 'images'), not {name!r}")
     if load is None:
         return partial(register_dataset, name, domain, license=license, about=about)
     check_choice("domain", domain, TYPES)

@@ -189,6 +189,10 @@ def register_neurons(layer: type[nn.Module] | str, *, whole: bool = False) -> Ca
         ... def view(module):
         ...     return module.W.mT  # [dim, classes]: a column per class
     """
+    if not isinstance(layer, type | str):
+        raise TypeError(f"register_neurons needs a class or its name: write @register_neurons(MyLayer), not {layer!r}")
+    if isinstance(layer, str) and not {".", "*"} & {*layer}:
+        raise UsageError(f"{layer!r} names no class; give the class, or its module too: 'my_package.{layer}'")
 
     def register(rule: Rule) -> Rule:
         if layer in _RULES and not is_again(rule, _RULES[layer]):

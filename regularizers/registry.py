@@ -36,6 +36,8 @@ def register_regularizer(name: str, *, default_weight: float = 1.0, ordered: boo
         >>> regularizer = create_regularizer("squared-norm", nn.Linear(4, 3))
         >>> del _REGISTRY["squared-norm"]  # for this example alone
     """
+    if not isinstance(name, str):
+        raise TypeError(f"register_regularizer needs a name: write @register_regularizer('my-penalty'), not {name!r}")
 
     def register(penalty: P) -> P:
         if name in _REGISTRY and not is_again(penalty, taken := _defined(_REGISTRY[name])):

@@ -351,6 +351,9 @@ def register_recipe(recipe: Any) -> Any:
             return recipe.replace(model=model, data=data, regularizer=regularizer)
 
         build.__module__, build.__qualname__ = sys._getframe(1).f_globals["__name__"], name  # of who registers it
+    elif not inspect.isroutine(recipe):
+        how = "register_recipe(ImageRecipe(recipe='my-recipe')), or @register_recipe above a function"
+        raise TypeError(f"{recipe!r} is neither a recipe nor a function; write {how}")
     else:
         name, build = recipe.__name__, recipe
         kind = inspect.signature(recipe, eval_str=True).return_annotation

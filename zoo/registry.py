@@ -61,6 +61,9 @@ def register_model(
         >>> entries.pop("linear_probe").domain
         'images'
     """
+    if builder is not None and not callable(builder):
+        how = f"@register_model(name={builder!r}, domain='images')"
+        raise TypeError(f"register_model takes a builder, not {builder!r}; write {how}")
     if domain not in DOMAINS:
         raise UsageError(f"unknown domain {domain!r}; {did_you_mean(domain, DOMAINS)}")
 

@@ -84,6 +84,8 @@ def test_duplicates_and_invalid_names_are_refused(mine):
             register_dataset(name, "images", images)
     with pytest.raises(UsageError, match="domain must be 'images' or 'points' or 'graphs', not 'sounds'"):
         register_dataset("a", "sounds", images)
+    with pytest.raises(TypeError, match=r"write @register_dataset\('my-data', 'images'\), not <function images"):
+        register_dataset(images, "images")
     with pytest.raises(UsageError, match=r"domain must be .* not 'sounds'"):
         load_data("mine", domain="sounds")
 

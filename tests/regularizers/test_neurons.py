@@ -235,6 +235,10 @@ def test_own_rules_are_added_once_and_inherited():
     for taken in (Table, nn.Linear, "torch_geometric.nn.dense.linear.Linear"):
         with pytest.raises(ValueError, match="already has"):
             register_neurons(taken)(lambda module: module.weight)
+    with pytest.raises(TypeError, match=r"write @register_neurons\(MyLayer\), not <function"):
+        register_neurons(lambda module: module.weight)
+    with pytest.raises(UsageError, match=r"'Table' names no class; .* 'my_package.Table'"):
+        register_neurons("Table")
 
 
 def test_a_rule_that_is_defined_again_replaces_itself():

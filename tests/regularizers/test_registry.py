@@ -104,6 +104,14 @@ def test_a_registered_function_is_a_penalty():
         register_regularizer("test-function")(int)
 
 
+def test_a_decorator_without_a_name_is_an_error():
+    with pytest.raises(TypeError, match=r"write @register_regularizer\('my-penalty'\), not <function"):
+
+        @register_regularizer
+        def mine(w):
+            return w.mean((-2, -1))
+
+
 def test_options_can_be_checked_without_a_model():
     check_regularizer("rp-comhe", dim=30, weight=0.5, include="*.conv")
     for options in ({"dim": 1}, {"weight": -1.0}, {"output_weight": "much"}):

@@ -133,6 +133,9 @@ def test_a_registered_recipe_is_as_good_as_a_built_in_one(registry):
         exec("register_recipe(GraphRecipe(recipe='brief', epochs=7))", names)
     with pytest.raises(UsageError, match="'custom' of a recipe for graphs is taken"):
         register_recipe(GraphRecipe())
+    for wrong in ("brief", GraphRecipe):
+        with pytest.raises(TypeError, match="is neither a recipe nor a function; write register_recipe"):
+            register_recipe(wrong)
     with pytest.raises(UsageError, match="return annotation"):
         register_recipe(lambda model, data, regularizer: GraphRecipe())
     with pytest.raises(UsageError, match="'wide' is for graphs, but cnn9 is a model for images"):

@@ -28,6 +28,8 @@ def test_a_model_says_its_domain_and_a_class_its_name(clean_registry):
     assert "tiny_images" in list_models(domain="images")
     with pytest.raises(UsageError, match="unknown domain 'image'; did you mean images"):
         register_model(domain="image")
+    with pytest.raises(TypeError, match=r"write @register_model\(name='tiny', domain='images'\)"):
+        register_model("tiny")
 
 
 def test_a_name_is_taken_once(clean_registry):
