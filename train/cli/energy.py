@@ -71,7 +71,7 @@ class Energy(Command):
 def kind_of(source: str) -> str:
     """Return what has neurons: a run, a file of others, published weights, a model or a graph model."""
     from comhe.zoo import list_models, list_weights, model_domain
-    from comhe.zoo.cards import has_card, is_shared
+    from comhe.zoo.cards import FILES, has_card, is_path, is_shared
     from comhe.zoo.state import weights_file
 
     path = weights_file(source)
@@ -82,7 +82,10 @@ def kind_of(source: str) -> str:
     if path.is_file():
         return "file"
     if source not in list_models():
-        hint = did_you_mean(source, [*list_models(), *list_weights()])
+        if is_path(source) or source.lower().endswith(FILES):
+            raise UsageError(f"{source}: no such file or folder")
+        many = "`comhe list models` and `comhe list weights` show the names"
+        hint = did_you_mean(source, [*list_models(), *list_weights()], many)
         raise UsageError(f"{source!r} is neither a folder, nor a file, nor the name of weights or a model; {hint}")
     return "graph model" if model_domain(source) == "graphs" else "model"
 

@@ -97,7 +97,7 @@ def train_command(domain: str, argv: Sequence[str] = (), completed: bool = False
 
     For a shell that completes (``completed``) names are choices.
     """
-    from comhe.train.recipe import find_domain, get_recipe, list_recipes
+    from comhe.train.recipe import domains, find_domain, get_recipe, list_recipes
     from comhe.train.start import model_of
     from comhe.zoo import model_domain
 
@@ -113,7 +113,10 @@ def train_command(domain: str, argv: Sequence[str] = (), completed: bool = False
         raise UsageError(f"a name is missing after one of {', '.join(f'--{name}' for name in NAMED)}") from None
     if (weights := cell.pop("weights")) and "--model" not in argv:
         cell["model"] = model_of(weights, cell["model"])
-    if (other := model_domain(cell["model"])) != domain:
+    if (other := model_domain(cell["model"])) not in domains():
+        how = f"register it with @register_model(domain={domain!r})"
+        raise UsageError(f"{cell['model']} is registered without a domain, so it cannot be trained; {how}")
+    if other != domain:
         raise UsageError(f"{cell['model']} is a model for {other}; train it with: comhe train {other}")
     base = get_recipe(cell.pop("recipe"), **cell)
     hints = get_type_hints(kind)

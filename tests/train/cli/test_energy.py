@@ -86,7 +86,10 @@ def test_one_of_several_state_dicts(capsys, tmp_path):
     assert "7 x 3" in capsys.readouterr().out
     assert main(["energy", "resnet8.glyphs-none", "--key", "80"]) == 2
     assert "--key is for a file of several state dicts" in capsys.readouterr().err
-    assert main(["energy", str(tmp_path / "gone.pt"), "--key", "80"]) == 2
+    for path in (str(tmp_path / "gone"), "gone.pt"):
+        assert main(["energy", path, "--key", "80"]) == 2
+        assert capsys.readouterr().err == f"comhe: {path}: no such file or folder\n"
+    assert main(["energy", "gone"]) == 2
     assert "neither a folder, nor a file" in capsys.readouterr().err
 
 

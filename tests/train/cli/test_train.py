@@ -1,4 +1,5 @@
 import pytest
+from torch import nn
 
 from comhe.errors import UsageError
 from comhe.regularizers import create_regularizer
@@ -7,6 +8,7 @@ from comhe.train.recipe import get_recipe
 from comhe.train.runs.run import Run
 from comhe.train.task import check_recipe
 from comhe.zoo import create_model
+from comhe.zoo.registry import Entry, entries
 
 
 def test_flags_are_the_fields_and_show_the_defaults_of_the_recipe_that_is_asked_for(capsys):
@@ -32,6 +34,12 @@ def test_flags_are_the_fields_and_show_the_defaults_of_the_recipe_that_is_asked_
 def test_the_recipe_is_the_named_one_with_what_the_flags_change(argv, cell, changes):
     command = parse(["train", *argv.split()])
     assert command.named_recipe() == get_recipe(*cell, **changes)
+
+
+def test_a_model_without_a_domain_is_not_trained(monkeypatch, capsys):
+    monkeypatch.setitem(entries, "mine", Entry(nn.Linear, "custom"))
+    assert main(["train", "images", "--model", "mine"]) == 2
+    assert "cannot be trained; register it with @register_model(domain='images')" in capsys.readouterr().err
 
 
 def test_options_are_added_to_those_of_the_named_recipe():
