@@ -12,6 +12,7 @@ from torch import nn
 from comhe.errors import UsageError, WeightsError, few, warn
 from comhe.zoo import Loaded, Weights, get_weights, list_weights, load_weights
 from comhe.zoo.cards import has_card, is_path, is_shared
+from comhe.zoo.match import NO_HEAD
 from comhe.zoo.state import parts_of, weights_file
 
 from .predict import RunWeights, open_weights
@@ -170,7 +171,7 @@ def _layer(name: str) -> str:
 def _head(model: nn.Module) -> str:
     head = getattr(model, "output_layer", None)
     if not isinstance(head, str):
-        raise UsageError(f"{type(model).__name__} has to name its last layer in its attribute output_layer, as 'fc'")
+        raise UsageError(f"{type(model).__name__} {NO_HEAD}")
     return f"{head}."
 
 

@@ -22,6 +22,7 @@ BATCHES = "num_batches_tracked"  # which batch norm counts, and nothing needs
 WRAPPED = re.compile(r"(?<=\.)(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 # What Lightning keeps next to the state dict that it loads.
 SET_ASIDE = re.compile(rf"(callbacks|current_model_state|averaging_state){NEST}")
+NO_HEAD = "has to name its last layer in its attribute output_layer, as 'fc'"  # a model, to have it swapped
 
 
 @dataclass
@@ -252,6 +253,8 @@ def misfit(
     if "model" in options:
         problem += f"; they are weights of {options.pop('model')}"
     elif not options.keys() - {"num_classes"}:
+        if swap_head and not head:
+            return WeightsError(f"{problem}; to swap its head, {name} {NO_HEAD}")
         left = match.faults - len({*match.misshapen} & {*head} if options or swap_head else ())
         return WeightsError(f"{problem}; {_advice(model, match, expected, source, left or match.faults)}")
     elif not options.keys() - {"in_channels", "num_classes"} and not adapt_input:

@@ -251,6 +251,8 @@ def test_advice_names_what_can_be_done(state):
         load_weights(build(), inside)
     with pytest.raises(WeightsError, match="they are of another network"):
         load_weights(build(), {f"blocks.{i}.attn.qkv.weight": torch.ones(3, 4) for i in range(9)})
+    with pytest.raises(WeightsError, match=r"to swap its head, Linear has to name its last layer .* output_layer"):
+        load_weights(nn.Linear(4, 3), nn.Linear(4, 5).state_dict(), swap_head=True)
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64, torch.int32])

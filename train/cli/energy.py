@@ -26,7 +26,7 @@ USED = {  # options by what they are for, and the kinds of that
 class Energy(Command):
     """Diagnose how the neurons of each layer lie on the sphere: energies, angles, coherence, rank, dead neurons.
 
-    Layers stand in the order of the network.
+    Layers stand in the order of the network; those of a .safetensors file of others, which has no order, by name.
     """
 
     examples = (
