@@ -188,6 +188,7 @@ class Regularizer(States):
         counted = self._counted(draws)
         terms: list[Tensor] = []
         rest = [self._member(layer, draws) for layer in counted]
+        trained = any(member.w.requires_grad for member in rest)
         if rest:
             with autocast_disabled(rest[0].w):
                 rest, bounds = self._bounded(rest, draws)
@@ -210,6 +211,9 @@ class Regularizer(States):
         if not terms:
             return torch.zeros((), device=draws.device)
         total = sum(terms[1:], terms[0])
+        if not total.requires_grad and trained and torch.is_grad_enabled() and self.penalty.needs_layers:
+            how = "compute it from the neurons that it is given, without detach(), NumPy or no_grad()"
+            self._warn_once(f"{self.name} has no gradient and trains nothing: {how}")
         return total if self._attached.ranks == 1 else self._attached.ranks * total
 
     def value_and_grad(self, parameters: Sequence[Tensor], draws: Draws) -> tuple[Tensor, list[Tensor | None]]:
@@ -323,6 +327,11 @@ class Regularizer(States):
             )
         self._warned -= set(self.weight if isinstance(self.weight, Mapping) else ()) - set(globs)
 
+    def _warn_once(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
+            warn(message, RegularizerWarning)
+
     def _is_weight(self, output_weight: Weight | Literal["default"] | None) -> bool:
         """Whether the output layer has the weight of the others, also when that is set anew."""
         return (self.penalty.default_output_weight if output_weight == "default" else output_weight) is None
@@ -342,9 +351,7 @@ class Regularizer(States):
         counted = set(self._counted(draws))
         if not layers and self.penalty.needs_layers:
             reason = "all its layers are frozen" if self._attached.layers else "its model has no layer left"
-            if reason not in self._warned:
-                self._warned.add(reason)
-                warn(f"{self.name} is 0: {reason}", RegularizerWarning)
+            self._warn_once(f"{self.name} is 0: {reason}")
         local = self._attached.local(layers)
         self.penalty.draw([layer for layer in local if layer in counted or self.state_of(layer) is not None], draws)
         return draws

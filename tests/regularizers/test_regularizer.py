@@ -268,6 +268,40 @@ def test_weights_may_be_set_between_steps():
     assert [regularizer.weight_of(layer) for layer in regularizer.layers] == [5.0, 2.0]
 
 
+class Detached(Penalty):
+    def function(self, w):
+        return w.detach().square().mean((-2, -1))
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_penalty_without_a_gradient_is_told_once(together, recwarn):
+    model = nn.Linear(4, 3)
+    regularizer = Regularizer(model, Detached())
+    for _ in range(2):
+        if together:
+            regularizer.value_and_grad([model.weight], regularizer.draw())
+        else:
+            regularizer().backward()
+    (told,) = recwarn
+    assert str(told.message).startswith("Detached has no gradient and trains nothing: compute it from the neurons")
+    assert told.filename == __file__
+
+
+def test_what_needs_no_gradient_is_not_warned_of(recwarn):
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 3))
+    Regularizer(model, Detached(), weight=0.0)()
+    create_regularizer("none", model, weight=1.0)()
+    with torch.no_grad():
+        Regularizer(model, Detached())()
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    Regularizer(model, Detached())(parameters)
+    torch.func.grad(Regularizer(model, MHE()))(parameters)
+    regularizer = Regularizer(model, Detached())
+    model.requires_grad_(False)
+    regularizer()
+    assert [str(warning.message) for warning in recwarn] == ["Detached is 0: all its layers are frozen"]
+
+
 def test_what_is_not_a_penalty_or_a_value_of_one():
     for wrong, message in ((MHE, "not the class MHE; by name: create_regularizer"), ("mhe", "not 'mhe'; by name")):
         with pytest.raises(TypeError, match=f"penalty must be a Penalty such as MHE.., {message}"):
