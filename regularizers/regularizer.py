@@ -13,6 +13,7 @@ from .bound import bound_gradient, bound_gradients, bounds_together
 from .diagnostics import diagnose
 from .draws import Draws, Memory
 from .energies.checks import autocast_disabled, upcast
+from .energies.transforms import is_transformed
 from .neurons import parametrizations_in_evaluation
 from .penalties.penalty import Member, Penalty
 from .report import LayerReport, Report
@@ -188,7 +189,7 @@ class Regularizer(States):
         counted = self._counted(draws)
         terms: list[Tensor] = []
         rest = [self._member(layer, draws) for layer in counted]
-        trained = any(member.w.requires_grad for member in rest)
+        trained = self.penalty.needs_layers and any(member.w.requires_grad for member in rest)
         if rest:
             with autocast_disabled(rest[0].w):
                 rest, bounds = self._bounded(rest, draws)
@@ -211,7 +212,7 @@ class Regularizer(States):
         if not terms:
             return torch.zeros((), device=draws.device)
         total = sum(terms[1:], terms[0])
-        if not total.requires_grad and trained and torch.is_grad_enabled() and self.penalty.needs_layers:
+        if not total.requires_grad and trained and torch.is_grad_enabled() and not is_transformed(total):
             how = "compute it from the neurons that it is given, without detach(), NumPy or no_grad()"
             self._warn_once(f"{self.name} has no gradient and trains nothing: {how}")
         return total if self._attached.ranks == 1 else self._attached.ranks * total

@@ -296,6 +296,8 @@ def test_what_needs_no_gradient_is_not_warned_of(recwarn):
     parameters = {name: p.detach() for name, p in model.named_parameters()}
     Regularizer(model, Detached())(parameters)
     torch.func.grad(Regularizer(model, MHE()))(parameters)
+    regularizer, name = Regularizer(model, MHE()), "0.weight"
+    torch.vmap(lambda w: regularizer({name: w}))(torch.stack(2 * [parameters[name]]))
     regularizer = Regularizer(model, Detached())
     model.requires_grad_(False)
     regularizer()
