@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from comhe.datasets.io.layouts import SPLIT_NAMES
+from comhe.datasets.io.layouts import LIKE_A_SPLIT, SPLIT_NAMES
 from comhe.errors import DataError, few, warn
 
 MAX_CLASSES = 1000  # or as many as nodes: a label is the number of a class, and each class has an output
@@ -37,6 +37,8 @@ NAMES = {
 }  # fmt: skip
 SPLITS = ("split_idx", "split", "splits")  # of dictionaries of node numbers, as OGB gives them, or of words
 PARTS = {word: split for split, words in SPLIT_NAMES.items() for word in words}
+OF_SPLITS = {name for split in SPLIT_NAMES for name in NAMES[split]}
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")  # where a word begins in isTrain
 
 
 def rename(given: Mapping[str, Any], name: str, labeled: bool = True) -> dict[str, Any]:
@@ -74,12 +76,17 @@ def rename(given: Mapping[str, Any], name: str, labeled: bool = True) -> dict[st
 
 
 def expanded(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arrays of a graph, with those of a dictionary of splits among them."""
-    splits = {key: value for key, value in given.items() if key in SPLITS and isinstance(value, Mapping)}
-    found = {key: value for key, value in given.items() if key not in splits}
-    for value in splits.values():
-        found |= value
-    return found
+    """Return the arrays of a graph, with those of a dictionary of splits among them; names of splits in lower case."""
+    found: dict[str, Any] = {}
+    for key, value in given.items():
+        inside = _lowered(value) if key in SPLITS and isinstance(value, Mapping) else {}
+        found |= inside if _has_masks(inside) else {key: value}
+    return _lowered(found)
+
+
+def _lowered(given: Mapping[str, Any]) -> dict[str, Any]:
+    free = OF_SPLITS - given.keys()
+    return {lower if (lower := str(key).lower()) in free else key: value for key, value in given.items()}
 
 
 def split_masks(words: np.ndarray, name: str) -> dict[str, np.ndarray]:
@@ -129,6 +136,28 @@ def unused(given: Mapping[str, Any]) -> list[str]:
     hint = "edge_attr (name it edge_weight if it is one)"
     weighted = any(name in present for name in NAMES["edge_weight"])
     return [hint if key == "edge_attr" and not weighted else str(key)[:60] for key in found]
+
+
+def warn_of_unused(given: Mapping[str, Any], name: str, drawn: bool) -> None:
+    """Warn of what nothing here uses; a split among it is an error where one is ``drawn``."""
+    found = unused(given)
+    if drawn and (key := next(iter({*SPLITS}.intersection(found)), None)):
+        value = expanded(given)[key]
+        odd = [*value] if isinstance(value, Mapping) else []
+        odd += [each for each in value if not isinstance(each, str)] if isinstance(value, list | tuple) else []
+        kind = f"{getattr(value, 'dtype', type(value).__name__)} {list(getattr(value, 'shape', ()))}"
+        said = f"has {few(repr(str(each)[:20]) for each in odd)}" if odd else f"is {kind}"
+        form = "train, val or test for each node, or a dictionary of these words with node numbers or masks"
+        raise DataError(f"{name}: {key} {said}; a split is {form}")
+    if found:
+        hint = drawn_hint(found, "train_mask, val_mask and test_mask, or split") if drawn else ""
+        warn(f"{name}: not used: {few(found, 8)}{hint}")
+
+
+def drawn_hint(names: Sequence[str], known: str) -> str:
+    """Return what to do if a name of what is not used is like that of a split, and none was found."""
+    is_like = any(LIKE_A_SPLIT.search(_HUMP.sub("_", each)) or re.search("mask|split", each.lower()) for each in names)
+    return f"; a random split is drawn, so name one of your own {known}" if is_like else ""
 
 
 def as_array(value: Any, what: str) -> Any:

@@ -180,12 +180,12 @@ class Graph:
         labels: Any = np.full(nodes, -1)
         classes: tuple[str, ...] = ()
         nodes_of, words = (np.empty(0, np.int64),) * 3, "to predict: without labels"
+        drawn = labeled and seed is None and found.keys().isdisjoint(SPLITS)
+        fields.warn_of_unused(data, name, drawn)
         if labeled:
             labels, classes = fields.check_labels(found["y"], nodes, name)
             nodes_of, words = read_split(found, labels, seed, name, split)
             warn_of_gaps(labels, nodes_of[0], name)
-        if passed_over := fields.unused(data):
-            warn(f"{name}: not used: {few(passed_over, 8)}")
         shared, counts = np.unique(np.concatenate(nodes_of), return_counts=True)
         if len(shared := shared[counts > 1]):
             where = " and ".join(split for split, part in zip(SPLITS, nodes_of, strict=True) if shared[0] in part)

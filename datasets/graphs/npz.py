@@ -12,7 +12,7 @@ import numpy as np
 from comhe.errors import DataError
 from comhe.inputs.signatures import stand_in
 
-from .fields import NAMES, SPLITS
+from .fields import NAMES, OF_SPLITS, SPLITS
 
 MAX_BYTES = 1 << 32  # of one array
 UNSTORED, EXPANSION = 1 << 26, 200  # an array may unpack to so many bytes, or to so many times those that it takes
@@ -35,7 +35,7 @@ def read_npz(path: Path) -> dict[str, Any]:
                 if member.filename.endswith(".npy"):
                     name = member.filename.removesuffix(".npy")
                     matrix = _PART.fullmatch(name)
-                    used = not USED.isdisjoint({name, matrix["name"] if matrix else name})
+                    used = name.lower() in OF_SPLITS or not USED.isdisjoint({name, matrix["name"] if matrix else name})
                     if used and (array := _array(archive, member, path, needed=name != "node_names")) is not None:
                         arrays[name] = array
                     else:

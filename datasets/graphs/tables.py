@@ -8,7 +8,7 @@ import numpy as np
 from comhe.datasets.io.layouts import SPLIT_NAMES, children
 from comhe.errors import DataError, few, warn
 
-from .fields import split_masks, whole
+from .fields import drawn_hint, split_masks, whole
 from .headers import find_headers, is_header, names_the_nodes, tell_ids
 from .splits import SPLITS
 from .table import ID, INDEX, LABEL, SPLIT, Table
@@ -84,7 +84,8 @@ def read_tables(folder: Path, labeled: bool = True) -> dict[str, Any]:
     for split in SPLITS:
         if split in tables:
             found[split] = _listed(tables[split], numbers)
-    _tell_unused(folder, [*tables.values()], {table.path.name for table in tables.values()})
+    drawn = not any(split in found or f"{split}_mask" in found for split in SPLITS)
+    _tell_unused(folder, [*tables.values()], {table.path.name for table in tables.values()}, drawn)
     return found
 
 
@@ -126,12 +127,13 @@ def _listed(table: Table, numbers: dict[str, int]) -> np.ndarray:
     return np.array([_number(node, numbers, table) for node in table.cells(column)], dtype=np.int64)
 
 
-def _tell_unused(folder: Path, tables: list[Table], names: set[str]) -> None:
+def _tell_unused(folder: Path, tables: list[Table], names: set[str], drawn: bool = False) -> None:
     """Warn of files without one of these names, and of columns of tables, that are passed over."""
     found = [child.name for child in children(folder) if child.name not in names]
     found += [f"{name} in {table.path.name}" for table in tables for name in table.unused()]
     if found:
-        warn(f"{folder}: not used: {few(found, 8)}")
+        hint = drawn_hint(found, "split.csv, or train.csv, valid.csv and test.csv") if drawn else ""
+        warn(f"{folder}: not used: {few(found, 8)}{hint}")
 
 
 def _find(folder: Path, kind: str) -> Table | None:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
+from comhe.datasets import Graph
 from comhe.datasets.graphs.fields import as_array, check_edges, check_features, check_labels, names_of, rename, unused
 from comhe.errors import ComheWarning, DataError
 
@@ -214,6 +215,43 @@ def test_a_split_of_other_words_or_numbers_is_told():
         assert "train" not in rename(given | {"split": other}, "g")
 
 
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        (torch.arange(6), r"is torch.int64 \[6\]"),
+        (np.eye(6, 3), r"is float64 \[6, 3\]"),
+        ([np.arange(2), [2, 3], [4]], r"has '\[0 1\]', '\[2, 3\]', '\[4\]'"),
+        ([{"train": [0]}] * 9, r"has .* and 4 more"),
+        (["train", "val", 0, "test", "", None], "has '0', 'None'"),
+        ({"trn": [0], "vld": [1]}, "has 'trn', 'vld'"),
+        ({str(i): "train" for i in range(6)}, "has '0', '1', '2', '3', '4' and 1 more"),
+    ],
+)
+def test_no_split_is_drawn_in_place_of_one_that_is_not_understood(split, said):
+    given = {"x": np.eye(6), "edge_index": [[0, 1], [1, 0]], "y": [0, 1] * 3, "split": split}
+    with pytest.raises(DataError, match=rf"^g: split {said}; a split is train, val or test for each node, or a"):
+        Graph.from_pyg(given, "g")
+    assert len(Graph.from_pyg(given | {"split": None}, "g").train) == 2
+    for known in ({"seed": 0}, {"labeled": False}):
+        with pytest.warns(ComheWarning, match="g: not used: split$"):
+            Graph.from_pyg(given, "g", **known)
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        *((key, "; a random split is drawn, .*") for key in ("is_Test", "trainNodes", "val.nodes", "train0", "SPLIT1")),
+        *((key, "") for key in ("latest", "constraint")),
+    ],
+)
+def test_names_like_those_of_splits_are_told_that_one_is_drawn(key, hint):
+    given = {"x": np.eye(6), "edge_index": [[0, 1], [1, 0]], "y": [0, 1] * 3, key: [0, 1]}
+    with pytest.warns(ComheWarning, match=f"^g: not used: {key}{hint}$"):
+        Graph.from_pyg(given, "g")
+    with pytest.warns(ComheWarning, match=f"^g: not used: {key}$"):
+        Graph.from_pyg(given | {"train": [0], "val": [1], "test": [2]}, "g")
+
+
 def test_columns_of_pandas_have_words_as_objects():
     words = np.array(["b", None, float("nan"), "a"], dtype=object)
     found = rename({"x": X, "edge_index": E, "y": words, "split": np.array(["test", None, "", "train"], object)}, "g")
@@ -234,8 +272,11 @@ def test_rows_of_different_lengths_are_told():
 
 @pytest.mark.parametrize("names", NAMES[:2])
 @pytest.mark.parametrize("form", ["{}", "{}_mask", "{}_idx", "idx_{}"])
-def test_splits_have_their_usual_names(names, form):
-    given = {"x": X, "edge_index": E, "y": Y} | {form.format(name): [i] for i, name in enumerate(names)}
+@pytest.mark.parametrize("case", [str, str.capitalize, str.upper])
+def test_splits_have_their_usual_names(names, form, case):
+    splits = {case(form.format(name)): [i] for i, name in enumerate(names)}
+    assert unused({"split": splits}) == []
+    given = {"x": X, "edge_index": E, "y": Y} | splits
     assert [rename(given, "g")[split].tolist() for split in ("train", "val", "test")] == [[0], [1], [2]]
     assert unused(given) == []
 

@@ -63,6 +63,11 @@ def test_what_is_not_sound_is_one_line(tmp_path, arrays, fault):
         read_npz(tmp_path / "g.npz")
 
 
+def test_masks_in_capitals_are_read_and_other_names_are_not(tmp_path):
+    np.savez(tmp_path / "g.npz", Train_Mask=[True], Y=np.array([{}], dtype=object))
+    assert read_npz(tmp_path / "g.npz") == {"Train_Mask": [True], "Y": "not read"}
+
+
 def test_files_that_are_none_or_claim_too_much(tmp_path):
     path = tmp_path / "g.npz"
     for data, fault in ((b"", "an empty file"), (b"<html>", "a web page"), (b"not a zip file", "File is not a zip")):

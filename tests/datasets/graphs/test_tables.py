@@ -202,6 +202,17 @@ def test_what_is_passed_over_is_named(tmp_path):
         read_tables(write(tmp_path, PLAIN | more))
 
 
+@pytest.mark.parametrize("name", ["masks.csv", "train_idx.csv"])
+def test_files_named_like_a_split_are_told_that_one_is_drawn(tmp_path, name):
+    write(tmp_path, PLAIN | {name: "0\n"})
+    with pytest.warns(
+        UserWarning, match=f"not used: {name}; a random split is drawn, so name one of your own split.csv"
+    ):
+        read_tables(tmp_path)
+    with pytest.warns(UserWarning, match=f"not used: {name}$"):
+        read_tables(write(tmp_path, {"split.csv": "train\nval\ntest\n"}))
+
+
 def test_an_unknown_node_is_told_where_ids_come_from(tmp_path):
     with pytest.raises(DataError, match=r"'99' is not a node of the 3 .* unless a column id names them"):
         read_tables(write(tmp_path, PLAIN | {"edges.csv": "source,target\n0,99\n"}))
