@@ -20,12 +20,12 @@ PERHAPS = ("none", "unknown")  # may be a class
 WHOLE = re.compile(r"[0-9]{1,9}")  # the number of a class
 FLOAT = re.compile(r"-?[0-9]{1,15}(\.[0-9]{0,30}(e[+-]?[0-9]{1,2})?|e\+[0-9]{2}|,0{1,2})", re.IGNORECASE)
 MAX_SIDE = 1 << 26  # of a sparse matrix, whose rows take memory even where they are empty
-MASKS = ("{}_mask", "{}", "{}_idx", "{}_index", "idx_{}", "{}_masks")  # of a split
+MASKS = ("{}_mask", "{}", "{}_idx", "{}_index", "{}_indices", "{}_ids", "idx_{}", "{}_masks")  # of a split
 # The names that arrays of a graph have in PyTorch Geometric, in OGB, in DGL and in published .npz files.
 NAMES = {
     "x": ("x", "features", "feat", "feats", "attr", "attr_matrix", "node_feat", "node_features"),
     "y": ("y", "labels", "label", "node_label", "node_labels"),
-    "edge_index": ("edge_index", "edges", "edge", "edge_list"),
+    "edge_index": ("edge_index", "edges", "edge", "edge_list", "edge_indices"),
     "edge_weight": ("edge_weight", "edge_weights"),
     "adj": ("adj", "adj_matrix", "adjacency", "adj_t"),
     **{

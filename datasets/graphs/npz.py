@@ -80,6 +80,8 @@ def _with_matrices(arrays: dict[str, np.ndarray], path: Path) -> dict[str, Any]:
     from scipy.sparse import csr_array
 
     matches = {key: match for key in arrays if (match := _PART.fullmatch(key))}
+    matrices = {match["name"] for match in matches.values() if match["part"] == "indptr"}  # no other array is called so
+    matches = {key: match for key, match in matches.items() if match["name"] in matrices}
     result: dict[str, Any] = {key: array for key, array in arrays.items() if key not in matches}
     for name in dict.fromkeys(match["name"] for match in matches.values()):
         parts = {match["part"]: arrays[key] for key, match in matches.items() if match["name"] == name}

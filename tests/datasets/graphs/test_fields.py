@@ -13,7 +13,13 @@ X, E, Y = np.eye(4), np.array([[0, 1], [1, 2]]), np.array([0, 1, 0, 1])
 
 
 @pytest.mark.parametrize(
-    "names", [("x", "edge_index", "y"), ("feat", "edges", "labels"), ("node_feat", "edge", "label")]
+    "names",
+    [
+        ("x", "edge_index", "y"),
+        ("feat", "edges", "labels"),
+        ("node_feat", "edge", "label"),
+        ("attr", "edge_indices", "y"),
+    ],
 )
 def test_the_names_of_others(names):
     found = rename(dict(zip(names, (X, E, Y), strict=True)) | {"idx_train": [0], "extra": "words"}, "g")
@@ -271,7 +277,7 @@ def test_rows_of_different_lengths_are_told():
 
 
 @pytest.mark.parametrize("names", NAMES[:2])
-@pytest.mark.parametrize("form", ["{}", "{}_mask", "{}_idx", "idx_{}"])
+@pytest.mark.parametrize("form", ["{}", "{}_mask", "{}_idx", "{}_indices", "{}_ids", "idx_{}"])
 @pytest.mark.parametrize("case", [str, str.capitalize, str.upper])
 def test_splits_have_their_usual_names(names, form, case):
     splits = {case(form.format(name)): [i] for i, name in enumerate(names)}

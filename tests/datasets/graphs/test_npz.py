@@ -63,6 +63,16 @@ def test_what_is_not_sound_is_one_line(tmp_path, arrays, fault):
         read_npz(tmp_path / "g.npz")
 
 
+@pytest.mark.parametrize("other", ["x_shape", "y_data", "label_indices", "edge_data"])
+def test_arrays_that_are_called_like_parts_of_a_matrix(tmp_path, other):
+    splits = {"train_indices": [0], "val_indices": [1], "test_indices": [2]}
+    arrays = {"x": DENSE, "edge_indices": [[0, 1], [1, 0]], "y": [0, 0, 0], other: np.ones(2)}
+    np.savez(tmp_path / "g.npz", **arrays, **splits)
+    with pytest.warns(UserWarning, match=rf"g\.npz: not used: {other}$"):
+        graph = load_graph(f"graph:{tmp_path / 'g.npz'}")
+    assert [part.tolist() for part in (graph.train, graph.val, graph.test)] == [[0], [1], [2]]
+
+
 def test_masks_in_capitals_are_read_and_other_names_are_not(tmp_path):
     np.savez(tmp_path / "g.npz", Train_Mask=[True], Y=np.array([{}], dtype=object))
     assert read_npz(tmp_path / "g.npz") == {"Train_Mask": [True], "Y": "not read"}
