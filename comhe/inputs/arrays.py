@@ -14,6 +14,7 @@ NPY = b"\x93NUMPY"
 KINDS = "biufc"  # booleans and numbers
 MAX_RATIO = 64  # of what a compressed archive claims to its size
 BUILD = ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct")
+SCALAR = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
 WRITTEN = ("_codecs.encode", "__builtin__.bytes", "builtins.bytes")  # how Python 3 writes bytes in protocol 2
 FROM_BUFFER = ("numpy.core.numeric._frombuffer", "numpy._core.numeric._frombuffer")
 
@@ -79,6 +80,16 @@ def _dtype(record: Any) -> np.dtype | None:
     if type(state) is tuple and state[1:2] == (">",):
         raise Unreadable("its numbers are big-endian")
     return kind
+
+
+def plain(value: Any) -> Any:
+    """Return the number, the word or the truth value that a record of numpy's describes; anything else as it is."""
+    if not isinstance(value, Record) or value.name not in SCALAR or len(value.args or ()) != 2:
+        return value
+    kind, data = _dtype((value.args or ())[0]), _bytes((value.args or ())[1])
+    if kind is None or kind.kind not in "biufU" or len(data) != kind.itemsize:
+        return value
+    return data.decode("utf-32-le").rstrip("\0") if kind.kind == "U" else np.frombuffer(data, kind)[0].item()
 
 
 def read_npy(data: bytes) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from comhe.errors import DataError
-from comhe.inputs.arrays import BUILD
+from comhe.inputs.arrays import BUILD, plain
 from comhe.inputs.checkpoints import Checkpoint, open_checkpoint
 from comhe.inputs.pickles import Record, Unreadable
 
@@ -46,7 +46,7 @@ def read_pt(path: Path) -> dict[str, Any]:
         if any(isinstance(each, Tensor) and each.is_meta for each in inside):
             raise DataError(f"{path}: {key[:40]!r} is not a tensor that is stored in full")
         if isinstance(value, Record) and (key in FIELDS or key in SPLITS):
-            how = "; save words as a list" if value.name in BUILD else ""
+            how = "; save words as a list, by .tolist()" if value.name in BUILD else ""
             raise DataError(f"{path}: {key!r} is a {value.name[:100]}, not an array of numbers{how}")
     fields = {key: value for key, value in found.items() if value is not None and not isinstance(value, Record)}
     if not any(isinstance(value, Tensor) for value in fields.values()):
@@ -63,12 +63,17 @@ def _value(checkpoint: Checkpoint, value: Any) -> Any:
 
 
 def _values(checkpoint: Checkpoint, value: Any) -> Any:
-    """The same of a dictionary, such as OGB's of splits, or of a tuple, such as DGL's of the ends of edges."""
-    if isinstance(value, dict):
-        return {key: _value(checkpoint, each) for key, each in value.items()}
-    if isinstance(value, tuple | list):
-        return [_value(checkpoint, each) for each in value]
-    return _value(checkpoint, value)
+    """The same of a dictionary, such as OGB's of splits, or of a tuple, such as DGL's of the ends of edges.
+
+    Scalars of numpy in it, and in lists in it, are plain values. Each list is read once: a small file may repeat one.
+    """
+    if not isinstance(value, dict | tuple | list):
+        return _value(checkpoint, plain(value))
+    inside = [*value.values()] if isinstance(value, dict) else value
+    lists = {id(each): each for each in inside if isinstance(each, tuple | list)}
+    lists = {key: [*map(plain, each)] for key, each in lists.items()}
+    read = [lists[id(each)] if id(each) in lists else _value(checkpoint, plain(each)) for each in inside]
+    return dict(zip(value, read, strict=True)) if isinstance(value, dict) else read
 
 
 def _is_graph(checkpoint: Checkpoint, value: Any) -> bool:

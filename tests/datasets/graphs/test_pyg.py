@@ -79,6 +79,22 @@ def test_tensors_in_a_dictionary_of_splits_and_in_a_pair_of_ends(tmp_path, data)
         read_pt(tmp_path / "graph.pt")
 
 
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_lists_of_scalars_of_numpy(tmp_path, data, protocol):
+    words, masks = ("train", "val", "test"), np.eye(3, 4, dtype=bool)
+    given = {"x": data.x, "edge_index": [list(ends) for ends in data.edge_index.numpy()], "y": list(data.y.numpy())}
+    splits = (
+        {"split": list(np.array([*words, ""])), "node_names": list(np.arange(4))},
+        {f"{word}_mask": list(mask) for word, mask in zip(words, masks, strict=True)},
+        {"split_idx": {word: list(np.flatnonzero(mask)) for word, mask in zip(words, masks, strict=True)}},
+    )
+    for split in splits:
+        torch.save(given | split, tmp_path / "graph.pt", pickle_protocol=protocol)
+        graph = Graph.from_pyg(read_pt(tmp_path / "graph.pt"))
+        assert (graph.edge_index.tolist(), graph.labels.tolist()) == (data.edge_index.tolist(), data.y.tolist())
+        assert (graph.val.tolist(), graph.test.tolist()) == ([1], [2])
+
+
 class Set(InMemoryDataset):
     def __init__(self, graphs):
         super().__init__()
@@ -105,7 +121,7 @@ def test_nothing_in_a_file_runs_and_the_fault_is_one_line(tmp_path, data, monkey
         (
             "words.pt",
             {"x": data.x, "y": np.array(["a", "b"])},
-            "'y' is a .*, not an array of numbers; save words as a list",
+            r"'y' is a .*, not an array of numbers; save words as a list, by \.tolist",
         ),
         ("split.pt", {"x": data.x, "split": np.array(["a"], object)}, "'split' is a .*; save words as a list"),
         ("hetero.pt", hetero, "its nodes are of several kinds; save HeteroData.to_homogeneous"),
