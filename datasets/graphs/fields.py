@@ -38,6 +38,7 @@ NAMES = {
 SPLITS = ("split_idx", "split", "splits")  # of dictionaries of node numbers, as OGB gives them, or of words
 PARTS = {word: split for split, words in SPLIT_NAMES.items() for word in words}
 OF_SPLITS = {name for split in SPLIT_NAMES for name in NAMES[split]}
+ARRAYS = {*SPLITS}.union(*NAMES.values()) - {"node_names", "feature_names"}
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")  # where a word begins in isTrain
 
 
@@ -47,9 +48,11 @@ def rename(given: Mapping[str, Any], name: str, labeled: bool = True) -> dict[st
     Without ``labeled``, labels and splits are neither needed nor read.
     """
     given, found = expanded(given), dict[str, Any]()
+    counts: dict[str, int] = {}
     for key in SPLITS if labeled and not _has_masks(given) else ():
         if (words := _words(given.get(key))) is not None:
             given |= split_masks(words, name)
+            counts[key] = len(words)
     transposed = False
     for key, known in NAMES.items():
         if key in ("node_names", "feature_names") or (not labeled and key in ("y", "train", "val", "test")):
@@ -72,16 +75,28 @@ def rename(given: Mapping[str, Any], name: str, labeled: bool = True) -> dict[st
         hint = "; of a graph without features, give each node's degree or a one-hot number" if "x" not in found else ""
         others = few((repr(str(key)[:40]) for key in unused(given)), 8)
         raise DataError(f"{name}: has no {', no '.join(missing)}{others and f', but {others}'}{hint}")
+    for key, count in counts.items():
+        if count != (nodes := found["x"].shape[0]):
+            raise DataError(f"{name}: {key} is {list(np.shape(given[key]))}, not a word for each of the {nodes} nodes")
     return found
 
 
 def expanded(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arrays of a graph, with those of a dictionary of splits among them; names of splits in lower case."""
+    """Return the arrays of a graph, with those of a dictionary of splits among them; names of splits in lower case.
+
+    A single value, such as an accuracy on ``test`` or ``training=True``, is none of them and keeps another name.
+    """
     found: dict[str, Any] = {}
     for key, value in given.items():
         inside = _lowered(value) if key in SPLITS and isinstance(value, Mapping) else {}
         found |= inside if _has_masks(inside) else {key: value}
-    return _lowered(found)
+    arrays = _lowered(found)
+    single = {key for key in ARRAYS.intersection(arrays) if _is_single(arrays[key])}
+    return {f"{key} (a single value)" if key in single else key: value for key, value in arrays.items()}
+
+
+def _is_single(value: Any) -> bool:
+    return isinstance(value, str | int | float) or getattr(value, "ndim", None) == 0
 
 
 def _lowered(given: Mapping[str, Any]) -> dict[str, Any]:

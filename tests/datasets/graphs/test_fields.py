@@ -216,9 +216,24 @@ def test_a_split_of_other_words_or_numbers_is_told():
     given = {"x": X, "edge_index": E, "y": Y}
     with pytest.raises(DataError, match=r"^g: a node's split is train, val, test or empty, not 'both'"):
         rename(given | {"split": ["train", "test", "both", ""]}, "g")
-    for other in ("public", np.array("public"), [0, 1, 2, 0], np.arange(4), [[0], [1, 2]], []):
+    for other in ([0, 1, 2, 0], np.arange(4), [[0], [1, 2]], []):
         assert unused(given | {"split": other}) == ["split"]
         assert "train" not in rename(given | {"split": other}, "g")
+
+
+@pytest.mark.parametrize("form", [lambda words: words[:3], lambda words: np.array([words] * 2).T])
+def test_a_split_of_another_shape_is_told_under_its_name(form):
+    split = form(["train", "val", "test", ""])
+    with pytest.raises(DataError, match=r"^g: splits is \[(3|4, 2)\], not a word for each of the 4 nodes$"):
+        rename({"x": X, "edge_index": E, "y": Y, "splits": split}, "g")
+
+
+@pytest.mark.parametrize("value", [0.93, 20, True, np.float32(1), torch.tensor(2), np.array("public"), "public"])
+@pytest.mark.parametrize("key", ["train", "Testing", "split", "label", "features", "edges"])
+def test_a_single_value_is_none_of_the_arrays(key, value):
+    given = {"x": X, "edge_index": E, "y": Y, "idx_train": [0], "idx_val": [1], "idx_test": [2]}
+    assert rename({key: value} | given, "g").keys() == rename(given, "g").keys()
+    assert unused({key: value} | given) == [f"{key.lower()} (a single value)"]
 
 
 @pytest.mark.parametrize(
