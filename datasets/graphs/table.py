@@ -15,6 +15,8 @@ from comhe.datasets.io.files import read_bounded
 from comhe.errors import DataError
 from comhe.inputs.tables import plain_text
 
+from .fields import MISSING, PERHAPS
+
 MAX_BYTES = 1 << 28  # of one file
 INDEX = ("", "unnamed: 0", "index")  # what pandas and R call the numbers of rows
 ID = ("id", "node", "node_id", "nodeid", "node id", "name", *INDEX)
@@ -121,8 +123,20 @@ class Table:
                 StringIO(text), np.float32, usecols=columns, ndmin=2, comments=None, encoding=None, **options
             )
         except ValueError as error:
-            reason = " ".join(str(error).partition(";")[0].split())[:160]
-            raise DataError(f"{self.path}: not a table of numbers ({reason})") from error
+            reason = self._odd(columns) or f" ({' '.join(str(error).partition(';')[0].split())[:160]})"
+            raise DataError(f"{self.path}: not a table of numbers{reason}") from error
+
+    def _odd(self, columns: list[int]) -> str:
+        """Return where the first cell is that is no number, and what to do."""
+        for number, row in enumerate(self._rows(), 1):
+            for column in columns if number > self.header else ():
+                cell = row[column].strip()
+                if not _is_number(cell) or self.delimiter == "," in cell:
+                    hint = "; give numbers, such as 0, for what is missing"
+                    is_missing = cell.lower() in (*MISSING, *PERHAPS)
+                    where = f"column {self.names[column]!r}" if self.names else f"column {column + 1}"
+                    return f": row {number} has {cell[:40]!r} in {where}{hint * is_missing}"
+        return ""
 
     def _drop_empty_column(self) -> None:
         """Drop a last column that is empty in every row, as where all rows end with a delimiter."""
@@ -159,6 +173,8 @@ def _named(names: list[str]) -> list[str]:
 
 
 def _is_number(cell: str) -> bool:
+    if cell.strip().lower() in ("true", "false"):
+        return True
     try:
         float(cell.replace(",", "."))  # a decimal comma
     except ValueError:

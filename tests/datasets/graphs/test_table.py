@@ -10,6 +10,8 @@ def test_a_header_is_recognized_by_its_words(tmp_path):
     for text, names in (
         ("a,b\n1,2\n", ["a", "b"]),
         ("source,b\nx,y\n", ["source", "b"]),
+        ("a,b\nTrue,false\n", ["a", "b"]),
+        ("True,false\nTrue,False\n", []),
         ("a,b\nb,c\n", []),
         ("1,2\n", []),
     ):
@@ -48,6 +50,18 @@ def test_faults_name_the_row(tmp_path):
     (tmp_path / "t.csv").write_text("a,b\n1,2\n3\n")
     with pytest.raises(DataError, match=r"t\.csv: row 3 has 1 cells, the first has 2"):
         Table(tmp_path / "t.csv").numbers([0])
+
+
+@pytest.mark.parametrize("cell", ["", "NA", "red; blue", "1,100", "2020-01-01"])
+@pytest.mark.parametrize(
+    ("header", "where"), [("id,height\n", "row 4 has {} in column 'height'"), ("", "row 3 has {} in column 2")]
+)
+def test_a_cell_that_is_no_number_is_told_with_its_place(tmp_path, cell, header, where):
+    (tmp_path / "t.csv").write_text(f'{header}7,1.5\n8,TRUE\n9,"{cell}"\n')
+    hint = "; give numbers, such as 0, for what is missing" if cell in ("", "NA") else ""
+    with pytest.raises(DataError) as error:
+        Table(tmp_path / "t.csv").numbers([0, 1])
+    assert str(error.value).endswith(f"t.csv: not a table of numbers: {where.format(repr(cell))}{hint}")
 
 
 def test_blank_lines_above_are_passed_over(tmp_path):
