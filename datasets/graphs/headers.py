@@ -55,7 +55,7 @@ def find_headers(tables: dict[str, Table], numbers: dict[str, int]) -> None:
     features, labels, edges = tables["features"], tables.get("labels"), tables["edges"]
     for kind in ("labels", "split", "edges"):
         if kind in tables and not (table := tables[kind]).names and table.width in (2, 3):
-            known = [node in numbers for node in table.peek(0)]
+            known = [node in numbers or whole(node) in numbers for node in table.peek(0)]
             table.header = max(table.header, int(len(known) > 1 and known == [False] + [True] * (len(known) - 1)))
     for kind in ("labels", "split"):
         if kind in tables and (table := tables[kind]).numbered:

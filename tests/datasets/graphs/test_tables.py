@@ -239,6 +239,16 @@ def test_whole_numbers_may_be_floats(tmp_path, form):
     assert found["y"].tolist() == ["0", "1", "2"]
 
 
+@pytest.mark.parametrize("ids", ["100000", "1e+05"])
+@pytest.mark.parametrize("node", ["100000", "1e+05"])
+def test_a_first_row_with_a_number_as_r_writes_it_is_no_header(tmp_path, ids, node):
+    files = {"features.csv": f"id,f\n{ids},1\n7,2\n8,3\n", "edges.csv": f"{node},7\n7,{node}\n8,7\n"}
+    found = read_tables(write(tmp_path, files | {"labels.csv": f"{node},5\n7,4\n8,4\n"}))
+    assert found["edge_index"].tolist() == [[0, 1, 2], [1, 0, 1]]
+    assert found["y"].tolist() == ["5", "4", "4"]
+    assert found["node_names"].tolist() == ["100000", "7", "8"]
+
+
 @pytest.mark.parametrize(
     ("ids", "node"), [(("000", "001", "002"), "1"), (("0", "1", "2"), "001"), (("a", "b", "c"), "B")]
 )
