@@ -67,7 +67,8 @@ def find_headers(tables: dict[str, Table], numbers: dict[str, int]) -> None:
             else:
                 table.header = int(len(ids) == len(numbers) + 1)
     lists = [tables[split] for split in SPLITS if split in tables and tables[split].numbered]
-    for table in lists:  # a node is listed once, and in one of them
+    masks = [table for table in lists if table.count() == len(numbers) > 3 and {*table.peek(0)} <= {"0", "1"}]
+    for table in (table for table in lists if table not in masks):  # a node is listed once, and in one of them
         table.header = int(len(lists) > 1 or "0" not in numbers or ["0"] in table.words(0)[1:])
     if edges.numbered and edges.width in (2, 3):
         rest = {(source, target) for source, target in edges.words(0, 1)[1:]}

@@ -32,9 +32,10 @@ def read_tables(folder: Path, labeled: bool = True) -> dict[str, Any]:
     that column. A first column of another name, or of none, is taken for it with a warning if its words are all
     different and name the ends of all edges. Edges are two columns, and perhaps a third of weights. A split is a
     word for each node in split.csv, or the nodes of each part in train.csv, valid.csv and test.csv, as OGB has
-    them; or columns ``train_mask``, ``val_mask`` and ``test_mask`` of features (or ``train`` ...), of 0 and 1 or of
-    True and False. Splits have any of their usual names, such as ``training``. A warning names what is not used.
-    Without ``labeled``, labels and splits are not needed. They only help to tell which first rows are headers.
+    them, or a mask in each; or columns ``train_mask``, ``val_mask`` and ``test_mask`` of split.csv or of features
+    (or ``train`` ...), of 0 and 1 or of True and False. Splits have any of their usual names, such as ``training``. A
+    warning names what is not used. Without ``labeled``, labels and splits are not needed. They only help to tell which
+    first rows are headers.
     """
     tables = {kind: table for kind in FILES if (table := _find(folder, kind)) is not None}
     _check_split(tables, folder)
@@ -71,7 +72,9 @@ def read_tables(folder: Path, labeled: bool = True) -> dict[str, Any]:
         features.used.update(column for column in special.values() if column is not None)
         _tell_unused(folder, [features, tables["edges"]], {table.path.name for table in tables.values()})
         return found
-    for kind, target in (("labels", "y"), ("split", "split")):
+    flags = _masks(tables["split"]) if "split" in tables and tables["split"].column(SPLIT) is None else {}
+    found |= {f"{split}_mask": _flags(tables["split"], column, numbers) for split, column in flags.items()}
+    for kind, target in (("labels", "y"), ("split", "split"))[: 1 if flags else 2]:
         if kind in tables:
             found[target] = _by_node(tables[kind], numbers, LABEL if kind == "labels" else SPLIT)
         elif (column := special[kind]) is not None:
@@ -83,7 +86,7 @@ def read_tables(folder: Path, labeled: bool = True) -> dict[str, Any]:
     found |= {f"{split}_mask": _flags(features, column) for split, column in masks.items()}
     for split in SPLITS:
         if split in tables:
-            found[split] = _listed(tables[split], numbers)
+            found[split] = _listed(tables[split], numbers, split)
     drawn = not any(split in found or f"{split}_mask" in found for split in SPLITS)
     _tell_unused(folder, [*tables.values()], {table.path.name for table in tables.values()}, drawn)
     return found
@@ -97,30 +100,45 @@ def _check_split(tables: dict[str, Table], folder: Path) -> None:
 
 def _mask_columns(features: Table, tables: dict[str, Table]) -> dict[str, int]:
     """The columns that are masks of the splits: of train and another, for ``test`` alone may be a feature."""
-    found = {split: column for split in SPLITS if (column := features.column(MASKS[split])) is not None}
-    if "train" not in found or len(found) < 2:
-        return {}
+    found = _masks(features)
     bare = [column for split, column in found.items() if not features.names[column].endswith("_mask")]
     if any(cell.lower() not in FLAGS for column in bare for cell in features.peek(column)):
         return {}  # how often each node trains, say
     others = [tables[kind].path.name for kind in ("split", *SPLITS) if kind in tables]
     others += [f"the column {SPLIT[0]}"] if features.column(SPLIT) is not None else []
-    if other := next(iter(others), None):
+    if found and (other := next(iter(others), None)):
         name = features.names[found["train"]]
         raise DataError(f"{features.path}: has the split in {name} ..., and so has {other}; leave one of them out")
     return found
 
 
-def _flags(table: Table, column: int) -> np.ndarray:
-    cells = table.cells(column)
+def _masks(table: Table) -> dict[str, int]:
+    """The columns that are called like masks of the splits: of train and another."""
+    found = {split: column for split in SPLITS if (column := table.column(MASKS[split])) is not None}
+    return found if "train" in found and len(found) > 1 else {}
+
+
+def _flags(table: Table, column: int, numbers: dict[str, int] | None = None) -> np.ndarray:
+    """The flags in a column, in the order of rows, or by node."""
+    by_node = None if numbers is None else _by_node(table, numbers, (table.names[column],))
+    cells = table.cells(column) if by_node is None else by_node.tolist()
     if odd := next((cell for cell in cells if cell.lower() not in FLAGS), None):
         raise DataError(f"{table.path}: {table.names[column]} is 0 or 1 for each node, not {odd[:40]!r}")
     return np.array([FLAGS[cell.lower()] for cell in cells])
 
 
-def _listed(table: Table, numbers: dict[str, int]) -> np.ndarray:
-    """The nodes that a file of a split lists, in the column ``id``, or in the only one besides numbers of rows."""
+def _listed(table: Table, numbers: dict[str, int], split: str) -> np.ndarray:
+    """The nodes that a file of a split lists, in the column ``id``, or in the only one besides numbers of rows.
+
+    A column ``mask`` next to these, or the only one if it has 0 or 1 for every node, is their mask.
+    """
     columns = table.columns()
+    mask = table.column(("mask", f"{split}_mask")) if len(columns) > 1 else None
+    cells = table.peek(columns[0]) if len(columns) == 1 else []
+    if len(cells) == len(numbers) > 2 and all(cell.lower() in FLAGS for cell in cells):
+        mask = columns[0]
+    if mask is not None:
+        return _flags(table, mask, numbers if table.width > 1 else None)
     column = table.column(ID[: -len(INDEX)]) if len(columns) > 1 else columns[0] if columns else 0
     if column is None:
         raise DataError(f"{table.path}: has {table.width} columns, none of them named id")
@@ -180,7 +198,8 @@ def _are_nodes(table: Table, column: int, numbers: dict[str, int]) -> bool:
 def _edges(table: Table, numbers: dict[str, int]) -> dict[str, np.ndarray]:
     columns = table.columns()
     source, target, weight = table.ends()
-    if source is None or target is None or len(columns) > 2 + (weight is not None):
+    others = [table.names[i] for i in columns if i not in (source, target, weight)] if table.names else []
+    if source is None or target is None or any(name.startswith("unnamed: ") for name in others):
         found = ", ".join(table.names) or f"{table.width} columns"
         raise DataError(f"{table.path}: has {found[:80]}, not source, target and perhaps weight")
     pairs = [[_number(node, numbers, table) for node in row] for row in table.words(source, target)]

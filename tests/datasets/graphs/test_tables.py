@@ -52,9 +52,10 @@ def test_columns_of_edges_are_found_by_their_names(tmp_path, text):
         ({"edges.csv": "0,1\n1,7\n"}, r"edges\.csv: '7' is not a node of the 3 that have features"),
         ({"edges.csv": "0,1\n1,\n"}, r"edges\.csv: '' is not a node of the 3 .*; their numbers are those of the rows"),
         ({"edges.csv": "0,1,2,3\n"}, r"edges\.csv: has 4 columns, not source, target and perhaps weight"),
-        ({"edges.csv": "id,source,target\n7,0,1\n"}, r"edges\.csv: has id, source, target, not source, target and"),
         ({"edges.csv": "source,target,\n0,1,9\n"}, r"has source, target, unnamed: 2, not source, target and perhaps"),
-        ({"edges.csv": "source,target,time\n0,1,9\n"}, r"edges\.csv: has source, target, time, not source, target and"),
+        ({"edges.csv": "u,v,time\n0,1,9\n"}, r"edges\.csv: has u, v, time, not source, target and"),
+        ({"split.csv": "id,train,val\n0,1,0\n1,0,2\n"}, r"split\.csv: val is 0 or 1 for each node, not '2'"),
+        ({"train.csv": "id,mask\n0,1\n1,7\n"}, r"train\.csv: mask is 0 or 1 for each node, not '7'"),
         ({"edges.csv": "0,1\n1\n"}, r"edges\.csv: row 2 has 1 cells, the first has 2"),
         ({"edges.csv": ""}, r"edges\.csv: an empty file"),
         ({"features.csv": "1,a\n2,b\n3,c\n"}, r"features\.csv: not a table of numbers"),
@@ -188,6 +189,35 @@ def test_masks_among_the_features_are_the_split(tmp_path, names, kind):
             read_tables(tmp_path)
     elif kind is not bool:
         assert read_tables(tmp_path)["x"].shape == (3, 4)  # some other counts of these names
+
+
+@pytest.mark.parametrize("names", ["train,val,test", "train_mask,valid_mask,test_mask"])
+@pytest.mark.parametrize("kind", [int, bool])
+@pytest.mark.parametrize("ids", [(), (2, 0, 1)])
+def test_a_split_may_be_columns_of_masks(tmp_path, names, kind, ids):
+    flags = [",".join(str(kind(flag)) for flag in row) for row in ROWS]
+    rows = [f"{i},{flags[i]}" for i in ids] or flags
+    files = {"features.csv": "a,split\n" + "1,test\n" * 3, "split.csv": "\n".join(["id," * bool(ids) + names, *rows])}
+    found = read_tables(write(tmp_path, PLAIN | files))
+    assert [found[f"{split}_mask"].tolist().index(True) for split in ("train", "val", "test")] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("header", ["", "mask\n", "0\n", "id,mask\n"])
+@pytest.mark.parametrize("kind", [int, bool])
+def test_files_of_a_split_may_be_masks(tmp_path, header, kind):
+    files = PLAIN | {"features.csv": "1,0.5\n" * 4, "labels.csv": "0\n1\n" * 2}
+    for name, marked in (("train", (0, 3)), ("val", (1,)), ("test", (2,))):
+        rows = [f"{i}," * header.startswith("id") + f"{kind(i in marked)}\n" for i in (3, 0, 1, 2)]
+        files[f"{name}.csv"] = header + "".join(rows if header.startswith("id") else rows[1:] + rows[:1])
+    found = read_tables(write(tmp_path, files))
+    assert [found[split].nonzero()[0].tolist() for split in ("train", "val", "test")] == [[0, 3], [1], [2]]
+
+
+@pytest.mark.parametrize("text", ["id,source,target,weight\n7,0,1,0.5\n", "source,type,target,weight\n0,x,1,0.5\n"])
+def test_more_columns_of_edges_are_told(tmp_path, text):
+    with pytest.warns(UserWarning, match=r"not used: (id|type) in edges\.csv$"):
+        found = read_tables(write(tmp_path, PLAIN | {"edges.csv": text}))
+    assert (found["edge_index"].tolist(), found["edge_weight"].tolist()) == ([[0], [1]], [0.5])
 
 
 def test_one_name_of_a_split_may_be_a_features(tmp_path):
