@@ -86,13 +86,14 @@ def expanded(given: Mapping[str, Any]) -> dict[str, Any]:
 
     A single value, such as an accuracy on ``test`` or ``training=True``, is none of them and keeps another name.
     """
-    found: dict[str, Any] = {}
-    for key, value in given.items():
-        inside = _lowered(value) if key in SPLITS and isinstance(value, Mapping) else {}
-        found |= inside if _has_masks(inside) else {key: value}
-    arrays = _lowered(found)
-    single = {key for key in ARRAYS.intersection(arrays) if _is_single(arrays[key])}
-    return {f"{key} (a single value)" if key in single else key: value for key, value in arrays.items()}
+    splits = {key: _lowered(value) for key, value in given.items() if key in SPLITS and isinstance(value, Mapping)}
+    splits = {key: value for key, value in splits.items() if _has_masks(value)}
+    found = {key: value for key, value in given.items() if key not in splits}
+    for value in splits.values():
+        found |= value
+    found = _lowered(found)
+    single = {key for key in ARRAYS.intersection(found) if _is_single(found[key])}
+    return {f"{key} (a single value)" if key in single else key: value for key, value in found.items()}
 
 
 def _is_single(value: Any) -> bool:
@@ -156,7 +157,7 @@ def unused(given: Mapping[str, Any]) -> list[str]:
 def warn_of_unused(given: Mapping[str, Any], name: str, drawn: bool) -> None:
     """Warn of what nothing here uses; a split among it is an error where one is ``drawn``."""
     found = unused(given)
-    if drawn and (key := next(iter({*SPLITS}.intersection(found)), None)):
+    if drawn and (key := next((key for key in found if key in SPLITS), None)):
         value = expanded(given)[key]
         odd = [*value] if isinstance(value, Mapping) else []
         odd += [each for each in value if not isinstance(each, str)] if isinstance(value, list | tuple) else []

@@ -232,6 +232,8 @@ def test_a_split_of_another_shape_is_told_under_its_name(form):
 @pytest.mark.parametrize("key", ["train", "Testing", "split", "label", "features", "edges"])
 def test_a_single_value_is_none_of_the_arrays(key, value):
     given = {"x": X, "edge_index": E, "y": Y, "idx_train": [0], "idx_val": [1], "idx_test": [2]}
+    splits = {"x": X, "edge_index": E, "y": Y, "split_idx": {"train": [0], "testing": [2]}}
+    assert rename(splits | {key: value}, "g").keys() == rename(splits, "g").keys()
     assert rename({key: value} | given, "g").keys() == rename(given, "g").keys()
     assert unused({key: value} | given) == [f"{key.lower()} (a single value)"]
 
