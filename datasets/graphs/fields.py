@@ -159,12 +159,13 @@ def warn_of_unused(given: Mapping[str, Any], name: str, drawn: bool) -> None:
     found = unused(given)
     if drawn and (key := next((key for key in found if key in SPLITS), None)):
         value = expanded(given)[key]
-        odd = [*value] if isinstance(value, Mapping) else []
-        odd += [each for each in value if not isinstance(each, str)] if isinstance(value, list | tuple) else []
-        kind = f"{getattr(value, 'dtype', type(value).__name__)} {list(getattr(value, 'shape', ()))}"
-        said = f"has {few(repr(str(each)[:20]) for each in odd)}" if odd else f"is {kind}"
+        said = f"{getattr(value, 'dtype', type(value).__name__)} {list(getattr(value, 'shape', ()))}"
+        if isinstance(value, Mapping | list | tuple):
+            keys = [repr(str(each)[:20]) for each in value] if isinstance(value, Mapping) else []
+            kinds = keys or sorted({type(each).__name__ for each in value})
+            said = f"a {type(value).__name__} of {few(kinds) or 'nothing'}"
         form = "train, val or test for each node, or a dictionary of these words with node numbers or masks"
-        raise DataError(f"{name}: {key} {said}; a split is {form}")
+        raise DataError(f"{name}: {key} is {said}; a split is {form}")
     if found:
         hint = drawn_hint(found, "train_mask, val_mask and test_mask, or split") if drawn else ""
         warn(f"{name}: not used: {few(found, 8)}{hint}")

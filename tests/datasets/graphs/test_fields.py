@@ -241,18 +241,19 @@ def test_a_single_value_is_none_of_the_arrays(key, value):
 @pytest.mark.parametrize(
     ("split", "said"),
     [
-        (torch.arange(6), r"is torch.int64 \[6\]"),
-        (np.eye(6, 3), r"is float64 \[6, 3\]"),
-        ([np.arange(2), [2, 3], [4]], r"has '\[0 1\]', '\[2, 3\]', '\[4\]'"),
-        ([{"train": [0]}] * 9, r"has .* and 4 more"),
-        (["train", "val", 0, "test", "", None], "has '0', 'None'"),
-        ({"trn": [0], "vld": [1]}, "has 'trn', 'vld'"),
-        ({str(i): "train" for i in range(6)}, "has '0', '1', '2', '3', '4' and 1 more"),
+        (torch.arange(6), r"torch.int64 \[6\]"),
+        (np.eye(6, 3), r"float64 \[6, 3\]"),
+        ([np.arange(2), [2, 3], [4]], "a list of list, ndarray"),
+        ([{"train": [0]}] * 9, "a list of dict"),
+        ([], "a list of nothing"),
+        (["train", "val", 0, "test", "", None], "a list of NoneType, int, str"),
+        ({"trn": [0], "vld": [1]}, "a dict of 'trn', 'vld'"),
+        ({str(i): "train" for i in range(6)}, "a dict of '0', '1', '2', '3', '4' and 1 more"),
     ],
 )
 def test_no_split_is_drawn_in_place_of_one_that_is_not_understood(split, said):
     given = {"x": np.eye(6), "edge_index": [[0, 1], [1, 0]], "y": [0, 1] * 3, "split": split}
-    with pytest.raises(DataError, match=rf"^g: split {said}; a split is train, val or test for each node, or a"):
+    with pytest.raises(DataError, match=rf"^g: split is {said}; a split is train, val or test for each node, or a"):
         Graph.from_pyg(given, "g")
     assert len(Graph.from_pyg(given | {"split": None}, "g").train) == 2
     for known in ({"seed": 0}, {"labeled": False}):
