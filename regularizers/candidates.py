@@ -19,7 +19,8 @@ from .views.messages import makers, placed
 from .views.peft import unused_copies
 
 _CENTERS = re.compile(r"prox(y|ies)|cent(er|re|roid)|prototype|class|^w(eights?)?$|^kernel$", re.IGNORECASE)
-_TABLES = re.compile(r"bias|pos(ition)?s?_|_pos", re.IGNORECASE)  # of positions, as Swin's: no neurons
+# Tables of positions, as Swin's relative_position_bias_table: no neurons.
+_TABLES = re.compile(r"(^|_)(bias|pos(ition)?s?)(_(bias|table|emb\w*|enc\w*))*$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -20,18 +19,20 @@ from .computed import walk
 from .neurons import kind
 from .selection import called
 
-# Operations whose outputs are those of neurons, if one operand is a weight. Of others, so are those that a weight makes
-# larger than the data, as in (x[:, None] * w).sum(-1).
+# Operations whose outputs are those of neurons, if one operand is a weight. So are the outputs of all others but sums,
+# if it is the weight of a layer, or makes them larger than the data, as in (x[:, None] * w).sum(-1).
 _PRODUCTS = {
-    "mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "matmul", "linear", "_sparse_mm", "_sparse_addmm",
+    "mm", "addmm", "bmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "matmul", "linear", "_sparse_mm", "_sparse_addmm",
+    "_scaled_mm", "_int_mm", "_weight_int8pack_mm", "_grouped_mm", "_scaled_grouped_mm", "bilinear", "_trilinear",
     "convolution", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
-    "embedding", "_embedding_bag", "_trilinear", "bilinear", "_cdist_forward", "deform_conv2d",
-    "mkldnn_rnn_layer", "_cudnn_rnn", "_thnn_fused_lstm_cell", "_thnn_fused_gru_cell",
+    "embedding", "_embedding_bag", "_cdist_forward", "mkldnn_rnn_layer", "_cudnn_rnn", "_thnn_fused_lstm_cell",
+    "_thnn_fused_gru_cell", "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention",
 }  # fmt: skip
+_SUMS = {"add", "add_", "cat", "stack"}
 _LOOKUPS = {"index", "index_select", "gather"}
-_JOINS = {"cat", "stack"}
 # What a mapping that a model returns has besides predictions, as in Transformers.
-_STATES = re.compile(r"(^|_)states?$|attentions$|past_key_values|cache|mems$|router_logits|_model_output$")
+_STATES = re.compile(r"hidden_states?$|^states?$|attentions$|past_key_values|cache|mems$|router_logits|_model_output$")
 
 
 def output_layers(model: nn.Module, *inputs: Any, of: Callable[[Any], Any] | None = None, **kwargs: Any) -> list[str]:
@@ -49,7 +50,7 @@ def output_layers(model: nn.Module, *inputs: Any, of: Callable[[Any], Any] | Non
 
     Raises:
         UsageError: the outputs come from no layer, as classes do that are integers already, or they cannot be
-            followed: through threads, NumPy, sparse results, or weights that are sharded or offloaded.
+            followed: through threads, NumPy or sparse results; or weights are sharded or offloaded.
 
     Example:
         >>> class WideAndDeep(nn.Module):
@@ -70,20 +71,26 @@ def output_layers(model: nn.Module, *inputs: Any, of: Callable[[Any], Any] | Non
             model(*inputs, **kwargs)
         layers = _Layers(model)
         flow = _Flow(layers, model)
+        devices = {tensor.device.type for tensor in _tensors([inputs, kwargs])} | {"meta"}
+        if any(hasattr(p, "full_tensor") or (p.is_meta and devices != {"meta"}) for p in model.parameters()):
+            raise UsageError(
+                "weights are sharded or offloaded, so they cannot be followed; find the layers before that"
+            )
         for tensor in _tensors([inputs, kwargs]):
             flow.mark(tensor, _Known(frozenset(), is_data=True))
         torch.clear_autocast_cache()  # which has weights that were cast before
-        hook = register_module_forward_hook(flow.after_call)
+        hooks = [module.register_forward_hook(flow.after_call) for module in {**layers.modules, **layers.opaque}]
         try:
             with torch.compiler.set_stance("force_eager"), flow:
                 returned = model(*inputs, **kwargs)
         finally:
-            hook.remove()
+            for hook in hooks:
+                hook.remove()
     outputs = [*_tensors(_predictions(returned) if of is None else of(returned))]
     own = {id(p) for p in model.parameters()}
     ends = [flow.find(tensor) for tensor in outputs if id(tensor) not in own]
     found = {name for end in ends if end is not None for name in end.names}
-    for name in found & layers.unread.keys():
+    for name in found & layers.unread.keys() - {*layers.names}:
         warn(f"{called(name)} leads to the outputs, but is no output layer: {layers.unread[name]}")
     if not outputs:
         raise UsageError(
@@ -140,10 +147,11 @@ class _Layers:
 
 
 class _Known(NamedTuple):
-    """The layers that a tensor comes from last, and whether data made it or parameters alone."""
+    """The layers that a tensor comes from last; whether data made it or parameters alone, or it is a scaled weight."""
 
     names: frozenset[str]
     is_data: bool
+    is_scaled: bool = False
 
 
 class _Flow(TorchDispatchMode):
@@ -190,13 +198,15 @@ class _Flow(TorchDispatchMode):
         outputs = [tensor for tensor in _tensors(result) if tensor.is_floating_point() or tensor.is_complex()]
         is_product = name in _PRODUCTS or not func.name().startswith("aten::")
         is_larger = any(output.numel() > max(map(Tensor.numel, data), default=0) for output in outputs)
-        makes = bool(weights) and (is_product or (bool(data) and is_larger and name not in _JOINS))
+        scales = bool(data) and name not in _SUMS and (is_larger or not weights.isdisjoint(self._layers.names))
+        makes = bool(weights) and (is_product or scales)
         is_data = bool(data) or (makes and any(known is None for _, known in found))
+        is_scaled = not is_product and (makes or any(known and known.is_scaled for _, known in found))
         if name in _LOOKUPS and args[0].dim() > 2 and args[0] not in data:  # one of several weights for each input
             makes, is_data = True, False
-        if name == "convolution" and args[1] in data and data[args[1]]:  # a weight that data has scaled
-            makes, weights = True, data[args[1]]
-        known = _Known(weights if makes or not is_data else _union(data.values()), is_data)
+        if name == "convolution" and (kernel := self.find(args[1])) and kernel.is_scaled:
+            makes, weights = True, kernel.names
+        known = _Known(weights if makes or not is_data else _union(data.values()), is_data, is_scaled)
         for output in outputs:
             self.mark(output, known)
         return result

@@ -28,14 +28,14 @@ from .headless import HEADS, headless, is_cut
 from .joined import gated, loose_ends, merged, passed_on, takes_joined
 
 WEAK: tuple[str, ...] = ("fc", "cls", "linear", "output", "out", "decoder", "predictor", "out_proj", "prediction")
-AUXILIARY = re.compile(r"(^|[._])aux|auxiliary", re.IGNORECASE)
+AUXILIARY = re.compile(r"(^|\.)_?aux|auxiliary", re.IGNORECASE)
 # What tells other layers which expert counts, or how maps are scaled, also as a part of a normalization.
-_GUIDES = r"gat(e|es|ing)(_\w+)?|routers?|film|ada_?ln\w*|\w*modulation"
+_GUIDES = r"gat(e|es|ing)(_(?!\w*(class|cls|head|logits))\w+)?|routers?|film|ada_?ln\w*|\w*modulation"
 INNER = re.compile(
     rf"(^|\.)(_?({_GUIDES})(_?(layer|linear|mlp|net|network|proj)s?)?(\.|$)|norm\w*\.linear$)", re.IGNORECASE
 )
 _REGRESSION = re.compile(
-    r"(?<![a-z])(b?box|reg(?!ion|ist|net|ul)|(wh|loc)(?![a-z])|offset|centerness|mask(?!ed)|keypoint|seq_relationship|"
+    r"(?<![a-z])(b?box|reg(?!ion|ist|net|ul)|(wh|loc)(?![a-z_])|offset|centerness|mask(?!ed)|keypoint|seq_relationship|"
     r"distance)",
     re.IGNORECASE,
 )

@@ -55,6 +55,13 @@ def test_tables_of_positions_take_no_outputs_of_a_classifier(name):
     assert [layer.name for layer in layers if layer.role == "output"] == ["top"]
 
 
+def test_a_classifier_of_positions_is_no_table_of_them():
+    head = nn.Module()
+    head.position_classifier = nn.Parameter(torch.zeros(5, 8))
+    with pytest.warns(UserWarning, match="the output layer seems to be head, which is skipped"):
+        create_regularizer("mhe", nn.ModuleDict({"body": nn.Linear(9, 8), "head": head}))
+
+
 def test_what_a_layer_leaves_unread_is_said_too():
     assert unread(nn.LSTM(4, 3, proj_size=2)) == {
         "": "the view of LSTM does not read LSTM.weight_hh_l0 [12, 2], LSTM.weight_hr_l0 [2, 3]; "

@@ -52,8 +52,11 @@ FORMULAS = {
     "several weights to choose from": (lambda m, x: torch.bmm(m.a(x)[:, None], _several(m)[x[:, 0].long()]), ["b"]),
     "a weight that the data scales": (lambda m, x: nn.functional.conv1d(m.a(x)[..., None], _scaled(m, x)), ["b"]),
     "an outer product, summed": (lambda m, x: (m.a(x)[:, None] * m.b.weight).sum(-1), ["b"]),
-    "a scale for each place": (lambda m, x: m.a(x[:1].expand(6, 6)) * m.b.weight, ["a"]),
-    "a position for each place": (lambda m, x: m.a(x[:1].expand(6, 6)) + m.b.weight, ["a"]),
+    "an outer product of copies": (lambda m, x: (m.a(x)[:, None].expand(2, 6, 6) * m.b.weight).sum(-1), ["b"]),
+    "cosines": (lambda m, x: torch.cosine_similarity(m.a(x)[:, None], m.b.weight[None], dim=-1), ["b"]),
+    "a position for each place": (lambda m, x: m.a(x)[:, None] + m.b.weight, ["a"]),
+    "a kernel from the data": (lambda m, x: nn.functional.conv1d(m.a(x)[None], m.b(x)[:, None], groups=2), ["a", "b"]),
+    "the next state": (lambda m, x: {"next_state": m.a(x), "reward": m.b(x)}, ["a", "b"]),
     "cast by autocast": (lambda m, x: _autocast(lambda: m.b(m.a(x))), ["b"]),
 }
 NONE = {
@@ -153,6 +156,19 @@ def test_of_chooses_and_arguments_have_names():
     model = two(lambda m, x, twice=False: (m.a(x), m.b(m.b(x)) if twice else m.b(x)))
     assert output_layers(model, X, of=lambda returned: returned[1], twice=True) == ["b"]
     assert output_layers(model, x=X, of=lambda returned: returned[0]) == ["a"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_scale_for_each_place_is_no_layer_and_a_recurrent_head_is_one():
+    model = Computes(lambda m, x: m.a(x) * m.scale, a=nn.Linear(6, 6), scale=nn.Parameter(torch.ones(2, 6)))
+    assert output_layers(model, X) == ["a"]
+    assert output_layers(nn.Sequential(nn.LSTM(6, 4)), X) == ["0"]
+
+
+def test_weights_that_are_elsewhere_are_refused():
+    model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 3, device="meta"))
+    with pytest.raises(UsageError, match="sharded or offloaded, so they cannot be followed; find the layers before"):
+        output_layers(model, X)
 
 
 def test_a_weight_without_a_view_is_told():
