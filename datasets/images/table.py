@@ -2,24 +2,28 @@
 
 import csv
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path, PurePosixPath
+from posixpath import normpath
+from unicodedata import normalize
 
 import numpy as np
 
+from comhe.datasets.graphs.fields import MISSING, PARTS, whole
 from comhe.datasets.io.cache import Splits
-from comhe.datasets.io.files import MAX_LIST_BYTES
-from comhe.datasets.io.layouts import SPLIT_NAMES
 from comhe.errors import DataError, few, warn
 from comhe.inputs.files import read_bounded
 from comhe.inputs.tables import plain_text
 
 TABLES = ("labels.csv", "metadata.csv", "annotations.csv", "train.csv")
-FILE = ("file_name", "filename", "file", "image", "image_id", "img", "path", "id", "name")
+FILE = (
+    *(f"{kind}_{word}" for kind in ("file", "image", "img") for word in ("path", "name")),
+    *("filepath", "filename", "path", "file", "image", "img", "image_id", "id", "name"),
+)
 LABEL = ("label", "class", "target", "category", "y")
 SPLIT = ("split",)
-_SPLIT_OF = {word: split for split, words in SPLIT_NAMES.items() for word in words}
+MAX_BYTES = 1 << 28  # of a table
 
 
 def find_table(folder: Path) -> Path | None:
@@ -28,11 +32,13 @@ def find_table(folder: Path) -> Path | None:
     return next((path for path in paths if None not in _columns(_rows(path)[0])[:2]), None)
 
 
-def names_images(path: Path, images: Sequence[str]) -> bool:
+def names_image(path: Path, images: Sequence[str]) -> bool:
     """Whether the first row of a table names an image; one of classes, next to their folders, does not."""
     header, *rows = _rows(path)
     file, *_ = _columns(header)
-    return bool(rows) and file is not None and file < len(rows[0]) and _plain(rows[0][file]) in _by_name(images)
+    return (
+        bool(rows) and file is not None and file < len(rows[0]) and bool(_find(rows[0][file], _by_name(images), path))
+    )
 
 
 def list_table(path: Path, images: Sequence[str]) -> tuple[tuple[str, ...], Splits]:
@@ -53,24 +59,27 @@ def list_table(path: Path, images: Sequence[str]) -> tuple[tuple[str, ...], Spli
     for number, row in enumerate(rows, 2):
         if len(row) != len(header):
             raise DataError(f"{path}: row {number} has {len(row)} cells, the header has {len(header)}")
-        name, of = _plain(row[file]), row[label].strip()
+        name, of = row[file].strip(), whole(row[label].strip())
         word = row[split].strip().lower() if split is not None else "train"
-        if not of:
+        if of.lower() in MISSING:
             continue
-        if len(named := known.get(name, set())) != 1:
+        if len(named := _find(name, known, path)) != 1:
             how = f"may be any of {few(sorted(named), 4)}" if named else "is none of the images in the folder"
             raise DataError(f"{path}: row {number}: {name[:60]!r} {how}; give its path from {path.parent}")
-        if word not in _SPLIT_OF:
+        if word not in PARTS:
             raise DataError(f"{path}: row {number}: a split is train, val or test, not {word[:40]!r}")
-        (image,), place = named, (_SPLIT_OF[word], of)
+        (image,), place = named, (PARTS[word], of)
         if found.setdefault(image, place) != place:
+            two = f"with {found[image][1]!r} and {of[:40]!r}"
             raise DataError(
-                f"{path}: row {number}: {name[:60]!r} has two rows, with {found[image][1]!r} and {of[:40]!r}"
+                f"{path}: row {number}: {name[:60]!r} has two rows, {two}; only one class an image is learned"
             )
     if left := sorted(set(images) - found.keys()):
         warn(f"{path}: gives no label to {len(left):,} of {len(images):,} images, which are not used: {few(left, 3)}")
     names = {of for _, of in found.values()}
     classes = tuple(sorted(names, key=int) if all(map(str.isdecimal, names)) else sorted(names))
+    if len(classes) == 1:
+        raise DataError(f"{path}: has one class only, {classes[0]!r}")
     return classes, {split: _listed(found, split, classes, path) for split in {split for split, _ in found.values()}}
 
 
@@ -78,25 +87,30 @@ def _listed(
     found: dict[str, tuple[str, str]], split: str, classes: Sequence[str], path: Path
 ) -> tuple[np.ndarray, np.ndarray]:
     """The images of a split and their labels, by class and name."""
-    rows = sorted((classes.index(of), image) for image, (where, of) in found.items() if where == split)
-    if missing := [name for i, name in enumerate(classes) if i not in {label for label, _ in rows}]:
+    numbers = {name: number for number, name in enumerate(classes)}
+    rows = sorted((numbers[of], image) for image, (where, of) in found.items() if where == split)
+    present = {number for number, _ in rows}
+    if missing := [name for name in classes if numbers[name] not in present]:
         raise DataError(
             f"{path}: {split} has no image of class {missing[0]!r}, but every split needs some of every class"
         )
     return np.array([image.encode("utf-8", "surrogateescape") for _, image in rows]), np.array([i for i, _ in rows])
 
 
-def _plain(name: str) -> str:
-    return name.strip().replace("\\", "/").removeprefix("./")
-
-
-def _by_name(images: Sequence[str]) -> dict[str, set[str]]:
+def _by_name(images: Sequence[str]) -> dict[str, list[str]]:
     """The images by path, by name, and by name without the ending."""
-    known = defaultdict[str, set[str]](set)
+    known = defaultdict[str, list[str]](list)
     for image in images:
-        for name in (image, PurePosixPath(image).name, PurePosixPath(image).stem):
-            known[name].add(image)
+        for name in dict.fromkeys((image, PurePosixPath(image).name, PurePosixPath(image).stem)):
+            known[normalize("NFC", name)].append(image)
     return known
+
+
+def _find(name: str, known: Mapping[str, list[str]], path: Path) -> list[str]:
+    """The images that a row may name; of train.csv those in train/, if there are any."""
+    plain = normpath(name.strip().replace("\\", "/")).removeprefix(f"{path.parent.as_posix()}/")
+    found = known.get(normalize("NFC", plain), [])
+    return [image for image in found if image.startswith(f"{path.stem}/")] or found
 
 
 def _columns(header: Sequence[str]) -> list[int | None]:
@@ -106,9 +120,10 @@ def _columns(header: Sequence[str]) -> list[int | None]:
 
 
 def _rows(path: Path) -> list[list[str]]:
-    text = plain_text(read_bounded(path, MAX_LIST_BYTES)).decode("utf-8", "replace")
+    text = plain_text(read_bounded(path, min(MAX_BYTES, path.stat().st_size))).decode("utf-8", "replace")
     mark = max(",;\t", key=text.partition("\n")[0].count)
     try:
-        return [row for row in csv.reader(StringIO(text), delimiter=mark) if row] or [[]]
+        rows = csv.reader(StringIO(text), delimiter=mark, skipinitialspace=True)
+        return [row for row in rows if any(map(str.strip, row))] or [[]]
     except csv.Error as error:
         raise DataError(f"{path}: not a CSV file ({error})") from error

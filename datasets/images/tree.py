@@ -6,6 +6,7 @@ names it, because a wrong set is worse than none.
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,11 +30,11 @@ from comhe.datasets.io.layouts import (
     warn_of_others,
     warn_of_unlabeled,
 )
-from comhe.errors import DataError
+from comhe.errors import DataError, warn
 from comhe.inputs.files import read_bounded
 from comhe.inputs.pixels import EXTENSIONS
 
-from .table import find_table, list_table, names_images
+from .table import find_table, list_table, names_image
 
 SPLITS = ("train", "val", "test")
 ENDINGS = tuple(EXTENSIONS)
@@ -74,10 +75,8 @@ def list_tree(folder: Path, splits: Sequence[str] = SPLITS) -> Tree:
         raise MissingDataError(f"{folder}: {not_a_folder(folder)}")
     named = split_folders(folder)
     present = {split: path for split, path in named.items() if split in splits and may_be_split(path, ENDINGS)}
-    if not present and splits == SPLITS and (table := find_table(folder)) is not None:
-        images = [file for file in files_below(folder) if _is_image(file)]
-        if names_images(table, images) or not _has_classes(folder):
-            return _tabled(table, images)
+    if not present and splits == SPLITS and (table := _table(folder)) is not None:
+        return _tabled(table)
     if not present and splits == SPLITS and (classes := _class_folders(folder)):
         warn_of_unlabeled(folder, [child.name for child in children(folder) if _is_image(child.name)])
         return Tree(folder, classes, {"train": _list_classes(folder, folder, classes)})
@@ -95,18 +94,26 @@ def list_tree(folder: Path, splits: Sequence[str] = SPLITS) -> Tree:
     return Tree(folder, _names(folder, classes), found, note)
 
 
-def _has_classes(folder: Path) -> bool:
-    """Whether several folders with images in them have no name of a split, so that they are classes."""
+def _table(folder: Path) -> Path | None:
+    """The table that labels the images of a folder, unless folders in it are classes; a warning tells of both."""
     splits = {word for words in SPLIT_NAMES.values() for word in words}
     folders = [child for child in children(folder) if child.is_dir() and child.name.lower() not in splits]
-    return sum(has_file(child, ENDINGS) for child in folders) > 1
+    if sum(has_file(child, ENDINGS) for child in folders) < 2:
+        return find_table(folder)
+    with suppress(DataError):  # of a file that need not be a table
+        if (table := find_table(folder)) is not None and names_image(table, _images(folder)):
+            warn(f"{table}: not used, as the folders next to it are classes; put the images into one folder to use it")
+    return None
 
 
-def _tabled(table: Path, images: Sequence[str]) -> Tree:
-    classes, found = list_table(table, images)
+def _images(folder: Path) -> list[str]:
+    return [file for file in files_below(folder) if _is_image(file)]
+
+
+def _tabled(table: Path) -> Tree:
+    classes, found = list_table(table, _images(table.parent))
     if "train" not in found:
         raise DataError(f"{table}: no image of train has a label")
-    require_classes(table, classes)
     if "test" not in found and "val" in found:
         found["test"] = found.pop("val")
     order = [split for split in SPLITS if split in found]

@@ -70,12 +70,38 @@ def test_another_split_in_the_table_is_another_set(flat):
     assert len(load(flat).test) == 20
 
 
-def test_a_table_of_classes_next_to_their_folders_is_none_of_images(small):
-    write(small / "train", [(0, "cat"), (1, "dog")], "id,class")
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("text", ["id,class\n0,cat\n", "", "a,b\nc", "file,label\nx.png,1,2\n"])
+def test_classes_in_folders_stay_what_they_are_next_to_another_table(small, text):
+    (small / "train" / "labels.csv").write_text(text)
     assert load(small / "train").classes == ("a", "b")
+
+
+def test_a_table_of_images_in_folders_of_classes_is_told(small):
     write(small / "train", [(f"a/{i:04}.png", "cd"[i % 4 == 0]) for i in range(0, 20, 2)], "file,label")
-    with pytest.warns(UserWarning, match="gives no label to 10 of 20 images"):
-        assert load(small / "train").classes == ("c", "d")
+    with pytest.warns(UserWarning, match="labels.csv: not used, as the folders next to it are classes"):
+        assert load(small / "train").classes == ("a", "b")
+
+
+@pytest.mark.filterwarnings("ignore:.*gives no label")
+def test_rows_as_other_programs_write_them(flat):
+    rows = rows_of(flat, str(flat / "images" / "{}"))
+    lines = [
+        f'{i}, "{file}" , {number}'
+        for i, (file, number) in enumerate((row[0], 1.0 + 9 * i) for i, row in enumerate(rows[:2]))
+    ]
+    lines += [f"{i}, images//{row[0].rpartition('/')[2]}, {(1, 10)[i % 2]}" for i, row in enumerate(rows[2:])]
+    (flat / "labels.csv").write_text("\n".join(["id, image_path, label", *lines, "9, x.png, nan", " , , ", ""]))
+    assert load(flat).classes == ("1", "10")
+
+
+def test_images_of_train_come_first_in_its_table(flat):
+    (flat / "images").rename(flat / "train")
+    shutil.copytree(flat / "train", flat / "test")
+    names = sorted(path.stem for path in (flat / "train").iterdir())
+    write(flat, [(name, i % 2) for i, name in enumerate(names)], "id,label", "train.csv")
+    with pytest.warns(UserWarning, match="gives no label to 24 of 48 images, which are not used: test/"):
+        assert load(flat).classes == ("0", "1")
 
 
 WRONG = {
@@ -99,8 +125,9 @@ def test_wrong_tables(flat, what):
 
 
 def test_a_name_of_several_images(flat):
-    (flat / "more").mkdir()
-    shutil.copy(flat / "images" / "train_0000.png", flat / "more")
-    write(flat, rows_of(flat, "{}"))
-    with pytest.raises(DataError, match=r"may be any of images/train_0000.png, more/train_0000.png; give"):
+    rows = rows_of(flat, "{}")
+    (flat / "images" / "more").mkdir()
+    shutil.copy(flat / "images" / "train_0000.png", flat / "images" / "more")
+    write(flat, rows)
+    with pytest.raises(DataError, match=r"may be any of images/more/train_0000.png, images/train_0000.png; give"):
         load(flat)
