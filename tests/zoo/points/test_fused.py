@@ -25,8 +25,12 @@ def test_func_grad_is_autograd():
 
 
 def test_ties_go_to_the_first_row():
+    """Products without rounding, so that equal rows have equal outputs in whichever order these are summed."""
     mlp = build([3, 6, 5])
-    x = torch.randn(2, 1, 3, dtype=torch.float64).expand(2, 4, 3).clone().requires_grad_()  # every row a winner
+    with torch.no_grad():
+        mlp.linears[0].weight.mul_(8).round_()
+        mlp.linears[1].weight.copy_(2 * torch.eye(5, 6))
+    x = torch.randint(-8, 8, (2, 1, 3), dtype=torch.float64).expand(2, 4, 3).clone().requires_grad_()  # every row wins
     v = torch.tensor([1.0, -1.0], dtype=torch.float64)[:, None]  # sums to zero: all that batch norm adds is linear
     out = mlp(x)
     (gradient,) = torch.autograd.grad(out, x, v.expand_as(out))

@@ -80,8 +80,11 @@ def test_training_is_that_of_its_layers(case, ties):
     torch.testing.assert_close(a, b)
     v = torch.randn(a.shape, generator=torch.Generator().manual_seed(2), dtype=a.dtype)
     leaves = [t for t in arguments if t.requires_grad]
+    first = torch.tensor([1.0, 0.0, 0.0], dtype=a.dtype)[:, None]
     got = torch.autograd.grad(a, [*leaves, *ours.parameters()], v)
     expected = torch.autograd.grad(b, [*leaves, *theirs.parameters()], v)
+    if ties:  # which of two equal rows is the larger one in the last digit depends on the processor
+        got, expected = ((each[0][:, [0, 1, 3]] + each[0][:, [2, 2, 2]] * first, *each[1:]) for each in (got, expected))
     for x, y in zip(got, expected, strict=True):
         torch.testing.assert_close(x, y, atol=1e-11, rtol=1e-9)
     for name, value in theirs.state_dict().items():
