@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from comhe.datasets.io.layouts import LIKE_A_SPLIT, SPLIT_NAMES
+from comhe.datasets.io.layouts import LIKE_A_SPLIT, PARTS, SPLIT_NAMES
 from comhe.errors import DataError, few, warn
 
 MAX_CLASSES = 1000  # or as many as nodes: a label is the number of a class, and each class has an output
@@ -36,7 +36,6 @@ NAMES = {
     "feature_names": ("feature_names",),
 }  # fmt: skip
 SPLITS = ("split_idx", "split", "splits")  # of dictionaries of node numbers, as OGB gives them, or of words
-PARTS = {word: split for split, words in SPLIT_NAMES.items() for word in words}
 OF_SPLITS = {name for split in SPLIT_NAMES for name in NAMES[split]}
 ARRAYS = {*SPLITS}.union(*NAMES.values()) - {"node_names", "feature_names"}
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")  # where a word begins in isTrain
@@ -84,7 +83,7 @@ def rename(given: Mapping[str, Any], name: str, labeled: bool = True) -> dict[st
 def expanded(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arrays of a graph, with those of a dictionary of splits among them; names of splits in lower case.
 
-    A single value, such as an accuracy on ``test`` or ``training=True``, is none of them and keeps another name.
+    A single value, such as an accuracy on ``test`` or ``training=True``, is not an array, and gets another name.
     """
     splits = {key: _lowered(value) for key, value in given.items() if key in SPLITS and isinstance(value, Mapping)}
     splits = {key: value for key, value in splits.items() if _has_masks(value)}
@@ -172,7 +171,7 @@ def warn_of_unused(given: Mapping[str, Any], name: str, drawn: bool) -> None:
 
 
 def drawn_hint(names: Sequence[str], known: str) -> str:
-    """Return what to do if a name of what is not used is like that of a split, and none was found."""
+    """Return a hint for the user if something unused has a name like that of a split."""
     is_like = any(LIKE_A_SPLIT.search(_HUMP.sub("_", each)) or re.search("mask|split", each.lower()) for each in names)
     return f"; a random split is drawn, so name one of your own {known}" if is_like else ""
 

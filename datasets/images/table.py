@@ -3,6 +3,7 @@
 import csv
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path, PurePosixPath
 from posixpath import normpath
@@ -10,8 +11,9 @@ from unicodedata import normalize
 
 import numpy as np
 
-from comhe.datasets.graphs.fields import MISSING, PARTS, whole
+from comhe.datasets.graphs.fields import MISSING, whole
 from comhe.datasets.io.cache import Splits
+from comhe.datasets.io.layouts import PARTS
 from comhe.errors import DataError, few, warn
 from comhe.inputs.files import read_bounded
 from comhe.inputs.tables import plain_text
@@ -26,22 +28,34 @@ SPLIT = ("split",)
 MAX_BYTES = 1 << 28  # of a table
 
 
-def find_table(folder: Path) -> Path | None:
+@dataclass(frozen=True)
+class Table:
+    """The rows of a CSV file, with its header, and the positions of the files, of the labels and of the splits."""
+
+    path: Path
+    rows: list[list[str]]
+    file: int
+    label: int
+    split: int | None
+
+
+def find_table(folder: Path) -> Table | None:
     """Return the first of TABLES in a folder that has columns of files and labels."""
-    paths = [folder / name for name in TABLES if (folder / name).is_file()]
-    return next((path for path in paths if None not in _columns(_rows(path)[0])[:2]), None)
+    for path in (folder / name for name in TABLES):
+        rows = _rows(path) if path.is_file() else [[]]
+        file, label, split = _columns(rows[0])
+        if file is not None and label is not None:
+            return Table(path, rows, file, label, split)
+    return None
 
 
-def names_image(path: Path, images: Sequence[str]) -> bool:
+def names_image(table: Table, images: Sequence[str]) -> bool:
     """Whether the first row of a table names an image; one of classes, next to their folders, does not."""
-    header, *rows = _rows(path)
-    file, *_ = _columns(header)
-    return (
-        bool(rows) and file is not None and file < len(rows[0]) and bool(_find(rows[0][file], _by_name(images), path))
-    )
+    names = [row[table.file] for row in table.rows[1:2] if table.file < len(row)]
+    return any(_find(name, _by_name(images), table.path) for name in names)
 
 
-def list_table(path: Path, images: Sequence[str]) -> tuple[tuple[str, ...], Splits]:
+def list_table(table: Table, images: Sequence[str]) -> tuple[tuple[str, ...], Splits]:
     """The classes, and for each split the paths and labels of the images that a table lists.
 
     ``images`` are the paths of all images below the table's folder. A row may name one by its path, by its name, or
@@ -51,15 +65,13 @@ def list_table(path: Path, images: Sequence[str]) -> tuple[tuple[str, ...], Spli
     Raises:
         DataError: a row names no image or several, or an image has two classes, or a split an unknown name.
     """
-    header, *rows = _rows(path)
-    file, label, split = _columns(header)
-    assert file is not None and label is not None  # noqa: PT018 - find_table has looked
-    known = _by_name(images)
+    path, split, known = table.path, table.split, _by_name(images)
+    header, *rows = table.rows
     found: dict[str, tuple[str, str]] = {}
     for number, row in enumerate(rows, 2):
         if len(row) != len(header):
             raise DataError(f"{path}: row {number} has {len(row)} cells, the header has {len(header)}")
-        name, of = row[file].strip(), whole(row[label].strip())
+        name, of = row[table.file].strip(), whole(row[table.label].strip())
         word = row[split].strip().lower() if split is not None else "train"
         if of.lower() in MISSING:
             continue

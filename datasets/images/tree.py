@@ -15,7 +15,7 @@ import numpy as np
 from comhe.datasets.io.cache import Splits
 from comhe.datasets.io.files import MAX_LIST_BYTES, MissingDataError
 from comhe.datasets.io.layouts import (
-    SPLIT_NAMES,
+    PARTS,
     check_no_splits,
     children,
     files_below,
@@ -34,7 +34,7 @@ from comhe.errors import DataError, warn
 from comhe.inputs.files import read_bounded
 from comhe.inputs.pixels import EXTENSIONS
 
-from .table import find_table, list_table, names_image
+from .table import Table, find_table, list_table, names_image
 
 SPLITS = ("train", "val", "test")
 ENDINGS = tuple(EXTENSIONS)
@@ -94,15 +94,15 @@ def list_tree(folder: Path, splits: Sequence[str] = SPLITS) -> Tree:
     return Tree(folder, _names(folder, classes), found, note)
 
 
-def _table(folder: Path) -> Path | None:
+def _table(folder: Path) -> Table | None:
     """The table that labels the images of a folder, unless folders in it are classes; a warning tells of both."""
-    splits = {word for words in SPLIT_NAMES.values() for word in words}
-    folders = [child for child in children(folder) if child.is_dir() and child.name.lower() not in splits]
+    folders = [child for child in children(folder) if child.is_dir() and child.name.lower() not in PARTS]
     if sum(has_file(child, ENDINGS) for child in folders) < 2:
         return find_table(folder)
     with suppress(DataError):  # of a file that need not be a table
         if (table := find_table(folder)) is not None and names_image(table, _images(folder)):
-            warn(f"{table}: not used, as the folders next to it are classes; put the images into one folder to use it")
+            how = "put the images into one folder to use it"
+            warn(f"{table.path}: not used, as the folders next to it are classes; {how}")
     return None
 
 
@@ -110,14 +110,15 @@ def _images(folder: Path) -> list[str]:
     return [file for file in files_below(folder) if _is_image(file)]
 
 
-def _tabled(table: Path) -> Tree:
-    classes, found = list_table(table, _images(table.parent))
+def _tabled(table: Table) -> Tree:
+    classes, found = list_table(table, _images(table.path.parent))
     if "train" not in found:
-        raise DataError(f"{table}: no image of train has a label")
+        raise DataError(f"{table.path}: no image of train has a label")
     if "test" not in found and "val" in found:
         found["test"] = found.pop("val")
     order = [split for split in SPLITS if split in found]
-    return Tree(table.parent, classes, {split: found[split] for split in order}, f"labels of {table.name}", table.name)
+    splits = {split: found[split] for split in order}
+    return Tree(table.path.parent, classes, splits, f"labels of {table.path.name}", table.path.name)
 
 
 def _is_folder(child: Path) -> bool:
@@ -178,12 +179,11 @@ def _check_others(folder: Path, present: dict[str, Path]) -> None:
     for child in children(folder):
         if not child.is_dir() or any(child.samefile(split) for split in present.values()):
             continue
-        known = [name for names in SPLIT_NAMES.values() for name in names]
         if classes & {entry.name for entry in children(child)}:
             raise DataError(
-                f"{child}: has classes of train; name it as a split ({', '.join(known)}), or keep it elsewhere"
+                f"{child}: has classes of train; name it as a split ({', '.join(PARTS)}), or keep it elsewhere"
             )
-        if child.name.lower() in known:
+        if child.name.lower() in PARTS:
             raise DataError(f"{child}: has no class folders, so its images have no labels; keep it elsewhere")
         if has_file(child, ENDINGS):
             ignored.append(child.name)

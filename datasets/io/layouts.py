@@ -13,6 +13,7 @@ SPLIT_NAMES = {
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
 }
+PARTS = {word: split for split, words in SPLIT_NAMES.items() for word in words}  # the split of each of the names
 STRAY = {
     "#recycle", "#snapshot", "$recycle.bin", "@eadir", "@recycle", "__macosx", "__pycache__", "desktop.ini",
     "ehthumbs.db", "ehthumbs_vista.db", "icon\r", "lost+found", "network trash folder", "picasa.ini",
@@ -70,8 +71,7 @@ def not_a_folder(path: Path) -> str:
     if path.suffix.lower() in {"", *OF_A_SET} or any(child.is_dir() for child in children(path.parent)):
         return f"a file; name its folder: folder:{path.parent}"
     above = Path(os.path.normpath(path.parent / ".."))  # the folder of a class is in it, or the split in that
-    splits = {name for names in SPLIT_NAMES.values() for name in names}
-    classes = above if splits.isdisjoint({path.parent.name.lower(), above.name.lower()}) else above / ".."
+    classes = above if PARTS.keys().isdisjoint({path.parent.name.lower(), above.name.lower()}) else above / ".."
     return f"a file; name the folder that has a folder for each class: folder:{os.path.normpath(classes)}"
 
 
