@@ -28,78 +28,12 @@ def device():
     if torch.cuda.is_available():
         return torch.device("cuda")
     if find_spec("triton"):
-        if not interprets():
+        from tests import interpreter
+
+        if not interpreter.interprets():
             pytest.skip(f"Triton's interpreter fails with NumPy {np.__version__}: install numpy<2.4 or a newer torch")
-        patch_once()
-        make_types_once()
+        interpreter.use_shortcuts()
     return torch.device("cpu")
-
-
-def interprets():
-    """Whether the interpreter can run a loop; that of Triton 3.6 cannot with NumPy 2.4."""
-    import triton
-    import triton.language as tl
-
-    @triton.jit
-    def last(out, count):
-        for i in range(count):
-            tl.store(out, i)
-
-    out = torch.zeros(1, dtype=torch.int32)
-    try:
-        last[(1,)](out, 3)
-    except triton.runtime.errors.InterpreterError:
-        return False
-    return out.item() == 2
-
-
-def patch_once():
-    """Let the interpreter patch Triton's language once for each module with functions that kernels call.
-
-    It does so at every call of one, for a quarter of the time, and takes back only what a kernel's launch has patched.
-    """
-    from triton.runtime import interpreter
-
-    patched = set()
-
-    def call(self, *args, **kwargs):
-        if self.fn.__module__ not in patched:
-            patched.add(self.fn.__module__)
-            interpreter._patch_lang(self.fn)
-        return self.rewrite()(*args, **kwargs)
-
-    if hasattr(interpreter, "_patch_lang"):  # a private name
-        interpreter.InterpretedFunction.__call__ = call
-
-
-def make_types_once():
-    """Let the interpreter keep the types that it makes anew for every operation, for a fifth of the time."""
-    from triton.language import block_type
-    from triton.runtime import interpreter
-
-    if not hasattr(interpreter, "_get_np_dtype"):  # a private name
-        return
-    find, numpy_types, blocks = interpreter._get_np_dtype, {}, {}
-
-    def get_np_dtype(dtype):
-        if dtype.name not in numpy_types:
-            numpy_types[dtype.name] = find(dtype)
-        return numpy_types[dtype.name]
-
-    def get_block_ty(self, dtype, shape):
-        key = dtype.name, *shape
-        if key not in blocks:
-            blocks[key] = block_type(dtype, shape)
-        return blocks[key]
-
-    def with_element_ty(block, dtype):
-        key = block.name, dtype.name
-        if key not in blocks:
-            blocks[key] = block_type(dtype, block.shape)
-        return blocks[key]
-
-    interpreter._get_np_dtype, interpreter.InterpreterBuilder.get_block_ty = get_np_dtype, get_block_ty
-    block_type.with_element_ty = with_element_ty
 
 
 @pytest.fixture(scope="session")
