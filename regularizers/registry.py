@@ -163,6 +163,7 @@ def _numbers(penalty: type[Penalty] | FunctionPenalty) -> dict[str, set[type]]:
     return {name: found for name, found in kinds.items() if found <= {int, float, bool}}
 
 
+@cache
 def _penalty_options(penalty: type[Penalty] | FunctionPenalty) -> dict[str, Any]:
     """Arguments of the class and, as far as it passes on ``**options``, of its bases."""
     options: dict[str, Any] = {}

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -36,22 +36,25 @@ MODULES = {
 MODULES |= {f"comhe.inputs.{path.stem}": path for path in (ROOT / "comhe" / "inputs").glob("[!_]*.py")}
 
 
-def imports(name: str) -> Iterator[tuple[str, int]]:
+@cache
+def imports(name: str) -> list[tuple[str, int]]:
     """The modules that a module imports, anywhere in it, and the line."""
-    path = MODULES[name]
+    path, found = MODULES[name], []
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, node.lineno) for alias in node.names)
+            found += ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = package.rsplit(".", node.level - 1)[0] if node.level else ""
             source = ".".join(filter(None, (base, node.module)))
-            for alias in node.names:
-                full = f"{source}.{alias.name}"
-                yield (full if full in MODULES or source == "comhe" else source), node.lineno
+            for full in (f"{source}.{alias.name}" for alias in node.names):
+                found.append((full if full in MODULES or source == "comhe" else source, node.lineno))
+    return found
 
 
-GRAPH = {name: {target for target, _ in imports(name) if target in MODULES} for name in MODULES}
+@cache
+def graph() -> dict[str, set[str]]:
+    return {name: {target for target, _ in imports(name) if target in MODULES} for name in MODULES}
 
 
 @pytest.mark.parametrize("folder", ALLOWED)
@@ -84,7 +87,7 @@ def test_no_module_imports_itself_on_a_detour():
     def visit(name: str) -> None:
         index[name] = low[name] = len(index)
         stack.append(name)
-        for target in GRAPH[name]:
+        for target in graph()[name]:
             if target not in index:
                 visit(target)
                 low[name] = min(low[name], low[target])
@@ -94,11 +97,11 @@ def test_no_module_imports_itself_on_a_detour():
             circle = [stack.pop()]
             while circle[-1] != name:
                 circle.append(stack.pop())
-            if len(circle) > 1 or name in GRAPH[name]:
+            if len(circle) > 1 or name in graph()[name]:
                 circles.append(sorted(circle))
 
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 10 * len(MODULES)))
-    for name in GRAPH:
+    for name in graph():
         if name not in index:
             visit(name)
     assert circles == []

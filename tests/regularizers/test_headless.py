@@ -40,21 +40,21 @@ def backbone(replacement=None):
 
 
 REMOVED = {
-    "an Identity": (backbone(), "fc"),
-    "an empty Sequential": (backbone(nn.Sequential()), "fc"),
-    "a Flatten": (backbone(nn.Flatten()), "fc"),
-    "wrapped": (Wrapped(encoder=backbone()), "encoder.fc"),
-    "in a Sequential": (nn.Sequential(backbone(), nn.Flatten()), "0.fc"),
-    "a whole classifier": (network("vgg11", "classifier", nn.Identity()), "classifier"),
-    "in a classifier": (network("mobilenet_v2", "classifier.1", nn.Identity()), "classifier"),
-    "in heads": (network("vit_b_16", "heads.head", nn.Identity()), "heads"),
-    "None": (network("resnet18", "fc", None), "fc"),
+    "an Identity": lambda: (backbone(), "fc"),
+    "an empty Sequential": lambda: (backbone(nn.Sequential()), "fc"),
+    "a Flatten": lambda: (backbone(nn.Flatten()), "fc"),
+    "wrapped": lambda: (Wrapped(encoder=backbone()), "encoder.fc"),
+    "in a Sequential": lambda: (nn.Sequential(backbone(), nn.Flatten()), "0.fc"),
+    "a whole classifier": lambda: (network("vgg11", "classifier", nn.Identity()), "classifier"),
+    "in a classifier": lambda: (network("mobilenet_v2", "classifier.1", nn.Identity()), "classifier"),
+    "in heads": lambda: (network("vit_b_16", "heads.head", nn.Identity()), "heads"),
+    "None": lambda: (network("resnet18", "fc", None), "fc"),
 }
 
 
 @pytest.mark.parametrize("what", REMOVED)
 def test_a_head_that_was_taken_away_has_no_successor(what):
-    model, name = REMOVED[what]
+    model, name = REMOVED[what]()
     outputs, (said,) = chosen(model)
     assert outputs == []
     assert said.name == name
@@ -62,15 +62,15 @@ def test_a_head_that_was_taken_away_has_no_successor(what):
 
 
 @pytest.mark.parametrize(
-    "model",
+    "build",
     [
-        network("vgg11", "classifier.6", nn.Identity()),
-        network("mobilenet_v3_small", "classifier.3", nn.Identity()),
-        Wrapped(body=nn.Linear(4, 8), head=nn.Sequential(nn.Linear(8, 8), nn.GELU(), nn.Identity())),
+        lambda: network("vgg11", "classifier.6", nn.Identity()),
+        lambda: network("mobilenet_v3_small", "classifier.3", nn.Identity()),
+        lambda: Wrapped(body=nn.Linear(4, 8), head=nn.Sequential(nn.Linear(8, 8), nn.GELU(), nn.Identity())),
     ],
 )
-def test_the_last_layer_of_a_head(model):
-    outputs, (said,) = chosen(model)
+def test_the_last_layer_of_a_head(build):
+    outputs, (said,) = chosen(build())
     assert outputs == []
     assert "has no classifier" in said.reason
 
@@ -84,26 +84,26 @@ def cut(name, count=1):
 
 RELU, DROP = nn.ReLU(), nn.Dropout()
 CUT = {
-    "before a dropout": cut("vgg11"),
-    "before an activation": cut("alexnet"),
-    "with the dropout": cut("vgg11", 2),
-    "another activation": cut("mobilenet_v3_small"),
-    "few features, dropped": Wrapped(body=nn.Linear(4, 8), fc=nn.Sequential(nn.Linear(8, 6), RELU, DROP)),
-    "maps, dropped": Wrapped(
+    "before a dropout": lambda: cut("vgg11"),
+    "before an activation": lambda: cut("alexnet"),
+    "with the dropout": lambda: cut("vgg11", 2),
+    "another activation": lambda: cut("mobilenet_v3_small"),
+    "few features, dropped": lambda: Wrapped(body=nn.Linear(4, 8), fc=nn.Sequential(nn.Linear(8, 6), RELU, DROP)),
+    "maps, dropped": lambda: Wrapped(
         body=nn.Conv2d(3, 8, 3), classifier=nn.Sequential(nn.Conv2d(8, 16, 3), nn.BatchNorm2d(16), RELU, DROP)
     ),
-    "in another model": nn.Sequential(cut("vgg11"), nn.Flatten()),
-    "before the last activation": cut("vgg11", 3),
-    "after the first layer": cut("alexnet", 5),
-    "before another activation": cut("mobilenet_v3_small", 3),
-    "all but a normalization": cut("convnext_tiny"),
-    "in another model, before the activation": nn.Sequential(cut("vgg11", 3), nn.Flatten()),
+    "in another model": lambda: nn.Sequential(cut("vgg11"), nn.Flatten()),
+    "before the last activation": lambda: cut("vgg11", 3),
+    "after the first layer": lambda: cut("alexnet", 5),
+    "before another activation": lambda: cut("mobilenet_v3_small", 3),
+    "all but a normalization": lambda: cut("convnext_tiny"),
+    "in another model, before the activation": lambda: nn.Sequential(cut("vgg11", 3), nn.Flatten()),
 }
 
 
 @pytest.mark.parametrize("what", CUT)
 def test_a_head_that_ends_with_a_hidden_activation_has_lost_its_last_layer(what):
-    outputs, (said,) = chosen(CUT[what])
+    outputs, (said,) = chosen(CUT[what]())
     assert outputs == []
     assert said.reason.endswith("so there is no output layer")
 

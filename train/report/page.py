@@ -3,10 +3,11 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from jinja2 import Environment, FileSystemLoader
+from jinja2 import Environment, FileSystemLoader, Template
 
 from comhe.train.compare.records import EPOCHS, Record
 from comhe.train.compare.tables import Column, Row, Table, table, views
@@ -68,9 +69,7 @@ class Page:
         self.sections += [draw(found, panels, colors) for draw in (learning, energies, angle_histograms)]
 
     def html(self) -> str:
-        loader = FileSystemLoader(Path(__file__).parent)
-        environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-        return environment.get_template("page.html").render(page=self, style=STYLE.read_text(), times=TIMES)
+        return _template().render(page=self, style=STYLE.read_text(), times=TIMES)
 
     def groups(self, shown: Table) -> list[Group]:
         """Return a table's rows by what is compared with one another."""
@@ -97,6 +96,12 @@ class Page:
         for figure in figures:
             write_text(folder / f"{figure_name(figure.drawing.title)}.svg", figure.drawing.file())
         return len(figures)
+
+
+@cache
+def _template() -> Template:
+    loader = FileSystemLoader(Path(__file__).parent)
+    return Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True).get_template("page.html")
 
 
 def figure_name(title: str) -> str:
