@@ -163,7 +163,6 @@ def _numbers(penalty: type[Penalty] | FunctionPenalty) -> dict[str, set[type]]:
     return {name: found for name, found in kinds.items() if found <= {int, float, bool}}
 
 
-@cache
 def _penalty_options(penalty: type[Penalty] | FunctionPenalty) -> dict[str, Any]:
     """Arguments of the class and, as far as it passes on ``**options``, of its bases."""
     options: dict[str, Any] = {}
@@ -176,8 +175,13 @@ def _initializers(penalty: type[Penalty] | FunctionPenalty) -> Iterator[Callable
     for base in penalty.__mro__ if isinstance(penalty, type) else ():
         if base is not object and (init := vars(base).get("__init__")):
             yield init
-            if all(p.kind is not p.VAR_KEYWORD for p in inspect.signature(init).parameters.values()):
+            if not _passes_options(init):
                 break
+
+
+@cache
+def _passes_options(function: Callable[..., Any]) -> bool:
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
 
 
 @cache
