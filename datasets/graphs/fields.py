@@ -11,14 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from comhe.datasets.io.cells import MISSING, PERHAPS, WHOLE, whole
 from comhe.datasets.io.layouts import LIKE_A_SPLIT, PARTS, SPLIT_NAMES
 from comhe.errors import DataError, few, warn
 
 MAX_CLASSES = 1000  # or as many as nodes: a label is the number of a class, and each class has an output
-MISSING = ("", "-1", "nan", "na", "n/a", "null", "<na>")  # what a table has for a node without a label
-PERHAPS = ("none", "unknown")  # may be a class
-WHOLE = re.compile(r"[0-9]{1,9}")  # the number of a class
-FLOAT = re.compile(r"-?[0-9]{1,15}(\.[0-9]{0,30}(e[+-]?[0-9]{1,2})?|e\+[0-9]{2}|,0{1,2})", re.IGNORECASE)
 MAX_SIDE = 1 << 26  # of a sparse matrix, whose rows take memory even where they are empty
 MASKS = ("{}_mask", "{}", "{}_idx", "{}_index", "{}_indices", "{}_ids", "idx_{}", "{}_masks")  # of a split
 # The names that arrays of a graph have in PyTorch Geometric, in OGB, in DGL and in published .npz files.
@@ -322,17 +319,6 @@ def names_of(value: Any, nodes: int, name: str) -> tuple[str, ...]:
         warn(f"{name}: node_names are not used: not a word or a number of its own for each node, but {found}")
         return ()
     return tuple(map(str, names.tolist()))
-
-
-def whole(word: str) -> str:
-    """Return a whole number that numpy, pandas or R wrote as a float in plain digits; other words as they are.
-
-    Example:
-        >>> [whole(word) for word in ("3.000e+00", "-1.0", "12.", "2,0", "1e+05", "0.5", "1,000", "007", "1e5", "a")]
-        ['3', '-1', '12', '2', '100000', '0.5', '1,000', '007', '1e5', 'a']
-    """
-    number = float(word.replace(",", ".")) if FLOAT.fullmatch(word) else math.nan
-    return str(int(number)) if number.is_integer() else word
 
 
 def _numbered(words: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:

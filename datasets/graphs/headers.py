@@ -1,8 +1,8 @@
 """What tables of a graph do not say: whether a first row of numbers is a header, and whether a column has the ids."""
 
+from comhe.datasets.io.cells import whole
 from comhe.errors import DataError, warn
 
-from .fields import whole
 from .splits import SPLITS
 from .table import ID, LABEL, SPLIT, Table
 

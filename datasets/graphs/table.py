@@ -1,6 +1,5 @@
 """One CSV file: its cells, and what its columns are called."""
 
-import contextlib
 import csv
 import re
 from collections.abc import Iterator
@@ -11,22 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from comhe.datasets.io.files import read_bounded
+from comhe.datasets.io.cells import MISSING, PERHAPS, is_number, read_cells
 from comhe.errors import DataError
-from comhe.inputs.tables import plain_text
 
-from .fields import MISSING, PERHAPS
-
-MAX_BYTES = 1 << 28  # of one file
 INDEX = ("", "unnamed: 0", "index")  # what pandas and R call the numbers of rows
 ID = ("id", "node", "node_id", "nodeid", "node id", "name", *INDEX)
 LABEL = ("y", "label", "class", "target")
 SPLIT = ("split",)
 SOURCE, TARGET = ("source", "src", "from"), ("target", "dst", "to")
 WEIGHT = ("weight", "edge_weight")
-HEAD = 20  # rows by which the delimiter is chosen
-_DECIMAL = re.compile(r",[0-9]")
-_EXCEL = re.compile(r"sep=([,;\t])\s*\n", re.IGNORECASE)
 _TRUTH = re.compile(r'(?<![^,;\t\n"])(true|false)(?![^,;\t\r\n"])', re.IGNORECASE)  # a cell of its own
 EDGE = (*SOURCE, *TARGET, *WEIGHT)
 
@@ -36,29 +28,20 @@ class Table:
 
     The first row is a header if it has a word where the second row has a number, or a word that is the name of a column
     here. The row 0, 1, 2 ... is ``numbered``: pandas writes it as the header of an array, but it may be data as well;
-    other tables decide. Commas, semicolons and tabs separate cells; a first line ``sep=;`` of Excel says which of them.
+    other tables decide.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            # As much memory as the file has bytes: to read up to a limit, Python allocates all of it.
-            data = read_bounded(path, min(MAX_BYTES, path.stat().st_size))
-            self.text = plain_text(data).decode().lstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}: not a text file (byte {error.start}); save it as CSV UTF-8") from error
-        if said := _EXCEL.match(self.text):
-            self.text = self.text[said.end() :]
-        line = self.text.partition("\n")[0]
-        self.delimiter = said[1] if said else _delimiter(self.text)
-        if line.rstrip("\r").endswith(self.delimiter):
+        self.text, self.delimiter = read_cells(path)
+        if self.text.partition("\n")[0].rstrip("\r").endswith(self.delimiter):
             self._drop_empty_column()
         first, second = [*islice(self._rows(), 2), [], []][:2]
         if not first:
             raise DataError(f"{path}: empty")
         names = [cell.strip().lstrip("#% ").lower() for cell in first]
         known = {*ID, *LABEL, *SPLIT, *EDGE} & set(names)
-        words = any(not _is_number(a) and _is_number(b) for a, b in zip(first, second, strict=False))
+        words = any(not is_number(a) and is_number(b) for a, b in zip(first, second, strict=False))
         self.names = _named(names) if (known and known != {""}) or words else []
         self.header = int(bool(self.names))  # rows above the data
         self.numbered = not self.names and names == [str(i) for i in range(len(first))]
@@ -131,7 +114,7 @@ class Table:
         for number, row in enumerate(self._rows(), 1):
             for column in columns if number > self.header else ():
                 cell = row[column].strip()
-                if not _is_number(cell) or self.delimiter == "," in cell:
+                if not is_number(cell) or self.delimiter == "," in cell:
                     hint = "; give numbers, such as 0, for what is missing"
                     is_missing = cell.lower() in (*MISSING, *PERHAPS)
                     where = f"column {self.names[column]!r}" if self.names else f"column {column + 1}"
@@ -151,32 +134,7 @@ class Table:
             raise DataError(f"{self.path}: not a CSV file ({error})") from error
 
 
-def _delimiter(text: str) -> str:
-    """What separates cells: a mark that cuts the first rows into equally many; a comma may be a decimal one."""
-    head = [*islice(StringIO(text), HEAD)]
-    rows: dict[str, list[list[str]]] = {}
-    for mark in ",;\t":
-        with contextlib.suppress(csv.Error):  # a line that is too long for one cell
-            rows[mark] = [row for row in csv.reader(head, delimiter=mark) if row]
-    even = [mark for mark in rows if len({*map(len, rows[mark])}) == 1 < len(rows[mark][0])]
-    for mark in even:
-        with_comma = [cell for row in rows[mark][1:] or rows[mark] for cell in row if "," in cell]
-        if mark != "," and all(map(_DECIMAL.search, with_comma)) and all(map(_is_number, with_comma)):
-            return mark
-    return next(iter([*even, *(mark for mark in ",;\t" if mark in "".join(head[:1]))]), ",")
-
-
 def _named(names: list[str]) -> list[str]:
     """Name columns without a name as pandas does, but the first ones: these number the rows, or name them."""
     rows = next((i for i, name in enumerate(names) if name not in INDEX), len(names))
     return [name or f"unnamed: {i}" * (i >= rows) for i, name in enumerate(names)]
-
-
-def _is_number(cell: str) -> bool:
-    if cell.strip().lower() in ("true", "false"):
-        return True
-    try:
-        float(cell.replace(",", "."))  # a decimal comma
-    except ValueError:
-        return False
-    return True

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from comhe.datasets.io.cells import whole
 from comhe.datasets.io.layouts import SPLIT_NAMES, children
 from comhe.errors import DataError, few, warn
 
-from .fields import drawn_hint, split_masks, whole
+from .fields import drawn_hint, split_masks
 from .headers import find_headers, is_header, names_the_nodes, tell_ids
 from .splits import SPLITS
 from .table import ID, INDEX, LABEL, SPLIT, Table

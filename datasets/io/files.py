@@ -14,6 +14,7 @@ from pathlib import Path
 
 from comhe.errors import ComheWarning, DataError, warn
 from comhe.inputs.files import read_bounded
+from comhe.inputs.tables import plain_text
 from comhe.progress import track
 
 MAX_LIST_BYTES = 1 << 22
@@ -90,15 +91,26 @@ def atomic_write(path: Path, sync: bool = True) -> Iterator[Path]:
             partial.unlink(missing_ok=True)  # it would fill the disk further
 
 
+def read_text(path: Path, limit: int) -> str:
+    """Read a text of at most ``limit`` bytes in UTF-8 or UTF-16, or else in Windows-1252, of which a warning tells."""
+    data = plain_text(read_bounded(path, limit))
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        try:
+            text = data.decode("cp1252")
+        except UnicodeDecodeError:
+            raise DataError(f"{path}: not a text file (byte {error.start}); save it as UTF-8") from error
+    warn(f"{path}: not in UTF-8, so it is read as Windows-1252; save it as UTF-8 if its words are wrong")
+    return text
+
+
 def read_lines(path: Path) -> list[str]:
     """Read the lines of a list file without surrounding space; an empty or repeated line is a DataError.
 
     Empty lines at the end are left out.
     """
-    try:
-        lines = [line.strip() for line in read_bounded(path, MAX_LIST_BYTES).decode().rstrip().splitlines()]
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a text file (byte {error.start})") from error
+    lines = [line.strip() for line in read_text(path, MAX_LIST_BYTES).rstrip().splitlines()]
     if not lines:
         raise DataError(f"{path}: empty")
     seen = set[str]()

@@ -84,8 +84,8 @@ def test_missing_files_are_named(tmp_path):
         write(folder, {other: text for other, text in PLAIN.items() if other != name})
         with pytest.raises(DataError, match=fault):
             read_tables(folder)
-    (tmp_path / "edges.csv" / "edges.csv").write_bytes(b"\xe90,1\n")
-    with pytest.raises(DataError, match=r"not a text file \(byte 0\); save it as CSV UTF-8"):
+    (tmp_path / "edges.csv" / "edges.csv").write_bytes(b"\x810,1\n")
+    with pytest.raises(DataError, match=r"not a text file \(byte 0\); save it as UTF-8"):
         read_tables(tmp_path / "edges.csv")
 
 
