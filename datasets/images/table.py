@@ -6,17 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path, PurePosixPath
-from posixpath import normpath
+from posixpath import join, normpath
 from unicodedata import normalize
 
 import numpy as np
 
-from comhe.datasets.graphs.fields import MISSING, whole
 from comhe.datasets.io.cache import Splits
+from comhe.datasets.io.cells import MISSING, read_cells, whole
 from comhe.datasets.io.layouts import PARTS
 from comhe.errors import DataError, few, warn
-from comhe.inputs.files import read_bounded
-from comhe.inputs.tables import plain_text
 
 TABLES = ("labels.csv", "metadata.csv", "annotations.csv", "train.csv")
 FILE = (
@@ -24,68 +22,68 @@ FILE = (
     *("filepath", "filename", "path", "file", "image", "img", "image_id", "id", "name"),
 )
 LABEL = ("label", "class", "target", "category", "y")
-SPLIT = ("split",)
-MAX_BYTES = 1 << 28  # of a table
+COLUMNS = FILE, LABEL, ("split",)
 
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a CSV file, with its header, and the positions of the files, of the labels and of the splits."""
+    """The rows of tables in a folder: where each stands, the file and the label, and the split, if a column has it."""
 
-    path: Path
-    rows: list[list[str]]
-    file: int
-    label: int
-    split: int | None
+    folder: Path
+    files: tuple[str, ...]
+    rows: Sequence[tuple[str, str, str, str | None]]
+
+    @property
+    def path(self) -> Path:
+        return self.folder / self.files[0] if len(self.files) == 1 else self.folder
 
 
 def find_table(folder: Path) -> Table | None:
     """Return the first of TABLES in a folder that has columns of files and labels."""
-    for path in (folder / name for name in TABLES):
-        rows = _rows(path) if path.is_file() else [[]]
-        file, label, split = _columns(rows[0])
-        if file is not None and label is not None:
-            return Table(path, rows, file, label, split)
-    return None
+    tables = (Table(folder, (name,), _rows(folder / name)) for name in TABLES if (folder / name).is_file())
+    return next((table for table in tables if table.rows), None)
+
+
+def join_tables(tables: Sequence[Table]) -> Table:
+    """Return the tables in the folders of splits, as Hugging Face has them, as one of the folder above."""
+    rows = [(at, join(table.folder.name, name), of, None) for table in tables for at, name, of, _ in table.rows]
+    return Table(tables[0].folder.parent, tuple(f"{table.folder.name}/{table.files[0]}" for table in tables), rows)
 
 
 def names_image(table: Table, images: Sequence[str]) -> bool:
     """Whether the first row of a table names an image; one of classes, next to their folders, does not."""
-    names = [row[table.file] for row in table.rows[1:2] if table.file < len(row)]
-    return any(_find(name, _by_name(images), table.path) for name in names)
+    return bool(_find(table.rows[0][1], _by_name(images), table))
 
 
 def list_table(table: Table, images: Sequence[str]) -> tuple[tuple[str, ...], Splits]:
     """The classes, and for each split the paths and labels of the images that a table lists.
 
-    ``images`` are the paths of all images below the table's folder. A row may name one by its path, by its name, or
-    by its name without the ending. Rows without a label, and images without a row, are not used; a warning tells.
-    Without a column ``split`` all images are ``train``.
+    ``images`` are the paths of all images below the table's folder. A row may name one by its path or by its name, both
+    also without the ending; the case of letters tells images apart only where there are several. Rows without a label,
+    and images without a row, are not used; a warning tells. Without a column ``split``, images are of the split whose
+    folder they are in, if there is one to train, and else of ``train``.
 
     Raises:
         DataError: a row names no image or several, or an image has two classes, or a split an unknown name.
     """
-    path, split, known = table.path, table.split, _by_name(images)
-    header, *rows = table.rows
+    path, known = table.path, _by_name(images)
+    has_train = any(PARTS.get(_top(image)) == "train" for image in images)
     found: dict[str, tuple[str, str]] = {}
-    for number, row in enumerate(rows, 2):
-        if len(row) != len(header):
-            raise DataError(f"{path}: row {number} has {len(row)} cells, the header has {len(header)}")
-        name, of = row[table.file].strip(), whole(row[table.label].strip())
-        word = row[split].strip().lower() if split is not None else "train"
+    for where, name, label, split in table.rows:
+        of = whole(label)
         if of.lower() in MISSING:
             continue
-        if len(named := _find(name, known, path)) != 1:
+        if len(named := _find(name, known, table)) != 1:
             how = f"may be any of {few(sorted(named), 4)}" if named else "is none of the images in the folder"
-            raise DataError(f"{path}: row {number}: {name[:60]!r} {how}; give its path from {path.parent}")
-        if word not in PARTS:
-            raise DataError(f"{path}: row {number}: a split is train, val or test, not {word[:40]!r}")
-        (image,), place = named, (PARTS[word], of)
+            raise DataError(f"{where}: {name[:60]!r} {how}; give its path from the folder of the table")
+        (image,) = named
+        if split is not None and split not in PARTS:
+            raise DataError(f"{where}: a split is train, val or test, not {split[:40]!r}")
+        word = split or (_top(image) if has_train else "")
+        place = PARTS.get(word, "train"), of
         if found.setdefault(image, place) != place:
             two = f"with {found[image][1]!r} and {of[:40]!r}"
-            raise DataError(
-                f"{path}: row {number}: {name[:60]!r} has two rows, {two}; only one class an image is learned"
-            )
+            raise DataError(f"{where}: {name[:60]!r} has two rows, {two}; only one class an image is learned")
     if left := sorted(set(images) - found.keys()):
         warn(f"{path}: gives no label to {len(left):,} of {len(images):,} images, which are not used: {few(left, 3)}")
     names = {of for _, of in found.values()}
@@ -110,32 +108,45 @@ def _listed(
 
 
 def _by_name(images: Sequence[str]) -> dict[str, list[str]]:
-    """The images by path, by name, and by name without the ending."""
+    """The images by path, by name, and by both without the ending; the same in small letters after a zero."""
     known = defaultdict[str, list[str]](list)
     for image in images:
-        for name in dict.fromkeys((image, PurePosixPath(image).name, PurePosixPath(image).stem)):
-            known[normalize("NFC", name)].append(image)
+        path = PurePosixPath(normalize("NFC", image))
+        for name in {f"{path}", path.name, f"{path.with_suffix('')}", path.stem}:
+            known[name].append(image)
+            known[f"\0{name.casefold()}"].append(image)
     return known
 
 
-def _find(name: str, known: Mapping[str, list[str]], path: Path) -> list[str]:
+def _find(name: str, known: Mapping[str, list[str]], table: Table) -> list[str]:
     """The images that a row may name; of train.csv those in train/, if there are any."""
-    plain = normpath(name.strip().replace("\\", "/")).removeprefix(f"{path.parent.as_posix()}/")
-    found = known.get(normalize("NFC", plain), [])
-    return [image for image in found if image.startswith(f"{path.stem}/")] or found
+    plain = normpath(name.strip().replace("\\", "/")).removeprefix(f"{table.folder.as_posix()}/")
+    plain = normalize("NFC", plain)
+    found = known.get(plain) or known.get(f"\0{plain.casefold()}", [])
+    return [image for image in found if image.startswith(f"{table.path.stem}/")] or found
 
 
-def _columns(header: Sequence[str]) -> list[int | None]:
-    """The positions of the files, of the labels, and of the splits."""
-    names = [name.strip().lower() for name in header]
-    return [next((names.index(name) for name in known if name in names), None) for known in (FILE, LABEL, SPLIT)]
+def _top(image: str) -> str:
+    """The first folder of a path."""
+    return image.partition("/")[0].lower()
 
 
-def _rows(path: Path) -> list[list[str]]:
-    text = plain_text(read_bounded(path, min(MAX_BYTES, path.stat().st_size))).decode("utf-8", "replace")
-    mark = max(",;\t", key=text.partition("\n")[0].count)
+def _rows(path: Path) -> list[tuple[str, str, str, str | None]]:
+    """The rows of a CSV file; none of one without columns of files and labels."""
+    text, mark = read_cells(path)
     try:
-        rows = csv.reader(StringIO(text), delimiter=mark, skipinitialspace=True)
-        return [row for row in rows if any(map(str.strip, row))] or [[]]
+        cells = csv.reader(StringIO(text), delimiter=mark, skipinitialspace=True)
+        header, *rows = [row for row in cells if any(map(str.strip, row))] or [[]]
     except csv.Error as error:
         raise DataError(f"{path}: not a CSV file ({error})") from error
+    names = ["_".join(name.lower().split()) for name in header]
+    file, label, split = (next((names.index(each) for each in known if each in names), None) for known in COLUMNS)
+    if file is None or label is None:
+        return []
+    found = list[tuple[str, str, str, str | None]]()
+    for number, row in enumerate(rows, 2):
+        if len(row) != len(header):
+            raise DataError(f"{path}: row {number} has {len(row)} cells, the header has {len(header)}")
+        word = None if split is None else row[split].strip().lower()
+        found.append((f"{path}: row {number}", row[file].strip(), row[label].strip(), word))
+    return found

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from comhe.datasets.io.cache import Splits
-from comhe.datasets.io.files import MAX_LIST_BYTES, MissingDataError
+from comhe.datasets.io.files import MAX_LIST_BYTES, MissingDataError, read_text
 from comhe.datasets.io.layouts import (
     PARTS,
     check_no_splits,
@@ -31,10 +31,9 @@ from comhe.datasets.io.layouts import (
     warn_of_unlabeled,
 )
 from comhe.errors import DataError, warn
-from comhe.inputs.files import read_bounded
 from comhe.inputs.pixels import EXTENSIONS
 
-from .table import Table, find_table, list_table, names_image
+from .table import TABLES, Table, find_table, join_tables, list_table, names_image
 
 SPLITS = ("train", "val", "test")
 ENDINGS = tuple(EXTENSIONS)
@@ -48,7 +47,7 @@ class Tree:
     classes: tuple[str, ...]
     splits: Splits
     note: str = ""  # what a reader of the data's description has to know
-    table: str = ""  # the file that has the labels, if folders do not say them
+    tables: tuple[str, ...] = ()  # the files that have the labels, if folders do not say them
 
     def __len__(self) -> int:
         return sum(len(paths) for paths, _ in self.splits.values())
@@ -56,7 +55,7 @@ class Tree:
     @property
     def files(self) -> list[str]:
         listed = [os.fsdecode(path) for paths, _ in self.splits.values() for path in paths]
-        return listed + [self.table] * bool(self.table)
+        return [*listed, *self.tables]
 
     def path(self, name: bytes) -> str:
         return os.path.join(self.folder, os.fsdecode(name))
@@ -75,6 +74,9 @@ def list_tree(folder: Path, splits: Sequence[str] = SPLITS) -> Tree:
         raise MissingDataError(f"{folder}: {not_a_folder(folder)}")
     named = split_folders(folder)
     present = {split: path for split, path in named.items() if split in splits and may_be_split(path, ENDINGS)}
+    if splits == SPLITS and "train" in named and (first := _table(named["train"])) is not None:
+        others = (_table(path) for split, path in named.items() if split != "train")
+        return _tabled(join_tables([first, *filter(None, others)]))
     if not present and splits == SPLITS and (table := _table(folder)) is not None:
         return _tabled(table)
     if not present and splits == SPLITS and (classes := _class_folders(folder)):
@@ -96,6 +98,8 @@ def list_tree(folder: Path, splits: Sequence[str] = SPLITS) -> Tree:
 
 def _table(folder: Path) -> Table | None:
     """The table that labels the images of a folder, unless folders in it are classes; a warning tells of both."""
+    if not any((folder / name).is_file() for name in TABLES):
+        return None
     folders = [child for child in children(folder) if child.is_dir() and child.name.lower() not in PARTS]
     if sum(has_file(child, ENDINGS) for child in folders) < 2:
         return find_table(folder)
@@ -111,14 +115,14 @@ def _images(folder: Path) -> list[str]:
 
 
 def _tabled(table: Table) -> Tree:
-    classes, found = list_table(table, _images(table.path.parent))
+    classes, found = list_table(table, _images(table.folder))
     if "train" not in found:
         raise DataError(f"{table.path}: no image of train has a label")
     if "test" not in found and "val" in found:
         found["test"] = found.pop("val")
     order = [split for split in SPLITS if split in found]
     splits = {split: found[split] for split in order}
-    return Tree(table.path.parent, classes, splits, f"labels of {table.path.name}", table.path.name)
+    return Tree(table.folder, classes, splits, f"labels of {', '.join(table.files)}", table.files)
 
 
 def _is_folder(child: Path) -> bool:
@@ -262,4 +266,4 @@ def _names(folder: Path, classes: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _text(path: Path) -> str:
-    return read_bounded(path, MAX_LIST_BYTES).decode("utf-8", "replace")
+    return read_text(path, MAX_LIST_BYTES)

@@ -95,6 +95,37 @@ def test_rows_as_other_programs_write_them(flat):
     assert load(flat).classes == ("1", "10")
 
 
+@pytest.mark.parametrize(("encoding", "mark"), [("utf-8-sig", ";"), ("utf-16", "\t"), ("cp1252", ";")])
+def test_tables_of_spreadsheets_in_another_case(flat, encoding, mark):
+    rows = [f'"File Name"{mark}LABEL']
+    for i, path in enumerate((flat / "images").iterdir()):
+        path.rename(flat / "images" / f"Bär {i}.png")
+        rows.append(f"Bär {i}.PNG{mark}{('Käse', 'Küse, alt')[i % 2]}")
+    (flat / "labels.csv").write_bytes("\r\n".join([*rows, "", ""]).encode(encoding))
+    assert load(flat).classes == ("Käse", "Küse, alt")
+    shutil.copy(flat / "images" / "Bär 3.png", flat / "images" / "BÄR 3.png")
+    with pytest.raises(DataError, match=r"'Bär 3.PNG' may be any of images/BÄR 3.png, images/Bär 3.png"):
+        load(flat)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("inside", "has_two"), [("", True), ("images/", True), ("", False)])
+def test_splits_have_a_table_each_or_are_folders_in_one(flat, inside, has_two):
+    rows = []
+    for split in ("train", "test"):
+        (flat / split / inside).mkdir(parents=True)
+        found = [path.rename(flat / split / inside / path.name) for path in flat.glob(f"images/{split}_*")]
+        below = flat / split if has_two else flat
+        rows = [(path.relative_to(below), int(path.stem[-1]) % 2) for path in found] + ([] if has_two else rows)
+        write(below, rows, "file_name,label", "metadata.csv")
+    images = load(flat)
+    assert (images.classes, len(images.train), len(images.val), len(images.test)) == (("0", "1"), 18, 2, 4)
+    if has_two:
+        write(flat / "train", [("test_0000.png", 0)], "file_name,label", "metadata.csv")
+        with pytest.raises(DataError, match=r"train/metadata.csv: row 2: 'train/test_0000.png' is none of the images"):
+            load(flat)
+
+
 def test_images_of_train_come_first_in_its_table(flat):
     (flat / "images").rename(flat / "train")
     shutil.copytree(flat / "train", flat / "test")
