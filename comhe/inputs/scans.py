@@ -67,7 +67,7 @@ def parse_npy(data: bytes, path: Path) -> np.ndarray:
 
 
 def parse_npz(data: bytes, path: Path) -> Mesh:
-    """Read the only array of an archive, or the one with the name of a cloud; next to faces, it is a mesh.
+    """Read the only array of an archive, the one with the name of a cloud, or x, y and z; next to faces, it is a mesh.
 
     Where there are a cloud and a mesh, the cloud is read.
     """
@@ -81,13 +81,14 @@ def parse_npz(data: bytes, path: Path) -> Mesh:
                     f"{path}: has {volume[0]!r}: its points fill a volume and are not on a surface; give a cloud of "
                     "the surface, for example the file pointcloud.npz next to it"
                 )
-            if not known:
+            names = known[:1] or [[*members][axis] for axis in find_axes([*members], path) or ()]
+            if not names:
                 found = ", ".join(repr(name[:40]) for name in list(members)[:9]) or "no array"
                 raise DataError(f"{path}: has {found}; name the array of the points {KEYS[0]!r}")
             if len(clouds := [name for name in known if name.lower() in CLOUDS]) > 1:
                 both = f"{clouds[0]!r} and {clouds[1]!r}"
                 raise DataError(f"{path}: has both {both}, either of which may be its points; leave one of them out")
-            points = _member(archive, members[known[0]], path)
+            points = [_member(archive, members[name], path) for name in names]
             is_mesh = not clouds or not any(name.lower() in VERTICES for name in known)
             faces = [_member(archive, members[name], path) for name in members if is_mesh and name.lower() in FACES]
     except DataError:
@@ -97,7 +98,12 @@ def parse_npz(data: bytes, path: Path) -> Mesh:
     polygons = _polygons(parse_npy(faces[0], path), path, bool(clouds)) if faces else np.empty((0, 3), int)
     if len(polygons) > MAX_TRIANGLES:
         raise DataError(f"{path}: {len(polygons):,} faces, more than {MAX_TRIANGLES:,}; simplify the mesh")
-    return rows_of(parse_npy(points, path), path), [*map(tuple, polygons.tolist())]
+    first, *others = (parse_npy(each, path) for each in points)
+    if any(each.size != first.size for each in others):
+        raise DataError(f"{path}: x, y and z have different numbers of values")
+    if others:
+        first = np.stack([each.ravel() for each in (first, *others)], 1)
+    return rows_of(first, path), [*map(tuple, polygons.tolist())]
 
 
 def _polygons(faces: np.ndarray, path: Path, may_differ: bool) -> np.ndarray:
