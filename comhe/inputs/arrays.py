@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from .pickles import Record, Unreadable, read_pickle
+from .pickles import Record, Unreadable, read_bytes, read_dtype, read_pickle
 
 NPY = b"\x93NUMPY"
 KINDS = "biufc"  # booleans and numbers
 MAX_RATIO = 64  # of what a compressed archive claims to its size
 BUILD = ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct")
-SCALAR = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
-WRITTEN = ("_codecs.encode", "__builtin__.bytes", "builtins.bytes")  # how Python 3 writes bytes in protocol 2
 FROM_BUFFER = ("numpy.core.numeric._frombuffer", "numpy._core.numeric._frombuffer")
 
 
@@ -28,7 +26,7 @@ class Buffers:
     def of(self, value: Any) -> bytearray:
         """Return bytes, in the forms that protocols 2 to 5 have for them."""
         if id(value) not in self._made:
-            self._made[id(value)] = bytearray(_bytes(value))
+            self._made[id(value)] = bytearray(read_bytes(value))
         return self._made[id(value)]
 
     def array(self, value: Any) -> np.ndarray | None:
@@ -44,7 +42,7 @@ class Buffers:
         return None
 
     def _array(self, shape: Any, dtype: Any, order: Any, data: Any) -> np.ndarray | None:
-        kind = _dtype(dtype)
+        kind = read_dtype(dtype)
         if kind is None or kind.kind not in KINDS:
             return None
         if type(shape) is not tuple or not all(type(side) is int and side >= 0 for side in shape) or len(shape) > 32:
@@ -53,43 +51,6 @@ class Buffers:
         if math.prod(shape) * kind.itemsize != len(flat):
             raise Unreadable(f"an array of {list(shape)} numbers of type {kind} has {len(flat):,} bytes")
         return np.frombuffer(flat, kind).reshape(shape, order="F" if order == "F" else "C")
-
-
-def _bytes(value: Any) -> bytes | bytearray:
-    if isinstance(value, Record) and value.name in WRITTEN and value.args is not None:
-        value = next(iter(value.args), b"")
-    try:
-        value = value.encode("latin-1") if type(value) is str else value  # Python 2 wrote its bytes as text
-    except UnicodeEncodeError as error:
-        raise Unreadable("text where bytes should be") from error
-    if not isinstance(value, bytes | bytearray):
-        raise Unreadable("an array or a storage has no plain bytes")
-    return value
-
-
-def _dtype(record: Any) -> np.dtype | None:
-    if not isinstance(record, Record) or record.name != "numpy.dtype" or not record.args:
-        return None
-    code, state = record.args[0], record.state
-    if type(code) is not str or len(code) > 8:
-        return None
-    try:
-        kind = np.dtype(code)
-    except TypeError:
-        return None
-    if type(state) is tuple and state[1:2] == (">",):
-        raise Unreadable("its numbers are big-endian")
-    return kind
-
-
-def plain(value: Any) -> Any:
-    """Return the number, the word or the truth value that a record of numpy's describes; anything else as it is."""
-    if not isinstance(value, Record) or value.name not in SCALAR or len(value.args or ()) != 2:
-        return value
-    kind, data = _dtype((value.args or ())[0]), _bytes((value.args or ())[1])
-    if kind is None or kind.kind not in "biufU" or len(data) != kind.itemsize:
-        return value
-    return data.decode("utf-32-le").rstrip("\0") if kind.kind == "U" else np.frombuffer(data, kind)[0].item()
 
 
 def read_npy(data: bytes) -> Any:

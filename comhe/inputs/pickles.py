@@ -6,11 +6,15 @@ made; both are kept as records, with their names. So a checkpoint may hold anyth
 ``argparse.Namespace``, numpy scalars, paths, dates, a whole module), in protocols 0 to 5 and by Python 2 or 3.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pickletools import genops
+from sys import intern
 from typing import Any
 
+import numpy as np
+
+MAX_WORD = 1 << 12  # bytes of a word of numpy's
 MAX_STEPS = 4_000_000  # instructions; a ResNet-50 with its optimizer takes 20,000
 DICTS = {
     "collections.OrderedDict",
@@ -19,6 +23,8 @@ DICTS = {
     "builtins.dict",
     "__builtin__.dict",
 }
+SCALAR = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+WRITTEN = ("_codecs.encode", "__builtin__.bytes", "builtins.bytes")  # how Python 3 writes bytes in protocol 2
 KEYS = (str, int, float, bool, bytes, type(None))
 
 
@@ -46,6 +52,46 @@ def read_pickle(data: Any) -> Any:
     except (IndexError, KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         # Only what a damaged stream can cause here: an empty stack, an unknown memo, a number that is none.
         raise Unreadable(f"damaged, or not a pickle: {type(error).__name__}") from error
+
+
+def read_bytes(value: Any) -> bytes | bytearray:
+    """Return the bytes that a value stands for."""
+    if isinstance(value, Record) and value.name in WRITTEN and value.args is not None:
+        value = next(iter(value.args), b"")
+    try:
+        value = value.encode("latin-1") if type(value) is str else value  # Python 2 wrote its bytes as text
+    except UnicodeEncodeError as error:
+        raise Unreadable("text where bytes should be") from error
+    if not isinstance(value, bytes | bytearray):
+        raise Unreadable("an array or a storage has no plain bytes")
+    return value
+
+
+def read_dtype(record: Any) -> np.dtype | None:
+    """Return the type of numbers that a record describes; None if it describes none."""
+    if not isinstance(record, Record) or record.name != "numpy.dtype" or not record.args:
+        return None
+    code, state = record.args[0], record.state
+    if type(code) is not str or len(code) > 8:
+        return None
+    try:
+        kind = np.dtype(code)
+    except TypeError:
+        return None
+    if type(state) is tuple and state[1:2] == (">",):
+        raise Unreadable("its numbers are big-endian")
+    return kind
+
+
+def plain(value: Any) -> Any:
+    """Return the number, the word or the truth value that a record of numpy's describes; anything else as it is."""
+    if not isinstance(value, Record) or value.name not in SCALAR or not value.args or len(value.args) != 2:
+        return value
+    kind, data = read_dtype(value.args[0]), read_bytes(value.args[1])
+    if kind is None or kind.kind not in "biufU" or not len(data) == kind.itemsize <= MAX_WORD:
+        return value
+    # A small file may repeat a word, so there is one of each.
+    return intern(data.decode("utf-32-le").rstrip("\0")) if kind.kind == "U" else np.frombuffer(data, kind)[0].item()
 
 
 class _Machine:
@@ -129,8 +175,7 @@ class _Machine:
             target = target.items
         if type(target) is not dict or len(items) % 2:
             raise Unreadable("sets items of something that is not a dictionary")
-        # Other keys are left out: hashing a tuple of tuples of tuples could overflow the stack of C.
-        target.update((k, v) for k, v in zip(items[::2], items[1::2], strict=True) if type(k) in KEYS)
+        target.update(_named(zip(items[::2], items[1::2], strict=True)))
 
     def dict_(self, arg: Any) -> None:
         items = self.since_mark()
@@ -162,7 +207,12 @@ def _call(function: Any, args: Any) -> Any:
     if isinstance(pairs, Record):  # the factory of a defaultdict
         return {}
     pairs = pairs.items() if type(pairs) is dict else pairs
-    return {key: value for key, value in pairs if type(key) in KEYS}
+    return dict(_named(pairs))
+
+
+def _named(pairs: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
+    """Leave out other keys than of KEYS: hashing a tuple of tuples of tuples could overflow the stack of C."""
+    return ((key, value) for each, value in pairs if type(key := plain(each)) in KEYS)
 
 
 def _tuple(count: int) -> Callable[[_Machine, Any], None]:

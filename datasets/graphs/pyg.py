@@ -11,9 +11,9 @@ from typing import Any
 from torch import Tensor
 
 from comhe.errors import DataError
-from comhe.inputs.arrays import BUILD, plain
+from comhe.inputs.arrays import BUILD
 from comhe.inputs.checkpoints import Checkpoint, open_checkpoint
-from comhe.inputs.pickles import Record, Unreadable
+from comhe.inputs.pickles import Record, Unreadable, plain
 
 from .fields import NAMES, SPLITS
 

@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from comhe.inputs.arrays import SCALAR, Buffers, plain, read_npy, read_npz
+from comhe.inputs.arrays import Buffers, read_npy, read_npz
 from comhe.inputs.pickles import Record, Unreadable, read_pickle
 
 
@@ -27,24 +27,6 @@ def test_arrays_of_every_type_and_order(kind, protocol):
             assert found.dtype == array.dtype
             assert np.array_equal(found, array)
             assert np.array_equal(read_npy(npy(array)), array)
-
-
-@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-@pytest.mark.parametrize("value", [-3, 0.5, True, "", "träin", np.float16(2), np.uint8(7)])
-def test_scalars_are_plain_values(value, protocol):
-    record = read_pickle(pickle.dumps(np.asarray(value)[()], protocol))
-    for record.name in SCALAR:
-        assert plain(record) == value
-        assert type(plain(record)) in (int, float, bool, str)
-
-
-@pytest.mark.parametrize(
-    "args", [(), ("i8", b"\0" * 8), (Record("numpy.dtype", ("i8",)), b"1"), (Record("os.mkdir", ("U1",)), b"a")]
-)
-@pytest.mark.parametrize("name", SCALAR)
-def test_other_records_stay_what_they_are(name, args):
-    record = Record(name, args)
-    assert plain(record) is record
 
 
 def test_bytes_are_made_once():

@@ -10,7 +10,7 @@ import pickle
 import numpy as np
 import pytest
 
-from comhe.inputs.pickles import Record, Unreadable, read_pickle
+from comhe.inputs.pickles import SCALAR, Record, Unreadable, plain, read_pickle
 
 PLAIN = {"a": [1, -2.5, True, None, 1 << 70], "b": ("x", (), (1, 2), {"c": "é" * 300}), 3: 0.5, "d": [[]] * 3}
 OBJECTS = [
@@ -37,6 +37,25 @@ def test_ordered_dicts_are_dicts(protocol):
     value = collections.OrderedDict(b=1, a=2)
     value._metadata = {"": {"version": 1}}
     assert list(read_pickle(pickle.dumps(value, protocol)).items()) == [("b", 1), ("a", 2)]
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("value", [-3, 0.5, True, "", "träin", np.float16(2), np.uint8(7)])
+def test_scalars_are_plain_values(value, protocol):
+    record = read_pickle(pickle.dumps(np.asarray(value)[()], protocol))
+    for record.name in SCALAR:
+        assert plain(record) == value
+        assert type(plain(record)) in (int, float, bool, str)
+    assert read_pickle(pickle.dumps({np.asarray(value)[()]: 1}, protocol)) == {value: 1}
+
+
+@pytest.mark.parametrize(
+    "args", [(), ("i8", b"\0" * 8), (Record("numpy.dtype", ("i8",)), b"1"), (Record("os.mkdir", ("U1",)), b"a")]
+)
+@pytest.mark.parametrize("name", SCALAR)
+def test_other_records_stay_what_they_are(name, args):
+    record = Record(name, args)
+    assert plain(record) is record
 
 
 def test_nothing_is_called_and_nothing_imported(tmp_path):
