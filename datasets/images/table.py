@@ -23,15 +23,16 @@ FILE = (
 )
 LABEL = ("label", "class", "target", "category", "y")
 COLUMNS = FILE, LABEL, ("split",)
+Row = tuple[str, str, str, str | None]  # where it stands, the file, the label, and the split, if a column has it
 
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of tables in a folder: where each stands, the file and the label, and the split, if a column has it."""
+    """The rows of one or several files in a folder."""
 
     folder: Path
     files: tuple[str, ...]
-    rows: Sequence[tuple[str, str, str, str | None]]
+    rows: Sequence[Row]
 
     @property
     def path(self) -> Path:
@@ -58,16 +59,17 @@ def names_image(table: Table, images: Sequence[str]) -> bool:
 def list_table(table: Table, images: Sequence[str]) -> tuple[tuple[str, ...], Splits]:
     """The classes, and for each split the paths and labels of the images that a table lists.
 
-    ``images`` are the paths of all images below the table's folder. A row may name one by its path or by its name, both
-    also without the ending; the case of letters tells images apart only where there are several. Rows without a label,
-    and images without a row, are not used; a warning tells. Without a column ``split``, images are of the split whose
-    folder they are in, if there is one to train, and else of ``train``.
+    ``images`` are the paths of all images below the table's folder. A row may name one by its path or its name, both
+    also without the ending, and in another case if only one fits. Rows without a label, and images without a row, are
+    not used; a warning tells. Without a column ``split``, folders in ``images`` are the splits if one of them is to
+    train; other images are ``train``.
 
     Raises:
         DataError: a row names no image or several, or an image has two classes, or a split an unknown name.
     """
     path, known = table.path, _by_name(images)
-    has_train = any(PARTS.get(_top(image)) == "train" for image in images)
+    folders = {image: PARTS.get(image.partition("/")[0].lower()) for image in images}
+    folders = folders if "train" in folders.values() else {}
     found: dict[str, tuple[str, str]] = {}
     for where, name, label, split in table.rows:
         of = whole(label)
@@ -79,8 +81,7 @@ def list_table(table: Table, images: Sequence[str]) -> tuple[tuple[str, ...], Sp
         (image,) = named
         if split is not None and split not in PARTS:
             raise DataError(f"{where}: a split is train, val or test, not {split[:40]!r}")
-        word = split or (_top(image) if has_train else "")
-        place = PARTS.get(word, "train"), of
+        place = PARTS[split] if split else folders.get(image) or "train", of
         if found.setdefault(image, place) != place:
             two = f"with {found[image][1]!r} and {of[:40]!r}"
             raise DataError(f"{where}: {name[:60]!r} has two rows, {two}; only one class an image is learned")
@@ -126,12 +127,7 @@ def _find(name: str, known: Mapping[str, list[str]], table: Table) -> list[str]:
     return [image for image in found if image.startswith(f"{table.path.stem}/")] or found
 
 
-def _top(image: str) -> str:
-    """The first folder of a path."""
-    return image.partition("/")[0].lower()
-
-
-def _rows(path: Path) -> list[tuple[str, str, str, str | None]]:
+def _rows(path: Path) -> list[Row]:
     """The rows of a CSV file; none of one without columns of files and labels."""
     text, mark = read_cells(path)
     try:
@@ -143,7 +139,7 @@ def _rows(path: Path) -> list[tuple[str, str, str, str | None]]:
     file, label, split = (next((names.index(each) for each in known if each in names), None) for known in COLUMNS)
     if file is None or label is None:
         return []
-    found = list[tuple[str, str, str, str | None]]()
+    found = list[Row]()
     for number, row in enumerate(rows, 2):
         if len(row) != len(header):
             raise DataError(f"{path}: row {number} has {len(row)} cells, the header has {len(header)}")

@@ -120,8 +120,7 @@ def _tabled(table: Table) -> Tree:
         raise DataError(f"{table.path}: no image of train has a label")
     if "test" not in found and "val" in found:
         found["test"] = found.pop("val")
-    order = [split for split in SPLITS if split in found]
-    splits = {split: found[split] for split in order}
+    splits = {split: found[split] for split in SPLITS if split in found}
     return Tree(table.folder, classes, splits, f"labels of {', '.join(table.files)}", table.files)
 
 
