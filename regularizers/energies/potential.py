@@ -40,7 +40,7 @@ class Potential:
     def __post_init__(self) -> None:
         if not (isinstance(self.s, Real) and math.isfinite(self.s) and self.s >= 0):
             raise UsageError(f"s must be a finite number >= 0, not {self.s!r}; the usual choices are 0, 1 and 2")
-        if not isinstance(self.s, int | float):  # NumPy's numbers take products with tensors for their own
+        if type(self.s) not in (int, float):  # NumPy's numbers take products with tensors for their own
             object.__setattr__(self, "s", float(self.s))
 
     def floor(self, dtype: torch.dtype) -> float:

@@ -76,7 +76,7 @@ class GraphModel(nn.Module):
 
     def read(self, x: Features, graph: Graph) -> tuple[Features, Operators]:
         """Return features and a graph in any accepted form as what the layers multiply, once they are checked."""
-        if not isinstance(x, Tensor | SparseMatrix):
+        if not isinstance(x, (Tensor, SparseMatrix)):  # tuples, because torch 2.9 compiles no isinstance(x, A | B)
             hint = "of a numpy array, torch.from_numpy(x).float() makes one"
             raise UsageError(f"x must be a tensor or a SparseMatrix, not {type(x).__name__}; {hint}")
         if len(x.shape) != 2:
@@ -88,13 +88,13 @@ class GraphModel(nn.Module):
             other = f", or the model with model.to({x.dtype})" if x.is_floating_point() else ""
             hint = f"convert x with x.to({self.dtype}){other}"
             raise UsageError(f"x has numbers of type {x.dtype}, the model has weights of type {self.dtype}; {hint}")
-        if not isinstance(graph, Operators | SparseMatrix | EdgeMatrix | Tensor) and not _are_operators(graph):
+        if not isinstance(graph, (Operators, SparseMatrix, EdgeMatrix, Tensor)) and not _are_operators(graph):
             wanted = "graph must be an edge_index [2, E], what model.prepare returned, or sparse matrices"
             graph = as_edges(graph, wanted, x.device)
         if isinstance(graph, Tensor):
             graph = self.prepare(graph, x.shape[0])
         elif not isinstance(graph, Operators):
-            graph = Operators(graph if isinstance(graph, SparseMatrix | EdgeMatrix) else tuple(graph))
+            graph = Operators(graph if isinstance(graph, (SparseMatrix, EdgeMatrix)) else tuple(graph))
         first = graph.adjacency[0] if isinstance(graph.adjacency, tuple) else graph.adjacency
         if x.shape[0] != first.shape[1]:
             raise UsageError(
@@ -112,7 +112,7 @@ class GraphModel(nn.Module):
 
 
 def _are_operators(graph: Any) -> bool:
-    return isinstance(graph, Sequence) and all(isinstance(each, SparseMatrix | EdgeMatrix) for each in graph)
+    return isinstance(graph, Sequence) and all(isinstance(each, (SparseMatrix, EdgeMatrix)) for each in graph)
 
 
 def as_edges(edges: Any, wanted: str, device: torch.device | None = None) -> Tensor:
