@@ -140,13 +140,13 @@ def branch_ends(module: nn.Module, path: str, matrices: Sequence[Matrix]) -> lis
         return inside[-1:]
     ends = [branch_ends(child, name, part) for part, name, child in parts]
     firsts = [part[0] for part, _, _ in parts]
-    if isinstance(module, nn.Sequential):
+    if type(module).forward is nn.Sequential.forward:  # a subclass may call its children side by side
         return ends[-1]
     found = []
     for index, end in enumerate(ends):
         later = [(m, first) for m in end for first in firsts[index + 1 :]]
         alike = bool(firsts[index].inputs & firsts[-1].inputs)
-        apart = isinstance(module, CONTAINERS) and not any(m.feeds(first) for m, first in later)
+        apart = isinstance(module, (*CONTAINERS, nn.Sequential)) and not any(m.feeds(first) for m, first in later)
         if (alike or apart) and not any(m.feeds(first, flattened=False) for m, first in later):
             found += end
     return found
@@ -166,7 +166,9 @@ def ends(possible: Sequence[Matrix], every: Sequence[Matrix]) -> list[Matrix]:
 
     def taken(m: Matrix) -> bool:
         """Maps are flattened for what is registered later: of few maps nearly every width is a multiple."""
-        return any(m.feeds(o, flattened=place[id(m)] < place[id(o)]) for o in rest if o is not m)
+        own = place[id(m)]
+        fed = any(m.feeds(o, flattened=own < place[id(o)]) for o in rest if o is not m)
+        return fed or any(map(m.unfolds, every[own + 1 : own + 2]))
 
     return [m for m in possible if m not in stem and not taken(m)]
 
@@ -196,7 +198,7 @@ def stems(possible: Sequence[Matrix], every: Sequence[Matrix]) -> Sequence[Matri
     return [m for m in firsts if m not in possible or any(m.feeds(other) for other in every if other is not m)]
 
 
-def is_fed(matrix: Matrix, every: Sequence[Matrix]) -> bool:
+def is_fed(matrix: Matrix, every: Sequence[Matrix], flattened: bool = True) -> bool:
     """Whether another layer may make this one's inputs; one that nothing feeds takes inputs of the model.
 
     Example:
@@ -204,7 +206,7 @@ def is_fed(matrix: Matrix, every: Sequence[Matrix]) -> bool:
         >>> is_fed(first, [first, last]), is_fed(last, [first, last])
         (False, True)
     """
-    return any(other.feeds(matrix) for other in every if other is not matrix)
+    return any(other.feeds(matrix, flattened) for other in every if other is not matrix)
 
 
 def side_by_side(core: nn.Module, prefix: str, taken: Matrix, last: Sequence[Matrix]) -> list[Matrix]:

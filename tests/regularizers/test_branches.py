@@ -43,6 +43,18 @@ def test_heads_side_by_side_are_all_outputs(name, what):
     assert outputs(Model(body=linear(8, 16), **{name: heads})) == [f"{name}.{end}" for end in expected]
 
 
+class Parallel(nn.Sequential):
+    def forward(self, inputs):
+        return [child(x) for child, x in zip(self, inputs, strict=True)]
+
+
+@pytest.mark.filterwarnings("error")
+def test_children_of_a_sequential_that_does_not_call_them_in_a_row():
+    scales = (Model(conv=nn.Conv2d(n, 64, 1), bbox=nn.Conv2d(64, 4, 1), score=nn.Conv2d(64, 2, 1)) for n in (16, 32))
+    model = Model(body=nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 32, 3)), decoder=Parallel(*scales))
+    assert outputs(model) == ["decoder.0.score", "decoder.1.score"]
+
+
 AMBIGUOUS = {
     "square heads": (
         Model(body=linear(8, 16), heads=nn.ModuleList([linear(16, 16), linear(16, 16)])),
@@ -182,6 +194,12 @@ def test_words_that_only_begin_as_those_of_regression_do_are_other_words(name):
                 final_layer=nn.ConvTranspose2d(32, 3, 3),
             ),
             ["final_layer"],
+        ),
+        (
+            lambda: Model(
+                a=nn.Conv2d(1, 8, 3), b=linear(32, 2), c=linear(2, 128), d=nn.Conv2d(8, 4, 3), last=nn.Conv2d(4, 1, 3)
+            ),
+            [],
         ),
         # one neuron beside the output, or no more than that
         (lambda: Model(body=linear(9, 16), actor=linear(16, 4), critic=linear(16, 1)), ["actor"]),
