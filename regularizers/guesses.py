@@ -28,7 +28,7 @@ from .headless import HEADS, headless, is_cut
 from .joined import gated, loose_ends, merged, passed_on, takes_joined
 
 WEAK: tuple[str, ...] = ("fc", "cls", "linear", "output", "out", "decoder", "predictor", "out_proj", "prediction")
-AUXILIARY = re.compile(r"(^|\.)_?aux|auxiliary", re.IGNORECASE)
+AUXILIARY = re.compile(r"(^|[._])aux|A(ux|UX)|auxiliary")
 # What tells other layers which expert counts, or how maps are scaled, also as a part of a normalization.
 _GUIDES = r"gat(e|es|ing)(_(?!\w*(class|cls|head|logits))\w+)?|routers?|film|ada_?ln\w*|\w*modulation"
 INNER = re.compile(
@@ -46,6 +46,20 @@ BY_SHAPE = "by its shape: no other layer takes its outputs"
 GUESSES = (LAST, OUTSIDE, BY_SHAPE)
 
 Answer = dict[str, str] | None  # None: this question has no answer, ask the next one
+
+
+def without_aside(possible: Sequence[Matrix], prefix: str, every: Sequence[Matrix]) -> list[Matrix]:
+    """All but auxiliary heads, gates and the like. A last module counts, whatever its name is, if nothing else ends."""
+    names = {m: m.name.removeprefix(prefix).removeprefix(".") for m in possible}
+    rest = [m for m in possible if not _is_aside(names[m])]
+    last = names[possible[-1]].split(".")[0] if possible else ""
+    if _is_aside(last) and not ends(rest, every):
+        return [m for m in possible if m in rest or below(names[m], last)]
+    return rest
+
+
+def _is_aside(name: str) -> bool:
+    return bool(AUXILIARY.search(name) or INNER.search(name))
 
 
 def by_name(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: Sequence[Matrix]) -> Answer:
@@ -79,7 +93,7 @@ def _heads(
         name = path.rpartition(".")[2]
         if name == "head" and "tail" in core._modules:  # head, body and tail, of networks for super-resolution
             continue
-        if name in known and not AUXILIARY.search(name) and (lasts := last_in(core, prefix, possible, path)):
+        if name in known and (lasts := last_in(core, prefix, possible, path)):
             yield path, child, lasts
 
 

@@ -8,14 +8,14 @@
    decides only if no layer registered later takes its outputs, by shape;
 3. the shapes: the last weight matrix whose number of outputs is no other layer's number of inputs, else the last one.
 
-Heads side by side in one container (:func:`.branches.branch_ends`) are all output layers, and so are all matrices
-that make the output of one of PyTorch Geometric's convolutions (:mod:`.views.messages`). Where other layers may be
-the output as well, a warning lists them; :func:`.output_layers` finds the right ones in a forward pass. A model that
-only wraps another one, as peft, Lightning and DistributedDataParallel do, is looked into. Frozen and averaged
-networks beside the one that is trained (:mod:`.copies`) never count, nor do auxiliary heads (``aux...``), gates,
-routers and modulations. A classifier that is a bare parameter without a view is not replaced by another layer, nor is
-one that has been taken away: feature extractors have no output layer (:mod:`.headless`), and the report says so. A
-frozen classifier keeps its role, and no other layer gets it.
+Heads side by side in one container (:func:`.branches.branch_ends`) are all output layers, and so are all matrices that
+make the output of one of PyTorch Geometric's convolutions (:mod:`.views.messages`). Where other layers may be the
+output as well, a warning lists them; :func:`.output_layers` finds the right ones in a forward pass. A model that only
+wraps another one, as peft, Lightning and DistributedDataParallel do, is looked into. Frozen and averaged networks
+beside the one that is trained (:mod:`.copies`) never count, nor do auxiliary heads (``aux...``), gates, routers and
+modulations, unless the model has no other end. A classifier that is a bare parameter without a view is not replaced by
+another layer, nor is one that has been taken away: feature extractors have no output layer (:mod:`.headless`), and the
+report says so. A frozen classifier keeps its role, and no other layer gets it.
 """
 
 import itertools
@@ -32,7 +32,7 @@ from comhe.errors import UsageError, warn
 from .branches import Matrix, below, children, together, unwrapped
 from .computed import walk
 from .copies import copies
-from .guesses import AUXILIARY, GUESSES, INNER, WEAK, by_name, by_shape, is_named, last_in
+from .guesses import GUESSES, WEAK, by_name, by_shape, is_named, last_in, without_aside
 from .headless import HEADS, headless
 from .libraries import asked, by_library
 
@@ -96,8 +96,7 @@ def find_outputs(model: nn.Module, matrices: Sequence[Matrix], output: str | Ite
     matrices = [m for m in matrices if not any(below(m.name, name) for name in beside)]
     if any(m.role != "bare" for m in matrices):
         matrices = [m for m in matrices if not _is_table(model, m)]
-    possible = [m for m in matrices if below(m.name, prefix) and m.role != "inner" and not AUXILIARY.search(m.name)]
-    possible = [m for m in possible if not INNER.search(m.name.removeprefix(prefix))]
+    possible = without_aside([m for m in matrices if below(m.name, prefix) and m.role != "inner"], prefix, matrices)
     for ask in itertools.chain((by_library, by_name), itertools.repeat(by_shape)):
         if not possible:
             break

@@ -52,6 +52,23 @@ MODELS = {
 }
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["fc_aux", "out_aux2", "cls_aux_1", "fcAux"])
+def test_an_auxiliary_head_by_any_part_of_its_name(name):
+    for main in ("fc", "top"):
+        assert outputs(with_attributes(body=mlp(3, 8), **{main: nn.Linear(8, 10), name: nn.Linear(8, 10)})) == [main]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["aux", "gates", "router", "film", "modulation"])
+def test_a_last_module_is_the_head_whatever_its_name_is_if_nothing_else_ends(name):
+    assert outputs(with_attributes(body=mlp(9, 16, 8), **{name: mlp(8, 6, 5)})) == [f"{name}.1"]
+    assert outputs(with_attributes(body=mlp(9, 16, 8), top=nn.Linear(8, 5), **{name: nn.Linear(8, 16)})) == ["top"]
+    block = with_attributes(experts=mlp(8, 16, 8), **{name: nn.Linear(8, 4)})
+    assert outputs(with_attributes(body=mlp(9, 8), blocks=nn.Sequential(block))) == ["blocks.0.experts.1"]
+    assert outputs(with_attributes(**{f"{name}_model": MODEL})) == [f"{name}_model.fc"]
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_auto(name):
     model, expected = MODELS[name]
