@@ -105,7 +105,10 @@ def _goes_on(named: Matrix, path: str, possible: Sequence[Matrix], every: Sequen
     others = [m for m in every if not below(m.name, path) and not AUXILIARY.search(m.name)]
     others = [m for m in others if m.role != "bare" or m.inputs != named.inputs | named.outputs]  # centers of classes
     after = every[every.index(named) :] if named in every else ()
-    if any(named.feeds(m) for m in others if m in after) or (weak and any(map(named.unfolds, after[1:2]))):
+    later = [m for m in others if m in after]
+    if any(named.feeds(m, flattened=not is_fed(m, every, flattened=False)) for m in later):
+        return True
+    if weak and any(map(named.unfolds, after[1:2])):
         return True
     free = ends(possible, every) if weak else []
     if weak and not is_fed(named, every) and any(is_fed(m, every) for m in free if m in others and m in after):

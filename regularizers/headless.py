@@ -14,6 +14,7 @@ from .computed import attribute, walk
 HEADS: tuple[str, ...] = ("classifier", "head", "heads", "lm_head", "logits", "score", "cls_head", "to_logits")
 HEADS += ("qa_outputs", "class_head", "cls_score", "fc_out", "output_layer", "mlp_head", "class_embed", "embed_out")
 HEADS += ("class_labels_classifier", "classification_head", "logits_proj", "generator_lm_head", "last_linear")
+HEADS += ("segmentation_head",)
 _ALL_HEADS = (*HEADS, "fc", "cls")
 _EXTRACTORS: tuple[str, ...] = ("timm.models._features", "torchvision.models._utils.IntermediateLayerGetter")
 _EXTRACTORS += ("torchvision.models.detection.backbone_utils.", "torchvision.models.feature_extraction.")

@@ -69,6 +69,14 @@ def test_a_last_module_is_the_head_whatever_its_name_is_if_nothing_else_ends(nam
     assert outputs(with_attributes(**{f"{name}_model": MODEL})) == [f"{name}_model.fc"]
 
 
+def test_heads_for_maps_and_for_images_are_told():
+    """Of the decoder's maps and the encoder's, which are pooled."""
+    model = with_attributes(encoder=nn.Conv2d(3, 64, 3), decoder=nn.Conv2d(64, 16, 3))
+    model.segmentation_head, model.classification_head = nn.Conv2d(16, 4, 3), nn.Linear(64, 5)
+    with pytest.warns(UserWarning, match="any of segmentation_head, classification_head"):
+        outputs(model)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_auto(name):
     model, expected = MODELS[name]
