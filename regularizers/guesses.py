@@ -187,8 +187,10 @@ def _free(
     free = [m for m in free if m not in halves]
     last = possible[-1]
     wide = [m for m in free if max(m.outputs, default=2) > 1]  # one neuron has no partner
-    if last in free and last not in wide and takes_joined(core, prefix, last, wide, every):
-        return list(possible), [last]
+    if last in free and last not in wide:
+        wide = [m for m in wide if m.role == "bare" or not m.inputs & m.outputs]  # no square layers
+        if takes_joined(core, prefix, last, wide, every):
+            return list(possible), [last]
     return list(possible), wide or free
 
 
@@ -207,6 +209,8 @@ def _rivals_of_last(
         hidden = [*merged(core, prefix, every), *halves]
         loose = [m for m in loose_ends(possible, every) if m not in hidden]
         others += [m for m in loose if m.outputs & last.outputs or (is_fed(m, every) and is_fed(last, every))]
+        joining = [m for m in possible if m.outputs == {1} and FEW <= max(last.outputs, default=0) < min(m.inputs)]
+        others += [m for m in joining if not is_fed(m, every)]
         others += [m for m in possible if m.role == "bare" and last.feeds(m, flattened=False)]
     return others
 

@@ -118,12 +118,15 @@ def takes_joined(core: nn.Module, prefix: str, last: Matrix, free: Sequence[Matr
     own = next((part for _, _, part in parts if last in part), None)
     if own is None or not free:
         return False
-    for _, _, part in parts:
-        joined = {n for m in free if m in part for n in m.outputs}
-        rest = {wide - n for wide in own[0].inputs for n in joined}
-        if joined and (part is own or part[0].inputs & (own[0].inputs | rest)):
-            return False
     taken = merged(core, prefix, every)
+    embedded = {n for m in every if not m.inputs for n in m.outputs}
+    for _, _, part in parts:
+        joined = [m for m in free if m in part]
+        rest = {wide - n for wide in own[0].inputs for m in joined for n in m.outputs}
+        if len(own) == 1 < len(part) and rest & (part[0].inputs | embedded):  # one layer is no critic of actions
+            taken += joined
+        elif joined and (part is own or part[0].inputs & (own[0].inputs | rest)):
+            return False
     loose = [m for m in free if m.role == "bare"] + loose_ends(free, every)
     alone = any(m not in taken for m in loose)
     return not alone and not is_fed(own[0], _exits([part for part in parts if part[2] is not own]))

@@ -26,6 +26,10 @@ JOINED = {
     "a branch and embeddings": Model(
         user=nn.Embedding(50, 8), items=nn.Embedding(60, 32), mlp=linear(64, 32, 16, 8), predict=linear(16, 1)
     ),
+    "a branch and its inputs": Model(a=nn.Embedding(9, 8), cross=linear(17, 64, 32), dnn_linear=linear(49, 1)),
+    "as many as a branch takes": Model(
+        user=nn.Embedding(50, 8), mlp=nn.ModuleList([linear(16, 32), linear(32, 16), linear(16, 8)]), last=linear(16, 1)
+    ),
     "layers in a list": Model(
         user=nn.Embedding(50, 8), mlp=nn.ModuleList([linear(64, 32), linear(32, 8)]), predict=linear(16, 1)
     ),
@@ -45,6 +49,11 @@ BESIDE = {
     "a critic of states": (Model(body=linear(9, 16), actor=linear(16, 4), critic=linear(16, 1)), "actor", None),
     "a network for each": (Model(actor=linear(8, 16, 4), critic=linear(8, 16, 1)), "actor.1", None),
     "a critic of actions": (Model(actor=linear(8, 64, 4), critic=linear(12, 64, 1)), "actor.1", "critic.1"),
+    "a layer for the values of actions": (
+        Model(body=linear(9, 32, 16), actor=linear(16, 4), critic=linear(20, 1)),
+        "actor",
+        "critic",
+    ),
     "two parts that add up": (
         Model(body=linear(9, 16), mean=linear(16, 8), deviation=linear(16, 8), critic=linear(16, 1)),
         "deviation",
@@ -99,6 +108,15 @@ def test_linear_layers_that_may_be_joined_or_act_are_told():
     """A critic takes the actions and the states that they depend on."""
     model = Model(a=linear(3, 64), b=linear(64, 128), c=linear(192, 64), last_layer=linear(64, 1))
     assert "the output layer may be any of b, last_layer; b is taken" in told(model)[1]
+
+
+def test_what_one_neuron_may_take_joined_is_told():
+    """A layer of embeddings with as many outputs; and what is registered after the neuron."""
+    embedding = nn.Embedding(9, 8)
+    found, message = told(Model(items=embedding, pairs=linear(8, 8), deep=linear(17, 64, 32), last_layer=linear(32, 1)))
+    assert (found, "last_layer is taken" in message) == ([], True)
+    message = told(Model(items=embedding, dnn_linear=linear(80, 1), deep=linear(17, 64, 32)))[1]
+    assert "any of dnn_linear, deep.1" in message
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
