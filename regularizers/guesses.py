@@ -105,8 +105,7 @@ def _goes_on(named: Matrix, path: str, possible: Sequence[Matrix], every: Sequen
     others = [m for m in every if not below(m.name, path) and not AUXILIARY.search(m.name)]
     others = [m for m in others if m.role != "bare" or m.inputs != named.inputs | named.outputs]  # centers of classes
     after = every[every.index(named) :] if named in every else ()
-    later = [m for m in others if m in after]
-    if any(named.feeds(m, flattened=not is_fed(m, every, flattened=False)) for m in later):
+    if any(_leads(named, m, every) for m in others if m in after):
         return True
     if weak and any(map(named.unfolds, after[1:2])):
         return True
@@ -114,6 +113,11 @@ def _goes_on(named: Matrix, path: str, possible: Sequence[Matrix], every: Sequen
     if weak and not is_fed(named, every) and any(is_fed(m, every) for m in free if m in others and m in after):
         return True
     return any(named.feeds(m, flattened=False) for m in others if m in free)
+
+
+def _leads(matrix: Matrix, other: Matrix, every: Sequence[Matrix]) -> bool:
+    """Whether the other one may take these outputs, as flattened maps only if no layer's outputs fit as they are."""
+    return matrix.feeds(other, flattened=not is_fed(other, every, flattened=False))
 
 
 def _joined(heads: Sequence[Matrix], every: Sequence[Matrix]) -> bool:
@@ -164,7 +168,7 @@ def by_shape(core: nn.Module, prefix: str, possible: Sequence[Matrix], every: Se
     if taken is last:
         others = _rivals_of_last(core, prefix, possible, free, every, halves)
     else:
-        kept = last.feeds(taken) or last in found or _is_beside(core, prefix, taken, possible, every)
+        kept = _leads(last, taken, every) or last in found or _is_beside(core, prefix, taken, possible, every)
         others = free if kept else [*free, last]
     if all(max(m.outputs, default=2) == 1 for m in [*found, *others]):  # there is nothing to choose
         others = []

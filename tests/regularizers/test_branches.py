@@ -130,7 +130,9 @@ def told(model):
         # an encoder that is registered after what it feeds, and a network of one neuron
         (lambda: Model(a=linear(16, 32), b=linear(32, 5), positions=linear(8, 16)), ["b"], ["positions"]),
         (lambda: Model(a=linear(16, 32), b=linear(32, 5), level=linear(6, 16, 1)), ["b"], ["level.1"]),
-        # as many classes as an earlier convolution has channels
+        # as many classes as earlier convolutions have channels
+        (lambda: Model(a=nn.Conv2d(3, 16, 3), b=nn.Conv2d(16, 4, 1), c=nn.Conv2d(4, 16, 1), top=linear(16, 10),
+                       last=nn.Conv2d(16, 4, 3)), ["top"], ["last"]),
         (lambda: Model(a=nn.Conv2d(1, 10, 5), b=nn.Conv2d(10, 20, 5), fc1=linear(320, 50), fc2=linear(50, 10),
                        t=nn.Conv2d(1, 8, 7), turn=nn.Conv2d(8, 10, 5), fc_loc=linear(90, 32, 6)), ["fc_loc.1"],
          ["fc2"]),

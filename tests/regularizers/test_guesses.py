@@ -63,18 +63,15 @@ def test_an_auxiliary_head_by_any_part_of_its_name(name):
 @pytest.mark.parametrize("name", ["aux", "gates", "router", "film", "modulation"])
 def test_a_last_module_is_the_head_whatever_its_name_is_if_nothing_else_ends(name):
     assert outputs(with_attributes(body=mlp(9, 16, 8), **{name: mlp(8, 6, 5)})) == [f"{name}.1"]
-    assert outputs(with_attributes(body=mlp(9, 16, 8), top=nn.Linear(8, 5), **{name: nn.Linear(8, 16)})) == ["top"]
     block = with_attributes(experts=mlp(8, 16, 8), **{name: nn.Linear(8, 4)})
     assert outputs(with_attributes(body=mlp(9, 8), blocks=nn.Sequential(block))) == ["blocks.0.experts.1"]
     assert outputs(with_attributes(**{f"{name}_model": MODEL})) == [f"{name}_model.fc"]
 
 
 def test_heads_for_maps_and_for_images_are_told():
-    """Of the decoder's maps and the encoder's, which are pooled."""
-    model = with_attributes(encoder=nn.Conv2d(3, 64, 3), decoder=nn.Conv2d(64, 16, 3))
-    model.segmentation_head, model.classification_head = nn.Conv2d(16, 4, 3), nn.Linear(64, 5)
+    body, head = nn.Sequential(nn.Conv2d(3, 64, 3), nn.Conv2d(64, 16, 3)), nn.Conv2d(16, 4, 3)
     with pytest.warns(UserWarning, match="any of segmentation_head, classification_head"):
-        outputs(model)
+        outputs(with_attributes(body=body, segmentation_head=head, classification_head=nn.Linear(64, 5)))
 
 
 @pytest.mark.parametrize("name", MODELS)

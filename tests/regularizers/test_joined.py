@@ -111,12 +111,10 @@ def test_linear_layers_that_may_be_joined_or_act_are_told():
 
 
 def test_what_one_neuron_may_take_joined_is_told():
-    """A layer of embeddings with as many outputs; and what is registered after the neuron."""
-    embedding = nn.Embedding(9, 8)
-    found, message = told(Model(items=embedding, pairs=linear(8, 8), deep=linear(17, 64, 32), last_layer=linear(32, 1)))
+    items, deep = nn.Embedding(9, 8), linear(17, 64, 32)
+    found, message = told(Model(items=items, square=linear(8, 8), deep=deep, last_layer=linear(32, 1)))
     assert (found, "last_layer is taken" in message) == ([], True)
-    message = told(Model(items=embedding, dnn_linear=linear(80, 1), deep=linear(17, 64, 32)))[1]
-    assert "any of dnn_linear, deep.1" in message
+    assert "any of dnn_linear, deep.1" in told(Model(items=items, dnn_linear=linear(80, 1), deep=deep))[1]
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
