@@ -35,8 +35,8 @@ INNER = re.compile(
     rf"(^|\.)(_?({_GUIDES})(_?(layer|linear|mlp|net|network|proj)s?)?(\.|$)|norm\w*\.linear$)", re.IGNORECASE
 )
 _REGRESSION = re.compile(
-    r"(?<![a-z])(b?box|reg(?!ion|ist|net|ul)|(wh|loc)(?![a-z_])|offset|centerness|mask(?!ed)|keypoint|seq_relationship|"
-    r"distance)",
+    r"(?<![a-z])(b?box|reg(?!ion|ist|net|ul)|wh(?![a-z])|loc(?![a-z_])|offset|centerness|mask(?!ed)|keypoint|"
+    r"seq_relationship|distance)",
     re.IGNORECASE,
 )
 _CLASSES = re.compile(r"^(cls|class|logits|classif)|classifier$|logits$")

@@ -165,7 +165,9 @@ def test_other_ends_are_told_for_any_number_of_classes(classes):
         assert f" {other}," in message
 
 
-@pytest.mark.parametrize("name", ["region", "registry", "masked", "box", "reg_preds", "regression", "maskHead"])
+@pytest.mark.parametrize(
+    "name", ["region", "registry", "masked", "box", "wh_block", "reg_preds", "regression", "maskHead"]
+)
 def test_words_that_only_begin_as_those_of_regression_do_are_other_words(name):
     _, message = told(Model(trunk=linear(9, 16), country=linear(16, 6), **{name: linear(16, 5)}))
     assert (f"country, {name}" in message) == (name in ("region", "registry", "masked"))
