@@ -65,7 +65,7 @@ def read_shape(path: Path) -> tuple[np.ndarray, np.ndarray]:
     finite = (np.abs(points) < FARTHEST).all(1)  # also false for NaN
     if not finite.all():
         reason = f"has a value that is not finite or beyond {FARTHEST:g}"
-        raise DataError(f"{path}: point {finite.argmin()} (from 0) {reason}")
+        raise DataError(f"{path}: point {np.argmin(finite)} (from 0) {reason}")
     return points, triangles(mesh[1], len(points), path)
 
 
@@ -117,7 +117,7 @@ def check_clouds(points: np.ndarray, name: object) -> None:
     infinite = f"a value that is not finite or beyond {FARTHEST:g}"
     for good, reason in ((finite, infinite), (spread, "all points at one position")):
         if not good.all():
-            which = f"cloud {good.argmin()} (from 0) has" if len(points) > 1 else "the cloud has"
+            which = f"cloud {np.argmin(good)} (from 0) has" if len(points) > 1 else "the cloud has"
             raise DataError(f"{name}: {which} {reason}")
 
 
