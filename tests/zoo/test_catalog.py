@@ -71,6 +71,7 @@ import warnings
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 warnings.simplefilter("error")
+warnings.filterwarnings("ignore", "Failing to pass a value to the 'type_params'")  # PyTorch Geometric on Python 3.13
 from comhe.zoo import create_model
 with {context}:
     create_model("cnn6")
