@@ -210,6 +210,16 @@ def dataset_domains(name: str) -> list[str]:
     return [domain for domain in TYPES if _match(name, domain) is not None]
 
 
+def loader_of(name: str, domain: str) -> Callable[..., DataSet]:
+    """Return the function that loads a data set; another one once its name has been registered again.
+
+    Example:
+        >>> loader_of("cora-random7", "graphs") is loader_of("cora", "graphs")
+        True
+    """
+    return _find(name, domain)[1].load
+
+
 def license_of(name: str) -> str:
     """Return the terms under which a data set may be used, for the cards of models that are trained on it.
 

@@ -17,6 +17,7 @@ from .choices import chosen
 from .engine.batch_task import parameter_groups
 from .engine.distributed import SINGLE_PROCESS, DistributedContext
 from .recipe import WHAT, Recipe, cell_settings, setting
+from .runs.fingerprint import data_stamp
 from .task import Task
 
 Batch = tuple[Any, Any, Tensor | None, Tensor]  # features, graph, rows of the logits (None: all), labels
@@ -66,7 +67,7 @@ class GraphTask(Task):
             raise UsageError(f"{divided}: {hint}")
         self.recipe, self.context = recipe, context
         self.device = torch.device(device)
-        graph = _graph(recipe.dataset, root, device)
+        graph = _graph(recipe.dataset, root, device, data_stamp(recipe.data, recipe.domain))
         self.graph = graph.with_labels(recipe.labels_per_class, recipe.label_noise, recipe.seed)
 
     @property
@@ -156,7 +157,7 @@ def _logits(model: nn.Module, batch: Batch) -> Tensor:
 
 
 @lru_cache(maxsize=4)
-def _graph(name: str, root: str | None, device: str) -> Graph:
+def _graph(name: str, root: str | None, device: str, stamp: object) -> Graph:
     return load_graph(name, root).to(device)
 
 

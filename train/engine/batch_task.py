@@ -15,6 +15,7 @@ from comhe.progress import tracked
 from comhe.regularizers import Regularizer, create_regularizer
 from comhe.regularizers.registry import find_penalty
 from comhe.train.recipe import BatchRecipe, Recipe
+from comhe.train.runs.fingerprint import data_stamp
 from comhe.train.start import layer_scales
 from comhe.train.task import Task
 
@@ -35,7 +36,7 @@ class BatchTask(Task):
     ) -> None:
         self.recipe, self.context = recipe, context
         self.device = torch.device(device)
-        data = _load(type(self).load, recipe.dataset, root, device)
+        data = _load(type(self).load, recipe.dataset, root, device, data_stamp(recipe.data, recipe.domain))
         self.data: Any = data.with_labels(recipe.labels_per_class, recipe.label_noise, recipe.seed)
         self.batch_size = min(recipe.batch_size, len(self.data.train))
         self.share = context.share(self.batch_size, min(recipe.accumulate, self.batch_size))
@@ -96,7 +97,7 @@ class BatchTask(Task):
 
 
 @lru_cache(maxsize=2)
-def _load(load: Callable[[str, str | None], Any], name: str, root: str | None, device: str) -> Any:
+def _load(load: Callable[[str, str | None], Any], name: str, root: str | None, device: str, stamp: object) -> Any:
     return load(name, root).to(device)
 
 
