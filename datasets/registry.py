@@ -210,14 +210,15 @@ def dataset_domains(name: str) -> list[str]:
     return [domain for domain in TYPES if _match(name, domain) is not None]
 
 
-def loader_of(name: str, domain: str) -> Callable[..., DataSet]:
-    """Return the function that loads a data set; another one once its name has been registered again.
+def loader_of(name: str, domain: str) -> Callable[..., DataSet] | None:
+    """Return the function that loads a data set, if it is registered; another one once it is registered again.
 
     Example:
         >>> loader_of("cora-random7", "graphs") is loader_of("cora", "graphs")
         True
     """
-    return _find(name, domain)[1].load
+    match = _match(name, domain) if domain in TYPES else None
+    return None if match is None else match[0].load
 
 
 def license_of(name: str) -> str:

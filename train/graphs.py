@@ -67,7 +67,7 @@ class GraphTask(Task):
             raise UsageError(f"{divided}: {hint}")
         self.recipe, self.context = recipe, context
         self.device = torch.device(device)
-        graph = _graph(recipe.dataset, root, device, data_stamp(recipe.data, recipe.domain))
+        graph = _graph(recipe.dataset, root, device, data_stamp(recipe.dataset, recipe.domain))
         self.graph = graph.with_labels(recipe.labels_per_class, recipe.label_noise, recipe.seed)
 
     @property

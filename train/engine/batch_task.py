@@ -36,7 +36,7 @@ class BatchTask(Task):
     ) -> None:
         self.recipe, self.context = recipe, context
         self.device = torch.device(device)
-        data = _load(type(self).load, recipe.dataset, root, device, data_stamp(recipe.data, recipe.domain))
+        data = _load(type(self).load, recipe.dataset, root, device, data_stamp(recipe.dataset, recipe.domain))
         self.data: Any = data.with_labels(recipe.labels_per_class, recipe.label_noise, recipe.seed)
         self.batch_size = min(recipe.batch_size, len(self.data.train))
         self.share = context.share(self.batch_size, min(recipe.accumulate, self.batch_size))

@@ -28,7 +28,7 @@ def data_digest(data: str) -> str:
         return ""
 
 
-def data_stamp(data: str, domain: str) -> tuple[Callable[..., Any], int]:
+def data_stamp(data: str, domain: str) -> tuple[Callable[..., Any] | None, int]:
     """Return what differs once data of this name are others in this process: their loader, and a number of their files.
 
     Files count by when they were written, whatever they contain.
