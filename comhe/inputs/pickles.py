@@ -88,7 +88,7 @@ def plain(value: Any) -> Any:
     if not isinstance(value, Record) or value.name not in SCALAR or not value.args or len(value.args) != 2:
         return value
     kind, data = read_dtype(value.args[0]), read_bytes(value.args[1])
-    if kind is None or kind.kind not in "biufU" or not len(data) == kind.itemsize <= MAX_WORD:
+    if kind is None or kind.kind not in "biufU" or kind.itemsize > MAX_WORD or kind.itemsize != len(data):
         return value
     # A small file may repeat a word, so there is one of each.
     return intern(data.decode("utf-32-le").rstrip("\0")) if kind.kind == "U" else np.frombuffer(data, kind)[0].item()
@@ -211,7 +211,7 @@ def _call(function: Any, args: Any) -> Any:
 
 
 def _named(pairs: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
-    """Leave out other keys than of KEYS: hashing a tuple of tuples of tuples could overflow the stack of C."""
+    """Leave out keys of other types than KEYS: hashing a tuple of tuples of tuples could overflow the stack of C."""
     return ((key, value) for each, value in pairs if type(key := plain(each)) in KEYS)
 
 

@@ -110,7 +110,7 @@ class Table:
             raise DataError(f"{self.path}: not a table of numbers{reason}") from error
 
     def _odd(self, columns: list[int]) -> str:
-        """Return where the first cell is that is no number, and what to do."""
+        """Return the place of the first cell that is not a number, and what to do."""
         for number, row in enumerate(self._rows(), 1):
             for column in columns if number > self.header else ():
                 cell = row[column].strip()

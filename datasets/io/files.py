@@ -91,15 +91,14 @@ def atomic_write(path: Path, sync: bool = True) -> Iterator[Path]:
             partial.unlink(missing_ok=True)  # it would fill the disk further
 
 
-def read_text(path: Path, limit: int, other: str = "cp1252") -> str:
-    """Read a text of at most ``limit`` bytes in UTF-8, UTF-16, or the ``other`` encoding, of which a warning tells."""
+def read_text(path: Path, limit: int, strict: bool = False) -> str:
+    """Read a text of at most ``limit`` bytes in UTF-8 or UTF-16; unless ``strict``, in Windows-1252 with a warning."""
     data = plain_text(read_bounded(path, limit))
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        try:
-            text = data.decode(other)
-        except UnicodeDecodeError:
+        text = "" if strict else data.decode("cp1252", "ignore")
+        if len(text) < len(data):  # five bytes are no letters of it
             raise DataError(f"{path}: not a text file (byte {error.start}); save it as UTF-8") from error
     warn(f"{path}: not in UTF-8, so it is read as Windows-1252; save it as UTF-8 if its words are wrong")
     return text
@@ -110,7 +109,7 @@ def read_lines(path: Path) -> list[str]:
 
     Empty lines at the end are left out.
     """
-    lines = [line.strip() for line in read_text(path, MAX_LIST_BYTES, "utf-8").rstrip().splitlines()]
+    lines = [line.strip() for line in read_text(path, MAX_LIST_BYTES, strict=True).rstrip().splitlines()]
     if not lines:
         raise DataError(f"{path}: empty")
     seen = set[str]()
