@@ -9,12 +9,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-
-if not torch.cuda.is_available():
-    # Kernels run in Triton's interpreter then. Triton reads this when it is imported, which nothing does before.
-    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 gc.disable()  # what is imported and collected stays: to look through it again and again takes a third of the time
 
@@ -25,6 +20,8 @@ pytest_plugins = ["tests.tally"]
 @pytest.fixture(scope="session")
 def device():
     """Where kernels are tested: on the GPU if there is one, else on the CPU in Triton's interpreter."""
+    import torch
+
     if torch.cuda.is_available():
         return torch.device("cuda")
     if find_spec("triton"):
@@ -52,6 +49,18 @@ def folder(tmp_path_factory):
     return root
 
 
+def pytest_collection(session):
+    """Without a GPU, kernels run in Triton's interpreter, which Triton is told before it is imported.
+
+    The process that hands out the tests to others (its `dist` is not "no") runs none, and does not import torch.
+    """
+    if session.config.getoption("dist", "no") == "no":
+        import torch
+
+        if not torch.cuda.is_available():
+            os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
 def pytest_collection_modifyitems(items):
     """Files of few and long tests first, then those of the most tests: several processes end at the same time."""
     count = Counter(item.path for item in items)
@@ -67,6 +76,8 @@ def pytest_collection_finish(session):
 @pytest.fixture
 def without_values(monkeypatch):
     """Weights are left as they are allocated: the meta device has no values, and takes long to draw none."""
+    import torch
+
     for name in [name for name in vars(torch.nn.init) if re.fullmatch(r"[a-z]\w*_", name)]:
         monkeypatch.setattr(torch.nn.init, name, lambda tensor, *args, **kwargs: tensor)
 

@@ -25,8 +25,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from .forks import python
-
 NO_MEMORY = re.compile("alloc\\w+ (memory|failed)|(unable|can't|cannot) (to )?allocate|out of memory", re.IGNORECASE)
 BUDGET = 512 << 20  # bytes of address space that a case may need
 SECONDS = 60
@@ -263,6 +261,8 @@ def bound_memory() -> None:
 
 def run(modules: tuple[str, ...], folder: Path, cases: int, tally: Callable[[str, str, int], None]) -> None:
     """Run modules' cases in a process of their own, count them, and fail if there was a breach."""
+    from .forks import python  # here: it starts a server of forks, which the watched process has no use for
+
     words = "-c", BOOT, Path(__file__).parent, ",".join(modules), folder, cases
     environment = os.environ | {"XDG_CACHE_HOME": str(folder / "user"), "TORCH_HOME": str(folder / "torch")}
     done = python(*words, env=environment, timeout=3600)

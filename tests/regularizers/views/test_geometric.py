@@ -1,5 +1,7 @@
 """PyTorch Geometric's layers, which the regularizers know by name only."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -19,18 +21,17 @@ def support(outputs, parameter):
 
 
 @pytest.mark.parametrize(
-    ("model", "name", "block"),
+    ("make", "name", "block"),
     [
-        (pyg.GCNConv(5, 4), "lin", 1),
-        (pyg.GATConv(5, 4, heads=2), "lin", 4),  # attention mixes the channels of a head
-        (pyg.SAGEConv(5, 4), "lin_l", 1),
-        (pyg.GraphConv(5, 4), "lin_root", 1),
-        (pyg.GCN2Conv(5, 0.5, theta=0.5, layer=1), "", 1),
+        (partial(pyg.GCNConv, 5, 4), "lin", 1),
+        (partial(pyg.GATConv, 5, 4, heads=2), "lin", 4),  # attention mixes the channels of a head
+        (partial(pyg.SAGEConv, 5, 4), "lin_l", 1),
+        (partial(pyg.GraphConv, 5, 4), "lin_root", 1),
+        (partial(pyg.GCN2Conv, 5, 0.5, theta=0.5, layer=1), "", 1),
     ],
-    ids=lambda value: type(value).__name__,
 )
-def test_rows_make_their_channel(normal, model, name, block):
-    x = normal(4, 5, dtype=torch.float32)
+def test_rows_make_their_channel(normal, make, name, block):
+    model, x = make(), normal(4, 5, dtype=torch.float32)
     y = model(x, x, EDGES) if isinstance(model, pyg.GCN2Conv) else model(x, EDGES)
     regularizer = create_regularizer("mhe", model)
     layer = next(layer for layer in regularizer.layers if layer.name == name)
