@@ -91,11 +91,11 @@ def load_images(name: str, root: str | Path | None = None, workers: int | None =
 
     - ``cifar10``, ``cifar100``: ROOT/cifar-100-python.tar.gz as published, or extracted to ROOT/cifar-100-python, or
       ``ROOT/cifar100/{train,test}/<class>/*``.
-    - ``glyphs``: letters and digits, generated; needs no file.
+    - ``glyphs``, ``digits``: letters and digits, generated; need no file.
     - ``imagenet``: ILSVRC 2012 as ``ROOT/imagenet/{train,val}/<class>/*``; its ``val`` is the test split.
     - ``folder:PATH``: ``PATH/{train,val,test}/<class>/*`` (also ``valid``, ``validation``); a ``val`` without ``test``
-      is the test split. ``PATH/<class>/*``, of which a fifth is drawn to test. Tiny ImageNet, and an extracted CIFAR
-      archive.
+      is the test split. ``PATH/<class>/*``, of which a fifth is drawn to test. Images that ``PATH/labels.csv`` lists.
+      Tiny ImageNet, and an extracted CIFAR archive.
 
     Small images are held in memory (``Images``) if most have one size, to which the others are resized (to cover it;
     the center is cropped). Larger ones are read when needed (``ImageFiles``). If a set has
@@ -106,8 +106,8 @@ def load_images(name: str, root: str | Path | None = None, workers: int | None =
     A MissingDataError says that files cannot be downloaded, a DataError that they are damaged or of another set.
 
     Example:
-        >>> load_images("glyphs")
-        Images('glyphs', shape=(3, 32, 32), classes=36, train=7200, val=1800, test=3600)
+        >>> load_images("digits")
+        Images('digits', shape=(3, 16, 16), classes=10, train=2000, val=500, test=1000)
     """
     return _load(name, "images", root, workers)
 

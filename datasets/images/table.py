@@ -1,22 +1,26 @@
-"""Images that a table labels: a CSV file next to them, as competitions and annotation tools write it."""
+"""Images that a table labels: a CSV or JSON Lines file next to them, as competitions and annotation tools write it."""
 
 import csv
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path, PurePosixPath
 from posixpath import join, normpath
+from typing import Any
 from unicodedata import normalize
 
 import numpy as np
 
 from comhe.datasets.io.cache import Splits
-from comhe.datasets.io.cells import MISSING, read_cells, whole
-from comhe.datasets.io.layouts import PARTS
+from comhe.datasets.io.cells import MAX_BYTES, MISSING, read_cells, whole
+from comhe.datasets.io.files import read_text
+from comhe.datasets.io.layouts import PARTS, by_name
 from comhe.errors import DataError, few, warn
 
-TABLES = ("labels.csv", "metadata.csv", "annotations.csv", "train.csv")
+NAMES, ENDINGS = ("labels", "metadata", "annotations", "train"), (".csv", ".tsv", ".jsonl")
+TABLES = tuple(name + ending for name in NAMES for ending in ENDINGS)
 FILE = (
     *(f"{kind}_{word}" for kind in ("file", "image", "img") for word in ("path", "name")),
     *("filepath", "filename", "path", "file", "image", "img", "image_id", "id", "name"),
@@ -39,9 +43,15 @@ class Table:
         return self.folder / self.files[0] if len(self.files) == 1 else self.folder
 
 
+def tables_in(folder: Path) -> list[Path]:
+    """Return the files in a folder that are TABLES by name, in any case and in this order."""
+    present = by_name(folder)
+    return [path for name in TABLES if (path := present.get(name)) is not None and path.is_file()]
+
+
 def find_table(folder: Path) -> Table | None:
-    """Return the first of TABLES in a folder that has columns of files and labels."""
-    tables = (Table(folder, (name,), _rows(folder / name)) for name in TABLES if (folder / name).is_file())
+    """Return the first table in a folder that has columns of files and labels."""
+    tables = (Table(folder, (path.name,), _rows(path)) for path in tables_in(folder))
     return next((table for table in tables if table.rows), None)
 
 
@@ -128,21 +138,52 @@ def _find(name: str, known: Mapping[str, list[str]], table: Table) -> list[str]:
 
 
 def _rows(path: Path) -> list[Row]:
-    """The rows of a CSV file; none of one without columns of files and labels."""
+    """The rows of a table; none of one without columns of files and labels."""
+    header, rows = (_objects if path.suffix.lower() == ".jsonl" else _cells)(path)
+    names = ["_".join(name.lower().split()) for name in header]
+    file, label, split = (next((names.index(each) for each in known if each in names), None) for known in COLUMNS)
+    if file is None or label is None:
+        return []
+    found = list[Row]()
+    for number, row in rows:
+        where = f"{path}: row {number}"
+        if len(row) != len(header):
+            raise DataError(f"{where} has {len(row)} cells, the header has {len(header)}")
+        word = None if split is None else _word(row[split], where).lower()
+        found.append((where, _word(row[file], where), _word(row[label], where), word))
+    return found
+
+
+def _cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The header and the numbered rows of a CSV file."""
     text, mark = read_cells(path)
     try:
         cells = csv.reader(StringIO(text), delimiter=mark, skipinitialspace=True)
         header, *rows = [row for row in cells if any(map(str.strip, row))] or [[]]
     except csv.Error as error:
         raise DataError(f"{path}: not a CSV file ({error})") from error
-    names = ["_".join(name.lower().split()) for name in header]
-    file, label, split = (next((names.index(each) for each in known if each in names), None) for known in COLUMNS)
-    if file is None or label is None:
-        return []
-    found = list[Row]()
-    for number, row in enumerate(rows, 2):
-        if len(row) != len(header):
-            raise DataError(f"{path}: row {number} has {len(row)} cells, the header has {len(header)}")
-        word = None if split is None else row[split].strip().lower()
-        found.append((f"{path}: row {number}", row[file].strip(), row[label].strip(), word))
-    return found
+    return header, [*enumerate(rows, 2)]
+
+
+def _objects(path: Path) -> tuple[list[str], list[tuple[int, list[Any]]]]:
+    """The keys and the values of a JSON Lines file, whose lines are objects."""
+    found = list[tuple[int, dict[str, Any]]]()
+    for number, line in enumerate(read_text(path, min(MAX_BYTES, path.stat().st_size)).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}: row {number} is not JSON ({error})") from error
+        if not isinstance(row, dict):
+            raise DataError(f"{path}: row {number} is {line.strip()[:60]!r}, not an object with file_name and label")
+        found.append((number, row))
+    header = [*dict.fromkeys(key for _, row in found for key in row)]
+    return header, [(number, [row.get(key) for key in header]) for number, row in found]
+
+
+def _word(value: Any, where: str) -> str:
+    """A cell of a table, without space around it; nothing is the empty word."""
+    if isinstance(value, list | dict):
+        raise DataError(f"{where}: a file, label or split is a word or a number, not {json.dumps(value)[:60]}")
+    return "" if value is None else str(value).strip()

@@ -33,7 +33,7 @@ from comhe.datasets.io.layouts import (
 from comhe.errors import DataError, warn
 from comhe.inputs.pixels import EXTENSIONS
 
-from .table import TABLES, Table, find_table, join_tables, list_table, names_image
+from .table import Table, find_table, join_tables, list_table, names_image, tables_in
 
 SPLITS = ("train", "val", "test")
 ENDINGS = tuple(EXTENSIONS)
@@ -77,7 +77,7 @@ def list_tree(folder: Path, splits: Sequence[str] = SPLITS) -> Tree:
     if splits == SPLITS and "train" in named and (first := _table(named["train"])) is not None:
         others = (_table(path) for split, path in named.items() if split != "train")
         return _tabled(join_tables([first, *filter(None, others)]))
-    if not present and splits == SPLITS and (table := _table(folder)) is not None:
+    if splits == SPLITS and not _classes_in(present.get("train")) and (table := _table(folder)) is not None:
         return _tabled(table)
     if not present and splits == SPLITS and (classes := _class_folders(folder)):
         warn_of_unlabeled(folder, [child.name for child in children(folder) if _is_image(child.name)])
@@ -96,9 +96,14 @@ def list_tree(folder: Path, splits: Sequence[str] = SPLITS) -> Tree:
     return Tree(folder, _names(folder, classes), found, note)
 
 
+def _classes_in(train: Path | None) -> bool:
+    """Whether a split has several folders; a single one, such as ``images``, may hold what a table labels."""
+    return train is not None and sum(child.is_dir() for child in children(train)) > 1
+
+
 def _table(folder: Path) -> Table | None:
     """The table that labels the images of a folder, unless folders in it are classes; a warning tells of both."""
-    if not any((folder / name).is_file() for name in TABLES):
+    if not tables_in(folder):
         return None
     folders = [child for child in children(folder) if child.is_dir() and child.name.lower() not in PARTS]
     if sum(has_file(child, ENDINGS) for child in folders) < 2:

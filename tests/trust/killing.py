@@ -12,6 +12,7 @@ before it with all of it written, and after; before and after a file is removed;
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import select
 import signal
@@ -115,6 +116,7 @@ class Boundaries:
 
 
 def prepare() -> None:
+    gc.set_threshold(20_000)  # as the command does
     os.environ.update(SETTINGS)
     import torch
 

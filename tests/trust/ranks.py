@@ -8,6 +8,7 @@ Started by torchrun it is one of the ranks, and the request is its argument.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -77,6 +78,7 @@ def answer(request: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def main() -> int:
+    gc.set_threshold(20_000)  # as the command does
     import torch
 
     from comhe.train.cli import main as cli

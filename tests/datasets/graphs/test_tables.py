@@ -27,6 +27,17 @@ def test_plain_numbers(tmp_path):
     assert read_tables(tmp_path)["y"].tolist() == ["4", "5", ""]
 
 
+@pytest.mark.filterwarnings("error")
+def test_names_of_files_in_another_case_and_with_tabs(tmp_path):
+    expected = read_tables(write(tmp_path, PLAIN))
+    for name, text in PLAIN.items():
+        (tmp_path / name).unlink()
+        write(tmp_path, {name.capitalize().replace("csv", "TSV"): text.replace(",", "\t")})
+    found = read_tables(tmp_path)
+    assert found.keys() == expected.keys()
+    assert all((found[name] == expected[name]).all() for name in expected)
+
+
 def test_names_of_nodes_and_columns(tmp_path):
     found = read_tables(write(tmp_path, NAMED))
     assert found["x"].tolist() == [[1, 0.5], [0, -1], [2, 20]]

@@ -1,5 +1,6 @@
 """Images with their labels in a table: how rows name them, and what is refused."""
 
+import json
 import shutil
 
 import numpy as np
@@ -109,7 +110,8 @@ def test_tables_of_spreadsheets_in_another_case(flat, encoding, mark):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(("inside", "has_two"), [("", True), ("images/", True), ("", False)])
+@pytest.mark.parametrize("inside", ["", "images/"])
+@pytest.mark.parametrize("has_two", [True, False])
 def test_splits_have_a_table_each_or_are_folders_in_one(flat, inside, has_two):
     rows = []
     for split in ("train", "test"):
@@ -124,6 +126,38 @@ def test_splits_have_a_table_each_or_are_folders_in_one(flat, inside, has_two):
         write(flat / "train", [("test_0000.png", 0)], "file_name,label", "metadata.csv")
         with pytest.raises(DataError, match=r"train/metadata.csv: row 2: 'train/test_0000.png' is none of the images"):
             load(flat)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["metadata.jsonl", "Metadata.JSONL"])
+def test_tables_of_json_lines(flat, name):
+    rows = [
+        {"file_name": file, "label": label, "split": split, "boxes": [[1, 2], {}]}
+        for file, label, split in rows_of(flat)
+    ]
+    for row in rows:
+        row["label"] = {"a": 3, "b": 20.0}[row["label"]]
+    rows.append({"file_name": "x.png", "label": None})
+    (flat / name).write_text("\r\n".join(map(json.dumps, [*rows[1:], rows[0]])) + "\n\n")
+    images = load(flat)
+    assert (images.classes, len(images.train), len(images.test)) == (("3", "20"), 18, 4)
+    for line, message in (
+        ('{"file_name": ', r"row 27 is not JSON \(Expecting value"),
+        ("[" * 100_000, "row 27 is not JSON"),
+        ('["x.png", 1]', r"row 27 is '\[\"x.png\", 1\]', not an object with file_name"),
+        ('{"file_name": "x.png", "label": [1, 2]}', r"row 27: a file, .* is a word or a number, not \[1, 2\]"),
+    ):
+        (flat / name).write_text("\n".join([*map(json.dumps, rows), "", line]))
+        with pytest.raises(DataError, match=message):
+            load(flat)
+
+
+def test_tables_with_tabs_and_names_in_another_case(flat):
+    write(flat, [["\t".join(row)] for row in rows_of(flat)], "File Name\tLabel\tSplit", "Labels.TSV")
+    (flat / "train.csv").write_text("a,b\n")
+    images = load(flat)
+    assert (images.classes, len(images.train)) == (("a", "b"), 18)
+    assert "labels of Labels.TSV" in images.source
 
 
 def test_images_of_train_come_first_in_its_table(flat):
