@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from comhe.autograd import Operation
+
 from .energies.checks import as_sets
 from .energies.kernels import OFFSETS, runs_on
 from .energies.sums import can_branch
@@ -73,7 +75,7 @@ def bound_gradients(
     return rows, zero
 
 
-class _Bound(torch.autograd.Function):
+class _Bound(Operation):
     @staticmethod
     def forward(w: Tensor, min_norm: float, rate: float) -> tuple[Tensor, Tensor, Tensor | None]:
         squared = torch.linalg.vecdot(w, w)
@@ -110,7 +112,7 @@ class _TransformedBound(_Bound):
         return found, (0, 0, None if found[2] is None else 0)
 
 
-class _Bounds(torch.autograd.Function):
+class _Bounds(Operation):
     """Many layers on a GPU. The kernels are imported where they run."""
 
     @staticmethod

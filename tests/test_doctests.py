@@ -6,12 +6,13 @@ import pkgutil
 
 import pytest
 
+import comhe
 import comhe.datasets
 import comhe.regularizers
 import comhe.train
 import comhe.zoo
 
-PACKAGES = (comhe.regularizers, comhe.zoo, comhe.datasets, comhe.train)
+PACKAGES = (comhe, comhe.regularizers, comhe.zoo, comhe.datasets, comhe.train)
 OPTIONAL = ("lightning", "transformers", "kernels")  # need a package that is not always there
 NAMES = [
     module.name

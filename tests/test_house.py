@@ -18,8 +18,8 @@ from .forks import python
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("regularizers", "zoo", "datasets", "train")
 ALLOWED = {
-    "regularizers": {"errors"},
-    "zoo": {"errors", "inputs"},
+    "regularizers": {"autograd", "errors"},
+    "zoo": {"autograd", "errors", "inputs"},
     "datasets": {"errors", "inputs", "progress"},
     "train": {"errors", "inputs", "progress", "regularizers", "zoo", "datasets", "__version__"},
     "inputs": {"errors"},  # the reading of one image or one cloud, which training and prediction share

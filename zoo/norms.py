@@ -7,6 +7,8 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from comhe.autograd import Operation
+
 from .eager import eager
 
 
@@ -82,7 +84,7 @@ def scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     return scale, norm.bias - norm.running_mean * scale
 
 
-class _Normalized(torch.autograd.Function):
+class _Normalized(Operation):
     """Output, mean and biased variance [C] of all samples, and their number."""
 
     @staticmethod

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from comhe.autograd import Operation
+
 from . import kernels
 from .checks import Layers, as_sets, autocast_disabled
 from .energy import energy_gradient
@@ -37,7 +39,7 @@ def _total(sums: Tensor, layers: Tensor, factors: Tensor, constants: Tensor) -> 
     return (factors.index_select(0, layers) * sums).sum() + constants.sum()
 
 
-class _BatchedEnergies(torch.autograd.Function):
+class _BatchedEnergies(Operation):
     @staticmethod
     def forward(weights, terms, reduction, with_gradient, *neurons):
         sets = [as_sets(w) for w in neurons]

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from comhe.autograd import Operation
+
 from .checks import as_sets
 from .transforms import is_transformed
 
@@ -89,7 +91,7 @@ def _whole(x: Tensor, term: Term) -> Tensor:
     return _above(x @ x.mT, term)
 
 
-class _PairSum(torch.autograd.Function):
+class _PairSum(Operation):
     @staticmethod
     def forward(x: Tensor, term: Term, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
         sets = as_sets(x)
@@ -132,7 +134,7 @@ class _PairSum(torch.autograd.Function):
         return _PairSum.apply(x.movedim(in_dims[0], 0), term, with_gradient), (0, 0 if with_gradient else None)
 
 
-class _PairGradient(torch.autograd.Function):
+class _PairGradient(Operation):
     """The gradient of :class:`_PairSum`, which is known already; its derivative takes the whole matrix."""
 
     @staticmethod

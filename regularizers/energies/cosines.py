@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from comhe.autograd import Operation
+
 BLOCK = 128  # columns of a Gram matrix computed by one product
 
 
@@ -74,7 +76,7 @@ def inverse_norms(squared: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     return squared.masked_fill(lost, 1).rsqrt().masked_fill(lost, 0)  # not rsqrt(0), whose derivative is no number
 
 
-class _Gram(torch.autograd.Function):
+class _Gram(Operation):
     """W is read by two products and nothing else: one forward, one backward."""
 
     @staticmethod

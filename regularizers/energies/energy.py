@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from comhe.autograd import Operation
 from comhe.errors import UsageError, check_at_least, check_choice
 
 from . import kernels
@@ -105,7 +106,7 @@ def mean_energy(sums: Tensor, neurons: int, potential: Potential, reduction: str
     return 2 * sums if reduction == "sum" else sums / potential.pairs(neurons)
 
 
-class _PairSum(torch.autograd.Function):
+class _PairSum(Operation):
     """Sum of phi(c_ij) over i < j.
 
     The energy depends on the neurons through A = W W^T alone. With F_ij = phi'(c_ij), zero on the diagonal,
@@ -160,7 +161,7 @@ class _TransformedPairSum(_PairSum):
         return found, (0, 0 if with_gradient else None, None, None)
 
 
-class _PairGradient(torch.autograd.Function):
+class _PairGradient(Operation):
     """The gradient of :class:`_PairSum`, [..., N, d]. Its derivative is a symmetric matrix."""
 
     @staticmethod
@@ -188,7 +189,7 @@ class _PairGradient(torch.autograd.Function):
         return _PairGradient.apply(w.movedim(in_dims[0], 0), terms), 0
 
 
-class _Curvature(torch.autograd.Function):
+class _Curvature(Operation):
     """The derivative of :class:`_PairGradient` along v, [..., N, d]. There are no third derivatives."""
 
     @staticmethod

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from comhe.autograd import Operation
+
 from .blocks import pair_sum
 from .checks import float64
 from .terms import Terms
@@ -70,7 +72,7 @@ def angles_and_slopes(c: Tensor) -> tuple[Tensor, Tensor]:
     return c.acos(), -(1 - c * c).rsqrt()
 
 
-class _Cross(torch.autograd.Function):
+class _Cross(Operation):
     """A^T B in float64 of [..., N, a] and [..., N, b], which are not converted as a whole."""
 
     generate_vmap_rule = True
@@ -97,7 +99,7 @@ class _Cross(torch.autograd.Function):
         return _Cross.apply(change, b) + _Cross.apply(a, other)
 
 
-class _Directions(torch.autograd.Function):
+class _Directions(Operation):
     """The factor goes with the rows' lengths, but is not looked at again."""
 
     generate_vmap_rule = True
@@ -127,7 +129,7 @@ def _turned(change: Tensor, u: Tensor, factor: Tensor, radial: Tensor) -> Tensor
     return torch.addcmul(change, u, along, value=-1).mul_(factor)
 
 
-class _Blocks(torch.autograd.Function):
+class _Blocks(Operation):
     """:func:`match_angles`. Derivatives compute the blocks again, so that no more than one is ever there."""
 
     generate_vmap_rule = True

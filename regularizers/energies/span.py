@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from comhe.autograd import Operation
+
 from . import kernels
 from .checks import as_sets, autocast_disabled
 from .cholesky import cholesky, solve_triangular
@@ -51,7 +53,7 @@ def span_sums(neurons: Sequence[Tensor], draws: Tensor, terms: Terms) -> Tensor:
     return _SpanPairs.apply(draws, terms, with_gradient, *neurons)[0]
 
 
-class _SpanPairs(torch.autograd.Function):
+class _SpanPairs(Operation):
     """Sums [sets of all layers, C] of the potential over pairs; the forward computes their gradients in W P^T too."""
 
     @staticmethod

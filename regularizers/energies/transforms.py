@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from comhe.autograd import Operation
 from comhe.errors import UsageError
 
 _functorch = torch._C._functorch
@@ -72,7 +73,7 @@ def last_derivative(x: Tensor, *of: Tensor, instead: str) -> Tensor:
     return _Last.apply(x, instead, *of)
 
 
-class _Last(torch.autograd.Function):
+class _Last(Operation):
     @staticmethod
     def forward(x: Tensor, instead: str, *of: Tensor) -> Tensor:
         return x.view_as(x)

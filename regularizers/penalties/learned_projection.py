@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, SupportsFloat
 import torch
 from torch import Tensor
 
+from comhe.autograd import Operation
 from comhe.errors import UsageError, check_at_least, check_choice, check_count
 from comhe.regularizers.draws import Draws, random_matrix
 from comhe.regularizers.energies.checks import autocast_disabled
@@ -204,7 +205,7 @@ class LearnedProjection(EnergyPenalty):
         return scale[..., None], products, near
 
 
-class _Projected(torch.autograd.Function):
+class _Projected(Operation):
     """The Gram matrix, computed before, and V; both gradients are accumulated into one for W. The scale is constant."""
 
     generate_vmap_rule = True

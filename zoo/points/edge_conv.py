@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from comhe.autograd import Operation
 from comhe.errors import UsageError
 from comhe.zoo.eager import eager
 from comhe.zoo.norms import GlobalBatchNorm, scale_and_shift, update_running
@@ -63,7 +64,7 @@ class EdgeConv(nn.Module):
         return f"slope={self.slope}"
 
 
-class _EdgeMax(torch.autograd.Function):
+class _EdgeMax(Operation):
     r"""act(max_j BN(P_j + Q_i)) of P, Q [n, C] and index [n, k]; the statistics are over R = n k edges.
 
     Backward: on every edge dy = a G + c + s y, where G is the gradient g before the activation at the winners and zero

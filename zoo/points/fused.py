@@ -4,12 +4,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from comhe.autograd import Operation
+
 from .chain import Chain
 from .operations import segment_order, segment_sum
 from .pooling import MaxLayerGradient, max_layer
 
 
-class FusedMLP(torch.autograd.Function):
+class FusedMLP(Operation):
     """Layers of linear, batch norm and ReLU on R rows, and perhaps the maximum over groups of rows.
 
     The backward pass stores only the linear outputs of the layers between the first and the last; batch norm and ReLU

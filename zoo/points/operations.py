@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from comhe.autograd import Operation
 from comhe.errors import UsageError
 from comhe.zoo.eager import eager
 
@@ -167,7 +168,7 @@ def segment_sum(rows: Tensor, index: Tensor, offsets: Tensor, weights: Tensor | 
     return F.embedding_bag(index, rows, offsets, mode="sum", per_sample_weights=weights)
 
 
-class _GatherRows(torch.autograd.Function):
+class _GatherRows(Operation):
     @staticmethod
     def forward(rows: Tensor, index: Tensor) -> Tensor:
         return rows.index_select(0, index)
