@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from inspect import getattr_static
 from typing import Any
 
 from torch import Tensor, nn
@@ -61,7 +60,7 @@ def attribute(module: nn.Module, name: str) -> Any:
     for own in (vars(module), module._parameters, module._buffers, module._modules):
         if name in own:
             return own[name]
-    return getattr_static(type(module), name, None)
+    return next((vars(cls)[name] for cls in type(module).__mro__ if name in vars(cls)), None)
 
 
 def full(w: Tensor) -> Tensor:
