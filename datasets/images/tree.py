@@ -77,7 +77,7 @@ def list_tree(folder: Path, splits: Sequence[str] = SPLITS) -> Tree:
     if splits == SPLITS and "train" in named and (first := _table(named["train"])) is not None:
         others = (_table(path) for split, path in named.items() if split != "train")
         return _tabled(join_tables([first, *filter(None, others)]))
-    if splits == SPLITS and not _classes_in(present.get("train")) and (table := _table(folder)) is not None:
+    if splits == SPLITS and not _has_classes(present.get("train")) and (table := _table(folder)) is not None:
         return _tabled(table)
     if not present and splits == SPLITS and (classes := _class_folders(folder)):
         warn_of_unlabeled(folder, [child.name for child in children(folder) if _is_image(child.name)])
@@ -96,7 +96,7 @@ def list_tree(folder: Path, splits: Sequence[str] = SPLITS) -> Tree:
     return Tree(folder, _names(folder, classes), found, note)
 
 
-def _classes_in(train: Path | None) -> bool:
+def _has_classes(train: Path | None) -> bool:
     """Whether a split has several folders; a single one, such as ``images``, may hold what a table labels."""
     return train is not None and sum(child.is_dir() for child in children(train)) > 1
 

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import os
 import pickle
 import shutil
@@ -59,6 +60,15 @@ def annotated() -> dict[str, bytes]:
     files |= {"val/images/val_0.JPEG": b"", "val/images/val_1.JPEG": b"", "wnids.txt": b"n02\nn01\n"}
     table = b"val_0.JPEG\tn02\t0\t0\t62\t62\nval_1.JPEG\tn01\t0\t0\t62\t62\n"
     return files | {"val/val_annotations.txt": table, "words.txt": b"n01\tcrane, machine\nn02\tgoldfish\nn03\tx\n"}
+
+
+def tabled(name: str) -> dict[str, bytes]:
+    """Images in one folder, of which only the names matter here, and their table."""
+    rows = [(f"{i}.png", f"{i % 2}", "test" if i > 5 else "train") for i in range(8)]
+    lines = [",".join(row) for row in [("file", "label", "split"), *rows]]
+    if name.endswith(".jsonl"):
+        lines = [json.dumps(dict(zip(("file_name", "label", "split"), row, strict=True))) for row in rows]
+    return dict.fromkeys((row[0] for row in rows), b"") | {name: "\n".join(lines).encode()}
 
 
 def listed(folder: Path, path: Path) -> object:
@@ -180,6 +190,8 @@ def formats(place: Path) -> dict[str, Format]:
         ),
         "list of files": Format(SHAPES, {"train_files.txt": b"a.h5\nb.h5\n"}, lambda folder, path: read_lines(path)),
         "annotations": Format(SHAPES, annotated(), listed, ("val/val_annotations.txt", "words.txt")),
+        "table of images": Format(SHAPES, tabled("labels.csv"), quietly(listed), ("labels.csv",)),
+        "table of images, JSON": Format(SHAPES, tabled("metadata.jsonl"), quietly(listed), ("metadata.jsonl",)),
         "CIFAR, extracted": Format(PICKLES, batches(), extracted, ("train", "meta"), named=SPEC.folder),
         "npz": Format(SHAPES, {"a.npz": npz(points=VERTICES, normals=VERTICES)}, shape),
         "obj": Format(SHAPES, {"a.obj": obj("%d/1/1")}, shape),
