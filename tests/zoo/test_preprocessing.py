@@ -15,27 +15,27 @@ from comhe.zoo.preprocessing import GraphTransform, ImageTransform, PointTransfo
 
 
 @pytest.fixture(scope="module")
-def glyphs():
-    return load_images("glyphs")
+def digits():
+    return load_images("digits")
 
 
 @pytest.mark.parametrize("normalization", [None, CENTERED])
-def test_images_in_memory(glyphs, normalization):
-    x, _ = next(iter(glyphs.batches("test", 7, normalization=normalization)))
-    mean, std = normalization or (glyphs.mean, glyphs.std)
-    transform = ImageTransform(mean, std, glyphs.shape[1:])
-    assert transform(glyphs.test.pixels[:7]).equal(x)
-    pictures = [Image.fromarray(pixels.numpy()) for pixels in glyphs.test.pixels[:7]]
+def test_images_in_memory(digits, normalization):
+    x, _ = next(iter(digits.batches("test", 7, normalization=normalization)))
+    mean, std = normalization or (digits.mean, digits.std)
+    transform = ImageTransform(mean, std, digits.shape[1:])
+    assert transform(digits.test.pixels[:7]).equal(x)
+    pictures = [Image.fromarray(pixels.numpy()) for pixels in digits.test.pixels[:7]]
     assert transform(pictures).equal(x)
     assert transform(pictures[0]).equal(x[:1])
     assert transform(pictures[0].convert("RGBA")).equal(x[:1])
-    assert transform(glyphs.test.pixels[0]).equal(x[:1])
+    assert transform(digits.test.pixels[0]).equal(x[:1])
     with pytest.raises(ValueError, match=r"pixels are in -.* before any normalization, uint8 in 0..255"):
         transform(x)
-    over = glyphs.test.pixels[:7].double().movedim(-1, 1) / 255 * 1.0015 - 0.0007  # as resizing may leave them
+    over = digits.test.pixels[:7].double().movedim(-1, 1) / 255 * 1.0015 - 0.0007  # as resizing may leave them
     assert transform(over).equal(x)
-    for nothing in ([], glyphs.test.pixels[:0], glyphs.test.pixels[:0].numpy()):
-        assert transform(nothing).shape == (0, 3, 32, 32)
+    for nothing in ([], digits.test.pixels[:0], digits.test.pixels[:0].numpy()):
+        assert transform(nothing).shape == (0, 3, 16, 16)
 
 
 def png(pixels):
@@ -65,9 +65,9 @@ ORIGINS = {
 
 
 @pytest.mark.parametrize("origin", ORIGINS)
-def test_an_image_of_any_origin_gives_the_same_bits(glyphs, origin):
-    pixels = glyphs.test.pixels[:5]
-    transform = ImageTransform(glyphs.mean, glyphs.std, glyphs.shape[1:])
+def test_an_image_of_any_origin_gives_the_same_bits(digits, origin):
+    pixels = digits.test.pixels[:5]
+    transform = ImageTransform(digits.mean, digits.std, digits.shape[1:])
     assert transform(ORIGINS[origin](pixels)).equal(transform(pixels))
     if origin != "list of batches":
         assert transform(ORIGINS[origin](pixels[:1])).equal(transform(pixels[:1]))
