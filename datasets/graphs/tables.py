@@ -1,12 +1,13 @@
 """Graphs as folders of CSV files: edges, features, labels and perhaps a split."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from comhe.datasets.io.cells import whole
-from comhe.datasets.io.layouts import SPLIT_NAMES, by_name, children
+from comhe.datasets.io.layouts import SPLIT_NAMES, children
 from comhe.errors import DataError, few, warn
 
 from .fields import drawn_hint, split_masks
@@ -14,7 +15,7 @@ from .headers import find_headers, is_header, names_the_nodes, tell_ids
 from .splits import SPLITS
 from .table import ID, INDEX, LABEL, SPLIT, Table
 
-FILES = {  # the first of these that a folder has, or of the same with .tsv
+FILES = {  # the first of these that a folder has
     "edges": ("edges.csv", "edge.csv", "edgelist.csv", "edge_list.csv"),
     "features": ("features.csv", "nodes.csv", "node-feat.csv", "node_features.csv"),
     "labels": ("labels.csv", "node-label.csv", "node_labels.csv", "classes.csv"),
@@ -38,7 +39,7 @@ def read_tables(folder: Path, labeled: bool = True) -> dict[str, Any]:
     warning names what is not used. Without ``labeled``, labels and splits are not needed. They only help to tell which
     first rows are headers.
     """
-    present = by_name(folder)
+    present = _present(folder)
     tables = {kind: table for kind in FILES if (table := _find(present, kind)) is not None}
     _check_split(tables, folder)
     for kind in ("edges", "features"):
@@ -156,9 +157,17 @@ def _tell_unused(folder: Path, tables: list[Table], names: set[str], drawn: bool
         warn(f"{folder}: not used: {few(found, 8)}{hint}")
 
 
+def _present(folder: Path) -> dict[str, Path]:
+    """The files of a folder by name; without edges under one, also those in another case or with ``.tsv``."""
+    found = {child.name: child for child in children(folder) if os.path.isfile(child)}
+    if found.keys().isdisjoint(FILES["edges"]):
+        found = {name.lower().replace(".tsv", ".csv"): found[name] for name in sorted(found, reverse=True)} | found
+    return found
+
+
 def _find(present: dict[str, Path], kind: str) -> Table | None:
     for name in FILES[kind]:
-        if path := present.get(name) or present.get(name.replace(".csv", ".tsv")):
+        if path := present.get(name):
             return Table(path)
         if packed := present.get(f"{name}.gz"):
             raise DataError(f"{packed}: compressed files of a graph are not read; unpack it to {name}")

@@ -2,8 +2,9 @@
 
 import csv
 import json
+import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path, PurePosixPath
@@ -16,7 +17,7 @@ import numpy as np
 from comhe.datasets.io.cache import Splits
 from comhe.datasets.io.cells import MAX_BYTES, MISSING, read_cells, whole
 from comhe.datasets.io.files import read_text
-from comhe.datasets.io.layouts import PARTS, by_name
+from comhe.datasets.io.layouts import PARTS, children
 from comhe.errors import DataError, few, warn
 
 NAMES, ENDINGS = ("labels", "metadata", "annotations", "train"), (".csv", ".tsv", ".jsonl")
@@ -44,9 +45,13 @@ class Table:
 
 
 def tables_in(folder: Path) -> list[Path]:
-    """Return the files in a folder that are TABLES by name, in any case and in this order."""
-    present = by_name(folder)
-    return [path for name in TABLES if (path := present.get(name)) is not None and path.is_file()]
+    """Return the files in a folder that may be tables: CSV before others, and names in small letters before others."""
+    found = [child for child in children(folder) if child.name.lower() in TABLES and os.path.isfile(child)]
+    return sorted(found, key=lambda path: (ENDINGS.index(path.suffix.lower()), not path.name.islower(), _rank(path)))
+
+
+def _rank(path: Path) -> int:
+    return TABLES.index(path.name.lower())
 
 
 def find_table(folder: Path) -> Table | None:
@@ -62,8 +67,9 @@ def join_tables(tables: Sequence[Table]) -> Table:
 
 
 def names_image(table: Table, images: Sequence[str]) -> bool:
-    """Whether the first row of a table names an image; one of classes, next to their folders, does not."""
-    return bool(_find(table.rows[0][1], _by_name(images), table))
+    """Whether a row of a table names an image; those of a list of classes, next to their folders, do not."""
+    known = _by_name(images)
+    return any(_find(name, known, table) for _, name, _, _ in table.rows)
 
 
 def list_table(table: Table, images: Sequence[str]) -> tuple[tuple[str, ...], Splits]:
@@ -134,41 +140,40 @@ def _find(name: str, known: Mapping[str, list[str]], table: Table) -> list[str]:
     plain = normpath(name.strip().replace("\\", "/")).removeprefix(f"{table.folder.as_posix()}/")
     plain = normalize("NFC", plain)
     found = known.get(plain) or known.get(f"\0{plain.casefold()}", [])
-    return [image for image in found if image.startswith(f"{table.path.stem}/")] or found
+    return [image for image in found if image.lower().startswith(f"{table.path.stem.lower()}/")] or found
 
 
 def _rows(path: Path) -> list[Row]:
     """The rows of a table; none of one without columns of files and labels."""
-    header, rows = (_objects if path.suffix.lower() == ".jsonl" else _cells)(path)
-    names = ["_".join(name.lower().split()) for name in header]
-    file, label, split = (next((names.index(each) for each in known if each in names), None) for known in COLUMNS)
-    if file is None or label is None:
-        return []
-    found = list[Row]()
-    for number, row in rows:
-        where = f"{path}: row {number}"
-        if len(row) != len(header):
-            raise DataError(f"{where} has {len(row)} cells, the header has {len(header)}")
-        word = None if split is None else _word(row[split], where).lower()
-        found.append((where, _word(row[file], where), _word(row[label], where), word))
-    return found
+    found = (_objects if path.suffix.lower() == ".jsonl" else _cells)(path)
+    return [
+        (at, _word(file, at), _word(label, at), None if split is None else _word(split, at).lower())
+        for at, file, label, split in found
+    ]
 
 
-def _cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The header and the numbered rows of a CSV file."""
+def _cells(path: Path) -> Iterator[tuple[str, Any, Any, Any]]:
+    """Where each row of a CSV file stands, and its file, label and split."""
     text, mark = read_cells(path)
     try:
         cells = csv.reader(StringIO(text), delimiter=mark, skipinitialspace=True)
         header, *rows = [row for row in cells if any(map(str.strip, row))] or [[]]
     except csv.Error as error:
         raise DataError(f"{path}: not a CSV file ({error})") from error
-    return header, [*enumerate(rows, 2)]
+    file, label, split = _columns(header)
+    if file is None or label is None:
+        return
+    for number, row in enumerate(rows, 2):
+        if len(row) != len(header):
+            raise DataError(f"{path}: row {number} has {len(row)} cells, the header has {len(header)}")
+        yield f"{path}: row {number}", row[file], row[label], None if split is None else row[split]
 
 
-def _objects(path: Path) -> tuple[list[str], list[tuple[int, list[Any]]]]:
-    """The keys and the values of a JSON Lines file, whose lines are objects."""
-    found = list[tuple[int, dict[str, Any]]]()
-    for number, line in enumerate(read_text(path, min(MAX_BYTES, path.stat().st_size)).split("\n"), 1):
+def _objects(path: Path) -> Iterator[tuple[str, Any, Any, Any]]:
+    """The same of a JSON Lines file, whose lines are objects with the keys of the first."""
+    text = StringIO(read_text(path, min(MAX_BYTES, path.stat().st_size)))
+    header: list[str] = []
+    for number, line in enumerate(text, 1):
         if not line.strip():
             continue
         try:
@@ -177,13 +182,25 @@ def _objects(path: Path) -> tuple[list[str], list[tuple[int, list[Any]]]]:
             raise DataError(f"{path}: row {number} is not JSON ({error})") from error
         if not isinstance(row, dict):
             raise DataError(f"{path}: row {number} is {line.strip()[:60]!r}, not an object with file_name and label")
-        found.append((number, row))
-    header = [*dict.fromkeys(key for _, row in found for key in row)]
-    return header, [(number, [row.get(key) for key in header]) for number, row in found]
+        header = header or [*row]
+        file, label, split = _columns(header)
+        if file is None or label is None:
+            return
+        of = None if split is None else row.get(header[split])
+        yield f"{path}: row {number}", row.get(header[file]), row.get(header[label]), of
+
+
+def _columns(header: Sequence[str]) -> list[int | None]:
+    """Which columns are the file, the label and the split."""
+    names = ["_".join(name.lower().split()) for name in header]
+    return [next((names.index(each) for each in known if each in names), None) for known in COLUMNS]
 
 
 def _word(value: Any, where: str) -> str:
     """A cell of a table, without space around it; nothing is the empty word."""
     if isinstance(value, list | dict):
         raise DataError(f"{where}: a file, label or split is a word or a number, not {json.dumps(value)[:60]}")
-    return "" if value is None else str(value).strip()
+    word = "" if value is None else str(value).strip()
+    if not word.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in word):
+        raise DataError(f"{where}: {word[:60]!r} has half a letter (a surrogate); write it in UTF-8")
+    return word

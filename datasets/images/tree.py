@@ -30,7 +30,7 @@ from comhe.datasets.io.layouts import (
     warn_of_others,
     warn_of_unlabeled,
 )
-from comhe.errors import DataError, warn
+from comhe.errors import DataError, few, warn
 from comhe.inputs.pixels import EXTENSIONS
 
 from .table import Table, find_table, join_tables, list_table, names_image, tables_in
@@ -77,7 +77,7 @@ def list_tree(folder: Path, splits: Sequence[str] = SPLITS) -> Tree:
     if splits == SPLITS and "train" in named and (first := _table(named["train"])) is not None:
         others = (_table(path) for split, path in named.items() if split != "train")
         return _tabled(join_tables([first, *filter(None, others)]))
-    if splits == SPLITS and not _has_classes(present.get("train")) and (table := _table(folder)) is not None:
+    if splits == SPLITS and (table := _table(folder, present.get("train"))) is not None:
         return _tabled(table)
     if not present and splits == SPLITS and (classes := _class_folders(folder)):
         warn_of_unlabeled(folder, [child.name for child in children(folder) if _is_image(child.name)])
@@ -96,22 +96,23 @@ def list_tree(folder: Path, splits: Sequence[str] = SPLITS) -> Tree:
     return Tree(folder, _names(folder, classes), found, note)
 
 
-def _has_classes(train: Path | None) -> bool:
-    """Whether a split has several folders; a single one, such as ``images``, may hold what a table labels."""
-    return train is not None and sum(child.is_dir() for child in children(train)) > 1
+def _table(folder: Path, train: Path | None = None) -> Table | None:
+    """The table that labels the images of a folder, unless folders in it, or in ``train``, are classes.
 
-
-def _table(folder: Path) -> Table | None:
-    """The table that labels the images of a folder, unless folders in it are classes; a warning tells of both."""
+    A warning tells of both. A list of classes next to them is no such table.
+    """
     if not tables_in(folder):
         return None
-    folders = [child for child in children(folder) if child.is_dir() and child.name.lower() not in PARTS]
-    if sum(has_file(child, ENDINGS) for child in folders) < 2:
-        return find_table(folder)
+    with_images = [child for child in children(train or folder) if child.is_dir() and has_file(child, ENDINGS)]
+    named = [child for child in with_images if child.name.lower() not in PARTS]
+    if len(classes := with_images if train else named) < 2:
+        table = find_table(folder)
+        is_other = table and len(with_images) > 1 and named and not names_image(table, _images(folder))
+        return None if is_other else table
     with suppress(DataError):  # of a file that need not be a table
         if (table := find_table(folder)) is not None and names_image(table, _images(folder)):
             how = "put the images into one folder to use it"
-            warn(f"{table.path}: not used, as the folders next to it are classes; {how}")
+            warn(f"{table.path}: not used, as {few([child.name for child in classes], 3)} are classes; {how}")
     return None
 
 

@@ -117,11 +117,6 @@ def children(folder: Path) -> list[Path]:
         raise DataError(f"{folder}: cannot be listed ({error.strerror or error})") from error
 
 
-def by_name(folder: Path) -> dict[str, Path]:
-    """Return what is in a folder by its name in small letters; of two, the one that is written so."""
-    return {child.name.lower(): child for child in children(folder)}
-
-
 def files_below(folder: Path, depth: int = 0) -> list[str]:
     """Return the paths of all files below a folder, relative to it and sorted, without what :func:`is_stray`."""
     if depth > DEEPEST:

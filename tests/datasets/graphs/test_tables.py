@@ -38,6 +38,15 @@ def test_names_of_files_in_another_case_and_with_tabs(tmp_path):
     assert all((found[name] == expected[name]).all() for name in expected)
 
 
+def test_files_in_another_case_are_not_mixed_with_others(tmp_path):
+    (tmp_path / "split.csv").symlink_to(tmp_path / "nowhere")
+    write(tmp_path, PLAIN | {"Split.csv": "train\nval\ntest\n", "edges.tsv": "0\t0\n"})
+    with pytest.warns(UserWarning, match=": not used: Split.csv, edges.tsv, split.csv"):
+        found = read_tables(tmp_path)
+    assert "train_mask" not in found
+    assert found["edge_index"].tolist() == [[0, 1], [1, 2]]
+
+
 def test_names_of_nodes_and_columns(tmp_path):
     found = read_tables(write(tmp_path, NAMED))
     assert found["x"].tolist() == [[1, 0.5], [0, -1], [2, 20]]

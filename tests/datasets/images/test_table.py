@@ -80,7 +80,7 @@ def test_classes_in_folders_stay_what_they_are_next_to_another_table(small, text
 
 def test_a_table_of_images_in_folders_of_classes_is_told(small):
     write(small / "train", [(f"a/{i:04}.png", "cd"[i % 4 == 0]) for i in range(0, 20, 2)], "file,label")
-    with pytest.warns(UserWarning, match="labels.csv: not used, as the folders next to it are classes"):
+    with pytest.warns(UserWarning, match="labels.csv: not used, as a, b are classes; put the images into one folder"):
         assert load(small / "train").classes == ("a", "b")
 
 
@@ -150,6 +150,45 @@ def test_tables_of_json_lines(flat, name):
         (flat / name).write_text("\n".join([*map(json.dumps, rows), "", line]))
         with pytest.raises(DataError, match=message):
             load(flat)
+
+
+@pytest.mark.filterwarnings("error")
+def test_lines_of_json_are_those_of_their_first_keys(flat):
+    rows = [
+        json.dumps({"file_name": file, "label": label, f"k{i}": i}) for i, (file, label, _) in enumerate(rows_of(flat))
+    ]
+    (flat / "metadata.jsonl").write_text("\n".join(rows))
+    assert load(flat).classes == ("a", "b")
+    (flat / "metadata.jsonl").write_text("\n".join(rows).replace('"a"', r'"\ud83d"'))
+    with pytest.raises(DataError, match=r"row 1: .* has half a letter \(a surrogate\); write it in UTF-8"):
+        load(flat)
+    write(flat, [row[:2] for row in rows_of(flat)], "file,label")
+    (flat / "metadata.jsonl").write_text('{"text": "a"}\n{')  # no table, as its first line tells
+    assert load(flat).classes == ("a", "b")
+
+
+@pytest.mark.filterwarnings("error")
+def test_csv_and_small_letters_come_first(flat):
+    write(flat, [row[:2] for row in rows_of(flat)], "file,label", "train.csv")
+    for name in ("labels.tsv", "labels.jsonl", "Labels.csv", "metadata.jsonl"):
+        (flat / name).write_text("id,class\n0,train\n")
+        assert load(flat).classes == ("a", "b")
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "Labels.tsv"])
+def test_a_list_of_classes_is_no_table_where_one_is_called_train(flat, name):
+    for of in ("train", "plane"):
+        shutil.copytree(flat / "images", flat / of)
+    shutil.rmtree(flat / "images")
+    write(flat, [(0, "train"), (1, "plane")], "id,class", name)
+    assert load(flat).classes == ("plane", "train")
+
+
+def test_folders_of_classes_in_splits_are_told_next_to_a_table(small):
+    images = sorted(path.relative_to(small) for path in small.glob("*/*/*.png"))
+    write(small, [(path, i % 3) for i, path in enumerate(images)], "file,label")
+    with pytest.warns(UserWarning, match="labels.csv: not used, as a, b are classes"):
+        assert load(small).classes == ("a", "b")
 
 
 def test_tables_with_tabs_and_names_in_another_case(flat):
