@@ -47,11 +47,12 @@ class Table:
 def tables_in(folder: Path) -> list[Path]:
     """Return the files in a folder that may be tables: CSV before others, and names in small letters before others."""
     found = [child for child in children(folder) if child.name.lower() in TABLES and os.path.isfile(child)]
-    return sorted(found, key=lambda path: (ENDINGS.index(path.suffix.lower()), not path.name.islower(), _rank(path)))
 
+    def place(path: Path) -> tuple[int, bool, int]:
+        name = path.name.lower()
+        return ENDINGS.index(path.suffix.lower()), name != path.name, TABLES.index(name)
 
-def _rank(path: Path) -> int:
-    return TABLES.index(path.name.lower())
+    return sorted(found, key=place)
 
 
 def find_table(folder: Path) -> Table | None:
