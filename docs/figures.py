@@ -1,6 +1,7 @@
 """The figures of the documentation, drawn from pretrained weights of the zoo: ``make tables``."""
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from comhe.zoo import get_weights
 
 FOLDER = Path(__file__).parent / "figures"
 BLUE, ORANGE, GREEN, GRAY = "#1f5fbf", "#d9730d", "#2b8a3e", "#868e96"
+DIGITS = re.compile(r"\b([1-9]\d{0,2}\.\d\d)\d+")  # of points, which two decimals are enough for
 STYLE = {
     "svg.hashsalt": "comhe", "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": 9,
     "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6, "legend.frameon": False,
@@ -122,4 +124,5 @@ if __name__ == "__main__":
     for draw in FIGURES:
         path = FOLDER / f"{draw.__name__}.svg"
         draw().savefig(path, bbox_inches="tight", dpi=200, metadata={"Date": None})
+        path.write_text(DIGITS.sub(r"\1", path.read_text()))
         print(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
