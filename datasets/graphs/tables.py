@@ -161,7 +161,8 @@ def _present(folder: Path) -> dict[str, Path]:
     """The files of a folder by name; without edges under one, also those in another case or with ``.tsv``."""
     found = {child.name: child for child in children(folder) if os.path.isfile(child)}
     if found.keys().isdisjoint(FILES["edges"]):
-        found = {name.lower().replace(".tsv", ".csv"): found[name] for name in sorted(found, reverse=True)} | found
+        others = {name.lower().replace(".tsv", ".csv"): found[name] for name in sorted(found, reverse=True)}
+        found = others | found  # a name as it should be before any other, and CSV before the rest
     return found
 
 

@@ -173,7 +173,7 @@ def _cells(path: Path) -> Iterator[tuple[str, Any, Any, Any]]:
 def _objects(path: Path) -> Iterator[tuple[str, Any, Any, Any]]:
     """The same of a JSON Lines file, whose lines are objects with the keys of the first."""
     text = StringIO(read_text(path, min(MAX_BYTES, path.stat().st_size)))
-    header: list[str] = []
+    keys: list[str | None] = []
     for number, line in enumerate(text, 1):
         if not line.strip():
             continue
@@ -183,12 +183,13 @@ def _objects(path: Path) -> Iterator[tuple[str, Any, Any, Any]]:
             raise DataError(f"{path}: row {number} is not JSON ({error})") from error
         if not isinstance(row, dict):
             raise DataError(f"{path}: row {number} is {line.strip()[:60]!r}, not an object with file_name and label")
-        header = header or [*row]
-        file, label, split = _columns(header)
+        if not keys:
+            header = [*row]
+            keys = [None if column is None else header[column] for column in _columns(header)]
+        file, label, split = keys
         if file is None or label is None:
             return
-        of = None if split is None else row.get(header[split])
-        yield f"{path}: row {number}", row.get(header[file]), row.get(header[label]), of
+        yield f"{path}: row {number}", row.get(file), row.get(label), row.get(split)
 
 
 def _columns(header: Sequence[str]) -> list[int | None]:
