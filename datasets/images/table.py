@@ -15,8 +15,7 @@ from unicodedata import normalize
 import numpy as np
 
 from comhe.datasets.io.cache import Splits
-from comhe.datasets.io.cells import MAX_BYTES, MISSING, read_cells, whole
-from comhe.datasets.io.files import read_text
+from comhe.datasets.io.cells import MISSING, read_cells, table_text, whole
 from comhe.datasets.io.layouts import PARTS, children
 from comhe.errors import DataError, few, warn
 
@@ -45,7 +44,7 @@ class Table:
 
 
 def tables_in(folder: Path) -> list[Path]:
-    """Return the files in a folder that may be tables: CSV before others, and names in small letters before others."""
+    """Return the files in a folder that may be tables: CSV before others, and lowercase names before others."""
     found = [child for child in children(folder) if child.name.lower() in TABLES and os.path.isfile(child)]
 
     def place(path: Path) -> tuple[int, bool, int]:
@@ -55,9 +54,9 @@ def tables_in(folder: Path) -> list[Path]:
     return sorted(found, key=place)
 
 
-def find_table(folder: Path) -> Table | None:
-    """Return the first table in a folder that has columns of files and labels."""
-    tables = (Table(folder, (path.name,), _rows(path)) for path in tables_in(folder))
+def find_table(paths: Sequence[Path]) -> Table | None:
+    """Return the first of the tables that has columns of files and labels."""
+    tables = (Table(path.parent, (path.name,), _rows(path)) for path in paths)
     return next((table for table in tables if table.rows), None)
 
 
@@ -172,9 +171,8 @@ def _cells(path: Path) -> Iterator[tuple[str, Any, Any, Any]]:
 
 def _objects(path: Path) -> Iterator[tuple[str, Any, Any, Any]]:
     """The same of a JSON Lines file, whose lines are objects with the keys of the first."""
-    text = StringIO(read_text(path, min(MAX_BYTES, path.stat().st_size)))
     keys: list[str | None] = []
-    for number, line in enumerate(text, 1):
+    for number, line in enumerate(StringIO(table_text(path)), 1):
         if not line.strip():
             continue
         try:
@@ -203,6 +201,8 @@ def _word(value: Any, where: str) -> str:
     if isinstance(value, list | dict):
         raise DataError(f"{where}: a file, label or split is a word or a number, not {json.dumps(value)[:60]}")
     word = "" if value is None else str(value).strip()
-    if not word.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in word):
-        raise DataError(f"{where}: {word[:60]!r} has half a letter (a surrogate); write it in UTF-8")
+    try:
+        word.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where}: {word[:60]!r} has half a letter (a surrogate); write it in UTF-8") from error
     return word

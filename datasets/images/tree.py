@@ -101,16 +101,17 @@ def _table(folder: Path, train: Path | None = None) -> Table | None:
 
     A warning tells of both. A list of classes next to them is no such table.
     """
-    if not tables_in(folder):
+    if not (paths := tables_in(folder)):
         return None
     with_images = [child for child in children(train or folder) if child.is_dir() and has_file(child, ENDINGS)]
     named = [child for child in with_images if child.name.lower() not in PARTS]
     if len(classes := with_images if train else named) < 2:
-        table = find_table(folder)
-        is_other = table and len(with_images) > 1 and named and not names_image(table, _images(folder))
-        return None if is_other else table
+        table = find_table(paths)
+        if table is None or not named or len(with_images) < 2 or names_image(table, _images(folder)):
+            return table
+        return None  # it may list the classes, one of which is called as a split is
     with suppress(DataError):  # of a file that need not be a table
-        if (table := find_table(folder)) is not None and names_image(table, _images(folder)):
+        if (table := find_table(paths)) is not None and names_image(table, _images(folder)):
             how = "put the images into one folder to use it"
             warn(f"{table.path}: not used, as {few([child.name for child in classes], 3)} are classes; {how}")
     return None

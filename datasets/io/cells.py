@@ -25,10 +25,15 @@ def read_cells(path: Path) -> tuple[str, str]:
 
     A first line ``sep=;`` of Excel may say it.
     """
-    # As much memory as the file has bytes: to read up to a limit, Python allocates all of it.
-    text = read_text(path, min(MAX_BYTES, path.stat().st_size)).lstrip("\r\n")
+    text = table_text(path).lstrip("\r\n")
     said = _EXCEL.match(text)
     return (text[said.end() :], said[1]) if said else (text, _delimiter(text))
+
+
+def table_text(path: Path) -> str:
+    """Return the text of a table of at most MAX_BYTES."""
+    # As much memory as the file has bytes: to read up to a limit, Python allocates all of it.
+    return read_text(path, min(MAX_BYTES, path.stat().st_size))
 
 
 def whole(word: str) -> str:
